@@ -1,0 +1,198 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Sentinel errors, to be told apart with [errors.Is].
+var (
+	// ErrStarted is returned by Start on a provisioner that was started before: one EngineProvisioner is one launch.
+	ErrStarted = errors.New("already started")
+	// ErrNotStarted is returned by WaitReady before Start.
+	ErrNotStarted = errors.New("not started")
+	// ErrStopped is the cause of WaitReady's error when Stop was called meanwhile.
+	ErrStopped = errors.New("stopped")
+	// ErrKilled is returned by Stop when the engine outlived its grace period and was ended by SIGKILL. The tree is
+	// gone and the port is free: it is a remark, not a failure to stop.
+	ErrKilled = errors.New("killed after the grace period")
+	// ErrUnkillable is returned by Stop when a process survived SIGKILL (a driver hang, an uninterruptible sleep). Its
+	// memory and port must be taken as still in use.
+	ErrUnkillable = errors.New("a process survived SIGKILL")
+	// ErrBusy is wrapped by errors that say that something else holds what a start needs: another manager the
+	// replica, or another process the port.
+	ErrBusy = errors.New("busy")
+	// ErrNotFound is returned by Attach for a replica without a record.
+	ErrNotFound = errors.New("not found")
+	// ErrNotRunning is returned by Attach for a replica whose engine is gone.
+	ErrNotRunning = errors.New("not running")
+	// ErrUnsupported is wrapped by errors of what this operating system cannot do.
+	ErrUnsupported = errors.New("not supported on this operating system")
+)
+
+// Cause says why an engine could not be started or died. It is stable, for programs.
+type Cause string
+
+// The causes. Those of the first group cannot be cured by trying again.
+const (
+	CauseModelMissing Cause = "model_missing" // the model file is not there or cannot be read
+	CauseModelCorrupt Cause = "model_corrupt" // the file is no model, or damaged, or cut short
+	CauseBadFlag      Cause = "bad_flag"      // the engine refused a flag or its value
+	CauseLibMissing   Cause = "lib_missing"   // the executable or a shared library is missing or cannot be run
+	CauseDriver       Cause = "driver"        // no usable GPU or driver
+
+	CausePortInUse    Cause = "port_in_use"   // something else listens on the port
+	CauseOOMGPU       Cause = "oom_gpu"       // out of GPU memory
+	CauseOOMHost      Cause = "oom_host"      // out of memory
+	CauseCannotAnswer Cause = "cannot_answer" // healthy by its own word, but it cannot produce a token
+	CauseUnknown      Cause = "unknown"       // none of the known
+)
+
+// Problem is one thing that is wrong with a configuration.
+type Problem struct {
+	Line    int    `json:"line,omitempty"` // 1-based; 0 where there is no file
+	Column  int    `json:"column,omitempty"`
+	Key     string `json:"key"`     // such as "pools[0].port"
+	Message string `json:"message"` // what is wrong, and what to write instead
+}
+
+// ConfigError is everything that is wrong with a configuration, in the order of the file.
+type ConfigError struct {
+	File     string // "" for a configuration made in Go
+	Problems []Problem
+}
+
+// Error lists all problems, one a line.
+func (e *ConfigError) Error() string {
+	var b strings.Builder
+	if len(e.Problems) > 1 {
+		fmt.Fprintf(&b, "%d problems in the configuration:", len(e.Problems))
+	}
+	for _, p := range e.Problems {
+		if b.Len() > 0 {
+			b.WriteString("\n")
+		}
+		if e.File != "" {
+			b.WriteString(e.File + ":")
+			if p.Line > 0 {
+				fmt.Fprintf(&b, "%d:", p.Line)
+			}
+			b.WriteString(" ")
+		}
+		if p.Key != "" {
+			b.WriteString(p.Key + ": ")
+		}
+		b.WriteString(p.Message)
+	}
+	return b.String()
+}
+
+// Failure is what the errors of an engine have in common.
+type Failure struct {
+	Replica string   // "pool/replica"
+	Cause   Cause    // why, for programs
+	Advice  string   // what to do about it
+	Retry   bool     // whether trying again unchanged can help
+	LogTail []string // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
+	LogPath string   // where the whole log is
+}
+
+func (f *Failure) text(what string, err error) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s", f.Replica, what)
+	if err != nil {
+		fmt.Fprintf(&b, ": %v", err)
+	}
+	if f.Cause != "" && f.Cause != CauseUnknown {
+		fmt.Fprintf(&b, " [%s]", f.Cause)
+	}
+	if f.Advice != "" {
+		b.WriteString("; " + f.Advice)
+	}
+	return b.String()
+}
+
+// StartError says that an engine could not be started. Nothing of it is left behind.
+type StartError struct {
+	Failure
+	Err error
+}
+
+func (e *StartError) Error() string { return e.text("cannot start", e.Err) }
+func (e *StartError) Unwrap() error { return e.Err }
+
+// ExitError says that an engine ended without being asked to, whatever its exit code.
+type ExitError struct {
+	Failure
+	Code   int    // exit code; -1 when a signal ended it or the code is not known
+	Signal string // such as "killed"; "" when it exited by itself
+	Ready  bool   // whether it had been ready
+	After  time.Duration
+}
+
+func (e *ExitError) Error() string {
+	how := "with an unknown status"
+	switch {
+	case e.Signal != "":
+		how = "by signal: " + e.Signal
+	case e.Code >= 0:
+		how = fmt.Sprintf("with code %d", e.Code)
+	}
+	when := "while loading"
+	if e.Ready {
+		when = "after it was ready"
+	}
+	what := fmt.Sprintf("engine exited %s %s, %s after its start", when, how, e.After.Round(time.Millisecond))
+	if n := len(e.LogTail); n > 0 {
+		what += fmt.Sprintf(": %q", lastWords(e.LogTail))
+	}
+	return e.text(what, nil)
+}
+
+// NotReadyError says that a running engine did not become ready, or that what answered was not fit to be called so.
+type NotReadyError struct {
+	Failure
+	Last  string        // what the engine said last, such as "503 Service Unavailable"
+	After time.Duration // since the start
+	Err   error
+}
+
+func (e *NotReadyError) Error() string {
+	what := fmt.Sprintf("not ready after %s", e.After.Round(time.Millisecond))
+	if e.Last != "" {
+		what += fmt.Sprintf(" (last answer: %s)", e.Last)
+	}
+	return e.text(what, e.Err)
+}
+func (e *NotReadyError) Unwrap() error { return e.Err }
+
+// GPUError says that the GPUs that a replica requires are not there or not usable.
+type GPUError struct {
+	Device string // index or UUID; "" when it is about all of them
+	Err    error
+	Advice string
+}
+
+func (e *GPUError) Error() string {
+	what := "cannot use the GPU"
+	if e.Device != "" {
+		what = fmt.Sprintf("cannot use GPU %q", e.Device)
+	}
+	if e.Advice == "" {
+		return fmt.Sprintf("%s: %v", what, e.Err)
+	}
+	return fmt.Sprintf("%s: %v; %s", what, e.Err, e.Advice)
+}
+func (e *GPUError) Unwrap() error { return e.Err }
+
+// lastWords is the last line that says something.
+func lastWords(tail []string) string {
+	for i := len(tail) - 1; i >= 0; i-- {
+		if line := strings.TrimSpace(tail[i]); line != "" {
+			return line
+		}
+	}
+	return ""
+}

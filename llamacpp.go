@@ -1,0 +1,4 @@
+package provisioner
+
+// llamaCPP describes llama.cpp's llama-server.
+type llamaCPP struct{}
