@@ -13,6 +13,15 @@ type GPU struct {
 	Problem     string `json:"problem,omitempty"` // why it cannot be used; "" when it can
 }
 
+// gpuDriver is what the provisioner asks of the GPU's driver; a test puts its own in place.
+type gpuDriver interface {
+	// GPUs lists the devices in PCI bus order, MIG partitions among them.
+	GPUs() ([]GPU, error)
+	// ProcessMemory is the GPU memory in bytes that each process holds over all devices. Inside a container the pids
+	// may be the host's.
+	ProcessMemory() (map[int]uint64, error)
+}
+
 // DetectGPUs lists the node's NVIDIA GPUs in PCI bus order. A node without a driver or a device is a *GPUError.
 func DetectGPUs(ctx context.Context) ([]GPU, error) {
 	return nil, &GPUError{Err: ErrUnsupported}
