@@ -13,6 +13,8 @@ var (
 	ErrStarted = errors.New("already started")
 	// ErrNotStarted is returned by WaitReady before Start.
 	ErrNotStarted = errors.New("not started")
+	// ErrReleased is what Err and Stop return after Release.
+	ErrReleased = errors.New("released")
 	// ErrStopped is the cause of WaitReady's error when Stop was called meanwhile.
 	ErrStopped = errors.New("stopped")
 	// ErrKilled is returned by Stop when the engine outlived its grace period and was ended by SIGKILL. The tree is

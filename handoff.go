@@ -1,6 +1,22 @@
 package provisioner
 
-import "time"
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+)
 
 // HandoffSchema is the version of the handoff file's additions to its eight first keys.
 const HandoffSchema = 1
@@ -38,4 +54,159 @@ type HandoffProcess struct {
 	StartTicks uint64 `json:"start_ticks,string"` // field 22 of /proc/<pid>/stat
 	BootID     string `json:"boot_id"`
 	LaunchID   string `json:"launch_id"`
+}
+
+// publish writes the handoff. From now on the replica is ready for the rest of the node.
+func (f replicaFiles) publish(h Handoff) error {
+	data, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return fmt.Errorf("cannot write the handoff: %w", err)
+	}
+	return atomicfile.Write(f.handoff(), append(data, '\n'))
+}
+
+// unpublish removes the handoff of a launch; another launch's stays. "" means whichever launch.
+func (f replicaFiles) unpublish(launchID string) error {
+	h, err := ReadHandoff(f.handoff())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && launchID != "" && h.Process != nil && h.Process.LaunchID != launchID:
+		return nil
+	}
+	// A handoff that cannot be read is nobody's; it goes, too.
+	if err := os.Remove(f.handoff()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove the handoff: %w", err)
+	}
+	return atomicfile.SyncDir(f.handoffs())
+}
+
+// ReadHandoff reads a handoff file. It returns fs.ErrNotExist when the replica is not ready. Keys that this version
+// does not know are ignored, so that a reader goes on working when a newer provisioner adds some.
+func ReadHandoff(path string) (Handoff, error) {
+	data, err := readState(path)
+	if err != nil {
+		return Handoff{}, err
+	}
+	return decodeHandoff(path, data)
+}
+
+func decodeHandoff(path string, data []byte) (Handoff, error) {
+	var h Handoff
+	if err := json.Unmarshal(data, &h); err != nil {
+		return Handoff{}, fmt.Errorf("cannot read the handoff %q: %w", path, err)
+	}
+	if h.URL == "" || h.PoolID == "" || h.ReplicaID == "" {
+		return Handoff{}, fmt.Errorf("cannot read the handoff %q: no url, pool_id or replica_id", path)
+	}
+	return h, nil
+}
+
+// HandoffEvent says that a replica became ready, or that it is not ready any more.
+type HandoffEvent struct {
+	Path    string  // the handoff file
+	Handoff Handoff // the zero value when Removed or Err is set
+	Removed bool    // the replica is not ready any more
+	Err     error   // the file is there but cannot be read
+}
+
+// pollInterval is how often a watcher looks for itself, for file systems that do not notify (NFS) and for a folder
+// that is not there yet.
+const pollInterval = 500 * time.Millisecond
+
+// WatchHandoffs tells of every handoff file in dir, which is <state>/engines: first of those that are there, then of
+// each change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
+// read on. What changes faster than it is read may be told once, as it is in the end.
+func WatchHandoffs(ctx context.Context, dir string) (<-chan HandoffEvent, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot watch %q: %w", dir, err)
+	}
+	w := &handoffWatch{dir: dir, events: make(chan HandoffEvent), seen: map[string][]byte{}}
+	// Without notification (too many watches on this machine, say) polling alone does it.
+	w.notify, _ = fsnotify.NewWatcher()
+	go w.run(ctx)
+	return w.events, nil
+}
+
+type handoffWatch struct {
+	dir      string
+	events   chan HandoffEvent
+	notify   *fsnotify.Watcher // nil: polling alone
+	watching bool
+	seen     map[string][]byte // content by path
+}
+
+func (w *handoffWatch) run(ctx context.Context) {
+	defer close(w.events)
+	var changed <-chan fsnotify.Event
+	var failed <-chan error
+	if w.notify != nil {
+		defer w.notify.Close()
+		changed, failed = w.notify.Events, w.notify.Errors
+	}
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for w.scan(ctx) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-failed: // an overflow: the scan finds what was missed
+		case <-poll.C:
+		}
+	}
+}
+
+// scan tells of what is different from the last time; it returns false when ctx is done.
+func (w *handoffWatch) scan(ctx context.Context) bool {
+	if w.notify != nil && !w.watching {
+		w.watching = w.notify.Add(w.dir) == nil // before the folder is read, so that nothing falls in between
+	}
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		w.watching = false // there is no folder, or it was removed: a new one needs a new watch
+	}
+	var paths []string
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), ".json") {
+			paths = append(paths, filepath.Join(w.dir, entry.Name()))
+		}
+	}
+	for path := range w.seen {
+		if !slices.Contains(paths, path) {
+			delete(w.seen, path)
+			if !w.tell(ctx, HandoffEvent{Path: path, Removed: true}) {
+				return false
+			}
+		}
+	}
+	for _, path := range paths {
+		data, err := readState(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since; the next scan tells
+		}
+		before, known := w.seen[path]
+		if known && bytes.Equal(before, data) {
+			continue
+		}
+		w.seen[path] = data
+		var h Handoff
+		if err == nil {
+			h, err = decodeHandoff(path, data)
+		}
+		if !w.tell(ctx, HandoffEvent{Path: path, Handoff: h, Err: err}) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *handoffWatch) tell(ctx context.Context, e HandoffEvent) bool {
+	select {
+	case w.events <- e:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -1,0 +1,245 @@
+package provisioner
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// lookupBinary finds the engine's executable: the configured path, or the engine's usual name in PATH.
+func lookupBinary(cfg ProvisionConfig, program Program) (string, error) {
+	name := program.Command
+	if b := cfg.Provisioning.Binary; b != nil && b.Path != "" {
+		name = b.Path
+	}
+	path := cfg.resolve(name)
+	if !strings.ContainsRune(name, filepath.Separator) {
+		found, err := exec.LookPath(name)
+		if err != nil {
+			return "", fmt.Errorf("no executable %q in PATH (looked in %s); install it, or name it in \"provisioning.binary.path\"",
+				name, strings.Join(filepath.SplitList(os.Getenv("PATH")), ", "))
+		}
+		if path, err = filepath.Abs(found); err != nil {
+			return "", err
+		}
+	}
+	info, err := os.Stat(path)
+	switch mode := fileMode(info); {
+	case err != nil:
+		return "", fmt.Errorf("cannot find the engine's executable: %w; set \"provisioning.binary.path\"", err)
+	case !mode.IsRegular():
+		return "", fmt.Errorf("the engine's executable %q is a %s; name the executable file", path, kindOf(info))
+	case mode.Perm()&0o111 == 0:
+		return "", fmt.Errorf("the engine's executable %q is not executable; run chmod +x on it", path)
+	case mode.Perm()&0o002 != 0:
+		return "", fmt.Errorf("the engine's executable %q can be replaced by any user (mode %#o); run chmod o-w on it", path, mode.Perm())
+	case mode&(fs.ModeSetuid|fs.ModeSetgid) != 0:
+		return "", fmt.Errorf("the engine's executable %q is setuid or setgid; an engine must run as the user who starts it", path)
+	}
+	return path, nil
+}
+
+func fileMode(info fs.FileInfo) fs.FileMode {
+	if info == nil {
+		return 0
+	}
+	return info.Mode()
+}
+
+// inspector learns what an executable is by asking it, once per content: llama-server needs 10 ms for its help, but a
+// vLLM needs 17 s. What it learns is kept in dir.
+type inspector struct{ dir string }
+
+func (o *options) inspector() (inspector, error) {
+	dir := o.cacheDir
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return inspector{}, fmt.Errorf("cannot find the cache folder: %w; set HOME or XDG_CACHE_HOME", err)
+		}
+		dir = filepath.Join(user, "engine-provisioner")
+	}
+	return inspector{filepath.Join(dir, "binaries")}, nil
+}
+
+// inspect returns the facts about the executable at path.
+func (i inspector) inspect(ctx context.Context, path string, program Program, env map[string]string) (Binary, error) {
+	digest, err := i.digest(path)
+	if err != nil {
+		return Binary{}, err
+	}
+	b := Binary{Path: path, Digest: digest}
+	key := i.factsKey(digest, program, env)
+	if i.load(key, &b) && b.Digest == digest {
+		b.Path = path
+		return b, nil
+	}
+	if program.VersionArgs != nil {
+		output, err := ask(ctx, path, program.VersionArgs, env)
+		if err != nil {
+			return Binary{}, err
+		}
+		if b.Version, b.Build, err = program.ParseVersion(output); err != nil {
+			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable?", path, err)
+		}
+	}
+	if program.HelpArgs != nil {
+		output, err := ask(ctx, path, program.HelpArgs, env)
+		if err != nil {
+			return Binary{}, err
+		}
+		b.Flags = program.ParseHelp(output)
+	}
+	i.store(key, b)
+	return b, nil
+}
+
+// forget drops what is known of an executable, because the running engine said otherwise.
+func (i inspector) forget(b Binary, program Program, env map[string]string) {
+	_ = os.Remove(i.file(i.factsKey(b.Digest, program, env)))
+}
+
+// factsKey names the facts. The environment counts, since LD_LIBRARY_PATH can make one executable another program.
+func (i inspector) factsKey(digest string, program Program, env map[string]string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "1\x00%s\x00%q\x00%q\x00", digest, program.VersionArgs, program.HelpArgs)
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(h, "%s=%s\x00", name, env[name])
+	}
+	return "facts-" + hex.EncodeToString(h.Sum(nil))
+}
+
+// fingerprint tells whether a file is still the one whose digest was computed: a static llama-server with CUDA is
+// hundreds of megabytes, too much to read at every start.
+type fingerprint struct {
+	Path    string `json:"path"`
+	Size    int64  `json:"size"`
+	ModTime int64  `json:"mtime_ns"`
+	Inode   string `json:"inode"`
+	Digest  string `json:"digest"`
+}
+
+func (i inspector) digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the engine's executable: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("cannot read the engine's executable: %w", err)
+	}
+	now := fingerprint{Path: path, Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: inodeOf(info)}
+	name := sha256.Sum256([]byte(path))
+	key := "digest-" + hex.EncodeToString(name[:])
+	var known fingerprint
+	if i.load(key, &known) {
+		now.Digest = known.Digest
+		if now == known {
+			return known.Digest, nil
+		}
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("cannot read the engine's executable: %w", err)
+	}
+	now.Digest = hex.EncodeToString(h.Sum(nil))
+	i.store(key, now)
+	return now.Digest, nil
+}
+
+func (i inspector) file(key string) string { return filepath.Join(i.dir, key+".json") }
+
+// load and store keep a cache: what cannot be read is learned again, what cannot be written is learned next time.
+func (i inspector) load(key string, into any) bool {
+	data, err := readState(i.file(key))
+	return err == nil && json.Unmarshal(data, into) == nil
+}
+
+func (i inspector) store(key string, value any) {
+	data, err := json.Marshal(value)
+	if err == nil && os.MkdirAll(i.dir, 0o700) == nil {
+		_ = atomicfile.Write(i.file(key), data)
+	}
+}
+
+// askTimeout bounds a question to an executable. vLLM takes 17 s on a slow machine.
+const askTimeout = 60 * time.Second
+
+// ask runs the executable with args and returns what it prints on both streams.
+func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = time.Second // a child of the executable may hold the pipe
+	// os.DevNull is no folder, so no configuration file is found below it.
+	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
+	maps.Copy(all, hostEnvironment())
+	maps.Copy(all, env)
+	for name, value := range all {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	var out limitedBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	if err != nil {
+		return "", &askError{
+			args:  strings.Join(append([]string{path}, args...), " "),
+			lines: tail.Last(cleanLines(out.String())),
+			err:   errors.Join(context.Cause(ctx), err),
+		}
+	}
+	return out.String(), nil
+}
+
+// askError says that an executable could not even tell its version; its words tell why.
+type askError struct {
+	args  string
+	lines []string
+	err   error
+}
+
+func (e *askError) Error() string {
+	if words := lastWords(e.lines); words != "" {
+		return fmt.Sprintf("cannot run %q: %v: %q", e.args, e.err, words)
+	}
+	return fmt.Sprintf("cannot run %q: %v", e.args, e.err)
+}
+func (e *askError) Unwrap() error { return e.err }
+
+func cleanLines(text string) []string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = tail.Clean(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// limitedBuffer keeps the first MiB; a help is 155 kB at most (vLLM).
+type limitedBuffer struct{ bytes.Buffer }
+
+func (b *limitedBuffer) Write(p []byte) (int, error) {
+	const limit = 1 << 20
+	if room := limit - b.Len(); room > 0 {
+		b.Buffer.Write(p[:min(len(p), room)])
+	}
+	return len(p), nil
+}

@@ -1,0 +1,305 @@
+package provisioner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// The most that is read of an engine's answers: a health page is a line, a metrics page some kilobytes per model.
+const (
+	maxHealthBody  = 64 << 10
+	maxJSONBody    = 1 << 20
+	maxMetricsBody = 8 << 20
+	maxHeader      = 64 << 10
+)
+
+// prober questions a running engine over HTTP. Whatever the engine does (answers a byte a second, redirects, never
+// ends), a question ends at its deadline and takes bounded memory.
+type prober struct {
+	client  *http.Client // each question has a connection of its own
+	base    string       // such as "http://127.0.0.1:8081"
+	key     secret
+	timeout time.Duration // of one question, from dialling to the body's end
+}
+
+func newProber(host string, port int, key secret, timeout time.Duration) *prober {
+	return &prober{
+		client: &http.Client{
+			Timeout: timeout,
+			Transport: &http.Transport{
+				Proxy:                  nil, // the engine is on this machine
+				DialContext:            (&net.Dialer{}).DialContext,
+				DisableKeepAlives:      true, // else an idle connection delays llama-server's stop by 0.1 s
+				DisableCompression:     true, // else a few bytes could unpack into gigabytes
+				MaxResponseHeaderBytes: maxHeader,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		base:    engineURL(host, port),
+		key:     key,
+		timeout: timeout,
+	}
+}
+
+func engineURL(host string, port int) string {
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// answer is what an engine said to a question.
+type answer struct {
+	status int
+	body   []byte
+}
+
+// String is the answer for people: the status and the beginning of a text that the engine gave with it.
+func (a answer) String() string {
+	text := strconv.Itoa(a.status) + " " + http.StatusText(a.status)
+	var doc struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(a.body, &doc) == nil && doc.Error.Message != "" {
+		const most = 200
+		message := tail.Clean(doc.Error.Message)
+		text += ": " + message[:min(len(message), most)]
+	}
+	return strings.TrimSpace(text)
+}
+
+func (p *prober) request(ctx context.Context, method, path, body string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, p.base+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if key := p.key.reveal(); key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	return req, nil
+}
+
+// get asks for a page of at most limit bytes.
+func (p *prober) get(ctx context.Context, path string, limit int64) (answer, error) {
+	req, err := p.request(ctx, http.MethodGet, path, "")
+	if err != nil {
+		return answer{}, err
+	}
+	return p.do(p.client, req, limit)
+}
+
+func (p *prober) do(client *http.Client, req *http.Request, limit int64) (answer, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, plainError(err)
+	}
+	defer resp.Body.Close()
+	body, err := readBody(resp.Body, limit)
+	return answer{resp.StatusCode, body}, err
+}
+
+func readBody(body io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("the answer is larger than %d bytes", limit)
+	}
+	return data, plainError(err)
+}
+
+// plainError drops the method and the address that net/http puts before every error.
+func plainError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return errNoAnswer
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+var errNoAnswer = errors.New("no answer in time")
+
+// awaitHealthy asks the health path until it says 200, which may take hours. 503 and other server errors, refused and
+// broken connections mean that the engine is loading; any other answer means that this is not the engine's health
+// path. heard is told of every answer that is not yet 200. It returns ctx's cause when that is done first.
+func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time, heard func(string)) error {
+	var fatal error
+	client := &retryablehttp.Client{
+		HTTPClient: p.client,
+		RetryMax:   math.MaxInt, // ctx is the bound
+		CheckRetry: func(_ context.Context, resp *http.Response, err error) (bool, error) {
+			if ctx.Err() != nil {
+				return false, context.Cause(ctx)
+			}
+			if err != nil {
+				heard(plainError(err).Error())
+				return true, nil
+			}
+			body, err := readBody(resp.Body, maxHealthBody)
+			a := answer{resp.StatusCode, body}
+			switch {
+			case err != nil:
+				heard(a.String() + ", " + err.Error())
+				return true, nil
+			case a.status == http.StatusOK:
+				return false, nil
+			}
+			heard(a.String())
+			if a.status < 500 && a.status != http.StatusTooManyRequests {
+				fatal = fmt.Errorf("%s answers %s; it is not this engine's health path, or not this engine", path, a)
+			}
+			return fatal == nil, nil
+		},
+		Backoff: func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
+			return probeInterval(time.Since(since))
+		},
+	}
+	req, err := p.request(ctx, http.MethodGet, path, "")
+	if err != nil {
+		return err
+	}
+	retryable, err := retryablehttp.FromRequest(req)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(retryable)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	return fatal
+}
+
+// probeInterval is the time between two questions to an engine that has been loading for elapsed: about 1 % of it, so
+// that a short load is seen at once and a long one is not disturbed.
+func probeInterval(elapsed time.Duration) time.Duration {
+	return min(max(elapsed/100, 2*time.Millisecond), 250*time.Millisecond)
+}
+
+// field reads a text from a JSON document that the engine serves.
+func (p *prober) field(ctx context.Context, f Field) (string, error) {
+	a, err := p.get(ctx, f.Path, maxJSONBody)
+	if err != nil {
+		return "", fmt.Errorf("cannot read %s: %w", f.Path, err)
+	}
+	if a.status != http.StatusOK {
+		return "", fmt.Errorf("cannot read %s: the engine answers %s", f.Path, a)
+	}
+	var doc map[string]json.RawMessage
+	if err := json.Unmarshal(a.body, &doc); err != nil {
+		return "", fmt.Errorf("cannot read %s: not a JSON object: %w", f.Path, err)
+	}
+	var text string
+	if err := json.Unmarshal(doc[f.Key], &text); err != nil {
+		return "", fmt.Errorf("cannot read %s: no text under %q", f.Path, f.Key)
+	}
+	return tail.Clean(text), nil
+}
+
+// checkMetrics asks for the metrics page and holds it against its contract.
+func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) error {
+	a, err := p.get(ctx, contract.Path, maxMetricsBody)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot read %s: %w", contract.Path, err)
+	case a.status == http.StatusNotImplemented:
+		return fmt.Errorf("%s is switched off in the engine (501); start it with its metrics flag", contract.Path)
+	case a.status == http.StatusNotFound:
+		return fmt.Errorf("%s does not exist (404); this engine or version has no metrics there", contract.Path)
+	case a.status != http.StatusOK:
+		return fmt.Errorf("%s answers %s", contract.Path, a)
+	}
+	names, err := metricNames(a.body)
+	if err != nil {
+		return fmt.Errorf("%s is not valid Prometheus text: %w", contract.Path, err)
+	}
+	var missing []string
+	for _, name := range contract.Required {
+		if !names[name] {
+			missing = append(missing, strconv.Quote(name))
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("%s lacks the series %s", contract.Path, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
+// and rerankers refuse with a 4xx, which is no failure. The question takes as long as ctx allows: a first token on a
+// CPU can take longer than any probe.
+func (p *prober) askToken(ctx context.Context, question AnswerRequest) (offered bool, err error) {
+	req, err := p.request(ctx, http.MethodPost, question.Path, question.Body)
+	if err != nil {
+		return false, err
+	}
+	patient := *p.client
+	patient.Timeout = 0
+	a, err := p.do(&patient, req, maxJSONBody)
+	switch {
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case err != nil:
+		return false, fmt.Errorf("the connection broke on the first token: %w", err)
+	case a.status >= 200 && a.status < 300:
+		return true, nil
+	case a.status >= 400 && a.status < 500:
+		return false, nil
+	default:
+		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)
+	}
+}
+
+// portProblem says why nothing could listen on host and port, or "" when it is free.
+func portProblem(host string, port int) string {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err == nil {
+		l.Close()
+		return ""
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	if owner := listenerOwner(host, port); owner != "" {
+		return "it is taken by " + owner
+	}
+	return err.Error()
+}
+
+// loopback is the address at which this machine reaches an engine that listens on host.
+func loopback(host string) string {
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || !addr.IsUnspecified():
+		return host
+	case addr.Is4():
+		return "127.0.0.1"
+	default:
+		return "::1"
+	}
+}

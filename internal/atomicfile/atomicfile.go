@@ -1,0 +1,48 @@
+// Package atomicfile replaces a file so that a reader sees the old content or the new, never a part, also after a
+// loss of power.
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// TempPattern is how the temporary files of Write are named; what matches it after a crash is left over.
+const TempPattern = ".tmp-*"
+
+// Write replaces path by data with mode 0600. When it fails, the old content is intact and nothing else is left.
+func Write(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	// CreateTemp opens with O_EXCL and 0600, so a planted link is never followed.
+	f, err := os.CreateTemp(dir, TempPattern)
+	if err != nil {
+		return fmt.Errorf("cannot write %q: %w", path, err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot write %q: %w", path, err), os.Remove(f.Name()))
+	}
+	return SyncDir(dir)
+}
+
+// SyncDir makes the creation, renaming and removal of files in dir last through a loss of power.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("cannot sync %q: %w", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("cannot sync %q: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package provisioner
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/nvidia"
+)
+
+// Prepared is what a launch runs: an executable and a model that are on this node.
+type Prepared struct {
+	Binary    Binary
+	ModelPath string // absolute
+}
+
+// Prepare gets the executable and the model onto this node, without starting anything. It can be repeated, and Start
+// does it by itself.
+func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
+	ctx, cancel := p.within(ctx)
+	defer cancel(nil)
+	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine)
+	if err != nil {
+		return Prepared{}, p.startError(err)
+	}
+	return prepared, nil
+}
+
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, error) {
+	model, err := checkModel(cfg)
+	if err != nil {
+		return Prepared{}, err
+	}
+	path, err := lookupBinary(cfg, engine.Program())
+	if err != nil {
+		return Prepared{}, err
+	}
+	inspector, err := o.inspector()
+	if err != nil {
+		return Prepared{}, err
+	}
+	binary, err := inspector.inspect(ctx, path, engine.Program(), plainEnv(cfg))
+	return Prepared{Binary: binary, ModelPath: model}, err
+}
+
+// modelError says that the model is not there or cannot be read.
+type modelError struct{ err error }
+
+func (e *modelError) Error() string {
+	return fmt.Sprintf("cannot use the model: %v; check \"model.id\"", e.err)
+}
+func (e *modelError) Unwrap() error { return e.err }
+
+// checkModel finds out in microseconds what the engine would say after its start.
+func checkModel(cfg ProvisionConfig) (string, error) {
+	path, err := cfg.modelPath()
+	if err != nil {
+		return "", &modelError{err}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", &modelError{err}
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", &modelError{err}
+	case info.Size() == 0 && info.Mode().IsRegular():
+		return "", &modelError{&fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file is empty")}}
+	}
+	return path, nil
+}
+
+// LaunchPlan is what a launch would run, and why.
+type LaunchPlan struct {
+	Pool    string   `json:"pool"`
+	Replica string   `json:"replica"`
+	Engine  string   `json:"engine"`
+	Version string   `json:"engine_version"`
+	Binary  string   `json:"binary"` // absolute path of the executable
+	Dir     string   `json:"dir"`    // working directory
+	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
+	Env     []EnvVar `json:"env"`    // names only
+	Model   string   `json:"model"`  // absolute path
+	URL     string   `json:"url"`
+	GPUs    []GPU    `json:"gpus"` // none: the CPU
+	Grace   Duration `json:"grace"`
+	Record  string   `json:"record"`
+	Log     string   `json:"log"`
+	Handoff string   `json:"handoff"`
+}
+
+// Args is the command line after the executable.
+func (p LaunchPlan) Args() []string {
+	args := []string{}
+	for _, f := range p.Flags {
+		args = append(args, f.Args...)
+	}
+	return args
+}
+
+// Plan says what Start would run for cfg on this host. Nothing is started but the executable's own --version and
+// --help, and nothing is written but what is learned from them, in the cache. The errors are those of Start.
+func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan, error) {
+	p, err := New(cfg, opts...)
+	if err != nil {
+		return LaunchPlan{}, err
+	}
+	plan, err := p.opts.plan(ctx, cfg)
+	if err != nil {
+		return LaunchPlan{}, p.startError(err)
+	}
+	return plan.LaunchPlan, nil
+}
+
+// launchPlan is a LaunchPlan with what only Start needs.
+type launchPlan struct {
+	LaunchPlan
+	spec  LaunchSpec
+	host  Host
+	files replicaFiles
+}
+
+func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, error) {
+	engine, _ := o.engine(cfg.Engine)
+	prepared, err := o.prepare(ctx, cfg, engine)
+	if err != nil {
+		return launchPlan{}, err
+	}
+	gpus, err := selectGPUs(cfg, o.gpuDriver())
+	if err != nil {
+		return launchPlan{}, err
+	}
+	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, GPUs: gpus}
+	spec, err := engine.Launch(cfg, host)
+	if err != nil {
+		return launchPlan{}, cfg.locate(err)
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return launchPlan{}, fmt.Errorf("cannot find the working directory: %w", err)
+	}
+	files, err := filesOf(cfg.StateDir, cfg.fileStem())
+	if err != nil {
+		return launchPlan{}, err
+	}
+	last, _ := files.readRecord()
+	grace := spec.Grace
+	if cfg.Stop.Grace > 0 {
+		grace = time.Duration(cfg.Stop.Grace)
+	}
+	plan := launchPlan{spec: spec, host: host, files: files}
+	plan.LaunchPlan = LaunchPlan{
+		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
+		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
+		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.host()), cfg.Port), GPUs: gpus, Grace: Duration(grace),
+		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
+	}
+	return plan, nil
+}
+
+// plannedEnv names the variables of a launch without looking up a secret.
+func plannedEnv(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU) []EnvVar {
+	unread := secrets{env: map[string]secret{}}
+	if cfg.APIKey != nil {
+		unread.key = secret{redacted}
+	}
+	for name, value := range cfg.Env {
+		if value.Secret != nil {
+			unread.env[name] = secret{redacted}
+		}
+	}
+	vars := environment(cfg, spec, gpus, unread, ownEnvironment("", ""))
+	names := make([]EnvVar, len(vars))
+	for i, v := range vars {
+		names[i] = v.EnvVar
+	}
+	return slices.Clip(names)
+}
+
+func (o *options) gpuDriver() gpuDriver {
+	if o.gpus != nil {
+		return o.gpus
+	}
+	return nvidia.Driver{}
+}

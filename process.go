@@ -1,0 +1,72 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// command is what is started.
+type command struct {
+	path string
+	args []string // without the path
+	env  []string
+	dir  string
+	log  *os.File // receives both output streams
+	lock *os.File // inherited, so that it stays locked as long as a process of the engine lives
+}
+
+// exitStatus is how a process ended. The zero value means that it is not known, as for another's child.
+type exitStatus struct {
+	known  bool
+	code   int    // -1 when a signal ended it
+	signal string // "" when it exited by itself
+}
+
+func (s exitStatus) String() string {
+	switch {
+	case !s.known:
+		return "unknown"
+	case s.signal != "":
+		return "signal: " + s.signal
+	default:
+		return fmt.Sprintf("code %d", s.code)
+	}
+}
+
+// launch starts cmd in a session of its own. A freshly written executable can be busy for some milliseconds, while a
+// fork elsewhere in this program still holds it open for writing; that is waited for.
+func launch(c command) (*process, error) {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		cmd := exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
+		cmd.Env = c.env
+		cmd.Dir = c.dir
+		cmd.Stdout, cmd.Stderr = c.log, c.log
+		cmd.ExtraFiles = []*os.File{c.lock}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		err := cmd.Start()
+		if err == nil {
+			return own(cmd)
+		}
+		if !errors.Is(err, syscall.ETXTBSY) || wait > 320*time.Millisecond {
+			return nil, err
+		}
+		time.Sleep(wait)
+	}
+}
+
+func statusOf(cmd *exec.Cmd) exitStatus {
+	_ = cmd.Wait() // the state says it all
+	ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	switch {
+	case !ok:
+		return exitStatus{}
+	case ws.Signaled():
+		return exitStatus{known: true, code: -1, signal: ws.Signal().String()}
+	default:
+		return exitStatus{known: true, code: ws.ExitStatus()}
+	}
+}

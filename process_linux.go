@@ -1,0 +1,369 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// process is a process that cannot be mistaken for another: it is held by a pidfd (Linux 5.3).
+type process struct {
+	identity
+	pidfd *os.File  // pollable, so that waiting costs no thread: 100 blocked waits took 99 of them
+	cmd   *exec.Cmd // nil for a process that this provisioner did not start
+}
+
+// own takes hold of a child. Until it is reaped its pid cannot be used again, so no check is needed.
+func own(cmd *exec.Cmd) (*process, error) {
+	p, err := hold(cmd.Process.Pid)
+	if err != nil {
+		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	p.cmd = cmd
+	return p, nil
+}
+
+// find takes hold of the process that id names, or returns errGone when it is no more. The pidfd is opened first and
+// the identity is compared afterwards, so that the process cannot change in between.
+func find(id identity) (*process, error) {
+	if id.PID <= 1 {
+		return nil, errGone
+	}
+	p, err := hold(id.PID)
+	if err != nil {
+		return nil, err
+	}
+	if !p.matches(id) || p.exited() {
+		p.close()
+		return nil, errGone
+	}
+	return p, nil
+}
+
+// errGone says that a process has ended.
+var errGone = errors.New("the process is gone")
+
+func hold(pid int) (*process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil, errGone
+	case err != nil:
+		return nil, fmt.Errorf("cannot hold process %d: %w; Linux 5.3 or newer is needed", pid, err)
+	}
+	// PIDFD_NONBLOCK would need Linux 5.10; the flag can be set afterwards on older ones.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	p := &process{pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	stat, err := procfs.ReadStat(pid)
+	if err == nil {
+		p.identity, err = thisBoot()
+	}
+	if err != nil {
+		p.close()
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			return nil, errGone
+		}
+		return nil, err
+	}
+	p.PID, p.StartTicks = pid, stat.StartTicks
+	p.PidfdIno = pidfdInode(fd)
+	var info unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d", pid), &info); err == nil {
+		p.UID = int(info.Uid)
+	}
+	return p, nil
+}
+
+// thisBoot is the part of an identity that all processes of this boot and namespace share.
+func thisBoot() (identity, error) {
+	boot, err := procfs.BootID()
+	if err != nil {
+		return identity{}, err
+	}
+	ns, err := procfs.PIDNamespace()
+	return identity{BootID: boot, PIDNS: ns}, err
+}
+
+// pidfdInode is unique to a process since Linux 6.9; before, all pidfds share one inode, which says nothing.
+func pidfdInode(fd int) uint64 {
+	const pidfsMagic = 0x50494446
+	var sys unix.Statfs_t
+	var info unix.Stat_t
+	if unix.Fstatfs(fd, &sys) != nil || int64(sys.Type) != pidfsMagic || unix.Fstat(fd, &info) != nil {
+		return 0
+	}
+	return info.Ino
+}
+
+// wait returns when the process has ended or ctx is done. The process is not reaped: until then its pid, and with it
+// the name of its group, cannot become another's.
+func (p *process) wait(ctx context.Context) error {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.pidfd.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err = conn.Read(func(fd uintptr) bool { return readable(int(fd)) })
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (p *process) exited() bool {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := true
+	_ = conn.Control(func(fd uintptr) { gone = readable(int(fd)) })
+	return gone
+}
+
+// readable reports whether the process of a pidfd has ended, be it reaped or not.
+func readable(fd int) bool {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return n == 1
+		}
+	}
+}
+
+// signal sends sig to the process, which may have ended.
+func (p *process) signal(sig syscall.Signal) error {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	if err := conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	if errors.Is(sent, unix.ESRCH) {
+		return nil
+	}
+	return sent
+}
+
+// reap collects a child that has ended and tells how.
+func (p *process) reap() exitStatus {
+	defer p.close()
+	if p.cmd == nil {
+		return exitStatus{}
+	}
+	return statusOf(p.cmd)
+}
+
+func (p *process) close() { _ = p.pidfd.Close() }
+
+// replicaLock is the lock on a replica. It is held by the open file, which the engine inherits, and so by whichever of
+// the provisioner and the engine's processes lives longest.
+type replicaLock struct{ file *os.File }
+
+// errLocked says that a process holds the lock.
+var errLocked = errors.New("locked")
+
+// lock takes the lock or returns errLocked. For up to a quarter of a second it tries again: a program that is between
+// fork and exec holds copies of all its descriptors.
+func (f replicaFiles) lock() (*replicaLock, error) {
+	deadline := time.Now().Add(250 * time.Millisecond)
+	for {
+		l, err := f.tryLock()
+		if !errors.Is(err, errLocked) || time.Now().After(deadline) {
+			return l, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (f replicaFiles) tryLock() (*replicaLock, error) {
+	for {
+		file, err := os.OpenFile(f.lockPath(), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open the lock file: %w", err)
+		}
+		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			file.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, errLocked
+			}
+			return nil, fmt.Errorf("cannot lock %q: %w", f.lockPath(), err)
+		}
+		// A file that was replaced between opening and locking would let two hold "the" lock.
+		held, err := file.Stat()
+		if err == nil {
+			var current fs.FileInfo
+			if current, err = os.Lstat(f.lockPath()); err == nil && os.SameFile(held, current) {
+				return &replicaLock{file}, nil
+			}
+		}
+		file.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("cannot lock %q: %w", f.lockPath(), err)
+		}
+	}
+}
+
+// release closes this program's copy. The lock is free when no inherited copy is left; it is never unlocked
+// explicitly, since that would unlock the engine's copy too.
+func (l *replicaLock) release() { _ = l.file.Close() }
+
+// inodeOf names a file's content holder, with its change time: a file that was replaced or written has another.
+func inodeOf(info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d:%d.%d", st.Dev, st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
+}
+
+func openNoFollow(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// tree is all processes of a launch: the leader, its session and group, whatever carries the launch's mark in its
+// environment, and the children of all these. It works without a leader, too.
+type tree struct {
+	launchID string
+	leader   identity // the zero value when it was never known
+
+	mu   sync.Mutex
+	seen map[int]uint64 // start ticks by pid of the members so far: a member stays one when its parent dies
+}
+
+// members lists the living processes of the tree. Processes of other users are left out.
+func (t *tree) members() ([]procfs.Stat, error) {
+	all, err := procfs.Processes()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the processes: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// A session or group of the leader's number is the leader's only as long as the leader is there, be it dead and
+	// not yet reaped: afterwards the number can be a stranger's.
+	leaderThere := slices.ContainsFunc(all, func(s procfs.Stat) bool {
+		return s.PID == t.leader.PID && s.StartTicks == t.leader.StartTicks
+	})
+	belongs := func(s procfs.Stat) bool {
+		ticks, known := t.seen[s.PID]
+		return known && ticks == s.StartTicks ||
+			leaderThere && (s.SID == t.leader.PID || s.PGID == t.leader.PID) ||
+			procfs.HasEnv(s.PID, launchIDEnv+"="+t.launchID)
+	}
+	// This program never ends itself, even if an engine has started it.
+	all = slices.DeleteFunc(all, func(s procfs.Stat) bool { return s.PID <= 1 || s.PID == os.Getpid() })
+	found := map[int]procfs.Stat{}
+	for _, s := range all {
+		if belongs(s) {
+			found[s.PID] = s
+		}
+	}
+	// Children of members are members. Pids need not grow from parent to child, so this goes on until nothing is new.
+	for grown := true; grown; {
+		grown = false
+		for _, s := range all {
+			_, known := found[s.PID]
+			if _, child := found[s.PPID]; child && !known {
+				found[s.PID] = s
+				grown = true
+			}
+		}
+	}
+	var members []procfs.Stat
+	t.seen = make(map[int]uint64, len(found))
+	for pid, s := range found {
+		if !s.Dead() {
+			members = append(members, s)
+			t.seen[pid] = s.StartTicks
+		}
+	}
+	return members, nil
+}
+
+// killAll sends SIGKILL to every member and returns how many there were.
+func (t *tree) killAll() (int, error) {
+	members, err := t.members()
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range members {
+		p, err := hold(m.PID)
+		if err != nil {
+			continue // gone
+		}
+		if p.StartTicks == m.StartTicks {
+			_ = p.signal(unix.SIGKILL)
+		}
+		p.close()
+	}
+	return len(members), nil
+}
+
+// listenerOwner names the process that listens on host and port, for people; "" when it cannot be seen.
+func listenerOwner(host string, port int) string {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return ""
+	}
+	inodes, err := procfs.Listeners(os.Getpid(), addr, uint16(port))
+	if err != nil || len(inodes) == 0 {
+		return ""
+	}
+	all, _ := procfs.Processes()
+	for _, s := range all {
+		if procfs.HoldsSocket(s.PID, inodes) {
+			return fmt.Sprintf("%q (pid %d)", s.Comm, s.PID)
+		}
+	}
+	return "a process of another user"
+}
+
+// ownsListener reports whether a process of the tree listens on host and port. known is false when that cannot be
+// seen, as for an engine that has changed its user.
+func (t *tree) ownsListener(host string, port int) (owns, known bool) {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return false, false
+	}
+	inodes, err := procfs.Listeners(t.leader.PID, addr, uint16(port))
+	if err != nil || len(inodes) == 0 {
+		return false, false
+	}
+	// Nearly always it is the leader, and looking at it alone takes microseconds.
+	if procfs.HoldsSocket(t.leader.PID, inodes) {
+		return true, true
+	}
+	members, err := t.members()
+	if err != nil {
+		return false, false
+	}
+	owns = slices.ContainsFunc(members, func(s procfs.Stat) bool { return procfs.HoldsSocket(s.PID, inodes) })
+	return owns, owns || listenerOwner(host, port) != "a process of another user"
+}
+
+// madeSince reports whether a file of this user came into being after t.
+func madeSince(path string, t time.Time) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME|unix.STATX_UID|unix.STATX_TYPE, &st)
+	if err != nil || st.Mask&unix.STATX_BTIME == 0 || int(st.Uid) != os.Getuid() || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false // tmpfs tells birth times since Linux 5.18; without one the object is left alone
+	}
+	// Birth times have the resolution of a kernel tick, so they can be up to 10 ms early.
+	return !time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(t.Add(-10 * time.Millisecond))
+}

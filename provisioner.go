@@ -1,0 +1,448 @@
+package provisioner
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// EngineProvisioner is one launch of one engine. Like an exec.Cmd it cannot be used again: make a new one for the next
+// launch. Its methods are safe for concurrent use.
+//
+// The engine is no part of the program's life: it runs on when the program ends without Stop, and [Attach] finds it.
+type EngineProvisioner struct {
+	cfg    ProvisionConfig
+	opts   options
+	engine Engine // nil for a launch that was attached to
+
+	life context.Context         // ends with the first Stop, or a failure, as its cause says
+	end  context.CancelCauseFunc // ends life
+
+	starting  sync.Mutex    // held by Start, so that Stop comes before or after it
+	waiting   chan struct{} // holds one token while a WaitReady is at work
+	hurry     chan struct{} // closed when a later Stop's context ends: no more grace
+	hurryOnce sync.Once
+	done      chan struct{} // closed when the launch has ended; err and stopErr are valid then
+
+	mu       sync.Mutex
+	state    State
+	run      *run // nil before the engine runs
+	handoff  Handoff
+	heard    string // what the engine answered last, while it loads
+	asked    bool   // Stop was called
+	killed   bool   // and the grace period was not enough
+	failure  error  // why a running engine was given up
+	err      error
+	stopErr  error
+	released bool
+}
+
+// New checks cfg and returns a launch that has not been started. It does no I/O and starts no goroutine. Its error is
+// a *ConfigError with everything that is wrong.
+func New(cfg ProvisionConfig, opts ...Option) (*EngineProvisioner, error) {
+	if err := cfg.Validate(opts...); err != nil {
+		return nil, err
+	}
+	p := newProvisioner(cfg, newOptions(opts))
+	p.engine, _ = p.opts.engine(cfg.Engine) // Validate knows it
+	return p, nil
+}
+
+func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
+	life, end := context.WithCancelCause(context.Background())
+	return &EngineProvisioner{
+		cfg: cfg, opts: opts, life: life, end: end,
+		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), done: make(chan struct{}),
+		state: StateNew,
+	}
+}
+
+// Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
+// process runs, which is long before it is ready; see WaitReady. ctx bounds Start alone, never the engine's life.
+//
+// The error is a *StartError, *GPUError or *ConfigError, or ErrStarted when there was a Start before. When Start
+// fails, nothing of it is left behind but the log.
+func (p *EngineProvisioner) Start(ctx context.Context) error {
+	p.starting.Lock()
+	defer p.starting.Unlock()
+	p.mu.Lock()
+	switch {
+	case p.state == StateStopped:
+		p.mu.Unlock()
+		return fmt.Errorf("cannot start %s: %w", p.cfg.Name(), ErrStopped)
+	case p.state != StateNew:
+		p.mu.Unlock()
+		return fmt.Errorf("cannot start %s: %w; one EngineProvisioner is one launch", p.cfg.Name(), ErrStarted)
+	}
+	p.transition(StatePreparing, "")
+	p.mu.Unlock()
+
+	ctx, cancel := p.within(ctx)
+	defer cancel(nil)
+	r, err := p.start(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		err = p.startError(err)
+		p.err = err
+		p.transition(StateFailed, err.Error())
+		close(p.done)
+		return err
+	}
+	p.run = r
+	p.transition(StateStarting, "")
+	go p.watch(r)
+	return nil
+}
+
+// within derives a context that ends with ctx and with the launch's life, whichever is first.
+func (p *EngineProvisioner) within(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(p.life, func() { cancel(context.Cause(p.life)) })
+	return ctx, func(cause error) { stop(); cancel(cause) }
+}
+
+// start does the work of Start. Each step is safe to be killed at: the record is written before the process exists,
+// and the process holds the replica's lock and carries the launch's mark from its first instruction on.
+func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
+	// 1. Everything that can be checked before anything is touched.
+	plan, err := p.opts.plan(ctx, p.cfg)
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := readSecrets(p.cfg)
+	if err != nil {
+		return nil, err
+	}
+	files := plan.files
+	if err := files.create(); err != nil {
+		return nil, err
+	}
+
+	// 2. The replica's lock: whoever holds it is a living engine, or a start that is under way.
+	lock, err := files.lock()
+	if errors.Is(err, errLocked) {
+		return nil, busy(files)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer lock.release()
+	last, err := files.readRecord()
+	if err == nil && !last.State.Final() {
+		if names := (&run{tree: tree{launchID: last.LaunchID}}).survivors(); names != "" {
+			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.note(err.Error() + "; it is replaced")
+	}
+	if err := files.unpublish(""); err != nil { // of a launch whose provisioner was killed
+		return nil, err
+	}
+	if problem := portProblem(p.cfg.host(), p.cfg.Port); problem != "" {
+		return nil, &portError{p.cfg.Port, problem}
+	}
+
+	// 3. The record of the intent, and what the process needs.
+	r := &run{
+		files: files, spec: plan.spec, host: plan.host, argv: plan.Args(), key: secrets.key,
+		redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
+	}
+	r.rec = record{
+		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
+		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
+		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.host(), Port: p.cfg.Port,
+		Grace: plan.Grace, StartedAt: r.started.UTC(),
+	}
+	r.tree.launchID = r.rec.LaunchID
+	r.rec.TempDir, err = os.MkdirTemp("", tempPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
+	}
+	log, n, err := files.openLog(r.rec.Generation)
+	if err != nil {
+		return nil, errors.Join(err, r.removeTemp())
+	}
+	defer log.Close()
+	r.rec.Generation, r.rec.Log = n, files.log(n)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.undo(r))
+		}
+	}()
+	if err := files.writeRecord(r.rec); err != nil {
+		return nil, err // no record, no process
+	}
+
+	// 4. The process.
+	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
+	r.leader, err = launch(command{
+		path: plan.host.Binary.Path, args: r.argv, dir: plan.Dir, log: log, lock: lock.file,
+		env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot run the engine's executable: %w", err)
+	}
+	r.tree.leader = r.leader.identity
+
+	// 5. The record of the process.
+	r.rec.State, r.rec.Process = StateStarting, r.leader.identity
+	if err := files.writeRecord(r.rec); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(files.pid(), fmt.Appendln(nil, r.leader.PID), 0o600); err != nil {
+		p.note("cannot write the PID file: " + err.Error())
+	}
+	if err := files.pruneLogs(); err != nil {
+		p.note("cannot remove old logs: " + err.Error())
+	}
+	return r, ctx.Err()
+}
+
+// undo ends what start began.
+func (p *EngineProvisioner) undo(r *run) error {
+	if r.leader == nil {
+		r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
+		return errors.Join(r.removeTemp(), r.files.writeRecord(r.rec))
+	}
+	if _, err := r.tree.killAll(); err != nil {
+		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
+	}
+	if err := r.leader.wait(context.Background()); err != nil {
+		return err
+	}
+	_, err := r.sweep()
+	r.leader.reap()
+	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
+	return errors.Join(err, r.removeTemp(), r.removeShm(), r.files.writeRecord(r.rec))
+}
+
+// busy says who holds the replica.
+func busy(files replicaFiles) error {
+	rec, err := files.readRecord()
+	if err != nil {
+		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.lockPath())
+	}
+	if rec.Process.PID == 0 {
+		return fmt.Errorf("%w: another provisioner is starting this replica", ErrBusy)
+	}
+	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
+		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
+}
+
+// portError says that the port is not free.
+type portError struct {
+	port    int
+	problem string
+}
+
+func (e *portError) Error() string { return fmt.Sprintf("port %d is not free: %s", e.port, e.problem) }
+func (e *portError) Unwrap() error { return ErrBusy }
+
+// startError gives err the type that Start promises.
+func (p *EngineProvisioner) startError(err error) error {
+	var config *ConfigError
+	var gpu *GPUError
+	if errors.As(err, &config) || errors.As(err, &gpu) {
+		return err
+	}
+	f := Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}
+	var port *portError
+	var asked *askError
+	var model *modelError
+	switch {
+	case errors.As(err, &port):
+		f.Cause = CausePortInUse
+		f.Advice = "stop what uses the port, or change \"port\""
+	case errors.As(err, &model):
+		f.Cause = CauseModelMissing
+	case errors.As(err, &asked):
+		f.LogTail = asked.lines
+		f.Cause = CauseLibMissing
+		f.Advice = adviceFor(CauseLibMissing)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		f.Cause = CauseLibMissing
+	}
+	f.Retry = f.Cause.Retryable()
+	return &StartError{Failure: f, Err: err}
+}
+
+// watch is the one goroutine of a launch. It waits for the engine's end without a thread, and puts everything away.
+func (p *EngineProvisioner) watch(r *run) {
+	defer close(p.done)
+	if r.leader != nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		stop := context.AfterFunc(p.life, func() {
+			if errors.Is(context.Cause(p.life), ErrReleased) {
+				cancel(ErrReleased)
+			}
+		})
+		err := r.leader.wait(ctx)
+		stop()
+		cancel(nil)
+		if errors.Is(err, ErrReleased) {
+			r.leader.close()
+			p.mu.Lock()
+			p.err, p.stopErr = ErrReleased, ErrReleased
+			p.mu.Unlock()
+			return
+		}
+	}
+	close(r.exited)
+
+	p.mu.Lock()
+	p.unpublish()
+	wasReady := p.state == StateReady
+	final := StateFailed
+	if p.asked && p.failure == nil {
+		final = StateStopped
+	}
+	p.mu.Unlock()
+
+	end := r.finish(final)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if end.swept > 0 {
+		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))
+	}
+	p.err, p.stopErr = p.failure, end.err
+	switch {
+	case end.err != nil:
+		p.err = fmt.Errorf("cannot clean up after %s: %w", p.cfg.Name(), end.err)
+		p.stopErr = p.err
+	case p.killed:
+		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, time.Duration(r.rec.Grace))
+	case !p.asked && !end.foreign:
+		p.err = r.exitError(end.exit, wasReady)
+	}
+	if p.err == nil {
+		if p.state != StateStopping { // another command did it
+			p.transition(StateStopping, "stopped by another command")
+		}
+		p.transition(StateStopped, "")
+		return
+	}
+	p.transition(StateFailed, p.err.Error())
+}
+
+// unpublish removes the handoff. It is called with mu held, like the publication, so that the file never outlives
+// the readiness.
+func (p *EngineProvisioner) unpublish() {
+	if err := p.run.files.unpublish(p.run.rec.LaunchID); err != nil {
+		p.noteLocked(err.Error())
+	}
+}
+
+// giveUp ends an engine that is not fit to be used. It returns err, which is also what Err will say.
+func (p *EngineProvisioner) giveUp(err error) error {
+	p.mu.Lock()
+	if p.asked || p.state.Final() {
+		p.mu.Unlock()
+		return err
+	}
+	p.failure = err
+	p.mu.Unlock()
+	if stopped := p.Stop(context.Background()); stopped != nil && !errors.Is(stopped, ErrKilled) {
+		return errors.Join(err, stopped)
+	}
+	return err
+}
+
+// Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. The provisioner cannot
+// be used afterwards: Done is closed and Err is ErrReleased. Releasing what does not run does nothing.
+func (p *EngineProvisioner) Release() {
+	p.starting.Lock()
+	p.mu.Lock()
+	release := p.run != nil && !p.asked && !p.state.Final()
+	p.asked = p.asked || release
+	p.released = p.released || release
+	p.mu.Unlock()
+	p.starting.Unlock()
+	if release {
+		p.end(ErrReleased)
+		<-p.done
+	}
+}
+
+// Done is closed when the launch has ended and nothing of it is left.
+func (p *EngineProvisioner) Done() <-chan struct{} { return p.done }
+
+// Err is nil until Done is closed, and after a stop. Otherwise it says why the launch ended: an *ExitError, a
+// *NotReadyError, or what Start returned.
+func (p *EngineProvisioner) Err() error {
+	select {
+	case <-p.done:
+	default:
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// transition moves the launch to another state and tells of it. It is called with mu held.
+func (p *EngineProvisioner) transition(to State, message string) {
+	if !slices.Contains(transitions[p.state], to) {
+		p.opts.logger.Error("impossible transition", "replica", p.cfg.Name(), "from", p.state, "to", to)
+		return
+	}
+	p.opts.logger.Debug("state", "replica", p.cfg.Name(), "from", p.state, "to", to)
+	p.state = to
+	p.emit(EventState, message)
+}
+
+// note tells something that changes nothing.
+func (p *EngineProvisioner) note(message string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.noteLocked(message)
+}
+
+// noteLocked is note for those who hold mu.
+func (p *EngineProvisioner) noteLocked(message string) {
+	p.opts.logger.Warn(message, "replica", p.cfg.Name())
+	p.emit(EventNote, message)
+}
+
+// emit tells of an event. It is called with mu held, which is what keeps events in order.
+func (p *EngineProvisioner) emit(kind EventKind, message string) {
+	e := Event{
+		Time: time.Now().UTC(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Kind: kind, State: p.state, Message: message,
+	}
+	if p.run != nil {
+		e.LaunchID, e.PID = p.run.rec.LaunchID, p.run.rec.Process.PID
+	}
+	if kind == EventState && p.state == StateReady {
+		h := p.handoff
+		e.Handoff = &h
+	}
+	p.opts.onEvent(e)
+}
+
+func newLaunchID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}
+
+// host is the address to listen on.
+func (c ProvisionConfig) host() string {
+	if c.Host == "" {
+		return "127.0.0.1"
+	}
+	return strings.TrimSpace(c.Host)
+}

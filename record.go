@@ -1,0 +1,255 @@
+package provisioner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+)
+
+const recordSchema = 1
+
+// record is what one launch leaves on disk for whoever comes next: enough to find the engine, to be sure that it is
+// the one, and to end it. It is written before the engine starts and whenever the launch moves on.
+type record struct {
+	Schema     int    `json:"schema"`
+	Generation int64  `json:"generation"` // counts the replica's launches
+	Desired    string `json:"desired"`    // desiredRunning or desiredStopped
+	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; stopped or failed: it ended
+	LaunchID   string `json:"launch_id"`
+
+	Pool    string   `json:"pool"`
+	Replica string   `json:"replica"`
+	Engine  string   `json:"engine"`
+	Version string   `json:"engine_version,omitempty"`
+	Model   string   `json:"model"`
+	Host    string   `json:"host"`
+	Port    int      `json:"port"`
+	Grace   Duration `json:"grace"`
+
+	Process   identity  `json:"process,omitzero"`
+	TempDir   string    `json:"temp_dir"`
+	Log       string    `json:"log"`
+	StartedAt time.Time `json:"started_at"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	Exit      string    `json:"exit,omitempty"` // how it ended, for people
+}
+
+const (
+	desiredRunning = "running"
+	desiredStopped = "stopped"
+)
+
+// identity tells a process from any other, also from a later one with the same pid.
+//
+// Start ticks count 10 ms, so two processes can share pid and ticks; the inode of a pidfd (Linux 6.9) cannot be shared.
+type identity struct {
+	PID        int    `json:"pid"`
+	StartTicks uint64 `json:"start_ticks,string"`
+	PidfdIno   uint64 `json:"pidfd_ino,string"` // 0 when the kernel does not tell
+	BootID     string `json:"boot_id"`
+	PIDNS      string `json:"pid_ns"`
+	UID        int    `json:"uid"`
+}
+
+// matches reports whether both are the same process.
+func (a identity) matches(b identity) bool {
+	return a.PID > 1 && a.PID == b.PID && a.StartTicks == b.StartTicks && a.BootID == b.BootID && a.PIDNS == b.PIDNS &&
+		a.UID == b.UID && (a.PidfdIno == b.PidfdIno || a.PidfdIno == 0 || b.PidfdIno == 0)
+}
+
+// replicaFiles are the files of one replica:
+//
+//	<state>/<pool>-<replica>/record.json  the record
+//	<state>/<pool>-<replica>/engine.lock  held by the engine's processes as long as one of them lives
+//	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
+//	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
+//	<state>/engines/<pool>-<replica>.json the handoff
+type replicaFiles struct {
+	state string // absolute
+	stem  string
+}
+
+func (f replicaFiles) dir() string      { return filepath.Join(f.state, f.stem) }
+func (f replicaFiles) record() string   { return filepath.Join(f.dir(), "record.json") }
+func (f replicaFiles) lockPath() string { return filepath.Join(f.dir(), "engine.lock") }
+func (f replicaFiles) pid() string      { return filepath.Join(f.dir(), "engine.pid") }
+func (f replicaFiles) logs() string     { return filepath.Join(f.dir(), "logs") }
+func (f replicaFiles) log(n int64) string {
+	return filepath.Join(f.logs(), strconv.FormatInt(n, 10)+".log")
+}
+func (f replicaFiles) handoffs() string { return filepath.Join(f.state, "engines") }
+func (f replicaFiles) handoff() string  { return filepath.Join(f.handoffs(), f.stem+".json") }
+
+// filesOf resolves the state directory; "" means .runtime in the working directory.
+func filesOf(stateDir, stem string) (replicaFiles, error) {
+	state, err := stateDirectory(stateDir)
+	return replicaFiles{state: state, stem: stem}, err
+}
+
+func stateDirectory(dir string) (string, error) {
+	if dir == "" {
+		dir = ".runtime"
+	}
+	state, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("cannot find the state directory %q: %w", dir, err)
+	}
+	return state, nil
+}
+
+// create makes the folders, for this user alone.
+func (f replicaFiles) create() error {
+	for _, dir := range []string{f.state, f.dir(), f.logs(), f.handoffs()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("cannot create the state directory: %w; make its parent writable or set \"state_dir\"", err)
+		}
+		if err := checkPrivate(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPrivate refuses a folder in which another user could replace our files.
+func checkPrivate(dir string) error {
+	info, err := os.Lstat(dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot use the state directory: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, kindOf(info))
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
+	}
+	return nil
+}
+
+func kindOf(info fs.FileInfo) string {
+	switch mode := info.Mode(); {
+	case mode&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case mode.IsDir():
+		return "folder"
+	case mode.IsRegular():
+		return "regular file"
+	case mode&fs.ModeNamedPipe != 0:
+		return "pipe"
+	default:
+		return "special file"
+	}
+}
+
+// readState reads a small file that this package wrote. A link, a pipe or an oversized file in its place is refused.
+func readState(path string) ([]byte, error) {
+	f, err := openNoFollow(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("cannot read %q: it is a %s", path, kindOf(info))
+	}
+	const limit = 1 << 20
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && len(data) > limit {
+		err = fmt.Errorf("cannot read %q: larger than 1 MiB", path)
+	}
+	return data, err
+}
+
+// readRecord returns the record, fs.ErrNotExist when there is none, or what is wrong with it.
+func (f replicaFiles) readRecord() (record, error) {
+	data, err := readState(f.record())
+	if err != nil {
+		return record{}, err
+	}
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
+	}
+	switch {
+	case r.Schema != recordSchema:
+		return record{}, fmt.Errorf("cannot read the record %q: schema %d, this version knows %d", f.record(), r.Schema, recordSchema)
+	case r.LaunchID == "" || r.Pool+"-"+r.Replica != f.stem:
+		return record{}, fmt.Errorf("cannot read the record %q: it is not the record of %q", f.record(), f.stem)
+	}
+	return r, nil
+}
+
+func (f replicaFiles) writeRecord(r record) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("cannot write the record %q: %w", f.record(), err)
+	}
+	return atomicfile.Write(f.record(), append(data, '\n'))
+}
+
+// updateRecord writes r unless another launch has taken over.
+func (f replicaFiles) updateRecord(r record) error {
+	current, err := f.readRecord()
+	if err == nil && current.LaunchID != r.LaunchID {
+		return nil
+	}
+	return f.writeRecord(r)
+}
+
+// openLog creates the log of launch n or, when the record was lost and n is taken, of the next free number. It is
+// handed to the engine as it is: no pipe that could block or kill the engine, and it outlives the provisioner.
+func (f replicaFiles) openLog(n int64) (*os.File, int64, error) {
+	for ; ; n++ {
+		file, err := os.OpenFile(f.log(n), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil, n, fmt.Errorf("cannot create the log file: %w", err)
+		}
+		return file, n, nil
+	}
+}
+
+// keptLogs is how many launches' logs stay, so that the log of a failed run outlives some restarts.
+const keptLogs = 5
+
+// pruneLogs removes the oldest logs beyond keptLogs.
+func (f replicaFiles) pruneLogs() error {
+	numbers, err := f.logNumbers()
+	if err != nil {
+		return err
+	}
+	for len(numbers) > keptLogs {
+		err = errors.Join(err, os.Remove(f.log(numbers[0])))
+		numbers = numbers[1:]
+	}
+	return err
+}
+
+func (f replicaFiles) logNumbers() ([]int64, error) {
+	entries, err := os.ReadDir(f.logs())
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int64
+	for _, entry := range entries {
+		text, isLog := strings.CutSuffix(entry.Name(), ".log")
+		if n, err := strconv.ParseInt(text, 10, 64); isLog && err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}

@@ -1,0 +1,188 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
+// the engine by the record in the state directory ("" means .runtime) and makes sure that the process is the one that
+// was recorded; when only workers of it are left, these are what Stop ends.
+//
+// It returns ErrNotFound when there is no record, and ErrNotRunning, after removing what the engine left, when the
+// engine is gone. What is not needed any more is stopped, or let go with Release.
+func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
+	name := pool + "/" + replica
+	files, err := filesOf(stateDir, pool+"-"+replica)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := files.readRecord()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("cannot attach to %s: %w: no record in %q", name, ErrNotFound, files.dir())
+	case err != nil:
+		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
+	}
+	r := &run{
+		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}),
+		tree: tree{launchID: rec.LaunchID},
+	}
+	switch err := r.findLeader(); {
+	case errors.Is(err, errGone):
+		if names := r.survivors(); names == "" {
+			err = nil
+			if !rec.State.Final() {
+				err = errors.Join(files.unpublish(rec.LaunchID), r.finish(StateFailed).err)
+			}
+			return nil, errors.Join(fmt.Errorf("cannot attach to %s: %w", name, ErrNotRunning), err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
+	}
+	cfg := ProvisionConfig{
+		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
+		Model: ModelConfig{ID: rec.Model},
+	}
+	p := newProvisioner(cfg, newOptions(opts))
+	p.run, p.state = r, StateStarting
+	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
+		p.state, p.handoff = StateReady, h
+	}
+	go p.watch(r)
+	return p, nil
+}
+
+// findLeader takes hold of the leader that the record names. A provisioner that was killed between the start and the
+// record of the process leaves a record without one; then the launch's mark finds the leader: it leads its session.
+func (r *run) findLeader() error {
+	id := r.rec.Process
+	if id.PID == 0 && !r.rec.State.Final() {
+		members, err := r.tree.members()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(members, func(m procfs.Stat) bool { return m.PID == m.SID })
+		if i < 0 {
+			return errGone
+		}
+		leader, err := hold(members[i].PID)
+		if err != nil {
+			return err
+		}
+		r.leader, r.tree.leader, r.rec.Process = leader, leader.identity, leader.identity
+		return nil
+	}
+	leader, err := find(id)
+	if err != nil {
+		return err
+	}
+	r.leader, r.tree.leader = leader, id
+	return nil
+}
+
+// Status is where a replica stands.
+type Status struct {
+	Pool      string    `json:"pool"`
+	Replica   string    `json:"replica"`
+	Engine    string    `json:"engine"`
+	Version   string    `json:"engine_version,omitempty"`
+	State     State     `json:"state"`
+	LaunchID  string    `json:"launch_id,omitempty"`
+	PID       int       `json:"pid,omitempty"` // 0 when no process runs
+	URL       string    `json:"url,omitempty"`
+	Model     string    `json:"model,omitempty"`
+	StartedAt time.Time `json:"started_at,omitzero"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	Heard     string    `json:"heard,omitempty"` // what a loading engine answered last, such as "503 Service Unavailable: Loading model"
+	Exit      string    `json:"exit,omitempty"`  // how it ended
+	Log       string    `json:"log,omitempty"`   // path of the launch's log
+}
+
+// Status is where the launch stands now.
+func (p *EngineProvisioner) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Status{Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine}
+	if p.run != nil {
+		s = statusOfRecord(p.run.rec)
+	}
+	s.State, s.Heard = p.state, p.heard
+	if s.State.Final() {
+		s.PID = 0
+	}
+	return s
+}
+
+func statusOfRecord(rec record) Status {
+	return Status{
+		Pool: rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
+		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: engineURL(loopback(rec.Host), rec.Port), Model: rec.Model,
+		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log,
+	}
+}
+
+// Statuses tells of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
+// replica. It changes nothing: an engine that died while no provisioner watched is told as failed. A record that
+// cannot be read is an error beside the rest.
+func Statuses(stateDir string) ([]Status, error) {
+	state, err := stateDirectory(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", "record.json"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot list %q: %w", state, err)
+	}
+	var all []Status
+	var failed error
+	for _, path := range paths {
+		files := replicaFiles{state: state, stem: filepath.Base(filepath.Dir(path))}
+		rec, err := files.readRecord()
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		all = append(all, files.status(rec))
+	}
+	slices.SortFunc(all, func(a, b Status) int {
+		return strings.Compare(a.Pool+"\x00"+a.Replica, b.Pool+"\x00"+b.Replica)
+	})
+	return all, failed
+}
+
+// status is what a record says, corrected by what is true now.
+func (f replicaFiles) status(rec record) Status {
+	s := statusOfRecord(rec)
+	if rec.State.Final() {
+		s.PID = 0
+		return s
+	}
+	r := run{rec: rec, tree: tree{launchID: rec.LaunchID}}
+	if err := r.findLeader(); err != nil {
+		s.State, s.PID = StateFailed, 0
+		s.Exit = "died while no provisioner watched"
+		return s
+	}
+	r.leader.close()
+	s.PID = r.leader.PID
+	h, err := ReadHandoff(f.handoff())
+	switch {
+	case rec.Desired == desiredStopped:
+		s.State = StateStopping
+	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:
+		s.State = StateReady
+	}
+	return s
+}
+
+var globMeta = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+func escapeGlob(path string) string { return globMeta.Replace(path) }

@@ -1,0 +1,168 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// run is one engine that was started, by this provisioner or by an earlier one.
+type run struct {
+	files   replicaFiles
+	rec     record
+	leader  *process // nil when only other processes of the tree are left
+	tree    tree
+	exited  chan struct{} // closed when the leader has ended; the tree may live on
+	started time.Time
+
+	// What is known only to the provisioner that started it.
+	spec   LaunchSpec
+	host   Host
+	argv   []string
+	redact redactor
+	key    secret
+
+	shm map[string]bool // objects below /dev/shm that the tree has mapped
+}
+
+// fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
+func (r *run) fail(cause Cause) Failure {
+	lines := r.redact.lines(tail.Lines(r.rec.Log))
+	if cause == "" {
+		cause, _ = classify(lines, r.spec.Causes)
+	}
+	return Failure{
+		Replica: r.rec.Pool + "/" + r.rec.Replica,
+		Cause:   cause,
+		Advice:  adviceFor(cause),
+		Retry:   cause.Retryable(),
+		LogTail: tail.Last(lines),
+		LogPath: r.rec.Log,
+	}
+}
+
+// exitError says that the engine ended by itself.
+func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
+	f := r.fail("")
+	if f.Cause == CauseUnknown && exit.signal == "killed" {
+		// SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
+		f.Cause, f.Retry = CauseOOMHost, true
+		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+	}
+	e := &ExitError{Failure: f, Code: -1, Signal: exit.signal, Ready: ready, After: time.Since(r.started)}
+	if exit.known {
+		e.Code = exit.code
+	}
+	return e
+}
+
+// progress is what shows that a load goes on.
+type progress struct {
+	logSize  int64
+	cpuTicks uint64
+	rssPages int64
+}
+
+func (r *run) progress() progress {
+	var now progress
+	if info, err := os.Stat(r.rec.Log); err == nil {
+		now.logSize = info.Size()
+	}
+	members, _ := r.tree.members()
+	for _, m := range members {
+		now.cpuTicks += m.CPUTicks
+		now.rssPages += m.RSSPages
+	}
+	return now
+}
+
+// since reports whether now is further on than before, elapsed earlier. An engine that answers our probes with 503 for
+// ever uses some CPU, too, so only more than 5 % of a core counts; and 1 MiB of memory.
+func (now progress) since(before progress, elapsed time.Duration) bool {
+	const tick = 10 * time.Millisecond
+	minTicks := max(2, uint64(elapsed/tick/20))
+	minPages := int64(1<<20) / int64(os.Getpagesize())
+	return now.logSize != before.logSize || now.cpuTicks >= before.cpuTicks+minTicks || now.rssPages >= before.rssPages+minPages
+}
+
+// watchProgress cancels with *stallError when nothing moves for limit.
+func (r *run) watchProgress(ctx context.Context, limit time.Duration, cancel context.CancelCauseFunc) {
+	interval := min(max(limit/10, 5*time.Millisecond), 5*time.Second)
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	last, at := r.progress(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := r.progress()
+		switch quiet := time.Since(at); {
+		case now.since(last, quiet):
+			last, at = now, time.Now()
+		case quiet >= limit:
+			cancel(fmt.Errorf("%w for %s (no log line, no CPU time, no memory growth)", errStalled, limit))
+			return
+		}
+	}
+}
+
+var (
+	errStalled = errors.New("no progress")
+	errTooLong = errors.New("the load took too long")
+	errExited  = errors.New("the engine exited")
+)
+
+// noteShm remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).
+func (r *run) noteShm() {
+	members, _ := r.tree.members()
+	for _, m := range members {
+		for _, path := range procfs.Shm(m.PID) {
+			if r.shm == nil {
+				r.shm = map[string]bool{}
+			}
+			r.shm[path] = true
+		}
+	}
+}
+
+// removeShm unlinks those of the noted objects that were made since the launch and that no process has mapped.
+func (r *run) removeShm() error {
+	if len(r.shm) == 0 {
+		return nil
+	}
+	all, err := procfs.Processes()
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		for _, path := range procfs.Shm(s.PID) {
+			delete(r.shm, path)
+		}
+	}
+	for path := range r.shm {
+		if filepath.Clean(path) == path && madeSince(path, r.rec.StartedAt) {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}
+
+// tempPrefix begins the name of a launch's private temporary folder. It is short, because engines put unix sockets
+// into it, and their paths must stay under 108 bytes.
+const tempPrefix = "ep-"
+
+func (r *run) removeTemp() error {
+	if !filepath.IsAbs(r.rec.TempDir) || len(filepath.Base(r.rec.TempDir)) <= len(tempPrefix) ||
+		filepath.Base(r.rec.TempDir)[:len(tempPrefix)] != tempPrefix {
+		return nil // not a folder that we made
+	}
+	return os.RemoveAll(r.rec.TempDir)
+}

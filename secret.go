@@ -1,0 +1,129 @@
+package provisioner
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// secret is a text that must not be seen. Whatever prints it prints "[redacted]"; reveal is the only way to it.
+type secret struct{ text string }
+
+const redacted = "[redacted]"
+
+func (secret) String() string               { return redacted }
+func (secret) GoString() string             { return redacted }
+func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (s secret) reveal() string             { return s.text }
+
+// read looks the secret up. The error names where it was looked for, never what was found.
+func (r SecretRef) read(cfg ProvisionConfig) (secret, error) {
+	if r.FromEnv != "" {
+		text := os.Getenv(r.FromEnv)
+		if text == "" {
+			return secret{}, fmt.Errorf("the environment variable %q is not set; set it before the start", r.FromEnv)
+		}
+		return newSecret(text, fmt.Sprintf("the environment variable %q", r.FromEnv))
+	}
+	path := cfg.resolve(r.FromFile)
+	f, err := os.Open(path)
+	if err != nil {
+		return secret{}, fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
+	}
+	defer f.Close()
+	const limit = 16 << 10
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	switch {
+	case err != nil:
+		return secret{}, fmt.Errorf("cannot read the secret: %w", err)
+	case len(data) > limit:
+		return secret{}, fmt.Errorf("the secret file %q is larger than 16 KiB; it must hold the secret alone", path)
+	}
+	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	return newSecret(text, fmt.Sprintf("the secret file %q", path))
+}
+
+func newSecret(text, where string) (secret, error) {
+	switch {
+	case text == "":
+		return secret{}, fmt.Errorf("%s is empty; put the secret into it", where)
+	case strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f }):
+		return secret{}, fmt.Errorf("%s holds a control character; it must hold the secret alone, on one line", where)
+	}
+	return secret{text}, nil
+}
+
+// redactor takes secrets out of text that an engine wrote.
+type redactor []string
+
+// newRedactor knows each secret as it is and in the forms in which an engine might print it.
+func newRedactor(secrets ...secret) redactor {
+	var r redactor
+	for _, s := range secrets {
+		text := s.reveal()
+		r = append(r, text, url.QueryEscape(text), base64.StdEncoding.EncodeToString([]byte(text)))
+	}
+	// The longest first: a secret may hold another one.
+	slices.SortFunc(r, func(a, b string) int { return len(b) - len(a) })
+	return slices.DeleteFunc(slices.Compact(r), func(s string) bool { return s == "" })
+}
+
+func (r redactor) text(s string) string {
+	for _, word := range r {
+		s = strings.ReplaceAll(s, word, redacted)
+	}
+	return s
+}
+
+func (r redactor) lines(lines []string) []string {
+	if len(r) == 0 {
+		return lines
+	}
+	clean := make([]string, len(lines))
+	for i, line := range lines {
+		clean[i] = r.text(line)
+	}
+	return clean
+}
+
+// secrets are the looked-up secrets of one replica.
+type secrets struct {
+	key secret            // the API key; empty when the engine asks for none
+	env map[string]secret // by the variable's name
+}
+
+func readSecrets(cfg ProvisionConfig) (secrets, error) {
+	s := secrets{env: map[string]secret{}}
+	var failed []error
+	if cfg.APIKey != nil {
+		key, err := cfg.APIKey.read(cfg)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("api_key: %w", err))
+		}
+		s.key = key
+	}
+	for name, value := range cfg.Env {
+		if value.Secret == nil {
+			continue
+		}
+		v, err := value.Secret.read(cfg)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("env.%s: %w", name, err))
+		}
+		s.env[name] = v
+	}
+	return s, errors.Join(failed...)
+}
+
+func (s secrets) redactor() redactor {
+	all := []secret{s.key}
+	for _, v := range s.env {
+		all = append(all, v)
+	}
+	return newRedactor(all...)
+}

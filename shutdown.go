@@ -1,0 +1,220 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// killTimeout is how long a process may outlive SIGKILL before it is reported as unkillable. A process that frees
+// hundreds of gigabytes takes seconds; one that hangs in a driver stays for ever.
+const killTimeout = 10 * time.Second
+
+// Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
+// removed; the engine's main process gets SIGTERM, once; after the grace period the tree gets SIGKILL; what outlives
+// the main process, in whatever group or session, gets SIGKILL, too; everything is reaped, verified and put away.
+//
+// ctx bounds the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil when the engine
+// is gone, ErrKilled when it had to be killed, and ErrUnkillable when a process survived even that. Stopping again
+// returns the same; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
+func (p *EngineProvisioner) Stop(ctx context.Context) error {
+	p.end(ErrStopped)
+	p.starting.Lock() // a Start that is under way unwinds first
+	p.mu.Lock()
+	r, first := p.run, !p.asked
+	p.asked = true
+	switch {
+	case r == nil && !p.state.Final():
+		p.transition(StateStopped, "stopped before its start")
+		close(p.done)
+	case r != nil && first && !p.state.Final():
+		p.transition(StateStopping, "")
+		p.unpublish()
+	}
+	p.mu.Unlock()
+	p.starting.Unlock()
+	if r == nil {
+		return nil
+	}
+	if first {
+		return p.escalate(ctx, r)
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		p.hurryOnce.Do(func() { close(p.hurry) })
+		select {
+		case <-p.done:
+		case <-time.After(killTimeout + time.Second):
+			return p.unkillable(r)
+		}
+	}
+	return p.stopError()
+}
+
+// escalate is the way from asking to killing.
+func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
+	// 1. Whoever finds the record from now on knows that the engine is to be gone.
+	r.rec.Desired = desiredStopped
+	if err := r.files.updateRecord(r.rec); err != nil {
+		p.note("cannot record the stop: " + err.Error())
+	}
+	// 2. See who belongs to the tree while all parents are alive.
+	r.noteShm()
+	// 3. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
+	// leader's to stop. A stopped process gets it only when it is continued.
+	if r.leader != nil {
+		if err := errors.Join(r.leader.signal(syscall.SIGTERM), r.leader.signal(syscall.SIGCONT)); err != nil {
+			p.note("cannot signal the engine: " + err.Error())
+		}
+	}
+	// 4. The grace period.
+	grace := time.NewTimer(time.Duration(r.rec.Grace))
+	defer grace.Stop()
+	select {
+	case <-p.done:
+		return p.stopError()
+	case <-r.exited: // what is left is being swept
+	case <-grace.C:
+	case <-p.hurry:
+	case <-ctx.Done():
+	}
+	// 5. SIGKILL to whoever is left.
+	select {
+	case <-r.exited:
+	default:
+		r.noteShm()
+		p.mu.Lock()
+		p.killed = true
+		p.mu.Unlock()
+		if r.leader != nil {
+			_ = r.leader.signal(syscall.SIGKILL)
+		}
+		if _, err := r.tree.killAll(); err != nil {
+			p.note(err.Error())
+		}
+	}
+	// 6. The watcher sweeps, reaps, verifies and puts away.
+	select {
+	case <-p.done:
+		return p.stopError()
+	case <-time.After(killTimeout + time.Second):
+		return p.unkillable(r)
+	}
+}
+
+func (p *EngineProvisioner) stopError() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopErr
+}
+
+func (p *EngineProvisioner) unkillable(r *run) error {
+	return fmt.Errorf("cannot stop %s: %w: %s; its port and GPU memory must be taken as in use", p.cfg.Name(), ErrUnkillable, r.survivors())
+}
+
+func (r *run) survivors() string {
+	members, _ := r.tree.members()
+	var names []string
+	for _, m := range members {
+		names = append(names, fmt.Sprintf("%q (pid %d, state %c)", m.Comm, m.PID, m.State))
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// ending is how a launch ended.
+type ending struct {
+	exit    exitStatus
+	swept   int   // processes that outlived the leader
+	foreign bool  // another command had asked for it
+	err     error // what could not be verified or put away; ErrUnkillable among it
+}
+
+// finish ends what is left of a launch whose leader has ended, reaps it, verifies that nothing is left, and puts the
+// launch's files away. state is what the record shall say.
+func (r *run) finish(state State) ending {
+	var end ending
+	end.swept, end.err = r.sweep()
+	// Only now is the leader reaped: until here its pid, and so its group and session, could not become a stranger's.
+	if r.leader != nil {
+		end.exit = r.leader.reap()
+	}
+	if end.err != nil {
+		return end // something lives on and may use all the rest
+	}
+	end.err = errors.Join(r.awaitPort(), r.removeTemp(), r.removeShm(), r.putAway(state, &end))
+	return end
+}
+
+// sweep kills all members of the tree until there is none, and returns how many there were.
+func (r *run) sweep() (int, error) {
+	swept := 0
+	deadline := time.Now().Add(killTimeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		r.noteShm()
+		n, err := r.tree.killAll()
+		if err != nil {
+			return swept, err
+		}
+		swept = max(swept, n)
+		switch {
+		case n == 0:
+			return swept, nil
+		case time.Now().After(deadline):
+			return swept, fmt.Errorf("%w: %s", ErrUnkillable, r.survivors())
+		}
+		time.Sleep(wait)
+	}
+}
+
+// awaitPort returns when the port is free. The kernel closes a socket with its last holder, so this waits only when
+// someone outside the tree holds it.
+func (r *run) awaitPort() error {
+	var problem string
+	for range 100 {
+		if problem = portProblem(r.rec.Host, r.rec.Port); problem == "" {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("port %d is not free after the stop: %s", r.rec.Port, problem)
+}
+
+// putAway writes the final record, unless a later launch has taken over.
+func (r *run) putAway(state State, end *ending) error {
+	lock, err := r.files.lock()
+	if errors.Is(err, errLocked) {
+		// The tree is empty, so whoever holds the lock is a later launch, or hides from /proc.
+		rec, err := r.files.readRecord()
+		if err == nil && rec.LaunchID == r.rec.LaunchID {
+			return fmt.Errorf("an unseen process still holds %q; find it with lslocks or fuser", r.files.lockPath())
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	rec, err := r.files.readRecord()
+	if err == nil && rec.LaunchID != r.rec.LaunchID {
+		return nil
+	}
+	end.foreign = err == nil && rec.Desired == desiredStopped
+	if end.foreign {
+		state = StateStopped
+	}
+	r.rec.State, r.rec.EndedAt, r.rec.Exit = state, time.Now().UTC(), end.exit.String()
+	err = r.files.writeRecord(r.rec)
+	if e := os.Remove(r.files.pid()); !errors.Is(e, os.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
