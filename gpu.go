@@ -99,7 +99,7 @@ func detectGPUs(ctx context.Context, d gpuDriver) ([]GPU, error) {
 // selectGPUs are the devices that a replica gets; none means that it runs on the CPU.
 func selectGPUs(cfg ProvisionConfig, d gpuDriver) ([]GPU, error) {
 	if cfg.GPU == GPUNone {
-		return nil, nil // the driver is not even opened: that takes a second on a node without persistence mode
+		return nil, nil // the driver is not even opened: that can take seconds on a node without persistence mode
 	}
 	optional := cfg.GPU == GPUOptional
 	all, err := d.GPUs()

@@ -33,7 +33,7 @@ func processMemory(d gpuDriver) (map[int]uint64, error) {
 }
 
 // proveOffload tells whether a ready engine really runs on the GPUs that it was given. It is for replicas whose policy
-// is GPURequired: an engine that finds no GPU warns and serves from the CPU, a hundred times slower.
+// is GPURequired: an engine that finds no GPU warns and serves from the CPU, many times slower.
 //
 // log is what the engine said, pids are its process tree, memory and memErr are what processMemory returned, and before
 // and after are the replica's GPUs before the start and now (after may hold others beside). The engine's own report

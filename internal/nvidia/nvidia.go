@@ -22,7 +22,10 @@ type Driver struct {
 }
 
 // New returns a Driver for the node's own driver. It does not look whether there is one; the calls do.
-func New() *Driver { return &Driver{lib: nvml.New()} }
+func New() *Driver { return NewWith(nvml.New()) }
+
+// NewWith returns a Driver over another NVML than the node's own, such as one of go-nvml's mocks.
+func NewWith(lib nvml.Interface) *Driver { return &Driver{lib: lib} }
 
 // Version is the driver's version, such as "580.95.05".
 func (d *Driver) Version() (string, error) {
