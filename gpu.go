@@ -18,12 +18,15 @@ var (
 	ErrNoGPU = errors.New("no usable GPU")
 )
 
-// otherPolicies is the way out that every error of a required GPU names.
-const otherPolicies = `set "gpu: optional" or "gpu: none"`
+const (
+	// otherPolicies is the way out that errors of a required GPU name.
+	otherPolicies = `set "gpu: optional" or "gpu: none"`
+	seeDevices    = `check that the driver sees it by "nvidia-smi -L"`
+)
 
 // GPU is one graphics processor, or one MIG partition of it, as the driver reports it.
 type GPU struct {
-	Index       int    `json:"index"` // in PCI bus order, as CUDA counts with CUDA_DEVICE_ORDER=PCI_BUS_ID; a partition has its GPU's
+	Index       int    `json:"index"` // in PCI bus order, as nvidia-smi counts; a partition has its GPU's
 	UUID        string `json:"uuid"`  // "GPU-…" or "MIG-…"; "" when the device does not answer
 	Name        string `json:"name"`
 	PCIBusID    string `json:"pci_bus_id"`
@@ -91,7 +94,7 @@ func detectGPUs(ctx context.Context, d gpuDriver) ([]GPU, error) {
 		return nil, driverError(err, "")
 	}
 	if len(gpus) == 0 {
-		return nil, &GPUError{Err: noDevice(), Advice: `check that the driver sees it by "nvidia-smi -L"`}
+		return nil, &GPUError{Err: noDevice(), Advice: seeDevices}
 	}
 	return gpus, nil
 }
@@ -111,7 +114,7 @@ func selectGPUs(cfg ProvisionConfig, d gpuDriver) ([]GPU, error) {
 	case len(all) == 0 && optional:
 		return nil, nil
 	case len(all) == 0:
-		return nil, &GPUError{Err: noDevice(), Advice: `check that the driver sees it by "nvidia-smi -L", or ` + otherPolicies}
+		return nil, &GPUError{Err: noDevice(), Advice: seeDevices + ", or " + otherPolicies}
 	}
 	if len(cfg.Devices) > 0 {
 		return namedGPUs(cfg.Devices, all, optional)
@@ -167,7 +170,11 @@ func namedGPUs(names []Device, all []GPU, optional bool) ([]GPU, error) {
 				continue
 			}
 			if len(matches) == 0 {
-				return nil, &GPUError{Device: string(name), Err: errors.New("there is no such GPU"), Advice: "there are: " + labels(all)}
+				return nil, &GPUError{
+					Device: string(name),
+					Err:    errors.New("there is no such GPU"),
+					Advice: "there are: " + labels(all),
+				}
 			}
 			return nil, &GPUError{
 				Device: string(name),

@@ -287,7 +287,9 @@ func initFailure(ret nvml.Return) error {
 	case nvml.ERROR_DRIVER_NOT_LOADED:
 		return &Error{"no NVIDIA driver (its kernel module is not loaded)", `load it by "modprobe nvidia"`, ErrNoDriver}
 	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
-		return &Error{"the NVIDIA driver's library and kernel module differ in version", "reboot the node after the driver's update", ret}
+		return &Error{
+			"the NVIDIA driver's library and kernel module differ in version", "reboot the node after the driver's update", ret,
+		}
 	case nvml.ERROR_NO_PERMISSION:
 		return &Error{"this user may not use the NVIDIA driver", "check the rights on /dev/nvidia*", ret}
 	}
