@@ -1,0 +1,31 @@
+//go:build !cgo || !linux
+
+package nvidia
+
+import "runtime"
+
+// Driver stands for the driver that this build cannot talk to. Its zero value is ready for use.
+type Driver struct{}
+
+// New returns a Driver whose every call fails with an [*Error] that says why.
+func New() *Driver { return &Driver{} }
+
+// Version fails.
+func (*Driver) Version() (string, error) { return "", unsupported() }
+
+// Devices fails.
+func (*Driver) Devices() ([]Device, error) { return nil, unsupported() }
+
+// ProcessMemory fails.
+func (*Driver) ProcessMemory() (map[int]uint64, error) { return nil, unsupported() }
+
+func unsupported() error {
+	if runtime.GOOS != "linux" {
+		return &Error{Text: "NVIDIA GPUs are supported on Linux only, not on " + runtime.GOOS, Err: ErrNoDriver}
+	}
+	return &Error{
+		Text:   "this build was made without cgo, so it cannot talk to the NVIDIA driver",
+		Advice: "build with CGO_ENABLED=1",
+		Err:    ErrNoDriver,
+	}
+}
