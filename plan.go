@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/nvidia"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
@@ -187,5 +185,5 @@ func (o *options) gpuDriver() gpuDriver {
 	if o.gpus != nil {
 		return o.gpus
 	}
-	return nvidia.Driver{}
+	return newGPUDriver()
 }

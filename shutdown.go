@@ -9,8 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // killTimeout is how long a process may outlive SIGKILL before it is reported as unkillable. A process that frees

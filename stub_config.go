@@ -11,10 +11,10 @@ func (c ProvisionConfig) resolve(p string) string {
 	}
 	return filepath.Join(c.Dir, p)
 }
-func (c ProvisionConfig) Name() string                           { return c.PoolID + "/" + c.ReplicaID }
-func (c ProvisionConfig) fileStem() string                       { return c.PoolID + "-" + c.ReplicaID }
-func selectGPUs(cfg ProvisionConfig, d gpuDriver) ([]GPU, error) { return nil, nil }
-func gpuEnv(cfg ProvisionConfig, gpus []GPU) map[string]string   { return nil }
-func LoadConfig(path string, opts ...Option) (*Config, error)    { return nil, nil }
+func (c ProvisionConfig) Name() string                        { return c.PoolID + "/" + c.ReplicaID }
+func (c ProvisionConfig) fileStem() string                    { return c.PoolID + "-" + c.ReplicaID }
+func LoadConfig(path string, opts ...Option) (*Config, error) { return nil, nil }
 
 func (c ProvisionConfig) locate(err error) error { return err }
+
+func (p Provisioning) mode() string { return "binary" }

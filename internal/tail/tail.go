@@ -39,13 +39,30 @@ func Lines(path string) []string {
 			buf = buf[i+1:]
 		}
 	}
+	return clean(buf)
+}
+
+func clean(data []byte) []string {
 	var lines []string
-	for line := range strings.Lines(string(buf)) {
+	for line := range strings.Lines(string(data)) {
 		if line = Clean(line); line != "" {
 			lines = append(lines, line)
 		}
 	}
 	return lines
+}
+
+// All returns the lines of the whole file, cleaned, up to its first 16 MiB: what an engine says of itself stands at
+// the beginning.
+func All(path string) []string {
+	const limit = 16 << 20
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, _ := io.ReadAll(io.LimitReader(f, limit))
+	return clean(data)
 }
 
 // Last is the end of lines that is fit for an error: at most 20 lines of at most 512 bytes, at most 4 KiB in all.

@@ -1,0 +1,325 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// The defaults of ReadyConfig.
+const (
+	defaultStall          = 5 * time.Minute  // Ollama's, which large models on network disks live with
+	defaultReadyTimeout   = 20 * time.Minute // Kubernetes users of vLLM allow up to 3 h; a load that moves is seen to
+	defaultRequestTimeout = 5 * time.Second  // SGLang's health costs a token and at least 1 s
+)
+
+func (c ReadyConfig) stall() time.Duration   { return orDefault(c.Stall, defaultStall) }
+func (c ReadyConfig) timeout() time.Duration { return orDefault(c.Timeout, defaultReadyTimeout) }
+func (c ReadyConfig) requestTimeout() time.Duration {
+	return orDefault(c.RequestTimeout, defaultRequestTimeout)
+}
+
+func orDefault(d Duration, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return time.Duration(d)
+}
+
+// The results of the answer proof, as the handoff tells them.
+const (
+	answerOK         = "ok"
+	answerNotOffered = "not_offered" // the model offers no completions
+	answerOff        = "off"         // switched off, or the engine has no such request
+)
+
+// WaitReady returns when the engine is ready and its handoff file is written. Ready means: the health path says 200;
+// what answers is this launch's process tree, of the expected model; the metrics page keeps its contract when metrics
+// are on; the engine can produce a token; and it runs on the GPU when one is required.
+//
+// It returns an *ExitError as soon as the engine exits, and a *NotReadyError or *GPUError when the engine makes no
+// progress, takes too long (see ReadyConfig) or is not what it should be: then the engine is stopped before the
+// return. When ctx ends first, the error is a *NotReadyError that wraps ctx's cause, the engine loads on, and WaitReady
+// may be called again. After readiness it returns the same handoff at once.
+func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
+	select {
+	case p.waiting <- struct{}{}:
+		defer func() { <-p.waiting }()
+	case <-ctx.Done():
+		return Handoff{}, p.notReady(context.Cause(ctx))
+	}
+	p.mu.Lock()
+	r, state, handoff := p.run, p.state, p.handoff
+	p.mu.Unlock()
+	switch {
+	case state == StateReady:
+		return handoff, nil
+	case state.Final() || state == StateStopping:
+		return Handoff{}, p.endedBeforeReady()
+	case r == nil:
+		return Handoff{}, fmt.Errorf("cannot wait for %s: %w", p.cfg.Name(), ErrNotStarted)
+	case p.engine == nil:
+		return Handoff{}, fmt.Errorf("cannot wait for %s: %w: another provisioner is waiting for it", p.cfg.Name(), ErrBusy)
+	}
+
+	inner, cancel := p.within(ctx)
+	defer cancel(nil)
+	limit := time.AfterFunc(time.Until(r.started.Add(p.cfg.Ready.timeout())), func() {
+		cancel(fmt.Errorf("%w: more than %s", errTooLong, p.cfg.Ready.timeout()))
+	})
+	defer limit.Stop()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		r.watchProgress(inner, p.cfg.Ready.stall(), cancel)
+	}()
+	exitSeen := make(chan struct{})
+	go func() {
+		defer close(exitSeen)
+		select {
+		case <-r.exited:
+			cancel(errExited)
+		case <-inner.Done():
+		}
+	}()
+	defer func() { cancel(nil); <-watched; <-exitSeen }()
+
+	handoff, err := p.becomeReady(inner, r)
+	if err == nil {
+		return handoff, nil
+	}
+	// Whatever the last step said: when the engine is gone, that is why.
+	if cause := context.Cause(inner); cause != nil {
+		err = cause
+	}
+	select {
+	case <-r.exited:
+		err = errExited
+	default:
+	}
+	switch {
+	case errors.Is(err, errExited), errors.Is(err, ErrStopped), errors.Is(err, ErrReleased):
+		return Handoff{}, p.endedBeforeReady()
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return Handoff{}, p.notReady(err)
+	}
+	return Handoff{}, p.giveUp(p.notReady(err))
+}
+
+// endedBeforeReady waits for the end of a launch and says why it came.
+func (p *EngineProvisioner) endedBeforeReady() error {
+	if !errors.Is(context.Cause(p.life), ErrStopped) {
+		<-p.done
+	}
+	if err := p.Err(); err != nil {
+		return err
+	}
+	return p.notReady(ErrStopped)
+}
+
+// notReady makes err a *NotReadyError, unless it is about the GPU.
+func (p *EngineProvisioner) notReady(err error) error {
+	var gpu *GPUError
+	if errors.As(err, &gpu) {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := &NotReadyError{Failure: Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}, Err: err, Last: p.heard}
+	if p.run == nil {
+		return e
+	}
+	e.After = time.Since(p.run.started)
+	var proof *proofError
+	if errors.As(err, &proof) {
+		e.Failure, e.Last = p.run.fail(proof.cause), ""
+		if proof.advice != "" {
+			e.Advice = proof.advice
+		}
+		return e
+	}
+	e.Failure = p.run.fail(CauseUnknown)
+	switch {
+	case errors.Is(err, errStalled):
+		e.Advice = "look at the log; raise \"ready.stall\" if the engine may be silent for so long"
+	case errors.Is(err, errTooLong):
+		e.Advice = "look at the log; raise \"ready.timeout\" if the model needs more"
+	default:
+		e.Advice = ""
+	}
+	return e
+}
+
+// proofError says that a healthy engine is not what it should be.
+type proofError struct {
+	cause  Cause
+	err    error
+	advice string
+}
+
+func (e *proofError) Error() string { return e.err.Error() }
+func (e *proofError) Unwrap() error { return e.err }
+
+// becomeReady waits for the engine's own word and then does not take it: every claim is checked. The handoff is
+// published last.
+func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, error) {
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, p.cfg.Ready.requestTimeout())
+	// 1. The engine says that it is ready.
+	if err := ask.awaitHealthy(ctx, r.spec.Health, r.started, p.hear); err != nil {
+		return Handoff{}, err
+	}
+	// 2. It is this launch that says so.
+	if err := r.checkListener(); err != nil {
+		return Handoff{}, err
+	}
+	version, err := p.checkIdentity(ctx, ask, r)
+	if err != nil {
+		return Handoff{}, err
+	}
+	// 3. Its metrics are there when they were asked for.
+	if r.spec.Metrics != nil {
+		if err := ask.checkMetrics(ctx, *r.spec.Metrics); err != nil {
+			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
+		}
+	}
+	// 4. It can produce a token: a vLLM was healthy until its first one killed it.
+	answer := answerOff
+	if p.cfg.Ready.Answer != "off" && r.spec.Answer != nil {
+		offered, err := ask.askToken(ctx, *r.spec.Answer)
+		switch {
+		case err != nil:
+			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}
+		case offered:
+			answer = answerOK
+		default:
+			answer = answerNotOffered
+			p.note("the model offers no completions (embeddings or reranking?): ready without the proof of an answer")
+		}
+	}
+	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
+	if p.cfg.GPU != GPUOptional && p.cfg.GPU != GPUNone && len(r.host.GPUs) > 0 {
+		if err := p.checkGPU(r); err != nil {
+			return Handoff{}, err
+		}
+	}
+	r.noteShm()
+	return p.publish(ctx, r, version, answer)
+}
+
+func (p *EngineProvisioner) hear(words string) {
+	p.mu.Lock()
+	p.heard = words
+	p.mu.Unlock()
+}
+
+// checkListener makes sure that the socket that answers belongs to the tree. Where that cannot be seen, the model's
+// path, which checkIdentity compares, has to do.
+func (r *run) checkListener() error {
+	owns, known := r.tree.ownsListener(loopback(r.rec.Host), r.rec.Port)
+	if owns || !known {
+		return nil
+	}
+	return &proofError{
+		cause:  CausePortInUse,
+		err:    fmt.Errorf("another process answers on port %d: %s", r.rec.Port, listenerOwner(loopback(r.rec.Host), r.rec.Port)),
+		advice: "stop that process, or change \"port\"",
+	}
+}
+
+// checkIdentity compares what the engine says of itself with what was started, and returns its version.
+func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *run) (string, error) {
+	version := r.host.Binary.Version
+	if r.spec.Model != (Field{}) {
+		path, err := ask.field(ctx, r.spec.Model)
+		if err != nil {
+			return "", &proofError{cause: CauseUnknown, err: err}
+		}
+		if !sameFile(path, r.host.ModelPath, p.cfg.Dir) {
+			return "", &proofError{CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, r.host.ModelPath),
+				"remove what selects another model from \"flags\" and \"env\""}
+		}
+	}
+	if r.spec.Version == (Field{}) {
+		return version, nil
+	}
+	running, err := ask.field(ctx, r.spec.Version)
+	if err != nil {
+		return "", &proofError{cause: CauseUnknown, err: err}
+	}
+	if version != "" && running != version {
+		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
+		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
+		if inspector, err := p.opts.inspector(); err == nil {
+			inspector.forget(r.host.Binary, p.engine.Program(), plainEnv(p.cfg))
+		}
+	}
+	return running, nil
+}
+
+// sameFile reports whether the engine means the file that it was given; it may say it relative to its folder.
+func sameFile(said, want, dir string) bool {
+	if !filepath.IsAbs(said) {
+		said = filepath.Join(dir, said)
+	}
+	if filepath.Clean(said) == filepath.Clean(want) {
+		return true
+	}
+	a, errA := os.Stat(said)
+	b, errB := os.Stat(want)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+// checkGPU holds the engine's word and the driver's against the requirement.
+func (p *EngineProvisioner) checkGPU(r *run) error {
+	members, err := r.tree.members()
+	if err != nil {
+		return err
+	}
+	pids := make([]int, len(members))
+	for i, m := range members {
+		pids[i] = m.PID
+	}
+	driver := p.opts.gpuDriver()
+	memory, memErr := processMemory(driver)
+	after, err := driver.GPUs()
+	if err != nil {
+		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
+	}
+	return proveOffload(r.spec, tail.All(r.rec.Log), pids, memory, memErr, r.host.GPUs, after)
+}
+
+// publish writes the handoff, if the engine is still there and wanted.
+func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer string) (Handoff, error) {
+	h := Handoff{
+		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: p.cfg.Provisioning.mode(),
+		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
+		Model: HandoffModel{ID: r.rec.Model, Path: r.host.ModelPath}, Flags: r.argv,
+		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: p.cfg.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
+		Process: &HandoffProcess{
+			PID: r.leader.PID, StartTicks: r.leader.StartTicks, BootID: r.leader.BootID, LaunchID: r.rec.LaunchID,
+		},
+	}
+	for _, g := range r.host.GPUs {
+		h.Devices = append(h.Devices, g.UUID)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// The watcher and Stop remove the file under the same lock, so it cannot outlive the engine.
+	if p.state != StateStarting || r.leader.exited() {
+		return Handoff{}, errExited
+	}
+	if err := ctx.Err(); err != nil {
+		return Handoff{}, context.Cause(ctx)
+	}
+	if err := r.files.publish(h); err != nil {
+		return Handoff{}, err
+	}
+	p.handoff = h
+	p.transition(StateReady, h.URL)
+	return h, nil
+}
