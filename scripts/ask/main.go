@@ -23,17 +23,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: ask HANDOFF QUESTION")
 		os.Exit(2)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	answer, err := ask(ctx, os.Args[1], os.Args[2])
+	answer, err := ask(os.Args[1], os.Args[2])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ask:", err)
-		os.Exit(1) //nolint:gocritic // the deferred cancel only frees a timer
+		os.Exit(1)
 	}
 	fmt.Println(answer)
 }
 
-func ask(ctx context.Context, handoff, question string) (string, error) {
+func ask(handoff, question string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	content, err := os.ReadFile(handoff)
 	if err != nil {
 		return "", err
@@ -45,7 +45,11 @@ func ask(ctx context.Context, handoff, question string) (string, error) {
 		return "", fmt.Errorf("cannot read %q: %w", handoff, err)
 	}
 	body, err := json.Marshal(map[string]any{
-		"messages":    []map[string]string{{"role": "user", "content": question}},
+		"messages": []map[string]string{
+			// With the system prompt of its own template the small model of the demo rambles in French.
+			{"role": "system", "content": "You are a helpful assistant."},
+			{"role": "user", "content": question},
+		},
 		"max_tokens":  48,
 		"temperature": 0,
 	})
