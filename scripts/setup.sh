@@ -19,6 +19,9 @@ fi
 # go-nvml declares functions that NVIDIA calls deprecated; the C compiler's warnings would be the only output of a build.
 export CGO_CFLAGS="${CGO_CFLAGS:--O2 -g} -Wno-deprecated-declarations"
 
+# Stamping a commit into binaries that stay here fails where the clone belongs to another user, as it may in CI.
+export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
+
 # provide_llama_server fails only in CI, where the tests with a real engine must run.
 provide_llama_server() {
 	[ -z "${ENGINE_PROVISIONER_LLAMA_SERVER:-}" ] || return 0
