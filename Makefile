@@ -1,0 +1,27 @@
+# Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
+.DEFAULT_GOAL := help
+.PHONY: help demo test cover lint fuzz bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## start a real engine with a real small model, ask it a question, stop it
+	@scripts/demo.sh
+
+test: ## run all tests, those with a real llama-server included, and hold the coverage
+	@scripts/test.sh
+
+cover: test ## show the coverage of each function
+	@go tool cover -func=coverage.out
+
+lint: ## check the format, and run vet, staticcheck and golangci-lint
+	@scripts/lint.sh
+
+fuzz: ## run each fuzz target for 10 seconds (FUZZTIME=1m for longer)
+	@scripts/fuzz.sh
+
+bench: ## run the benchmarks (BENCH=regexp, COUNT=n)
+	@scripts/bench.sh
+
+clean: ## remove what was built here; the downloads stay
+	rm -rf bin coverage.out

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Runs every fuzz target of every package, one after the other, each for FUZZTIME (10s).
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/setup.sh
+
+count=0
+for package in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do
+	for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+		echo "$package $target"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-10s}" "$package"
+		count=$((count + 1))
+	done
+done
+echo "$count fuzz targets passed"

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Checks everything that a machine can check without running the code. The tools are pinned in tools/go.mod; the first
+# run builds them, which takes some minutes.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/setup.sh
+
+tool() { go tool -modfile=tools/go.mod "$@"; }
+step() { echo "lint: $*"; }
+
+step "go mod tidy"
+go mod tidy -diff
+
+step gofumpt
+unformatted=$(tool gofumpt -l .)
+if [ -n "$unformatted" ]; then
+	echo "these files are not formatted; run: go tool -modfile=tools/go.mod gofumpt -w ." >&2
+	echo "$unformatted" >&2
+	exit 1
+fi
+
+step "go vet, as built here and for a system that is not Linux"
+go vet ./...
+GOOS=darwin CGO_ENABLED=0 go vet ./...
+
+step staticcheck
+tool staticcheck ./...
+
+step golangci-lint
+tool golangci-lint run ./...
+
+step "shell scripts"
+for script in scripts/*.sh; do
+	sh -n "$script"
+done
+bash -n .ci/run
+bash -n scripts/demo.sh
+if command -v shellcheck >/dev/null 2>&1; then
+	shellcheck -x scripts/*.sh .ci/run
+fi

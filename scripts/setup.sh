@@ -1,0 +1,40 @@
+# Sourced by the other scripts, in the repository's root. It puts into the environment what Go code here needs:
+# CGO_ENABLED as the machine allows, and a real llama-server in ENGINE_PROVISIONER_LLAMA_SERVER where one can be had.
+# shellcheck shell=sh
+
+note() { echo "note: $*" >&2; }
+
+command -v go >/dev/null 2>&1 || {
+	echo "go is missing; install Go 1.26 or newer from https://go.dev/dl/" >&2
+	exit 1
+}
+
+# The GPU driver's library and the race detector need cgo, and cgo needs a C compiler with a C library to link with.
+if [ "$(go env CGO_ENABLED)" = 1 ] &&
+	! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' |
+		${CC:-$(go env CC)} -x c -o /dev/null - >/dev/null 2>&1; then
+	note "there is no working C compiler; building without cgo, so GPUs cannot be seen and races are not looked for"
+	export CGO_ENABLED=0
+fi
+# go-nvml declares functions that NVIDIA calls deprecated; the C compiler's warnings would be the only output of a build.
+export CGO_CFLAGS="${CGO_CFLAGS:--O2 -g} -Wno-deprecated-declarations"
+
+# Stamping a commit into binaries that stay here fails where the clone belongs to another user, as it may in CI.
+export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
+
+# provide_llama_server fails only in CI, where the tests with a real engine must run.
+provide_llama_server() {
+	[ -z "${ENGINE_PROVISIONER_LLAMA_SERVER:-}" ] || return 0
+	if server=$(scripts/llama-server.sh); then
+		:
+	elif [ -n "${CI:-}" ]; then
+		echo "cannot go on without a real llama-server: CI is set" >&2
+		return 1
+	elif server=$(command -v llama-server); then
+		note "using the llama-server in PATH: $server"
+	else
+		note "there is no real llama-server"
+		return 0
+	fi
+	export ENGINE_PROVISIONER_LLAMA_SERVER="$server"
+}

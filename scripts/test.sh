@@ -1,0 +1,38 @@
+#!/bin/sh
+# Runs all tests. Arguments go to "go test", for example: scripts/test.sh -run TestStop
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/setup.sh
+provide_llama_server
+
+floor=85 # percent of the root package's statements, by its own tests
+
+race=
+[ "$(go env CGO_ENABLED)" = 0 ] || race=-race
+fresh=
+# A cached result says nothing about this machine, and a fixed order hides what one test leaves for another.
+[ -z "${CI:-}" ] || fresh='-count=1 -shuffle=on'
+# shellcheck disable=SC2086
+go test $race $fresh -timeout 9m -coverprofile=coverage.out "$@" ./...
+
+[ $# -eq 0 ] || exit 0 # a part of the tests covers a part
+# A profile holds a line "file:from,to statements hits" per block.
+awk -v module="$(go list -m)" -v floor=$floor '
+	NR > 1 {
+		file = substr($1, length(module) + 2)
+		if (index(file, "/")) next
+		statements[$1] = $2
+		if ($3 > 0) hit[$1] = 1
+	}
+	END {
+		for (block in statements) {
+			all += statements[block]
+			if (block in hit) covered += statements[block]
+		}
+		percent = all ? 100 * covered / all : 0
+		printf "coverage of the root package: %.1f %% of %d statements (floor %d %%)\n", percent, all, floor
+		if (percent < floor) {
+			print "the coverage is below the floor; see what is missing with: go tool cover -html=coverage.out"
+			exit 1
+		}
+	}' coverage.out
