@@ -78,6 +78,7 @@ func (e *engine) bind() bool {
 	network := "tcp"
 	switch {
 	case e.b.Bind == BindNever:
+		e.log('I', "main: downloading the model")
 		<-e.exit
 		return false
 	case e.b.Bind == BindOther:
