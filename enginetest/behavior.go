@@ -1,0 +1,164 @@
+package enginetest
+
+import (
+	"syscall"
+	"time"
+)
+
+// Behavior scripts a fake engine. The zero value is a good engine that loads at once.
+//
+// Options can be combined. A duration or size of zero turns its option off.
+type Behavior struct {
+	// LoadTime is how long the engine answers 503 before it is ready.
+	LoadTime time.Duration `json:",omitzero"`
+	// StallLog prints a line of progress each time it passes while loading.
+	StallLog time.Duration `json:",omitzero"`
+	// DieLoading ends the engine before it is ready, counted from the bind.
+	DieLoading *Death `json:",omitzero"`
+	// DieReady ends the engine after it became ready.
+	DieReady *Death `json:",omitzero"`
+	// StopSelf sends SIGSTOP to the engine itself this long after it became ready.
+	StopSelf time.Duration `json:",omitzero"`
+	// Lifetime is when the engine gives up by itself; [Install] sets ten minutes when it is zero.
+	Lifetime time.Duration `json:",omitzero"`
+
+	// BindDelay is how long the port stays closed at first, as during a download or vLLM's imports.
+	BindDelay time.Duration `json:",omitzero"`
+	// Bind says what goes wrong with the port.
+	Bind Bind `json:",omitzero"`
+
+	// Health says how GET /health misbehaves, from the bind on.
+	Health Health `json:",omitzero"`
+	// HealthStatus is what GET /health answers instead of 200 once ready.
+	HealthStatus int `json:",omitzero"`
+	// Redirect is where GET /health redirects to (302), from the bind on.
+	Redirect string `json:",omitzero"`
+	// PropsModel is the model_path that /props reports instead of the real one.
+	PropsModel string `json:",omitzero"`
+	// PropsBuild is the build_info that /props reports instead of "b11669-Fake".
+	PropsBuild string `json:",omitzero"`
+	// Metrics says how GET /metrics misbehaves when --metrics is on.
+	Metrics Metrics `json:",omitzero"`
+
+	// Answer says how completion requests misbehave.
+	Answer Answer `json:",omitzero"`
+	// AnswerStatus is the status of an error that completion requests get.
+	AnswerStatus int `json:",omitzero"`
+	// BusyRequests is how long a completion request takes.
+	BusyRequests time.Duration `json:",omitzero"`
+
+	// IgnoreTerm ignores SIGTERM and SIGINT, from the start on.
+	IgnoreTerm bool `json:",omitzero"`
+	// ExitOnSecondTerm ignores the first SIGTERM or SIGINT once ready and exits 1 on the second, as llama-server does
+	// when its handler deadlocks: the port stays open and /health stays 200.
+	ExitOnSecondTerm bool `json:",omitzero"`
+	// SlowExit is the time between the first SIGTERM and the exit. The port closes at once.
+	SlowExit time.Duration `json:",omitzero"`
+
+	// Children are processes that the engine starts before it binds. It never stops them.
+	Children []Child `json:",omitzero"`
+	// WipeEnviron empties what /proc/PID/environ shows, as setproctitle does. The engine keeps its environment. Linux only.
+	WipeEnviron bool `json:",omitzero"`
+	// Shm is the size of an object /dev/shm/enginetest-PID that the engine maps and leaves behind. Linux only.
+	Shm int `json:",omitzero"`
+	// TmpFiles leaves a file and a unix socket behind in TMPDIR.
+	TmpFiles bool `json:",omitzero"`
+	// MemoryHog is the number of bytes of memory that the engine holds and has touched.
+	MemoryHog int `json:",omitzero"`
+
+	// LogText is printed to stderr at the start of the load, as it is.
+	LogText string `json:",omitzero"`
+	// LogFlood is the number of bytes that are logged each second, in lines of 100 bytes.
+	LogFlood int `json:",omitzero"`
+	// LogLine is the length of one line without an end, logged at the start.
+	LogLine int `json:",omitzero"`
+	// LogANSI logs a line with colours, a window title, a carriage return, a bell, a NUL and a byte that is not UTF-8.
+	LogANSI bool `json:",omitzero"`
+	// LogSecret logs the API keys.
+	LogSecret bool `json:",omitzero"`
+	// LogEnv logs the whole environment, one variable a line.
+	LogEnv bool `json:",omitzero"`
+
+	// StrictFlags refuses flags that --help does not list, as the real engine does.
+	StrictFlags bool `json:",omitzero"`
+	// CheckModel fails the start when the file of --model is not there, as the real engine does.
+	CheckModel bool `json:",omitzero"`
+	// VersionText is what --version prints to stderr instead of the version of b11669.
+	VersionText string `json:",omitzero"`
+	// HelpText is what --help prints to stdout instead of a short extract of llama-server's.
+	HelpText string `json:",omitzero"`
+}
+
+// Death says when and how an engine ends. The zero value is an exit with status 0 at once.
+type Death struct {
+	After  time.Duration  `json:",omitzero"`
+	Code   int            `json:",omitzero"` // the exit status
+	Signal syscall.Signal `json:",omitzero"` // die by this signal instead
+	Stderr string         `json:",omitzero"` // last words
+}
+
+// Bind is what goes wrong with the engine's port.
+type Bind string
+
+// The ways in which binding goes wrong.
+const (
+	BindNever Bind = "never" // the engine lives on and never opens its port
+	BindFail  Bind = "fail"  // the engine says that the port cannot be bound and exits 1
+	BindOther Bind = "other" // the engine listens on another port than it was told
+)
+
+// Health is a way in which GET /health misbehaves.
+type Health string
+
+// The ways in which GET /health misbehaves.
+const (
+	AcceptOnly     Health = "accept-only"     // every connection is accepted and nothing is ever read or answered
+	DribbleHeader  Health = "dribble-header"  // 200, then a header without end, one byte per 100 ms
+	DribbleBody    Health = "dribble-body"    // 200, then a body of 1 MB, one byte per 100 ms
+	Flood1xx       Health = "flood-1xx"       // 103 Early Hints without end
+	EndlessHeaders Health = "endless-headers" // 200, then header lines without end
+	EndlessBody    Health = "endless-body"    // 200, then a chunked body without end
+	GzipBomb       Health = "gzip-bomb"       // 200, then 10 MB that unpack to 10 GB
+)
+
+// Metrics is a way in which GET /metrics misbehaves.
+type Metrics string
+
+// The ways in which GET /metrics misbehaves.
+const (
+	MetricsOff           Metrics = "off"            // 501, as without --metrics
+	MetricsNotFound      Metrics = "not-found"      // 404, as on another server
+	MetricsMalformed     Metrics = "malformed"      // 200 with a text that is not Prometheus'
+	MetricsMissingSeries Metrics = "missing-series" // valid, without the gauges of running and waiting requests
+	MetricsHuge          Metrics = "huge"           // valid series without end
+)
+
+// Answer is a way in which completion requests misbehave.
+type Answer string
+
+// The ways in which completion requests misbehave.
+const (
+	AnswerCut  Answer = "cut"  // the connection ends in the middle of the answer
+	AnswerDie  Answer = "die"  // the engine dies by SIGILL at its first token
+	AnswerHang Answer = "hang" // no answer ever comes
+)
+
+// Child is a process that a fake engine starts and does not stop.
+type Child struct {
+	Kind       ChildKind `json:",omitzero"`
+	IgnoreTerm bool      `json:",omitzero"` // ignores SIGTERM, SIGINT and SIGHUP
+	CloseFDs   bool      `json:",omitzero"` // closes what it inherited beyond stdio, such as a lock. Linux only
+	HoldStdout bool      `json:",omitzero"` // keeps the engine's stdout and stderr open; else it has /dev/null
+	ClearEnv   bool      `json:",omitzero"` // starts with an empty environment
+}
+
+// ChildKind says where a child stands in the process tree. The zero value is [SameGroup].
+type ChildKind string
+
+// The kinds of children.
+const (
+	SameGroup  ChildKind = ""            // in the engine's process group
+	OwnGroup   ChildKind = "own-group"   // in a group of its own
+	NewSession ChildKind = "new-session" // in a session of its own
+	DoubleFork ChildKind = "double-fork" // in a session of its own, and its parent is gone
+)

@@ -1,0 +1,118 @@
+package enginetest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stranger starts a web server in the test process that answers 200 to everything, on 127.0.0.1, until t ends. It
+// returns the port: the one that an engine was meant to have.
+func Stranger(t testing.TB) int {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"ok"}`)
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().(*net.TCPAddr).Port
+}
+
+// portBlock is how many ports one lock file covers: few files, and a block is enough for most tests.
+const portBlock = 10
+
+// FreePort returns a port p of 127.0.0.1 such that p to p+n-1 are free. They stay reserved until t ends, against
+// every other test that uses FreePort, also in other processes. They lie below the range from which the kernel takes
+// ports for outgoing connections, so that no connection takes one meanwhile.
+func FreePort(t testing.TB, n int) int {
+	t.Helper()
+	const first = 10000
+	last := ephemeralLow() - 1
+	dir := filepath.Join(os.TempDir(), "enginetest-ports-"+strconv.Itoa(os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatalf("cannot reserve ports: %v", err)
+	}
+	blocks := (n + portBlock - 1) / portBlock
+	choices := (last-first+1)/portBlock - blocks + 1
+	if n < 1 || choices < 1 {
+		t.Fatalf("cannot reserve %d ports between %d and %d", n, first, last)
+	}
+	for range 10000 {
+		start := first + portBlock*rand.IntN(choices)
+		release, err := reserve(dir, start, blocks)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("cannot reserve ports: %v", err)
+		}
+		if !allFree(start, n) {
+			release()
+			continue
+		}
+		t.Cleanup(release)
+		return start
+	}
+	t.Fatalf("cannot find %d free ports between %d and %d", n, first, last)
+	return 0
+}
+
+// reserve locks the blocks of ports from start on. It fails with EWOULDBLOCK when another test has one of them.
+func reserve(dir string, start, blocks int) (release func(), err error) {
+	var held []*os.File
+	release = func() {
+		for _, f := range held {
+			// Unlocked by hand: a child between fork and exec shares the open file, and closing ours would not do.
+			_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+			_ = f.Close()
+		}
+	}
+	for i := range blocks {
+		f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(start+i*portBlock)), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		held = append(held, f)
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			release()
+			return nil, err
+		}
+	}
+	return release, nil
+}
+
+func allFree(start, n int) bool {
+	for port := start; port < start+n; port++ {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
+}
+
+// ephemeralLow returns the lowest port that the kernel hands out by itself.
+func ephemeralLow() int {
+	const usual = 32768 // Linux's default; macOS begins at 49152
+	low := usual
+	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return usual
+	}
+	// Where the kernel takes nearly all ports there is no place below; the lock and the check must do.
+	if _, err := fmt.Sscan(string(data), &low); err != nil || low < 15000 {
+		return usual
+	}
+	return low
+}

@@ -1,0 +1,58 @@
+package enginetest
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reportPath serves the Report of an engine, also while it loads, and without a key.
+const reportPath = "/__fake"
+
+// Report is what a fake engine knows of itself.
+type Report struct {
+	Argv     []string          `json:"argv"` // without the program
+	Env      []string          `json:"env"`
+	Cwd      string            `json:"cwd"`
+	PID      int               `json:"pid"`
+	PPID     int               `json:"ppid"`
+	PGID     int               `json:"pgid"`
+	SID      int               `json:"sid"`
+	Children []int             `json:"children"` // pids, in the order of Behavior.Children
+	Signals  map[string]int    `json:"signals"`  // SIGTERM and SIGINT that it survived
+	Files    map[string]string `json:"files"`    // descriptor to what it is open on; Linux only
+}
+
+// Inspect returns the Report of the engine at baseURL, such as "http://127.0.0.1:8081". An engine with [AcceptOnly]
+// does not answer.
+func Inspect(t testing.TB, baseURL string) Report {
+	t.Helper()
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(baseURL + reportPath)
+	if err != nil {
+		t.Fatalf("cannot ask the fake engine: %v", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var r Report
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
+		t.Fatalf("cannot read the fake engine's report: %v", err)
+	}
+	return r
+}
+
+func (e *engine) report() Report {
+	cwd, _ := os.Getwd()
+	sid, _ := unix.Getsid(0)
+	e.mu.Lock()
+	signals := maps.Clone(e.signals)
+	e.mu.Unlock()
+	return Report{
+		Argv: e.argv, Env: os.Environ(), Cwd: cwd, PID: os.Getpid(), PPID: os.Getppid(), PGID: unix.Getpgrp(), SID: sid,
+		Children: e.children, Signals: signals, Files: openFiles(),
+	}
+}
