@@ -15,8 +15,8 @@ import (
 // Config is a pools file. Load one with [LoadConfig]; its zero value describes no pool and is not valid. It is plain
 // data: safe to read from several goroutines, and it encodes to JSON that loads again.
 type Config struct {
-	// StateDir is where records, logs and handoff files live; relative to the file's folder. "" means ".runtime" in
-	// the working directory.
+	// StateDir is where records, logs and handoff files live, relative to the file's folder. Left out, it is ".runtime"
+	// in the working directory.
 	StateDir string `json:"state_dir,omitempty"`
 	// Pools are the groups of equal replicas to run on this node.
 	Pools []Pool `json:"pools" validate:"required,min=1,max=256,dive"`
@@ -28,7 +28,7 @@ type Config struct {
 type Pool struct {
 	// ID names the pool: lower-case letters, digits, "-" and "_", at most 63, beginning and ending with a letter or digit.
 	ID string `json:"id" validate:"required,id"`
-	// Replicas is how many, at most 256; left out or 0 in Go means 1.
+	// Replicas is how many there are, 1 to 256. Left out (in Go: 0), it is 1.
 	Replicas int `json:"replicas,omitempty" validate:"min=0,max=256"`
 
 	ProvisionConfig
@@ -48,24 +48,25 @@ type ProvisionConfig struct {
 
 	// Engine names the kind of engine: "llamacpp", or one that was added with WithEngine.
 	Engine string `json:"engine" validate:"required,id"`
-	// Host is the address to listen on; "" means 127.0.0.1. Any other than a loopback address needs Expose.
+	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
-	// Expose allows a Host that other machines can reach. It needs an APIKey.
+	// Expose allows a "host" that other machines can reach, which then needs an "api_key". Left out, it is false.
 	Expose bool `json:"expose,omitempty"`
-	// Port is the first replica's TCP port, 1 to 65535.
+	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
 	// Model is the model to serve.
 	Model ModelConfig `json:"model"`
-	// Flags are passed to the engine after normalization; see NormalizeFlags.
+	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
+	// are added where no flag says otherwise; see NormalizeFlags.
 	Flags []string `json:"flags,omitempty"`
 	// Env is added to the engine's environment, which otherwise is a short allowlist of the provisioner's. What other
 	// keys decide, such as CUDA_VISIBLE_DEVICES, may not be set here.
 	Env map[string]EnvValue `json:"env,omitempty"`
-	// APIKey is where the key that clients must present comes from; nil means that the engine asks for none.
+	// APIKey is where the key that clients must present comes from. Left out, the engine asks for none.
 	APIKey *SecretRef `json:"api_key,omitempty"`
-	// GPU says whether a GPU must be used; "" means GPURequired.
+	// GPU says whether a GPU must be used: "required", "optional" or "none". Left out, it is "required".
 	GPU GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none"`
-	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID; none means all.
+	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID. Left out, it is all.
 	Devices []Device `json:"devices,omitempty"`
 	// Provisioning says where the engine's executable comes from.
 	Provisioning Provisioning `json:"provisioning,omitzero"`
@@ -79,8 +80,8 @@ type ProvisionConfig struct {
 
 // ModelConfig refers to a model.
 type ModelConfig struct {
-	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to Dir. It stands in the handoff
-	// as it is.
+	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to the file's folder
+	// (in Go: to Dir). It stands in the handoff as it is.
 	ID string `json:"id" validate:"required"`
 }
 
@@ -99,7 +100,7 @@ type Device string
 
 // Provisioning says where an engine's executable comes from.
 type Provisioning struct {
-	// Mode is "binary" (the default): an executable that is already on the node.
+	// Mode is "binary", an executable that is already on the node. Left out, it is that.
 	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary"`
 	// Binary belongs to mode "binary".
 	Binary *BinaryConfig `json:"binary,omitempty"`
@@ -107,26 +108,27 @@ type Provisioning struct {
 
 // BinaryConfig names an executable that is already on the node.
 type BinaryConfig struct {
-	// Path is the executable's path, relative to Dir, or a bare name that is looked up in PATH. "" means the engine's
-	// usual name.
+	// Path is the executable's path, relative to the file's folder (in Go: to Dir), or a bare name that is looked up in
+	// PATH. Left out, it is the engine's usual name.
 	Path string `json:"path,omitempty"`
 }
 
 // ReadyConfig says when a replica counts as ready.
 type ReadyConfig struct {
-	// Answer is "auto" (the default): the engine must produce one token first; "off" leaves that proof out.
+	// Answer is "auto" or "off". With "auto" the engine must produce one token first; "off" leaves that proof out. Left
+	// out, it is "auto".
 	Answer string `json:"answer,omitempty" validate:"omitempty,oneof=auto off"`
-	// Stall is how long a load may show no progress (log, CPU time, memory); 0 means 5 minutes.
+	// Stall is how long a load may show no progress (log, CPU time, memory). Left out, it is 5 minutes.
 	Stall Duration `json:"stall,omitempty" validate:"min=0"`
-	// Timeout is how long a load may take altogether; 0 means 20 minutes.
+	// Timeout is how long a load may take altogether. Left out, it is 20 minutes.
 	Timeout Duration `json:"timeout,omitempty" validate:"min=0"`
-	// RequestTimeout bounds each probe; 0 means 5 seconds.
+	// RequestTimeout bounds each probe. Left out, it is 5 seconds.
 	RequestTimeout Duration `json:"request_timeout,omitempty" validate:"min=0"`
 }
 
 // StopConfig says how a replica is stopped.
 type StopConfig struct {
-	// Grace is the time between SIGTERM and SIGKILL; 0 means the engine's own default (5 seconds for llamacpp).
+	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default (5 seconds for llamacpp).
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
 }
 

@@ -22,7 +22,8 @@ type EnvValue struct {
 type SecretRef struct {
 	// FromEnv names a variable in the provisioner's own environment.
 	FromEnv string `json:"from_env,omitempty"`
-	// FromFile is a file that holds the secret alone; a newline at its end is dropped. Relative to Dir.
+	// FromFile is a file that holds the secret alone; a newline at its end is dropped. The path is relative to the
+	// pools file's folder (in Go: to ProvisionConfig.Dir).
 	FromFile string `json:"from_file,omitempty"`
 }
 
