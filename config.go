@@ -1,29 +1,41 @@
 package provisioner
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
-// Config is a pools file. Load one with [LoadConfig]; its zero value describes no pool and is not valid.
+// Config is a pools file. Load one with [LoadConfig]; its zero value describes no pool and is not valid. It is plain
+// data: safe to read from several goroutines, and it encodes to JSON that loads again.
 type Config struct {
-	// StateDir is where records, logs and handoff files live; relative to the file's folder. "" means ".runtime" in
-	// the working directory.
+	// StateDir is where records, logs and handoff files live, relative to the file's folder. Left out, it is ".runtime"
+	// in the working directory.
 	StateDir string `json:"state_dir,omitempty"`
 	// Pools are the groups of equal replicas to run on this node.
 	Pools []Pool `json:"pools" validate:"required,min=1,max=256,dive"`
+
+	origin *origin
 }
 
 // Pool is a number of equal replicas: replica k is named "rk" and listens on Port+k.
 type Pool struct {
 	// ID names the pool: lower-case letters, digits, "-" and "_", at most 63, beginning and ending with a letter or digit.
 	ID string `json:"id" validate:"required,id"`
-	// Replicas is how many; 0 means 1.
+	// Replicas is how many there are, 1 to 256. Left out (in Go: 0), it is 1.
 	Replicas int `json:"replicas,omitempty" validate:"min=0,max=256"`
 
 	ProvisionConfig
 }
 
-// ProvisionConfig is everything about one replica.
+// ProvisionConfig is everything about one replica. Get those of a pools file from [Config.Replicas], or make one in
+// Go. It is plain data; a copy shares the slices and the map of the original, so change those of neither.
 type ProvisionConfig struct {
 	// PoolID and ReplicaID name the replica. They take the grammar of Pool.ID; in a pools file they follow from the pool.
 	PoolID    string `json:"-"`
@@ -36,23 +48,25 @@ type ProvisionConfig struct {
 
 	// Engine names the kind of engine: "llamacpp", or one that was added with WithEngine.
 	Engine string `json:"engine" validate:"required,id"`
-	// Host is the address to listen on; "" means 127.0.0.1. Any other than a loopback address needs Expose.
+	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
-	// Expose allows a Host that other machines can reach. It needs an APIKey.
+	// Expose allows a "host" that other machines can reach, which then needs an "api_key". Left out, it is false.
 	Expose bool `json:"expose,omitempty"`
-	// Port is the first replica's TCP port, 1 to 65535.
+	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
 	// Model is the model to serve.
 	Model ModelConfig `json:"model"`
-	// Flags are passed to the engine after normalization; see NormalizeFlags.
+	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
+	// are added where no flag says otherwise; see NormalizeFlags.
 	Flags []string `json:"flags,omitempty"`
-	// Env is added to the engine's environment, which otherwise is a short allowlist of the provisioner's.
+	// Env is added to the engine's environment, which otherwise is a short allowlist of the provisioner's. What other
+	// keys decide, such as CUDA_VISIBLE_DEVICES, may not be set here.
 	Env map[string]EnvValue `json:"env,omitempty"`
-	// APIKey is where the key that clients must present comes from; nil means that the engine asks for none.
+	// APIKey is where the key that clients must present comes from. Left out, the engine asks for none.
 	APIKey *SecretRef `json:"api_key,omitempty"`
-	// GPU says whether a GPU must be used; "" means GPURequired.
+	// GPU says whether a GPU must be used: "required", "optional" or "none". Left out, it is "required".
 	GPU GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none"`
-	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID; none means all.
+	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID. Left out, it is all.
 	Devices []Device `json:"devices,omitempty"`
 	// Provisioning says where the engine's executable comes from.
 	Provisioning Provisioning `json:"provisioning,omitzero"`
@@ -60,11 +74,14 @@ type ProvisionConfig struct {
 	Ready ReadyConfig `json:"ready,omitzero"`
 	// Stop says how the replica is stopped.
 	Stop StopConfig `json:"stop,omitzero"`
+
+	origin *origin
 }
 
 // ModelConfig refers to a model.
 type ModelConfig struct {
-	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to Dir. It stands in the handoff as it is.
+	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to the file's folder
+	// (in Go: to Dir). It stands in the handoff as it is.
 	ID string `json:"id" validate:"required"`
 }
 
@@ -83,7 +100,7 @@ type Device string
 
 // Provisioning says where an engine's executable comes from.
 type Provisioning struct {
-	// Mode is "binary" (the default): an executable that is already on the node.
+	// Mode is "binary", an executable that is already on the node. Left out, it is that.
 	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary"`
 	// Binary belongs to mode "binary".
 	Binary *BinaryConfig `json:"binary,omitempty"`
@@ -91,41 +108,178 @@ type Provisioning struct {
 
 // BinaryConfig names an executable that is already on the node.
 type BinaryConfig struct {
-	// Path is the executable's path, relative to Dir, or a bare name that is looked up in PATH. "" means the engine's usual name.
+	// Path is the executable's path, relative to the file's folder (in Go: to Dir), or a bare name that is looked up in
+	// PATH. Left out, it is the engine's usual name.
 	Path string `json:"path,omitempty"`
 }
 
 // ReadyConfig says when a replica counts as ready.
 type ReadyConfig struct {
-	// Answer is "auto" (the default): the engine must produce one token first; "off" leaves that proof out.
+	// Answer is "auto" or "off". With "auto" the engine must produce one token first; "off" leaves that proof out. Left
+	// out, it is "auto".
 	Answer string `json:"answer,omitempty" validate:"omitempty,oneof=auto off"`
-	// Stall is how long a load may show no progress (log, CPU time, memory); 0 means 5 minutes.
+	// Stall is how long a load may show no progress (log, CPU time, memory). Left out, it is 5 minutes.
 	Stall Duration `json:"stall,omitempty" validate:"min=0"`
-	// Timeout is how long a load may take altogether; 0 means 20 minutes.
+	// Timeout is how long a load may take altogether. Left out, it is 20 minutes.
 	Timeout Duration `json:"timeout,omitempty" validate:"min=0"`
-	// RequestTimeout bounds each probe; 0 means 5 seconds.
+	// RequestTimeout bounds each probe. Left out, it is 5 seconds.
 	RequestTimeout Duration `json:"request_timeout,omitempty" validate:"min=0"`
 }
 
 // StopConfig says how a replica is stopped.
 type StopConfig struct {
-	// Grace is the time between SIGTERM and SIGKILL; 0 means the engine's own default (5 seconds for llamacpp).
+	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default (5 seconds for llamacpp).
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
 }
 
-// EnvValue is a value of an environment variable: plain text, or a reference to a secret.
-type EnvValue struct {
-	Value  string
-	Secret *SecretRef
+// maxConfigSize is far above any real pools file; it keeps a wrong path, such as that of a model, from being read whole.
+const maxConfigSize = 1 << 20
+
+// LoadConfig reads a pools file: one YAML or JSON document of at most 1 MiB. It is strict: unknown, repeated and
+// mistyped keys are errors. Everything that is wrong comes back in one *[ConfigError], in the order of the file; only
+// a very long list is cut. Of opts, those matter that add an engine.
+//
+// Nothing but the file itself is looked at: whether the model or the executable exists is found out by the start.
+func LoadConfig(path string, opts ...Option) (*Config, error) {
+	data, err := readConfig(path)
+	if err != nil {
+		return nil, &ConfigError{File: path, Problems: []Problem{{Message: err.Error()}}, err: err}
+	}
+	return ParseConfig(data, path, opts...)
 }
 
-// SecretRef says where a secret is to be found; exactly one field is set. The secret itself is never written anywhere.
-type SecretRef struct {
-	// FromEnv names a variable in the provisioner's own environment.
-	FromEnv string `json:"from_env,omitempty"`
-	// FromFile is a file that holds the secret alone; a newline at its end is dropped. Relative to Dir.
-	FromFile string `json:"from_file,omitempty"`
+func readConfig(path string) ([]byte, error) {
+	// Looked at before it is opened, since opening a named pipe waits for a writer.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", cause(err))
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("cannot read the configuration: not a regular file; give the path of a YAML or JSON file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", cause(err))
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", cause(err))
+	}
+	return data, nil
 }
 
-// Duration is a time.Duration that is written as text in a file, such as "90s" or "5m".
-type Duration time.Duration
+// cause leaves out the path, which the *ConfigError names already.
+func cause(err error) error {
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}
+
+// ParseConfig is [LoadConfig] on data that was read from file. The name stands in errors, and its folder is what
+// relative paths refer to; "" means that there is no file, and the working directory is that folder.
+func ParseConfig(data []byte, file string, opts ...Option) (*Config, error) {
+	c := &Config{origin: &origin{file: file}}
+	if file != "" {
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return nil, fmt.Errorf("cannot find the folder of %q: %w", file, err)
+		}
+		c.origin.dir = filepath.Dir(abs)
+	}
+	k := newChecker(opts, c.origin)
+	if len(data) > maxConfigSize {
+		k.report("", "the file is larger than 1 MiB; is it a pools file?")
+		return nil, k.err()
+	}
+	positions, problems := strictyaml.Decode(data, c, valueTypes())
+	c.origin.positions = positions
+	for i := range c.Pools {
+		c.Pools[i].Dir = c.origin.dir
+	}
+	k.unread(problems)
+	k.config(c)
+	if err := k.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Replicas gives the replicas of a pool, or of all pools for "", in the order of the file and then of their ports.
+func (c *Config) Replicas(pool string) ([]ProvisionConfig, error) {
+	var all []ProvisionConfig
+	ids := make([]string, len(c.Pools))
+	found := pool == ""
+	for i, p := range c.Pools {
+		ids[i] = p.ID
+		if pool != "" && pool != p.ID {
+			continue
+		}
+		found = true
+		for r := range max(1, p.Replicas) {
+			all = append(all, c.replica(i, r))
+		}
+	}
+	if !found {
+		return nil, unknownPool(pool, ids)
+	}
+	return all, nil
+}
+
+// replica is number r of the pool at index i.
+func (c *Config) replica(i, r int) ProvisionConfig {
+	p := c.Pools[i]
+	cfg := p.ProvisionConfig
+	cfg.PoolID = p.ID
+	cfg.ReplicaID = fmt.Sprintf("r%d", r)
+	cfg.Port = p.Port + r
+	cfg.StateDir = defaultStateDir
+	if c.StateDir != "" {
+		cfg.StateDir = c.StateDir
+		if c.origin != nil && !filepath.IsAbs(c.StateDir) {
+			cfg.StateDir = filepath.Join(c.origin.dir, c.StateDir)
+		}
+	}
+	cfg.origin = c.origin.inside(fmt.Sprintf("pools[%d]", i))
+	return cfg
+}
+
+// Name is "pool/replica", as people and logs call it.
+func (c ProvisionConfig) Name() string { return c.PoolID + "/" + c.ReplicaID }
+
+// fileStem is the replica's part in the names of its files.
+func (c ProvisionConfig) fileStem() string { return c.PoolID + "-" + c.ReplicaID }
+
+// resolve makes a path of the configuration relative to its folder.
+func (c ProvisionConfig) resolve(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(c.Dir, path)
+}
+
+// modelPath is the absolute path that the model's reference stands for.
+func (c ProvisionConfig) modelPath() (string, error) {
+	path, err := localPath(c.Model.ID)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(c.resolve(path))
+}
+
+const defaultStateDir = ".runtime"
+
+// withDefaults fills in what was left out. The stop's grace stays: its default is the engine's.
+func (c ProvisionConfig) withDefaults() ProvisionConfig {
+	c.StateDir = cmp.Or(c.StateDir, defaultStateDir)
+	c.Host = cmp.Or(c.Host, "127.0.0.1")
+	c.GPU = cmp.Or(c.GPU, GPURequired)
+	c.Provisioning.Mode = cmp.Or(c.Provisioning.Mode, "binary")
+	c.Ready.Answer = cmp.Or(c.Ready.Answer, "auto")
+	c.Ready.Stall = cmp.Or(c.Ready.Stall, Duration(5*time.Minute))
+	c.Ready.Timeout = cmp.Or(c.Ready.Timeout, Duration(20*time.Minute))
+	c.Ready.RequestTimeout = cmp.Or(c.Ready.RequestTimeout, Duration(5*time.Second))
+	return c
+}

@@ -64,7 +64,12 @@ type Problem struct {
 type ConfigError struct {
 	File     string // "" for a configuration made in Go
 	Problems []Problem
+
+	err error // why the file could not be read; nil otherwise
 }
+
+// Unwrap gives the error of a file that could not be read, such as fs.ErrNotExist.
+func (e *ConfigError) Unwrap() error { return e.err }
 
 // Error lists all problems, one a line.
 func (e *ConfigError) Error() string {
@@ -80,6 +85,9 @@ func (e *ConfigError) Error() string {
 			b.WriteString(e.File + ":")
 			if p.Line > 0 {
 				fmt.Fprintf(&b, "%d:", p.Line)
+			}
+			if p.Column > 0 {
+				fmt.Fprintf(&b, "%d:", p.Column)
 			}
 			b.WriteString(" ")
 		}

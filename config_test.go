@@ -1,0 +1,261 @@
+package provisioner
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+// TestBadConfigs keeps the exact words for each wrong configuration. Read a new golden file aloud before it is
+// committed: it names the place, what is wrong, and what to write instead.
+func TestBadConfigs(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/badconfig/*.yaml")
+	if err != nil || len(files) < 60 {
+		t.Fatalf("only %d wrong configurations (%v)", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			t.Parallel()
+			_, err := LoadConfig(file)
+			if err == nil {
+				t.Fatal("it loads")
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a secret is in the error: %v", err)
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", err.Error()+"\n")
+		})
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	t.Parallel()
+	dir, err := filepath.Abs("testdata/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("seed", func(t *testing.T) {
+		t.Parallel()
+		c := mustLoad(t, "testdata/config/seed.yaml")
+		want := Pool{ID: "default", Replicas: 1, ProvisionConfig: ProvisionConfig{
+			Dir: dir, Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "local:/models/llama-3.1-8b.gguf"},
+			Flags: []string{"--parallel", "1"}, GPU: GPURequired, Devices: []Device{"0"},
+			Provisioning: Provisioning{Mode: "binary"},
+		}}
+		if len(c.Pools) != 1 || !reflect.DeepEqual(c.Pools[0], want) {
+			t.Errorf("got %+v\nwant %+v", c.Pools, want)
+		}
+	})
+	t.Run("full", func(t *testing.T) {
+		t.Parallel()
+		c := mustLoad(t, "testdata/config/full.yaml")
+		p := c.Pools[0]
+		if p.Ready != (ReadyConfig{"off", Duration(2 * time.Minute), Duration(time.Hour), Duration(1500 * time.Millisecond)}) {
+			t.Errorf("ready is %+v", p.Ready)
+		}
+		wantEnv := map[string]EnvValue{
+			"GGML_CUDA_GRAPH_OPT": {Value: "1"}, "STARTED": {Value: "2026-01-01"}, "LLAMA_ARG_THREADS": {Value: "8"},
+			"HF_TOKEN": {Secret: &SecretRef{FromEnv: "HF_TOKEN"}},
+		}
+		if !reflect.DeepEqual(p.Env, wantEnv) {
+			t.Errorf("env is %+v", p.Env)
+		}
+		if *p.APIKey != (SecretRef{FromFile: "keys/chat"}) {
+			t.Errorf("api_key is %+v", p.APIKey)
+		}
+		if !slices.Equal(p.Flags, c.Pools[1].Flags) || len(p.Flags) != 4 {
+			t.Errorf("the alias gave %q for %q", c.Pools[1].Flags, p.Flags)
+		}
+		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
+			t.Errorf("devices are %q", p.Devices)
+		}
+	})
+	t.Run("json", func(t *testing.T) {
+		t.Parallel()
+		c := mustLoad(t, "testdata/config/pools.json")
+		if got := c.Pools[0].Model.ID; got != "/models/😀.gguf" {
+			t.Errorf("model is %q", got)
+		}
+	})
+	t.Run("round trip", func(t *testing.T) {
+		t.Parallel()
+		files, err := filepath.Glob("testdata/config/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			roundTrip(t, mustLoad(t, file))
+		}
+	})
+}
+
+func mustLoad(t *testing.T, path string) *Config {
+	t.Helper()
+	c, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// roundTrip writes c as YAML and as JSON, and expects the same configuration back from both.
+func roundTrip(t *testing.T, c *Config) {
+	t.Helper()
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asYAML, err := sigsyaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range [][]byte{asJSON, asYAML} {
+		again, err := ParseConfig(data, c.origin.file)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, data)
+		}
+		got, err := json.Marshal(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, asJSON) {
+			t.Errorf("got %s\nwant %s", got, asJSON)
+		}
+	}
+	var plain Config
+	if err := json.Unmarshal(asJSON, &plain); err != nil {
+		t.Errorf("encoding/json cannot read it: %v", err)
+	} else if got, _ := json.Marshal(plain); !bytes.Equal(got, asJSON) {
+		t.Errorf("encoding/json reads %s\nwant %s", got, asJSON)
+	}
+}
+
+func TestLoadConfigFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	big := filepath.Join(dir, "big.yaml")
+	if err := os.WriteFile(big, bytes.Repeat([]byte("#"), maxConfigSize+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	latin := filepath.Join(dir, "latin.yaml")
+	if err := os.WriteFile(latin, []byte("pools: caf\xe9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ path, want string }{
+		{filepath.Join(dir, "none.yaml"), "cannot read the configuration: no such file or directory"},
+		{dir, "cannot read the configuration: not a regular file; give the path of a YAML or JSON file"},
+		{pipe, "cannot read the configuration: not a regular file; give the path of a YAML or JSON file"},
+		{big, "the file is larger than 1 MiB; is it a pools file?"},
+		{latin, "1:1: the file is not UTF-8 text; save the file as UTF-8"},
+	} {
+		_, err := LoadConfig(test.path)
+		var wrong *ConfigError
+		if !errors.As(err, &wrong) {
+			t.Errorf("%s: error is %T", test.path, err)
+			continue
+		}
+		sep := ": "
+		if strings.HasPrefix(test.want, "1:1:") {
+			sep = ":"
+		}
+		if want := test.path + sep + test.want; err.Error() != want {
+			t.Errorf("got  %s\nwant %s", err, want)
+		}
+	}
+	if _, err := LoadConfig(filepath.Join(dir, "none.yaml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v is not fs.ErrNotExist", err)
+	}
+}
+
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	c := mustLoad(t, "testdata/config/full.yaml")
+	dir := c.origin.dir
+	all, err := c.Replicas("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range all {
+		names = append(names, fmt.Sprintf("%s %s %d", r.Name(), r.fileStem(), r.Port))
+		if r.StateDir != filepath.Join(dir, "state") || r.Dir != dir {
+			t.Errorf("%s: state in %q, dir %q", r.Name(), r.StateDir, r.Dir)
+		}
+		if err := r.Validate(); err != nil {
+			t.Errorf("%s: %v", r.Name(), err)
+		}
+	}
+	want := []string{"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100"}
+	if !slices.Equal(names, want) {
+		t.Errorf("got %q\nwant %q", names, want)
+	}
+	one, err := c.Replicas("embed")
+	if err != nil || len(one) != 1 || one[0].Name() != "embed/r0" {
+		t.Errorf("embed has %v (%v)", one, err)
+	}
+	if _, err := c.Replicas("chta"); err == nil ||
+		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed` {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed` {
+		t.Errorf("error is %v", err)
+	}
+	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})
+	wantText := "2 problems in the configuration:\n" +
+		"testdata/config/full.yaml:14:9: pools[1].flags[1]: is odd\n" +
+		"testdata/config/full.yaml:34:5: pools[1].api_key: is missing"
+	if wrong.Error() != wantText {
+		t.Errorf("got  %s\nwant %s", wrong, wantText)
+	}
+	if seed, err := mustLoad(t, "testdata/config/seed.yaml").Replicas(""); err != nil || seed[0].StateDir != ".runtime" {
+		t.Errorf("the default state is in %v (%v)", seed, err)
+	}
+}
+
+func TestModelPath(t *testing.T) {
+	t.Parallel()
+	for ref, want := range map[string]string{
+		"local:/models/a.gguf":         "/models/a.gguf",
+		"local:models/a.gguf":          "/srv/models/a.gguf",
+		"/models/../a.gguf":            "/a.gguf",
+		"file:///models/a%20b.gguf":    "/models/a b.gguf",
+		"file://localhost/models/a":    "/models/a",
+		"a.gguf":                       "/srv/a.gguf",
+		"./qwen2:7b":                   "/srv/qwen2:7b",
+		"../a.gguf":                    "/a.gguf",
+		"file:":                        "",
+		"file:///":                     "/",
+		"file:///%zz":                  "",
+		"local:":                       "",
+		"  ":                           "",
+		"ollama:llama3":                "",
+		"hf:org/name":                  "",
+		"local:~/a":                    "",
+		"file:///a?b":                  "",
+		"file://host/a":                "",
+		"local:/models/a\x00.gguf":     "",
+		"file:///models/%00/name.gguf": "",
+	} {
+		got, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: ref}}.modelPath()
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q (%v), want %q", ref, got, err, want)
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package provisioner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+)
+
+// EnvValue is a value of an environment variable: plain text, or a reference to a secret. Its zero value is the empty
+// text.
+type EnvValue struct {
+	Value  string     // the text; "" where Secret is set
+	Secret *SecretRef // where the value comes from; nil for plain text
+}
+
+// SecretRef says where a secret is to be found; exactly one field is set. The secret itself is never written anywhere.
+type SecretRef struct {
+	// FromEnv names a variable in the provisioner's own environment.
+	FromEnv string `json:"from_env,omitempty"`
+	// FromFile is a file that holds the secret alone; a newline at its end is dropped. The path is relative to the
+	// pools file's folder (in Go: to ProvisionConfig.Dir).
+	FromFile string `json:"from_file,omitempty"`
+}
+
+// Duration is a [time.Duration] that is written as text with a unit, such as "90s" or "5m". In a file it is more than
+// 0 and at most 24 hours.
+type Duration time.Duration
+
+// String gives the text form, such as "1m30s".
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalJSON writes the text form.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
+
+// UnmarshalJSON reads the text form; a bare number is an error.
+func (d *Duration) UnmarshalJSON(data []byte) error { return unmarshal(d, data) }
+
+// UnmarshalJSON reads an index, which may be a number, or a UUID.
+func (d *Device) UnmarshalJSON(data []byte) error { return unmarshal(d, data) }
+
+// MarshalJSON writes plain text, or the reference as an object.
+func (v EnvValue) MarshalJSON() ([]byte, error) {
+	if v.Secret != nil {
+		return json.Marshal(v.Secret)
+	}
+	return json.Marshal(v.Value)
+}
+
+// UnmarshalJSON reads plain text, or an object with from_env or from_file.
+func (v *EnvValue) UnmarshalJSON(data []byte) error { return unmarshal(v, data) }
+
+// unmarshal reads a value of one of the types below by the rules of a pools file.
+func unmarshal[T any](to *T, data []byte) error {
+	var in struct {
+		Value T `json:"value"`
+	}
+	_, problems := strictyaml.Decode([]byte(`{"value": `+string(data)+`}`), &in, valueTypes())
+	if len(problems) > 0 {
+		return errors.New(problems[0].Message)
+	}
+	*to = in.Value
+	return nil
+}
+
+const maxDuration = 24 * time.Hour
+
+// valueTypes are the types that are not written in a file as they stand in Go.
+func valueTypes() map[reflect.Type]strictyaml.Type {
+	const wantSecret = "{from_env: NAME} or {from_file: PATH}"
+	return map[reflect.Type]strictyaml.Type{
+		reflect.TypeFor[Duration](): {
+			Want:   `text with a unit, such as "90s" or "5m"`,
+			Scalar: parseDuration,
+		},
+		reflect.TypeFor[Device](): {
+			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,
+			Scalar: parseDevice,
+		},
+		reflect.TypeFor[EnvValue](): {
+			Want:  "text or " + wantSecret,
+			Quiet: true,
+			Scalar: func(s strictyaml.Scalar) (any, error) {
+				if s.Kind != strictyaml.Text {
+					return nil, strictyaml.ErrKind
+				}
+				return EnvValue{Value: s.Text}, nil
+			},
+			Block:     func() any { return new(SecretRef) },
+			FromBlock: func(b any) any { return EnvValue{Secret: b.(*SecretRef)} },
+		},
+		reflect.TypeFor[SecretRef](): {
+			Want:      wantSecret + " (never the secret itself)",
+			Quiet:     true,
+			Block:     func() any { return new(SecretRef) },
+			FromBlock: func(b any) any { return *b.(*SecretRef) },
+		},
+	}
+}
+
+func parseDuration(s strictyaml.Scalar) (any, error) {
+	switch s.Kind {
+	case strictyaml.Text:
+	case strictyaml.Number:
+		return nil, fmt.Errorf(`is the number %s without a unit; write "%ss" for seconds`, s.Text, s.Text)
+	default:
+		return nil, strictyaml.ErrKind
+	}
+	d, err := time.ParseDuration(s.Text)
+	if err != nil {
+		return nil, strictyaml.ErrKind
+	}
+	if err := checkDuration(Duration(d)); err != nil {
+		return nil, err
+	}
+	return Duration(d), nil
+}
+
+func checkDuration(d Duration) error {
+	if d <= 0 || time.Duration(d) > maxDuration {
+		return fmt.Errorf("must be more than 0 and at most 24h, is %s; leave the key out for the default", d)
+	}
+	return nil
+}
+
+func parseDevice(s strictyaml.Scalar) (any, error) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !devicePattern.MatchString(s.Text) {
+		return nil, strictyaml.ErrKind
+	}
+	return Device(s.Text), nil
+}
+
+// wellFormed tells what is wrong with a reference, or "".
+func (r SecretRef) wellFormed() string {
+	switch {
+	case r.FromEnv == "" && r.FromFile == "":
+		return "says nowhere to find the secret; set from_env or from_file"
+	case r.FromEnv != "" && r.FromFile != "":
+		return "names two places for one secret; keep from_env or from_file"
+	case r.FromEnv != "" && !envPattern.MatchString(r.FromEnv):
+		// The text is left out: it may be the secret itself.
+		return "from_env must be the name of a variable (letters, digits and _), not its value"
+	case strings.ContainsRune(r.FromFile, 0):
+		return "from_file holds a NUL character; remove it"
+	}
+	return ""
+}

@@ -1,0 +1,406 @@
+// Package strictyaml decodes one YAML or JSON document into a Go value and reports everything in it that does not
+// fit, with its position and in words for people. Keys are matched by the json names of fields and by exact case.
+//
+// It exists since the decoders at hand stop at the first unknown key, name Go types in their errors, ignore case
+// (encoding/json), or turn "off" and 010 into something else (YAML 1.1).
+package strictyaml
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	maxDepth = 32
+	// maxNodes bounds what aliases can expand to: the tree of a 1 MiB file without aliases that anyone would write by
+	// hand is far smaller.
+	maxNodes = 100_000
+)
+
+// Position is a place in a document; both numbers are 1-based.
+type Position struct{ Line, Column int }
+
+// Problem is something in a document that does not fit.
+type Problem struct {
+	Position
+	Key     string // such as "pools[0].port"; "" when it is about the document as a whole
+	Message string
+	Meant   string // the key that an unknown key probably stands for; "" when none is near
+}
+
+// Type tells how a type is read that is not written as its Go kind says.
+type Type struct {
+	// Want says what may be written, such as "text or a whole number".
+	Want string
+	// Quiet keeps what was written out of messages, since it may be a secret.
+	Quiet bool
+	// Scalar reads a single value; nil means that none is allowed. Its error says what is wrong, and what to write.
+	Scalar func(Scalar) (any, error)
+	// Block makes the pointer to a struct that a block of keys is read into; nil means that no block is allowed.
+	Block func() any
+	// FromBlock turns what Block made into a value of the type.
+	FromBlock func(any) any
+}
+
+// Scalar is a single value as it was written.
+type Scalar struct {
+	Kind Kind
+	Text string
+}
+
+// Kind is what a scalar looks like in the document.
+type Kind int
+
+// The kinds.
+const (
+	Text Kind = iota
+	Number
+	Bool
+	Null
+)
+
+// ErrKind is returned by Type.Scalar for a scalar of a kind that the type does not take.
+var ErrKind = errors.New("wrong kind of value")
+
+// Decode reads data into the struct that out points to. What does not fit is left at its zero value and reported; the
+// elements of a list keep their places. The positions of all values that were read come back by key.
+func Decode(data []byte, out any, types map[reflect.Type]Type) (map[string]Position, []Problem) {
+	d := &decoder{types: types, positions: map[string]Position{}}
+	if root := d.parse(data); root != nil {
+		d.value(root, reflect.ValueOf(out).Elem(), "")
+	}
+	return d.positions, d.problems
+}
+
+type decoder struct {
+	types     map[reflect.Type]Type
+	positions map[string]Position
+	problems  []Problem
+	nodes     int
+}
+
+func (d *decoder) report(n *yaml.Node, key, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	if key == "" && (strings.HasPrefix(message, "is ") || strings.HasPrefix(message, "must ")) {
+		message = "the file " + message
+	}
+	d.problems = append(d.problems, Problem{Position: position(n), Key: key, Message: message})
+}
+
+// parse gives the tree of the one document, or reports why there is none.
+func (d *decoder) parse(data []byte) *yaml.Node {
+	start := &yaml.Node{Line: 1, Column: 1}
+	if !utf8.Valid(data) {
+		d.report(start, "", "is not UTF-8 text; save the file as UTF-8")
+		return nil
+	}
+	root, err := jsonTree(data)
+	if err == nil {
+		return d.shape(root)
+	}
+	if looksLikeJSON.Match(data) {
+		d.report(root, "", "cannot read this as JSON: %v", err)
+		return nil
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, second yaml.Node
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+		d.report(start, "", "is empty; it must hold a block of keys")
+		return nil
+	} else if err != nil {
+		d.syntax(data, err)
+		return nil
+	}
+	if err := dec.Decode(&second); err == nil {
+		d.report(&second, "", "a second document begins here; keep one document in a file")
+		return nil
+	} else if !errors.Is(err, io.EOF) {
+		d.syntax(data, err)
+		return nil
+	}
+	return d.shape(doc.Content[0])
+}
+
+// shape refuses a tree that is not worth reading.
+func (d *decoder) shape(root *yaml.Node) *yaml.Node {
+	if isNull(root) {
+		d.report(root, "", "is empty; it must hold a block of keys")
+		return nil
+	}
+	if deep := tooDeep(root, 1); deep != nil {
+		d.report(deep, "", "is nested deeper than %d levels", maxDepth)
+		return nil
+	}
+	return root
+}
+
+// looksLikeJSON leaves out a YAML flow mapping, whose keys hardly anyone quotes.
+var looksLikeJSON = regexp.MustCompile(`^\s*\{\s*"`)
+
+var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.+)' referenced$`)
+
+var syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?((?s:.*))$`)
+
+// syntaxHints complete the parser's words with the usual mistake behind them.
+var syntaxHints = map[string]string{
+	"mapping values are not allowed in this context":        `check the indentation, and quote text that holds ": "`,
+	"found character that cannot start any token":           "quote text that begins with @, `, % or a tab, and indent with spaces",
+	"found a tab character that violates indentation":       "indent with spaces",
+	"did not find expected key":                             "check the indentation",
+	"did not find expected ',' or ']'":                      "close the list with ]",
+	"did not find expected ',' or '}'":                      "close the block with }",
+	"found unexpected end of stream":                        "close the quotes",
+	"did not find expected alphabetic or numeric character": "quote text that begins with * or &",
+}
+
+func (d *decoder) syntax(data []byte, err error) {
+	at, message := &yaml.Node{}, err.Error()
+	if m := syntaxError.FindStringSubmatch(message); m != nil {
+		message = m[2]
+		at.Line, _ = strconv.Atoi(m[1])
+	}
+	if strings.HasPrefix(message, "did not find expected") && !strings.Contains(message, "alphabetic") {
+		at.Line++ // unlike its scanner, yaml's parser counts lines from 0
+	}
+	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
+		before, _, _ := bytes.Cut(data, []byte("*"+m[1]))
+		at.Line = bytes.Count(before, []byte("\n")) + 1
+		// The name is left out: it may be the beginning of a secret that was not quoted.
+		message = "an alias refers to no anchor before it; quote text that begins with *"
+	}
+	if hint, ok := syntaxHints[message]; ok {
+		message += "; " + hint
+	}
+	d.report(at, "", "cannot read this as YAML: %s", message)
+}
+
+func tooDeep(n *yaml.Node, depth int) *yaml.Node {
+	if depth > maxDepth {
+		return n
+	}
+	for _, child := range n.Content {
+		if deep := tooDeep(child, depth+1); deep != nil {
+			return deep
+		}
+	}
+	return nil
+}
+
+// value reads n into v. Its recursion is bounded by the depth of Go's types, so an alias to its own parent ends too.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
+	if d.nodes++; d.nodes >= maxNodes {
+		if d.nodes == maxNodes {
+			d.report(n, "", "the file holds more than %d values, with its aliases expanded; make it smaller", maxNodes)
+		}
+		return
+	}
+	if _, ok := d.positions[key]; !ok {
+		d.positions[key] = position(n)
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		d.report(n, key, "the tag %s is not supported; remove it, and put text in quotes", quoted(n.Tag))
+		return
+	}
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if isNull(n) {
+		d.report(n, key, "has no value; write one, or remove it")
+		return
+	}
+	if t, ok := d.types[v.Type()]; ok {
+		d.special(n, v, key, t)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.nodes--
+		d.value(n, v.Elem(), key)
+	case reflect.Struct:
+		if d.want(n, key, yaml.MappingNode, wantBlock(v.Type())) {
+			d.block(n, v, key, false)
+		}
+	case reflect.Map:
+		if d.want(n, key, yaml.MappingNode, "a block of keys") {
+			d.entries(n, v, key)
+		}
+	case reflect.Slice:
+		if d.want(n, key, yaml.SequenceNode, "a list such as [a, b]") {
+			v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+			for i, item := range n.Content {
+				d.value(item, v.Index(i), fmt.Sprintf("%s[%d]", key, i))
+			}
+		}
+	default:
+		d.scalar(n, v, key)
+	}
+}
+
+// plainInt leaves out what YAML reads in surprising ways: 010 is 8 to some parsers, 1_000 a number to some.
+var plainInt = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,17})$`)
+
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
+	s, ok := scalarOf(n)
+	switch v.Kind() {
+	case reflect.String:
+		if ok && s.Kind == Text {
+			v.SetString(s.Text)
+			return
+		}
+		hint := ""
+		if ok {
+			hint = "; put it in quotes"
+		}
+		// What stands in a list may belong to a secret in the element before it.
+		d.report(n, key, "must be text, is %s%s", describe(n, strings.HasSuffix(key, "]")), hint)
+	case reflect.Bool:
+		if ok && s.Kind == Bool {
+			v.SetBool(strings.EqualFold(s.Text, "true"))
+			return
+		}
+		d.report(n, key, "must be true or false, is %s", describe(n, false))
+	case reflect.Int:
+		switch {
+		case ok && s.Kind == Number && plainInt.MatchString(s.Text):
+			i, _ := strconv.ParseInt(s.Text, 10, 64)
+			v.SetInt(i)
+		case ok && s.Kind == Text && plainInt.MatchString(s.Text):
+			d.report(n, key, "must be a number, is the text %s; remove the quotes", quoted(s.Text))
+		default:
+			d.report(n, key, "must be a whole number in plain digits, is %s", describe(n, false))
+		}
+	default:
+		panic("strictyaml: no rule for " + v.Type().String())
+	}
+}
+
+func (d *decoder) special(n *yaml.Node, v reflect.Value, key string, t Type) {
+	s, isScalar := scalarOf(n)
+	switch {
+	case isScalar && t.Scalar != nil:
+		value, err := t.Scalar(s)
+		switch {
+		case err == nil:
+			v.Set(reflect.ValueOf(value))
+		case errors.Is(err, ErrKind):
+			hint := ""
+			if s.Kind != Text && strings.HasPrefix(t.Want, "text") {
+				hint = "; put it in quotes"
+			}
+			d.report(n, key, "must be %s, is %s%s", t.Want, describe(n, t.Quiet), hint)
+		default:
+			d.report(n, key, "%v", err)
+		}
+	case n.Kind == yaml.MappingNode && t.Block != nil:
+		block := t.Block()
+		d.block(n, reflect.ValueOf(block).Elem(), key, t.Quiet)
+		v.Set(reflect.ValueOf(t.FromBlock(block)))
+	default:
+		d.report(n, key, "must be %s, is %s", t.Want, describe(n, t.Quiet))
+	}
+}
+
+func (d *decoder) want(n *yaml.Node, key string, kind yaml.Kind, want string) bool {
+	if n.Kind == kind {
+		return true
+	}
+	d.report(n, key, "must be %s, is %s", want, describe(n, n.Kind == yaml.ScalarNode && kind == yaml.SequenceNode))
+	return false
+}
+
+// block reads a mapping into the fields of a struct.
+func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
+	fields := fieldsOf(v.Type())
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+	}
+	d.pairs(n, key, func(k, value *yaml.Node, path string) {
+		if i := slices.Index(names, k.Value); i >= 0 {
+			if s, ok := scalarOf(value); ok && (s.Kind == Number || s.Kind == Bool) && len(fields[i].oneof) > 0 {
+				d.report(value, path, "must be %s, is %s", Or(fields[i].oneof), describe(value, quiet))
+				return
+			}
+			d.value(value, v.FieldByIndex(fields[i].index), path)
+			return
+		}
+		d.unknown(k, key, names, quiet)
+	})
+}
+
+func (d *decoder) unknown(k *yaml.Node, parent string, names []string, quiet bool) {
+	p := Problem{Position: position(k), Key: Join(parent, k.Value)}
+	near := Nearest(k.Value, names)
+	switch {
+	case near != "":
+		p.Message = fmt.Sprintf("unknown key %s; did you mean %q?", quoted(k.Value), near)
+		p.Meant = Join(parent, near)
+	case quiet:
+		p.Key = parent
+		p.Message = fmt.Sprintf("unknown key; the keys here are %s", strings.Join(names, ", "))
+	default:
+		p.Message = fmt.Sprintf("unknown key %s; the keys here are %s", quoted(k.Value), strings.Join(names, ", "))
+	}
+	d.problems = append(d.problems, p)
+}
+
+// entries reads a mapping into a map with text keys.
+func (d *decoder) entries(n *yaml.Node, v reflect.Value, key string) {
+	v.Set(reflect.MakeMap(v.Type()))
+	d.pairs(n, key, func(k, value *yaml.Node, path string) {
+		item := reflect.New(v.Type().Elem()).Elem()
+		d.value(value, item, path)
+		v.SetMapIndex(reflect.ValueOf(k.Value), item)
+	})
+}
+
+// pairs visits the keys of a mapping, each once.
+func (d *decoder) pairs(n *yaml.Node, parent string, visit func(k, value *yaml.Node, path string)) {
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, value := n.Content[i], n.Content[i+1]
+		path := Join(parent, k.Value)
+		first, twice := seen[k.Value]
+		switch {
+		case k.Kind != yaml.ScalarNode:
+			d.report(k, parent, "a key here is %s; keys must be plain text", describe(k, true))
+		case k.Tag == "!!merge":
+			d.report(k, parent, "merge keys (<<) are not supported; write the keys out")
+		case twice:
+			d.report(k, path, "is set twice, first on line %d; remove one", first)
+		default:
+			seen[k.Value] = k.Line
+			visit(k, value, path)
+		}
+	}
+}
+
+type field struct {
+	name  string
+	index []int
+	oneof []string // the texts that validate's tag allows; the rule itself is checked there
+}
+
+// fieldsOf lists the fields of a struct and of those embedded in it by their json names.
+func fieldsOf(t reflect.Type) []field {
+	var fields []field
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.IsExported() && !f.Anonymous && name != "" && name != "-" {
+			_, oneof, _ := strings.Cut(f.Tag.Get("validate"), "oneof=")
+			fields = append(fields, field{name, f.Index, strings.Fields(oneof)})
+		}
+	}
+	return fields
+}

@@ -1,0 +1,252 @@
+package provisioner
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/invopop/jsonschema"
+	jsonschemav6 "github.com/santhosh-tekuri/jsonschema/v6"
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+// TestConfigSchemaIsCurrent regenerates the committed schema. It happens in a test and not at run time since the
+// descriptions come from the comments in the source.
+func TestConfigSchemaIsCurrent(t *testing.T) {
+	t.Parallel()
+	golden(t, "config.schema.json", generateSchema(t))
+}
+
+func generateSchema(t *testing.T) string {
+	t.Helper()
+	r := &jsonschema.Reflector{Anonymous: true, Mapper: unionSchema}
+	if err := r.AddGoComments("github.com/llama-orch/engine-provisioner", "."); err != nil {
+		t.Fatal(err)
+	}
+	s := r.Reflect(&Config{})
+	s.Title = "engine-provisioner pools file"
+	types := map[string]reflect.Type{}
+	for _, of := range []any{
+		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, SecretRef{},
+	} {
+		types[reflect.TypeOf(of).Name()] = reflect.TypeOf(of)
+	}
+	for name, def := range s.Definitions {
+		def.Description = oneLine(def.Description)
+		for _, f := range reflect.VisibleFields(types[name]) {
+			key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if property, ok := def.Properties.Get(key); ok && key != "" {
+				property.Description = oneLine(strings.Replace(property.Description, f.Name, key, 1))
+				applyRules(t, property, f.Tag.Get("validate"))
+			}
+		}
+	}
+	pool := s.Definitions["Pool"].Properties
+	env, _ := pool.Get("env")
+	env.PropertyNames = &jsonschema.Schema{
+		Pattern: envPattern.String(),
+		Not:     &jsonschema.Schema{Enum: anys(slices.Sorted(maps.Keys(ownedEnv)))},
+	}
+	devices, _ := pool.Get("devices")
+	devices.MinItems = ptr(1)
+	devices.UniqueItems = true
+	replicas, _ := pool.Get("replicas")
+	replicas.Minimum = "1"
+	secret := s.Definitions["SecretRef"]
+	secret.OneOf = []*jsonschema.Schema{{Required: []string{"from_env"}}, {Required: []string{"from_file"}}}
+	fromEnv, _ := secret.Properties.Get("from_env")
+	fromEnv.Pattern = envPattern.String()
+	fromFile, _ := secret.Properties.Get("from_file")
+	fromFile.MinLength = ptr(1)
+
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text) + "\n"
+}
+
+// unionSchema describes the types that are not written in a file as they stand in Go.
+func unionSchema(of reflect.Type) *jsonschema.Schema {
+	switch of {
+	case reflect.TypeFor[Duration]():
+		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, Examples: []any{"90s", "5m"}}
+	case reflect.TypeFor[Device]():
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: devicePattern.String()},
+		}}
+	case reflect.TypeFor[EnvValue]():
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Ref: "#/$defs/SecretRef"}}}
+	}
+	return nil
+}
+
+// applyRules says in the schema what a validate tag says to the validator.
+func applyRules(t *testing.T, s *jsonschema.Schema, tag string) {
+	t.Helper()
+	for rule := range strings.SplitSeq(tag, ",") {
+		name, value, _ := strings.Cut(rule, "=")
+		switch name {
+		case "min", "max":
+			n, err := strconv.ParseUint(value, 10, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case s.Type == "integer" && name == "min":
+				s.Minimum = json.Number(value)
+			case s.Type == "integer":
+				s.Maximum = json.Number(value)
+			case s.Type == "array" && name == "min":
+				s.MinItems = &n
+			case s.Type == "array":
+				s.MaxItems = &n
+			}
+		case "required":
+			if s.Type == "integer" {
+				s.Minimum = "1"
+			} else if s.Type == "string" {
+				s.MinLength = ptr(1)
+			}
+		case "oneof":
+			s.Enum = anys(strings.Fields(value))
+		case "id":
+			s.Pattern = idPattern.String()
+		case "ip":
+			s.AnyOf = []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}
+		case "", "omitempty", "dive":
+		default:
+			t.Fatalf("the schema does not know the rule %q", name)
+		}
+	}
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func ptr(n uint64) *uint64 { return &n }
+
+func anys(texts []string) []any {
+	var list []any
+	for _, t := range texts {
+		list = append(list, t)
+	}
+	return list
+}
+
+func compileSchema(t *testing.T) *jsonschemav6.Schema {
+	t.Helper()
+	text, err := ConfigSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschemav6.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschemav6.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource("config.schema.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("config.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestConfigSchemaAgreesWithLoader(t *testing.T) {
+	t.Parallel()
+	schema := compileSchema(t)
+	check := func(t *testing.T, data []byte) error {
+		t.Helper()
+		text, err := sigsyaml.YAMLToJSON(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := jsonschemav6.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return schema.Validate(doc)
+	}
+	good, err := filepath.Glob("testdata/config/*")
+	if err != nil || len(good) == 0 {
+		t.Fatalf("no good configurations (%v)", err)
+	}
+	for _, file := range good {
+		// Through the loader, since YAML 1.1 in sigs.k8s.io/yaml takes "answer: off" for false.
+		text, err := json.Marshal(mustLoad(t, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(t, text); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	for _, name := range []string{
+		"key_misspelled", "key_case", "key_in_block", "required_missing", "id_upper", "id_long", "port_text", "port_zero",
+		"port_large", "replicas_zero", "replicas_many", "host_name", "model_text", "flags_number", "flags_text", "env_number",
+		"env_name", "env_owned", "env_secret_both", "api_key_plain", "api_key_none", "api_key_both", "api_key_value",
+		"gpu_unknown", "devices_bad", "devices_empty", "mode_planned", "binary_text", "answer_bool", "duration_number",
+		"duration_text", "pools_none", "pools_missing", "not_a_block", "json", "many",
+	} {
+		data, err := os.ReadFile("testdata/badconfig/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if check(t, data) == nil {
+			t.Errorf("%s is valid by the schema", name)
+		}
+	}
+}
+
+// TestConfigSchemaHasEveryKey compares the schema's properties with the keys that the loader takes.
+func TestConfigSchemaHasEveryKey(t *testing.T) {
+	t.Parallel()
+	text, err := ConfigSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Defs map[string]struct {
+			AdditionalProperties *bool `json:"additionalProperties"`
+			Properties           map[string]struct {
+				Description string `json:"description"`
+			} `json:"properties"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []any{
+		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, SecretRef{},
+	} {
+		typ := reflect.TypeOf(of)
+		def := schema.Defs[typ.Name()]
+		if def.AdditionalProperties == nil || *def.AdditionalProperties {
+			t.Errorf("%s allows other keys", typ.Name())
+		}
+		var keys []string
+		for _, f := range reflect.VisibleFields(typ) {
+			if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" {
+				keys = append(keys, key)
+			}
+		}
+		if got := slices.Sorted(maps.Keys(def.Properties)); !slices.Equal(got, slices.Sorted(slices.Values(keys))) {
+			t.Errorf("%s has %q, the loader takes %q", typ.Name(), got, keys)
+		}
+		for key, property := range def.Properties {
+			if property.Description == "" {
+				t.Errorf("%s.%s has no description", typ.Name(), key)
+			}
+		}
+	}
+}

@@ -1,0 +1,383 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-playground/validator/v10"
+
+	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+)
+
+// maxProblems is more than anyone reads at once; a file of a wrong kind can hold a hundred thousand.
+const maxProblems = 100
+
+var (
+	idPattern     = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
+	envPattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	devicePattern = regexp.MustCompile(`^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*)$`)
+	indexPattern  = regexp.MustCompile(`\[\d+\]`)
+)
+
+// origin is where a configuration was read. It gives a problem its line, also long after the file was read.
+type origin struct {
+	file      string
+	dir       string
+	prefix    string // the part of the file that this is about, such as "pools[0]"; "" for all of it
+	positions map[string]strictyaml.Position
+}
+
+func (o *origin) inside(prefix string) *origin {
+	if o == nil {
+		return nil
+	}
+	in := *o
+	in.prefix = prefix
+	return &in
+}
+
+// path is a key relative to the origin as it counts from the top of the file.
+func (o *origin) path(key string) string {
+	if o.prefix != "" && key != "" {
+		return o.prefix + "." + key
+	}
+	return o.prefix + key
+}
+
+// at is where a key stands, or the nearest block around it that is there.
+func (o *origin) at(key string) strictyaml.Position {
+	for {
+		if p, ok := o.positions[key]; ok || key == "" {
+			return p
+		}
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
+	}
+}
+
+// locate completes a problem whose key is relative to the origin.
+func (o *origin) locate(p Problem) Problem {
+	if o == nil || p.Line > 0 {
+		return p
+	}
+	p.Key = o.path(p.Key)
+	at := o.at(p.Key)
+	p.Line, p.Column = at.Line, at.Column
+	return p
+}
+
+// configError makes an error of problems whose keys are relative to the replica, such as "flags[2]".
+func (c ProvisionConfig) configError(problems ...Problem) *ConfigError {
+	e := &ConfigError{}
+	if c.origin != nil {
+		e.File = c.origin.file
+	}
+	for _, p := range problems {
+		e.Problems = append(e.Problems, c.origin.locate(p))
+	}
+	return e
+}
+
+// Validate checks one replica, by the rules of [LoadConfig] and without looking at the host. Its error is a
+// *[ConfigError] with all problems. [New] does the same.
+func (c ProvisionConfig) Validate(opts ...Option) error {
+	k := newChecker(opts, c.origin)
+	for _, id := range []struct{ key, value string }{{"PoolID", c.PoolID}, {"ReplicaID", c.ReplicaID}} {
+		if !idPattern.MatchString(id.value) {
+			k.report(id.key, "%s", badID(id.value))
+		}
+	}
+	k.fields(c)
+	k.replica("", c)
+	return k.err()
+}
+
+// checker collects the problems of a configuration.
+type checker struct {
+	options  options
+	origin   *origin
+	problems []Problem
+	reported map[string]bool // keys that have a problem already: one is enough to begin with
+	skip     map[string]bool // keys that could not be read: nothing can be said about what they hold
+}
+
+func newChecker(opts []Option, o *origin) *checker {
+	return &checker{options: newOptions(opts), origin: o, reported: map[string]bool{}, skip: map[string]bool{}}
+}
+
+// unread takes over what did not fit when the file was decoded.
+func (k *checker) unread(problems []strictyaml.Problem) {
+	for _, p := range problems {
+		k.problems = append(k.problems, Problem{Line: p.Line, Column: p.Column, Key: p.Key, Message: p.Message})
+		k.skip[p.Key] = true
+		if p.Meant != "" {
+			k.skip[p.Meant] = true
+		}
+	}
+}
+
+func (k *checker) report(key, format string, args ...any) {
+	if k.reported[key] || k.skipped(key) {
+		return
+	}
+	k.reported[key] = true
+	k.problems = append(k.problems, k.origin.locate(Problem{Key: key, Message: fmt.Sprintf(format, args...)}))
+}
+
+func (k *checker) skipped(key string) bool {
+	for {
+		if k.skip[key] {
+			return true
+		}
+		if key == "" {
+			return false
+		}
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
+	}
+}
+
+// unreadIn tells whether something inside key could not be read.
+func (k *checker) unreadIn(key string) bool {
+	for skipped := range k.skip {
+		if strings.HasPrefix(skipped, key) {
+			return true
+		}
+	}
+	return k.skipped(key)
+}
+
+// written tells whether the file holds the key, as opposed to a zero value for want of it.
+func (k *checker) written(key string) bool {
+	if k.origin == nil {
+		return false
+	}
+	_, ok := k.origin.positions[k.origin.path(key)]
+	return ok
+}
+
+func (k *checker) err() error {
+	if len(k.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(k.problems, func(a, b Problem) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	e := &ConfigError{Problems: k.problems}
+	if k.origin != nil {
+		e.File = k.origin.file
+	}
+	if more := len(e.Problems) - maxProblems; more > 0 {
+		e.Problems = append(e.Problems[:maxProblems:maxProblems],
+			Problem{Message: fmt.Sprintf("and %d more problems", more)})
+	}
+	return e
+}
+
+// config checks a whole file.
+func (k *checker) config(c *Config) {
+	if k.skip[""] {
+		return
+	}
+	k.fields(c)
+	if strings.ContainsRune(c.StateDir, 0) {
+		k.report("state_dir", "holds a NUL character; remove it")
+	}
+	if strings.HasPrefix(c.StateDir, "~") {
+		k.report("state_dir", "is %q, and ~ is not expanded; write the whole path", c.StateDir)
+	}
+	first := map[string]int{}
+	var replicas []ProvisionConfig
+	for i, p := range c.Pools {
+		key := fmt.Sprintf("pools[%d]", i)
+		if k.written(key+".replicas") && p.Replicas == 0 {
+			k.report(key+".replicas", "must be from 1 to 256, is 0; remove the pool to run none of it")
+		}
+		if before, twice := first[p.ID]; twice {
+			k.report(key+".id", "is %q like that of pools[%d]; give each pool an id of its own", p.ID, before)
+		} else {
+			first[p.ID] = i
+		}
+		last := p.Port + max(1, p.Replicas) - 1
+		if last > 65535 && p.Port <= 65535 {
+			k.report(key+".port", "%d replicas from port %d on need the ports up to %d, beyond 65535; begin lower",
+				p.Replicas, p.Port, last)
+		}
+		if !k.anyReported(key+".id", key+".port", key+".replicas") {
+			for r := range max(1, p.Replicas) {
+				replicas = append(replicas, c.replica(i, r))
+			}
+		}
+		k.replica(key+".", c.replica(i, 0))
+	}
+	for _, p := range checkReplicas(replicas) {
+		k.report(p.Key, "%s", p.Message)
+	}
+}
+
+func (k *checker) anyReported(keys ...string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { return k.reported[key] || k.skipped(key) })
+}
+
+// checkReplicas finds replicas that cannot run beside each other. The key of a problem counts from the file, or says
+// which element of the slice it is about.
+func checkReplicas(replicas []ProvisionConfig) []Problem {
+	var problems []Problem
+
+	ports, files := map[int]int{}, map[string]int{}
+	told := map[[2]string]bool{} // one problem for two pools, however many replicas they have
+	report := func(i int, field string, before int, format string, args ...any) {
+		a, b := replicas[i], replicas[before]
+		pair := [2]string{field + a.PoolID, b.PoolID}
+		if a.origin != nil && told[pair] {
+			return
+		}
+		told[pair] = true
+		key := fmt.Sprintf("[%d].%s", i, field)
+		if a.origin != nil {
+			key = a.origin.prefix + "." + field
+		}
+		problems = append(problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+	}
+	for i, c := range replicas {
+		file := c.StateDir + "\x00" + c.fileStem()
+		if before, ok := files[file]; ok {
+			other := replicas[before]
+			report(i, "id", before, "replicas %s and %s would share the handoff file %s.json; rename one",
+				other.Name(), c.Name(), c.fileStem())
+		} else {
+			files[file] = i
+		}
+		if before, ok := ports[c.Port]; ok {
+			report(i, "port", before, "replica %s needs port %d, which %s has; every replica needs a port of its own",
+				c.Name(), c.Port, replicas[before].Name())
+		} else {
+			ports[c.Port] = i
+		}
+	}
+	return problems
+}
+
+// validate is built once, since it caches what it learns of types; it is safe for concurrent use and never changed.
+var validate = sync.OnceValue(func() *validator.Validate {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(func(f reflect.StructField) string {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return strings.TrimPrefix(name, "-")
+	})
+	// The error is for an empty tag name alone.
+	_ = v.RegisterValidation("id", func(f validator.FieldLevel) bool { return idPattern.MatchString(f.Field().String()) })
+	return v
+})
+
+// fields checks what the validate tags of the types say.
+func (k *checker) fields(of any) {
+	var broken validator.ValidationErrors
+	if !errors.As(validate().Struct(of), &broken) {
+		return
+	}
+	for _, b := range broken {
+		_, key, _ := strings.Cut(b.Namespace(), ".")
+		key = strings.ReplaceAll(key, "ProvisionConfig.", "")
+		k.report(key, "%s", k.fieldMessage(key, b))
+	}
+}
+
+// missing says how to fill in a key that has no default.
+var missing = map[string]string{
+	"pools":    "list at least one pool",
+	"id":       `name the pool, such as "default"`,
+	"engine":   `name the engine, such as "llamacpp"`,
+	"port":     "give the first replica's port, such as 8081",
+	"model.id": `refer to the model, such as "local:/models/chat.gguf"`,
+}
+
+func (k *checker) fieldMessage(key string, b validator.FieldError) string {
+	local := strings.TrimPrefix(indexPattern.ReplaceAllString(key, ""), "pools.")
+	value := reflect.ValueOf(b.Value())
+	switch tag := b.Tag(); {
+	case tag == "required" && !k.written(key):
+		return "is missing; " + missing[local]
+	case tag == "required" && value.Kind() == reflect.String, local == "pools" && tag == "min":
+		return "is empty; " + missing[local]
+	case local == "port":
+		return fmt.Sprintf("must be from 1 to 65535, is %d", b.Value())
+	case local == "replicas":
+		return fmt.Sprintf("must be from 1 to 256, is %d", b.Value())
+	case local == "pools":
+		return fmt.Sprintf("holds %d pools, at most 256 are possible", value.Len())
+	case tag == "id" && local == "engine":
+		return k.unknownEngine(value.String())
+	case tag == "id":
+		return badID(value.String())
+	case tag == "ip":
+		return badHost(value.String())
+	case local == "provisioning.mode":
+		return badMode(value.String())
+	case tag == "oneof":
+		return notOneOf(value.String(), strings.Fields(b.Param()))
+	case value.Type() == reflect.TypeFor[Duration]():
+		return "must not be negative; leave it out for the default"
+	}
+	return fmt.Sprintf("is not valid (%s %s)", b.Tag(), b.Param())
+}
+
+func badID(id string) string {
+	if len(id) > 63 {
+		return fmt.Sprintf("is %d characters long, at most 63 are possible", len(id))
+	}
+	return fmt.Sprintf(`is %q; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`, id)
+}
+
+func badHost(host string) string {
+	bare := strings.Trim(host, "[]")
+	if _, err := netip.ParseAddr(bare); err == nil && bare != host {
+		return fmt.Sprintf("must be an IP address, is %q; write it without brackets", host)
+	}
+	return fmt.Sprintf("must be an IP address, is %q; write 127.0.0.1 for this machine alone", host)
+}
+
+func badMode(mode string) string {
+	if slices.Contains([]string{"source", "package", "container"}, mode) {
+		return fmt.Sprintf(`%q is not available in this build yet; use "binary"`, mode)
+	}
+	return notOneOf(mode, []string{"binary"})
+}
+
+func notOneOf(value string, allowed []string) string {
+	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)
+	if near := strictyaml.Nearest(value, allowed); near != "" && len(allowed) > 1 {
+		message += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return message
+}
+
+func (k *checker) unknownEngine(name string) string {
+	var known []string
+	for _, e := range k.options.engines {
+		known = append(known, e.Name())
+	}
+	list := strings.Join(known, ", ")
+	planned := []string{"vllm", "tgi", "sglang", "custom"}
+	if slices.Contains(planned, name) {
+		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
+	}
+	if near := strictyaml.Nearest(name, slices.Concat(known, planned)); near != "" {
+		return fmt.Sprintf("unknown engine %q; did you mean %q?", name, near)
+	}
+	return fmt.Sprintf("unknown engine %q; the engines here are %s", name, list)
+}
+
+func unknownPool(pool string, ids []string) error {
+	if near := strictyaml.Nearest(pool, ids); near != "" {
+		return fmt.Errorf("unknown pool %q; did you mean %q? The pools are %s", pool, near, strings.Join(ids, ", "))
+	}
+	return fmt.Errorf("unknown pool %q; the pools are %s", pool, strings.Join(ids, ", "))
+}

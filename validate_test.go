@@ -1,0 +1,209 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pickyEngine refuses every flag that says so.
+type pickyEngine struct{ err error }
+
+func (pickyEngine) Name() string     { return "picky" }
+func (pickyEngine) Program() Program { return Program{Command: "picky"} }
+func (e pickyEngine) Launch(cfg ProvisionConfig, _ Host) (LaunchSpec, error) {
+	if e.err != nil {
+		return LaunchSpec{}, e.err
+	}
+	var problems []Problem
+	for i, flag := range cfg.Flags {
+		if strings.Contains(flag, "bad") {
+			problems = append(problems, Problem{Key: fmt.Sprintf("flags[%d]", i), Message: fmt.Sprintf("unknown flag %q", flag)})
+		}
+	}
+	if len(problems) > 0 {
+		return LaunchSpec{}, cfg.configError(problems...)
+	}
+	return LaunchSpec{}, nil
+}
+
+func TestEngineProblems(t *testing.T) {
+	t.Parallel()
+	const file = `pools:
+  - id: one
+    engine: picky
+    flags: [--good, --bad]
+    host: 10.0.0.1
+    port: 8081
+    model: {id: /m}
+  - id: two
+    engine: picky
+    flags:
+      - --worse-and-bad
+    port: 8082
+    model: {id: /m}
+  - id: three
+    engine: picky
+    flags: [--bad]
+    port: none
+    model: {id: /m}
+`
+	_, err := ParseConfig([]byte(file), "pools.yaml", WithEngine(pickyEngine{}))
+	const want = `4 problems in the configuration:
+pools.yaml:4:21: pools[0].flags[1]: unknown flag "--bad"
+pools.yaml:5:11: pools[0].host: other machines can reach 10.0.0.1; write "expose: true" and an api_key to allow that, or use 127.0.0.1
+pools.yaml:11:9: pools[1].flags[0]: unknown flag "--worse-and-bad"
+pools.yaml:17:11: pools[2].port: must be a whole number in plain digits, is the text "none"`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+
+	_, err = ParseConfig([]byte(file), "", WithEngine(pickyEngine{errors.New("out of order")}))
+	if err == nil || !strings.Contains(err.Error(), `pools[1].engine: "picky" cannot be launched: out of order`) {
+		t.Errorf("got %v", err)
+	}
+	_, err = ParseConfig([]byte(file), "")
+	if err == nil || !strings.Contains(err.Error(), `pools[0].engine: unknown engine "picky"; the engines here are llamacpp`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestValidateReplica(t *testing.T) {
+	t.Parallel()
+	good := ProvisionConfig{
+		PoolID: "chat", ReplicaID: "r0", Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "/m.gguf"},
+	}
+	if err := good.Validate(); err != nil {
+		t.Errorf("the good one: %v", err)
+	}
+	for _, test := range []struct {
+		change func(*ProvisionConfig)
+		want   string
+	}{
+		{func(c *ProvisionConfig) { *c = ProvisionConfig{} }, `5 problems in the configuration:
+PoolID: is ""; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends
+ReplicaID: is ""; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends
+engine: is missing; name the engine, such as "llamacpp"
+port: is missing; give the first replica's port, such as 8081
+model.id: is missing; refer to the model, such as "local:/models/chat.gguf"`},
+		{func(c *ProvisionConfig) { c.ReplicaID = "../r0" },
+			`ReplicaID: is "../r0"; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`},
+		{func(c *ProvisionConfig) { c.Port = 70000 }, "port: must be from 1 to 65535, is 70000"},
+		{func(c *ProvisionConfig) { c.Host = "::" },
+			`host: other machines can reach ::; write "expose: true" and an api_key to allow that, or use 127.0.0.1`},
+		{func(c *ProvisionConfig) { c.Host, c.Expose, c.APIKey = "::", true, &SecretRef{FromEnv: "K"} }, ""},
+		{func(c *ProvisionConfig) { c.Host = "127.3.2.1" }, ""},
+		{func(c *ProvisionConfig) { c.Devices = []Device{"first"} },
+			`devices[0]: must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is "first"`},
+		{func(c *ProvisionConfig) { c.Stop.Grace = -1 }, "stop.grace: must not be negative; leave it out for the default"},
+		{func(c *ProvisionConfig) { c.Ready.Timeout = Duration(25 * time.Hour) },
+			"ready.timeout: must be more than 0 and at most 24h, is 25h0m0s; leave the key out for the default"},
+		{func(c *ProvisionConfig) { c.GPU = "maybe" }, `gpu: must be "required", "optional" or "none", is "maybe"`},
+		{func(c *ProvisionConfig) { c.Env = map[string]EnvValue{"TOKEN": {Secret: &SecretRef{}}} },
+			"env.TOKEN: says nowhere to find the secret; set from_env or from_file"},
+		{func(c *ProvisionConfig) { c.Flags = []string{"a\x00"} }, "flags[0]: holds a NUL character; remove it"},
+	} {
+		c := good
+		test.change(&c)
+		err := c.Validate()
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
+
+func TestCheckReplicas(t *testing.T) {
+	t.Parallel()
+	replica := func(pool, id string, port int) ProvisionConfig {
+		return ProvisionConfig{PoolID: pool, ReplicaID: id, Port: port}
+	}
+	elsewhere := replica("a-b", "c", 4)
+	elsewhere.StateDir = "/elsewhere"
+	got := checkReplicas([]ProvisionConfig{
+		replica("a-b", "c", 1), replica("a", "b-c", 2), replica("a", "b", 1), replica("x", "y", 3), elsewhere,
+	})
+	want := []Problem{
+		{Key: "[1].id", Message: "replicas a-b/c and a/b-c would share the handoff file a-b-c.json; rename one"},
+		{Key: "[2].port", Message: "replica a/b needs port 1, which a-b/c has; every replica needs a port of its own"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestManyProblemsAreCut(t *testing.T) {
+	t.Parallel()
+	file := "pools:\n  - id: a\n    engine: llamacpp\n    port: 1\n    model: {id: /m}\n    flags: [" +
+		strings.Repeat("1, ", 500) + "1]\n"
+	_, err := ParseConfig([]byte(file), "")
+	var wrong *ConfigError
+	if !errors.As(err, &wrong) || len(wrong.Problems) != maxProblems+1 {
+		t.Fatalf("got %v", err)
+	}
+	if last := wrong.Problems[maxProblems]; last.Message != "and 401 more problems" {
+		t.Errorf("the last is %+v", last)
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	for _, pattern := range []string{"testdata/config/*", "testdata/badconfig/*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			f.Fatalf("no seeds in %s (%v)", pattern, err)
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseConfig(data, "pools.yaml")
+		var wrong *ConfigError
+		switch {
+		case err == nil:
+			roundTrip(t, c)
+			if _, err := c.Replicas(""); err != nil {
+				t.Error(err)
+			}
+		case !errors.As(err, &wrong) || len(wrong.Problems) == 0 || c != nil:
+			t.Errorf("got %v with error %T %v", c, err, err)
+		default:
+			if strings.Contains(err.Error(), "provisioner.") || strings.Contains(err.Error(), "%!") {
+				t.Errorf("unfit for people: %v", err)
+			}
+		}
+	})
+}
+
+// FuzzID proves that an id that passes cannot lead a file out of its folder.
+func FuzzID(f *testing.F) {
+	for _, id := range []string{"default", "r0", "..", "a/b", "a-", "-a", "a_b-c", "A", "", "a\x00", "a\n", strings.Repeat("a", 64)} {
+		f.Add(id, "r0")
+		f.Add("chat", id)
+	}
+	f.Fuzz(func(t *testing.T, pool, replica string) {
+		c := ProvisionConfig{
+			PoolID: pool, ReplicaID: replica, Engine: "llamacpp", Port: 1, Model: ModelConfig{ID: "/m"},
+		}
+		if c.Validate() != nil {
+			return
+		}
+		path := filepath.Join("/state", c.fileStem())
+		if filepath.Dir(path) != "/state" || !filepath.IsLocal(c.fileStem()) || len(c.fileStem()) > 127 ||
+			strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("%q and %q give %q", pool, replica, path)
+		}
+	})
+}

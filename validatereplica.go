@@ -1,0 +1,222 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+)
+
+// replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
+func (k *checker) replica(prefix string, c ProvisionConfig) {
+	sound := !k.unreadIn(prefix) && !k.reportedIn(prefix)
+	engine, known := k.options.engine(c.Engine)
+	if !known {
+		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
+	}
+	k.address(prefix, c)
+	if _, err := localPath(c.Model.ID); err != nil {
+		k.report(prefix+"model.id", "%v", err)
+	}
+	k.executable(prefix, c)
+	k.environment(prefix, c.Env)
+	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
+		if wrong := c.APIKey.wellFormed(); wrong != "" {
+			k.report(prefix+"api_key", "%s", wrong)
+		}
+	}
+	k.devices(prefix, c)
+	k.durations(prefix, c)
+	for i, flag := range c.Flags {
+		if strings.ContainsRune(flag, 0) {
+			k.report(fmt.Sprintf("%sflags[%d]", prefix, i), "holds a NUL character; remove it")
+		}
+	}
+	if sound && known {
+		k.launch(prefix, engine, c)
+	}
+}
+
+func (k *checker) reportedIn(prefix string) bool {
+	for key := range k.reported {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// launch has the engine look at its own part: the flags.
+func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
+	_, err := engine.Launch(c.withDefaults(), Host{})
+	var wrong *ConfigError
+	switch {
+	case err == nil:
+	case errors.As(err, &wrong):
+		for _, p := range wrong.Problems {
+			if p.Line == 0 { // else ProvisionConfig.configError placed it
+				p.Key = prefix + p.Key
+			}
+			k.problems = append(k.problems, k.origin.locate(p))
+		}
+	default:
+		k.report(prefix+"engine", "%q cannot be launched: %v", c.Engine, err)
+	}
+}
+
+func (k *checker) address(prefix string, c ProvisionConfig) {
+	addr, err := netip.ParseAddr(c.Host)
+	if err != nil || addr.Unmap().IsLoopback() {
+		return
+	}
+	switch {
+	case !c.Expose:
+		k.report(prefix+"host", "other machines can reach %s; write \"expose: true\" and an api_key to allow that, "+
+			"or use 127.0.0.1", c.Host)
+	case c.APIKey == nil:
+		k.report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}",
+			c.Host)
+	}
+}
+
+func (k *checker) executable(prefix string, c ProvisionConfig) {
+	if c.Provisioning.Binary == nil {
+		return
+	}
+	key := prefix + "provisioning.binary.path"
+	switch path := c.Provisioning.Binary.Path; {
+	case path == "" && k.written(key):
+		k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
+	case strings.ContainsRune(path, 0):
+		k.report(key, "holds a NUL character; remove it")
+	case strings.HasPrefix(path, "~"):
+		k.report(key, "is %q, and ~ is not expanded; write the whole path", path)
+	case strings.HasSuffix(path, "/"):
+		k.report(key, "is %q, a folder; write the path of the executable in it", path)
+	}
+}
+
+// ownedEnv are variables that this package sets, or that other keys decide, with what to do instead.
+var ownedEnv = map[string]string{
+	"CUDA_VISIBLE_DEVICES":         `write "devices" or "gpu" instead`,
+	"CUDA_DEVICE_ORDER":            "indexes always count in PCI bus order; remove it",
+	"LLAMA_API_KEY":                `write "api_key" instead`,
+	"VLLM_API_KEY":                 `write "api_key" instead`,
+	"LLAMA_ARG_API_KEY":            `write "api_key" instead`,
+	"LLAMA_ARG_MODEL":              `write "model" instead`,
+	"LLAMA_ARG_HOST":               `write "host" instead`,
+	"LLAMA_ARG_PORT":               `write "port" instead`,
+	"TMPDIR":                       "every launch has a folder of its own; remove it",
+	"XDG_CONFIG_HOME":              "every engine has a folder of its own; remove it",
+	"ENGINE_PROVISIONER_LAUNCH_ID": "it marks the processes of a launch; remove it",
+	"LD_PRELOAD":                   "code loaded into an engine is not supported; remove it",
+}
+
+func (k *checker) environment(prefix string, env map[string]EnvValue) {
+	names := slices.Sorted(maps.Keys(env))
+	for _, name := range names {
+		key := strictyaml.Join(prefix+"env", name)
+		advice, owned := ownedEnv[name]
+		wrong := ""
+		if secret := env[name].Secret; secret != nil && !k.unreadIn(key) {
+			wrong = secret.wellFormed()
+		}
+		switch {
+		case !envPattern.MatchString(name):
+			k.report(key, "is no name of a variable; use letters, digits and _, with no digit first")
+		case owned:
+			k.report(key, "may not be set here; %s", advice)
+		case strings.ContainsRune(env[name].Value, 0):
+			k.report(key, "holds a NUL character; remove it")
+		case wrong != "":
+			k.report(key, "%s", wrong)
+		}
+	}
+}
+
+func (k *checker) devices(prefix string, c ProvisionConfig) {
+	key := prefix + "devices"
+	switch {
+	case c.GPU == GPUNone && len(c.Devices) > 0:
+		k.report(key, `names GPUs while "gpu" is "none"; remove one of the two`)
+	case len(c.Devices) == 0 && k.written(key):
+		k.report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
+	}
+	first := map[string]int{}
+	for i, d := range c.Devices {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		before, twice := first[strings.ToLower(string(d))]
+		switch {
+		case k.skipped(at):
+		case !devicePattern.MatchString(string(d)):
+			k.report(at, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is %q`, string(d))
+		case twice:
+			k.report(at, "names GPU %s again, like devices[%d]; remove one", d, before)
+		default:
+			first[strings.ToLower(string(d))] = i
+		}
+	}
+}
+
+func (k *checker) durations(prefix string, c ProvisionConfig) {
+	for _, d := range []struct {
+		key   string
+		value Duration
+	}{
+		{"ready.stall", c.Ready.Stall},
+		{"ready.timeout", c.Ready.Timeout},
+		{"ready.request_timeout", c.Ready.RequestTimeout},
+		{"stop.grace", c.Stop.Grace},
+	} {
+		if d.value == 0 {
+			continue
+		}
+		if err := checkDuration(d.value); err != nil {
+			k.report(prefix+d.key, "%v", err)
+		}
+	}
+}
+
+var schemePattern = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
+
+// localPath is the path in a model's reference, as it was written.
+func localPath(ref string) (string, error) {
+	const use = `write a path, such as "local:/models/chat.gguf"`
+	scheme := ""
+	if m := schemePattern.FindStringSubmatch(ref); m != nil {
+		scheme = m[1]
+	}
+	path := ref
+	switch scheme {
+	case "":
+	case "local":
+		path = strings.TrimPrefix(ref, "local:")
+	case "file":
+		u, err := url.Parse(ref)
+		if err != nil || u.Host != "" && u.Host != "localhost" || !strings.HasPrefix(u.Path, "/") || u.RawQuery != "" {
+			return "", fmt.Errorf(`%q is no reference to a file; write three slashes and an absolute path, `+
+				`such as "file:///models/chat.gguf"`, ref)
+		}
+		path = u.Path
+	case "hf", "https", "http", "s3", "oci":
+		return "", fmt.Errorf("models from %q are not supported yet; download the model and %s", scheme+":", use)
+	default:
+		return "", fmt.Errorf("%q is an unknown kind of reference; %s, or put \"./\" before the name of a file",
+			scheme+":", use)
+	}
+	switch {
+	case strings.TrimSpace(path) == "":
+		return "", fmt.Errorf("%q names no file; %s", ref, use)
+	case strings.ContainsRune(path, 0):
+		return "", errors.New("holds a NUL character; remove it")
+	case strings.HasPrefix(path, "~"):
+		return "", fmt.Errorf("is %q, and ~ is not expanded; write the whole path", ref)
+	}
+	return path, nil
+}
