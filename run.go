@@ -34,16 +34,18 @@ type run struct {
 // fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
 func (r *run) fail(cause Cause) Failure {
 	lines := r.redact.lines(tail.Lines(r.rec.Log))
+	evidence := ""
 	if cause == "" {
-		cause, _ = classify(lines, r.spec.Causes)
+		cause, evidence = classify(lines, r.spec.Causes)
 	}
 	return Failure{
-		Replica: r.rec.Pool + "/" + r.rec.Replica,
-		Cause:   cause,
-		Advice:  adviceFor(cause),
-		Retry:   retryable(cause),
-		LogTail: tail.Last(lines),
-		LogPath: r.rec.Log,
+		Replica:  r.rec.Pool + "/" + r.rec.Replica,
+		Cause:    cause,
+		Evidence: tail.Cut(evidence),
+		Advice:   adviceFor(cause),
+		Retry:    retryable(cause),
+		LogTail:  tail.Last(lines),
+		LogPath:  r.rec.Log,
 	}
 }
 
