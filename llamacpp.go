@@ -28,7 +28,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	for _, f := range splitLlamaFlags(host.Binary.Flags, cfg.Flags) {
 		l.addUser(f)
 	}
-	l.checkGPUEnv()
+	l.readGPUEnv()
 	if len(l.problems) > 0 {
 		return LaunchSpec{}, &ConfigError{Problems: l.problems}
 	}

@@ -34,12 +34,12 @@ var llamaDefaults = []struct {
 }
 
 const (
-	adviceModel  = `it is set from "model"; write it as "model: {id: …}"`
-	adviceKey    = `a key on the command line can be read by every user of this machine; write it as "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
+	adviceModel  = `it is set from "model"; write "model: {id: …}"`
+	adviceKey    = `a key on the command line can be read by every user of this machine; write "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
 	adviceRouter = "a replica serves one model and not a router; make a pool for each model"
 	adviceTLS    = "the provisioner asks over plain HTTP; put a TLS proxy in front of the engine"
-	adviceLog    = "the provisioner keeps the log and reads the causes of failures from it"
-	adviceExit   = "the engine would print and exit instead of serving"
+	adviceLog    = "the provisioner keeps the log and reads the causes of failures from it; remove the flag"
+	adviceExit   = "the engine would print and exit instead of serving; remove the flag"
 	advicePreset = `it chooses the model by itself; write "model: {id: …}"`
 )
 
@@ -50,11 +50,11 @@ var llamaOwned = []struct {
 }{
 	{[]string{"-m", "--model"}, adviceModel},
 	{[]string{"-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url", "-dr", "--docker-repo"}, adviceModel},
-	{[]string{"--host"}, `it is set from "host"; write it as "host: 127.0.0.1"`},
-	{[]string{"--port"}, `it is set from "port"; write it as "port: 8081"`},
+	{[]string{"--host"}, `it is set from "host"; write "host: 127.0.0.1"`},
+	{[]string{"--port"}, `it is set from "port"; write "port: 8081"`},
 	{[]string{"--reuse-port"}, `two engines would share one port unseen; give each its own "port"`},
 	{[]string{"--api-key", "--api-key-file"}, adviceKey},
-	{[]string{"-hft", "--hf-token"}, `a token on the command line can be read by every user of this machine; write it as "env: {HF_TOKEN: {from_env: NAME}}"`},
+	{[]string{"-hft", "--hf-token"}, `a token on the command line can be read by every user of this machine; write "env: {HF_TOKEN: {from_env: NAME}}"`},
 	{[]string{"--models-dir", "--models-preset", "--models-max", "--models-autoload"}, adviceRouter},
 	{[]string{"--api-prefix"}, "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"},
 	{[]string{"--ssl-key-file", "--ssl-cert-file"}, adviceTLS},
