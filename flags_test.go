@@ -75,6 +75,7 @@ func FuzzNormalizeFlags(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+	hosts := []Host{{}, realHost(f), oldHost(f)}
 	f.Fuzz(func(t *testing.T, list string) {
 		in := strings.Split(list, "|")
 		out := NormalizeFlags("llamacpp", in)
@@ -97,9 +98,31 @@ func FuzzNormalizeFlags(f *testing.F) {
 		if len(rest) > 0 {
 			t.Fatalf("%q: %q was made up", in, rest)
 		}
-		// The launch sees arbitrary lists too.
-		_, _ = llamaCPP{}.Launch(llamaConfig(in...), Host{})
+		for _, host := range hosts {
+			checkLaunchKeeps(t, in, host)
+		}
 	})
+}
+
+// checkLaunchKeeps checks that a launch either names a problem or passes on each flag of the user, in order.
+func checkLaunchKeeps(t *testing.T, in []string, host Host) {
+	t.Helper()
+	spec, err := llamaCPP{}.Launch(llamaConfig(in...), host)
+	if err != nil {
+		return
+	}
+	var want, got []string
+	for _, f := range splitLlamaFlags(host.Binary.Flags, in) {
+		want = append(want, fmt.Sprintf("flags[%d]", f.index))
+	}
+	for _, f := range spec.Flags {
+		if f.Origin == OriginConfig {
+			got = append(got, f.Key)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("%q: the flags at %q were passed on, want %q", in, got, want)
+	}
 }
 
 // sameFlag reports whether b is a spelling that a may be rewritten to.

@@ -26,11 +26,12 @@ var llamaCanonical = map[string]string{
 var llamaDefaults = []struct {
 	subjects []string   // a word of the user on any of these is enough
 	args     [][]string // the first whose flag the executable knows is taken
+	note     string
 }{
-	{[]string{"parallel"}, [][]string{{"--parallel", "1"}}},
-	{[]string{"cont-batching"}, [][]string{{"--no-cont-batching"}}},
-	{[]string{"metrics"}, [][]string{{"--metrics"}}},
-	{[]string{"webui", "ui"}, [][]string{{"--no-webui"}, {"--no-ui"}}},
+	{[]string{"parallel"}, [][]string{{"--parallel", "1"}}, "one request at a time, with the whole context"},
+	{[]string{"cont-batching"}, [][]string{{"--no-cont-batching"}}, "nothing to batch with one slot"},
+	{[]string{"metrics"}, [][]string{{"--metrics"}}, "for monitoring, and to drain before a stop"},
+	{[]string{"webui", "ui"}, [][]string{{"--no-webui"}, {"--no-ui"}}, "only the API is used"},
 }
 
 const (

@@ -75,7 +75,7 @@ func (l *llamaLaunch) addDefaults() {
 		}
 		for _, args := range d.args {
 			if l.set.has(args[0]) {
-				l.defaults = append(l.defaults, Flag{Args: args, Origin: OriginDefault})
+				l.defaults = append(l.defaults, Flag{Args: args, Origin: OriginDefault, Note: d.note})
 				break
 			}
 		}

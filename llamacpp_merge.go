@@ -278,6 +278,9 @@ func (l *llamaLaunch) values(name, word string, def FlagDef, f userFlag, values 
 				word, def.Value, v, word+"="+v)
 		}
 	}
+	if want == 0 {
+		return nil, "", nil
+	}
 	switch def.subject() {
 	case subjectGPULayers:
 		return l.gpuLayers(word, values[0])
