@@ -35,6 +35,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	l.addDefaults()
 
 	spec := LaunchSpec{
+		Env:     l.offloadEnv(),
 		KeyEnv:  "LLAMA_API_KEY",
 		Health:  "/health",
 		Version: Field{Path: "/props", Key: "build_info"},

@@ -100,6 +100,19 @@ func (l *llamaLaunch) addDefaults() {
 	}
 }
 
+// offloadEnv makes llama-server report the layers on the GPU, which it has left out by default since it has the log level
+// "trace": 24 lines per request instead of 8, and no prompts in them. b11669 is the first build on which this was seen;
+// on older ones the same number can mean "debug".
+func (l *llamaLaunch) offloadEnv() map[string]string {
+	const name = "LLAMA_ARG_LOG_VERBOSITY"
+	_, known := l.set.findEnv(name)
+	required := l.cfg.GPU == "" || l.cfg.GPU == GPURequired
+	if !required || !known || l.build < 11669 || l.givenAny([]string{"verbosity", "verbose"}) {
+		return nil
+	}
+	return map[string]string{name: "4"}
+}
+
 func (l *llamaLaunch) givenAny(subjects []string) bool {
 	for _, s := range subjects {
 		if _, ok := l.given[s]; ok {

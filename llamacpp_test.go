@@ -166,6 +166,34 @@ func TestLaunchMetricsOff(t *testing.T) {
 	}
 }
 
+func TestLaunchReportsOffload(t *testing.T) {
+	t.Parallel()
+	verbosity := map[string]EnvValue{"LLAMA_ARG_LOG_VERBOSITY": {Value: "3"}}
+	for _, tt := range []struct {
+		name string
+		cfg  func(*ProvisionConfig)
+		host Host
+		want string
+	}{
+		{"required", func(*ProvisionConfig) {}, realHost(t), "4"},
+		{"optional", func(c *ProvisionConfig) { c.GPU = GPUOptional }, realHost(t), ""},
+		{"none", func(c *ProvisionConfig) { c.GPU = GPUNone }, realHost(t), ""},
+		{"user's flag", func(c *ProvisionConfig) { c.Flags = []string{"-lv", "3"} }, realHost(t), ""},
+		{"user's variable", func(c *ProvisionConfig) { c.Env = verbosity }, realHost(t), ""},
+		{"old build", func(*ProvisionConfig) {}, oldHost(t), ""},
+	} {
+		cfg := llamaConfig()
+		tt.cfg(&cfg)
+		spec, err := llamaCPP{}.Launch(cfg, tt.host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := spec.Env["LLAMA_ARG_LOG_VERBOSITY"]; got != tt.want {
+			t.Errorf("%s: verbosity %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 // TestLaunchWithoutHost checks that a plan can be made, and most mistakes found, before the host is looked at.
 func TestLaunchWithoutHost(t *testing.T) {
 	t.Parallel()
