@@ -32,7 +32,8 @@ func (l *llamaLaunch) gpuLayers(name, value string) (values []string, note strin
 	case value == "auto" && (l.build == 0 || l.build >= 7553):
 		return []string{value}, "", nil
 	case word || n < 0:
-		return []string{allLayers}, fmt.Sprintf("all layers: written as %s, as %q means different things on different builds", allLayers, value), nil
+		note = fmt.Sprintf("all layers; %q means different things on different builds", value)
+		return []string{allLayers}, note, nil
 	}
 	return []string{value}, "", nil
 }
@@ -100,9 +101,9 @@ func (l *llamaLaunch) addDefaults() {
 	}
 }
 
-// offloadEnv makes llama-server report the layers on the GPU, which it has left out by default since it has the log level
-// "trace": 24 lines per request instead of 8, and no prompts in them. b11669 is the first build on which this was seen;
-// on older ones the same number can mean "debug".
+// offloadEnv makes llama-server report the layers on the GPU, which b11669 leaves out below its log level "trace". That
+// level costs 24 lines per request instead of 8, with no prompts in them. On older builds the same number can mean
+// "debug", so they are left alone.
 func (l *llamaLaunch) offloadEnv() map[string]string {
 	const name = "LLAMA_ARG_LOG_VERBOSITY"
 	_, known := l.set.findEnv(name)
