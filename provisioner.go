@@ -319,6 +319,9 @@ func (p *EngineProvisioner) watch(r *run) {
 	if end.swept > 0 {
 		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))
 	}
+	if end.port != "" {
+		p.noteLocked(fmt.Sprintf("the engine is gone, but port %d is not free: %s", r.rec.Port, end.port))
+	}
 	p.err, p.stopErr = p.failure, end.err
 	switch {
 	case end.err != nil:

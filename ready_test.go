@@ -367,7 +367,7 @@ func TestAwaitHealthyAsksByTheRule(t *testing.T) {
 		var asked atomic.Int64
 		start := time.Now()
 		ask := newProber("127.0.0.1", 1, secret{}, time.Second)
-		ask.client.Transport = roundTrip(func(*http.Request) (*http.Response, error) {
+		ask.client.Transport = cannedAnswers(func(*http.Request) (*http.Response, error) {
 			asked.Add(1)
 			if time.Since(start) < time.Hour {
 				return nil, syscall.ECONNREFUSED
@@ -386,9 +386,9 @@ func TestAwaitHealthyAsksByTheRule(t *testing.T) {
 	})
 }
 
-type roundTrip func(*http.Request) (*http.Response, error)
+type cannedAnswers func(*http.Request) (*http.Response, error)
 
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f cannedAnswers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // A secret never appears in what we write or say: argv, logs of errors, record, handoff, events.
 func TestSecretsStaySecret(t *testing.T) {
@@ -417,7 +417,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGABRT); err != nil {
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	awaitDone(t, p)

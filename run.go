@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -27,6 +28,8 @@ type run struct {
 	argv   []string
 	redact redactor
 	key    secret
+
+	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
 	shm map[string]bool // objects below /dev/shm that the tree has mapped
 }
@@ -56,6 +59,9 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 		// SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
 		f.Cause, f.Retry = CauseOOMHost, true
 		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+	}
+	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
+		f.Cause, f.Advice = CauseCannotAnswer, adviceFor(CauseCannotAnswer)
 	}
 	e := &ExitError{Failure: f, Code: -1, Signal: exit.signal, Ready: ready, After: time.Since(r.started)}
 	if exit.known {
