@@ -242,3 +242,14 @@ func filesBelow(t testing.TB, dir string) map[string]string {
 	}
 	return files
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// stateOf is a process's state in /proc, 0 when it is gone.
+func stateOf(pid int) byte {
+	s, err := procfs.ReadStat(pid)
+	if err != nil {
+		return 0
+	}
+	return s.State
+}
