@@ -15,7 +15,7 @@ import (
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
 func (k *checker) replica(prefix string, c ProvisionConfig) {
-	sound := !k.unreadIn(prefix) && !k.reportedIn(prefix)
+	sound := !k.unreadIn(prefix) && !slices.ContainsFunc(k.broken, func(key string) bool { return strings.HasPrefix(key, prefix) })
 	engine, known := k.options.engine(c.Engine)
 	if !known {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
@@ -41,15 +41,6 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if sound && known {
 		k.launch(prefix, engine, c)
 	}
-}
-
-func (k *checker) reportedIn(prefix string) bool {
-	for key := range k.reported {
-		if strings.HasPrefix(key, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // launch has the engine look at its own part: the flags.
