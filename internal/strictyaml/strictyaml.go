@@ -221,10 +221,7 @@ func (d *decoder) want(n *yaml.Node, key string, kind yaml.Kind, want string) bo
 // block reads a mapping into the fields of a struct.
 func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
 	fields := fieldsOf(v.Type())
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = f.name
-	}
+	names := namesOf(v.Type())
 	d.pairs(n, key, func(k, value *yaml.Node, path string) {
 		if i := slices.Index(names, k.Value); i >= 0 {
 			if s, ok := scalarOf(value); ok && (s.Kind == Number || s.Kind == Bool) && len(fields[i].oneof) > 0 {
@@ -234,17 +231,20 @@ func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
 			d.value(value, v.FieldByIndex(fields[i].index), path)
 			return
 		}
-		d.unknown(k, key, names, quiet)
+		d.unknown(k, key, v.Type(), quiet)
 	})
 }
 
-func (d *decoder) unknown(k *yaml.Node, parent string, names []string, quiet bool) {
+func (d *decoder) unknown(k *yaml.Node, parent string, t reflect.Type, quiet bool) {
+	names := namesOf(t)
 	p := Problem{Position: position(k), Key: Join(parent, k.Value), Unknown: true}
 	near := Nearest(k.Value, names)
 	switch {
 	case near != "":
 		p.Message = fmt.Sprintf("unknown key %s; did you mean %q?", quoted(k.Value), near)
 		p.Meant = Join(parent, near)
+	case blockWith(t, k.Value) != "":
+		p.Message = fmt.Sprintf("unknown key %s; it belongs in the block %q", quoted(k.Value), blockWith(t, k.Value))
 	case quiet:
 		p.Key, p.Unknown = parent, false
 		p.Message = fmt.Sprintf("unknown key; the keys here are %s", strings.Join(names, ", "))
@@ -302,4 +302,26 @@ func fieldsOf(t reflect.Type) []field {
 		}
 	}
 	return fields
+}
+
+func namesOf(t reflect.Type) []string {
+	var names []string
+	for _, f := range fieldsOf(t) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// blockWith is the block in t that has a key of this name, or "".
+func blockWith(t reflect.Type, name string) string {
+	for _, f := range fieldsOf(t) {
+		in := t.FieldByIndex(f.index).Type
+		if in.Kind() == reflect.Pointer {
+			in = in.Elem()
+		}
+		if in.Kind() == reflect.Struct && slices.Contains(namesOf(in), name) {
+			return f.name
+		}
+	}
+	return ""
 }
