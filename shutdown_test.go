@@ -30,6 +30,7 @@ func TestStopEndsTheTree(t *testing.T) {
 	}
 	tests := map[string]struct {
 		behavior enginetest.Behavior
+		suspend  bool // by SIGSTOP
 		killed   bool // the grace period is not enough
 	}{
 		"alone":                   {behavior: enginetest.Behavior{}},
@@ -45,7 +46,7 @@ func TestStopEndsTheTree(t *testing.T) {
 		"deaf to the first":    {behavior: enginetest.Behavior{ExitOnSecondTerm: true}, killed: true},
 		"slow":                 {behavior: enginetest.Behavior{SlowExit: 100 * time.Millisecond}},
 		"too slow":             {behavior: enginetest.Behavior{SlowExit: time.Minute}, killed: true},
-		"stopped by itself":    {behavior: enginetest.Behavior{StopSelf: time.Millisecond}},
+		"suspended":            {suspend: true},
 		"files and shm behind": {behavior: enginetest.Behavior{Shm: 1 << 20, TmpFiles: true}},
 		"killed with shm":      {behavior: enginetest.Behavior{Shm: 1 << 20, TmpFiles: true, IgnoreTerm: true}, killed: true},
 	}
@@ -59,12 +60,12 @@ func TestStopEndsTheTree(t *testing.T) {
 			}
 			p, j := ready(t, cfg)
 			pid := p.Status().PID
-			if test.behavior.StopSelf > 0 {
-				eventually(t, "the engine is stopped by SIGSTOP", func() bool { return stateOf(pid) == 'T' })
-			}
-			var children []int
-			if test.behavior.StopSelf == 0 {
-				children = enginetest.Inspect(t, p.handoff.URL).Children
+			children := enginetest.Inspect(t, p.handoff.URL).Children
+			if test.suspend {
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the engine is suspended", func() bool { return stateOf(pid) == 'T' })
 			}
 			if len(children) != len(test.behavior.Children) {
 				t.Fatalf("children %v", children)
@@ -227,7 +228,7 @@ func TestUnkillable(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.Stop.Grace = Duration(50 * time.Millisecond)
 	p, _ := ready(t, cfg)
-	p.killTimeout = 300 * time.Millisecond
+	p.run.killTimeout = 300 * time.Millisecond
 	freezer.freeze(t, p.Status().PID)
 	err := p.Stop(bounded(t))
 	if !errors.Is(err, ErrUnkillable) {
