@@ -3,13 +3,13 @@ package provisioner
 import (
 	"bytes"
 	"errors"
-	"fmt"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
 
-// metricNames parses a Prometheus text page and returns the names of its series.
+// metricNames parses a Prometheus text page and returns the names of its series. What is announced by HELP or TYPE
+// alone, without a sample, is no series.
 func metricNames(page []byte) (map[string]bool, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
@@ -20,10 +20,7 @@ func metricNames(page []byte) (map[string]bool, error) {
 		return nil, errors.New("no series on the page")
 	}
 	names := make(map[string]bool, len(families))
-	for name, family := range families {
-		if len(family.GetMetric()) == 0 {
-			return nil, fmt.Errorf("series %q has no sample", name)
-		}
+	for name := range families {
 		names[name] = true
 	}
 	return names, nil
