@@ -54,6 +54,11 @@ func ParseStat(data []byte) (Stat, error) {
 		return n
 	}
 	field := func(n int) int64 { return number(fields[n-3]) }
+	count := func(n int) uint64 {
+		c, e := strconv.ParseUint(fields[n-3], 10, 64)
+		err = errors.Join(err, e)
+		return c
+	}
 	s := Stat{
 		PID:        int(number(strings.TrimSpace(string(data[:open])))),
 		Comm:       string(data[open+1 : end]),
@@ -61,8 +66,8 @@ func ParseStat(data []byte) (Stat, error) {
 		PPID:       int(field(4)),
 		PGID:       int(field(5)),
 		SID:        int(field(6)),
-		CPUTicks:   uint64(field(14)) + uint64(field(15)),
-		StartTicks: uint64(field(22)),
+		CPUTicks:   count(14) + count(15),
+		StartTicks: count(22),
 		RSSPages:   field(24),
 	}
 	if err != nil {
