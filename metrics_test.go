@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,15 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
+// manyLabels are n labels with different names.
+func manyLabels(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "l%d=\"\",", i)
+	}
+	return b.String()
+}
+
 func TestMetricNamesOfPages(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -60,6 +70,10 @@ func TestMetricNamesOfPages(t *testing.T) {
 		"invalid UTF-8":      {"a{x=\"\xff\"} 1\n", nil},
 		"long name":          {strings.Repeat("a", 1<<16) + " 1\n", []string{strings.Repeat("a", 1<<16)}},
 		"time":               {"a 1 1700000000000\n", []string{"a"}},
+		"128 labels":         {"a{" + manyLabels(128) + "} 1\n", []string{"a"}},
+		"a million labels":   {"a{" + manyLabels(1_000_000) + "} 1\n", nil}, // the parser would take hours
+		"quotes in a value":  {"a{x=\"" + strings.Repeat(`\"`, 1000) + "\"} 1\n", []string{"a"}},
+		"quotes in a help":   {"# HELP a " + strings.Repeat(`"`, 1000) + "\na 1\n", []string{"a"}},
 		"exemplars are none": {"a 1 # {trace=\"x\"} 1\n", nil},
 	} {
 		names, err := metricNames([]byte(c.page))
