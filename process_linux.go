@@ -100,7 +100,7 @@ func pidfdInode(fd int) uint64 {
 	const pidfsMagic = 0x50494446
 	var sys unix.Statfs_t
 	var info unix.Stat_t
-	if unix.Fstatfs(fd, &sys) != nil || int64(sys.Type) != pidfsMagic || unix.Fstat(fd, &info) != nil {
+	if unix.Fstatfs(fd, &sys) != nil || sys.Type != pidfsMagic || unix.Fstat(fd, &info) != nil {
 		return 0
 	}
 	return info.Ino
