@@ -31,3 +31,25 @@ type FlagDef struct {
 	Optional bool     `json:"optional,omitempty"` // the value may be left out
 	Env      string   `json:"env,omitempty"`      // the environment variable that says the same
 }
+
+// NormalizeFlags writes an engine's flags the one way that the rest of the package expects. It is pure and idempotent,
+// and it keeps every element that it has no reason to touch; for an engine without rules it returns a copy.
+//
+// For "llamacpp":
+//   - "--flag=value" of a known flag becomes two elements, as llama-server knows no "=" form;
+//   - -ngl, --gpu-layers and --ngl become --n-gpu-layers; -np, -cb and -nocb become --parallel, --cont-batching and
+//     --no-cont-batching;
+//   - underscores in a known long flag become hyphens.
+//
+// Values are never touched, whatever they look like: which flags take one is read from llama-server's own help.
+func NormalizeFlags(engine string, flags []string) []string {
+	if engine != (llamaCPP{}).Name() {
+		return append([]string{}, flags...)
+	}
+	out := make([]string, 0, len(flags))
+	for _, f := range splitLlamaFlags(FlagSet{}, flags) {
+		out = append(out, f.canonical())
+		out = append(out, f.values...)
+	}
+	return out
+}

@@ -1,10 +1,63 @@
 package provisioner
 
+import (
+	"cmp"
+	"strconv"
+	"time"
+)
+
 // llamaCPP describes llama.cpp's llama-server.
 type llamaCPP struct{}
 
-func (llamaCPP) Name() string     { return "llamacpp" }
-func (llamaCPP) Program() Program { return Program{Command: "llama-server"} }
+func (llamaCPP) Name() string { return "llamacpp" }
+
+func (llamaCPP) Program() Program {
+	return Program{
+		Command:      "llama-server",
+		VersionArgs:  []string{"--version"},
+		ParseVersion: parseLlamaVersion,
+		HelpArgs:     []string{"--help"},
+		ParseHelp:    parseLlamaHelp,
+	}
+}
+
+// Launch puts the flags of the provisioner first, then its defaults, then the user's.
 func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	return LaunchSpec{}, nil
+	l := newLlamaLaunch(cfg, host)
+	l.readEnv()
+	for _, f := range splitLlamaFlags(host.Binary.Flags, cfg.Flags) {
+		l.addUser(f)
+	}
+	l.checkGPUEnv()
+	if len(l.problems) > 0 {
+		return LaunchSpec{}, &ConfigError{Problems: l.problems}
+	}
+	l.addDefaults()
+
+	spec := LaunchSpec{
+		KeyEnv:  "LLAMA_API_KEY",
+		Health:  "/health",
+		Version: Field{Path: "/props", Key: "build_info"},
+		Model:   Field{Path: "/props", Key: "model_path"},
+		Answer:  &AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
+		Grace:   5 * time.Second,
+		Causes:  llamaCauses,
+		Offload: llamaOffload,
+		NoGPU:   llamaNoGPU,
+	}
+	spec.Flags = []Flag{
+		{Args: []string{"--model", cmp.Or(host.ModelPath, cfg.Model.ID)}, Origin: OriginProvisioner, Key: "model.id"},
+		{Args: []string{"--host", cmp.Or(cfg.Host, "127.0.0.1")}, Origin: OriginProvisioner, Key: "host"},
+		{Args: []string{"--port", strconv.Itoa(cfg.Port)}, Origin: OriginProvisioner, Key: "port"},
+	}
+	spec.Flags = append(spec.Flags, l.defaults...)
+	spec.Flags = append(spec.Flags, l.user...)
+	if l.metrics {
+		// These four are there since the page exists; others came and went.
+		spec.Metrics = &MetricsContract{Path: "/metrics", Required: []string{
+			"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total",
+			"llamacpp:requests_processing", "llamacpp:requests_deferred",
+		}}
+	}
+	return spec, nil
 }

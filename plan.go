@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -109,7 +110,7 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, err
 	}
-	plan, err := p.opts.plan(ctx, cfg)
+	plan, err := p.opts.plan(ctx, p.cfg)
 	if err != nil {
 		return LaunchPlan{}, p.startError(err)
 	}
@@ -137,7 +138,11 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, GPUs: gpus}
 	spec, err := engine.Launch(cfg, host)
 	if err != nil {
-		return launchPlan{}, cfg.locate(err)
+		var config *ConfigError
+		if errors.As(err, &config) {
+			err = cfg.configError(config.Problems...)
+		}
+		return launchPlan{}, err
 	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
@@ -156,7 +161,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
-		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.host()), cfg.Port), GPUs: gpus, Grace: Duration(grace),
+		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
 	}
 	return plan, nil

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -52,7 +51,7 @@ func New(cfg ProvisionConfig, opts ...Option) (*EngineProvisioner, error) {
 	if err := cfg.Validate(opts...); err != nil {
 		return nil, err
 	}
-	p := newProvisioner(cfg, newOptions(opts))
+	p := newProvisioner(cfg.withDefaults(), newOptions(opts))
 	p.engine, _ = p.opts.engine(cfg.Engine) // Validate knows it
 	return p, nil
 }
@@ -152,7 +151,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.unpublish(""); err != nil { // of a launch whose provisioner was killed
 		return nil, err
 	}
-	if problem := portProblem(p.cfg.host(), p.cfg.Port); problem != "" {
+	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
 		return nil, &portError{p.cfg.Port, problem}
 	}
 
@@ -164,7 +163,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	r.rec = record{
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
 		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
-		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.host(), Port: p.cfg.Port,
+		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
 		Grace: plan.Grace, StartedAt: r.started.UTC(),
 	}
 	r.tree.launchID = r.rec.LaunchID
@@ -276,7 +275,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		f.Cause = CauseLibMissing
 	}
-	f.Retry = f.Cause.Retryable()
+	f.Retry = retryable(f.Cause)
 	return &StartError{Failure: f, Err: err}
 }
 
@@ -437,12 +436,4 @@ func newLaunchID() string {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
 	return hex.EncodeToString(id[:])
-}
-
-// host is the address to listen on.
-func (c ProvisionConfig) host() string {
-	if c.Host == "" {
-		return "127.0.0.1"
-	}
-	return strings.TrimSpace(c.Host)
 }

@@ -41,7 +41,7 @@ func (r *run) fail(cause Cause) Failure {
 		Replica: r.rec.Pool + "/" + r.rec.Replica,
 		Cause:   cause,
 		Advice:  adviceFor(cause),
-		Retry:   cause.Retryable(),
+		Retry:   retryable(cause),
 		LogTail: tail.Last(lines),
 		LogPath: r.rec.Log,
 	}

@@ -1,0 +1,48 @@
+package provisioner
+
+// classify names the cause of an engine's death from the last lines of its log, and the line that tells it. The order
+// of patterns decides, not that of lines: what an engine says last is rarely what went wrong first.
+func classify(lines []string, patterns []CausePattern) (cause Cause, evidence string) {
+	for _, p := range patterns {
+		for _, line := range lines {
+			if p.Pattern.MatchString(line) {
+				return p.Cause, line
+			}
+		}
+	}
+	return CauseUnknown, ""
+}
+
+// adviceFor says what to do about a cause.
+func adviceFor(cause Cause) string {
+	switch cause {
+	case CauseModelMissing:
+		return `check that "model.id" and the files named in "flags" exist and that this user may read them`
+	case CauseModelCorrupt:
+		return "fetch the model again and compare its size and checksum; a newer engine may be needed for a new model"
+	case CauseBadFlag:
+		return `correct "flags" or "env"; the engine's --help lists what it takes`
+	case CauseLibMissing:
+		return "install the engine with all its libraries; a copied executable must keep those that lay beside it"
+	case CauseDriver:
+		return `check the driver with nvidia-smi and that the engine was built for this GPU, or set "gpu: none"`
+	case CausePortInUse:
+		return `free the port or change "port"; if "host" is set, it must be an address of this machine`
+	case CauseOOMGPU:
+		return "free GPU memory, or use a smaller model, a smaller context (--ctx-size) or fewer layers (--n-gpu-layers)"
+	case CauseOOMHost:
+		return "free memory, or use a smaller model or a smaller context (--ctx-size)"
+	case CauseCannotAnswer:
+		return `read the log; if the model is not meant to complete text, set "ready: {answer: off}"`
+	}
+	return "read the log"
+}
+
+// retryable reports whether trying again unchanged can help.
+func retryable(cause Cause) bool {
+	switch cause {
+	case CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,183 @@
+package provisioner
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// known reports whether the set says anything at all.
+func (s FlagSet) known() bool { return len(s.Defs) > 0 }
+
+// find returns the subject that name is a spelling of, and whether it is the negated one. Underscores in a long name
+// count as hyphens, as they do for llama-server.
+func (s FlagSet) find(name string) (def FlagDef, negated, ok bool) {
+	name = hyphens(name)
+	for _, d := range s.Defs {
+		if slices.Contains(d.Names, name) {
+			return d, false, true
+		}
+		if slices.Contains(d.Negated, name) {
+			return d, true, true
+		}
+	}
+	return FlagDef{}, false, false
+}
+
+// findEnv returns the subject that an environment variable speaks of.
+func (s FlagSet) findEnv(name string) (FlagDef, bool) {
+	for _, d := range s.Defs {
+		// Upstream accepts LLAMA_ARG_NO_X for each LLAMA_ARG_X that has a negation.
+		if d.Env != "" && (d.Env == name || strings.Replace(d.Env, "LLAMA_ARG_", "LLAMA_ARG_NO_", 1) == name) {
+			return d, true
+		}
+	}
+	return FlagDef{}, false
+}
+
+// has reports whether name is a spelling that the executable knows.
+func (s FlagSet) has(name string) bool {
+	_, _, ok := s.find(name)
+	return ok
+}
+
+// spellings lists all names, long ones only when long is set.
+func (s FlagSet) spellings(long bool) []string {
+	var all []string
+	for _, d := range s.Defs {
+		for _, n := range slices.Concat(d.Names, d.Negated) {
+			if !long || strings.HasPrefix(n, "--") {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
+}
+
+// subject is a name for what the flag is about: its first long spelling without hyphens and without "no-", so that
+// builds that list a flag and its negation apart agree with those that list them together.
+func (d FlagDef) subject() string {
+	for _, n := range slices.Concat(d.Names, d.Negated) {
+		if long, ok := strings.CutPrefix(n, "--"); ok {
+			return strings.TrimPrefix(long, "no-")
+		}
+	}
+	if len(d.Names) == 0 {
+		return ""
+	}
+	return strings.TrimLeft(d.Names[0], "-")
+}
+
+// values is the number of elements that follow the flag: the words of the placeholder outside of brackets.
+func (d FlagDef) values() int {
+	n, depth, inWord := 0, 0, false
+	for _, r := range d.Value {
+		switch {
+		case strings.ContainsRune("<[{(", r):
+			depth++
+		case strings.ContainsRune(">]})", r):
+			depth--
+		}
+		switch {
+		case r == ' ' && depth <= 0:
+			inWord = false
+		case !inWord:
+			inWord = true
+			n++
+		}
+	}
+	return n
+}
+
+// hyphens writes a long name the way help lists it.
+func hyphens(name string) string {
+	if strings.HasPrefix(name, "--") {
+		return strings.ReplaceAll(name, "_", "-")
+	}
+	return name
+}
+
+var (
+	helpName = regexp.MustCompile(`^--?[A-Za-z][A-Za-z0-9._-]*$`)
+	helpEnv  = regexp.MustCompile(`\(env: ([A-Za-z_][A-Za-z0-9_]*)\)`)
+)
+
+// parseLlamaHelp reads the help of llama-server: lines of comma-separated spellings and a placeholder that begin at the
+// left edge, followed by an indented description. Flags that are listed only to say that they were removed are left out.
+func parseLlamaHelp(output string) FlagSet {
+	var set FlagSet
+	removed := false
+	flush := func() {
+		if removed {
+			set.Defs = set.Defs[:len(set.Defs)-1]
+		}
+		removed = false
+	}
+	for line := range strings.Lines(output) {
+		line = strings.TrimRight(line, " \r\n")
+		def, description, ok := parseHelpLine(line)
+		if ok {
+			flush()
+			set.Defs = append(set.Defs, def)
+		} else {
+			description = line
+		}
+		if len(set.Defs) == 0 {
+			continue
+		}
+		last := &set.Defs[len(set.Defs)-1]
+		if m := helpEnv.FindStringSubmatch(description); m != nil && last.Env == "" {
+			last.Env = m[1]
+		}
+		if strings.Contains(description, "the argument has been removed") {
+			removed = true
+		}
+	}
+	flush()
+	return set
+}
+
+// parseHelpLine reads "-x,    --long, --other VALUE    description".
+func parseHelpLine(line string) (def FlagDef, description string, ok bool) {
+	// Builds before September 2024 indent the names by two.
+	rest := strings.TrimPrefix(line, "  ")
+	var names []string
+	for {
+		word, after, _ := strings.Cut(rest, " ")
+		name, more := strings.CutSuffix(word, ",")
+		if !helpName.MatchString(name) {
+			return FlagDef{}, "", false
+		}
+		names, rest = append(names, name), after
+		if !more {
+			break
+		}
+		rest = strings.TrimLeft(rest, " ")
+	}
+	if !strings.HasPrefix(rest, " ") {
+		def.Value, rest, _ = strings.Cut(rest, "  ")
+	}
+	def.Names, def.Negated = splitNegated(names)
+	if def.Value != "" {
+		def.Names, def.Negated = names, nil
+	}
+	return def, strings.TrimSpace(rest), true
+}
+
+// splitNegated tells the spellings that say no from those that say yes. Help lists yes first, so a short spelling after
+// the last long yes ("--repack, -nr, --no-repack") says no.
+func splitNegated(names []string) (yes, no []string) {
+	lastYes, anyNo := -1, false
+	for i, n := range names {
+		switch {
+		case strings.HasPrefix(n, "--no-"):
+			anyNo = true
+		case strings.HasPrefix(n, "--"):
+			lastYes = i
+		}
+	}
+	if !anyNo || lastYes < 0 {
+		return names, nil
+	}
+	return names[:lastYes+1], names[lastYes+1:]
+}

@@ -1,0 +1,142 @@
+package provisioner
+
+import (
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func helpOf(t testing.TB, file string) FlagSet {
+	t.Helper()
+	text, err := os.ReadFile("testdata/llamacpp/" + file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parseLlamaHelp(string(text))
+}
+
+func TestParseLlamaHelp(t *testing.T) {
+	t.Parallel()
+	real11669, old := helpOf(t, "help-b11669.txt"), helpOf(t, "help-b5000.txt")
+	if got := len(real11669.Defs); got != wantDefs(t) {
+		t.Errorf("%d flags, want %d", got, wantDefs(t))
+	}
+	for _, tt := range []struct {
+		set     FlagSet
+		name    string
+		want    FlagDef
+		values  int
+		negated bool
+	}{
+		{set: real11669, name: "-ngl", values: 1, want: FlagDef{
+			Names: []string{"-ngl", "--gpu-layers", "--n-gpu-layers"}, Value: "N", Env: "LLAMA_ARG_N_GPU_LAYERS",
+		}},
+		{set: real11669, name: "--no-kv-offload", negated: true, want: FlagDef{
+			Names: []string{"-kvo", "--kv-offload"}, Negated: []string{"-nkvo", "--no-kv-offload"}, Env: "LLAMA_ARG_KV_OFFLOAD",
+		}},
+		{set: real11669, name: "-nr", negated: true, want: FlagDef{
+			Names: []string{"--repack"}, Negated: []string{"-nr", "--no-repack"}, Env: "LLAMA_ARG_REPACK",
+		}},
+		{set: real11669, name: "--no-webui", negated: true, want: FlagDef{
+			Names: []string{"--ui", "--webui"}, Negated: []string{"--no-ui", "--no-webui"}, Env: "LLAMA_ARG_UI",
+		}},
+		{set: real11669, name: "--no-host", want: FlagDef{Names: []string{"--no-host"}, Env: "LLAMA_ARG_NO_HOST"}},
+		{set: real11669, name: "--metrics", want: FlagDef{Names: []string{"--metrics"}, Env: "LLAMA_ARG_ENDPOINT_METRICS"}},
+		{set: real11669, name: "-ot", values: 1, want: FlagDef{
+			Names: []string{"-ot", "--override-tensor"}, Value: "<tensor name pattern>=<buffer type>,...",
+			Env: "LLAMA_ARG_OVERRIDE_TENSOR",
+		}},
+		{set: real11669, name: "--control_vector_layer_range", values: 2, want: FlagDef{
+			Names: []string{"--control-vector-layer-range"}, Value: "START END",
+		}},
+		{set: real11669, name: "-fa", values: 1, want: FlagDef{
+			Names: []string{"-fa", "--flash-attn"}, Value: "[on|off|auto]", Env: "LLAMA_ARG_FLASH_ATTN",
+		}},
+		{set: real11669, name: "--load-mode", values: 1, want: FlagDef{
+			Names: []string{"-lm", "--load-mode"}, Value: "MODE", Env: "LLAMA_ARG_LOAD_MODE",
+		}},
+		{set: old, name: "-fa", want: FlagDef{Names: []string{"-fa", "--flash-attn"}, Env: "LLAMA_ARG_FLASH_ATTN"}},
+		{set: old, name: "-nocb", want: FlagDef{
+			Names: []string{"-nocb", "--no-cont-batching"}, Env: "LLAMA_ARG_NO_CONT_BATCHING",
+		}},
+		{set: old, name: "--no-mmap", want: FlagDef{Names: []string{"--no-mmap"}, Env: "LLAMA_ARG_NO_MMAP"}},
+	} {
+		got, negated, ok := tt.set.find(tt.name)
+		if !ok || negated != tt.negated || !reflect.DeepEqual(got, tt.want) || got.values() != tt.values {
+			t.Errorf("%s: got %+v (%d values, negated %v), want %+v (%d, %v)",
+				tt.name, got, got.values(), negated, tt.want, tt.values, tt.negated)
+		}
+	}
+	for _, name := range []string{"--draft-max", "--no-mmap", "-----", "--ngl", ""} {
+		if real11669.has(name) {
+			t.Errorf("%q is listed, but this llama-server refuses it", name)
+		}
+	}
+}
+
+// wantDefs counts the flags of the recorded help another way.
+func wantDefs(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("testdata/llamacpp/help-b11669.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "---") {
+			n++
+		}
+	}
+	return n - strings.Count(string(text), "the argument has been removed")
+}
+
+// TestBuiltinFlags keeps the built-in flags those of the newest recorded help.
+func TestBuiltinFlags(t *testing.T) {
+	t.Parallel()
+	set := helpOf(t, "help-b11669.txt")
+	var b strings.Builder
+	for _, d := range set.Defs {
+		b.WriteString(strings.Join(slices.Concat(d.Names, d.Negated), ", "))
+		if d.Value != "" {
+			b.WriteString(" " + d.Value)
+		}
+		if d.Env != "" {
+			b.WriteString("  (env: " + d.Env + ")")
+		}
+		b.WriteString("\n")
+	}
+	golden(t, "llamacpp_flags.txt", b.String())
+	if got := parseLlamaHelp(b.String()); !reflect.DeepEqual(got, set) {
+		t.Error("the short form reads differently from the help that it was made of")
+	}
+}
+
+func FuzzParseHelp(f *testing.F) {
+	for _, file := range []string{"help-b11669.txt", "help-b5000.txt"} {
+		text, err := os.ReadFile("testdata/llamacpp/" + file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
+	f.Add("-a, --b N  text (env: X)\n-----\n--c, \n  -d\n--e <x y> z\n")
+	f.Add("--no-a, --a, -b  the argument has been removed\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		set := parseLlamaHelp(text)
+		for _, d := range set.Defs {
+			if len(d.Names) == 0 {
+				t.Errorf("a flag without a name: %+v", d)
+			}
+			if d.values() < 0 || d.subject() == "" {
+				t.Errorf("%+v: %d values, subject %q", d, d.values(), d.subject())
+			}
+			for _, n := range slices.Concat(d.Names, d.Negated) {
+				if !flagShape.MatchString(n) || !set.has(n) {
+					t.Errorf("%q is no flag or cannot be found", n)
+				}
+			}
+		}
+	})
+}

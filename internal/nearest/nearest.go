@@ -1,0 +1,41 @@
+// Package nearest finds the word that was probably meant.
+package nearest
+
+// Of returns the known word that is nearest to word by edit distance, or "" when none is near: more than a third of
+// the longer word's letters differ. The first of several equally near words wins.
+func Of(word string, known []string) string {
+	best, bestDistance := "", 0
+	for _, k := range known {
+		limit := max(len(word), len(k)) / 3
+		if d := distance(word, k); d <= limit && (best == "" || d < bestDistance) {
+			best, bestDistance = k, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, delete, replace or swap with their neighbour to get from a to b (the
+// optimal string alignment distance).
+func distance(a, b string) int {
+	s, t := []rune(a), []rune(b)
+	before, last := make([]int, len(t)+1), make([]int, len(t)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range s {
+		row := make([]int, len(t)+1)
+		row[0] = i + 1
+		for j := range t {
+			cost := 1
+			if s[i] == t[j] {
+				cost = 0
+			}
+			row[j+1] = min(last[j+1]+1, row[j]+1, last[j]+cost)
+			if i > 0 && j > 0 && s[i] == t[j-1] && s[i-1] == t[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(t)]
+}

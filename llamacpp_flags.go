@@ -1,0 +1,139 @@
+package provisioner
+
+import (
+	_ "embed"
+	"regexp"
+	"sync"
+)
+
+// llamaFlagsText is the help of llama-server b11669 without its descriptions. It tells which flags take a value where
+// the help of the executable itself is not at hand. TestBuiltinFlags rewrites it.
+//
+//go:embed llamacpp_flags.txt
+var llamaFlagsText string
+
+// builtinLlamaFlags is the newest set of flags known to this package.
+var builtinLlamaFlags = sync.OnceValue(func() FlagSet { return parseLlamaHelp(llamaFlagsText) })
+
+// llamaCanonical maps the spellings of what our defaults are about, and those that people write but llama-server never
+// had, to one.
+var llamaCanonical = map[string]string{
+	"-ngl": "--n-gpu-layers", "--gpu-layers": "--n-gpu-layers", "--ngl": "--n-gpu-layers",
+	"-np": "--parallel", "-cb": "--cont-batching", "-nocb": "--no-cont-batching",
+}
+
+// llamaDefaults are what a user most often wants of one replica in a pool.
+var llamaDefaults = []struct {
+	subjects []string   // a word of the user on any of these is enough
+	args     [][]string // the first whose flag the executable knows is taken
+}{
+	{[]string{"parallel"}, [][]string{{"--parallel", "1"}}},
+	{[]string{"cont-batching"}, [][]string{{"--no-cont-batching"}}},
+	{[]string{"metrics"}, [][]string{{"--metrics"}}},
+	{[]string{"webui", "ui"}, [][]string{{"--no-webui"}, {"--no-ui"}}},
+}
+
+const (
+	adviceModel  = `it is set from "model"; write it as "model: {id: …}"`
+	adviceKey    = `a key on the command line can be read by every user of this machine; write it as "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
+	adviceRouter = "a replica serves one model and not a router; make a pool for each model"
+	adviceTLS    = "the provisioner asks over plain HTTP; put a TLS proxy in front of the engine"
+	adviceLog    = "the provisioner keeps the log and reads the causes of failures from it"
+	adviceExit   = "the engine would print and exit instead of serving"
+	advicePreset = `it chooses the model by itself; write "model: {id: …}"`
+)
+
+// llamaOwned are flags that a user may not give, and what to write instead.
+var llamaOwned = []struct {
+	names  []string
+	advice string
+}{
+	{[]string{"-m", "--model"}, adviceModel},
+	{[]string{"-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url", "-dr", "--docker-repo"}, adviceModel},
+	{[]string{"--host"}, `it is set from "host"; write it as "host: 127.0.0.1"`},
+	{[]string{"--port"}, `it is set from "port"; write it as "port: 8081"`},
+	{[]string{"--reuse-port"}, `two engines would share one port unseen; give each its own "port"`},
+	{[]string{"--api-key", "--api-key-file"}, adviceKey},
+	{[]string{"-hft", "--hf-token"}, `a token on the command line can be read by every user of this machine; write it as "env: {HF_TOKEN: {from_env: NAME}}"`},
+	{[]string{"--models-dir", "--models-preset", "--models-max", "--models-autoload"}, adviceRouter},
+	{[]string{"--api-prefix"}, "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"},
+	{[]string{"--ssl-key-file", "--ssl-cert-file"}, adviceTLS},
+	{[]string{"--log-file", "--log-disable"}, adviceLog},
+	{[]string{
+		"-h", "--help", "--usage", "--version", "-cl", "--cache-list", "--completion-bash", "--list-devices", "--license",
+	}, adviceExit},
+	{[]string{
+		"--embd-bge-small-en-default", "--embd-e5-small-en-default", "--embd-gte-small-default", "--embd-gemma-default",
+		"--fim-qwen-1.5b-default", "--fim-qwen-3b-default", "--fim-qwen-7b-default", "--fim-qwen-7b-spec",
+		"--fim-qwen-14b-spec", "--fim-qwen-30b-default", "--gpt-oss-20b-default", "--gpt-oss-120b-default",
+		"--vision-gemma-4b-default", "--vision-gemma-12b-default",
+	}, advicePreset},
+}
+
+// llamaRepeatable are subjects that add up when they are repeated; of all others llama-server takes the last.
+var llamaRepeatable = []string{
+	"lora", "lora-scaled", "control-vector", "control-vector-scaled", "override-kv", "override-tensor",
+	"spec-draft-override-tensor", "override-tensor-draft", "logit-bias", "dry-sequence-breaker", "reverse-prompt",
+}
+
+// llamaChange is a flag that was renamed or removed.
+type llamaChange struct {
+	old    []string // its spellings
+	values int      // how many values it took
+	to     []string // what says the same now; nil when nothing does
+	since  int      // the first build without it; 1 when no build in use has it, 0 when only the help can tell
+	advice string   // what to do where to is nil
+}
+
+// llamaChanges are the changes that matter to configurations in use, with llama.cpp's pull request.
+var llamaChanges = []llamaChange{
+	{old: []string{"--ngl"}, values: 1, to: []string{"--n-gpu-layers"}, since: 1},                                      // never existed
+	{old: []string{"--no-mmap"}, to: []string{"--load-mode", "none"}, since: 10884},                                    // #20834
+	{old: []string{"--mmap"}, to: []string{"--load-mode", "mmap"}, since: 10884},                                       // #20834
+	{old: []string{"--mlock"}, to: []string{"--load-mode", "mmap+mlock"}, since: 10884},                                // #20834
+	{old: []string{"-dio", "--direct-io"}, to: []string{"--load-mode", "dio"}, since: 10884},                           // #20834
+	{old: []string{"-ndio", "--no-direct-io"}, to: []string{"--load-mode", "auto"}, since: 10884},                      // #20834
+	{old: []string{"--draft", "--draft-n", "--draft-max"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955}, // #22397
+	{old: []string{"--draft-min", "--draft-n-min"}, values: 1, to: []string{"--spec-draft-n-min"}, since: 8955},        // #22397
+	{old: []string{"--no-webui"}, to: []string{"--no-ui"}},                                                             // #23064
+	{old: []string{"--webui"}, to: []string{"--ui"}},                                                                   // #23064
+	{old: []string{"--no-ui"}, to: []string{"--no-webui"}},                                                             // before #23064
+	{old: []string{"--ui"}, to: []string{"--webui"}},                                                                   // before #23064
+	{old: []string{"--slots-endpoint-disable"}, to: []string{"--no-slots"}, since: 1},                                  // #15630
+	{
+		old: []string{"--spec-ngram-size-n"}, values: 1, since: 8955,
+		advice: `write that of the kind in use, such as "--spec-ngram-simple-size-n"`,
+	},
+	{
+		old: []string{"--spec-ngram-size-m"}, values: 1, since: 8955,
+		advice: `write that of the kind in use, such as "--spec-ngram-simple-size-m"`,
+	},
+	{
+		old: []string{"--spec-ngram-min-hits"}, values: 1, since: 8955,
+		advice: `write that of the kind in use, such as "--spec-ngram-simple-min-hits"`,
+	},
+	{old: []string{"--log-format"}, values: 1, since: 1, advice: `leave it out, or write "--log-jsonl" for JSON`},
+	{old: []string{"-spf", "--system-prompt-file"}, values: 1, since: 1, advice: "send the system prompt with each request"},
+	{old: []string{"-gan", "--grp-attn-n"}, values: 1, since: 1, advice: `leave it out; "--rope-scaling" extends a context`},
+	{old: []string{"-gaw", "--grp-attn-w"}, values: 1, since: 1, advice: `leave it out; "--rope-scaling" extends a context`},
+	{old: []string{"-ns", "--sequences"}, values: 1, since: 1, advice: `write "--parallel" for the number of slots`},
+}
+
+// llamaCauses are the dying words of llama-server, most specific first: what names the reason goes before what only
+// says that something failed. testdata/llamacpp/logs holds the words in full.
+var llamaCauses = []CausePattern{
+	{CauseLibMissing, regexp.MustCompile(`error while loading shared libraries|symbol lookup error|version .GLIBC\S* not found|no backends are loaded|[Ee]xec format error`)},
+	{CausePortInUse, regexp.MustCompile(`couldn't bind (HTTP )?server socket|[Aa]ddress already in use`)},
+	{CauseDriver, regexp.MustCompile(`invalid device: (CUDA|ROCm|HIP|Vulkan|SYCL|MUSA)\d+`)},
+	{CauseBadFlag, regexp.MustCompile(`^error: (invalid|unknown) argument|error while handling (argument|environment variable) "|[Uu]nsupported cache type|quantization requires flash_attn`)},
+	{CauseOOMGPU, regexp.MustCompile(`(cuda|hip|musa)Malloc failed: out of memory|CUDA error: out of memory|(failed|unable) to allocate (CUDA|ROCm|Vulkan|SYCL|MUSA)\w* buffer|ErrorOutOfDeviceMemory`)},
+	{CauseModelMissing, regexp.MustCompile(`failed to open (GGUF file )?'.*'.*(No such file|Permission denied)|failed to open .*: (No such file|Permission denied)|exactly one out metadata, path_model, and file must be defined`)},
+	{CauseModelCorrupt, regexp.MustCompile(`invalid magic char|failed to read magic|model is corrupted or incomplete|unknown model architecture|missing tensor|wrong number of tensors|key not found in model|error loading model (vocabulary|hyperparameters)|(bad|unsupported|invalid) GGUF`)},
+	{CauseOOMHost, regexp.MustCompile(`(failed|unable) to allocate CPU\w* buffer|std::bad_alloc|[Cc]annot allocate memory|insufficient memory`)},
+	{CauseDriver, regexp.MustCompile(`failed to initialize (CUDA|ROCm|HIP)|no CUDA-capable device|CUDA driver version is insufficient|CUDA error`)},
+}
+
+var (
+	llamaOffload = regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`)
+	llamaNoGPU   = regexp.MustCompile(`no usable GPU found|failed to initialize (CUDA|ROCm|HIP)|no CUDA-capable device`)
+)
