@@ -278,8 +278,10 @@ func (c ProvisionConfig) withDefaults() ProvisionConfig {
 	c.GPU = cmp.Or(c.GPU, GPURequired)
 	c.Provisioning.Mode = cmp.Or(c.Provisioning.Mode, "binary")
 	c.Ready.Answer = cmp.Or(c.Ready.Answer, "auto")
+	// Ollama's, which large models on network disks live with.
 	c.Ready.Stall = cmp.Or(c.Ready.Stall, Duration(5*time.Minute))
 	c.Ready.Timeout = cmp.Or(c.Ready.Timeout, Duration(20*time.Minute))
+	// SGLang's health costs a token and at least 1 s.
 	c.Ready.RequestTimeout = cmp.Or(c.Ready.RequestTimeout, Duration(5*time.Second))
 	return c
 }

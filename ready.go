@@ -11,26 +11,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
-// The defaults of ReadyConfig.
-const (
-	defaultStall          = 5 * time.Minute  // Ollama's, which large models on network disks live with
-	defaultReadyTimeout   = 20 * time.Minute // Kubernetes users of vLLM allow up to 3 h; a load that moves is seen to
-	defaultRequestTimeout = 5 * time.Second  // SGLang's health costs a token and at least 1 s
-)
-
-func (c ReadyConfig) stall() time.Duration   { return orDefault(c.Stall, defaultStall) }
-func (c ReadyConfig) timeout() time.Duration { return orDefault(c.Timeout, defaultReadyTimeout) }
-func (c ReadyConfig) requestTimeout() time.Duration {
-	return orDefault(c.RequestTimeout, defaultRequestTimeout)
-}
-
-func orDefault(d Duration, def time.Duration) time.Duration {
-	if d == 0 {
-		return def
-	}
-	return time.Duration(d)
-}
-
 // The results of the answer proof, as the handoff tells them.
 const (
 	answerOK         = "ok"
@@ -69,14 +49,15 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 
 	inner, cancel := p.within(ctx)
 	defer cancel(nil)
-	limit := time.AfterFunc(time.Until(r.started.Add(p.cfg.Ready.timeout())), func() {
-		cancel(fmt.Errorf("%w: more than %s", errTooLong, p.cfg.Ready.timeout()))
+	timeout := time.Duration(p.cfg.Ready.Timeout)
+	limit := time.AfterFunc(time.Until(r.started.Add(timeout)), func() {
+		cancel(fmt.Errorf("%w: more than %s", errTooLong, timeout))
 	})
 	defer limit.Stop()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		r.watchProgress(inner, p.cfg.Ready.stall(), cancel)
+		r.watchProgress(inner, time.Duration(p.cfg.Ready.Stall), cancel)
 	}()
 	exitSeen := make(chan struct{})
 	go func() {
@@ -168,7 +149,7 @@ func (e *proofError) Unwrap() error { return e.err }
 // becomeReady waits for the engine's own word and then does not take it: every claim is checked. The handoff is
 // published last.
 func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, error) {
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, p.cfg.Ready.requestTimeout())
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(p.cfg.Ready.RequestTimeout))
 	// 1. The engine says that it is ready.
 	if err := ask.awaitHealthy(ctx, r.spec.Health, r.started, p.hear); err != nil {
 		return Handoff{}, err
@@ -202,7 +183,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		}
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
-	if p.cfg.GPU != GPUOptional && p.cfg.GPU != GPUNone && len(r.host.GPUs) > 0 {
+	if p.cfg.GPU == GPURequired {
 		if err := p.checkGPU(r); err != nil {
 			return Handoff{}, err
 		}
@@ -296,7 +277,7 @@ func (p *EngineProvisioner) checkGPU(r *run) error {
 // publish writes the handoff, if the engine is still there and wanted.
 func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer string) (Handoff, error) {
 	h := Handoff{
-		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: p.cfg.Provisioning.mode(),
+		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: p.cfg.Provisioning.Mode,
 		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
 		Model: HandoffModel{ID: r.rec.Model, Path: r.host.ModelPath}, Flags: r.argv,
 		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: p.cfg.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,

@@ -13,7 +13,8 @@ type Behavior struct {
 	LoadTime time.Duration `json:",omitzero"`
 	// StallLog prints a line of progress each time it passes while loading.
 	StallLog time.Duration `json:",omitzero"`
-	// DieLoading ends the engine before it is ready, counted from the bind.
+	// DieLoading ends the engine before it is ready, counted from its start. With [BindNever] or a longer BindDelay it
+	// dies before its port is open.
 	DieLoading *Death `json:",omitzero"`
 	// DieReady ends the engine after it became ready.
 	DieReady *Death `json:",omitzero"`

@@ -64,6 +64,12 @@ func serve(args []string, inv invocation) int {
 		e.log('E', "main: %v", err)
 		return 1
 	}
+	e.log('I', "load_model: loading model '%s'", e.opts.model)
+	fmt.Fprint(os.Stderr, b.LogText)
+	e.noise()
+	if d := b.DieLoading; d != nil {
+		time.AfterFunc(d.After, func() { e.die(*d) })
+	}
 	if !e.bind() {
 		return 1
 	}
@@ -118,14 +124,8 @@ func (e *engine) acceptOnly() {
 
 // load passes the time that a load takes, and what comes after it.
 func (e *engine) load() {
-	if d := e.b.DieLoading; d != nil {
-		time.AfterFunc(d.After, func() { e.die(*d) })
-	}
-	e.log('I', "load_model: loading model '%s'", e.opts.model)
-	fmt.Fprint(os.Stderr, e.b.LogText)
-	e.noise()
 	e.pass(e.b.LoadTime)
-	if d := e.b.DieLoading; d != nil {
+	if e.b.DieLoading != nil {
 		select {} // dies before it is ready
 	}
 	// Handlers first, as a client that has seen 200 may stop the engine at once. Before, SIGTERM kills, as it does

@@ -5,13 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
 // Leftovers returns the pids of the engines, and of children of engines, that this test process started through
-// [Install] or [InstallAt] and that are alive now. Zombies do not count.
+// [Install] or [InstallAt] and that are alive now, in ascending order. Zombies do not
+// count.
 func Leftovers() []int {
 	var pids []int
 	for pid, cmdline := range commandLines() {
@@ -19,6 +21,7 @@ func Leftovers() []int {
 			pids = append(pids, pid)
 		}
 	}
+	slices.Sort(pids)
 	return pids
 }
 

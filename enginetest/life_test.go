@@ -41,6 +41,10 @@ func TestEnds(t *testing.T) {
 			want: "exit status 7", log: "last words",
 		},
 		{
+			name: "die before the bind", behavior: Behavior{Bind: BindNever, DieLoading: &Death{Code: 2}, LogText: "why\n"},
+			act: nothing, want: "exit status 2", log: "why",
+		},
+		{
 			name: "die ready", behavior: Behavior{DieReady: &Death{After: 100 * time.Millisecond}}, act: nothing,
 			want: "exit status 0", log: "listening on http://127.0.0.1:",
 		},
