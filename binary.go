@@ -22,8 +22,22 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
+// binaryError says that the executable is missing or cannot be used.
+type binaryError struct{ err error }
+
+func (e *binaryError) Error() string { return e.err.Error() }
+func (e *binaryError) Unwrap() error { return e.err }
+
 // lookupBinary finds the engine's executable: the configured path, or the engine's usual name in PATH.
 func lookupBinary(cfg ProvisionConfig, program Program) (string, error) {
+	path, err := findBinary(cfg, program)
+	if err != nil {
+		return "", &binaryError{err}
+	}
+	return path, nil
+}
+
+func findBinary(cfg ProvisionConfig, program Program) (string, error) {
 	name := program.Command
 	if b := cfg.Provisioning.Binary; b != nil && b.Path != "" {
 		name = b.Path
@@ -33,7 +47,7 @@ func lookupBinary(cfg ProvisionConfig, program Program) (string, error) {
 		found, err := exec.LookPath(name)
 		if err != nil {
 			return "", fmt.Errorf("no executable %q in PATH (looked in %s); install it, or name it in \"provisioning.binary.path\"",
-				name, strings.Join(filepath.SplitList(os.Getenv("PATH")), ", "))
+				name, strings.Join(searched(), ", "))
 		}
 		if path, err = filepath.Abs(found); err != nil {
 			return "", err
@@ -53,6 +67,17 @@ func lookupBinary(cfg ProvisionConfig, program Program) (string, error) {
 		return "", fmt.Errorf("the engine's executable %q is setuid or setgid; an engine must run as the user who starts it", path)
 	}
 	return path, nil
+}
+
+// searched is the folders of PATH, each once.
+func searched() []string {
+	var dirs []string
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
 }
 
 func fileMode(info fs.FileInfo) fs.FileMode {

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -101,12 +102,13 @@ func (e *ConfigError) Error() string {
 
 // Failure is what the errors of an engine have in common.
 type Failure struct {
-	Replica string   // "pool/replica"
-	Cause   Cause    // why, for programs
-	Advice  string   // what to do about it
-	Retry   bool     // whether trying again unchanged can help
-	LogTail []string // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
-	LogPath string   // where the whole log is
+	Replica  string   // "pool/replica"
+	Cause    Cause    // why, for programs
+	Evidence string   // the line of the log that tells the cause; "" when none does
+	Advice   string   // what to do about it
+	Retry    bool     // whether trying again unchanged can help
+	LogTail  []string // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
+	LogPath  string   // where the whole log is
 }
 
 func (f *Failure) text(what string, err error) string {
@@ -154,9 +156,9 @@ func (e *ExitError) Error() string {
 	if e.Ready {
 		when = "after it was ready"
 	}
-	what := fmt.Sprintf("engine exited %s %s, %s after its start", when, how, e.After.Round(time.Millisecond))
-	if n := len(e.LogTail); n > 0 {
-		what += fmt.Sprintf(": %q", lastWords(e.LogTail))
+	what := fmt.Sprintf("engine exited %s %s, %s after its start", how, when, e.After.Round(time.Millisecond))
+	if words := cmp.Or(e.Evidence, lastWords(e.LogTail)); words != "" {
+		what += fmt.Sprintf(": %q", words)
 	}
 	return e.text(what, nil)
 }

@@ -13,11 +13,12 @@ func (s FlagSet) known() bool { return len(s.Defs) > 0 }
 // count as hyphens, as they do for llama-server.
 func (s FlagSet) find(name string) (def FlagDef, negated, ok bool) {
 	name = hyphens(name)
+	same := func(n string) bool { return hyphens(n) == name }
 	for _, d := range s.Defs {
-		if slices.Contains(d.Names, name) {
+		if slices.ContainsFunc(d.Names, same) {
 			return d, false, true
 		}
-		if slices.Contains(d.Negated, name) {
+		if slices.ContainsFunc(d.Negated, same) {
 			return d, true, true
 		}
 	}

@@ -159,6 +159,8 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time,
 			body, err := readBody(resp.Body, maxHealthBody)
 			a := answer{resp.StatusCode, body}
 			switch {
+			case ctx.Err() != nil:
+				return false, context.Cause(ctx)
 			case err != nil:
 				heard(a.String() + ", " + err.Error())
 				return true, nil

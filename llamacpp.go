@@ -28,13 +28,14 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	for _, f := range splitLlamaFlags(host.Binary.Flags, cfg.Flags) {
 		l.addUser(f)
 	}
-	l.checkGPUEnv()
+	l.readGPUEnv()
 	if len(l.problems) > 0 {
 		return LaunchSpec{}, &ConfigError{Problems: l.problems}
 	}
 	l.addDefaults()
 
 	spec := LaunchSpec{
+		Env:     l.offloadEnv(),
 		KeyEnv:  "LLAMA_API_KEY",
 		Health:  "/health",
 		Version: Field{Path: "/props", Key: "build_info"},

@@ -2,7 +2,6 @@ package provisioner
 
 import (
 	_ "embed"
-	"regexp"
 	"sync"
 )
 
@@ -26,20 +25,25 @@ var llamaCanonical = map[string]string{
 var llamaDefaults = []struct {
 	subjects []string   // a word of the user on any of these is enough
 	args     [][]string // the first whose flag the executable knows is taken
+	note     string
 }{
-	{[]string{"parallel"}, [][]string{{"--parallel", "1"}}},
-	{[]string{"cont-batching"}, [][]string{{"--no-cont-batching"}}},
-	{[]string{"metrics"}, [][]string{{"--metrics"}}},
-	{[]string{"webui", "ui"}, [][]string{{"--no-webui"}, {"--no-ui"}}},
+	{[]string{"parallel"}, [][]string{{"--parallel", "1"}}, "one request at a time, with the whole context"},
+	{[]string{"cont-batching"}, [][]string{{"--no-cont-batching"}}, "nothing to batch with one slot"},
+	{[]string{"metrics"}, [][]string{{"--metrics"}}, "for monitoring, and to drain before a stop"},
+	{[]string{"webui", "ui"}, [][]string{{"--no-webui"}, {"--no-ui"}}, "only the API is used"},
 }
 
 const (
-	adviceModel  = `it is set from "model"; write it as "model: {id: …}"`
-	adviceKey    = `a key on the command line can be read by every user of this machine; write it as "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
+	adviceModel = `it is set from "model"; write "model: {id: …}"`
+	adviceKey   = "a key on the command line can be read by every user of this machine; " +
+		`write "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
+	adviceToken = "a token on the command line can be read by every user of this machine; " +
+		`write "env: {HF_TOKEN: {from_env: NAME}}"`
+	advicePrefix = "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"
 	adviceRouter = "a replica serves one model and not a router; make a pool for each model"
 	adviceTLS    = "the provisioner asks over plain HTTP; put a TLS proxy in front of the engine"
-	adviceLog    = "the provisioner keeps the log and reads the causes of failures from it"
-	adviceExit   = "the engine would print and exit instead of serving"
+	adviceLog    = "the provisioner keeps the log and reads the causes of failures from it; remove the flag"
+	adviceExit   = "the engine would print and exit instead of serving; remove the flag"
 	advicePreset = `it chooses the model by itself; write "model: {id: …}"`
 )
 
@@ -50,13 +54,13 @@ var llamaOwned = []struct {
 }{
 	{[]string{"-m", "--model"}, adviceModel},
 	{[]string{"-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url", "-dr", "--docker-repo"}, adviceModel},
-	{[]string{"--host"}, `it is set from "host"; write it as "host: 127.0.0.1"`},
-	{[]string{"--port"}, `it is set from "port"; write it as "port: 8081"`},
+	{[]string{"--host"}, `it is set from "host"; write "host: 127.0.0.1"`},
+	{[]string{"--port"}, `it is set from "port"; write "port: 8081"`},
 	{[]string{"--reuse-port"}, `two engines would share one port unseen; give each its own "port"`},
 	{[]string{"--api-key", "--api-key-file"}, adviceKey},
-	{[]string{"-hft", "--hf-token"}, `a token on the command line can be read by every user of this machine; write it as "env: {HF_TOKEN: {from_env: NAME}}"`},
+	{[]string{"-hft", "--hf-token"}, adviceToken},
 	{[]string{"--models-dir", "--models-preset", "--models-max", "--models-autoload"}, adviceRouter},
-	{[]string{"--api-prefix"}, "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"},
+	{[]string{"--api-prefix"}, advicePrefix},
 	{[]string{"--ssl-key-file", "--ssl-cert-file"}, adviceTLS},
 	{[]string{"--log-file", "--log-disable"}, adviceLog},
 	{[]string{
@@ -87,19 +91,25 @@ type llamaChange struct {
 
 // llamaChanges are the changes that matter to configurations in use, with llama.cpp's pull request.
 var llamaChanges = []llamaChange{
-	{old: []string{"--ngl"}, values: 1, to: []string{"--n-gpu-layers"}, since: 1},                                      // never existed
-	{old: []string{"--no-mmap"}, to: []string{"--load-mode", "none"}, since: 10884},                                    // #20834
-	{old: []string{"--mmap"}, to: []string{"--load-mode", "mmap"}, since: 10884},                                       // #20834
-	{old: []string{"--mlock"}, to: []string{"--load-mode", "mmap+mlock"}, since: 10884},                                // #20834
-	{old: []string{"-dio", "--direct-io"}, to: []string{"--load-mode", "dio"}, since: 10884},                           // #20834
-	{old: []string{"-ndio", "--no-direct-io"}, to: []string{"--load-mode", "auto"}, since: 10884},                      // #20834
-	{old: []string{"--draft", "--draft-n", "--draft-max"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955}, // #22397
-	{old: []string{"--draft-min", "--draft-n-min"}, values: 1, to: []string{"--spec-draft-n-min"}, since: 8955},        // #22397
-	{old: []string{"--no-webui"}, to: []string{"--no-ui"}},                                                             // #23064
-	{old: []string{"--webui"}, to: []string{"--ui"}},                                                                   // #23064
-	{old: []string{"--no-ui"}, to: []string{"--no-webui"}},                                                             // before #23064
-	{old: []string{"--ui"}, to: []string{"--webui"}},                                                                   // before #23064
-	{old: []string{"--slots-endpoint-disable"}, to: []string{"--no-slots"}, since: 1},                                  // #15630
+	// Never existed.
+	{old: []string{"--ngl"}, values: 1, to: []string{"--n-gpu-layers"}, since: 1},
+	// #20834.
+	{old: []string{"--no-mmap"}, to: []string{"--load-mode", "none"}, since: 10884},
+	{old: []string{"--mmap"}, to: []string{"--load-mode", "mmap"}, since: 10884},
+	{old: []string{"--mlock"}, to: []string{"--load-mode", "mmap+mlock"}, since: 10884},
+	{old: []string{"-dio", "--direct-io"}, to: []string{"--load-mode", "dio"}, since: 10884},
+	{old: []string{"-ndio", "--no-direct-io"}, to: []string{"--load-mode", "auto"}, since: 10884},
+	// #22397.
+	{old: []string{"--draft", "--draft-n", "--draft-max"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955},
+	{old: []string{"--draft-min", "--draft-n-min"}, values: 1, to: []string{"--spec-draft-n-min"}, since: 8955},
+	// #23064 renamed these; the old ones are still accepted, so only the help can tell.
+	{old: []string{"--no-webui"}, to: []string{"--no-ui"}},
+	{old: []string{"--webui"}, to: []string{"--ui"}},
+	// Builds before #23064.
+	{old: []string{"--no-ui"}, to: []string{"--no-webui"}},
+	{old: []string{"--ui"}, to: []string{"--webui"}},
+	// #15630.
+	{old: []string{"--slots-endpoint-disable"}, to: []string{"--no-slots"}, since: 1},
 	{
 		old: []string{"--spec-ngram-size-n"}, values: 1, since: 8955,
 		advice: `write that of the kind in use, such as "--spec-ngram-simple-size-n"`,
@@ -118,22 +128,3 @@ var llamaChanges = []llamaChange{
 	{old: []string{"-gaw", "--grp-attn-w"}, values: 1, since: 1, advice: `leave it out; "--rope-scaling" extends a context`},
 	{old: []string{"-ns", "--sequences"}, values: 1, since: 1, advice: `write "--parallel" for the number of slots`},
 }
-
-// llamaCauses are the dying words of llama-server, most specific first: what names the reason goes before what only
-// says that something failed. testdata/llamacpp/logs holds the words in full.
-var llamaCauses = []CausePattern{
-	{CauseLibMissing, regexp.MustCompile(`error while loading shared libraries|symbol lookup error|version .GLIBC\S* not found|no backends are loaded|[Ee]xec format error`)},
-	{CausePortInUse, regexp.MustCompile(`couldn't bind (HTTP )?server socket|[Aa]ddress already in use`)},
-	{CauseDriver, regexp.MustCompile(`invalid device: (CUDA|ROCm|HIP|Vulkan|SYCL|MUSA)\d+`)},
-	{CauseBadFlag, regexp.MustCompile(`^error: (invalid|unknown) argument|error while handling (argument|environment variable) "|[Uu]nsupported cache type|quantization requires flash_attn`)},
-	{CauseOOMGPU, regexp.MustCompile(`(cuda|hip|musa)Malloc failed: out of memory|CUDA error: out of memory|(failed|unable) to allocate (CUDA|ROCm|Vulkan|SYCL|MUSA)\w* buffer|ErrorOutOfDeviceMemory`)},
-	{CauseModelMissing, regexp.MustCompile(`failed to open (GGUF file )?'.*'.*(No such file|Permission denied)|failed to open .*: (No such file|Permission denied)|exactly one out metadata, path_model, and file must be defined`)},
-	{CauseModelCorrupt, regexp.MustCompile(`invalid magic char|failed to read magic|model is corrupted or incomplete|unknown model architecture|missing tensor|wrong number of tensors|key not found in model|error loading model (vocabulary|hyperparameters)|(bad|unsupported|invalid) GGUF`)},
-	{CauseOOMHost, regexp.MustCompile(`(failed|unable) to allocate CPU\w* buffer|std::bad_alloc|[Cc]annot allocate memory|insufficient memory`)},
-	{CauseDriver, regexp.MustCompile(`failed to initialize (CUDA|ROCm|HIP)|no CUDA-capable device|CUDA driver version is insufficient|CUDA error`)},
-}
-
-var (
-	llamaOffload = regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`)
-	llamaNoGPU   = regexp.MustCompile(`no usable GPU found|failed to initialize (CUDA|ROCm|HIP)|no CUDA-capable device`)
-)

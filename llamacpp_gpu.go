@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,38 +10,62 @@ import (
 // many as fit" since b7407; the word "all" is known since b7553 (llama.cpp #15434, #16653, #18266).
 const allLayers = "999"
 
-const subjectGPULayers = "gpu-layers"
+// The subjects that depend on the machine.
+const (
+	subjectGPULayers = "gpu-layers"
+	subjectDevice    = "device"
+)
 
 // gpuLayers translates the user's number of layers for the build and the machine.
-func (l *llamaLaunch) gpuLayers(value string) (values []string, note string, err error) {
+func (l *llamaLaunch) gpuLayers(name, value string) (values []string, note string, err error) {
 	n, numErr := strconv.Atoi(value)
 	word := value == "all" || value == "auto"
 	switch {
 	case numErr != nil && !word:
-		return nil, "", errors.New(`"--n-gpu-layers" takes a whole number, all or auto`)
+		return nil, "", fmt.Errorf("%q takes a whole number, all or auto", name)
 	case l.cfg.GPU == GPUNone && value != "0":
-		return nil, "", errors.New(`"--n-gpu-layers" must be 0 while "gpu" is none; remove one of them`)
+		return nil, "", fmt.Errorf(`%q must be 0 while "gpu" is none; remove one of them`, name)
 	case l.cpu && value != "0":
-		return []string{"0"}, "the user's " + value + " is not possible: there is no GPU", nil
+		return []string{"0"}, fmt.Sprintf("%s is not possible: there is no GPU", value), nil
 	case !l.cpu && numErr == nil && n == 0 && l.cfg.GPU != GPUOptional:
-		return nil, "", errors.New(`"--n-gpu-layers" 0 leaves the GPU idle while "gpu" is required; write "gpu: none" or "gpu: optional"`)
+		return nil, "", fmt.Errorf(`%q of 0 leaves the GPU idle while "gpu" is required; write "gpu: none" or "gpu: optional"`, name)
 	case value == "auto" && (l.build == 0 || l.build >= 7553):
 		return []string{value}, "", nil
 	case word || n < 0:
-		return []string{allLayers}, fmt.Sprintf("all layers: written as %s, as %q means different things on different builds", allLayers, value), nil
+		note = fmt.Sprintf("all layers; %q means different things on different builds", value)
+		return []string{allLayers}, note, nil
 	}
 	return []string{value}, "", nil
 }
 
-// checkGPUEnv reports what the environment says on layers against "gpu".
-func (l *llamaLaunch) checkGPUEnv() {
-	given, ok := l.given[subjectGPULayers]
-	if !ok || !strings.HasPrefix(given.key, "env.") {
+// readGPUEnv checks what the environment says on GPUs like the flags of the same meaning, and translates it: the
+// command line wins over the environment.
+func (l *llamaLaunch) readGPUEnv() {
+	if key, value, ok := l.fromEnv(subjectDevice); ok && l.cfg.GPU == GPUNone && value != "none" {
+		l.problem(key, `it chooses a GPU while "gpu" is none; remove one of them`)
+	}
+	key, value, ok := l.fromEnv(subjectGPULayers)
+	if !ok {
 		return
 	}
-	if _, _, err := l.gpuLayers(l.cfg.Env[given.name].Value); err != nil {
-		l.problem(given.key, "%v", err)
+	values, note, err := l.gpuLayers(strings.TrimPrefix(key, "env."), value)
+	switch {
+	case err != nil:
+		l.problem(key, "%v", err)
+	case values[0] != value:
+		l.user = append(l.user, Flag{
+			Args: []string{"--n-gpu-layers", values[0]}, Origin: OriginConfig, Key: key, Note: note,
+		})
 	}
+}
+
+// fromEnv returns what the user says on a subject through the environment.
+func (l *llamaLaunch) fromEnv(subject string) (key, value string, ok bool) {
+	given := l.given[subject]
+	if !strings.HasPrefix(given.key, "env.") {
+		return "", "", false
+	}
+	return given.key, l.cfg.Env[given.name].Value, true
 }
 
 // addDefaults adds a flag for each subject that the user left open.
@@ -53,32 +76,42 @@ func (l *llamaLaunch) addDefaults() {
 		}
 		for _, args := range d.args {
 			if l.set.has(args[0]) {
-				l.defaults = append(l.defaults, Flag{Args: args, Origin: OriginDefault})
+				l.defaults = append(l.defaults, Flag{Args: args, Origin: OriginDefault, Note: d.note})
 				break
 			}
 		}
 	}
 	l.metrics = l.metricsOn()
 
-	layers := Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: OriginDefault, Note: "all layers"}
-	given, ok := l.given[subjectGPULayers]
-	switch {
-	case l.cpu && (!ok || strings.HasPrefix(given.key, "env.")):
-		// The command line wins over the variable.
-		layers.Args[1], layers.Note = "0", "there is no GPU"
-		if l.cfg.GPU == GPUNone {
-			layers.Origin, layers.Key, layers.Note = OriginProvisioner, "gpu", "gpu: none"
+	if !l.givenAny([]string{subjectGPULayers}) {
+		layers := Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: OriginDefault, Note: "all layers"}
+		switch {
+		case l.cfg.GPU == GPUNone:
+			layers = Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: OriginProvisioner, Key: "gpu", Note: "gpu: none"}
+		case l.cpu:
+			layers.Args[1], layers.Note = "0", "there is no GPU"
 		}
-		l.defaults = append(l.defaults, layers)
-	case !ok:
 		l.defaults = append(l.defaults, layers)
 	}
 	// Hides GPUs that CUDA_VISIBLE_DEVICES does not; a build without any accepts it.
-	if l.cfg.GPU == GPUNone && l.checked && l.set.has("--device") && !l.givenAny([]string{"device"}) {
+	if l.cfg.GPU == GPUNone && l.checked && l.set.has("--device") && !l.givenAny([]string{subjectDevice}) {
 		l.defaults = append(l.defaults, Flag{
 			Args: []string{"--device", "none"}, Origin: OriginProvisioner, Key: "gpu", Note: "gpu: none",
 		})
 	}
+}
+
+// offloadEnv makes llama-server report the layers on the GPU, which b11669 leaves out below its log level "trace". That
+// level costs 24 lines per request instead of 8, with no prompts in them. On older builds the same number can mean
+// "debug", so they are left alone.
+func (l *llamaLaunch) offloadEnv() map[string]string {
+	const name = "LLAMA_ARG_LOG_VERBOSITY"
+	_, known := l.set.findEnv(name)
+	required := l.cfg.GPU == "" || l.cfg.GPU == GPURequired
+	if !required || !known || l.build < 11669 || l.givenAny([]string{"verbosity", "verbose"}) {
+		return nil
+	}
+	return map[string]string{name: "4"}
 }
 
 func (l *llamaLaunch) givenAny(subjects []string) bool {

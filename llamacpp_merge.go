@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -28,7 +29,8 @@ type llamaLaunch struct {
 // givenFlag is where the user said something on a subject.
 type givenFlag struct {
 	key     string
-	name    string
+	name    string // as written
+	now     string // its name on this build where that was changed
 	negated bool
 }
 
@@ -60,7 +62,7 @@ func (l *llamaLaunch) readEnv() {
 			// llama-server then takes its port from AIP_HTTP_PORT (server-http.cpp of b10587).
 			l.problem(key, `it would change the engine's port; remove it`)
 		case ok && ownedAdvice(def.Names...) != "":
-			l.problem(key, "%q is not for the user: %s", name, ownedAdvice(def.Names...))
+			l.problem(key, "%q cannot be given: %s", name, ownedAdvice(def.Names...))
 		case ok:
 			value := l.cfg.Env[name].Value
 			negated := def.Env != name
@@ -69,19 +71,24 @@ func (l *llamaLaunch) readEnv() {
 			}
 			l.given[def.subject()] = givenFlag{key: key, name: name, negated: negated}
 		case l.checked && strings.HasPrefix(name, "LLAMA_ARG_"):
-			l.problem(key, "this llama-server does not know %q and would ignore it%s", name, didYouMean(name, l.envNames()))
+			l.problem(key, "this llama-server knows no such variable and would ignore it%s", l.nearestEnv(name))
 		}
 	}
 }
 
-func (l *llamaLaunch) envNames() []string {
-	var names []string
+// nearestEnv helps with an unknown variable.
+func (l *llamaLaunch) nearestEnv(name string) string {
+	const prefix = "LLAMA_ARG_"
+	var known []string
 	for _, d := range l.set.Defs {
-		if d.Env != "" {
-			names = append(names, d.Env)
+		if rest, ok := strings.CutPrefix(d.Env, prefix); ok {
+			known = append(known, rest)
 		}
 	}
-	return names
+	if n := nearest.Of(strings.TrimPrefix(name, prefix), known); n != "" {
+		return fmt.Sprintf("; did you mean %q?", prefix+n)
+	}
+	return "; remove it"
 }
 
 // truthy is how llama-server reads the variable of a switch.
@@ -99,47 +106,43 @@ func ownedAdvice(names ...string) string {
 	return ""
 }
 
-func didYouMean(word string, known []string) string {
-	if n := nearest.Of(word, known); n != "" {
-		return fmt.Sprintf("; did you mean %q?", n)
-	}
-	return "; remove it"
-}
-
 // addUser takes one flag of the user's list, or reports what is wrong with it. Messages name flags and never values:
 // a value may be a secret.
 func (l *llamaLaunch) addUser(f userFlag) {
 	key := fmt.Sprintf("flags[%d]", f.index)
 	if f.stray {
 		if l.last == "" {
-			l.problem(key, `a value without a flag; the list must begin with a flag, such as "--ctx-size"`)
+			l.problem(key, `a value without a flag before it; if it is the model, write "model: {id: …}"`)
 		} else {
 			l.problem(key, "a value too many after %q; remove it, or write the flag that it belongs to before it", l.last)
 		}
 		return
 	}
 	name := f.canonical()
-	word := hyphens(name[:min(len(name), endOfName(name))])
+	word := f.name[:endOfName(f.name)] // as the user wrote it, for messages
 	l.last = word
 
-	def, negated, ok := l.set.find(word)
+	lookup := hyphens(name[:endOfName(name)])
+	def, negated, ok := l.set.find(lookup)
 	if !ok {
-		def, negated, _ = builtinLlamaFlags().find(word)
+		def, negated, _ = builtinLlamaFlags().find(lookup)
 	}
-	names := append([]string{word}, slices.Concat(def.Names, def.Negated)...)
+	names := append([]string{lookup}, slices.Concat(def.Names, def.Negated)...)
 	if advice := ownedAdvice(names...); advice != "" {
-		l.problem(key, "%q is not for the user: %s", word, advice)
+		l.problem(key, "%q cannot be given: %s", word, advice)
 		return
 	}
-	if n, known := llamaValues(l.set, word); word != name && known {
-		l.problem(key, "%s", badElement(word, n, name[len(word)]))
-		return
+	if len(lookup) < len(name) {
+		if n, known := llamaValues(l.set, lookup); known {
+			l.problem(key, "%s", badElement(word, n, name[len(lookup)]))
+			return
+		}
 	}
 
 	flag := Flag{Origin: OriginConfig, Key: key, Note: rewritten(f, name)}
-	values := f.values
+	values, now := f.values, ""
 	if !ok {
-		change, changed := llamaChangeOf(word)
+		change, changed := llamaChangeOf(lookup)
 		switch {
 		case changed && !l.checked && l.build > 0 && l.build < change.since:
 			def = FlagDef{Names: change.old, Value: strings.Repeat("N", change.values)}
@@ -147,11 +150,11 @@ func (l *llamaLaunch) addUser(f userFlag) {
 			l.problem(key, "llama-server has no %q any more; %s", word, change.advice)
 			return
 		case changed && (!l.checked || l.set.has(change.to[0])):
-			name, values = change.to[0], slices.Concat(change.to[1:], values)
+			name, now, values = change.to[0], change.to[0], slices.Concat(change.to[1:], values)
 			flag.Note = fmt.Sprintf("rewritten from %q", word)
 			def, negated, _ = l.set.find(name)
 		case l.checked:
-			l.problem(key, "this llama-server does not know %q%s", word, l.nearestFlag(word, def))
+			l.problem(key, "this llama-server does not know %q%s", word, l.nearestFlag(lookup, def))
 			return
 		default:
 			// A flag of a build that is newer than this package, and no executable at hand to ask.
@@ -161,10 +164,10 @@ func (l *llamaLaunch) addUser(f userFlag) {
 		}
 	}
 	negated = negated || strings.HasPrefix(def.Names[0], "--no-")
-	if l.isRepeated(key, word, def.subject(), negated) {
+	if l.isRepeated(def.subject(), givenFlag{key: key, name: word, now: now, negated: negated}) {
 		return
 	}
-	values, note, err := l.values(name, def, f, values)
+	values, note, err := l.values(name, word, def, f, values)
 	if err != nil {
 		l.problem(key, "%v", err)
 		return
@@ -212,24 +215,37 @@ func (l *llamaLaunch) nearestFlag(word string, elsewhere FlagDef) string {
 	if len(elsewhere.Names) > 0 {
 		return "; other builds do: update llama-server, or leave the flag out"
 	}
-	return didYouMean(word, l.set.spellings(strings.HasPrefix(word, "--")))
+	switch n := nearest.Of(word, l.set.spellings(strings.HasPrefix(word, "--"))); {
+	case n == "":
+		return "; remove it"
+	case ownedAdvice(n) != "":
+		return fmt.Sprintf("; if %q is meant, it cannot be given: %s", n, ownedAdvice(n))
+	default:
+		return fmt.Sprintf("; did you mean %q?", n)
+	}
 }
 
-func (l *llamaLaunch) isRepeated(key, name, subject string, negated bool) bool {
+// isRepeated notes what the user says on a subject, and reports a second word on it.
+func (l *llamaLaunch) isRepeated(subject string, f givenFlag) bool {
 	before, ok := l.given[subject]
 	if !ok {
-		l.given[subject] = givenFlag{key: key, name: name, negated: negated}
+		l.given[subject] = f
 		return false
 	}
 	switch {
 	case slices.Contains(llamaRepeatable, subject) && !strings.HasPrefix(before.key, "env."):
 		return false
-	case before.negated != negated:
-		l.problem(key, "%q contradicts %q in %s; keep one of them", name, before.name, before.key)
-	case before.name == name:
-		l.problem(key, "%q is already in %s; keep one of them", name, before.key)
+	case before.now+f.now != "":
+		l.problem(f.key, "%q and %q in %s are both %q on this llama-server; write that once",
+			f.name, before.name, before.key, cmp.Or(f.now, before.now))
+	case before.negated != f.negated:
+		l.problem(f.key, "%q contradicts %q in %s; keep one of them", f.name, before.name, before.key)
+	case strings.HasPrefix(before.key, "env."):
+		l.problem(f.key, "%q says the same as %s; keep one of them", f.name, before.key)
+	case before.name == f.name:
+		l.problem(f.key, "%q is already in %s; keep one of them", f.name, before.key)
 	default:
-		l.problem(key, "%q says the same as %q in %s; keep one of them", name, before.name, before.key)
+		l.problem(f.key, "%q says the same as %q in %s; keep one of them", f.name, before.name, before.key)
 	}
 	return true
 }
@@ -240,61 +256,64 @@ var (
 )
 
 // values checks the values of a flag and translates those that mean different things on different builds.
-func (l *llamaLaunch) values(name string, def FlagDef, f userFlag, values []string) ([]string, string, error) {
+func (l *llamaLaunch) values(name, word string, def FlagDef, f userFlag, values []string) ([]string, string, error) {
 	if isFlashAttn(name) {
-		return l.flashAttn(name, def, values)
+		return l.flashAttn(word, def, values)
 	}
 	want := def.values()
 	switch {
 	case len(values) < want && want == 1:
-		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", name, def.Value)
+		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, def.Value)
 	case len(values) < want:
-		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", name, want, def.Value)
+		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, def.Value)
 	case len(values) > want:
-		return nil, "", fmt.Errorf("%q takes no value on this llama-server; write it alone", name)
+		return nil, "", fmt.Errorf("%q takes no value on this llama-server; write it alone", word)
 	}
 	for _, v := range values {
 		switch {
 		case strings.ContainsRune(v, 0):
-			return nil, "", fmt.Errorf("the value of %q holds a NUL byte; remove it", name)
+			return nil, "", fmt.Errorf("the value of %q holds a NUL byte; remove it", word)
 		case !f.joined && flagShape.MatchString(v) && l.set.has(v):
 			return nil, "", fmt.Errorf("%q needs a value (%s), but the flag %q follows; if that is the value, write %q",
-				name, def.Value, v, name+"="+v)
+				word, def.Value, v, word+"="+v)
 		}
 	}
-	if def.subject() == "gpu-layers" || name == "--n-gpu-layers" {
-		return l.gpuLayers(values[0])
+	if want == 0 {
+		return nil, "", nil
 	}
-	if name == "--device" || name == "-dev" {
+	switch def.subject() {
+	case subjectGPULayers:
+		return l.gpuLayers(word, values[0])
+	case subjectDevice:
 		if l.cfg.GPU == GPUNone && values[0] != "none" {
-			return nil, "", fmt.Errorf(`%q chooses a GPU while "gpu" is none; remove one of them`, name)
+			return nil, "", fmt.Errorf(`%q chooses a GPU while "gpu" is none; remove one of them`, word)
 		}
 	}
 	if def.Value == "N" && !leadingNumber.MatchString(values[0]) && values[0] != "auto" && values[0] != "all" {
-		return nil, "", fmt.Errorf("%q takes a number", name)
+		return nil, "", fmt.Errorf("%q takes a number", word)
 	}
 	if m := choices.FindStringSubmatch(def.Value); m != nil {
 		if known := strings.Split(m[1], ","); !slices.Contains(known, values[0]) {
-			return nil, "", fmt.Errorf("%q takes one of %s", name, strings.Join(known, ", "))
+			return nil, "", fmt.Errorf("%q takes one of %s", word, strings.Join(known, ", "))
 		}
 	}
 	return values, "", nil
 }
 
 // flashAttn bridges b6325 (llama.cpp #15434), which gave --flash-attn a value. Without one it eats the flag after it.
-func (l *llamaLaunch) flashAttn(name string, def FlagDef, values []string) ([]string, string, error) {
+func (l *llamaLaunch) flashAttn(word string, def FlagDef, values []string) ([]string, string, error) {
 	isSwitch := def.Value == "" || !l.checked && l.build > 0 && l.build < 6325
 	switch {
 	case len(values) == 0 && isSwitch:
 		return nil, "", nil
 	case len(values) == 0:
-		return []string{"on"}, fmt.Sprintf("rewritten from %q, which takes a value since b6325", name), nil
+		return []string{"on"}, fmt.Sprintf("rewritten from %q, which takes a value since b6325", word), nil
 	case isSwitch && truthy(values[0]):
-		return nil, fmt.Sprintf("rewritten from %q with a value, which it takes since b6325", name), nil
+		return nil, fmt.Sprintf("rewritten from %q with a value, which it takes since b6325", word), nil
 	case isSwitch:
-		return nil, "", fmt.Errorf("%q takes no value before b6325; leave it out for off", name)
+		return nil, "", fmt.Errorf("%q takes no value before b6325; leave it out for off", word)
 	case !truthy(values[0]) && !slices.Contains([]string{"off", "disabled", "false", "0", "auto", "-1"}, values[0]):
-		return nil, "", fmt.Errorf("%q takes on, off or auto", name)
+		return nil, "", fmt.Errorf("%q takes on, off or auto", word)
 	}
 	return values, "", nil
 }

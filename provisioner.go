@@ -193,7 +193,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot run the engine's executable: %w", err)
+		return nil, &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
 	}
 	r.tree.leader = r.leader.identity
 
@@ -260,6 +260,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	}
 	f := Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}
 	var port *portError
+	var binary *binaryError
 	var asked *askError
 	var model *modelError
 	switch {
@@ -272,7 +273,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing
 		f.Advice = adviceFor(CauseLibMissing)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+	case errors.As(err, &binary):
 		f.Cause = CauseLibMissing
 	}
 	f.Retry = retryable(f.Cause)
@@ -317,6 +318,9 @@ func (p *EngineProvisioner) watch(r *run) {
 	defer p.mu.Unlock()
 	if end.swept > 0 {
 		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))
+	}
+	if end.port != "" {
+		p.noteLocked(fmt.Sprintf("the engine is gone, but port %d is not free: %s", r.rec.Port, end.port))
 	}
 	p.err, p.stopErr = p.failure, end.err
 	switch {

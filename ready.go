@@ -171,6 +171,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	// 4. It can produce a token: a vLLM was healthy until its first one killed it.
 	answer := answerOff
 	if p.cfg.Ready.Answer != "off" && r.spec.Answer != nil {
+		r.asked.Store(true)
 		offered, err := ask.askToken(ctx, *r.spec.Answer)
 		switch {
 		case err != nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -28,22 +29,26 @@ type run struct {
 	redact redactor
 	key    secret
 
+	asked atomic.Bool // for a token: an engine that dies from now on may die of it
+
 	shm map[string]bool // objects below /dev/shm that the tree has mapped
 }
 
 // fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
 func (r *run) fail(cause Cause) Failure {
 	lines := r.redact.lines(tail.Lines(r.rec.Log))
+	evidence := ""
 	if cause == "" {
-		cause, _ = classify(lines, r.spec.Causes)
+		cause, evidence = classify(lines, r.spec.Causes)
 	}
 	return Failure{
-		Replica: r.rec.Pool + "/" + r.rec.Replica,
-		Cause:   cause,
-		Advice:  adviceFor(cause),
-		Retry:   retryable(cause),
-		LogTail: tail.Last(lines),
-		LogPath: r.rec.Log,
+		Replica:  r.rec.Pool + "/" + r.rec.Replica,
+		Cause:    cause,
+		Evidence: tail.Cut(evidence),
+		Advice:   adviceFor(cause),
+		Retry:    retryable(cause),
+		LogTail:  tail.Last(lines),
+		LogPath:  r.rec.Log,
 	}
 }
 
@@ -54,6 +59,9 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 		// SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
 		f.Cause, f.Retry = CauseOOMHost, true
 		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+	}
+	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
+		f.Cause, f.Advice = CauseCannotAnswer, adviceFor(CauseCannotAnswer)
 	}
 	e := &ExitError{Failure: f, Code: -1, Signal: exit.signal, Ready: ready, After: time.Since(r.started)}
 	if exit.known {

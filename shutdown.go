@@ -131,9 +131,10 @@ func (r *run) survivors() string {
 // ending is how a launch ended.
 type ending struct {
 	exit    exitStatus
-	swept   int   // processes that outlived the leader
-	foreign bool  // another command had asked for it
-	err     error // what could not be verified or put away; ErrUnkillable among it
+	swept   int    // processes that outlived the leader
+	foreign bool   // another command had asked for it
+	port    string // who has the port now, though the tree is gone; "" when it is free
+	err     error  // what could not be verified or put away; ErrUnkillable among it
 }
 
 // finish ends what is left of a launch whose leader has ended, reaps it, verifies that nothing is left, and puts the
@@ -148,7 +149,8 @@ func (r *run) finish(state State) ending {
 	if end.err != nil {
 		return end // something lives on and may use all the rest
 	}
-	end.err = errors.Join(r.awaitPort(), r.removeTemp(), r.removeShm(), r.putAway(state, &end))
+	end.port = r.awaitPort()
+	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.putAway(state, &end))
 	return end
 }
 
@@ -173,17 +175,16 @@ func (r *run) sweep() (int, error) {
 	}
 }
 
-// awaitPort returns when the port is free. The kernel closes a socket with its last holder, so this waits only when
-// someone outside the tree holds it.
-func (r *run) awaitPort() error {
+// awaitPort returns "" when the port is free. With the tree gone, whoever has it is none of ours: then it returns who.
+func (r *run) awaitPort() string {
 	var problem string
-	for range 100 {
+	for range 20 { // a socket may take a moment longer than the process that held it
 		if problem = portProblem(r.rec.Host, r.rec.Port); problem == "" {
-			return nil
+			return ""
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
-	return fmt.Errorf("port %d is not free after the stop: %s", r.rec.Port, problem)
+	return problem
 }
 
 // putAway writes the final record, unless a later launch has taken over.

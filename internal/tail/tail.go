@@ -78,13 +78,13 @@ func Last(lines []string) []string {
 	}
 	last := make([]string, 0, len(lines)-first)
 	for _, line := range lines[first:] {
-		last = append(last, cut(line))
+		last = append(last, Cut(line))
 	}
 	return last
 }
 
-// cut keeps a line's end: that is where the reason stands in "prefix: prefix: reason".
-func cut(line string) string {
+// Cut shortens a line to 512 bytes. It keeps the end: that is where the reason stands in "prefix: prefix: reason".
+func Cut(line string) string {
 	if len(line) <= maxLine {
 		return line
 	}

@@ -1,0 +1,244 @@
+package provisioner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
+
+type suite struct{ *testing.M }
+
+func (s suite) Run() int { return enginetest.Run(s.M) }
+
+// patience bounds every wait in the tests. It is long because it ends only tests that fail anyway.
+const patience = 30 * time.Second
+
+// bounded is a context for one test.
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// fakeConfig is a replica whose engine behaves like b, with a state directory of its own.
+func fakeConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
+	t.Helper()
+	dir := t.TempDir()
+	model := filepath.Join(dir, "model.gguf")
+	if err := os.WriteFile(model, []byte("GGUF"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ProvisionConfig{
+		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: ModelConfig{ID: model}, GPU: GPUNone,
+		Provisioning: Provisioning{Binary: &BinaryConfig{Path: enginetest.Install(t, b)}},
+	}
+}
+
+// journal keeps the events of a launch.
+type journal struct {
+	mu     sync.Mutex
+	events []Event
+}
+
+func (j *journal) add(e Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.events = append(j.events, e)
+}
+
+func (j *journal) states() []State {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var states []State
+	for _, e := range j.events {
+		if e.Kind == EventState {
+			states = append(states, e.State)
+		}
+	}
+	return states
+}
+
+func (j *journal) notes() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var notes []string
+	for _, e := range j.events {
+		if e.Kind == EventNote {
+			notes = append(notes, e.Message)
+		}
+	}
+	return strings.Join(notes, "\n")
+}
+
+// newLaunch is a launch that is stopped when the test ends, and then is proven to have left nothing.
+func newLaunch(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineProvisioner, *journal) {
+	t.Helper()
+	j := &journal{}
+	p, err := New(cfg, append([]Option{WithCacheDir(t.TempDir()), WithEventFunc(j.add)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, hurry := context.WithCancel(context.Background())
+		hurry()
+		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) {
+			t.Errorf("cannot stop: %v", err)
+		}
+	})
+	return p, j
+}
+
+func started(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineProvisioner, *journal) {
+	t.Helper()
+	p, j := newLaunch(t, cfg, opts...)
+	if err := p.Start(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	return p, j
+}
+
+func ready(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineProvisioner, *journal) {
+	t.Helper()
+	p, j := started(t, cfg, opts...)
+	if _, err := p.WaitReady(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	return p, j
+}
+
+// awaitDone waits for the end of a launch that ends by itself.
+func awaitDone(t testing.TB, p *EngineProvisioner) {
+	t.Helper()
+	select {
+	case <-p.Done():
+	case <-time.After(patience):
+		t.Fatalf("still %s", p.Status().State)
+	}
+}
+
+// eventually waits for a condition that has no channel, such as what another process does.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: %s", what)
+		}
+	}
+}
+
+// nothingLeft fails the test unless every trace of the launch is gone: processes, port, handoff, temporary folder.
+func nothingLeft(t testing.TB, p *EngineProvisioner) {
+	t.Helper()
+	r := p.run
+	if names := (&run{tree: tree{launchID: r.rec.LaunchID, leader: r.tree.leader}}).survivors(); names != "" {
+		t.Errorf("processes left: %s", names)
+	}
+	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {
+		t.Errorf("port %d left: %s", r.rec.Port, problem)
+	}
+	for _, path := range []string{r.files.handoff(), r.files.pid(), r.rec.TempDir} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s left (%v)", path, err)
+		}
+	}
+	rec, err := r.files.readRecord()
+	if err != nil || !rec.State.Final() {
+		t.Errorf("record says %q (%v)", rec.State, err)
+	}
+	lock, err := r.files.lock()
+	if err != nil {
+		t.Errorf("the lock is held: %v", err)
+	} else {
+		lock.release()
+	}
+	leftovers, err := filepath.Glob(filepath.Join(escapeGlob(r.files.state), "*", ".tmp-*"))
+	if err != nil || len(leftovers) > 0 {
+		t.Errorf("temporary files left: %v (%v)", leftovers, err)
+	}
+}
+
+func alive(pid int) bool {
+	s, err := procfs.ReadStat(pid)
+	return err == nil && !s.Dead()
+}
+
+func wantStates(t testing.TB, j *journal, want ...State) {
+	t.Helper()
+	if got := j.states(); !slices.Equal(got, want) {
+		t.Errorf("states: %v, want %v", got, want)
+	}
+}
+
+func wantText(t testing.TB, err error, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("error %q lacks %q", err, part)
+		}
+	}
+}
+
+func get(t testing.TB, url string) *http.Response {
+	t.Helper()
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func listen(t testing.TB, port int) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// formatAll prints a value in every way in which it could give something away.
+func formatAll(v any) string {
+	data, _ := json.Marshal(v)
+	return fmt.Sprintf("%v\n%+v\n%#v\n%s", v, v, v, data)
+}
+
+// filesBelow is the content of all regular files below dir, by path.
+func filesBelow(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		files[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}

@@ -1,0 +1,447 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// An engine that is not fit is never called ready, whatever it says, and it is stopped.
+func TestNotReady(t *testing.T) {
+	t.Parallel()
+	quick := func(cfg *ProvisionConfig) { cfg.Ready.RequestTimeout = Duration(200 * time.Millisecond) }
+	brief := func(cfg *ProvisionConfig) { quick(cfg); cfg.Ready.Timeout = Duration(time.Second) }
+	tests := map[string]struct {
+		behavior enginetest.Behavior
+		change   func(*ProvisionConfig)
+		cause    Cause
+		text     []string
+	}{
+		"never listens": {
+			behavior: enginetest.Behavior{Bind: enginetest.BindNever}, change: brief, cause: CauseUnknown,
+			text: []string{"the load took too long: more than 1s", "last answer: connect: connection refused", `raise "ready.timeout"`},
+		},
+		"listens elsewhere": {
+			behavior: enginetest.Behavior{Bind: enginetest.BindOther}, change: brief, cause: CauseUnknown,
+			text: []string{"connection refused"},
+		},
+		"loads too long": {
+			behavior: enginetest.Behavior{LoadTime: time.Minute}, change: brief, cause: CauseUnknown,
+			text: []string{"last answer: 503 Service Unavailable: Loading model"},
+		},
+		"stalls": {
+			behavior: enginetest.Behavior{LoadTime: time.Minute},
+			change:   func(cfg *ProvisionConfig) { cfg.Ready.Stall = Duration(500 * time.Millisecond) },
+			cause:    CauseUnknown, text: []string{"no progress for 500ms", `raise "ready.stall"`},
+		},
+		"accepts and is silent": {
+			behavior: enginetest.Behavior{Health: enginetest.AcceptOnly}, change: brief, cause: CauseUnknown, text: []string{"no answer in time"},
+		},
+		"dribbles headers": {
+			behavior: enginetest.Behavior{Health: enginetest.DribbleHeader}, change: brief, cause: CauseUnknown, text: []string{"no answer in time"},
+		},
+		"dribbles the body": {
+			behavior: enginetest.Behavior{Health: enginetest.DribbleBody}, change: brief, cause: CauseUnknown, text: []string{"no answer in time"},
+		},
+		"floods with 1xx":   {behavior: enginetest.Behavior{Health: enginetest.Flood1xx}, change: brief, cause: CauseUnknown},
+		"endless headers":   {behavior: enginetest.Behavior{Health: enginetest.EndlessHeaders}, change: brief, cause: CauseUnknown},
+		"endless body":      {behavior: enginetest.Behavior{Health: enginetest.EndlessBody}, change: brief, cause: CauseUnknown, text: []string{"larger than 65536 bytes"}},
+		"gzip bomb":         {behavior: enginetest.Behavior{Health: enginetest.GzipBomb}, change: brief, cause: CauseUnknown},
+		"redirects":         {behavior: enginetest.Behavior{Redirect: "http://192.0.2.1/"}, cause: CauseUnknown, text: []string{"/health answers 302 Found"}},
+		"no health":         {behavior: enginetest.Behavior{HealthStatus: 404}, cause: CauseUnknown, text: []string{"/health answers 404 Not Found"}},
+		"another model":     {behavior: enginetest.Behavior{PropsModel: "/models/other.gguf"}, cause: CauseUnknown, text: []string{`serves another model: "/models/other.gguf"`}},
+		"metrics 501":       {behavior: enginetest.Behavior{Metrics: enginetest.MetricsOff}, cause: CauseUnknown, text: []string{"switched off in the engine (501)"}},
+		"metrics 404":       {behavior: enginetest.Behavior{Metrics: enginetest.MetricsNotFound}, cause: CauseUnknown, text: []string{"does not exist (404)"}},
+		"metrics malformed": {behavior: enginetest.Behavior{Metrics: enginetest.MetricsMalformed}, cause: CauseUnknown, text: []string{"not valid Prometheus text"}},
+		"metrics lacking":   {behavior: enginetest.Behavior{Metrics: enginetest.MetricsMissingSeries}, cause: CauseUnknown, text: []string{`lacks the series "llamacpp:requests_processing"`}},
+		"metrics huge": {
+			behavior: enginetest.Behavior{Metrics: enginetest.MetricsHuge}, cause: CauseUnknown, text: []string{"/metrics"},
+			change: func(cfg *ProvisionConfig) { cfg.Ready.RequestTimeout = Duration(2 * time.Second) },
+		},
+		"answers 500": {behavior: enginetest.Behavior{AnswerStatus: 500}, cause: CauseCannotAnswer, text: []string{"the first token failed: /completion answers 500", "[cannot_answer]"}},
+		"answer cut":  {behavior: enginetest.Behavior{Answer: enginetest.AnswerCut}, cause: CauseCannotAnswer, text: []string{"the connection broke on the first token"}},
+		"never answers": {
+			behavior: enginetest.Behavior{Answer: enginetest.AnswerHang}, cause: CauseUnknown,
+			change: func(cfg *ProvisionConfig) { cfg.Ready.Stall = Duration(500 * time.Millisecond) },
+			text:   []string{"no progress"},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, test.behavior)
+			cfg.Stop.Grace = Duration(time.Second)
+			if test.change != nil {
+				test.change(&cfg)
+			}
+			p, j := started(t, cfg)
+			_, err := p.WaitReady(bounded(t))
+			var notReady *NotReadyError
+			if !errors.As(err, &notReady) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			if notReady.Cause != test.cause || notReady.LogPath == "" {
+				t.Errorf("%+v", notReady)
+			}
+			wantText(t, err, append(test.text, "pool/r0: not ready after ")...)
+			wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateFailed)
+			if !errors.As(p.Err(), &notReady) {
+				t.Errorf("Err is %v", p.Err())
+			}
+			nothingLeft(t, p)
+		})
+	}
+}
+
+func TestDeathWhileLoading(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		behavior enginetest.Behavior
+		cause    Cause
+		code     int
+		text     []string
+	}{
+		"exit": {
+			behavior: enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{
+				After: 30 * time.Millisecond, Code: 1,
+				Stderr: "gguf_init_from_file: failed to open GGUF file '/m.gguf' (No such file or directory)\nsrv: exiting due to model loading error\n",
+			}},
+			cause: CauseModelMissing, code: 1, text: []string{"while loading", "No such file or directory"},
+		},
+		"before it listens": {
+			behavior: enginetest.Behavior{Bind: enginetest.BindNever, DieLoading: &enginetest.Death{Code: 1, Stderr: "error: invalid argument: --bogus\n"}},
+			cause:    CauseBadFlag, code: 1, text: []string{"--bogus"},
+		},
+		"bind": {behavior: enginetest.Behavior{Bind: enginetest.BindFail}, cause: CausePortInUse, code: 1, text: []string{"couldn't bind"}},
+		"on the first token": {
+			behavior: enginetest.Behavior{Answer: enginetest.AnswerDie}, cause: CauseCannotAnswer, code: -1, text: []string{"illegal instruction"},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, j := started(t, fakeConfig(t, test.behavior))
+			_, err := p.WaitReady(bounded(t))
+			var exit *ExitError
+			if !errors.As(err, &exit) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			if exit.Cause != test.cause || exit.Code != test.code || exit.Ready {
+				t.Errorf("%+v", exit)
+			}
+			wantText(t, err, test.text...)
+			wantStates(t, j, StatePreparing, StateStarting, StateFailed)
+			nothingLeft(t, p)
+		})
+	}
+}
+
+// The port check before the start cannot see who comes between it and the engine's bind.
+func TestStrangerOnThePort(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Bind: enginetest.BindNever})
+	p, _ := started(t, cfg)
+	stranger := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	stranger.Listener.Close()
+	stranger.Listener = listen(t, cfg.Port)
+	stranger.Start()
+	t.Cleanup(stranger.Close)
+	_, err := p.WaitReady(bounded(t))
+	var notReady *NotReadyError
+	if !errors.As(err, &notReady) || notReady.Cause != CausePortInUse {
+		t.Fatalf("%v", err)
+	}
+	wantText(t, err, "another process answers on port")
+	if problem := portProblem("127.0.0.1", cfg.Port); problem == "" {
+		t.Error("the stranger is gone")
+	}
+	stranger.Close()
+}
+
+func TestCallerGivesUpButTheLoadGoesOn(t *testing.T) {
+	t.Parallel()
+	p, _ := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: 300 * time.Millisecond}))
+	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	_, err := p.WaitReady(short)
+	var notReady *NotReadyError
+	if !errors.As(err, &notReady) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%T: %v", err, err)
+	}
+	if _, err := p.WaitReady(bounded(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStopWhileWaiting(t *testing.T) {
+	t.Parallel()
+	p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	waited := make(chan error)
+	go func() {
+		_, err := p.WaitReady(bounded(t))
+		waited <- err
+	}()
+	eventually(t, "the engine says that it loads", func() bool { return strings.Contains(p.Status().Heard, "Loading model") })
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if err := <-waited; !errors.Is(err, ErrStopped) {
+		t.Errorf("WaitReady: %v", err)
+	}
+	wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateStopped)
+	nothingLeft(t, p)
+}
+
+func TestConcurrentWaiters(t *testing.T) {
+	t.Parallel()
+	p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: 100 * time.Millisecond}))
+	errs := make(chan error)
+	for range 4 {
+		go func() {
+			_, err := p.WaitReady(bounded(t))
+			errs <- err
+		}()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	wantStates(t, j, StatePreparing, StateStarting, StateReady)
+}
+
+// A load that moves may take longer than the stall limit.
+func TestProgressExtendsTheStallLimit(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: 1500 * time.Millisecond, StallLog: 50 * time.Millisecond})
+	cfg.Ready.Stall = Duration(700 * time.Millisecond)
+	ready(t, cfg)
+}
+
+func TestAnswerProof(t *testing.T) {
+	t.Parallel()
+	t.Run("not offered", func(t *testing.T) {
+		t.Parallel()
+		p, j := ready(t, fakeConfig(t, enginetest.Behavior{AnswerStatus: 400}))
+		if p.handoff.Answer != answerNotOffered || !strings.Contains(j.notes(), "offers no completions") {
+			t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
+		}
+	})
+	t.Run("off", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{Answer: enginetest.AnswerDie})
+		cfg.Ready.Answer = "off"
+		p, _ := ready(t, cfg)
+		if p.handoff.Answer != answerOff {
+			t.Errorf("answer %q", p.handoff.Answer)
+		}
+	})
+	t.Run("slow", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: 600 * time.Millisecond})
+		cfg.Ready.RequestTimeout = Duration(200 * time.Millisecond) // bounds probes, not the first token
+		p, _ := ready(t, cfg)
+		if p.handoff.Answer != answerOK {
+			t.Errorf("answer %q", p.handoff.Answer)
+		}
+	})
+}
+
+func TestVersionDisagreement(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{PropsBuild: "b12000-Other"})
+	cache := t.TempDir()
+	p, j := ready(t, cfg, WithCacheDir(cache))
+	if p.handoff.EngineVersion != "b12000-Other" {
+		t.Errorf("version %q", p.handoff.EngineVersion)
+	}
+	if !strings.Contains(j.notes(), `says version "b12000-Other", its executable said "b11669-Fake"`) {
+		t.Errorf("notes %q", j.notes())
+	}
+	if facts, _ := filepath.Glob(filepath.Join(cache, "binaries", "facts-*")); len(facts) > 0 {
+		t.Errorf("stale facts kept: %v", facts)
+	}
+}
+
+// GPUs as a driver would tell, with the memory of this launch's processes in it.
+type stubGPUs struct {
+	gpus   []GPU
+	err    error
+	memory func() map[int]uint64
+}
+
+func (f stubGPUs) GPUs() ([]GPU, error) { return f.gpus, f.err }
+func (f stubGPUs) ProcessMemory() (map[int]uint64, error) {
+	if f.memory == nil {
+		return map[int]uint64{1: 1 << 30}, nil
+	}
+	return f.memory(), nil
+}
+
+func withGPUs(d gpuDriver) Option { return func(o *options) { o.gpus = d } }
+
+func TestGPURequired(t *testing.T) {
+	t.Parallel()
+	gpus := []GPU{{Index: 0, UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}, {Index: 1, UUID: "GPU-bbbb"}}
+	onGPU := enginetest.Behavior{LogText: "load_tensors: offloaded 33/33 layers to GPU\n"}
+	t.Run("used", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, onGPU)
+		cfg.GPU, cfg.Devices = "", []Device{"1"}
+		p, _ := ready(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
+		if len(p.handoff.Devices) != 1 || p.handoff.Devices[0] != "GPU-bbbb" {
+			t.Errorf("devices %v", p.handoff.Devices)
+		}
+		env := strings.Join(enginetest.Inspect(t, p.handoff.URL).Env, "\n")
+		for _, want := range []string{"CUDA_VISIBLE_DEVICES=GPU-bbbb", "CUDA_DEVICE_ORDER=PCI_BUS_ID"} {
+			if !strings.Contains(env, want) {
+				t.Errorf("no %s in the environment", want)
+			}
+		}
+	})
+	t.Run("silent fallback", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n"})
+		cfg.GPU = GPURequired
+		p, j := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
+		_, err := p.WaitReady(bounded(t))
+		var gpu *GPUError
+		if !errors.As(err, &gpu) {
+			t.Fatalf("%T: %v", err, err)
+		}
+		wantText(t, err, "fell back to the CPU")
+		wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateFailed)
+		nothingLeft(t, p)
+	})
+	t.Run("absent", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, onGPU)
+		cfg.GPU, cfg.Devices = GPURequired, []Device{"5"}
+		p, j := newLaunch(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
+		err := p.Start(bounded(t))
+		var gpu *GPUError
+		if !errors.As(err, &gpu) || gpu.Device != "5" {
+			t.Fatalf("%T: %v", err, err)
+		}
+		wantStates(t, j, StatePreparing, StateFailed)
+	})
+	t.Run("optional", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{})
+		cfg.GPU = GPUOptional
+		p, _ := ready(t, cfg, withGPUs(stubGPUs{err: errors.New("no driver")}))
+		if p.handoff.Devices != nil {
+			t.Errorf("devices %v", p.handoff.Devices)
+		}
+	})
+}
+
+func TestProbeInterval(t *testing.T) {
+	t.Parallel()
+	for elapsed, want := range map[time.Duration]time.Duration{
+		0: 2 * time.Millisecond, 100 * time.Millisecond: 2 * time.Millisecond, time.Second: 10 * time.Millisecond,
+		10 * time.Second: 100 * time.Millisecond, time.Hour: 250 * time.Millisecond,
+	} {
+		if got := probeInterval(elapsed); got != want {
+			t.Errorf("after %s: %s, want %s", elapsed, got, want)
+		}
+	}
+}
+
+// The number of questions is that of the rule, in synthetic time: an hour's load is asked for 250 ms apart.
+func TestAwaitHealthyAsksByTheRule(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		start := time.Now()
+		ask := newProber("127.0.0.1", 1, secret{}, time.Second)
+		ask.client.Transport = cannedAnswers(func(*http.Request) (*http.Response, error) {
+			asked.Add(1)
+			if time.Since(start) < time.Hour {
+				return nil, syscall.ECONNREFUSED
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		})
+		if err := ask.awaitHealthy(t.Context(), "/health", start, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		if late := time.Since(start) - time.Hour; late > 250*time.Millisecond {
+			t.Errorf("seen %s late", late)
+		}
+		if n := asked.Load(); n < 14000 || n > 15500 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+type cannedAnswers func(*http.Request) (*http.Response, error)
+
+func (f cannedAnswers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A secret never appears in what we write or say: argv, logs of errors, record, handoff, events.
+func TestSecretsStaySecret(t *testing.T) {
+	const canary = "canary-7f3a+/= secret"
+	t.Setenv("TEST_API_KEY", canary)
+	t.Setenv("TEST_OTHER", "other-"+canary)
+	cfg := fakeConfig(t, enginetest.Behavior{LogSecret: true, LogEnv: true})
+	cfg.APIKey = &SecretRef{FromEnv: "TEST_API_KEY"}
+	cfg.Env = map[string]EnvValue{"HUB_PASSWORD": {Secret: &SecretRef{FromEnv: "TEST_OTHER"}}}
+	cache := t.TempDir()
+	p, j := ready(t, cfg, WithCacheDir(cache))
+	if p.handoff.Auth == nil || p.handoff.Auth.FromEnv != "TEST_API_KEY" {
+		t.Errorf("auth %+v", p.handoff.Auth)
+	}
+	if resp := get(t, p.handoff.URL+"/props"); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("/props without the key: %s", resp.Status)
+	}
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.handoff.Process.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(cmdline), canary) {
+		t.Error("the canary is in argv")
+	}
+	plan, err := Plan(bounded(t), cfg, WithCacheDir(cache))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	awaitDone(t, p)
+	var exit *ExitError
+	if !errors.As(p.Err(), &exit) {
+		t.Fatalf("%v", p.Err())
+	}
+	if !strings.Contains(strings.Join(exit.LogTail, "\n"), redacted) {
+		t.Errorf("tail %q", exit.LogTail)
+	}
+	seen := map[string]string{
+		"the error": formatAll(p.Err()), "the events": formatAll(j.events), "the plan": formatAll(plan),
+		"the handoff": formatAll(p.handoff), "the status": formatAll(p.Status()), "the launch": formatAll(p),
+	}
+	for _, dir := range []string{cfg.StateDir, cache} {
+		for path, content := range filesBelow(t, dir) {
+			if path != p.run.rec.Log { // what the engine itself writes into its log is the engine's
+				seen[path] = content
+			}
+		}
+	}
+	for where, text := range seen {
+		if strings.Contains(text, canary) {
+			t.Errorf("the canary is in %s", where)
+		}
+	}
+}
