@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Check is one thing that was looked at on the host.
@@ -102,8 +103,13 @@ func orUnknown(text string) string {
 	return text
 }
 
+// driverTimeout is more than a driver without persistence mode needs to wake all GPUs of a large node.
+const driverTimeout = 30 * time.Second
+
 // gpus lists what the driver reports. No GPU is a warning, since engines run on the CPU, too.
 func (d *doctor) gpus(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
+	defer cancel()
 	all, err := detectGPUs(ctx, d.opts.gpuDriver())
 	if err != nil {
 		detail, fix := err.Error(), otherPolicies

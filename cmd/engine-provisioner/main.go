@@ -90,6 +90,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
+		Args:              knownCommand,
 		PersistentPreRun:  func(*cobra.Command, []string) { c.began = true },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" {
@@ -138,6 +139,24 @@ func (c *cli) knownPools() []string {
 		ids = append(ids, s.Pool)
 	}
 	return slices.Compact(ids)
+}
+
+// knownCommand refuses arguments of the root command, which are commands that do not exist.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var known []string
+	for _, cmd := range root.Commands() {
+		known = append(known, cmd.Name())
+	}
+	if name := nearest.Of(args[0], known); name != "" {
+		return fmt.Errorf("unknown command %q; did you mean %q?", args[0], name)
+	}
+	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() {
+		return fmt.Errorf("unknown command %q; did you mean --config %s?", args[0], args[0])
+	}
+	return fmt.Errorf("unknown command %q", args[0])
 }
 
 // suggestFlag names the flag that was probably meant.
