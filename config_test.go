@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -150,10 +149,6 @@ func TestLoadConfigFile(t *testing.T) {
 	if err := os.WriteFile(big, bytes.Repeat([]byte("#"), maxConfigSize+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	pipe := filepath.Join(dir, "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	latin := filepath.Join(dir, "latin.yaml")
 	if err := os.WriteFile(latin, []byte("pools: caf\xe9\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -161,7 +156,6 @@ func TestLoadConfigFile(t *testing.T) {
 	for _, test := range []struct{ path, want string }{
 		{filepath.Join(dir, "none.yaml"), "cannot read the configuration: no such file or directory"},
 		{dir, "cannot read the configuration: not a regular file; give the path of a YAML or JSON file"},
-		{pipe, "cannot read the configuration: not a regular file; give the path of a YAML or JSON file"},
 		{big, "the file is larger than 1 MiB; is it a pools file?"},
 		{latin, "1:1: the file is not UTF-8 text; save the file as UTF-8"},
 	} {

@@ -242,3 +242,23 @@ func filesBelow(t testing.TB, dir string) map[string]string {
 	}
 	return files
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// stateOf is a process's state in /proc, 0 when it is gone.
+func stateOf(pid int) byte {
+	s, err := procfs.ReadStat(pid)
+	if err != nil {
+		return 0
+	}
+	return s.State
+}
+
+// skip leaves a test out where it cannot run. On the CI machine everything can run, so there it is a failure.
+func skip(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal("cannot run, and CI must: " + why)
+	}
+	t.Skip(why)
+}

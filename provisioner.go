@@ -159,6 +159,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	r := &run{
 		files: files, spec: plan.spec, host: plan.host, argv: plan.Args(), key: secrets.key,
 		redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
+		killTimeout: defaultKillTimeout,
 	}
 	r.rec = record{
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,

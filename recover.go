@@ -33,7 +33,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	}
 	r := &run{
 		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}),
-		tree: tree{launchID: rec.LaunchID},
+		tree: tree{launchID: rec.LaunchID}, killTimeout: defaultKillTimeout,
 	}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errGone):

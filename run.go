@@ -22,6 +22,8 @@ type run struct {
 	exited  chan struct{} // closed when the leader has ended; the tree may live on
 	started time.Time
 
+	killTimeout time.Duration // how long SIGKILL may take
+
 	// What is known only to the provisioner that started it.
 	spec   LaunchSpec
 	host   Host

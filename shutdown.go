@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// killTimeout is how long a process may outlive SIGKILL before it is reported as unkillable. A process that frees
+// defaultKillTimeout is how long a process may outlive SIGKILL before it is reported as unkillable. A process that frees
 // hundreds of gigabytes takes seconds; one that hangs in a driver stays for ever.
-const killTimeout = 10 * time.Second
+const defaultKillTimeout = 10 * time.Second
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
 // removed; the engine's main process gets SIGTERM, once; after the grace period the tree gets SIGKILL; what outlives
@@ -50,7 +50,7 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 		p.hurryOnce.Do(func() { close(p.hurry) })
 		select {
 		case <-p.done:
-		case <-time.After(killTimeout + time.Second):
+		case <-time.After(r.killTimeout + time.Second):
 			return p.unkillable(r)
 		}
 	}
@@ -103,7 +103,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	select {
 	case <-p.done:
 		return p.stopError()
-	case <-time.After(killTimeout + time.Second):
+	case <-time.After(r.killTimeout + time.Second):
 		return p.unkillable(r)
 	}
 }
@@ -157,7 +157,7 @@ func (r *run) finish(state State) ending {
 // sweep kills all members of the tree until there is none, and returns how many there were.
 func (r *run) sweep() (int, error) {
 	swept := 0
-	deadline := time.Now().Add(killTimeout)
+	deadline := time.Now().Add(r.killTimeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		r.noteShm()
 		n, err := r.tree.killAll()

@@ -1,16 +1,10 @@
 package provisioner
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-
-	"github.com/go-playground/validator/v10"
 
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
@@ -83,6 +77,18 @@ func (c ProvisionConfig) configError(problems ...Problem) *ConfigError {
 	return e
 }
 
+// Validate checks a configuration made in Go by the rules of [LoadConfig], which does so itself. Its error is a
+// *[ConfigError] with all problems.
+func (c *Config) Validate(opts ...Option) error {
+	located := *c
+	if c.origin == nil {
+		located.origin = &origin{}
+	}
+	k := newChecker(opts, located.origin)
+	k.config(&located)
+	return k.err()
+}
+
 // Validate checks one replica, by the rules of [LoadConfig] and without looking at the host. Its error is a
 // *[ConfigError] with all problems. [New] does the same.
 func (c ProvisionConfig) Validate(opts ...Option) error {
@@ -90,6 +96,11 @@ func (c ProvisionConfig) Validate(opts ...Option) error {
 	for _, id := range []struct{ key, value string }{{"PoolID", c.PoolID}, {"ReplicaID", c.ReplicaID}} {
 		if !idPattern.MatchString(id.value) {
 			k.report(id.key, "%s", badID(id.value))
+		}
+	}
+	for _, dir := range []struct{ key, value string }{{"StateDir", c.StateDir}, {"Dir", c.Dir}} {
+		if strings.ContainsRune(dir.value, 0) {
+			k.report(dir.key, "holds a NUL character; remove it")
 		}
 	}
 	k.fields(c)
@@ -103,6 +114,7 @@ type checker struct {
 	origin   *origin
 	problems []Problem
 	reported map[string]bool // keys that have a problem already: one is enough to begin with
+	broken   []string        // keys whose value breaks the rule of its field
 	skip     map[string]bool // keys that could not be read: nothing can be said about what they hold
 }
 
@@ -114,7 +126,9 @@ func newChecker(opts []Option, o *origin) *checker {
 func (k *checker) unread(problems []strictyaml.Problem) {
 	for _, p := range problems {
 		k.problems = append(k.problems, Problem{Line: p.Line, Column: p.Column, Key: p.Key, Message: p.Message})
-		k.skip[p.Key] = true
+		if !p.Unknown {
+			k.skip[p.Key] = true
+		}
 		if p.Meant != "" {
 			k.skip[p.Meant] = true
 		}
@@ -263,121 +277,4 @@ func checkReplicas(replicas []ProvisionConfig) []Problem {
 		}
 	}
 	return problems
-}
-
-// validate is built once, since it caches what it learns of types; it is safe for concurrent use and never changed.
-var validate = sync.OnceValue(func() *validator.Validate {
-	v := validator.New(validator.WithRequiredStructEnabled())
-	v.RegisterTagNameFunc(func(f reflect.StructField) string {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		return strings.TrimPrefix(name, "-")
-	})
-	// The error is for an empty tag name alone.
-	_ = v.RegisterValidation("id", func(f validator.FieldLevel) bool { return idPattern.MatchString(f.Field().String()) })
-	return v
-})
-
-// fields checks what the validate tags of the types say.
-func (k *checker) fields(of any) {
-	var broken validator.ValidationErrors
-	if !errors.As(validate().Struct(of), &broken) {
-		return
-	}
-	for _, b := range broken {
-		_, key, _ := strings.Cut(b.Namespace(), ".")
-		key = strings.ReplaceAll(key, "ProvisionConfig.", "")
-		k.report(key, "%s", k.fieldMessage(key, b))
-	}
-}
-
-// missing says how to fill in a key that has no default.
-var missing = map[string]string{
-	"pools":    "list at least one pool",
-	"id":       `name the pool, such as "default"`,
-	"engine":   `name the engine, such as "llamacpp"`,
-	"port":     "give the first replica's port, such as 8081",
-	"model.id": `refer to the model, such as "local:/models/chat.gguf"`,
-}
-
-func (k *checker) fieldMessage(key string, b validator.FieldError) string {
-	local := strings.TrimPrefix(indexPattern.ReplaceAllString(key, ""), "pools.")
-	value := reflect.ValueOf(b.Value())
-	switch tag := b.Tag(); {
-	case tag == "required" && !k.written(key):
-		return "is missing; " + missing[local]
-	case tag == "required" && value.Kind() == reflect.String, local == "pools" && tag == "min":
-		return "is empty; " + missing[local]
-	case local == "port":
-		return fmt.Sprintf("must be from 1 to 65535, is %d", b.Value())
-	case local == "replicas":
-		return fmt.Sprintf("must be from 1 to 256, is %d", b.Value())
-	case local == "pools":
-		return fmt.Sprintf("holds %d pools, at most 256 are possible", value.Len())
-	case tag == "id" && local == "engine":
-		return k.unknownEngine(value.String())
-	case tag == "id":
-		return badID(value.String())
-	case tag == "ip":
-		return badHost(value.String())
-	case local == "provisioning.mode":
-		return badMode(value.String())
-	case tag == "oneof":
-		return notOneOf(value.String(), strings.Fields(b.Param()))
-	case value.Type() == reflect.TypeFor[Duration]():
-		return "must not be negative; leave it out for the default"
-	}
-	return fmt.Sprintf("is not valid (%s %s)", b.Tag(), b.Param())
-}
-
-func badID(id string) string {
-	if len(id) > 63 {
-		return fmt.Sprintf("is %d characters long, at most 63 are possible", len(id))
-	}
-	return fmt.Sprintf(`is %q; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`, id)
-}
-
-func badHost(host string) string {
-	bare := strings.Trim(host, "[]")
-	if _, err := netip.ParseAddr(bare); err == nil && bare != host {
-		return fmt.Sprintf("must be an IP address, is %q; write it without brackets", host)
-	}
-	return fmt.Sprintf("must be an IP address, is %q; write 127.0.0.1 for this machine alone", host)
-}
-
-func badMode(mode string) string {
-	if slices.Contains([]string{"source", "package", "container"}, mode) {
-		return fmt.Sprintf(`%q is not available in this build yet; use "binary"`, mode)
-	}
-	return notOneOf(mode, []string{"binary"})
-}
-
-func notOneOf(value string, allowed []string) string {
-	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)
-	if near := strictyaml.Nearest(value, allowed); near != "" && len(allowed) > 1 {
-		message += fmt.Sprintf("; did you mean %q?", near)
-	}
-	return message
-}
-
-func (k *checker) unknownEngine(name string) string {
-	var known []string
-	for _, e := range k.options.engines {
-		known = append(known, e.Name())
-	}
-	list := strings.Join(known, ", ")
-	planned := []string{"vllm", "tgi", "sglang", "custom"}
-	if slices.Contains(planned, name) {
-		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
-	}
-	if near := strictyaml.Nearest(name, slices.Concat(known, planned)); near != "" {
-		return fmt.Sprintf("unknown engine %q; did you mean %q?", name, near)
-	}
-	return fmt.Sprintf("unknown engine %q; the engines here are %s", name, list)
-}
-
-func unknownPool(pool string, ids []string) error {
-	if near := strictyaml.Nearest(pool, ids); near != "" {
-		return fmt.Errorf("unknown pool %q; did you mean %q? The pools are %s", pool, near, strings.Join(ids, ", "))
-	}
-	return fmt.Errorf("unknown pool %q; the pools are %s", pool, strings.Join(ids, ", "))
 }

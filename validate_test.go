@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -63,6 +64,21 @@ pools.yaml:17:11: pools[2].port: must be a whole number in plain digits, is the 
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 
+	replica := ProvisionConfig{
+		PoolID: "a", ReplicaID: "r0", Engine: "picky", Port: 1, Model: ModelConfig{ID: "/m"}, Flags: []string{"--bad"},
+		origin: &origin{file: "f.yaml", prefix: "pools[3]"},
+	}
+	if err := replica.Validate(WithEngine(pickyEngine{})); err == nil ||
+		err.Error() != `f.yaml: pools[3].flags[0]: unknown flag "--bad"` {
+		t.Errorf("got %v", err)
+	}
+	made := &Config{Pools: []Pool{{ID: "a", ProvisionConfig: ProvisionConfig{
+		Engine: "picky", Port: 1, Model: ModelConfig{ID: "/m"}, Flags: []string{"--bad"},
+	}}}}
+	if err := made.Validate(WithEngine(pickyEngine{})); err == nil ||
+		err.Error() != `pools[0].flags[0]: unknown flag "--bad"` {
+		t.Errorf("got %v", err)
+	}
 	_, err = ParseConfig([]byte(file), "", WithEngine(pickyEngine{errors.New("out of order")}))
 	if err == nil || !strings.Contains(err.Error(), `pools[1].engine: "picky" cannot be launched: out of order`) {
 		t.Errorf("got %v", err)
@@ -206,4 +222,55 @@ func FuzzID(f *testing.F) {
 			t.Errorf("%q and %q give %q", pool, replica, path)
 		}
 	})
+}
+
+func TestValidateConfigMadeInGo(t *testing.T) {
+	t.Parallel()
+	replica := ProvisionConfig{Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "/m.gguf"}}
+	c := &Config{Pools: []Pool{{ID: "a", ProvisionConfig: replica}, {ID: "b", Replicas: -1, ProvisionConfig: replica}}}
+	const want = "pools[1].replicas: must be from 1 to 256, is -1"
+	if err := c.Validate(); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	c.Pools[1].Replicas = 0
+	const clash = "pools[1].port: replica b/r0 needs port 8081, which a/r0 has; every replica needs a port of its own"
+	if err := c.Validate(); err == nil || err.Error() != clash {
+		t.Errorf("got  %v\nwant %s", err, clash)
+	}
+	c.Pools[1].Port = 8082
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	roundTripGo, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseConfig(roundTripGo, ""); err != nil {
+		t.Errorf("%v in %s", err, roundTripGo)
+	}
+	if err := new(Config).Validate(); err == nil || err.Error() != "pools: is missing; list at least one pool" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUnmarshalValues(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		into any
+		text string
+		want string
+	}{
+		{new(Duration), `"90s"`, ""},
+		{new(Duration), `90`, `is the number 90 without a unit; write "90s" for seconds`},
+		{new(Device), `3`, ""},
+		{new(Device), `"x"`, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is the text "x"`},
+		{new(EnvValue), `"plain"`, ""},
+		{new(EnvValue), `{"from_env":"A"}`, ""},
+		{new(EnvValue), `42`, "must be text or {from_env: NAME} or {from_file: PATH}, is a number; put it in quotes"},
+	} {
+		err := json.Unmarshal([]byte(test.text), test.into)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {
+			t.Errorf("%T from %s: got %v, want %q", test.into, test.text, err, test.want)
+		}
+	}
 }

@@ -15,7 +15,9 @@ import (
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
 func (k *checker) replica(prefix string, c ProvisionConfig) {
-	sound := !k.unreadIn(prefix) && !k.reportedIn(prefix)
+	sound := !k.unreadIn(prefix) && !slices.ContainsFunc(k.broken, func(key string) bool {
+		return strings.HasPrefix(key, prefix)
+	})
 	engine, known := k.options.engine(c.Engine)
 	if !known {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
@@ -43,27 +45,17 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	}
 }
 
-func (k *checker) reportedIn(prefix string) bool {
-	for key := range k.reported {
-		if strings.HasPrefix(key, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
 // launch has the engine look at its own part: the flags.
 func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
-	_, err := engine.Launch(c.withDefaults(), Host{})
+	c = c.withDefaults()
+	c.origin = nil // the keys of its problems shall be relative
+	_, err := engine.Launch(c, Host{})
 	var wrong *ConfigError
 	switch {
 	case err == nil:
 	case errors.As(err, &wrong):
 		for _, p := range wrong.Problems {
-			if p.Line == 0 { // else ProvisionConfig.configError placed it
-				p.Key = prefix + p.Key
-			}
-			k.problems = append(k.problems, k.origin.locate(p))
+			k.problems = append(k.problems, k.origin.locate(Problem{Key: prefix + p.Key, Message: p.Message}))
 		}
 	default:
 		k.report(prefix+"engine", "%q cannot be launched: %v", c.Engine, err)

@@ -35,7 +35,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # apt with a life of its own: private sources and lists, and an empty package database, so that the whole closure of
-# dependencies is fetched rather than what this machine lacks. Proxies and keys of the system stay in force; its hooks do not.
+# dependencies is fetched rather than what this machine lacks. Proxies and keys of the system stay in force; its hooks do
+# not. Signatures are checked, but not their age, because a mirror may be a snapshot and sid's are good for a week only.
 mkdir -p "$tmp/lists/partial" "$tmp/archives/partial" "$tmp/parts" "$tmp/root"
 : >"$tmp/status"
 cat >"$tmp/apt.conf" <<CONF
@@ -53,6 +54,7 @@ APT::Architectures { "$(dpkg --print-architecture)"; };
 APT::Install-Recommends "false";
 Acquire::Languages "none";
 Acquire::Retries "2";
+Acquire::Check-Valid-Until "false";
 Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Debug::NoLocking "true";

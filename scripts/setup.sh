@@ -10,7 +10,8 @@ command -v go >/dev/null 2>&1 || {
 }
 
 # The GPU driver's library and the race detector need cgo, and cgo needs a C compiler with a C library to link with.
-if [ "$(go env CGO_ENABLED)" = 1 ] &&
+# Go itself turns cgo off where it finds no compiler, but without a word, and on where the library's headers are missing.
+if [ -z "${CGO_ENABLED:-}" ] &&
 	! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' |
 		${CC:-$(go env CC)} -x c -o /dev/null - >/dev/null 2>&1; then
 	note "there is no working C compiler; building without cgo, so GPUs cannot be seen and races are not looked for"

@@ -30,11 +30,11 @@ func jsonTree(data []byte) (*yaml.Node, error) {
 }
 
 type jsonReader struct {
-	data  []byte
-	dec   *json.Decoder
-	seen  int // bytes before the place that line and start belong to
-	line  int
-	start int // offset of the line's first byte
+	data []byte
+	dec  *json.Decoder
+	seen int // bytes before the place that line and col belong to
+	line int
+	col  int // characters of the line before that place
 }
 
 // token gives the next token with the place where it begins.
@@ -44,12 +44,15 @@ func (r *jsonReader) token() (json.Token, *yaml.Node, error) {
 		begin++
 	}
 	for ; r.seen < begin; r.seen++ {
-		if r.data[r.seen] == '\n' {
+		switch {
+		case r.data[r.seen] == '\n':
 			r.line++
-			r.start = r.seen + 1
+			r.col = 0
+		case utf8.RuneStart(r.data[r.seen]):
+			r.col++
 		}
 	}
-	n := &yaml.Node{Line: r.line, Column: utf8.RuneCount(r.data[r.start:begin]) + 1}
+	n := &yaml.Node{Line: r.line, Column: r.col + 1}
 	t, err := r.dec.Token()
 	return t, n, err
 }

@@ -6,16 +6,13 @@
 package strictyaml
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -35,6 +32,7 @@ type Problem struct {
 	Position
 	Key     string // such as "pools[0].port"; "" when it is about the document as a whole
 	Message string
+	Unknown bool   // the key itself is unknown
 	Meant   string // the key that an unknown key probably stands for; "" when none is near
 }
 
@@ -95,105 +93,6 @@ func (d *decoder) report(n *yaml.Node, key, format string, args ...any) {
 		message = "the file " + message
 	}
 	d.problems = append(d.problems, Problem{Position: position(n), Key: key, Message: message})
-}
-
-// parse gives the tree of the one document, or reports why there is none.
-func (d *decoder) parse(data []byte) *yaml.Node {
-	start := &yaml.Node{Line: 1, Column: 1}
-	if !utf8.Valid(data) {
-		d.report(start, "", "is not UTF-8 text; save the file as UTF-8")
-		return nil
-	}
-	root, err := jsonTree(data)
-	if err == nil {
-		return d.shape(root)
-	}
-	if looksLikeJSON.Match(data) {
-		d.report(root, "", "cannot read this as JSON: %v", err)
-		return nil
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc, second yaml.Node
-	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		d.report(start, "", "is empty; it must hold a block of keys")
-		return nil
-	} else if err != nil {
-		d.syntax(data, err)
-		return nil
-	}
-	if err := dec.Decode(&second); err == nil {
-		d.report(&second, "", "a second document begins here; keep one document in a file")
-		return nil
-	} else if !errors.Is(err, io.EOF) {
-		d.syntax(data, err)
-		return nil
-	}
-	return d.shape(doc.Content[0])
-}
-
-// shape refuses a tree that is not worth reading.
-func (d *decoder) shape(root *yaml.Node) *yaml.Node {
-	if isNull(root) {
-		d.report(root, "", "is empty; it must hold a block of keys")
-		return nil
-	}
-	if deep := tooDeep(root, 1); deep != nil {
-		d.report(deep, "", "is nested deeper than %d levels", maxDepth)
-		return nil
-	}
-	return root
-}
-
-// looksLikeJSON leaves out a YAML flow mapping, whose keys hardly anyone quotes.
-var looksLikeJSON = regexp.MustCompile(`^\s*\{\s*"`)
-
-var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.+)' referenced$`)
-
-var syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?((?s:.*))$`)
-
-// syntaxHints complete the parser's words with the usual mistake behind them.
-var syntaxHints = map[string]string{
-	"mapping values are not allowed in this context":        `check the indentation, and quote text that holds ": "`,
-	"found character that cannot start any token":           "quote text that begins with @, `, % or a tab, and indent with spaces",
-	"found a tab character that violates indentation":       "indent with spaces",
-	"did not find expected key":                             "check the indentation",
-	"did not find expected ',' or ']'":                      "close the list with ]",
-	"did not find expected ',' or '}'":                      "close the block with }",
-	"found unexpected end of stream":                        "close the quotes",
-	"did not find expected alphabetic or numeric character": "quote text that begins with * or &",
-}
-
-func (d *decoder) syntax(data []byte, err error) {
-	at, message := &yaml.Node{}, err.Error()
-	if m := syntaxError.FindStringSubmatch(message); m != nil {
-		message = m[2]
-		at.Line, _ = strconv.Atoi(m[1])
-	}
-	if strings.HasPrefix(message, "did not find expected") && !strings.Contains(message, "alphabetic") {
-		at.Line++ // unlike its scanner, yaml's parser counts lines from 0
-	}
-	if m := unknownAnchor.FindStringSubmatch(message); m != nil {
-		before, _, _ := bytes.Cut(data, []byte("*"+m[1]))
-		at.Line = bytes.Count(before, []byte("\n")) + 1
-		// The name is left out: it may be the beginning of a secret that was not quoted.
-		message = "an alias refers to no anchor before it; quote text that begins with *"
-	}
-	if hint, ok := syntaxHints[message]; ok {
-		message += "; " + hint
-	}
-	d.report(at, "", "cannot read this as YAML: %s", message)
-}
-
-func tooDeep(n *yaml.Node, depth int) *yaml.Node {
-	if depth > maxDepth {
-		return n
-	}
-	for _, child := range n.Content {
-		if deep := tooDeep(child, depth+1); deep != nil {
-			return deep
-		}
-	}
-	return nil
 }
 
 // value reads n into v. Its recursion is bounded by the depth of Go's types, so an alias to its own parent ends too.
@@ -322,10 +221,7 @@ func (d *decoder) want(n *yaml.Node, key string, kind yaml.Kind, want string) bo
 // block reads a mapping into the fields of a struct.
 func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
 	fields := fieldsOf(v.Type())
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = f.name
-	}
+	names := namesOf(v.Type())
 	d.pairs(n, key, func(k, value *yaml.Node, path string) {
 		if i := slices.Index(names, k.Value); i >= 0 {
 			if s, ok := scalarOf(value); ok && (s.Kind == Number || s.Kind == Bool) && len(fields[i].oneof) > 0 {
@@ -335,19 +231,22 @@ func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
 			d.value(value, v.FieldByIndex(fields[i].index), path)
 			return
 		}
-		d.unknown(k, key, names, quiet)
+		d.unknown(k, key, v.Type(), quiet)
 	})
 }
 
-func (d *decoder) unknown(k *yaml.Node, parent string, names []string, quiet bool) {
-	p := Problem{Position: position(k), Key: Join(parent, k.Value)}
+func (d *decoder) unknown(k *yaml.Node, parent string, t reflect.Type, quiet bool) {
+	names := namesOf(t)
+	p := Problem{Position: position(k), Key: Join(parent, k.Value), Unknown: true}
 	near := Nearest(k.Value, names)
 	switch {
 	case near != "":
 		p.Message = fmt.Sprintf("unknown key %s; did you mean %q?", quoted(k.Value), near)
 		p.Meant = Join(parent, near)
+	case blockWith(t, k.Value) != "":
+		p.Message = fmt.Sprintf("unknown key %s; it belongs in the block %q", quoted(k.Value), blockWith(t, k.Value))
 	case quiet:
-		p.Key = parent
+		p.Key, p.Unknown = parent, false
 		p.Message = fmt.Sprintf("unknown key; the keys here are %s", strings.Join(names, ", "))
 	default:
 		p.Message = fmt.Sprintf("unknown key %s; the keys here are %s", quoted(k.Value), strings.Join(names, ", "))
@@ -403,4 +302,26 @@ func fieldsOf(t reflect.Type) []field {
 		}
 	}
 	return fields
+}
+
+func namesOf(t reflect.Type) []string {
+	var names []string
+	for _, f := range fieldsOf(t) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// blockWith is the block in t that has a key of this name, or "".
+func blockWith(t reflect.Type, name string) string {
+	for _, f := range fieldsOf(t) {
+		in := t.FieldByIndex(f.index).Type
+		if in.Kind() == reflect.Pointer {
+			in = in.Elem()
+		}
+		if in.Kind() == reflect.Struct && slices.Contains(namesOf(in), name) {
+			return f.name
+		}
+	}
+	return ""
 }

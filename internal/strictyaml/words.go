@@ -113,10 +113,7 @@ func describe(n *yaml.Node, quiet bool) string {
 }
 
 func wantBlock(t reflect.Type) string {
-	var names []string
-	for _, f := range fieldsOf(t) {
-		names = append(names, f.name)
-	}
+	names := namesOf(t)
 	if len(names) > 4 {
 		return "a block of keys"
 	}

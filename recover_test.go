@@ -1,0 +1,325 @@
+package provisioner
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// abandoned is a launch whose provisioner is gone, as after a SIGKILL: nothing was let go or cleaned up. reap must be
+// called by whoever ends the engine, which is this process's child.
+func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
+	t.Helper()
+	p, _ := ready(t, cfg)
+	p.Release()
+	t.Cleanup(func() { _ = p.run.leader.cmd.Process.Kill(); _, _ = p.run.leader.cmd.Process.Wait() })
+	return p
+}
+
+func TestAttach(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})
+	p := abandoned(t, cfg)
+	children := enginetest.Inspect(t, p.handoff.URL).Children
+
+	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := p.Status()
+	got := attached.Status()
+	if got.State != StateReady || got.PID != want.PID || got.LaunchID != want.LaunchID || got.Log != want.Log {
+		t.Errorf("attached to %+v, want %+v", got, want)
+	}
+	if err := attached.Start(bounded(t)); !errors.Is(err, ErrStarted) {
+		t.Errorf("Start of an attached launch: %v", err)
+	}
+	if err := attached.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if alive(children[0]) {
+		t.Error("the child is alive")
+	}
+	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, p)
+	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("Attach to what was stopped: %v", err)
+	}
+	if _, err := Attach(cfg.StateDir, "pool", "r1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Attach to what never was: %v", err)
+	}
+}
+
+// A provisioner sees that another command has stopped its engine, and does not call it a crash.
+func TestStoppedByAnotherCommand(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	p, j := ready(t, cfg)
+	other, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	awaitDone(t, p)
+	if err := p.Err(); err != nil {
+		t.Errorf("Err: %v", err)
+	}
+	nothingLeft(t, p)
+	wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
+}
+
+func TestAttachToALoadingEngine(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute})
+	started(t, cfg)
+	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attached.WaitReady(bounded(t)); !errors.Is(err, ErrBusy) {
+		t.Errorf("WaitReady: %v", err)
+	}
+	if s := attached.Status().State; s != StateStarting {
+		t.Errorf("state %s", s)
+	}
+	attached.Release()
+}
+
+// An engine that died unwatched leaves a handoff that lies. Attach and Start clear it away.
+func TestDiedUnwatched(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	p := abandoned(t, cfg)
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := Statuses(cfg.StateDir)
+	if err != nil || len(all) != 1 || all[0].State != StateFailed || all[0].PID != 0 || !strings.Contains(all[0].Exit, "no provisioner watched") {
+		t.Errorf("statuses %+v (%v)", all, err)
+	}
+	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("Attach: %v", err)
+	}
+	nothingLeft(t, p)
+}
+
+func TestStartAfterDeathUnwatched(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	p := abandoned(t, cfg)
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := ready(t, cfg)
+	if again.handoff.Generation != 2 {
+		t.Errorf("generation %d", again.handoff.Generation)
+	}
+}
+
+// Workers that outlive their dead leader hold the GPU: they are found by their mark, a start is refused, a stop ends them.
+func TestWorkersWithoutLeader(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{
+		{Kind: enginetest.OwnGroup, CloseFDs: true, IgnoreTerm: true}, {Kind: enginetest.DoubleFork, CloseFDs: true},
+	}})
+	p := abandoned(t, cfg)
+	children := enginetest.Inspect(t, p.handoff.URL).Children
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := newLaunch(t, cfg)
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) {
+		t.Errorf("Start beside the workers: %v", err)
+	}
+	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attached.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range children {
+		if alive(pid) {
+			t.Errorf("worker %d is alive", pid)
+		}
+	}
+	nothingLeft(t, p)
+}
+
+// A provisioner that was killed between the start and the record of the process leaves a record without a pid.
+func TestRecordWithoutPID(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	p := abandoned(t, cfg)
+	rec := p.run.rec
+	rec.State, rec.Process = StatePreparing, identity{}
+	if err := p.run.files.writeRecord(rec); err != nil {
+		t.Fatal(err)
+	}
+	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := attached.Status().PID; got != p.handoff.Process.PID {
+		t.Errorf("found pid %d, want %d", got, p.handoff.Process.PID)
+	}
+	if err := attached.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, p)
+}
+
+// A record that names somebody else's process must never lead to a signal.
+func TestForgedRecords(t *testing.T) {
+	t.Parallel()
+	forge := map[string]func(*identity){
+		"other ticks":     func(id *identity) { id.StartTicks++ },
+		"other boot":      func(id *identity) { id.BootID = "0" },
+		"other namespace": func(id *identity) { id.PIDNS = "pid:[1]" },
+		"other pidfd":     func(id *identity) { id.PidfdIno++ },
+		"init":            func(id *identity) { id.PID = 1 },
+		"no process":      func(id *identity) { id.PID = 0 },
+		"negative":        func(id *identity) { id.PID = -1 },
+	}
+	for name, change := range forge {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stranger := exec.Command("sleep", "600")
+			if err := stranger.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
+			held, err := hold(stranger.Process.Pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			held.close()
+			rec := testRecord(t)
+			rec.Process = held.identity
+			change(&rec.Process)
+			files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+			if err := errors.Join(files.create(), files.writeRecord(rec)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Attach(files.state, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+				t.Errorf("Attach: %v", err)
+			}
+			if !alive(stranger.Process.Pid) {
+				t.Error("the stranger is dead")
+			}
+		})
+	}
+}
+
+func testRecord(t *testing.T) record {
+	return record{
+		Schema: recordSchema, Generation: 1, Desired: desiredRunning, State: StateStarting, LaunchID: newLaunchID(),
+		Pool: "pool", Replica: "r0", Engine: "llamacpp", Host: "127.0.0.1", Port: enginetest.FreePort(t, 1), Grace: Duration(time.Second),
+		StartedAt: time.Now(),
+	}
+}
+
+func TestDamagedRecords(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ content, text string }{
+		"not JSON":      {"{", "cannot read the record"},
+		"empty":         {"", "cannot read the record"},
+		"other schema":  {`{"schema":99,"launch_id":"x","pool":"pool","replica":"r0"}`, "schema 99, this version knows 1"},
+		"other replica": {`{"schema":1,"launch_id":"x","pool":"pool","replica":"r7"}`, `not the record of "pool-r0"`},
+		"huge":          {strings.Repeat(" ", 1<<20+1), "larger than 1 MiB"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, enginetest.Behavior{})
+			files, err := filesOf(cfg.StateDir, "pool-r0")
+			if err := errors.Join(err, files.create(), os.WriteFile(files.record(), []byte(test.content), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			_, err = Attach(cfg.StateDir, "pool", "r0")
+			wantText(t, err, "cannot attach to pool/r0", test.text)
+			if _, err := Statuses(cfg.StateDir); err == nil {
+				t.Error("Statuses is silent about it")
+			}
+			// A damaged record does not keep the replica from starting: the lock tells that nothing of it runs.
+			_, j := ready(t, cfg)
+			if !strings.Contains(j.notes(), test.text) {
+				t.Errorf("notes: %q", j.notes())
+			}
+		})
+	}
+	t.Run("a link", func(t *testing.T) {
+		t.Parallel()
+		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+		data, _ := json.Marshal(testRecord(t))
+		target := filepath.Join(t.TempDir(), "target")
+		if err := errors.Join(files.create(), os.WriteFile(target, data, 0o600), os.Symlink(target, files.record())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := files.readRecord(); !errors.Is(err, syscall.ELOOP) {
+			t.Errorf("a planted link was followed: %v", err)
+		}
+	})
+	t.Run("a pipe", func(t *testing.T) {
+		t.Parallel()
+		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+		if err := errors.Join(files.create(), syscall.Mkfifo(files.record(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := files.readRecord()
+		wantText(t, err, "it is a pipe")
+	})
+}
+
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	if all, err := Statuses(filepath.Join(t.TempDir(), "nothing")); err != nil || all != nil {
+		t.Errorf("an absent state directory: %v, %v", all, err)
+	}
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	second := fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute})
+	second.StateDir, second.ReplicaID = cfg.StateDir, "r1"
+	first, _ := ready(t, cfg)
+	loading, _ := started(t, second)
+	all, err := Statuses(cfg.StateDir)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if all[0].Replica != "r0" || all[0].State != StateReady || all[0].PID != first.Status().PID || all[0].URL != first.handoff.URL {
+		t.Errorf("r0: %+v", all[0])
+	}
+	if all[1].Replica != "r1" || all[1].State != StateStarting || all[1].PID != loading.Status().PID {
+		t.Errorf("r1: %+v", all[1])
+	}
+	if err := first.Stop(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	all, err = Statuses(cfg.StateDir)
+	if err != nil || all[0].State != StateStopped || all[0].PID != 0 || all[0].Exit != "code 0" {
+		t.Errorf("after the stop: %+v, %v", all, err)
+	}
+}
