@@ -20,6 +20,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // runner runs the tests and fails when a fake engine is left behind.
@@ -252,7 +253,8 @@ func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
 	for _, arg := range args {
 		pid, err := strconv.Atoi(arg)
 		ts.Check(err)
-		if alive := syscall.Kill(pid, 0) == nil; alive != neg {
+		stat, err := procfs.ReadStat(pid) // an orphan that nobody has reaped yet is a zombie
+		if alive := err == nil && !stat.Dead(); alive != neg {
 			ts.Fatalf("process %d alive: %t", pid, alive)
 		}
 	}
