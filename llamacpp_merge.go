@@ -61,6 +61,8 @@ func (l *llamaLaunch) readEnv() {
 		case name == "AIP_MODE":
 			// llama-server then takes its port from AIP_HTTP_PORT (server-http.cpp of b10587).
 			l.problem(key, `it would change the engine's port; remove it`)
+		case ok && ownedAdvice(def.Names...) == adviceToken:
+			// The environment is the right place for it.
 		case ok && ownedAdvice(def.Names...) != "":
 			l.problem(key, "%q cannot be given: %s", name, ownedAdvice(def.Names...))
 		case ok:
@@ -270,10 +272,7 @@ func (l *llamaLaunch) values(name, word string, def FlagDef, f userFlag, values 
 		return nil, "", fmt.Errorf("%q takes no value on this llama-server; write it alone", word)
 	}
 	for _, v := range values {
-		switch {
-		case strings.ContainsRune(v, 0):
-			return nil, "", fmt.Errorf("the value of %q holds a NUL byte; remove it", word)
-		case !f.joined && flagShape.MatchString(v) && l.set.has(v):
+		if !f.joined && flagShape.MatchString(v) && l.set.has(v) {
 			return nil, "", fmt.Errorf("%q needs a value (%s), but the flag %q follows; if that is the value, write %q",
 				word, def.Value, v, word+"="+v)
 		}

@@ -307,7 +307,6 @@ var badFlags = []badFlag{
 	{name: "removed_ngram", flags: []string{"--spec-ngram-size-n", "3"}},
 	{name: "env_owned", env: map[string]EnvValue{"LLAMA_ARG_PORT": {Value: "1"}, "LLAMA_ARG_HOST": {Value: "x"}, "AIP_MODE": {Value: "PREDICTION"}}},
 	{name: "env_ignored", env: map[string]EnvValue{"LLAMA_ARG_MLOCK": {Value: "1"}, "LLAMA_ARG_CTXSIZE": {Value: "1"}}},
-	{name: "nul", flags: []string{"--alias", "a\x00b"}},
 	{name: "many", flags: []string{"x", "--port", "1", "--bogus", "-np", "1", "-np", "2", "--temp"}},
 }
 

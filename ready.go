@@ -74,7 +74,14 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	if err == nil {
 		return handoff, nil
 	}
-	// Whatever the last step said: when the engine is gone, that is why.
+	// Whatever the last step said: when the engine is gone, that is why. A dying engine's connections break before
+	// its exit is seen, and a dump of its memory can take its time.
+	if inner.Err() == nil {
+		select {
+		case <-r.exited:
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 	if cause := context.Cause(inner); cause != nil {
 		err = cause
 	}

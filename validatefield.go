@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-playground/validator/v10"
 
+	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -103,7 +104,7 @@ func badMode(mode string) string {
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)
-	if near := strictyaml.Nearest(value, allowed); near != "" && len(allowed) > 1 {
+	if near := nearest.Of(value, allowed); near != "" && len(allowed) > 1 {
 		message += fmt.Sprintf("; did you mean %q?", near)
 	}
 	return message
@@ -119,14 +120,14 @@ func (k *checker) unknownEngine(name string) string {
 	if slices.Contains(planned, name) {
 		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
 	}
-	if near := strictyaml.Nearest(name, slices.Concat(known, planned)); near != "" {
+	if near := nearest.Of(name, slices.Concat(known, planned)); near != "" {
 		return fmt.Sprintf("unknown engine %q; did you mean %q?", name, near)
 	}
 	return fmt.Sprintf("unknown engine %q; the engines here are %s", name, list)
 }
 
 func unknownPool(pool string, ids []string) error {
-	if near := strictyaml.Nearest(pool, ids); near != "" {
+	if near := nearest.Of(pool, ids); near != "" {
 		return fmt.Errorf("unknown pool %q; did you mean %q? The pools are %s", pool, near, strings.Join(ids, ", "))
 	}
 	return fmt.Errorf("unknown pool %q; the pools are %s", pool, strings.Join(ids, ", "))

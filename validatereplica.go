@@ -55,7 +55,7 @@ func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 	case err == nil:
 	case errors.As(err, &wrong):
 		for _, p := range wrong.Problems {
-			k.problems = append(k.problems, k.origin.locate(Problem{Key: prefix + p.Key, Message: p.Message}))
+			k.report(prefix+p.Key, "%s", p.Message)
 		}
 	default:
 		k.report(prefix+"engine", "%q cannot be launched: %v", c.Engine, err)

@@ -1,13 +1,22 @@
 // Package nearest finds the word that was probably meant.
 package nearest
 
-// Of returns the known word that is nearest to word by edit distance, or "" when none is near: more than a third of
-// the longer word's letters differ. The first of several equally near words wins.
+import "strings"
+
+// maxWord keeps hostile input from costing time; no key and no flag is longer.
+const maxWord = 64
+
+// Of returns the known word that word is probably a misspelling of, or "" when none is near: more than a third of the
+// longer word's letters differ. Case does not count; the first of several equally near words wins.
 func Of(word string, known []string) string {
+	if len(word) > maxWord {
+		return ""
+	}
 	best, bestDistance := "", 0
 	for _, k := range known {
 		limit := max(len(word), len(k)) / 3
-		if d := distance(word, k); d <= limit && (best == "" || d < bestDistance) {
+		d := distance(strings.ToLower(word), strings.ToLower(k))
+		if d <= limit && d < len(k) && (best == "" || d < bestDistance) {
 			best, bestDistance = k, d
 		}
 	}

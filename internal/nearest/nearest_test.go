@@ -25,3 +25,16 @@ func TestOf(t *testing.T) {
 		t.Errorf("Of with no known word = %q, want none", got)
 	}
 }
+
+func TestOfKeys(t *testing.T) {
+	t.Parallel()
+	known := []string{"port", "pools", "host", "api_key", "gpu", "id"}
+	for word, want := range map[string]string{
+		"prot": "port", "Port": "port", "PORT": "port", "api-key": "api_key", "apikey": "api_key", "pool": "pools",
+		"gpus": "gpu", "ID": "id", "x": "", "quantization": "", "": "", "hots": "host",
+	} {
+		if got := Of(word, known); got != want {
+			t.Errorf("%q is near %q, want %q", word, got, want)
+		}
+	}
+}

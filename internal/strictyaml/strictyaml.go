@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
 const (
@@ -238,7 +240,7 @@ func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
 func (d *decoder) unknown(k *yaml.Node, parent string, t reflect.Type, quiet bool) {
 	names := namesOf(t)
 	p := Problem{Position: position(k), Key: Join(parent, k.Value), Unknown: true}
-	near := Nearest(k.Value, names)
+	near := nearest.Of(k.Value, names)
 	switch {
 	case near != "":
 		p.Message = fmt.Sprintf("unknown key %s; did you mean %q?", quoted(k.Value), near)

@@ -135,16 +135,3 @@ func indents(n int) string {
 	}
 	return b.String()
 }
-
-func TestNearest(t *testing.T) {
-	t.Parallel()
-	known := []string{"port", "pools", "host", "api_key", "gpu", "id"}
-	for word, want := range map[string]string{
-		"prot": "port", "Port": "port", "PORT": "port", "api-key": "api_key", "apikey": "api_key", "pool": "pools",
-		"gpus": "gpu", "ID": "id", "x": "", "quantization": "", "": "", "hots": "host",
-	} {
-		if got := Nearest(word, known); got != want {
-			t.Errorf("%q is near %q, want %q", word, got, want)
-		}
-	}
-}

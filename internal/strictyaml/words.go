@@ -22,48 +22,6 @@ func Join(parent, key string) string {
 	return parent + "." + key
 }
 
-// Nearest gives the word of known that word is probably a misspelling of, or "".
-func Nearest(word string, known []string) string {
-	best, bestDistance := "", max(1, len(word)/3)+1
-	if len(word) > 64 {
-		return ""
-	}
-	for _, k := range known {
-		if strings.EqualFold(word, k) {
-			return k
-		}
-		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestDistance && d < len(k) {
-			best, bestDistance = k, d
-		}
-	}
-	return best
-}
-
-// distance counts the insertions, deletions, replacements and swaps of neighbours between two words.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			replace := rows[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			rows[i][j] = min(replace, rows[i-1][j]+1, rows[i][j-1]+1)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
-}
-
 func position(n *yaml.Node) Position { return Position{n.Line, n.Column} }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
