@@ -91,7 +91,8 @@ type session struct {
 	detach   bool
 	news     chan news
 	failed   error // the first failure
-	alive    int   // launches that are ready
+	ready    int   // launches that became ready
+	alive    int   // those of them that have not ended
 }
 
 func (s *session) run(ctx context.Context) error {
@@ -136,19 +137,19 @@ func (s *session) load(ctx context.Context) error {
 			pending--
 		}
 		switch {
-		case interruption(ctx) != nil: // then n is a consequence
-		case n.err != nil && (!n.died || s.detach):
+		case n.err == nil || n.died && !s.detach:
+			s.note(n)
+		case !n.died && interruption(ctx) != nil: // the signal has ended its load
+		default:
 			if !errors.Is(n.err, errOtherFailed) {
 				s.fail(n.err)
 			}
 			giveUp(errOtherFailed)
-		case errors.Is(context.Cause(loading), errOtherFailed):
-		default:
-			s.note(n)
 		}
 	}
+	// Who has seen that everything is ready may interrupt before this function has.
 	switch err := interruption(ctx); {
-	case err != nil && s.alive < len(s.launches):
+	case err != nil && s.ready < len(s.launches):
 		return err
 	case errors.Is(context.Cause(loading), errOtherFailed):
 		return s.failed
@@ -160,6 +161,7 @@ func (s *session) load(ctx context.Context) error {
 func (s *session) note(n news) {
 	switch {
 	case !n.died:
+		s.ready++
 		s.alive++
 		return
 	case n.err != nil && !errors.Is(n.err, provisioner.ErrReleased):
