@@ -63,6 +63,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PORT", strconv.Itoa(enginetest.FreePort(t, 10)))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
 			env.Setenv("NO_COLOR", "1")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector sleeps for a second at each exit
 			schema, err := filepath.Abs("../../config.schema.json")
 			env.Setenv("SCHEMA", schema)
 			env.Defer(func() { stopDetached(t, env.WorkDir) })

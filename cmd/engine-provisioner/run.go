@@ -96,7 +96,7 @@ type session struct {
 }
 
 func (s *session) run(ctx context.Context) error {
-	if err := s.load(ctx); err != nil {
+	if err := s.start(ctx); err != nil {
 		return errors.Join(err, s.stopAll())
 	}
 	if s.detach && interruption(ctx) == nil {
@@ -114,8 +114,8 @@ func (s *session) run(ctx context.Context) error {
 	return s.failed
 }
 
-// load starts all launches and returns when all are ready, or one has failed, or a signal has come.
-func (s *session) load(ctx context.Context) error {
+// start starts all launches and returns when all are ready, or one has failed, or a signal has come.
+func (s *session) start(ctx context.Context) error {
 	loading, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	for _, l := range s.launches {
@@ -149,10 +149,10 @@ func (s *session) load(ctx context.Context) error {
 	}
 	// Who has seen that everything is ready may interrupt before this function has.
 	switch err := interruption(ctx); {
-	case err != nil && s.ready < len(s.launches):
-		return err
 	case errors.Is(context.Cause(loading), errOtherFailed):
 		return s.failed
+	case s.ready < len(s.launches):
+		return err
 	}
 	return nil
 }
