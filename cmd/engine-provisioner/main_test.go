@@ -46,6 +46,7 @@ const patience = 60 * time.Second
 //	epwait NAME STATUS   wait for its end
 //	waitfor FILE REGEXP  wait until the file matches
 //	enginepid VAR FILE   set a variable to the pid of a status of one replica in JSON
+//	awaitdeath PID       wait until the process has died
 //	gone PID...          fail if one of the processes is alive
 //	jsonlines FILE       fail unless each line is a JSON object
 func TestScripts(t *testing.T) {
@@ -78,7 +79,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"engine": cmdEngine, "config": cmdConfig, "ep": cmdEP, "epstart": cmdStart, "signal": cmdSignal,
-			"epwait": cmdWait, "waitfor": cmdWaitFor, "enginepid": cmdEnginePID, "gone": cmdGone, "jsonlines": cmdJSONLines,
+			"epwait": cmdWait, "waitfor": cmdWaitFor, "enginepid": cmdEnginePID, "gone": cmdGone, "awaitdeath": cmdAwaitDeath, "jsonlines": cmdJSONLines,
 		},
 	})
 }
@@ -254,11 +255,25 @@ func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
 	for _, arg := range args {
 		pid, err := strconv.Atoi(arg)
 		ts.Check(err)
-		stat, err := procfs.ReadStat(pid) // an orphan that nobody has reaped yet is a zombie
-		if alive := err == nil && !stat.Dead(); alive != neg {
-			ts.Fatalf("process %d alive: %t", pid, alive)
+		alive := func() bool {
+			stat, err := procfs.ReadStat(pid) // an orphan that nobody has reaped yet is a zombie
+			return err == nil && !stat.Dead()
+		}
+		if neg != alive() {
+			ts.Fatalf("process %d alive: %t", pid, alive())
 		}
 	}
+}
+
+func cmdAwaitDeath(ts *testscript.TestScript, _ bool, args []string) {
+	pid, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if stat, err := procfs.ReadStat(pid); err != nil || stat.Dead() {
+			return
+		}
+	}
+	ts.Fatalf("process %d is still alive", pid)
 }
 
 func cmdJSONLines(ts *testscript.TestScript, _ bool, args []string) {
