@@ -12,7 +12,7 @@ import (
 )
 
 // networkFilesystems are those on which locks or notifications depend on a server.
-var networkFilesystems = map[int64]string{
+var networkFilesystems = map[uint64]string{
 	unix.NFS_SUPER_MAGIC:  "nfs",
 	unix.SMB_SUPER_MAGIC:  "smb",
 	unix.SMB2_SUPER_MAGIC: "smb",
@@ -33,8 +33,9 @@ func (d *doctor) filesystem(name, dir string) {
 		d.problem(name, fmt.Sprintf("cannot ask for the file system of %q: %v", at, err), "")
 		return
 	}
-	if kind, ok := networkFilesystems[int64(sys.Type)]; ok && name == "state directory" {
-		d.warning(name, fmt.Sprintf("%s lies on a network file system (%s), where locks may fail", dir, kind), `set "state_dir" to a local disk`)
+	if kind, ok := networkFilesystems[uint64(sys.Type)]; ok && name == "state directory" {
+		d.warning(name, fmt.Sprintf("%s lies on a network file system (%s), where locks may fail", dir, kind),
+			`set "state_dir" to a local disk`)
 	}
 	free := sys.Bavail * uint64(sys.Bsize)
 	if free < minFree || sys.Files > 0 && sys.Ffree < 1000 {
@@ -52,7 +53,8 @@ func (d *doctor) system() {
 	self, err := hold(os.Getpid())
 	switch {
 	case err != nil:
-		d.problem("kernel", fmt.Sprintf("Linux %s: %v", release, err), "run Linux 5.3 or newer; in a sandbox, allow pidfd_open and mount /proc")
+		d.problem("kernel", fmt.Sprintf("Linux %s: %v", release, err),
+			"run Linux 5.3 or newer; in a sandbox, allow pidfd_open and mount /proc")
 	case self.PidfdIno == 0:
 		self.close()
 		d.ok("kernel", "Linux %s, pidfd; processes are told apart by start time (pidfd inodes come with 6.9)", release)
@@ -73,11 +75,11 @@ func (d *doctor) system() {
 	} else {
 		d.ok("open files", "the limit is %d", files.Cur)
 	}
+	build := runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version()
 	if withCgo {
-		d.ok("build", "%s/%s, %s, with cgo", runtime.GOOS, runtime.GOARCH, runtime.Version())
+		d.ok("build", "%s, with cgo", build)
 	} else {
-		d.warning("build", fmt.Sprintf("%s/%s, %s, without cgo: it cannot talk to a GPU's driver", runtime.GOOS, runtime.GOARCH, runtime.Version()),
-			"build with CGO_ENABLED=1 where GPUs are used")
+		d.warning("build", build+", without cgo: it cannot talk to a GPU's driver", "build with CGO_ENABLED=1 where GPUs are used")
 	}
 }
 
@@ -94,7 +96,8 @@ func (d *doctor) proc() {
 		return
 	}
 	if _, err := os.ReadFile("/proc/self/environ"); err != nil {
-		d.problem(name, "cannot read a process's environment: "+err.Error(), "mount /proc without restrictions for the own user")
+		d.problem(name, "cannot read a process's environment: "+err.Error(),
+			"mount /proc without restrictions for the own user")
 		return
 	}
 	detail := "readable, " + ns

@@ -99,13 +99,15 @@ func (c *cli) rootCommand() *cobra.Command {
 			return c.runReplicas(cmd.Context(), detach)
 		},
 	}
-	root.PersistentFlags().VarP(&c.output, "output", "o", `output format: "text", or "json" for one JSON object a line on stdout`)
+	root.PersistentFlags().VarP(&c.output, "output", "o",
+		`output format: "text", or "json" for one JSON object a line on stdout`)
 	c.chooseFlags(root)
 	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running once they are ready")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return suggestFlag(cmd, err) })
+	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.validateCommand(), c.planCommand(),
 		c.doctorCommand(), c.schemaCommand(), c.versionCommand())
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
+	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root
 }
 
@@ -115,12 +117,14 @@ func (c *cli) chooseFlags(cmd *cobra.Command) {
 	f.StringVarP(&c.configFile, "config", "c", "", "the pools file")
 	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; can be repeated")
 	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
-	f.StringVar(&c.stateDir, "state-dir", "", `where records, logs and handoffs live (default: "state_dir" of the file, or .runtime)`)
+	f.StringVar(&c.stateDir, "state-dir", "",
+		`where records, logs and handoffs live (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("state-dir")
-	_ = cmd.RegisterFlagCompletionFunc("pool", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	pools := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return c.knownPools(), cobra.ShellCompDirectiveNoFileComp
-	})
+	}
+	_ = cmd.RegisterFlagCompletionFunc("pool", pools)
 }
 
 // knownPools are the pools of the file, or those that have run.

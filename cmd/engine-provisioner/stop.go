@@ -30,7 +30,8 @@ A replica that does not run is no error.`,
 	}
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "all replicas of the state directory")
-	cmd.Flags().Var((*graceValue)(&grace), "grace", "time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once")
+	cmd.Flags().Var((*graceValue)(&grace), "grace",
+		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once")
 	return cmd
 }
 
