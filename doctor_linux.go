@@ -33,7 +33,7 @@ func (d *doctor) filesystem(name, dir string) {
 		d.problem(name, fmt.Sprintf("cannot ask for the file system of %q: %v", at, err), "")
 		return
 	}
-	if kind, ok := networkFilesystems[uint64(sys.Type)]; ok && name == "state directory" {
+	if kind, ok := networkFilesystems[uint64(uint32(sys.Type))]; ok && name == "state directory" {
 		d.warning(name, fmt.Sprintf("%s lies on a network file system (%s), where locks may fail", dir, kind),
 			`set "state_dir" to a local disk`)
 	}
