@@ -26,13 +26,13 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
 	p.mu.Lock()
-	r, first := p.run, !p.asked
+	r, first := p.run, !p.asked && !p.state.Final() // what has ended by itself needs no stop
 	p.asked = true
 	switch {
 	case r == nil && !p.state.Final():
 		p.transition(StateStopped, "stopped before its start")
 		close(p.done)
-	case r != nil && first && !p.state.Final():
+	case r != nil && first:
 		p.transition(StateStopping, "")
 		p.unpublish()
 	}
