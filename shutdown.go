@@ -212,6 +212,9 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		end.rec = onDisk
 	}
 	end.foreign = !asked && end.rec.Desired == desiredStopped
+	if onDisk.State.Final() && !end.exit.known {
+		return nil // the provisioner whose child it was knows better how it ended
+	}
 	if end.foreign {
 		state = StateStopped
 	}
