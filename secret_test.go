@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -204,4 +208,24 @@ func FuzzRedactor(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestAnswerHidesKey proves that an engine that repeats the key when it refuses it does not bring it into an error.
+func TestAnswerHidesKey(t *testing.T) {
+	t.Parallel()
+	const canary = "sk-canary"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprintf(w, `{"error":{"message":"no such key: %s. %s"}}`, r.Header.Get("Authorization"), strings.Repeat("ä", 200))
+	}))
+	t.Cleanup(server.Close)
+	addr := server.Listener.Addr().(*net.TCPAddr)
+	ask := newProber("127.0.0.1", addr.Port, secretOf(canary), patience)
+	a, err := ask.get(bounded(t), "/health", maxHealthBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := a.String(); !strings.HasPrefix(got, "401 Unauthorized: no such key: Bearer [redacted]. ä") || !utf8.ValidString(got) {
+		t.Errorf("%q", got)
+	}
 }
