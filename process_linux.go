@@ -266,8 +266,11 @@ func (t *tree) members() ([]procfs.Stat, error) {
 			leaderThere && (s.SID == t.leader.PID || s.PGID == t.leader.PID) ||
 			procfs.HasEnv(s.PID, launchIDEnv+"="+t.launchID)
 	}
-	// This program never ends itself, even if an engine has started it.
-	all = slices.DeleteFunc(all, func(s procfs.Stat) bool { return s.PID <= 1 || s.PID == os.Getpid() })
+	// This program never ends itself, even if an engine has started it. What is older than the leader is none of its
+	// descendants, and that is nearly all of a machine: their environments need not be read.
+	all = slices.DeleteFunc(all, func(s procfs.Stat) bool {
+		return s.PID <= 1 || s.PID == os.Getpid() || s.StartTicks < t.leader.StartTicks
+	})
 	found := map[int]procfs.Stat{}
 	for _, s := range all {
 		if belongs(s) {
@@ -296,12 +299,8 @@ func (t *tree) members() ([]procfs.Stat, error) {
 	return members, nil
 }
 
-// killAll sends SIGKILL to every member and returns how many there were.
-func (t *tree) killAll() (int, error) {
-	members, err := t.members()
-	if err != nil {
-		return 0, err
-	}
+// kill sends SIGKILL to processes that members has listed.
+func kill(members []procfs.Stat) {
 	for _, m := range members {
 		p, err := hold(m.PID)
 		if err != nil {
@@ -312,7 +311,6 @@ func (t *tree) killAll() (int, error) {
 		}
 		p.close()
 	}
-	return len(members), nil
 }
 
 // listenerOwner names the process that listens on host and port, for people; "" when it cannot be seen.

@@ -218,7 +218,7 @@ func (p *EngineProvisioner) undo(r *run) error {
 		r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
 		return errors.Join(r.removeTemp(), r.files.writeRecord(r.rec))
 	}
-	if _, err := r.tree.killAll(); err != nil {
+	if _, err := r.killAll(); err != nil {
 		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
 	}
 	if err := r.leader.wait(context.Background()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,8 @@ type run struct {
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
-	shm map[string]bool // objects below /dev/shm that the tree has mapped
+	shmMu sync.Mutex
+	shm   map[string]bool // objects below /dev/shm that the tree has mapped
 }
 
 // fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
@@ -131,8 +133,11 @@ var (
 )
 
 // noteShm remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).
-func (r *run) noteShm() {
-	members, _ := r.tree.members()
+// It returns who the tree is.
+func (r *run) noteShm() ([]procfs.Stat, error) {
+	members, err := r.tree.members()
+	r.shmMu.Lock()
+	defer r.shmMu.Unlock()
 	for _, m := range members {
 		for _, path := range procfs.Shm(m.PID) {
 			if r.shm == nil {
@@ -141,10 +146,20 @@ func (r *run) noteShm() {
 			r.shm[path] = true
 		}
 	}
+	return members, err
+}
+
+// killAll sends SIGKILL to the whole tree, after a look at what it leaves behind, and returns how many there were.
+func (r *run) killAll() (int, error) {
+	members, err := r.noteShm()
+	kill(members)
+	return len(members), err
 }
 
 // removeShm unlinks those of the noted objects that were made since the launch and that no process has mapped.
 func (r *run) removeShm() error {
+	r.shmMu.Lock()
+	defer r.shmMu.Unlock()
 	if len(r.shm) == 0 {
 		return nil
 	}
