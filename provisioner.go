@@ -295,10 +295,11 @@ func (p *EngineProvisioner) watch(r *run) {
 		stop()
 		cancel(nil)
 		if errors.Is(err, ErrReleased) {
-			r.leader.close()
 			p.mu.Lock()
 			p.err, p.stopErr = ErrReleased, ErrReleased
 			p.mu.Unlock()
+			r.noting.Wait()
+			r.leader.close()
 			return
 		}
 	}
@@ -313,6 +314,7 @@ func (p *EngineProvisioner) watch(r *run) {
 	}
 	p.mu.Unlock()
 
+	r.noting.Wait()
 	end := r.finish(final)
 
 	p.mu.Lock()

@@ -34,8 +34,9 @@ type run struct {
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
-	shmMu sync.Mutex
-	shm   map[string]bool // objects below /dev/shm that the tree has mapped
+	noting sync.WaitGroup // the one noteShm that nobody waits for; it begins before the leader's end is seen
+	shmMu  sync.Mutex
+	shm    map[string]bool // objects below /dev/shm that the tree has mapped
 }
 
 // fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
