@@ -51,7 +51,7 @@ func BenchmarkFleet(b *testing.B) {
 	prepared := withFacts(b, cfgs[0])
 	var start, wait, stop samples
 	for b.Loop() {
-		before := memory()
+		before, whole := memory(), cpuTime(b)
 		fleet := make([]*EngineProvisioner, replicas)
 		start = append(start, together(b, replicas, func(i int) (err error) {
 			if fleet[i], err = New(cfgs[i], prepared); err != nil {
@@ -66,10 +66,11 @@ func BenchmarkFleet(b *testing.B) {
 		b.ReportMetric(float64(memory()-before)/1000/replicas, "KB/replica")
 		used, began := cpuTime(b), time.Now()
 		time.Sleep(idle)
-		b.ReportMetric(100*float64(cpuTime(b)-used)/float64(time.Since(began)), "%-of-a-core")
-		b.ReportMetric(float64(threads(b)), "threads-running")
+		b.ReportMetric(100*float64(cpuTime(b)-used)/float64(time.Since(began)), "%-of-a-core-idle")
+		b.ReportMetric(float64(threads(b)), "threads-idle")
 		stop = append(stop, together(b, replicas, func(i int) error { return fleet[i].Stop(context.Background()) }))
-		b.ReportMetric(float64(threads(b)), "threads-in-the-end")
+		b.ReportMetric(float64(threads(b)), "threads-at-most") // Go keeps every thread that it has once needed
+		b.ReportMetric(float64((cpuTime(b)-whole).Microseconds())/1000/replicas, "ms-cpu/replica")
 	}
 	start.report(b, "start")
 	wait.report(b, "ready")

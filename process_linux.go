@@ -242,6 +242,7 @@ func openNoFollow(path string) (*os.File, error) {
 type tree struct {
 	launchID string
 	leader   identity // the zero value when it was never known
+	since    uint64   // the start ticks of the process that was launched; no member is older. 0 when not known
 
 	mu   sync.Mutex
 	seen map[int]uint64 // start ticks by pid of the members so far: a member stays one when its parent dies
@@ -266,10 +267,10 @@ func (t *tree) members() ([]procfs.Stat, error) {
 			leaderThere && (s.SID == t.leader.PID || s.PGID == t.leader.PID) ||
 			procfs.HasEnv(s.PID, launchIDEnv+"="+t.launchID)
 	}
-	// This program never ends itself, even if an engine has started it. What is older than the leader is none of its
-	// descendants, and that is nearly all of a machine: their environments need not be read.
+	// This program never ends itself, even if an engine has started it. Nearly all processes of a machine are older than
+	// the launch: their environments need not be read.
 	all = slices.DeleteFunc(all, func(s procfs.Stat) bool {
-		return s.PID <= 1 || s.PID == os.Getpid() || s.StartTicks < t.leader.StartTicks
+		return s.PID <= 1 || s.PID == os.Getpid() || s.StartTicks < t.since
 	})
 	found := map[int]procfs.Stat{}
 	for _, s := range all {
