@@ -109,7 +109,7 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, cancel con
 	interval := min(max(limit/10, 5*time.Millisecond), 5*time.Second)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	last, at := r.progress(), time.Now()
+	last, at := progress{}, time.Now() // a load begins with nothing, and a short one need not pay for a look at /proc
 	for {
 		select {
 		case <-ctx.Done():
