@@ -36,10 +36,11 @@ type EngineProvisioner struct {
 	state    State
 	run      *run // nil before the engine runs
 	handoff  Handoff
-	heard    string // what the engine answered last, while it loads
-	asked    bool   // Stop was called
-	killed   bool   // and the grace period was not enough
-	failure  error  // why a running engine was given up
+	heard    string  // what the engine answered last, while it loads
+	asked    bool    // Stop was called
+	killed   bool    // and the grace period was not enough
+	final    *record // of a launch that has ended
+	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
 	released bool
@@ -148,7 +149,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.note(err.Error() + "; it is replaced")
 	}
-	if err := files.unpublish(""); err != nil { // of a launch whose provisioner was killed
+	// What a launch left whose provisioner was killed and whose engine then died.
+	if err := errors.Join(files.unpublish(""), (&run{rec: last}).removeTemp()); err != nil {
 		return nil, err
 	}
 	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
@@ -221,7 +223,9 @@ func (p *EngineProvisioner) undo(r *run) error {
 	if _, err := r.killAll(); err != nil {
 		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
 	}
-	if err := r.leader.wait(context.Background()); err != nil {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
+	defer cancel()
+	if err := r.leader.wait(ctx); err != nil {
 		return err
 	}
 	_, err := r.sweep()
@@ -307,7 +311,7 @@ func (p *EngineProvisioner) watch(r *run) {
 
 	p.mu.Lock()
 	p.unpublish()
-	wasReady := p.state == StateReady
+	wasReady, asked := p.state == StateReady, p.asked
 	final := StateFailed
 	if p.asked && p.failure == nil {
 		final = StateStopped
@@ -315,10 +319,11 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.mu.Unlock()
 
 	r.noting.Wait()
-	end := r.finish(final)
+	end := r.finish(final, asked)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.final = &end.rec
 	if end.swept > 0 {
 		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))
 	}
@@ -332,7 +337,7 @@ func (p *EngineProvisioner) watch(r *run) {
 		p.stopErr = p.err
 	case p.killed:
 		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, time.Duration(r.rec.Grace))
-	case !p.asked && !end.foreign:
+	case !asked && !end.foreign:
 		p.err = r.exitError(end.exit, wasReady)
 	}
 	if p.err == nil {
@@ -370,6 +375,9 @@ func (p *EngineProvisioner) giveUp(err error) error {
 
 // Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. The provisioner cannot
 // be used afterwards: Done is closed and Err is ErrReleased. Releasing what does not run does nothing.
+//
+// It is meant for programs that end soon: while this program lives, the engine stays its child, and a zombie once it
+// has ended.
 func (p *EngineProvisioner) Release() {
 	p.starting.Lock()
 	p.mu.Lock()

@@ -17,7 +17,7 @@ import (
 // run is one engine that was started, by this provisioner or by an earlier one.
 type run struct {
 	files   replicaFiles
-	rec     record
+	rec     record   // as written when the engine started
 	leader  *process // nil when only other processes of the tree are left
 	tree    tree
 	exited  chan struct{} // closed when the leader has ended; the tree may live on
@@ -104,9 +104,10 @@ func (now progress) since(before progress, elapsed time.Duration) bool {
 	return now.logSize != before.logSize || now.cpuTicks >= before.cpuTicks+minTicks || now.rssPages >= before.rssPages+minPages
 }
 
-// watchProgress cancels with *stallError when nothing moves for limit.
-func (r *run) watchProgress(ctx context.Context, limit time.Duration, cancel context.CancelCauseFunc) {
-	interval := min(max(limit/10, 5*time.Millisecond), 5*time.Second)
+// watchProgress cancels when nothing moves for limit, or when the engine says that it falls back to the CPU although
+// the GPU is required: llama-server says so in its first milliseconds, and the load may take ten minutes more.
+func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequired bool, cancel context.CancelCauseFunc) {
+	interval := min(max(limit/10, 5*time.Millisecond), time.Second)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	last, at := progress{}, time.Now() // a load begins with nothing, and a short one need not pay for a look at /proc
@@ -117,6 +118,12 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, cancel con
 		case <-ticker.C:
 		}
 		now := r.progress()
+		if gpuRequired && now.logSize != last.logSize {
+			if line, ok := firstMatch(r.spec.NoGPU, tail.All(r.rec.Log)); ok {
+				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", line)))
+				return
+			}
+		}
 		switch quiet := time.Since(at); {
 		case now.since(last, quiet):
 			last, at = now, time.Now()
