@@ -165,13 +165,13 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time,
 				heard(plainError(err).Error())
 				return true, nil
 			}
-			body, err := readBody(resp.Body, maxHealthBody)
+			body, unread := readBody(resp.Body, maxHealthBody)
 			a := answer{resp.StatusCode, body}
 			switch {
 			case ctx.Err() != nil:
 				return false, context.Cause(ctx)
-			case err != nil:
-				heard(a.String() + ", " + err.Error())
+			case unread != nil:
+				heard(a.String() + ", " + unread.Error())
 				return true, nil
 			case a.status == http.StatusOK:
 				return false, nil

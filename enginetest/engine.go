@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -118,6 +119,7 @@ func (e *engine) acceptOnly() {
 	for {
 		conn, err := e.listener.Accept()
 		if err != nil {
+			runtime.KeepAlive(held) // a connection that nobody holds is closed by the garbage collector
 			return
 		}
 		held = append(held, conn)

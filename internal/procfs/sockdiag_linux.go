@@ -29,7 +29,7 @@ func diagListeners(addr netip.Addr, port uint16) ([]uint64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask for sockets: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	// The kernel answers at once; what only plays Linux may never do.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return nil, fmt.Errorf("cannot ask for sockets: %w", err)
