@@ -49,9 +49,11 @@ func findBinary(cfg ProvisionConfig, program Program) (string, error) {
 			return "", fmt.Errorf("no executable %q in PATH (looked in %s); install it, or name it in \"provisioning.binary.path\"",
 				name, strings.Join(searched(), ", "))
 		}
-		if path, err = filepath.Abs(found); err != nil {
-			return "", err
-		}
+		path = found
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
 	}
 	info, err := os.Stat(path)
 	switch mode := fileMode(info); {

@@ -1,0 +1,268 @@
+package provisioner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+)
+
+func testHandoff(generation int64) Handoff {
+	return Handoff{
+		Engine: "llamacpp", URL: "http://127.0.0.1:1", PoolID: "pool", ReplicaID: "r0", Flags: []string{"--model", "/m.gguf"},
+		Schema: HandoffSchema, Generation: generation,
+		Process: &HandoffProcess{PID: 2, StartTicks: 1<<63 + 1, LaunchID: "launch-" + strconv.FormatInt(generation, 10)},
+	}
+}
+
+func testFiles(t *testing.T) replicaFiles {
+	t.Helper()
+	files := replicaFiles{state: filepath.Join(t.TempDir(), "state"), stem: "pool-r0"}
+	if err := files.create(); err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestReadHandoff(t *testing.T) {
+	t.Parallel()
+	files := testFiles(t)
+	if _, err := ReadHandoff(files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if err := files.publish(testHandoff(1)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := ReadHandoff(files.handoff())
+	if err != nil || h.Process.StartTicks != 1<<63+1 {
+		t.Errorf("%+v, %v", h, err)
+	}
+	for content, text := range map[string]string{
+		"{":                              "cannot read the handoff",
+		"{}":                             "no url, pool_id or replica_id",
+		`{"url":1}`:                      "cannot read the handoff",
+		`{"url":"u","pool_id":"p"}`:      "no url, pool_id or replica_id",
+		string(make([]byte, (1<<20)+10)): "larger than 1 MiB",
+	} {
+		if err := os.WriteFile(files.handoff(), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadHandoff(files.handoff())
+		wantText(t, err, text)
+	}
+	// A newer version may say more.
+	newer := `{"url":"u","pool_id":"p","replica_id":"r","schema":7,"weather":"fine"}`
+	if err := os.WriteFile(files.handoff(), []byte(newer), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := ReadHandoff(files.handoff()); err != nil || h.Schema != 7 {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+func TestUnpublishSparesALaterLaunch(t *testing.T) {
+	t.Parallel()
+	files := testFiles(t)
+	later := testHandoff(2)
+	if err := files.publish(later); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.unpublish("launch-1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := ReadHandoff(files.handoff()); err != nil {
+		t.Errorf("the later launch's handoff is gone: %v", err)
+	}
+	if err := files.unpublish("launch-2"); err != nil {
+		t.Error(err)
+	}
+	if err := files.unpublish("launch-2"); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if _, err := os.Stat(files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("still there: %v", err)
+	}
+	if err := os.WriteFile(files.handoff(), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.unpublish("launch-3"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("garbage stays: %v", err)
+	}
+}
+
+// A reader sees one version or the other, never a mixture, however often the file is replaced.
+func TestReadersNeverSeeHalfAFile(t *testing.T) {
+	t.Parallel()
+	files := testFiles(t)
+	if err := files.publish(testHandoff(0)); err != nil {
+		t.Fatal(err)
+	}
+	const writers, rounds = 4, 250
+	var writing, reading sync.WaitGroup
+	var done atomic.Bool
+	var reads atomic.Int64
+	for w := range writers {
+		writing.Go(func() {
+			for i := range rounds {
+				if err := files.publish(testHandoff(int64(w*rounds + i))); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 4 {
+		reading.Go(func() {
+			for !done.Load() {
+				h, err := ReadHandoff(files.handoff())
+				if err != nil || h.Process.LaunchID != "launch-"+strconv.FormatInt(h.Generation, 10) {
+					t.Errorf("torn: %+v, %v", h, err)
+					return
+				}
+				reads.Add(1)
+			}
+		})
+	}
+	writing.Wait()
+	done.Store(true)
+	reading.Wait()
+	t.Logf("%d writes, %d reads, 0 torn", writers*rounds, reads.Load())
+	if left, _ := filepath.Glob(filepath.Join(files.handoffs(), atomicfile.TempPattern)); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func next(t *testing.T, events <-chan HandoffEvent) HandoffEvent {
+	t.Helper()
+	select {
+	case e, ok := <-events:
+		if !ok {
+			t.Fatal("the channel is closed")
+		}
+		return e
+	case <-time.After(patience):
+		t.Fatal("no event")
+		return HandoffEvent{}
+	}
+}
+
+func TestWatchHandoffs(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"notified", "polling"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(bounded(t))
+			files := replicaFiles{state: filepath.Join(t.TempDir(), "state"), stem: "pool-r0"}
+			var events <-chan HandoffEvent
+			if mode == "polling" {
+				w := &handoffWatch{dir: files.handoffs(), events: make(chan HandoffEvent), seen: map[string][]byte{}}
+				go w.run(ctx)
+				events = w.events
+			} else {
+				var err error
+				if events, err = WatchHandoffs(ctx, files.handoffs()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The folder comes into being after the watch.
+			if err := errors.Join(files.create(), files.publish(testHandoff(1))); err != nil {
+				t.Fatal(err)
+			}
+			if e := next(t, events); e.Handoff.Generation != 1 || e.Path != files.handoff() || e.Removed || e.Err != nil {
+				t.Errorf("published: %+v", e)
+			}
+			if err := files.publish(testHandoff(2)); err != nil {
+				t.Fatal(err)
+			}
+			if e := next(t, events); e.Handoff.Generation != 2 {
+				t.Errorf("replaced: %+v", e)
+			}
+			if err := os.WriteFile(files.handoff(), []byte("{"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			// Another program's write is not atomic: the empty file may be seen first.
+			for {
+				e := next(t, events)
+				if e.Err == nil {
+					t.Errorf("damaged: %+v", e)
+				}
+				if string(mustRead(t, e.Path)) == "{" {
+					break
+				}
+			}
+			if err := files.unpublish(""); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				e := next(t, events)
+				if e.Err != nil {
+					continue
+				}
+				if !e.Removed || e.Path != files.handoff() {
+					t.Errorf("removed: %+v", e)
+				}
+				break
+			}
+			cancel()
+			for range events { //nolint:revive // drains until the channel is closed
+			}
+		})
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestWatchFindsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(bounded(t))
+	files := testFiles(t)
+	other := replicaFiles{state: files.state, stem: "pool-r1"}
+	if err := errors.Join(files.publish(testHandoff(1)), other.publish(testHandoff(2)),
+		os.WriteFile(filepath.Join(files.handoffs(), ".tmp-1"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	events, err := WatchHandoffs(ctx, files.handoffs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := next(t, events).Handoff.Generation + next(t, events).Handoff.Generation
+	if sum != 3 {
+		t.Errorf("generations add up to %d", sum)
+	}
+	cancel()
+	for e := range events {
+		t.Errorf("one more: %+v", e)
+	}
+}
+
+func TestHandoffJSON(t *testing.T) {
+	t.Parallel()
+	data, err := json.Marshal(testHandoff(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 64-bit numbers are text, since other languages read numbers as float64.
+	if want := `"start_ticks":"9223372036854775809"`; !json.Valid(data) || !strings.Contains(string(data), want) {
+		t.Errorf("%s lacks %s", data, want)
+	}
+}
