@@ -61,7 +61,7 @@ func fakeEngine() (cfg provisioner.ProvisionConfig, cache string, remove func(),
 	if err != nil {
 		return cfg, "", nil, err
 	}
-	remove = func() { os.RemoveAll(dir) }
+	remove = func() { _ = os.RemoveAll(dir) }
 	exe, err := os.Executable()
 	if err != nil {
 		return cfg, "", remove, err
