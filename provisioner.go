@@ -36,10 +36,11 @@ type EngineProvisioner struct {
 	state    State
 	run      *run // nil before the engine runs
 	handoff  Handoff
-	heard    string // what the engine answered last, while it loads
-	asked    bool   // Stop was called
-	killed   bool   // and the grace period was not enough
-	failure  error  // why a running engine was given up
+	heard    string  // what the engine answered last, while it loads
+	asked    bool    // Stop was called
+	killed   bool    // and the grace period was not enough
+	final    *record // of a launch that has ended
+	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
 	released bool
@@ -306,17 +307,18 @@ func (p *EngineProvisioner) watch(r *run) {
 
 	p.mu.Lock()
 	p.unpublish()
-	wasReady := p.state == StateReady
+	wasReady, asked := p.state == StateReady, p.asked
 	final := StateFailed
 	if p.asked && p.failure == nil {
 		final = StateStopped
 	}
 	p.mu.Unlock()
 
-	end := r.finish(final)
+	end := r.finish(final, asked)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.final = &end.rec
 	if end.swept > 0 {
 		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))
 	}
@@ -330,7 +332,7 @@ func (p *EngineProvisioner) watch(r *run) {
 		p.stopErr = p.err
 	case p.killed:
 		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, time.Duration(r.rec.Grace))
-	case !p.asked && !end.foreign:
+	case !asked && !end.foreign:
 		p.err = r.exitError(end.exit, wasReady)
 	}
 	if p.err == nil {

@@ -431,8 +431,8 @@ func TestUnaskedExit(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test.death.After = 50 * time.Millisecond
-			p, j := ready(t, fakeConfig(t, enginetest.Behavior{DieReady: &test.death}))
+			p, j := ready(t, fakeConfig(t, enginetest.Behavior{}))
+			enginetest.Kill(t, p.handoff.URL, test.death)
 			awaitDone(t, p)
 			var exit *ExitError
 			if !errors.As(p.Err(), &exit) {

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,7 +41,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 		if names := r.survivors(); names == "" {
 			err = nil
 			if !rec.State.Final() {
-				err = errors.Join(files.unpublish(rec.LaunchID), r.finish(StateFailed).err)
+				err = errors.Join(files.unpublish(rec.LaunchID), r.finish(StateFailed, false).err)
 			}
 			return nil, errors.Join(fmt.Errorf("cannot attach to %s: %w", name, ErrNotRunning), err)
 		}
@@ -112,7 +113,7 @@ func (p *EngineProvisioner) Status() Status {
 	defer p.mu.Unlock()
 	s := Status{Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine}
 	if p.run != nil {
-		s = statusOfRecord(p.run.rec)
+		s = statusOfRecord(*cmp.Or(p.final, &p.run.rec))
 	}
 	s.State, s.Heard = p.state, p.heard
 	if s.State.Final() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // run is one engine that was started, by this provisioner or by an earlier one.
 type run struct {
 	files   replicaFiles
-	rec     record
+	rec     record   // as written when the engine started
 	leader  *process // nil when only other processes of the tree are left
 	tree    tree
 	exited  chan struct{} // closed when the leader has ended; the tree may live on
@@ -33,7 +34,8 @@ type run struct {
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
-	shm map[string]bool // objects below /dev/shm that the tree has mapped
+	shmMu sync.Mutex
+	shm   map[string]bool // objects below /dev/shm that the tree has mapped
 }
 
 // fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
@@ -133,6 +135,8 @@ var (
 // noteShm remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).
 func (r *run) noteShm() {
 	members, _ := r.tree.members()
+	r.shmMu.Lock()
+	defer r.shmMu.Unlock()
 	for _, m := range members {
 		for _, path := range procfs.Shm(m.PID) {
 			if r.shm == nil {
@@ -145,6 +149,8 @@ func (r *run) noteShm() {
 
 // removeShm unlinks those of the noted objects that were made since the launch and that no process has mapped.
 func (r *run) removeShm() error {
+	r.shmMu.Lock()
+	defer r.shmMu.Unlock()
 	if len(r.shm) == 0 {
 		return nil
 	}

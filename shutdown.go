@@ -60,8 +60,9 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 // escalate is the way from asking to killing.
 func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	// 1. Whoever finds the record from now on knows that the engine is to be gone.
-	r.rec.Desired = desiredStopped
-	if err := r.files.updateRecord(r.rec); err != nil {
+	rec := r.rec
+	rec.Desired = desiredStopped
+	if err := r.files.updateRecord(rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}
 	// 2. See who belongs to the tree while all parents are alive.
@@ -134,13 +135,14 @@ type ending struct {
 	swept   int    // processes that outlived the leader
 	foreign bool   // another command had asked for it
 	port    string // who has the port now, though the tree is gone; "" when it is free
+	rec     record // the last one
 	err     error  // what could not be verified or put away; ErrUnkillable among it
 }
 
 // finish ends what is left of a launch whose leader has ended, reaps it, verifies that nothing is left, and puts the
-// launch's files away. state is what the record shall say.
-func (r *run) finish(state State) ending {
-	var end ending
+// launch's files away. state is what the record shall say, unless nobody here asked and another command did.
+func (r *run) finish(state State, asked bool) ending {
+	end := ending{rec: r.rec}
 	end.swept, end.err = r.sweep()
 	// Only now is the leader reaped: until here its pid, and so its group and session, could not become a stranger's.
 	if r.leader != nil {
@@ -150,7 +152,7 @@ func (r *run) finish(state State) ending {
 		return end // something lives on and may use all the rest
 	}
 	end.port = r.awaitPort()
-	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.putAway(state, &end))
+	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.putAway(state, asked, &end))
 	return end
 }
 
@@ -188,7 +190,7 @@ func (r *run) awaitPort() string {
 }
 
 // putAway writes the final record, unless a later launch has taken over.
-func (r *run) putAway(state State, end *ending) error {
+func (r *run) putAway(state State, asked bool, end *ending) error {
 	lock, err := r.files.lock()
 	if errors.Is(err, errLocked) {
 		// The tree is empty, so whoever holds the lock is a later launch, or hides from /proc.
@@ -202,16 +204,19 @@ func (r *run) putAway(state State, end *ending) error {
 		return err
 	}
 	defer lock.release()
-	rec, err := r.files.readRecord()
-	if err == nil && rec.LaunchID != r.rec.LaunchID {
+	onDisk, err := r.files.readRecord()
+	if err == nil && onDisk.LaunchID != r.rec.LaunchID {
 		return nil
 	}
-	end.foreign = err == nil && rec.Desired == desiredStopped
+	if err == nil {
+		end.rec = onDisk
+	}
+	end.foreign = !asked && end.rec.Desired == desiredStopped
 	if end.foreign {
 		state = StateStopped
 	}
-	r.rec.State, r.rec.EndedAt, r.rec.Exit = state, time.Now().UTC(), end.exit.String()
-	err = r.files.writeRecord(r.rec)
+	end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
+	err = r.files.writeRecord(end.rec)
 	if e := os.Remove(r.files.pid()); !errors.Is(e, os.ErrNotExist) {
 		err = errors.Join(err, e)
 	}

@@ -93,7 +93,7 @@ func InstallAt(path, exe string, b Behavior) error {
 	if err != nil {
 		return fmt.Errorf("cannot encode the behaviour of the fake engine: %w", err)
 	}
-	script := fmt.Sprintf("#!/bin/sh\nexec %s %s %s \"$@\"\n", quote(exe), marker, quote(string(inv)))
+	script := fmt.Sprintf("#!/bin/sh\n%sexec %s %s %s \"$@\"\n", fastExit, quote(exe), marker, quote(string(inv)))
 	// A new file by rename: the path may be executing right now.
 	tmp := path + ".new"
 	if err := writeExecutable(tmp, script); err != nil {
@@ -104,6 +104,10 @@ func InstallAt(path, exe string, b Behavior) error {
 	}
 	return nil
 }
+
+// fastExit keeps an engine that was built with -race from sleeping a second before each exit, the default of the race
+// detector's runtime.
+const fastExit = "GORACE=\"atexit_sleep_ms=0 $GORACE\" "
 
 // writeExecutable keeps other goroutines from forking while the file is open for writing: a child between fork and exec
 // would still have it open, and executing it fails with "text file busy" (golang/go#22315).

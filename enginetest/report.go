@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -43,6 +44,36 @@ func Inspect(t testing.TB, baseURL string) Report {
 		t.Fatalf("cannot read the fake engine's report: %v", err)
 	}
 	return r
+}
+
+// Kill ends the engine at baseURL as d says. It returns when the engine has taken the order, so that a test decides the
+// moment, where Behavior.DieReady leaves it to the clock.
+func Kill(t testing.TB, baseURL string, d Death) {
+	t.Helper()
+	order, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Post(baseURL+reportPath, "application/json", bytes.NewReader(order))
+	if err != nil {
+		return // it died before it could answer
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("the fake engine will not die: %s", resp.Status)
+	}
+}
+
+// obey answers the order before it dies of it.
+func (e *engine) obey(w http.ResponseWriter, r *http.Request) {
+	var d Death
+	if err := json.NewDecoder(r.Body).Decode(&d); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+	time.AfterFunc(d.After, func() { e.die(d) })
 }
 
 func (e *engine) report() Report {

@@ -48,6 +48,8 @@ func (e *engine) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		health := r.URL.Path == "/health" || r.URL.Path == "/v1/health"
 		switch {
+		case r.URL.Path == reportPath && r.Method == http.MethodPost:
+			e.obey(w, r)
 		case r.URL.Path == reportPath:
 			reply(w, http.StatusOK, e.report())
 		case health && e.misbehave(w, r):
