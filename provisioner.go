@@ -149,7 +149,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.note(err.Error() + "; it is replaced")
 	}
-	if err := files.unpublish(""); err != nil { // of a launch whose provisioner was killed
+	// What a launch left whose provisioner was killed and whose engine then died.
+	if err := errors.Join(files.unpublish(""), (&run{rec: last}).removeTemp()); err != nil {
 		return nil, err
 	}
 	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
@@ -222,7 +223,9 @@ func (p *EngineProvisioner) undo(r *run) error {
 	if _, err := r.tree.killAll(); err != nil {
 		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
 	}
-	if err := r.leader.wait(context.Background()); err != nil {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
+	defer cancel()
+	if err := r.leader.wait(ctx); err != nil {
 		return err
 	}
 	_, err := r.sweep()
@@ -370,6 +373,9 @@ func (p *EngineProvisioner) giveUp(err error) error {
 
 // Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. The provisioner cannot
 // be used afterwards: Done is closed and Err is ErrReleased. Releasing what does not run does nothing.
+//
+// It is meant for programs that end soon: while this program lives, the engine stays its child, and a zombie once it
+// has ended.
 func (p *EngineProvisioner) Release() {
 	p.starting.Lock()
 	p.mu.Lock()

@@ -57,7 +57,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		r.watchProgress(inner, time.Duration(p.cfg.Ready.Stall), cancel)
+		r.watchProgress(inner, time.Duration(p.cfg.Ready.Stall), p.cfg.GPU == GPURequired, cancel)
 	}()
 	exitSeen := make(chan struct{})
 	go func() {

@@ -325,6 +325,21 @@ func TestGPURequired(t *testing.T) {
 		wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateFailed)
 		nothingLeft(t, p)
 	})
+	t.Run("fallback during a long load", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{
+			LoadTime: time.Minute, LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n",
+		})
+		cfg.GPU = GPURequired
+		p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
+		_, err := p.WaitReady(bounded(t))
+		var gpu *GPUError
+		if !errors.As(err, &gpu) {
+			t.Fatalf("%T: %v", err, err)
+		}
+		wantText(t, err, "the engine falls back to the CPU", "no usable GPU found")
+		nothingLeft(t, p)
+	})
 	t.Run("absent", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, onGPU)

@@ -232,3 +232,19 @@ func TestRealEmbeddings(t *testing.T) {
 		t.Errorf("answer %q", p.handoff.Answer)
 	}
 }
+
+// A llama-server without a GPU backend warns and serves from the CPU. With "gpu: required" that is a failed start, seen
+// while it loads.
+func TestRealSilentFallback(t *testing.T) {
+	t.Parallel()
+	cfg := realConfig(t, tiny)
+	cfg.GPU = GPURequired
+	p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: []GPU{{UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}}}))
+	_, err := p.WaitReady(bounded(t))
+	var gpu *GPUError
+	if !errors.As(err, &gpu) {
+		t.Fatalf("%T: %v", err, err)
+	}
+	wantText(t, err, "to the CPU", "no usable GPU found")
+	nothingLeft(t, p)
+}

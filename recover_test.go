@@ -3,6 +3,7 @@ package provisioner
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +132,9 @@ func TestStartAfterDeathUnwatched(t *testing.T) {
 	again, _ := ready(t, cfg)
 	if again.handoff.Generation != 2 {
 		t.Errorf("generation %d", again.handoff.Generation)
+	}
+	if _, err := os.Stat(p.run.rec.TempDir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the dead launch's temporary folder is left: %v", err)
 	}
 }
 

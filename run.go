@@ -103,12 +103,13 @@ func (now progress) since(before progress, elapsed time.Duration) bool {
 	return now.logSize != before.logSize || now.cpuTicks >= before.cpuTicks+minTicks || now.rssPages >= before.rssPages+minPages
 }
 
-// watchProgress cancels with *stallError when nothing moves for limit.
-func (r *run) watchProgress(ctx context.Context, limit time.Duration, cancel context.CancelCauseFunc) {
-	interval := min(max(limit/10, 5*time.Millisecond), 5*time.Second)
+// watchProgress cancels when nothing moves for limit, or when the engine says that it falls back to the CPU although
+// the GPU is required: llama-server says so in its first milliseconds, and the load may take ten minutes more.
+func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequired bool, cancel context.CancelCauseFunc) {
+	interval := min(max(limit/10, 5*time.Millisecond), time.Second)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	last, at := r.progress(), time.Now()
+	last, at := progress{}, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -116,6 +117,12 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, cancel con
 		case <-ticker.C:
 		}
 		now := r.progress()
+		if gpuRequired && now.logSize != last.logSize {
+			if line, ok := firstMatch(r.spec.NoGPU, tail.All(r.rec.Log)); ok {
+				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", line)))
+				return
+			}
+		}
 		switch quiet := time.Since(at); {
 		case now.since(last, quiet):
 			last, at = now, time.Now()
