@@ -3,6 +3,7 @@ package provisioner
 import (
 	"log/slog"
 	"slices"
+	"time"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -15,6 +16,7 @@ type options struct {
 	onEvent  func(Event)
 	cacheDir string
 	gpus     gpuDriver
+	grace    time.Duration
 }
 
 func newOptions(opts []Option) options {
@@ -52,3 +54,7 @@ func WithEventFunc(fn func(Event)) Option { return func(o *options) { o.onEvent 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
 // user's cache folder.
 func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
+
+// WithStopGrace sets the time between SIGTERM and SIGKILL of a launch that [Attach] finds. 0 means the grace that the
+// launch was started with.
+func WithStopGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }

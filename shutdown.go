@@ -26,13 +26,13 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
 	p.mu.Lock()
-	r, first := p.run, !p.asked
+	r, first := p.run, !p.asked && !p.state.Final() // what has ended by itself needs no stop
 	p.asked = true
 	switch {
 	case r == nil && !p.state.Final():
 		p.transition(StateStopped, "stopped before its start")
 		close(p.done)
-	case r != nil && first && !p.state.Final():
+	case r != nil && first:
 		p.transition(StateStopping, "")
 		p.unpublish()
 	}
@@ -212,6 +212,9 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		end.rec = onDisk
 	}
 	end.foreign = !asked && end.rec.Desired == desiredStopped
+	if onDisk.State.Final() && !end.exit.known {
+		return nil // the provisioner whose child it was knows better how it ended
+	}
 	if end.foreign {
 		state = StateStopped
 	}

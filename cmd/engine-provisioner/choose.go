@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// chosen tells whether a replica is one of those that the flags name.
+func (c *cli) chosen(pool, replica string) bool {
+	return (len(c.pools) == 0 || slices.Contains(c.pools, pool)) && (c.replica == "" || c.replica == replica)
+}
+
+// recorded are the replicas with a record that the flags name: of the file's when there is one, else of all.
+func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error) {
+	of := func(string) bool { return true }
+	stateDir = c.stateDir
+	if c.configFile != "" {
+		configs, err := c.load()
+		if err != nil {
+			return nil, "", err
+		}
+		stateDir = configs[0].StateDir
+		of = func(name string) bool {
+			return slices.ContainsFunc(configs, func(cfg provisioner.ProvisionConfig) bool { return cfg.Name() == name })
+		}
+	}
+	all, err := provisioner.Statuses(stateDir)
+	for _, s := range all {
+		if c.chosen(s.Pool, s.Replica) && of(s.Pool+"/"+s.Replica) {
+			found = append(found, s)
+		}
+	}
+	return found, stateDir, err
+}
+
+// one is the single replica that the flags name.
+func (c *cli) one() (provisioner.Status, string, error) {
+	found, stateDir, err := c.recorded()
+	switch {
+	case len(found) == 1:
+		return found[0], stateDir, nil // what is wrong with another's record does not matter
+	case err != nil:
+		return provisioner.Status{}, "", err
+	case len(found) == 0:
+		return provisioner.Status{}, "", c.nothing(stateDir)
+	}
+	names := ""
+	for _, s := range found {
+		names += fmt.Sprintf("\n    --pool %s --replica %s", s.Pool, s.Replica)
+	}
+	return provisioner.Status{}, "", &usageError{err: errors.New("several replicas match; choose one:" + names)}
+}
+
+// nothing says that no record matches.
+func (c *cli) nothing(stateDir string) error {
+	if stateDir == "" {
+		stateDir = ".runtime"
+	}
+	return fmt.Errorf("no such replica has run with the state directory %q; "+
+		"see \"engine-provisioner status\", or name another with --state-dir or --config", stateDir)
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// The exit statuses. An interruption is 128 and the signal's number, as shells have it.
+const (
+	exitFailed   = 1
+	exitUsage    = 2 // or configuration
+	exitGPU      = 3
+	exitNotReady = 4
+	exitExited   = 5
+	exitBusy     = 6
+)
+
+// usageError says that the command line cannot be understood.
+type usageError struct {
+	err  error
+	help string // the command that shows what is possible; "" when err says it
+}
+
+func (e *usageError) Error() string {
+	if e.help == "" {
+		return e.err.Error()
+	}
+	return fmt.Sprintf("%v; see %s", e.err, e.help)
+}
+func (e *usageError) Unwrap() error { return e.err }
+
+// interruptedError says that a signal came before the work was done.
+type interruptedError struct{ signal syscall.Signal }
+
+func (e *interruptedError) Error() string {
+	name := e.signal.String()
+	switch e.signal {
+	case syscall.SIGHUP:
+		name = "SIGHUP"
+	case syscall.SIGINT:
+		name = "SIGINT"
+	case syscall.SIGTERM:
+		name = "SIGTERM"
+	}
+	return "interrupted by " + name
+}
+
+// toldError is an error that the user has seen already; it only decides the exit status.
+type toldError struct{ err error }
+
+func (e *toldError) Error() string { return e.err.Error() }
+func (e *toldError) Unwrap() error { return e.err }
+
+// exitCode is the exit status that tells scripts what err is about. The order matters: a NotReadyError may wrap what
+// another error is about.
+func exitCode(err error) int {
+	var (
+		interrupted *interruptedError
+		usage       *usageError
+		config      *provisioner.ConfigError
+		gpu         *provisioner.GPUError
+		exited      *provisioner.ExitError
+		notReady    *provisioner.NotReadyError
+	)
+	failure := failureOf(err)
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &interrupted):
+		return 128 + int(interrupted.signal)
+	case errors.As(err, &usage), errors.As(err, &config):
+		return exitUsage
+	case errors.As(err, &exited) && exited.Ready:
+		return exitExited // it had enough GPU and its port once, so what it died of is not what this start lacks
+	case errors.As(err, &gpu), failure.Cause == provisioner.CauseDriver, failure.Cause == provisioner.CauseOOMGPU:
+		return exitGPU
+	case errors.Is(err, provisioner.ErrBusy), failure.Cause == provisioner.CausePortInUse:
+		return exitBusy
+	case errors.As(err, &exited):
+		return exitExited
+	case errors.As(err, &notReady):
+		return exitNotReady
+	}
+	return exitFailed
+}
+
+// errorKind names for programs what err is about.
+func errorKind(err error) string {
+	var (
+		interrupted *interruptedError
+		usage       *usageError
+		config      *provisioner.ConfigError
+		gpu         *provisioner.GPUError
+		start       *provisioner.StartError
+		exited      *provisioner.ExitError
+		notReady    *provisioner.NotReadyError
+	)
+	switch {
+	case errors.As(err, &interrupted):
+		return "interrupted"
+	case errors.As(err, &usage):
+		return "usage"
+	case errors.As(err, &config):
+		return "config"
+	case errors.As(err, &gpu):
+		return "gpu"
+	case errors.As(err, &start):
+		return "start"
+	case errors.As(err, &exited):
+		return "exit"
+	case errors.As(err, &notReady):
+		return "not_ready"
+	}
+	return "other"
+}
+
+// failureOf is what the library's errors have in common; the zero value when err is none of them.
+func failureOf(err error) provisioner.Failure {
+	var (
+		start    *provisioner.StartError
+		exited   *provisioner.ExitError
+		notReady *provisioner.NotReadyError
+	)
+	switch {
+	case errors.As(err, &start):
+		return start.Failure
+	case errors.As(err, &exited):
+		return exited.Failure
+	case errors.As(err, &notReady):
+		return notReady.Failure
+	}
+	return provisioner.Failure{}
+}

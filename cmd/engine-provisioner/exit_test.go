@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+func TestExitCode(t *testing.T) {
+	t.Parallel()
+	failure := func(c provisioner.Cause) provisioner.Failure { return provisioner.Failure{Cause: c} }
+	notReady := func(c provisioner.Cause) error { return &provisioner.NotReadyError{Failure: failure(c)} }
+	start := func(c provisioner.Cause) error {
+		return &provisioner.StartError{Failure: failure(c), Err: errors.New("x")}
+	}
+	exited := func(c provisioner.Cause, ready bool) error {
+		return &provisioner.ExitError{Failure: failure(c), Ready: ready}
+	}
+	tests := []struct {
+		err  error
+		want int
+		kind string
+	}{
+		{nil, 0, "other"},
+		{errors.New("any"), 1, "other"},
+		{start(provisioner.CauseModelMissing), 1, "start"},
+		{start(provisioner.CauseLibMissing), 1, "start"},
+		{&usageError{err: errors.New("x")}, 2, "usage"},
+		{&provisioner.ConfigError{}, 2, "config"},
+		{fmt.Errorf("wrapped: %w", &provisioner.ConfigError{}), 2, "config"},
+		{&provisioner.GPUError{Err: errors.New("x")}, 3, "gpu"},
+		{exited(provisioner.CauseOOMGPU, false), 3, "exit"},
+		{exited(provisioner.CauseDriver, false), 3, "exit"},
+		{exited(provisioner.CauseOOMGPU, true), 5, "exit"},
+		{notReady(provisioner.CauseUnknown), 4, "not_ready"},
+		{notReady(provisioner.CauseCannotAnswer), 4, "not_ready"},
+		{exited(provisioner.CauseModelCorrupt, false), 5, "exit"},
+		{exited(provisioner.CausePortInUse, false), 6, "exit"},
+		{notReady(provisioner.CausePortInUse), 6, "not_ready"},
+		{start(provisioner.CausePortInUse), 6, "start"},
+		{&provisioner.StartError{Err: fmt.Errorf("x: %w", provisioner.ErrBusy)}, 6, "start"},
+		{&interruptedError{syscall.SIGHUP}, 129, "interrupted"},
+		{&interruptedError{syscall.SIGINT}, 130, "interrupted"},
+		{&interruptedError{syscall.SIGTERM}, 143, "interrupted"},
+		{&toldError{exited(provisioner.CauseUnknown, true)}, 5, "exit"},
+		{errors.Join(&toldError{notReady(provisioner.CauseUnknown)}, nil), 4, "not_ready"},
+	}
+	for _, tt := range tests {
+		if got := exitCode(tt.err); got != tt.want {
+			t.Errorf("exitCode(%v) = %d, want %d", tt.err, got, tt.want)
+		}
+		if got := errorKind(tt.err); got != tt.kind {
+			t.Errorf("errorKind(%v) = %q, want %q", tt.err, got, tt.kind)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+func (c *cli) doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check whether this host can run engines",
+		Long: `Check whether this host can run engines: executables, GPUs, the state directory, the kernel. Each line is ok, a
+warning, or a problem with its fix. The exit status is 1 when there is a problem.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			stateDir, err := c.state()
+			if err != nil {
+				return err
+			}
+			problems := 0
+			for _, check := range provisioner.Diagnose(cmd.Context(), stateDir) {
+				if check.Level == provisioner.CheckProblem {
+					problems++
+				}
+				c.showCheck(check)
+			}
+			if err := interruption(cmd.Context()); err != nil {
+				return err
+			}
+			if problems > 0 {
+				return &toldError{fmt.Errorf("%s found", count(problems, "problem"))}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", `the pools file, for its "state_dir"`)
+	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", "where records, logs and handoffs live (default .runtime)")
+	return cmd
+}
+
+func (c *cli) showCheck(check provisioner.Check) {
+	if c.output.json {
+		_ = writeJSON(c.std.out, check) // where stdout is gone there is nobody to tell
+		return
+	}
+	fmt.Fprintf(c.std.out, "%-8s %s: %s\n", check.Level, check.Name, check.Detail)
+	if check.Fix != "" {
+		fmt.Fprintf(c.std.out, "         -> %s\n", check.Fix)
+	}
+}
+
+func (c *cli) schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of a pools file, for editors",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			schema, err := provisioner.ConfigSchema()
+			if err != nil {
+				return err
+			}
+			_, err = c.std.out.Write(schema)
+			return err
+		},
+	}
+}
+
+// version is which program this is, as --output json tells it.
+type version struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func (c *cli) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := thisVersion()
+			if c.output.json {
+				return writeJSON(c.std.out, v)
+			}
+			_, err := fmt.Fprintf(c.std.out, "engine-provisioner %s (%s, %s)\n", v.Version, v.Go, v.Platform)
+			return err
+		},
+	}
+}
+
+func thisVersion() version {
+	v := version{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if info.Main.Version != "" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Revision = s.Value
+		}
+	}
+	return v
+}

@@ -1,0 +1,226 @@
+// Command engine-provisioner starts, health-checks, hands off and stops the engines of a pools file. It is a thin
+// layer over the library: flags in, library calls, exit code out.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/nearest"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// streams are the standard streams of one run of the command.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// run is the whole command; it returns the exit status.
+func run(ctx context.Context, args []string, std streams) int {
+	c := &cli{std: std}
+	ctx, c.signals = watchSignals(ctx)
+	defer c.signals.stop()
+
+	root := c.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if !c.began {
+		err = &usageError{err: err, help: cmd.CommandPath() + " --help"}
+	}
+	var told *toldError
+	if !errors.As(err, &told) {
+		c.reportError(err)
+	}
+	return exitCode(err)
+}
+
+// cli is what all commands share during one run.
+type cli struct {
+	std     streams
+	signals *signals
+	began   bool // the arguments were understood
+
+	configFile string
+	stateDir   string
+	pools      []string
+	replica    string
+	output     outputFormat
+}
+
+const rootLong = `engine-provisioner starts, health-checks, hands off and stops the LLM engines of a pools file.
+
+Without a command it runs the file's replicas: it checks all of them, starts them, tells each one's URL when it is
+ready, and stays in the foreground. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop them gracefully; a second
+signal ends the grace period at once. With --detach the engines run on after they are ready; then "status", "logs" and
+"stop" work on them.
+
+Exit status: 0 done, 1 failed, 2 usage or configuration, 3 GPU missing or too small, 4 not ready in time, 5 engine
+exited, 6 busy (another provisioner, port taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before
+everything was ready.`
+
+func (c *cli) rootCommand() *cobra.Command {
+	var detach bool
+	root := &cobra.Command{
+		Use:   "engine-provisioner --config FILE",
+		Short: "Start, health-check, hand off and stop LLM engines",
+		Long:  rootLong,
+		Example: `  engine-provisioner --config pools.yaml
+  engine-provisioner --config pools.yaml --pool default --detach
+  engine-provisioner logs --pool default -f
+  engine-provisioner stop --config pools.yaml`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		Args:              knownCommand,
+		PersistentPreRun:  func(*cobra.Command, []string) { c.began = true },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.configFile == "" {
+				return &usageError{err: errors.New("no --config"), help: "engine-provisioner --help"}
+			}
+			return c.runReplicas(cmd.Context(), detach)
+		},
+	}
+	root.PersistentFlags().VarP(&c.output, "output", "o",
+		`output format: "text", or "json" for one JSON object a line on stdout`)
+	c.chooseFlags(root)
+	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running once they are ready")
+	root.SetFlagErrorFunc(suggestFlag)
+	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.validateCommand(), c.planCommand(),
+		c.doctorCommand(), c.schemaCommand(), c.versionCommand())
+	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
+	_ = root.RegisterFlagCompletionFunc("output", formats)
+	return root
+}
+
+// chooseFlags adds the flags that say which replicas a command is about.
+func (c *cli) chooseFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&c.configFile, "config", "c", "", "the pools file")
+	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; can be repeated")
+	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
+	f.StringVar(&c.stateDir, "state-dir", "",
+		`where records, logs and handoffs live (default: "state_dir" of the file, or .runtime)`)
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
+	_ = cmd.MarkFlagDirname("state-dir")
+	pools := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return c.knownPools(), cobra.ShellCompDirectiveNoFileComp
+	}
+	_ = cmd.RegisterFlagCompletionFunc("pool", pools)
+}
+
+// knownPools are the pools of the file, or those that have run.
+func (c *cli) knownPools() []string {
+	var ids []string
+	if c.configFile != "" {
+		if config, err := provisioner.LoadConfig(c.configFile); err == nil {
+			for _, p := range config.Pools {
+				ids = append(ids, p.ID)
+			}
+		}
+		return ids
+	}
+	known, _ := provisioner.Statuses(c.stateDir)
+	for _, s := range known {
+		ids = append(ids, s.Pool)
+	}
+	return slices.Compact(ids)
+}
+
+// knownCommand refuses arguments of the root command, which are commands that do not exist.
+func knownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var known []string
+	for _, cmd := range root.Commands() {
+		known = append(known, cmd.Name())
+	}
+	if name := nearest.Of(args[0], known); name != "" {
+		return fmt.Errorf("unknown command %q; did you mean %q?", args[0], name)
+	}
+	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() {
+		return fmt.Errorf("unknown command %q; did you mean --config %s?", args[0], args[0])
+	}
+	return fmt.Errorf("unknown command %q", args[0])
+}
+
+// suggestFlag names the flag that was probably meant.
+func suggestFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+	if name := nearest.Of(unknown.GetSpecifiedName(), known); name != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, name)
+	}
+	return err
+}
+
+// load reads the pools file and gives the chosen replicas.
+func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
+	config, err := provisioner.LoadConfig(c.configFile)
+	if err != nil {
+		return nil, err
+	}
+	pools := c.pools
+	if len(pools) == 0 {
+		pools = []string{""}
+	}
+	var chosen []provisioner.ProvisionConfig
+	var names []string
+	seen := map[string]bool{}
+	for _, pool := range pools {
+		replicas, err := config.Replicas(pool)
+		if err != nil {
+			return nil, &usageError{err: err}
+		}
+		for _, r := range replicas {
+			names = append(names, r.Name())
+			if seen[r.Name()] || c.replica != "" && c.replica != r.ReplicaID {
+				continue
+			}
+			seen[r.Name()] = true
+			if c.stateDir != "" {
+				r.StateDir = c.stateDir
+			}
+			chosen = append(chosen, r)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, &usageError{err: fmt.Errorf("no replica %q; there are: %s", c.replica, strings.Join(names, ", "))}
+	}
+	return chosen, nil
+}
+
+// state is the state directory that --state-dir, the file or the default names.
+func (c *cli) state() (string, error) {
+	if c.stateDir != "" || c.configFile == "" {
+		return c.stateDir, nil
+	}
+	replicas, err := c.load()
+	if err != nil {
+		return "", err
+	}
+	return replicas[0].StateDir, nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// outputFormat is the value of --output; the zero value is text.
+type outputFormat struct{ json bool }
+
+func (o *outputFormat) String() string {
+	if o.json {
+		return "json"
+	}
+	return "text"
+}
+
+func (o *outputFormat) Type() string { return "format" }
+
+func (o *outputFormat) Set(text string) error {
+	if text != "json" && text != "text" {
+		return errors.New(`write "text" or "json"`)
+	}
+	o.json = text == "json"
+	return nil
+}
+
+// writeJSON writes v as one line.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+// errorEvent is an error as --output json tells it.
+type errorEvent struct {
+	Time     time.Time             `json:"time"`
+	Event    string                `json:"event"` // "error"
+	Replica  string                `json:"replica,omitempty"`
+	ExitCode int                   `json:"exit_code"`
+	Kind     string                `json:"kind"`
+	Cause    provisioner.Cause     `json:"cause,omitempty"`
+	Retry    bool                  `json:"retry"`
+	Message  string                `json:"message"`
+	Advice   string                `json:"advice,omitempty"`
+	Problems []provisioner.Problem `json:"problems,omitempty"`
+	LogTail  []string              `json:"log_tail,omitempty"`
+	LogPath  string                `json:"log_path,omitempty"`
+}
+
+// reportError tells an error once: as JSON on stdout, or to people on stderr.
+func (c *cli) reportError(err error) {
+	if c.output.json {
+		_ = writeJSON(c.std.out, newErrorEvent(err)) // where stdout is gone there is nobody to tell
+		return
+	}
+	fmt.Fprint(c.std.err, errorText(err))
+}
+
+func newErrorEvent(err error) errorEvent {
+	f := failureOf(err)
+	e := errorEvent{
+		Time: time.Now().UTC(), Event: "error", Replica: f.Replica, ExitCode: exitCode(err), Kind: errorKind(err),
+		Cause: f.Cause, Retry: f.Retry, Message: err.Error(), Advice: f.Advice, LogTail: f.LogTail, LogPath: f.LogPath,
+	}
+	var gpu *provisioner.GPUError
+	if errors.As(err, &gpu) {
+		e.Advice = gpu.Advice
+	}
+	var config *provisioner.ConfigError
+	if errors.As(err, &config) {
+		e.Problems = config.Problems
+	}
+	return e
+}
+
+// errorText is an error for people: what, the engine's own words, and where to read on.
+func errorText(err error) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "error: %v\n", err)
+	f := failureOf(err)
+	if len(f.LogTail) > 0 {
+		b.WriteString("engine's last lines:\n")
+		for _, line := range f.LogTail {
+			b.WriteString("    " + line + "\n")
+		}
+	}
+	if f.LogPath != "" {
+		b.WriteString("log: " + f.LogPath + "\n")
+	}
+	return b.String()
+}

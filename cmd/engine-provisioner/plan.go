@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+func (c *cli) planCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "plan --config FILE",
+		Short: "Show what would be run, and why, without starting anything",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.configFile == "" {
+				return &usageError{err: errors.New("no --config"), help: "engine-provisioner plan --help"}
+			}
+			configs, err := c.load()
+			if err != nil {
+				return err
+			}
+			errs := make([]error, len(configs))
+			for i, config := range configs {
+				var plan provisioner.LaunchPlan
+				if plan, errs[i] = provisioner.Plan(cmd.Context(), config); errs[i] == nil {
+					errs[i] = c.showPlan(plan)
+				}
+			}
+			if err := interruption(cmd.Context()); err != nil {
+				return err
+			}
+			return c.reportAll(errs)
+		},
+	}
+	c.chooseFlags(cmd)
+	return cmd
+}
+
+func (c *cli) showPlan(plan provisioner.LaunchPlan) error {
+	if c.output.json {
+		return writeJSON(c.std.out, plan)
+	}
+	return writePlan(c.std.out, plan)
+}
+
+// writePlan writes a plan for people.
+func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s/%s: %s %s\n", plan.Pool, plan.Replica, plan.Engine, orDash(plan.Version))
+	for _, row := range [][2]string{
+		{"executable", plan.Binary},
+		{"folder", plan.Dir},
+		{"model", plan.Model},
+		{"url", plan.URL},
+		{"gpus", gpuNames(plan.GPUs)},
+		{"grace", plan.Grace.String()},
+		{"record", plan.Record},
+		{"log", plan.Log},
+		{"handoff", plan.Handoff},
+	} {
+		fmt.Fprintf(w, "  %s\t%s\n", row[0], row[1])
+	}
+	fmt.Fprintln(w, "  command line:")
+	for _, f := range plan.Flags {
+		fmt.Fprintf(w, "    %s\t%s\n", words(f.Args), join(string(f.Origin), f.Key, f.Note))
+	}
+	fmt.Fprintln(w, "  environment:")
+	for _, v := range plan.Env {
+		fmt.Fprintf(w, "    %s\t%s\n", v.Name, v.Origin)
+	}
+	return w.Flush()
+}
+
+func gpuNames(gpus []provisioner.GPU) string {
+	if len(gpus) == 0 {
+		return "none: the CPU"
+	}
+	names := make([]string, len(gpus))
+	for i, g := range gpus {
+		names[i] = fmt.Sprintf("%d %s (%s)", g.Index, g.Name, g.UUID)
+	}
+	return strings.Join(names, ", ")
+}
+
+// words writes argv elements such that it can be seen where each begins and ends.
+func words(args []string) string {
+	shown := make([]string, len(args))
+	for i, a := range args {
+		shown[i] = a
+		if a == "" || strings.ContainsFunc(a, func(r rune) bool { return r <= ' ' || r == '"' || r == '\'' || !strconv.IsPrint(r) }) {
+			shown[i] = strconv.Quote(a)
+		}
+	}
+	return strings.Join(shown, " ")
+}
+
+// join leaves out what is empty.
+func join(origin, key, note string) string {
+	text := origin
+	if key != "" {
+		text += ", " + key
+	}
+	if note != "" {
+		text += ": " + note
+	}
+	return text
+}

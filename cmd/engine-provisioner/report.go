@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// reporter tells of a run as it goes. Whatever is told is queued and written by one goroutine: a launch waits for its
+// event function, and a reader of our output that has stopped reading must not keep an engine from being stopped.
+type reporter struct {
+	*cli
+	display *display
+
+	mu     sync.Mutex
+	queue  []func()
+	closed bool
+	wake   chan struct{} // holds one token when the queue has something
+	done   chan struct{}
+
+	// Of the goroutine alone.
+	launches []*launch
+	loading  map[string]time.Time // when the load began, by the launch's name
+}
+
+func (c *cli) newReporter() *reporter {
+	r := &reporter{
+		cli: c, display: newDisplay(c.std.err, c.output.json), loading: map[string]time.Time{},
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	go r.work()
+	return r
+}
+
+// do queues f.
+func (r *reporter) do(f func()) {
+	r.mu.Lock()
+	r.queue = append(r.queue, f)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close returns when everything is written.
+func (r *reporter) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.do(func() {})
+	<-r.done
+}
+
+func (r *reporter) work() {
+	defer close(r.done)
+	ticker := time.NewTicker(r.display.interval())
+	defer ticker.Stop()
+	for {
+		// Nothing ticks while nothing loads: an idle fleet costs no CPU time.
+		var tick <-chan time.Time
+		if len(r.loading) > 0 && !r.output.json {
+			tick = ticker.C
+		}
+		select {
+		case <-r.wake:
+		case <-tick:
+			r.display.show(r.loads())
+		}
+		r.mu.Lock()
+		queue, closed := r.queue, r.closed
+		r.queue = nil
+		r.mu.Unlock()
+		if len(queue) == 0 {
+			continue
+		}
+		r.display.clear()
+		for _, f := range queue {
+			f()
+		}
+		if closed {
+			return
+		}
+		r.display.redraw(r.loads)
+	}
+}
+
+// watch says which launches there are.
+func (r *reporter) watch(launches []*launch) { r.do(func() { r.launches = launches }) }
+
+// say tells people something.
+func (r *reporter) say(text string) {
+	r.do(func() {
+		if !r.output.json {
+			fmt.Fprintln(r.std.err, text)
+		}
+	})
+}
+
+// fail tells an error.
+func (r *reporter) fail(err error) { r.do(func() { r.reportError(err) }) }
+
+// event is the event function of all launches.
+func (r *reporter) event(e provisioner.Event) { r.do(func() { r.tell(e) }) }
+
+func (r *reporter) tell(e provisioner.Event) {
+	name := e.Pool + "/" + e.Replica
+	if e.Kind == provisioner.EventState {
+		switch e.State {
+		case provisioner.StatePreparing:
+			r.loading[name] = e.Time
+		case provisioner.StateStarting:
+		default:
+			delete(r.loading, name)
+		}
+	}
+	if r.output.json {
+		_ = writeJSON(r.std.out, e) // where stdout is gone there is nobody to tell
+		return
+	}
+	switch {
+	case e.Kind == provisioner.EventNote:
+		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, e.Message)
+	case e.State == provisioner.StateReady:
+		fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Message)
+	case e.State == provisioner.StateFailed: // its error is told
+	case e.State == provisioner.StateStarting:
+		fmt.Fprintf(r.std.err, "%s: starting (pid %d)\n", name, e.PID)
+	case e.Message != "":
+		fmt.Fprintf(r.std.err, "%s: %s (%s)\n", name, e.State, e.Message)
+	default:
+		fmt.Fprintf(r.std.err, "%s: %s\n", name, e.State)
+	}
+}
+
+// loads are the launches that are not ready yet.
+func (r *reporter) loads() []load {
+	var all []load
+	for _, l := range r.launches {
+		since, loading := r.loading[l.name]
+		if !loading {
+			continue
+		}
+		s := l.Status()
+		all = append(all, load{name: l.name, state: s.State, since: since, heard: s.Heard, log: s.Log})
+	}
+	return all
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// signals are the user's wishes to end.
+type signals struct {
+	hurried context.Context // done at the second signal
+	stop    func()          // ends the watch
+}
+
+// watchSignals derives a context that ends at the first signal, with an *interruptedError as its cause.
+func watchSignals(ctx context.Context) (context.Context, *signals) {
+	asked, ask := context.WithCancelCause(ctx)
+	hurried, hurry := context.WithCancel(context.WithoutCancel(ctx))
+	caught := make(chan os.Signal, 2)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM)
+	// A closed terminal must not leave engines behind that nobody watches, but nohup means to outlive it.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(caught, syscall.SIGHUP)
+	}
+	// Without this, writing to a pipe whose reader is gone ("| head") would end the program and leave the engines.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+
+	done := make(chan struct{})
+	go func() {
+		for n := 1; ; n++ {
+			select {
+			case <-done:
+				return
+			case s := <-caught:
+				if n > 1 {
+					hurry()
+					continue
+				}
+				sig, _ := s.(syscall.Signal)
+				ask(&interruptedError{sig})
+			}
+		}
+	}()
+	return asked, &signals{hurried: hurried, stop: func() {
+		signal.Stop(caught)
+		signal.Stop(pipe)
+		close(done)
+		ask(nil)
+		hurry()
+	}}
+}
+
+// interruption is the signal that ended ctx; nil when none did.
+func interruption(ctx context.Context) error {
+	var interrupted *interruptedError
+	if errors.As(context.Cause(ctx), &interrupted) {
+		return interrupted
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+func (c *cli) stopCommand() *cobra.Command {
+	var all bool
+	grace := time.Duration(-1)
+	cmd := &cobra.Command{
+		Use:   "stop (--config FILE | --pool ID... | --all)",
+		Short: "Stop running replicas",
+		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
+A replica that does not run is no error.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.configFile == "" && len(c.pools) == 0 && !all {
+				return &usageError{err: errors.New("nothing to stop was named: give --config, --pool or --all")}
+			}
+			return c.stopReplicas(cmd.Context(), grace)
+		},
+	}
+	c.chooseFlags(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "all replicas of the state directory")
+	cmd.Flags().Var((*graceValue)(&grace), "grace",
+		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once")
+	return cmd
+}
+
+// graceValue is a duration that is not negative; unset it is.
+type graceValue time.Duration
+
+func (g *graceValue) Type() string { return "duration" }
+
+func (g *graceValue) String() string {
+	if *g < 0 {
+		return ""
+	}
+	return time.Duration(*g).String()
+}
+
+func (g *graceValue) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return errors.New(`write a duration such as "30s"`)
+	}
+	*g = graceValue(d)
+	return nil
+}
+
+func (c *cli) stopReplicas(ctx context.Context, grace time.Duration) error {
+	found, stateDir, err := c.recorded()
+	var errs []error
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if len(found) == 0 && err == nil {
+		c.say(c.nothing(stateDir).Error())
+		return nil
+	}
+	unwatch := context.AfterFunc(ctx, func() { c.say("still stopping; interrupt again to kill at once") })
+	defer unwatch()
+	stopped := make([]error, len(found))
+	var wait sync.WaitGroup
+	for i, s := range found {
+		wait.Go(func() { stopped[i] = c.stopReplica(c.signals.hurried, stateDir, s, grace) })
+	}
+	wait.Wait()
+	for i, err := range stopped {
+		name := found[i].Pool + "/" + found[i].Replica
+		switch {
+		case err == nil:
+			c.stopTold(name, "stopped", "")
+		case errors.Is(err, provisioner.ErrKilled):
+			c.stopTold(name, "stopped", err.Error())
+		case errors.Is(err, provisioner.ErrNotRunning), errors.Is(err, provisioner.ErrNotFound):
+			c.stopTold(name, "not running", "")
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return c.reportAll(errs)
+}
+
+func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.Status, grace time.Duration) error {
+	var opts []provisioner.Option
+	if grace > 0 {
+		opts = append(opts, provisioner.WithStopGrace(grace))
+	}
+	p, err := provisioner.Attach(stateDir, s.Pool, s.Replica, opts...)
+	if err != nil {
+		return err
+	}
+	if grace == 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		cancel()
+	}
+	return p.Stop(ctx)
+}
+
+// stopResult is what became of one replica, as --output json tells it.
+type stopResult struct {
+	Replica string `json:"replica"`
+	Result  string `json:"result"` // "stopped" or "not running"
+	Note    string `json:"note,omitempty"`
+}
+
+func (c *cli) stopTold(name, result, note string) {
+	switch {
+	case c.output.json:
+		_ = writeJSON(c.std.out, stopResult{name, result, note})
+	case note != "":
+		fmt.Fprintf(c.std.out, "%s: %s (%s)\n", name, result, note)
+	default:
+		fmt.Fprintf(c.std.out, "%s: %s\n", name, result)
+	}
+}
+
+// say tells people something.
+func (c *cli) say(text string) {
+	if !c.output.json {
+		fmt.Fprintln(c.std.err, text)
+	}
+}

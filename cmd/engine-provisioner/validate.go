@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// validFile says that a pools file is valid, as --output json tells it.
+type validFile struct {
+	File     string `json:"file"`
+	Valid    bool   `json:"valid"` // always true: what is wrong with a file is told as an error
+	Pools    int    `json:"pools"`
+	Replicas int    `json:"replicas"`
+}
+
+func (c *cli) validateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "validate FILE...",
+		Short: "Check pools files without looking at the host",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, files []string) error {
+			if c.configFile != "" {
+				files = append([]string{c.configFile}, files...)
+			}
+			if len(files) == 0 {
+				return &usageError{err: errors.New("no file to validate was named"), help: "engine-provisioner validate --help"}
+			}
+			errs := make([]error, len(files))
+			for i, file := range files {
+				errs[i] = c.validate(file)
+			}
+			return c.reportAll(errs)
+		},
+	}
+	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
+	return cmd
+}
+
+func (c *cli) validate(file string) error {
+	config, err := provisioner.LoadConfig(file)
+	if err != nil {
+		return err
+	}
+	replicas, err := config.Replicas("")
+	if err != nil {
+		return err
+	}
+	if c.output.json {
+		return writeJSON(c.std.out, validFile{file, true, len(config.Pools), len(replicas)})
+	}
+	_, err = fmt.Fprintf(c.std.out, "%s: ok, %s, %s\n", file, count(len(config.Pools), "pool"), count(len(replicas), "replica"))
+	return err
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

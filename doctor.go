@@ -1,0 +1,191 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Check is one thing that was looked at on the host.
+type Check struct {
+	Name   string     `json:"name"` // such as "gpu"
+	Level  CheckLevel `json:"level"`
+	Detail string     `json:"detail"`        // what was found
+	Fix    string     `json:"fix,omitempty"` // what to do about it; "" when nothing has to be done
+}
+
+// CheckLevel says how bad what was found is.
+type CheckLevel string
+
+// The levels.
+const (
+	CheckOK      CheckLevel = "ok"
+	CheckWarning CheckLevel = "warning" // some configurations do not work, or not as well
+	CheckProblem CheckLevel = "problem" // nothing works before it is mended
+)
+
+// Diagnose looks at whether this host can run engines with the state directory ("" means .runtime): executables, GPUs,
+// the directory, the kernel, and the replicas there. It asks the engines that it finds for their version, and writes
+// nothing but one file into the state directory, which it removes at once. Of opts, those matter that add an engine or
+// set the cache.
+func Diagnose(ctx context.Context, stateDir string, opts ...Option) []Check {
+	d := doctor{opts: newOptions(opts)}
+	d.engines(ctx)
+	d.gpus(ctx)
+	state, err := stateDirectory(stateDir)
+	if err != nil {
+		d.problem("state directory", err.Error(), "run this in a folder that exists")
+	} else {
+		d.stateDirectory(state)
+		d.filesystem("state directory", state)
+	}
+	d.filesystem("temporary folder", os.TempDir())
+	d.system()
+	d.replicas(stateDir)
+	return d.checks
+}
+
+type doctor struct {
+	opts   options
+	checks []Check
+}
+
+func (d *doctor) ok(name, format string, args ...any) {
+	d.checks = append(d.checks, Check{name, CheckOK, fmt.Sprintf(format, args...), ""})
+}
+
+func (d *doctor) warning(name, detail, fix string) {
+	d.checks = append(d.checks, Check{name, CheckWarning, detail, fix})
+}
+
+func (d *doctor) problem(name, detail, fix string) {
+	d.checks = append(d.checks, Check{name, CheckProblem, detail, fix})
+}
+
+// engines asks every engine's usual executable what it is. One that is missing is no problem: a configuration can name
+// another place.
+func (d *doctor) engines(ctx context.Context) {
+	inspector, err := d.opts.inspector()
+	if err != nil {
+		d.problem("cache", err.Error(), "")
+		return
+	}
+	seen := map[string]bool{}
+	for _, e := range d.opts.engines {
+		name, program := "engine "+e.Name(), e.Program()
+		if seen[e.Name()] || program.Command == "" {
+			continue
+		}
+		seen[e.Name()] = true
+		path, err := lookupBinary(ProvisionConfig{}, program)
+		if err != nil {
+			d.warning(name, err.Error(), "")
+			continue
+		}
+		binary, err := inspector.inspect(ctx, path, program, nil)
+		if err != nil {
+			d.problem(name, err.Error(), "repair or replace the executable: it cannot even tell its version")
+			continue
+		}
+		d.ok(name, "%s, version %s", path, orUnknown(binary.Version))
+	}
+}
+
+func orUnknown(text string) string {
+	if text == "" {
+		return "unknown"
+	}
+	return text
+}
+
+// driverTimeout is more than a driver without persistence mode needs to wake all GPUs of a large node.
+const driverTimeout = 30 * time.Second
+
+// gpus lists what the driver reports. No GPU is a warning, since engines run on the CPU, too.
+func (d *doctor) gpus(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
+	defer cancel()
+	all, err := detectGPUs(ctx, d.opts.gpuDriver())
+	if err != nil {
+		detail, fix := err.Error(), otherPolicies
+		var gpu *GPUError
+		if errors.As(err, &gpu) {
+			detail = gpu.Err.Error()
+			if gpu.Advice != "" {
+				fix = gpu.Advice + ", or " + otherPolicies
+			}
+		}
+		d.warning("gpu", detail, fix)
+		return
+	}
+	for _, g := range all {
+		name := fmt.Sprintf("gpu %s", g.label())
+		if g.Problem != "" {
+			d.problem(name, g.Name+": "+g.Problem, `repair it, or leave it out of "devices"`)
+			continue
+		}
+		d.ok(name, "%s, %s of %s free", g.Name, gib(g.MemoryFree), gib(g.MemoryTotal))
+	}
+}
+
+func gib(bytes uint64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }
+
+// stateDirectory checks that the directory is, or can be made, private and writable.
+func (d *doctor) stateDirectory(state string) {
+	const name = "state directory"
+	dir := state
+	switch err := checkPrivate(state); {
+	case errors.Is(err, fs.ErrNotExist):
+		dir = existing(state)
+	case err != nil:
+		d.problem(name, err.Error(), "")
+		return
+	}
+	f, err := os.CreateTemp(dir, ".doctor-")
+	if err != nil {
+		d.problem(name, "cannot write to it: "+err.Error(), `make it writable or set another "state_dir"`)
+		return
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		d.problem(name, "cannot remove a file from it: "+err.Error(), `set another "state_dir"`)
+		return
+	}
+	if dir != state {
+		d.ok(name, "%s can be made", state)
+		return
+	}
+	d.ok(name, "%s is writable and private", state)
+}
+
+// existing is the nearest folder at or above path that exists.
+func existing(path string) string {
+	for {
+		info, err := os.Stat(path)
+		if err == nil && info.IsDir() || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+}
+
+// replicas warns of those that died while nobody watched.
+func (d *doctor) replicas(stateDir string) {
+	all, err := Statuses(stateDir)
+	if err != nil {
+		d.problem("replicas", err.Error(), "move the broken record away after making sure that its engine is gone")
+	}
+	for _, s := range all {
+		name := fmt.Sprintf("replica %s/%s", s.Pool, s.Replica)
+		switch {
+		case s.PID != 0:
+			d.ok(name, "%s, pid %d, %s", s.State, s.PID, s.URL)
+		case s.State == StateFailed:
+			d.warning(name, strings.TrimSuffix("failed: "+s.Exit, ": "), "look at its log: "+s.Log)
+		}
+	}
+}

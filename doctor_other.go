@@ -1,0 +1,11 @@
+//go:build !linux
+
+package provisioner
+
+import "runtime"
+
+func (d *doctor) filesystem(string, string) {}
+
+func (d *doctor) system() {
+	d.problem("kernel", "engines cannot be run on "+runtime.GOOS, "use Linux; configurations can be validated here")
+}
