@@ -149,6 +149,45 @@ func TestReadmeNamesEveryCause(t *testing.T) {
 	wantSame(t, "When it fails", firstColumn(table), causes)
 }
 
+func TestReadmeNamesEveryExitStatus(t *testing.T) {
+	t.Parallel()
+	consts := regexp.MustCompile(`(?m)^\texit\w+ += (\d+)`).FindAllStringSubmatch(readFile(t, "cmd/engine-provisioner/exit.go"), -1)
+	codes := []string{"0"}
+	for _, m := range consts {
+		codes = append(codes, m[1])
+	}
+	if len(codes) < 7 {
+		t.Fatalf("exit statuses in the code: %v", codes)
+	}
+	text := section(t, "README.md", "Command line")
+	for _, code := range codes {
+		if !strings.Contains(text, "\n| "+code+" | ") {
+			t.Errorf("README, Exit status: %s is missing", code)
+		}
+	}
+}
+
+func TestReadmeNamesEveryCommand(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("cmd/engine-provisioner/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := firstColumn(section(t, "README.md", "Command line"))
+	found := 0
+	for _, f := range files {
+		for _, m := range regexp.MustCompile(`Use: +"([a-z]+)[ "]`).FindAllStringSubmatch(readFile(t, f), -1) {
+			found++
+			if !named[m[1]] && !named[m[1]+" FILE…"] {
+				t.Errorf("README, Command line: %q is missing", m[1])
+			}
+		}
+	}
+	if found < 7 {
+		t.Fatalf("%d commands in the code", found)
+	}
+}
+
 func TestReadmePictureIsOfThisTree(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
