@@ -33,6 +33,7 @@ type prober struct {
 	client  *http.Client // each question has a connection of its own
 	base    string       // such as "http://127.0.0.1:8081"
 	key     secret
+	redact  redactor      // of the key, which an engine may repeat when it refuses it
 	timeout time.Duration // of one question, from dialling to the body's end
 }
 
@@ -51,6 +52,7 @@ func newProber(host string, port int, key secret, timeout time.Duration) *prober
 		},
 		base:    engineURL(host, port),
 		key:     key,
+		redact:  newRedactor(key),
 		timeout: timeout,
 	}
 }
@@ -76,7 +78,7 @@ func (a answer) String() string {
 	if json.Unmarshal(a.body, &doc) == nil && doc.Error.Message != "" {
 		const most = 200
 		message := tail.Clean(doc.Error.Message)
-		text += ": " + message[:min(len(message), most)]
+		text += ": " + strings.ToValidUTF8(message[:min(len(message), most)], "")
 	}
 	return strings.TrimSpace(text)
 }
@@ -111,6 +113,9 @@ func (p *prober) do(client *http.Client, req *http.Request, limit int64) (answer
 	}
 	defer resp.Body.Close()
 	body, err := readBody(resp.Body, limit)
+	if len(p.redact) > 0 && resp.StatusCode >= 300 {
+		body = []byte(p.redact.text(string(body)))
+	}
 	return answer{resp.StatusCode, body}, err
 }
 
