@@ -35,6 +35,8 @@ type prober struct {
 	key     secret
 	redact  redactor      // of the key, which an engine may repeat when it refuses it
 	timeout time.Duration // of one question, from dialling to the body's end
+
+	documents map[string]map[string]json.RawMessage // by path; what field has read
 }
 
 func newProber(host string, port int, key secret, timeout time.Duration) *prober {
@@ -54,6 +56,8 @@ func newProber(host string, port int, key secret, timeout time.Duration) *prober
 		key:     key,
 		redact:  newRedactor(key),
 		timeout: timeout,
+
+		documents: map[string]map[string]json.RawMessage{},
 	}
 }
 
@@ -207,18 +211,21 @@ func probeInterval(elapsed time.Duration) time.Duration {
 	return min(max(elapsed/100, 2*time.Millisecond), 250*time.Millisecond)
 }
 
-// field reads a text from a JSON document that the engine serves.
+// field reads a text from a JSON document that the engine serves. Each document is asked for once.
 func (p *prober) field(ctx context.Context, f Field) (string, error) {
-	a, err := p.get(ctx, f.Path, maxJSONBody)
-	if err != nil {
-		return "", fmt.Errorf("cannot read %s: %w", f.Path, err)
-	}
-	if a.status != http.StatusOK {
-		return "", fmt.Errorf("cannot read %s: the engine answers %s", f.Path, a)
-	}
-	var doc map[string]json.RawMessage
-	if err := json.Unmarshal(a.body, &doc); err != nil {
-		return "", fmt.Errorf("cannot read %s: not a JSON object: %w", f.Path, err)
+	doc, known := p.documents[f.Path]
+	if !known {
+		a, err := p.get(ctx, f.Path, maxJSONBody)
+		if err != nil {
+			return "", fmt.Errorf("cannot read %s: %w", f.Path, err)
+		}
+		if a.status != http.StatusOK {
+			return "", fmt.Errorf("cannot read %s: the engine answers %s", f.Path, a)
+		}
+		if err := json.Unmarshal(a.body, &doc); err != nil {
+			return "", fmt.Errorf("cannot read %s: not a JSON object: %w", f.Path, err)
+		}
+		p.documents[f.Path] = doc
 	}
 	var text string
 	if err := json.Unmarshal(doc[f.Key], &text); err != nil {

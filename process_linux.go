@@ -172,7 +172,7 @@ func (p *process) close() { _ = p.pidfd.Close() }
 // environment, and the children of all these. It works without a leader, too.
 type tree struct {
 	launchID string
-	leader   identity // the zero value when it was never known
+	leader   identity // the zero value when it is not known; no member is older
 
 	mu   sync.Mutex
 	seen map[int]uint64 // start ticks by pid of the members so far: a member stays one when its parent dies
@@ -197,8 +197,11 @@ func (t *tree) members() ([]procfs.Stat, error) {
 			leaderThere && (s.SID == t.leader.PID || s.PGID == t.leader.PID) ||
 			procfs.HasEnv(s.PID, launchIDEnv+"="+t.launchID)
 	}
-	// This program never ends itself, even if an engine has started it.
-	all = slices.DeleteFunc(all, func(s procfs.Stat) bool { return s.PID <= 1 || s.PID == os.Getpid() })
+	// This program never ends itself, even if an engine has started it. Nearly all processes of a machine are older than
+	// the launch: their environments need not be read.
+	all = slices.DeleteFunc(all, func(s procfs.Stat) bool {
+		return s.PID <= 1 || s.PID == os.Getpid() || s.StartTicks < t.leader.StartTicks
+	})
 	found := map[int]procfs.Stat{}
 	for _, s := range all {
 		if belongs(s) {
@@ -227,12 +230,8 @@ func (t *tree) members() ([]procfs.Stat, error) {
 	return members, nil
 }
 
-// killAll sends SIGKILL to every member and returns how many there were.
-func (t *tree) killAll() (int, error) {
-	members, err := t.members()
-	if err != nil {
-		return 0, err
-	}
+// kill sends SIGKILL to processes that members has listed.
+func kill(members []procfs.Stat) {
 	for _, m := range members {
 		p, err := hold(m.PID)
 		if err != nil {
@@ -243,7 +242,6 @@ func (t *tree) killAll() (int, error) {
 		}
 		p.close()
 	}
-	return len(members), nil
 }
 
 // listenerOwner names the process that listens on host and port, for people; "" when it cannot be seen.

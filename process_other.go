@@ -147,18 +147,12 @@ func (t *tree) members() ([]procfs.Stat, error) {
 	return slices.DeleteFunc(all, func(s procfs.Stat) bool { return s.Dead() || !found[s.PID] }), nil
 }
 
-// killAll sends SIGKILL to every member and returns how many there were. Between the list and the signal the pid of a
-// child outside the group could become another's; no call closes this gap here.
-func (t *tree) killAll() (int, error) {
-	members, err := t.members()
-	if err != nil || len(members) == 0 {
-		return 0, err
-	}
-	_ = unix.Kill(-t.leader.PID, unix.SIGKILL) // the leader is not reaped yet, so its group is its own
+// kill sends SIGKILL to processes that members has listed. In between the pid of a child outside the group could become
+// another's; no call closes this gap here.
+func kill(members []procfs.Stat) {
 	for _, m := range members {
 		_ = unix.Kill(m.PID, unix.SIGKILL)
 	}
-	return len(members), nil
 }
 
 // listenerOwner cannot be told without /proc.

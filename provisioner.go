@@ -220,7 +220,7 @@ func (p *EngineProvisioner) undo(r *run) error {
 		r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
 		return errors.Join(r.removeTemp(), r.files.writeRecord(r.rec))
 	}
-	if _, err := r.tree.killAll(); err != nil {
+	if _, err := r.killAll(); err != nil {
 		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
@@ -299,10 +299,11 @@ func (p *EngineProvisioner) watch(r *run) {
 		stop()
 		cancel(nil)
 		if errors.Is(err, ErrReleased) {
-			r.leader.close()
 			p.mu.Lock()
 			p.err, p.stopErr = ErrReleased, ErrReleased
 			p.mu.Unlock()
+			r.noting.Wait()
+			r.leader.close()
 			return
 		}
 	}
@@ -317,6 +318,7 @@ func (p *EngineProvisioner) watch(r *run) {
 	}
 	p.mu.Unlock()
 
+	r.noting.Wait()
 	end := r.finish(final, asked)
 
 	p.mu.Lock()

@@ -196,7 +196,6 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 			return Handoff{}, err
 		}
 	}
-	r.noteShm()
 	return p.publish(ctx, r, version, answer)
 }
 
@@ -299,7 +298,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// The watcher and Stop remove the file under the same lock, so it cannot outlive the engine.
-	if p.state != StateStarting || r.leader.exited() {
+	if p.state != StateStarting || p.asked || r.leader.exited() {
 		return Handoff{}, errExited
 	}
 	if err := ctx.Err(); err != nil {
@@ -310,5 +309,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	}
 	p.handoff = h
 	p.transition(StateReady, h.URL)
+	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
+	r.noting.Go(func() { _, _ = r.noteShm() })
 	return h, nil
 }

@@ -74,11 +74,15 @@ func (r *run) findLeader() error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(members, func(m procfs.Stat) bool { return m.PID == m.SID })
-		if i < 0 {
+		members = slices.DeleteFunc(members, func(m procfs.Stat) bool { return m.PID != m.SID })
+		if len(members) == 0 {
 			return errGone
 		}
-		leader, err := hold(members[i].PID)
+		// Its workers can have sessions of their own, but are younger.
+		oldest := slices.MinFunc(members, func(a, b procfs.Stat) int {
+			return cmp.Or(cmp.Compare(a.StartTicks, b.StartTicks), cmp.Compare(a.PID, b.PID))
+		})
+		leader, err := hold(oldest.PID)
 		if err != nil {
 			return err
 		}

@@ -174,7 +174,10 @@ func TestWorkersWithoutLeader(t *testing.T) {
 // A provisioner that was killed between the start and the record of the process leaves a record without a pid.
 func TestRecordWithoutPID(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{})
+	// Workers that lead sessions, too, must not be taken for the leader.
+	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{
+		{Kind: enginetest.NewSession}, {Kind: enginetest.NewSession}, {Kind: enginetest.DoubleFork},
+	}})
 	p := abandoned(t, cfg)
 	rec := p.run.rec
 	rec.State, rec.Process = StatePreparing, identity{}

@@ -34,8 +34,9 @@ type run struct {
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
-	shmMu sync.Mutex
-	shm   map[string]bool // objects below /dev/shm that the tree has mapped
+	noting sync.WaitGroup // the one noteShm that nobody waits for; it begins before the leader's end is seen
+	shmMu  sync.Mutex
+	shm    map[string]bool // objects below /dev/shm that the tree has mapped
 }
 
 // fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
@@ -109,7 +110,7 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 	interval := min(max(limit/10, 5*time.Millisecond), time.Second)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	last, at := progress{}, time.Now()
+	last, at := progress{}, time.Now() // a load begins with nothing, and a short one need not pay for a look at /proc
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,8 +141,9 @@ var (
 )
 
 // noteShm remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).
-func (r *run) noteShm() {
-	members, _ := r.tree.members()
+// It returns who the tree is.
+func (r *run) noteShm() ([]procfs.Stat, error) {
+	members, err := r.tree.members()
 	r.shmMu.Lock()
 	defer r.shmMu.Unlock()
 	for _, m := range members {
@@ -152,6 +154,14 @@ func (r *run) noteShm() {
 			r.shm[path] = true
 		}
 	}
+	return members, err
+}
+
+// killAll sends SIGKILL to the whole tree, after a look at what it leaves behind, and returns how many there were.
+func (r *run) killAll() (int, error) {
+	members, err := r.noteShm()
+	kill(members)
+	return len(members), err
 }
 
 // removeShm unlinks those of the noted objects that were made since the launch and that no process has mapped.

@@ -66,7 +66,9 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		p.note("cannot record the stop: " + err.Error())
 	}
 	// 2. See who belongs to the tree while all parents are alive.
-	r.noteShm()
+	if _, err := r.noteShm(); err != nil {
+		p.note(err.Error())
+	}
 	// 3. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
 	// leader's to stop. A stopped process gets it only when it is continued.
 	if r.leader != nil {
@@ -89,15 +91,14 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	select {
 	case <-r.exited:
 	default:
-		r.noteShm()
 		p.mu.Lock()
 		p.killed = true
 		p.mu.Unlock()
-		if r.leader != nil {
-			_ = r.leader.signal(syscall.SIGKILL)
-		}
-		if _, err := r.tree.killAll(); err != nil {
+		if _, err := r.killAll(); err != nil {
 			p.note(err.Error())
+		}
+		if r.leader != nil {
+			_ = r.leader.signal(syscall.SIGKILL) // also where /proc does not show it
 		}
 	}
 	// 6. The watcher sweeps, reaps, verifies and puts away.
@@ -161,8 +162,7 @@ func (r *run) sweep() (int, error) {
 	swept := 0
 	deadline := time.Now().Add(r.killTimeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		r.noteShm()
-		n, err := r.tree.killAll()
+		n, err := r.killAll()
 		if err != nil {
 			return swept, err
 		}

@@ -29,8 +29,10 @@ type engine struct {
 	inFlight atomic.Int64  // how many they are
 	exit     chan int      // the exit status
 
-	mu      sync.Mutex
-	signals map[string]int
+	mu          sync.Mutex
+	signals     map[string]int
+	readyAt     time.Time
+	firstAnswer time.Duration
 }
 
 // serve runs an engine until it ends and returns its exit status.
@@ -134,6 +136,9 @@ func (e *engine) load() {
 		e.handleSignals()
 	}
 	e.log('I', "load_model: model loaded")
+	e.mu.Lock()
+	e.readyAt = time.Now()
+	e.mu.Unlock()
 	e.ready.Store(true)
 	e.log('I', "main: server is listening on %s", e.url())
 	if d := e.b.DieReady; d != nil {

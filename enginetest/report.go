@@ -27,6 +27,9 @@ type Report struct {
 	Children []int             `json:"children"` // pids, in the order of Behavior.Children
 	Signals  map[string]int    `json:"signals"`  // SIGTERM and SIGINT that it survived
 	Files    map[string]string `json:"files"`    // descriptor to what it is open on; Linux only
+
+	ReadyAt     time.Time     `json:"ready_at"`     // when /health began to answer 200; zero while it loads
+	FirstAnswer time.Duration `json:"first_answer"` // how long the first completion request took; zero before its end
 }
 
 // Inspect returns the Report of the engine at baseURL, such as "http://127.0.0.1:8081". An engine with [AcceptOnly]
@@ -80,10 +83,11 @@ func (e *engine) report() Report {
 	cwd, _ := os.Getwd()
 	sid, _ := unix.Getsid(0)
 	e.mu.Lock()
-	signals := maps.Clone(e.signals)
+	signals, readyAt, firstAnswer := maps.Clone(e.signals), e.readyAt, e.firstAnswer
 	e.mu.Unlock()
 	return Report{
 		Argv: e.argv, Env: os.Environ(), Cwd: cwd, PID: os.Getpid(), PPID: os.Getppid(), PGID: unix.Getpgrp(), SID: sid,
 		Children: e.children, Signals: signals, Files: openFiles(),
+		ReadyAt: readyAt, FirstAnswer: firstAnswer,
 	}
 }

@@ -123,6 +123,7 @@ func (e *engine) running() int { return min(int(e.inFlight.Load()), e.opts.slots
 // answering wraps a completion route with the ways in which answers go wrong.
 func (e *engine) answering(next func(w http.ResponseWriter, words int)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		defer e.answered(time.Now())
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return
@@ -164,6 +165,15 @@ func (e *engine) answering(next func(w http.ResponseWriter, words int)) http.Han
 			limit := cmp.Or(limits.Predict, limits.MaxTokens)
 			next(w, tokens(limit))
 		}
+	}
+}
+
+// answered keeps how long the first completion request took.
+func (e *engine) answered(began time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.firstAnswer == 0 {
+		e.firstAnswer = time.Since(began)
 	}
 }
 

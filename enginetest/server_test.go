@@ -168,3 +168,23 @@ func TestBusy(t *testing.T) {
 		t.Errorf("fail_on_no_slot: got %d, want 503", code)
 	}
 }
+
+// Benchmarks of whoever starts engines take the engine's own share from its report.
+func TestReportTimes(t *testing.T) {
+	t.Parallel()
+	const busy = 20 * time.Millisecond
+	p := start(t, Behavior{BusyRequests: busy})
+	p.waitReady(t)
+	seen := time.Now()
+	before := Inspect(t, p.url)
+	if before.ReadyAt.IsZero() || before.ReadyAt.After(seen) || before.FirstAnswer != 0 {
+		t.Errorf("ready at %v, seen ready at %v, first answer took %v before it was asked for", before.ReadyAt, seen, before.FirstAnswer)
+	}
+	for range 2 {
+		p.do(http.MethodPost, "/completion", "{}")
+	}
+	after := Inspect(t, p.url)
+	if after.FirstAnswer < busy || !after.ReadyAt.Equal(before.ReadyAt) {
+		t.Errorf("ready at %v, first answer took %v, want %v and at least %v", after.ReadyAt, after.FirstAnswer, before.ReadyAt, busy)
+	}
+}

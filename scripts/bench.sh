@@ -4,5 +4,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
-provide_llama_server
-exec go test -run '^$' -bench "${BENCH:-.}" -benchmem -count "${COUNT:-1}" -timeout 30m ./...
+exec go test -run '^$' -bench "${BENCH:-.}" -count "${COUNT:-1}" -timeout 30m ./...

@@ -125,10 +125,9 @@ func HasEnv(pid int, entry string) bool {
 }
 
 // ParseListeners returns the inodes of the sockets that listen on the TCP port, from /proc/net/tcp or tcp6, and can be
-// reached at addr: their address is addr, or any address. "0.0.0.0" is any address of IPv4, "::" of both.
+// reached at addr.
 func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {
 	const listen = "0A"
-	addr = addr.Unmap().WithZone("") // the tables have no zones
 	var inodes []uint64
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -137,10 +136,7 @@ func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {
 			continue
 		}
 		local, ok := parseAddrPort(fields[1])
-		if !ok || local.Port() != port {
-			continue
-		}
-		if at := local.Addr(); at != addr && !(at.IsUnspecified() && (at.Is6() || addr.Is4())) {
+		if !ok || !serves(local, addr, port) {
 			continue
 		}
 		if inode, err := strconv.ParseUint(fields[9], 10, 64); err == nil && inode != 0 {
@@ -148,6 +144,13 @@ func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {
 		}
 	}
 	return inodes
+}
+
+// serves reports whether who connects to addr and port reaches a socket that listens on local. "0.0.0.0" is any address
+// of IPv4, "::" of both.
+func serves(local netip.AddrPort, addr netip.Addr, port uint16) bool {
+	at, addr := local.Addr().Unmap(), addr.Unmap().WithZone("") // the kernel tells no zones
+	return local.Port() == port && (at == addr || at.IsUnspecified() && (at.Is6() || addr.Is4()))
 }
 
 // parseAddrPort reads "0100007F:1F91". Each group of four bytes is in the machine's byte order, which is little-endian on
@@ -169,6 +172,24 @@ func parseAddrPort(text string) (netip.AddrPort, bool) {
 // Listeners returns the inodes of the sockets that listen on port and can be reached at addr, in the network namespace
 // of the process.
 func Listeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
+	// The tables also hold every connection, and the kernel walks its whole hash table of them: 35 ms on a machine with
+	// 1000 closed ones, 8 ms on an idle one. Asking for listeners alone takes 0.05 ms.
+	if sameNetwork(pid) {
+		if inodes, err := diagListeners(addr, port); err == nil {
+			return inodes, nil
+		}
+	}
+	return tableListeners(pid, addr, port)
+}
+
+// sameNetwork reports whether the process is in this process's network namespace.
+func sameNetwork(pid int) bool {
+	ours, err := os.Readlink("/proc/self/ns/net")
+	theirs, e := os.Readlink(path(pid, "ns/net"))
+	return err == nil && e == nil && ours == theirs
+}
+
+func tableListeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
 	f, err := os.Open(path(pid, "net/tcp"))
 	if err != nil {
 		return nil, err

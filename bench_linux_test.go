@@ -1,0 +1,118 @@
+package provisioner
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// BenchmarkStop measures from the engine's exit, as the kernel tells it to a thread that does nothing but wait for it,
+// to the return of Stop: sweep, reaping, the checks of tree and port, the files.
+func BenchmarkStop(b *testing.B) {
+	cfg := fakeConfig(b, enginetest.Behavior{})
+	prepared := withFacts(b, cfg)
+	var after samples
+	for b.Loop() {
+		p, _ := ready(b, cfg, prepared)
+		exited := make(chan time.Time)
+		fd, err := unix.PidfdOpen(p.run.leader.PID, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		go func() {
+			for !readable(fd) {
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			}
+			exited <- time.Now()
+		}()
+		if err := p.Stop(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		stopped := time.Now()
+		after = append(after, stopped.Sub(<-exited))
+		_ = unix.Close(fd)
+	}
+	after.report(b, "after-exit")
+}
+
+// BenchmarkFleet starts, watches and stops 100 replicas at once. What it costs is what this very process costs, as the
+// engines are processes of their own.
+func BenchmarkFleet(b *testing.B) {
+	const replicas, idle = 100, 5 * time.Second
+	cfgs := fakeConfigs(b, replicas, enginetest.Behavior{})
+	prepared := withFacts(b, cfgs[0])
+	var start, wait, stop samples
+	for b.Loop() {
+		before, whole := memory(), cpuTime(b)
+		fleet := make([]*EngineProvisioner, replicas)
+		start = append(start, together(b, replicas, func(i int) (err error) {
+			if fleet[i], err = New(cfgs[i], prepared); err != nil {
+				return err
+			}
+			return fleet[i].Start(b.Context())
+		}))
+		wait = append(wait, together(b, replicas, func(i int) error {
+			_, err := fleet[i].WaitReady(b.Context())
+			return err
+		}))
+		b.ReportMetric(float64(memory()-before)/1000/replicas, "KB/replica")
+		used, began := cpuTime(b), time.Now()
+		time.Sleep(idle)
+		b.ReportMetric(100*float64(cpuTime(b)-used)/float64(time.Since(began)), "%-of-a-core-idle")
+		b.ReportMetric(float64(threads(b)), "threads-idle")
+		stop = append(stop, together(b, replicas, func(i int) error { return fleet[i].Stop(context.Background()) }))
+		b.ReportMetric(float64(threads(b)), "threads-at-most") // Go keeps every thread that it has once needed
+		b.ReportMetric(float64((cpuTime(b)-whole).Microseconds())/1000/replicas, "ms-cpu/replica")
+	}
+	start.report(b, "start")
+	wait.report(b, "ready")
+	stop.report(b, "stop")
+}
+
+// together runs do(0) to do(n-1) at the same time and returns how long they took.
+func together(b *testing.B, n int, do func(int) error) time.Duration {
+	var all sync.WaitGroup
+	began := time.Now()
+	for i := range n {
+		all.Go(func() {
+			if err := do(i); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(began)
+}
+
+// memory is what heap and stacks take when nothing is to be collected.
+func memory() int64 {
+	runtime.GC()
+	runtime.GC() // the first one only runs finalizers of what the second one frees
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var use unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &use); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
+}
+
+func threads(b *testing.B) int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", os.Getpid()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return len(entries)
+}

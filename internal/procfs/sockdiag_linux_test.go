@@ -1,0 +1,54 @@
+package procfs
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+)
+
+// Both ways to find listeners must find the same ones: the fast way is no other check.
+func TestListeners(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, listen, ask string }{
+		{"IPv4", "127.0.0.1:0", "127.0.0.1"},
+		{"any IPv4", "0.0.0.0:0", "127.0.0.1"},
+		{"another address", "127.0.0.2:0", "127.0.0.1"},
+		{"IPv6", "[::1]:0", "::1"},
+		{"both", "[::]:0", "127.0.0.1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", tc.listen)
+			if err != nil {
+				t.Skipf("no such address here: %v", err)
+			}
+			defer l.Close()
+			conn, err := net.Dial("tcp", l.Addr().String()) // the port of a connection is no listener
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			addr, port := netip.MustParseAddr(tc.ask), uint16(l.Addr().(*net.TCPAddr).Port)
+			fast, err := diagListeners(addr, port)
+			if err != nil {
+				t.Skipf("no sock_diag here: %v", err)
+			}
+			slow, err := tableListeners(os.Getpid(), addr, port)
+			if err != nil || !slices.Equal(fast, slow) {
+				t.Errorf("sock_diag says %v, the tables say %v (%v)", fast, slow, err)
+			}
+			want := 1
+			if tc.name == "another address" {
+				want = 0
+			}
+			if len(fast) != want {
+				t.Errorf("%d listeners, want %d", len(fast), want)
+			}
+			if !sameNetwork(os.Getpid()) {
+				t.Error("not in its own network namespace")
+			}
+		})
+	}
+}
