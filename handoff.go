@@ -152,7 +152,10 @@ func (w *handoffWatch) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case _, _ = <-missed: // an overflow; the scan finds what it was
+		case _, open := <-missed: // an overflow: the scan finds what it was
+			if !open {
+				missed = nil
+			}
 		case <-poll.C:
 		}
 	}
