@@ -163,7 +163,7 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time,
 			}
 			if err != nil {
 				heard(plainError(err).Error())
-				return true, nil //nolint:nilerr // asking again is what is done about it
+				return true, nil
 			}
 			body, unread := readBody(resp.Body, maxHealthBody)
 			a := answer{resp.StatusCode, body}
@@ -172,7 +172,7 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time,
 				return false, context.Cause(ctx)
 			case unread != nil:
 				heard(a.String() + ", " + unread.Error())
-				return true, nil
+				return true, nil //nolint:nilerr // asking again is what is done about it
 			case a.status == http.StatusOK:
 				return false, nil
 			}
