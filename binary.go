@@ -172,7 +172,7 @@ func (i inspector) digest(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the engine's executable: %w", err)
 	}
-	now := fingerprint{Path: path, Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: inodeOf(info)}
+	now := fingerprint{Path: path, Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: inodeOf(f)}
 	name := sha256.Sum256([]byte(path))
 	key := "digest-" + hex.EncodeToString(name[:])
 	var known fingerprint

@@ -15,6 +15,7 @@ func TestClassifyRecordedLogs(t *testing.T) {
 		"lora_missing": CauseModelMissing,
 		"not_gguf":     CauseModelCorrupt, "empty_file": CauseModelCorrupt, "directory": CauseModelCorrupt,
 		"truncated":    CauseModelCorrupt,
+		"cut_header":   CauseModelCorrupt,
 		"unknown_flag": CauseBadFlag, "bad_value": CauseBadFlag, "bad_value_choice": CauseBadFlag,
 		"missing_value": CauseBadFlag, "removed_flag": CauseBadFlag, "dropped_flag": CauseBadFlag, "bad_env": CauseBadFlag,
 		"bad_device": CauseDriver, "driver_from_source": CauseDriver,

@@ -31,8 +31,6 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrNotRunning is returned by Attach for a replica whose engine is gone.
 	ErrNotRunning = errors.New("not running")
-	// ErrUnsupported is wrapped by errors of what this operating system cannot do.
-	ErrUnsupported = errors.New("not supported on this operating system")
 )
 
 // Cause says why an engine could not be started or died. It is stable, for programs.

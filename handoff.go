@@ -140,10 +140,10 @@ type handoffWatch struct {
 func (w *handoffWatch) run(ctx context.Context) {
 	defer close(w.events)
 	var changed <-chan fsnotify.Event
-	var failed <-chan error
+	var missed <-chan error
 	if w.notify != nil {
-		defer w.notify.Close()
-		changed, failed = w.notify.Events, w.notify.Errors
+		defer func() { _ = w.notify.Close() }()
+		changed, missed = w.notify.Events, w.notify.Errors
 	}
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -152,7 +152,10 @@ func (w *handoffWatch) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-failed: // an overflow: the scan finds what was missed
+		case _, open := <-missed: // an overflow: the scan finds what it was
+			if !open {
+				missed = nil
+			}
 		case <-poll.C:
 		}
 	}

@@ -217,7 +217,7 @@ func TestWatchHandoffs(t *testing.T) {
 				break
 			}
 			cancel()
-			for range events { //nolint:revive // drains until the channel is closed
+			for range events {
 			}
 		})
 	}

@@ -33,6 +33,7 @@ type prober struct {
 	client  *http.Client // each question has a connection of its own
 	base    string       // such as "http://127.0.0.1:8081"
 	key     secret
+	redact  redactor      // of the key, which an engine may repeat when it refuses it
 	timeout time.Duration // of one question, from dialling to the body's end
 
 	documents map[string]map[string]json.RawMessage // by path; what field has read
@@ -53,6 +54,7 @@ func newProber(host string, port int, key secret, timeout time.Duration) *prober
 		},
 		base:    engineURL(host, port),
 		key:     key,
+		redact:  newRedactor(key),
 		timeout: timeout,
 
 		documents: map[string]map[string]json.RawMessage{},
@@ -80,7 +82,7 @@ func (a answer) String() string {
 	if json.Unmarshal(a.body, &doc) == nil && doc.Error.Message != "" {
 		const most = 200
 		message := tail.Clean(doc.Error.Message)
-		text += ": " + message[:min(len(message), most)]
+		text += ": " + strings.ToValidUTF8(message[:min(len(message), most)], "")
 	}
 	return strings.TrimSpace(text)
 }
@@ -115,6 +117,9 @@ func (p *prober) do(client *http.Client, req *http.Request, limit int64) (answer
 	}
 	defer resp.Body.Close()
 	body, err := readBody(resp.Body, limit)
+	if len(p.redact) > 0 && resp.StatusCode >= 300 {
+		body = []byte(p.redact.text(string(body)))
+	}
 	return answer{resp.StatusCode, body}, err
 }
 
@@ -158,15 +163,15 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time,
 			}
 			if err != nil {
 				heard(plainError(err).Error())
-				return true, nil
+				return true, nil //nolint:nilerr // asking again is what is done about it
 			}
-			body, err := readBody(resp.Body, maxHealthBody)
+			body, unread := readBody(resp.Body, maxHealthBody)
 			a := answer{resp.StatusCode, body}
 			switch {
 			case ctx.Err() != nil:
 				return false, context.Cause(ctx)
-			case err != nil:
-				heard(a.String() + ", " + err.Error())
+			case unread != nil:
+				heard(a.String() + ", " + unread.Error())
 				return true, nil
 			case a.status == http.StatusOK:
 				return false, nil

@@ -28,7 +28,7 @@ var llamaCauses = []CausePattern{
 		`exactly one out metadata, path_model, and file must be defined`,
 	)},
 	{CauseModelCorrupt, anyOf(
-		`invalid magic char`, `failed to read magic`, `model is corrupted or incomplete`, `unknown model architecture`,
+		`invalid magic char`, `failed to read (magic|key-value pairs|header|tensor)`, `exceeds remaining file size`, `model is corrupted or incomplete`, `unknown model architecture`,
 		`missing tensor`, `wrong number of tensors`, `key not found in model`,
 		`error loading model (vocabulary|hyperparameters)`, `(bad|unsupported|invalid) GGUF`,
 	)},

@@ -87,7 +87,7 @@ func (l *llamaLaunch) addDefaults() {
 		layers := Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: OriginDefault, Note: "all layers"}
 		switch {
 		case l.cfg.GPU == GPUNone:
-			layers = Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: OriginProvisioner, Key: "gpu", Note: "gpu: none"}
+			layers = Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used"}
 		case l.cpu:
 			layers.Args[1], layers.Note = "0", "there is no GPU"
 		}
@@ -96,7 +96,7 @@ func (l *llamaLaunch) addDefaults() {
 	// Hides GPUs that CUDA_VISIBLE_DEVICES does not; a build without any accepts it.
 	if l.cfg.GPU == GPUNone && l.checked && l.set.has("--device") && !l.givenAny([]string{subjectDevice}) {
 		l.defaults = append(l.defaults, Flag{
-			Args: []string{"--device", "none"}, Origin: OriginProvisioner, Key: "gpu", Note: "gpu: none",
+			Args: []string{"--device", "none"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used",
 		})
 	}
 }

@@ -199,15 +199,16 @@ func wantText(t testing.TB, err error, parts ...string) {
 	}
 }
 
-func get(t testing.TB, url string) *http.Response {
+// statusAt is the status code that a page answers.
+func statusAt(t testing.TB, url string) int {
 	t.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { resp.Body.Close() })
-	return resp
+	defer resp.Body.Close()
+	return resp.StatusCode
 }
 
 func listen(t testing.TB, port int) net.Listener {

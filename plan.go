@@ -170,12 +170,13 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 // plannedEnv names the variables of a launch without looking up a secret.
 func plannedEnv(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU) []EnvVar {
 	unread := secrets{env: map[string]secret{}}
+	placeholder := redacted
 	if cfg.APIKey != nil {
-		unread.key = secret{redacted}
+		unread.key = secret{&placeholder}
 	}
 	for name, value := range cfg.Env {
 		if value.Secret != nil {
-			unread.env[name] = secret{redacted}
+			unread.env[name] = secret{&placeholder}
 		}
 	}
 	vars := environment(cfg, spec, gpus, unread, ownEnvironment("", ""))

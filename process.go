@@ -58,6 +58,9 @@ func launch(c command) (*process, error) {
 	}
 }
 
+// errGone says that a process has ended.
+var errGone = errors.New("the process is gone")
+
 func statusOf(cmd *exec.Cmd) exitStatus {
 	_ = cmd.Wait() // the state says it all
 	ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)

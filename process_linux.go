@@ -52,9 +52,6 @@ func find(id identity) (*process, error) {
 	return p, nil
 }
 
-// errGone says that a process has ended.
-var errGone = errors.New("the process is gone")
-
 func hold(pid int) (*process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
@@ -103,7 +100,7 @@ func pidfdInode(fd int) uint64 {
 	const pidfsMagic = 0x50494446
 	var sys unix.Statfs_t
 	var info unix.Stat_t
-	if unix.Fstatfs(fd, &sys) != nil || int64(sys.Type) != pidfsMagic || unix.Fstat(fd, &info) != nil {
+	if unix.Fstatfs(fd, &sys) != nil || sys.Type != pidfsMagic || unix.Fstat(fd, &info) != nil {
 		return 0
 	}
 	return info.Ino
@@ -171,77 +168,11 @@ func (p *process) reap() exitStatus {
 
 func (p *process) close() { _ = p.pidfd.Close() }
 
-// replicaLock is the lock on a replica. It is held by the open file, which the engine inherits, and so by whichever of
-// the provisioner and the engine's processes lives longest.
-type replicaLock struct{ file *os.File }
-
-// errLocked says that a process holds the lock.
-var errLocked = errors.New("locked")
-
-// lock takes the lock or returns errLocked. For up to a quarter of a second it tries again: a program that is between
-// fork and exec holds copies of all its descriptors.
-func (f replicaFiles) lock() (*replicaLock, error) {
-	deadline := time.Now().Add(250 * time.Millisecond)
-	for {
-		l, err := f.tryLock()
-		if !errors.Is(err, errLocked) || time.Now().After(deadline) {
-			return l, err
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-func (f replicaFiles) tryLock() (*replicaLock, error) {
-	for {
-		file, err := os.OpenFile(f.lockPath(), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("cannot open the lock file: %w", err)
-		}
-		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			file.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, errLocked
-			}
-			return nil, fmt.Errorf("cannot lock %q: %w", f.lockPath(), err)
-		}
-		// A file that was replaced between opening and locking would let two hold "the" lock.
-		held, err := file.Stat()
-		if err == nil {
-			var current fs.FileInfo
-			if current, err = os.Lstat(f.lockPath()); err == nil && os.SameFile(held, current) {
-				return &replicaLock{file}, nil
-			}
-		}
-		file.Close()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("cannot lock %q: %w", f.lockPath(), err)
-		}
-	}
-}
-
-// release closes this program's copy. The lock is free when no inherited copy is left; it is never unlocked
-// explicitly, since that would unlock the engine's copy too.
-func (l *replicaLock) release() { _ = l.file.Close() }
-
-// inodeOf names a file's content holder, with its change time: a file that was replaced or written has another.
-func inodeOf(info fs.FileInfo) string {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return ""
-	}
-	return fmt.Sprintf("%d:%d:%d.%d", st.Dev, st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
-}
-
-func openNoFollow(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-}
-
 // tree is all processes of a launch: the leader, its session and group, whatever carries the launch's mark in its
 // environment, and the children of all these. It works without a leader, too.
 type tree struct {
 	launchID string
-	leader   identity // the zero value when it was never known
-	since    uint64   // the start ticks of the process that was launched; no member is older. 0 when not known
+	leader   identity // the zero value when it is not known; no member is older
 
 	mu   sync.Mutex
 	seen map[int]uint64 // start ticks by pid of the members so far: a member stays one when its parent dies
@@ -269,7 +200,7 @@ func (t *tree) members() ([]procfs.Stat, error) {
 	// This program never ends itself, even if an engine has started it. Nearly all processes of a machine are older than
 	// the launch: their environments need not be read.
 	all = slices.DeleteFunc(all, func(s procfs.Stat) bool {
-		return s.PID <= 1 || s.PID == os.Getpid() || s.StartTicks < t.since
+		return s.PID <= 1 || s.PID == os.Getpid() || s.StartTicks < t.leader.StartTicks
 	})
 	found := map[int]procfs.Stat{}
 	for _, s := range all {

@@ -198,7 +198,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
 	}
-	r.tree.leader, r.tree.since = r.leader.identity, r.leader.StartTicks
+	r.tree.leader = r.leader.identity
 
 	// 5. The record of the process.
 	r.rec.State, r.rec.Process = StateStarting, r.leader.identity

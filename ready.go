@@ -228,8 +228,10 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 			return "", &proofError{cause: CauseUnknown, err: err}
 		}
 		if !sameFile(path, r.host.ModelPath, p.cfg.Dir) {
-			return "", &proofError{CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, r.host.ModelPath),
-				"remove what selects another model from \"flags\" and \"env\""}
+			return "", &proofError{
+				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, r.host.ModelPath),
+				"remove what selects another model from \"flags\" and \"env\"",
+			}
 		}
 	}
 	if r.spec.Version == (Field{}) {

@@ -418,8 +418,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	if p.handoff.Auth == nil || p.handoff.Auth.FromEnv != "TEST_API_KEY" {
 		t.Errorf("auth %+v", p.handoff.Auth)
 	}
-	if resp := get(t, p.handoff.URL+"/props"); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("/props without the key: %s", resp.Status)
+	if status := statusAt(t, p.handoff.URL+"/props"); status != http.StatusUnauthorized {
+		t.Errorf("/props without the key: %d", status)
 	}
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.handoff.Process.PID))
 	if err != nil {

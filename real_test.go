@@ -157,8 +157,8 @@ func TestRealAPIKey(t *testing.T) {
 	}
 	cfg.APIKey = &SecretRef{FromFile: key}
 	p, _ := ready(t, cfg)
-	if resp := get(t, p.handoff.URL+"/props"); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("without the key: %s", resp.Status)
+	if status := statusAt(t, p.handoff.URL+"/props"); status != http.StatusUnauthorized {
+		t.Errorf("without the key: %d", status)
 	}
 }
 

@@ -198,10 +198,10 @@ func (f replicaFiles) writeRecord(r record) error {
 	return atomicfile.Write(f.record(), append(data, '\n'))
 }
 
-// updateRecord writes r unless another launch has taken over.
+// updateRecord writes r unless another launch has taken over, or this one has ended meanwhile.
 func (f replicaFiles) updateRecord(r record) error {
 	current, err := f.readRecord()
-	if err == nil && current.LaunchID != r.LaunchID {
+	if err == nil && (current.LaunchID != r.LaunchID || current.State.Final()) {
 		return nil
 	}
 	return f.writeRecord(r)

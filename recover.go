@@ -18,7 +18,8 @@ import (
 // was recorded; when only workers of it are left, these are what Stop ends.
 //
 // It returns ErrNotFound when there is no record, and ErrNotRunning, after removing what the engine left, when the
-// engine is gone. What is not needed any more is stopped, or let go with Release.
+// engine is gone. What is not needed any more is stopped, or let go with Release. Only Linux can tell for sure that a
+// process is still the one that was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
 func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
 	name := pool + "/" + replica
 	files, err := filesOf(stateDir, pool+"-"+replica)
@@ -92,7 +93,7 @@ func (r *run) findLeader() error {
 	if err != nil {
 		return err
 	}
-	r.leader, r.tree.leader, r.tree.since = leader, id, id.StartTicks
+	r.leader, r.tree.leader = leader, id
 	return nil
 }
 
@@ -174,13 +175,16 @@ func (f replicaFiles) status(rec record) Status {
 		return s
 	}
 	r := run{rec: rec, tree: tree{launchID: rec.LaunchID}}
-	if err := r.findLeader(); err != nil {
+	switch err := r.findLeader(); {
+	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
+	case err != nil:
 		s.State, s.PID = StateFailed, 0
 		s.Exit = "died while no provisioner watched"
 		return s
+	default:
+		r.leader.close()
+		s.PID = r.leader.PID
 	}
-	r.leader.close()
-	s.PID = r.leader.PID
 	h, err := ReadHandoff(f.handoff())
 	switch {
 	case rec.Desired == desiredStopped:

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,17 +10,25 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
-// secret is a text that must not be seen. Whatever prints it prints "[redacted]"; reveal is the only way to it.
-type secret struct{ text string }
+// secret is a text that must not be seen. Whatever prints it prints "[redacted]"; reveal is the only way to it. It is
+// behind a pointer, because fmt does not call the methods of unexported fields, and would print a string there.
+type secret struct{ text *string }
 
 const redacted = "[redacted]"
 
-func (secret) String() string               { return redacted }
-func (secret) GoString() string             { return redacted }
+func (secret) Format(w fmt.State, _ rune)   { fmt.Fprint(w, redacted) } // whatever the verb: %d passes String by
 func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-func (s secret) reveal() string             { return s.text }
+
+func (s secret) reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // read looks the secret up. The error names where it was looked for, never what was found.
 func (r SecretRef) read(cfg ProvisionConfig) (secret, error) {
@@ -31,6 +40,13 @@ func (r SecretRef) read(cfg ProvisionConfig) (secret, error) {
 		return newSecret(text, fmt.Sprintf("the environment variable %q", r.FromEnv))
 	}
 	path := cfg.resolve(r.FromFile)
+	// Reading a pipe could take for ever.
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		if err == nil {
+			err = fmt.Errorf("%q is a %s", path, kindOf(info))
+		}
+		return secret{}, fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return secret{}, fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
@@ -55,7 +71,7 @@ func newSecret(text, where string) (secret, error) {
 	case strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 		return secret{}, fmt.Errorf("%s holds a control character; it must hold the secret alone, on one line", where)
 	}
-	return secret{text}, nil
+	return secret{&text}, nil
 }
 
 // redactor takes secrets out of text that an engine wrote.
@@ -66,18 +82,47 @@ func newRedactor(secrets ...secret) redactor {
 	var r redactor
 	for _, s := range secrets {
 		text := s.reveal()
-		r = append(r, text, url.QueryEscape(text), base64.StdEncoding.EncodeToString([]byte(text)))
+		quoted, _ := json.Marshal(text) // a string always has a form in JSON
+		r = append(
+			r, text, tail.Clean(text), string(quoted[1:len(quoted)-1]), url.QueryEscape(text), url.PathEscape(text),
+			// Without padding they are found in a text with padding, too.
+			base64.RawStdEncoding.EncodeToString([]byte(text)), base64.RawURLEncoding.EncodeToString([]byte(text)),
+		)
 	}
-	// The longest first: a secret may hold another one.
-	slices.SortFunc(r, func(a, b string) int { return len(b) - len(a) })
+	slices.Sort(r)
 	return slices.DeleteFunc(slices.Compact(r), func(s string) bool { return s == "" })
 }
 
+// text hides every byte that belongs to a secret, also where two of them overlap or touch.
 func (r redactor) text(s string) string {
+	secret := make([]bool, len(s))
+	found := false
 	for _, word := range r {
-		s = strings.ReplaceAll(s, word, redacted)
+		for from := 0; ; from++ {
+			i := strings.Index(s[from:], word)
+			if i < 0 {
+				break
+			}
+			found = true
+			from += i
+			for j := range len(word) {
+				secret[from+j] = true
+			}
+		}
 	}
-	return s
+	if !found {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		switch {
+		case !secret[i]:
+			b.WriteByte(s[i])
+		case i == 0 || !secret[i-1]:
+			b.WriteString(redacted)
+		}
+	}
+	return b.String()
 }
 
 func (r redactor) lines(lines []string) []string {

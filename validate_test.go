@@ -107,21 +107,31 @@ ReplicaID: is ""; use lower-case letters, digits, "-" and "_", with a letter or 
 engine: is missing; name the engine, such as "llamacpp"
 port: is missing; give the first replica's port, such as 8081
 model.id: is missing; refer to the model, such as "local:/models/chat.gguf"`},
-		{func(c *ProvisionConfig) { c.ReplicaID = "../r0" },
-			`ReplicaID: is "../r0"; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`},
+		{
+			func(c *ProvisionConfig) { c.ReplicaID = "../r0" },
+			`ReplicaID: is "../r0"; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`,
+		},
 		{func(c *ProvisionConfig) { c.Port = 70000 }, "port: must be from 1 to 65535, is 70000"},
-		{func(c *ProvisionConfig) { c.Host = "::" },
-			`host: other machines can reach ::; write "expose: true" and an api_key to allow that, or use 127.0.0.1`},
+		{
+			func(c *ProvisionConfig) { c.Host = "::" },
+			`host: other machines can reach ::; write "expose: true" and an api_key to allow that, or use 127.0.0.1`,
+		},
 		{func(c *ProvisionConfig) { c.Host, c.Expose, c.APIKey = "::", true, &SecretRef{FromEnv: "K"} }, ""},
 		{func(c *ProvisionConfig) { c.Host = "127.3.2.1" }, ""},
-		{func(c *ProvisionConfig) { c.Devices = []Device{"first"} },
-			`devices[0]: must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is "first"`},
+		{
+			func(c *ProvisionConfig) { c.Devices = []Device{"first"} },
+			`devices[0]: must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is "first"`,
+		},
 		{func(c *ProvisionConfig) { c.Stop.Grace = -1 }, "stop.grace: must not be negative; leave it out for the default"},
-		{func(c *ProvisionConfig) { c.Ready.Timeout = Duration(25 * time.Hour) },
-			"ready.timeout: must be more than 0 and at most 24h, is 25h0m0s; leave the key out for the default"},
+		{
+			func(c *ProvisionConfig) { c.Ready.Timeout = Duration(25 * time.Hour) },
+			"ready.timeout: must be more than 0 and at most 24h, is 25h0m0s; leave the key out for the default",
+		},
 		{func(c *ProvisionConfig) { c.GPU = "maybe" }, `gpu: must be "required", "optional" or "none", is "maybe"`},
-		{func(c *ProvisionConfig) { c.Env = map[string]EnvValue{"TOKEN": {Secret: &SecretRef{}}} },
-			"env.TOKEN: says nowhere to find the secret; set from_env or from_file"},
+		{
+			func(c *ProvisionConfig) { c.Env = map[string]EnvValue{"TOKEN": {Secret: &SecretRef{}}} },
+			"env.TOKEN: says nowhere to find the secret; set from_env or from_file",
+		},
 		{func(c *ProvisionConfig) { c.Flags = []string{"a\x00"} }, "flags[0]: holds a NUL character; remove it"},
 	} {
 		c := good

@@ -158,7 +158,9 @@ func TestTermWithRequestInFlight(t *testing.T) {
 	if got := p.wait(t); got != "exit status 0" {
 		t.Errorf("ended with %q, want exit status 0", got)
 	}
-	<-answered
+	if err := <-answered; err == nil {
+		t.Error("the client got an answer")
+	}
 }
 
 func TestSlowExit(t *testing.T) {

@@ -12,7 +12,9 @@ import (
 // TempPattern is how the temporary files of Write are named; what matches it after a crash is left over.
 const TempPattern = ".tmp-*"
 
-// Write replaces path by data with mode 0600. When it fails, the old content is intact and nothing else is left.
+// Write replaces path by data with mode 0600. A symbolic link at path is replaced, not followed. When Write fails, the
+// old content is intact and no temporary file is left; only when the last step fails, which makes the new name last
+// through a loss of power, the new content is there already.
 func Write(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	// CreateTemp opens with O_EXCL and 0600, so a planted link is never followed.

@@ -110,7 +110,7 @@ func (d *Driver) open(f func() error) error {
 	if ret := d.lib.Init(); ret != nvml.SUCCESS {
 		return initFailure(ret)
 	}
-	defer d.lib.Shutdown()
+	defer func() { _ = d.lib.Shutdown() }()
 	return f()
 }
 

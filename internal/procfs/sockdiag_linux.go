@@ -29,7 +29,7 @@ func diagListeners(addr netip.Addr, port uint16) ([]uint64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask for sockets: %w", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	// The kernel answers at once; what only plays Linux may never do.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return nil, fmt.Errorf("cannot ask for sockets: %w", err)
@@ -83,10 +83,8 @@ func diagFamily(fd int, family byte, addr netip.Addr, port uint16) ([]uint64, er
 			if family == unix.AF_INET {
 				local = netip.AddrFrom4([4]byte(m.Data[diagSource:]))
 			}
-			local = local.Unmap()
-			inode := binary.NativeEndian.Uint32(m.Data[diagInode:])
-			if binary.BigEndian.Uint16(m.Data[diagSourcePort:]) == port && inode != 0 &&
-				(local.IsUnspecified() || local == addr.Unmap()) {
+			at := netip.AddrPortFrom(local, binary.BigEndian.Uint16(m.Data[diagSourcePort:]))
+			if inode := binary.NativeEndian.Uint32(m.Data[diagInode:]); serves(at, addr, port) && inode != 0 {
 				inodes = append(inodes, uint64(inode))
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -30,7 +31,7 @@ func Lines(path string) []string {
 	if err != nil {
 		return nil
 	}
-	start := max(0, size-window)
+	start := max(0, size-window-1) // the byte before the window tells whether a line begins there
 	buf := make([]byte, size-start)
 	n, _ := f.ReadAt(buf, start) // a file that shrank meanwhile gives what is left
 	buf = buf[:n]
@@ -97,7 +98,7 @@ func Cut(line string) string {
 }
 
 // Clean makes one line of foreign output safe for a terminal and for JSON: valid UTF-8, no escape sequences, no
-// control characters but tabs, no space at its end.
+// control characters but tabs, nothing that reorders text, no space at its end.
 func Clean(line string) string {
 	var b strings.Builder
 	for i := 0; i < len(line); {
@@ -109,7 +110,7 @@ func Clean(line string) string {
 			b.WriteRune(utf8.RuneError)
 		case r == '\t':
 			b.WriteByte('\t')
-		case r < 0x20 || r >= 0x7f && r < 0xa0 || bidi(r):
+		case r < 0x20 || r >= 0x7f && r < 0xa0 || reorders(r):
 		default:
 			b.WriteRune(r)
 		}
@@ -118,7 +119,7 @@ func Clean(line string) string {
 	return strings.TrimRight(b.String(), " \t")
 }
 
-// escape is the length of the escape sequence that s begins with: CSI and OSC in full, any other with one byte more.
+// escape is the length of the escape sequence that s begins with. introducer, of n bytes, is ESC or its one-rune CSI.
 func escape(s string, introducer rune, n int) int {
 	kind := byte('[')
 	if introducer == 0x1b {
@@ -130,26 +131,33 @@ func escape(s string, introducer rune, n int) int {
 	}
 	switch kind {
 	case '[': // CSI: parameters, then one byte from @ to ~
-		for n < len(s) && s[n] >= 0x20 && s[n] < 0x40 {
-			n++
-		}
-		if n < len(s) && s[n] >= 0x40 && s[n] <= 0x7e {
-			n++
-		}
+		return skip(s, skipAll(s, n, 0x20, 0x3f), 0x40, 0x7e)
 	case ']': // OSC: up to BEL or ESC \
 		for n < len(s) && s[n] != 0x07 && s[n] != 0x1b && s[n] != '\n' {
 			n++
 		}
-		if n < len(s) && s[n] == 0x07 {
-			n++
-		}
-	default:
-		if kind >= 0x80 {
-			return 1
-		}
+		return skip(s, n, 0x07, 0x07)
+	default: // such as ESC 7, or ESC ( B
+		return skip(s, skipAll(s, 1, 0x20, 0x2f), 0x30, 0x7e)
+	}
+}
+
+// skip is n, or one more when the byte there is from first to last.
+func skip(s string, n int, first, last byte) int {
+	if n < len(s) && first <= s[n] && s[n] <= last {
+		n++
 	}
 	return n
 }
 
-// bidi reports whether r reorders the text around it, which can make a line read as something else.
-func bidi(r rune) bool { return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 }
+func skipAll(s string, n int, first, last byte) int {
+	for n < len(s) && first <= s[n] && s[n] <= last {
+		n++
+	}
+	return n
+}
+
+// reorders reports whether r changes how the text around it reads: in which direction, or on which line.
+func reorders(r rune) bool {
+	return unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+}

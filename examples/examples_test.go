@@ -1,0 +1,259 @@
+// Package examples_test loads all the pools files of this folder and runs all its programs.
+package examples_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+
+func TestPoolsFiles(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("pools files: %v (%v)", files, err)
+	}
+	for _, file := range files {
+		config, err := provisioner.LoadConfig(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		replicas, err := config.Replicas("")
+		if err != nil || len(replicas) == 0 {
+			t.Errorf("%s: %d replicas (%v)", file, len(replicas), err)
+		}
+		for _, r := range replicas {
+			if _, err := provisioner.New(r); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	// As "go run" would build them, but once.
+	build := exec.Command("go", "build", "-o", bin, "./basic", "./poolmanager", "./customengine")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	t.Run("basic", func(t *testing.T) {
+		t.Parallel()
+		pools, state := poolsFile(t, "basic.yaml", enginetest.Behavior{LoadTime: 50 * time.Millisecond})
+		p := start(t, filepath.Join(bin, "basic"), pools)
+		url := p.read("http://")
+		resp, err := http.Get(url + "/health")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("health: %s", resp.Status)
+		}
+		p.interrupt()
+		wantNoHandoffs(t, state)
+	})
+	t.Run("basic with a dying engine", func(t *testing.T) {
+		t.Parallel()
+		pools, state := poolsFile(t, "basic.yaml", enginetest.Behavior{
+			DieLoading: &enginetest.Death{Code: 1, Stderr: "error: invalid argument: --frobnicate"},
+		})
+		p := start(t, filepath.Join(bin, "basic"), pools)
+		p.fails("default/r0: engine exited with code 1 while loading", "[bad_flag]")
+		wantNoHandoffs(t, state)
+	})
+	t.Run("poolmanager", func(t *testing.T) {
+		t.Parallel()
+		pools, state := poolsFile(t, "cpu.yaml", enginetest.Behavior{})
+		p := start(t, filepath.Join(bin, "poolmanager"), pools)
+		p.read("ready small-r", "ready small-r")
+		killed, err := provisioner.ReadHandoff(filepath.Join(state, "engines", "small-r1.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(killed.Process.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if line := p.read("ready small-r1.json"); !strings.HasSuffix(line, " launch 2") {
+			t.Errorf("after a crash: %q", line)
+		}
+		p.interrupt()
+		wantNoHandoffs(t, state)
+		if told := p.told.String(); !strings.Contains(told, "small/r1: engine exited by signal: killed after it was ready") {
+			t.Errorf("the crash was not told:\n%s", told)
+		}
+	})
+	t.Run("poolmanager without hope", func(t *testing.T) {
+		t.Parallel()
+		pools, state := poolsFile(t, "cpu.yaml", enginetest.Behavior{})
+		if err := os.Remove(filepath.Join(filepath.Dir(pools), "model.gguf")); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, filepath.Join(bin, "poolmanager"), pools)
+		p.fails("no replica is left")
+		wantNoHandoffs(t, state)
+		if told := p.told.String(); strings.Count(told, "[model_missing]") != 2 {
+			t.Errorf("the reasons were not told:\n%s", told)
+		}
+	})
+	t.Run("customengine", func(t *testing.T) {
+		t.Parallel()
+		if _, err := exec.LookPath("python3"); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skip("python3 is not there, and it is the engine of this example")
+		}
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, "hello.txt"), []byte("hello"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, filepath.Join(bin, "customengine"), folder, fmt.Sprint(enginetest.FreePort(t, 1)))
+		url, _, _ := strings.Cut(p.read("by Python 3."), " ")
+		resp, err := http.Get(url + "/hello.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); string(body) != "hello" {
+			t.Errorf("the file server gave %q (%v)", body, err)
+		}
+		p.interrupt()
+		wantNoHandoffs(t, filepath.Join(p.cmd.Dir, ".runtime"))
+	})
+}
+
+// poolsFile is one of the pools files on this machine: its first pool, with a fake engine, its model and free ports.
+func poolsFile(t *testing.T, name string, b enginetest.Behavior) (path, state string) {
+	t.Helper()
+	config, err := provisioner.LoadConfig(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := config.Pools[0]
+	dir := t.TempDir()
+	model := filepath.Join(dir, "model.gguf")
+	if err := os.WriteFile(model, []byte("GGUF"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state = filepath.Join(dir, "state")
+	text := fmt.Sprintf(`{"state_dir": %q, "pools": [{"id": %q, "engine": %q, "replicas": %d, "port": %d, "gpu": "none",`+
+		` "model": {"id": %q}, "provisioning": {"binary": {"path": %q}}}]}`,
+		state, pool.ID, pool.Engine, max(1, pool.Replicas), enginetest.FreePort(t, max(1, pool.Replicas)), model, enginetest.Install(t, b))
+	path = filepath.Join(dir, "pools.json")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, state
+}
+
+// program is a running example.
+type program struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout *bufio.Scanner
+	stderr strings.Builder
+	told   strings.Builder // what was read of stdout
+}
+
+func start(t *testing.T, exe string, args ...string) *program {
+	t.Helper()
+	// The limit ends only tests that fail anyway.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	p := &program{t: t, cmd: exec.CommandContext(ctx, exe, args...)}
+	p.cmd.Dir = t.TempDir()
+	p.cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
+	p.cmd.Stderr = &p.stderr
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) } // so that its engine ends, too
+	p.cmd.WaitDelay = 10 * time.Second
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewScanner(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil { // the test has failed before its end
+			cancel()
+			_ = p.cmd.Wait()
+			t.Logf("stdout:\n%s\nstderr:\n%s", p.told.String(), p.stderr.String())
+		}
+	})
+	return p
+}
+
+// read reads until there was a line with each of the texts, in order, and returns the last of them.
+func (p *program) read(texts ...string) string {
+	p.t.Helper()
+	line := ""
+	for _, text := range texts {
+		for found := false; !found; found = strings.Contains(line, text) {
+			if !p.stdout.Scan() {
+				p.t.Fatalf("the output ended before a line with %q", text)
+			}
+			line = p.stdout.Text()
+			fmt.Fprintln(&p.told, line)
+		}
+	}
+	return line
+}
+
+// interrupt presses Ctrl-C and expects that the program ends well.
+func (p *program) interrupt() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.wait(); err != nil {
+		p.t.Errorf("%v\n%s", err, p.stderr.String())
+	}
+}
+
+// fails expects that the program fails by itself and says all of the texts on stderr.
+func (p *program) fails(texts ...string) {
+	p.t.Helper()
+	if err := p.wait(); err == nil {
+		p.t.Error("it did not fail")
+	}
+	for _, text := range texts {
+		if !strings.Contains(p.stderr.String(), text) {
+			p.t.Errorf("stderr lacks %q:\n%s", text, p.stderr.String())
+		}
+	}
+}
+
+func (p *program) wait() error {
+	for p.stdout.Scan() {
+		fmt.Fprintln(&p.told, p.stdout.Text())
+	}
+	return p.cmd.Wait()
+}
+
+// wantNoHandoffs fails the test when a handoff file has outlived its replica.
+func wantNoHandoffs(t *testing.T, state string) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(state, "engines", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("handoff files left: %v (%v)", left, err)
+	}
+}

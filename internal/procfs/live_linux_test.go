@@ -1,0 +1,198 @@
+package procfs
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// child starts a process that lives until the test ends, and returns when it runs.
+func child(t *testing.T, env ...string) int {
+	t.Helper()
+	cmd := exec.Command("cat") // ends with its input
+	cmd.Env = env
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	// Start returns in the middle of the exec, when neither the name nor the environment is there yet; an answer comes after.
+	if _, err := io.WriteString(in, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
+}
+
+func TestReadStat(t *testing.T) {
+	t.Parallel()
+	self, err := ReadStat(os.Getpid())
+	if err != nil || self.PID != os.Getpid() || self.PPID != os.Getppid() || self.PGID != syscall.Getpgrp() || self.RSSPages <= 0 {
+		t.Errorf("of this process: %+v (%v)", self, err)
+	}
+	pid := child(t)
+	s, err := ReadStat(pid)
+	if err != nil || s.Comm != "cat" || s.PPID != os.Getpid() || s.Dead() || s.StartTicks < self.StartTicks {
+		t.Errorf("of a child: %+v (%v)", s, err)
+	}
+	if _, err := ReadStat(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no process: %v", err)
+	}
+}
+
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	pid := child(t)
+	all, err := Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{pid, os.Getpid()} {
+		if !slices.ContainsFunc(all, func(s Stat) bool { return s.PID == want }) {
+			t.Errorf("%d is missing", want)
+		}
+	}
+}
+
+func TestHasEnv(t *testing.T) {
+	t.Parallel()
+	pid := child(t, "FIRST=1", "MARK=abc", "EMPTY=", "LAST=a b\nc")
+	for entry, want := range map[string]bool{
+		"FIRST=1": true, "MARK=abc": true, "EMPTY=": true, "LAST=a b\nc": true,
+		"MARK=ab": false, "MARK=abcd": false, "ARK=abc": false, "MARK": false, "OTHER=": false,
+	} {
+		if HasEnv(pid, entry) != want {
+			t.Errorf("%q: %v", entry, !want)
+		}
+	}
+	if HasEnv(1<<30, "MARK=abc") {
+		t.Error("no process has a variable")
+	}
+}
+
+func TestListenersAndHoldsSocket(t *testing.T) {
+	t.Parallel()
+	for _, network := range []struct{ name, listen, ask string }{
+		{"IPv4", "127.0.0.1:0", "127.0.0.1"},
+		{"any address of IPv4", "0.0.0.0:0", "127.0.0.1"},
+		{"IPv6", "[::1]:0", "::1"},
+		{"any address", "[::]:0", "127.0.0.1"},
+	} {
+		t.Run(network.name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", network.listen)
+			if err != nil && strings.Contains(network.listen, "::") {
+				t.Skip("no IPv6 here: " + err.Error())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			port := uint16(l.Addr().(*net.TCPAddr).Port)
+			inodes, err := Listeners(os.Getpid(), netip.MustParseAddr(network.ask), port)
+			if err != nil || len(inodes) == 0 {
+				t.Fatalf("nothing listens on %s (%v)", l.Addr(), err)
+			}
+			if !HoldsSocket(os.Getpid(), inodes) {
+				t.Errorf("%v is not held by this process", inodes)
+			}
+			if HoldsSocket(os.Getpid(), []uint64{inodes[0] + 1<<40}) || HoldsSocket(os.Getpid(), nil) {
+				t.Error("this process holds a socket that does not exist")
+			}
+			if pid := child(t); HoldsSocket(pid, inodes) {
+				t.Error("a child that inherited nothing holds it")
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			// A fork elsewhere in this program holds a copy of the socket until its exec.
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				left, err := Listeners(os.Getpid(), netip.MustParseAddr(network.ask), port)
+				if err == nil && !slices.Contains(left, inodes[0]) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("after Close: %v (%v)", left, err)
+				}
+			}
+		})
+	}
+	if _, err := Listeners(1<<30, netip.MustParseAddr("127.0.0.1"), 1); err == nil {
+		t.Error("no process has no sockets")
+	}
+	if HoldsSocket(1<<30, []uint64{1}) {
+		t.Error("no process holds a socket")
+	}
+}
+
+func TestShm(t *testing.T) {
+	t.Parallel()
+	f, err := os.CreateTemp("/dev/shm", "engine-provisioner test ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(f.Name()) })
+	defer f.Close()
+	if err := f.Truncate(4096); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(Shm(os.Getpid()), f.Name()) {
+		t.Error("an open file counts as mapped")
+	}
+	mapped, err := syscall.Mmap(int(f.Fd()), 0, 4096, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Shm(os.Getpid()); !slices.Contains(got, f.Name()) {
+		t.Errorf("%q is missing in %q", f.Name(), got)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if got := Shm(os.Getpid()); slices.ContainsFunc(got, func(path string) bool { return filepath.Base(path) == filepath.Base(f.Name()) }) {
+		t.Errorf("an unlinked object is listed: %q", got)
+	}
+	if err := syscall.Munmap(mapped); err != nil {
+		t.Fatal(err)
+	}
+	if got := Shm(1 << 30); got != nil {
+		t.Errorf("of no process: %q", got)
+	}
+}
+
+func TestBootIDAndPIDNamespace(t *testing.T) {
+	t.Parallel()
+	boot, err := BootID()
+	if err != nil || len(boot) != 36 || bytes.ContainsAny([]byte(boot), " \n") {
+		t.Errorf("boot id %q (%v)", boot, err)
+	}
+	ns, err := PIDNamespace()
+	if err != nil || !strings.HasPrefix(ns, "pid:[") {
+		t.Errorf("namespace %q (%v)", ns, err)
+	}
+}

@@ -1,0 +1,279 @@
+package provisioner_test
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// section is the part of a document below a heading.
+func section(t *testing.T, file, heading string) string {
+	t.Helper()
+	_, text, found := strings.Cut(readFile(t, file), "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no section %q", file, heading)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
+}
+
+func readFile(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// firstColumn is what stands in backquotes in the first column of a section's tables.
+func firstColumn(text string) map[string]bool {
+	words := map[string]bool{}
+	quoted := regexp.MustCompile("`([^`]+)`")
+	for line := range strings.Lines(text) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			continue
+		}
+		for _, m := range quoted.FindAllStringSubmatch(cells[1], -1) {
+			words[m[1]] = true
+		}
+	}
+	return words
+}
+
+// wantSame fails the test when a table and the code name different things.
+func wantSame(t *testing.T, where string, table map[string]bool, code []string) {
+	t.Helper()
+	if len(code) == 0 {
+		t.Fatalf("%s: nothing to look for", where)
+	}
+	known := map[string]bool{}
+	for _, name := range code {
+		known[name] = true
+		if !table[name] {
+			t.Errorf("README, %s: %q is missing; add a row for it", where, name)
+		}
+	}
+	for name := range table {
+		if !known[name] {
+			t.Errorf("README, %s: %q is not in the code any more; remove it", where, name)
+		}
+	}
+}
+
+func TestReadmeNamesEveryConfigurationKey(t *testing.T) {
+	t.Parallel()
+	var schema struct {
+		Defs map[string]struct {
+			Properties map[string]json.RawMessage `json:"properties"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal([]byte(readFile(t, "config.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	ref := regexp.MustCompile(`^\{\s*"\$ref": "#/\$defs/(\w+)"`)
+	var keys []string
+	var walk func(def, prefix string)
+	walk = func(def, prefix string) {
+		for key, value := range schema.Defs[def].Properties {
+			keys = append(keys, prefix+key)
+			if m := ref.FindSubmatch(value); m != nil {
+				walk(string(m[1]), prefix+key+".")
+			}
+		}
+	}
+	walk("Config", "")
+	walk("Pool", "")
+	wantSame(t, "Configuration", firstColumn(section(t, "README.md", "Configuration")), keys)
+}
+
+func TestReadmeNamesEveryHandoffKey(t *testing.T) {
+	t.Parallel()
+	var keys []string
+	var walk func(of reflect.Type, prefix string)
+	walk = func(of reflect.Type, prefix string) {
+		for i := range of.NumField() {
+			f := of.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			inner := f.Type
+			if inner.Kind() == reflect.Pointer {
+				inner = inner.Elem()
+			}
+			switch {
+			case inner == reflect.TypeFor[provisioner.SecretRef]():
+				keys = append(keys, prefix+name) // its two keys stand in the row's text
+			case inner.PkgPath() == of.PkgPath() && inner.Kind() == reflect.Struct:
+				walk(inner, prefix+name+".")
+			default:
+				keys = append(keys, prefix+name)
+			}
+		}
+	}
+	walk(reflect.TypeFor[provisioner.Handoff](), "")
+	wantSame(t, "Handoff", firstColumn(section(t, "README.md", "Handoff")), keys)
+}
+
+func TestReadmeNamesEveryCause(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var causes []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if of, ok := spec.Type.(*ast.Ident); ok && of.Name == "Cause" {
+			cause, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			causes = append(causes, cause)
+		}
+		return true
+	})
+	_, table, _ := strings.Cut(section(t, "README.md", "When it fails"), "\n| cause |")
+	wantSame(t, "When it fails", firstColumn(table), causes)
+}
+
+func TestReadmeNamesEveryExitStatus(t *testing.T) {
+	t.Parallel()
+	consts := regexp.MustCompile(`(?m)^\texit\w+ += (\d+)`).FindAllStringSubmatch(readFile(t, "cmd/engine-provisioner/exit.go"), -1)
+	codes := []string{"0"}
+	for _, m := range consts {
+		codes = append(codes, m[1])
+	}
+	if len(codes) < 7 {
+		t.Fatalf("exit statuses in the code: %v", codes)
+	}
+	text := section(t, "README.md", "Command line")
+	for _, code := range codes {
+		if !strings.Contains(text, "\n| "+code+" | ") {
+			t.Errorf("README, Exit status: %s is missing", code)
+		}
+	}
+}
+
+func TestReadmeNamesEveryCommand(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("cmd/engine-provisioner/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := firstColumn(section(t, "README.md", "Command line"))
+	found := 0
+	for _, f := range files {
+		for _, m := range regexp.MustCompile(`Use: +"([a-z]+)[ "]`).FindAllStringSubmatch(readFile(t, f), -1) {
+			found++
+			if !named[m[1]] && !named[m[1]+" FILE…"] {
+				t.Errorf("README, Command line: %q is missing", m[1])
+			}
+		}
+	}
+	if found < 7 {
+		t.Fatalf("%d commands in the code", found)
+	}
+}
+
+func TestReadmePictureIsOfThisTree(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []string
+	for _, f := range files {
+		if !strings.HasSuffix(f, "_test.go") && f != "internal_deps.go" {
+			sources = append(sources, f)
+		}
+	}
+	_, picture, _ := strings.Cut(section(t, "README.md", "Architecture"), "```\n")
+	picture, _, _ = strings.Cut(picture, "```")
+	named := map[string]bool{}
+	for _, f := range regexp.MustCompile(`\w+\.go\b`).FindAllString(picture, -1) {
+		named[f] = true
+	}
+	wantSame(t, "Architecture", named, sources)
+
+	folders, err := os.ReadDir("internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range folders {
+		if !strings.Contains(picture, " "+f.Name()) {
+			t.Errorf("README, Architecture: internal/%s is missing", f.Name())
+		}
+	}
+}
+
+// TestReadmeExamples holds the README's code against the code that is compiled, and loads its pools files.
+func TestReadmeExamples(t *testing.T) {
+	t.Parallel()
+	readme := readFile(t, "README.md")
+	_, serve, _ := strings.Cut(readFile(t, "example_test.go"), "\n// serve ")
+	serve, _, _ = strings.Cut("// serve "+serve, "\n}\n")
+	if !strings.Contains(readme, "```go\n"+serve+"\n}\n```") {
+		t.Errorf("README, Library: the code is not that of serve in example_test.go, which is:\n%s\n}", serve)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(readme, -1)
+	if len(blocks) == 0 {
+		t.Error("README has no pools file")
+	}
+	for _, b := range blocks {
+		if _, err := provisioner.ParseConfig([]byte(b[1]), "README.md"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLinks follows the links of the documents to files and headings.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} {
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(readFile(t, file), -1) {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			if target == "" {
+				target = file
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", file, m[1], err)
+				continue
+			}
+			if anchor != "" && !hasHeading(readFile(t, target), anchor) {
+				t.Errorf("%s links to %s, and there is no such heading", file, m[1])
+			}
+		}
+	}
+}
+
+// hasHeading finds a heading by the anchor that code hosts give it.
+func hasHeading(text, anchor string) bool {
+	dropped := regexp.MustCompile(`[^a-z0-9 -]`)
+	for line := range strings.Lines(text) {
+		title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
+		if !ok || !strings.HasPrefix(line, "#") {
+			continue
+		}
+		title = dropped.ReplaceAllString(strings.ToLower(strings.TrimSpace(title)), "")
+		if strings.ReplaceAll(title, " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
