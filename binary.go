@@ -138,8 +138,8 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 }
 
 // forget drops what is known of an executable, because the running engine said otherwise.
-func (i inspector) forget(b Binary, program Program, env map[string]string) {
-	_ = os.Remove(i.file(i.factsKey(b.Digest, program, env)))
+func (i inspector) forget(digest string, program Program, env map[string]string) {
+	_ = os.Remove(i.file(i.factsKey(digest, program, env)))
 }
 
 // factsKey names the facts. The environment counts, since LD_LIBRARY_PATH can make one executable another program.

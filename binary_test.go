@@ -80,7 +80,7 @@ func TestInspectAsksOnce(t *testing.T) {
 	if changed := inspect(nil); changed.Digest == first.Digest || times() != 3*asked {
 		t.Errorf("changed: %+v, asked %d times", changed, times())
 	}
-	i.forget(inspect(nil), plainProgram, nil)
+	i.forget(inspect(nil).Digest, plainProgram, nil)
 	inspect(nil)
 	if times() != 4*asked {
 		t.Errorf("forgotten: asked %d times", times())

@@ -72,6 +72,10 @@ type ProvisionConfig struct {
 	Provisioning Provisioning `json:"provisioning,omitzero"`
 	// Ready says when the replica counts as ready.
 	Ready ReadyConfig `json:"ready,omitzero"`
+	// Restart says what a Supervisor does when the engine ends unasked.
+	Restart RestartConfig `json:"restart,omitzero"`
+	// Liveness says how a Supervisor notices that the engine hangs.
+	Liveness LivenessConfig `json:"liveness,omitzero"`
 	// Stop says how the replica is stopped.
 	Stop StopConfig `json:"stop,omitzero"`
 
@@ -283,5 +287,7 @@ func (c ProvisionConfig) withDefaults() ProvisionConfig {
 	c.Ready.Timeout = cmp.Or(c.Ready.Timeout, Duration(20*time.Minute))
 	// SGLang's health costs a token and at least 1 s.
 	c.Ready.RequestTimeout = cmp.Or(c.Ready.RequestTimeout, Duration(5*time.Second))
+	c.Restart = c.Restart.withDefaults()
+	c.Liveness = c.Liveness.withDefaults()
 	return c
 }

@@ -54,9 +54,9 @@ type Host struct {
 // LaunchSpec describes one launch of an engine and how to question it. It is inert data.
 type LaunchSpec struct {
 	// Flags is the command line after the executable, in order.
-	Flags []Flag
+	Flags []Flag `json:"-"`
 	// Env is what the engine needs beside the allowlist and the configuration's env.
-	Env map[string]string
+	Env map[string]string `json:"-"`
 	// KeyEnv names the variable through which the engine takes its API key; "" means that it takes none.
 	KeyEnv string
 	// Health is the path that answers 200 once the engine is ready, and 503 or nothing before.

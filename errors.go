@@ -27,6 +27,8 @@ var (
 	// ErrBusy is wrapped by errors that say that something else holds what a start needs: another manager the
 	// replica, or another process the port.
 	ErrBusy = errors.New("busy")
+	// ErrLocked is wrapped by *LockedError: another manager is at work in the state directory. It is an ErrBusy.
+	ErrLocked = fmt.Errorf("%w: another manager holds the state directory", ErrBusy)
 	// ErrNotFound is returned by Attach for a replica without a record.
 	ErrNotFound = errors.New("not found")
 	// ErrNotRunning is returned by Attach for a replica whose engine is gone.
@@ -108,6 +110,9 @@ type Failure struct {
 	LogTail  []string // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
 	LogPath  string   // where the whole log is
 }
+
+// failure makes what the engine errors share reachable through errors.As.
+func (f *Failure) failure() *Failure { return f }
 
 func (f *Failure) text(what string, err error) string {
 	var b strings.Builder

@@ -11,8 +11,9 @@ type Event struct {
 	Kind     EventKind `json:"event"`
 	State    State     `json:"state"`
 	PID      int       `json:"pid,omitempty"`
-	Message  string    `json:"message,omitempty"` // for people
-	Handoff  *Handoff  `json:"handoff,omitempty"` // with EventState and StateReady
+	Message  string    `json:"message,omitempty"`  // for people
+	Handoff  *Handoff  `json:"handoff,omitempty"`  // with EventState and StateReady
+	Restarts *Restarts `json:"restarts,omitempty"` // with EventRestart
 }
 
 // EventKind says what kind of thing happened.
@@ -20,6 +21,8 @@ type EventKind string
 
 // The kinds of events.
 const (
-	EventState EventKind = "state" // the launch changed its state
-	EventNote  EventKind = "note"  // worth telling, changes nothing
+	EventState    EventKind = "state"    // the launch changed its state
+	EventNote     EventKind = "note"     // worth telling, changes nothing
+	EventRestart  EventKind = "restart"  // a supervisor will start the replica again at Restarts.RetryAt, or has given it up
+	EventRecovery EventKind = "recovery" // what a supervisor did about what an earlier one had left
 )

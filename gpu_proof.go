@@ -1,12 +1,14 @@
 package provisioner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // offloadGrowth is how much more of a device must be in use for it to count as used by an engine. A CUDA context
@@ -130,4 +132,38 @@ func grown(before, after []GPU) bool {
 		}
 	}
 	return false
+}
+
+// gpuMemoryWait is how long the driver gets to give back the memory of an engine that has ended.
+const gpuMemoryWait = 30 * time.Second
+
+// errGPUBusy says that memory of a GPU was not given back.
+var errGPUBusy = errors.New("the GPU's memory was not given back")
+
+// awaitGPUMemory returns when the GPUs have as much free memory as before the last launch, less 5 %: an engine that
+// starts sooner runs out of memory that nobody uses.
+func awaitGPUMemory(ctx context.Context, d gpuDriver, before []GPU) error {
+	if len(before) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, gpuMemoryWait, errGPUBusy)
+	defer cancel()
+	for {
+		now, err := d.GPUs()
+		if err != nil || !slices.ContainsFunc(before, func(b GPU) bool { return lacks(now, b) }) {
+			return nil // a driver that fails is a matter of the start
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// lacks reports whether a GPU has less free memory than before.
+func lacks(now []GPU, before GPU) bool {
+	return slices.ContainsFunc(now, func(g GPU) bool {
+		return g.UUID == before.UUID && float64(g.MemoryFree) < 0.95*float64(before.MemoryFree)
+	})
 }

@@ -2,9 +2,13 @@ package provisioner
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -165,6 +169,36 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
 	}
 	return plan, nil
+}
+
+// launchRecord is what the plan leaves in the record.
+func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
+	l := launchRecord{
+		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
+		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready, APIKey: cfg.APIKey, Dir: p.Dir,
+	}
+	if cfg.APIKey != nil {
+		l.Secrets = append(l.Secrets, *cfg.APIKey)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Env)) {
+		if secret := cfg.Env[name].Secret; secret != nil {
+			l.Secrets = append(l.Secrets, *secret)
+		}
+	}
+	return l
+}
+
+// hash tells whether a launch would run the same: the same executable with the same arguments, environment and GPUs.
+// What only the provisioner acts on, such as a grace period, needs no new launch.
+func (p launchPlan) hash(cfg ProvisionConfig) string {
+	h := sha256.New()
+	gpus := make([]string, len(p.GPUs))
+	for i, g := range p.GPUs {
+		gpus[i] = g.UUID
+	}
+	// Maps are encoded in the order of their keys.
+	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

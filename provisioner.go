@@ -159,15 +159,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 3. The record of the intent, and what the process needs.
 	r := &run{
-		files: files, spec: plan.spec, host: plan.host, argv: plan.Args(), key: secrets.key,
-		redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
+		files: files, key: secrets.key, redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
 		killTimeout: defaultKillTimeout,
 	}
 	r.rec = record{
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
 		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
-		Grace: plan.Grace, StartedAt: r.started.UTC(),
+		Grace: plan.Grace, StartedAt: r.started.UTC(), Launch: plan.launchRecord(p.cfg),
 	}
 	r.tree.launchID = r.rec.LaunchID
 	r.rec.TempDir, err = os.MkdirTemp("", tempPrefix)
@@ -192,7 +191,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
 	r.leader, err = launch(command{
-		path: plan.host.Binary.Path, args: r.argv, dir: plan.Dir, log: log, lock: lock.file,
+		path: plan.host.Binary.Path, args: r.rec.Launch.Args, dir: plan.Dir, log: log, lock: lock.file,
 		env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
 	})
 	if err != nil {
@@ -337,7 +336,7 @@ func (p *EngineProvisioner) watch(r *run) {
 		p.stopErr = p.err
 	case p.killed:
 		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, time.Duration(r.rec.Grace))
-	case !asked && !end.foreign:
+	case p.failure == nil && !asked && !end.foreign:
 		p.err = r.exitError(end.exit, wasReady)
 	}
 	if p.err == nil {
@@ -360,17 +359,24 @@ func (p *EngineProvisioner) unpublish() {
 
 // giveUp ends an engine that is not fit to be used. It returns err, which is also what Err will say.
 func (p *EngineProvisioner) giveUp(err error) error {
-	p.mu.Lock()
-	if p.asked || p.state.Final() {
-		p.mu.Unlock()
+	if !p.condemn(err) {
 		return err
 	}
-	p.failure = err
-	p.mu.Unlock()
 	if stopped := p.Stop(context.Background()); stopped != nil && !errors.Is(stopped, ErrKilled) {
 		return errors.Join(err, stopped)
 	}
 	return err
+}
+
+// condemn says why the launch is about to be ended; false when it has ended or is being stopped already.
+func (p *EngineProvisioner) condemn(err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.asked || p.state.Final() {
+		return false
+	}
+	p.failure = err
+	return true
 }
 
 // Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. The provisioner cannot

@@ -49,7 +49,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 
 	inner, cancel := p.within(ctx)
 	defer cancel(nil)
-	timeout := time.Duration(p.cfg.Ready.Timeout)
+	timeout := time.Duration(r.rec.Launch.Ready.Timeout)
 	limit := time.AfterFunc(time.Until(r.started.Add(timeout)), func() {
 		cancel(fmt.Errorf("%w: more than %s", errTooLong, timeout))
 	})
@@ -57,7 +57,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		r.watchProgress(inner, time.Duration(p.cfg.Ready.Stall), p.cfg.GPU == GPURequired, cancel)
+		r.watchProgress(inner, time.Duration(r.rec.Launch.Ready.Stall), r.rec.Launch.GPU == GPURequired, cancel)
 	}()
 	exitSeen := make(chan struct{})
 	go func() {
@@ -156,9 +156,9 @@ func (e *proofError) Unwrap() error { return e.err }
 // becomeReady waits for the engine's own word and then does not take it: every claim is checked. The handoff is
 // published last.
 func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, error) {
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(p.cfg.Ready.RequestTimeout))
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
 	// 1. The engine says that it is ready.
-	if err := ask.awaitHealthy(ctx, r.spec.Health, r.started, p.hear); err != nil {
+	if err := ask.awaitHealthy(ctx, r.rec.Launch.Spec.Health, r.started, p.hear); err != nil {
 		return Handoff{}, err
 	}
 	// 2. It is this launch that says so.
@@ -170,16 +170,16 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		return Handoff{}, err
 	}
 	// 3. Its metrics are there when they were asked for.
-	if r.spec.Metrics != nil {
-		if err := ask.checkMetrics(ctx, *r.spec.Metrics); err != nil {
+	if r.rec.Launch.Spec.Metrics != nil {
+		if err := ask.checkMetrics(ctx, *r.rec.Launch.Spec.Metrics); err != nil {
 			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
 		}
 	}
 	// 4. It can produce a token: a vLLM was healthy until its first one killed it.
 	answer := answerOff
-	if p.cfg.Ready.Answer != "off" && r.spec.Answer != nil {
+	if r.rec.Launch.Ready.Answer != "off" && r.rec.Launch.Spec.Answer != nil {
 		r.asked.Store(true)
-		offered, err := ask.askToken(ctx, *r.spec.Answer)
+		offered, err := ask.askToken(ctx, *r.rec.Launch.Spec.Answer)
 		switch {
 		case err != nil:
 			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}
@@ -191,7 +191,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		}
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
-	if p.cfg.GPU == GPURequired {
+	if r.rec.Launch.GPU == GPURequired {
 		if err := p.checkGPU(r); err != nil {
 			return Handoff{}, err
 		}
@@ -221,23 +221,23 @@ func (r *run) checkListener() error {
 
 // checkIdentity compares what the engine says of itself with what was started, and returns its version.
 func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *run) (string, error) {
-	version := r.host.Binary.Version
-	if r.spec.Model != (Field{}) {
-		path, err := ask.field(ctx, r.spec.Model)
+	version := r.rec.Version
+	if r.rec.Launch.Spec.Model != (Field{}) {
+		path, err := ask.field(ctx, r.rec.Launch.Spec.Model)
 		if err != nil {
 			return "", &proofError{cause: CauseUnknown, err: err}
 		}
-		if !sameFile(path, r.host.ModelPath, p.cfg.Dir) {
+		if !sameFile(path, r.rec.Launch.ModelPath, r.rec.Launch.Dir) {
 			return "", &proofError{
-				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, r.host.ModelPath),
+				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, r.rec.Launch.ModelPath),
 				"remove what selects another model from \"flags\" and \"env\"",
 			}
 		}
 	}
-	if r.spec.Version == (Field{}) {
+	if r.rec.Launch.Spec.Version == (Field{}) {
 		return version, nil
 	}
-	running, err := ask.field(ctx, r.spec.Version)
+	running, err := ask.field(ctx, r.rec.Launch.Spec.Version)
 	if err != nil {
 		return "", &proofError{cause: CauseUnknown, err: err}
 	}
@@ -245,7 +245,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
 		if inspector, err := p.opts.inspector(); err == nil {
-			inspector.forget(r.host.Binary, p.engine.Program(), plainEnv(p.cfg))
+			inspector.forget(r.rec.Launch.Digest, p.engine.Program(), plainEnv(p.cfg))
 		}
 	}
 	return running, nil
@@ -280,21 +280,21 @@ func (p *EngineProvisioner) checkGPU(r *run) error {
 	if err != nil {
 		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
 	}
-	return proveOffload(r.spec, tail.All(r.rec.Log), pids, memory, memErr, r.host.GPUs, after)
+	return proveOffload(r.rec.Launch.Spec, tail.All(r.rec.Log), pids, memory, memErr, r.rec.Launch.GPUs, after)
 }
 
 // publish writes the handoff, if the engine is still there and wanted.
 func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer string) (Handoff, error) {
 	h := Handoff{
-		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: p.cfg.Provisioning.Mode,
+		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: r.rec.Launch.Mode,
 		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
-		Model: HandoffModel{ID: r.rec.Model, Path: r.host.ModelPath}, Flags: r.argv,
-		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: p.cfg.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
+		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath}, Flags: r.rec.Launch.Args,
+		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.Launch.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
 		Process: &HandoffProcess{
 			PID: r.leader.PID, StartTicks: r.leader.StartTicks, BootID: r.leader.BootID, LaunchID: r.rec.LaunchID,
 		},
 	}
-	for _, g := range r.host.GPUs {
+	for _, g := range r.rec.Launch.GPUs {
 		h.Devices = append(h.Devices, g.UUID)
 	}
 	p.mu.Lock()

@@ -36,12 +36,31 @@ type record struct {
 	Port    int      `json:"port"`
 	Grace   Duration `json:"grace"`
 
+	Launch launchRecord `json:"launch"`
+
 	Process   identity  `json:"process,omitzero"`
 	TempDir   string    `json:"temp_dir"`
 	Log       string    `json:"log"`
 	StartedAt time.Time `json:"started_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	Exit      string    `json:"exit,omitempty"` // how it ended, for people
+}
+
+// launchRecord is what was launched: with it, another provisioner can carry on with the readiness of an engine, or watch
+// it. References to secrets are in it, never secrets.
+type launchRecord struct {
+	ConfigHash string      `json:"config_hash"` // of what would be run; another one makes the replica outdated
+	Mode       string      `json:"provisioning_mode"`
+	Digest     string      `json:"digest"` // of the executable
+	ModelPath  string      `json:"model_path"`
+	Args       []string    `json:"args"`
+	Spec       LaunchSpec  `json:"spec"`
+	GPU        GPUPolicy   `json:"gpu"`
+	GPUs       []GPU       `json:"gpus,omitempty"` // with their memory before the start
+	Ready      ReadyConfig `json:"ready"`
+	APIKey     *SecretRef  `json:"api_key,omitempty"`
+	Secrets    []SecretRef `json:"secrets,omitempty"` // all of them, to keep them out of errors
+	Dir        string      `json:"dir"`
 }
 
 const (

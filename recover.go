@@ -2,12 +2,15 @@ package provisioner
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
+	"maps"
+	"net/http"
+	"os"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -21,17 +24,24 @@ import (
 // engine is gone. What is not needed any more is stopped, or let go with Release. Only Linux can tell for sure that a
 // process is still the one that was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
 func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
-	name := pool + "/" + replica
 	files, err := filesOf(stateDir, pool+"-"+replica)
 	if err != nil {
 		return nil, err
 	}
+	p, err := attach(files, newOptions(opts))
+	if err != nil {
+		return nil, fmt.Errorf("cannot attach to %s/%s: %w", pool, replica, err)
+	}
+	return p, nil
+}
+
+func attach(files replicaFiles, opts options) (*EngineProvisioner, error) {
 	rec, err := files.readRecord()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("cannot attach to %s: %w: no record in %q", name, ErrNotFound, files.dir())
+		return nil, fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
 	case err != nil:
-		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
+		return nil, err
 	}
 	r := &run{
 		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}),
@@ -44,16 +54,16 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 			if !rec.State.Final() {
 				err = errors.Join(files.unpublish(rec.LaunchID), r.finish(StateFailed, false).err)
 			}
-			return nil, errors.Join(fmt.Errorf("cannot attach to %s: %w", name, ErrNotRunning), err)
+			return nil, errors.Join(ErrNotRunning, err)
 		}
 	case err != nil:
-		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
+		return nil, err
 	}
 	cfg := ProvisionConfig{
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
 		Model: ModelConfig{ID: rec.Model},
 	}
-	p := newProvisioner(cfg, newOptions(opts))
+	p := newProvisioner(cfg, opts)
 	if p.opts.grace > 0 {
 		r.rec.Grace = Duration(p.opts.grace)
 	}
@@ -97,104 +107,197 @@ func (r *run) findLeader() error {
 	return nil
 }
 
-// Status is where a replica stands.
-type Status struct {
-	Pool      string    `json:"pool"`
-	Replica   string    `json:"replica"`
-	Engine    string    `json:"engine"`
-	Version   string    `json:"engine_version,omitempty"`
-	State     State     `json:"state"`
-	LaunchID  string    `json:"launch_id,omitempty"`
-	PID       int       `json:"pid,omitempty"` // 0 when no process runs
-	URL       string    `json:"url,omitempty"`
-	Model     string    `json:"model,omitempty"`
-	StartedAt time.Time `json:"started_at,omitzero"`
-	EndedAt   time.Time `json:"ended_at,omitzero"`
-	Heard     string    `json:"heard,omitempty"` // what a loading engine answered last, such as "503 Service Unavailable: Loading model"
-	Exit      string    `json:"exit,omitempty"`  // how it ended
-	Log       string    `json:"log,omitempty"`   // path of the launch's log
+// Recovery is what [Recover] did about a replica.
+type Recovery string
+
+// The outcomes of a recovery.
+const (
+	RecoveredAdopted Recovery = "adopted" // the engine runs on, under this provisioner
+	RecoveredStopped Recovery = "stopped" // it was ended: its stop was interrupted, or it was not fit to go on
+	RecoveredGone    Recovery = "gone"    // it had died; what it left was put away
+	RecoveredUnknown Recovery = "unknown" // it could not be dealt with; see Err
+)
+
+// Recovered is what Recover found of one replica that was not ended properly.
+type Recovered struct {
+	Pool, Replica string
+	Result        Recovery
+	Reason        string // why it was stopped, for people
+	PID           int    // of an adopted engine
+	Took          time.Duration
+	Err           error // with RecoveredUnknown
 }
 
-// Status is where the launch stands now.
-func (p *EngineProvisioner) Status() Status {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := Status{Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine}
-	if p.run != nil {
-		s = statusOfRecord(*cmp.Or(p.final, &p.run.rec))
-	}
-	s.State, s.Heard = p.state, p.heard
-	if s.State.Final() {
-		s.PID = 0
-	}
-	return s
-}
+// recoveryBudget bounds what one replica's recovery may take, so that a hung engine does not hold up the others.
+const recoveryBudget = 10 * time.Second
 
-func statusOfRecord(rec record) Status {
-	return Status{
-		Pool: rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
-		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: engineURL(loopback(rec.Host), rec.Port), Model: rec.Model,
-		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log,
-	}
-}
-
-// Statuses tells of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
-// replica. It changes nothing: an engine that died while no provisioner watched is told as failed. A record that
-// cannot be read is an error beside the rest.
-func Statuses(stateDir string) ([]Status, error) {
+// Recover puts in order what an earlier provisioner left in the state directory ("" means .runtime) when it crashed.
+// Engines that are ready and healthy are adopted, which takes milliseconds where a reload of the model takes minutes;
+// engines that load are adopted, too, and WaitReady carries on with them. Stops that were interrupted are finished,
+// engines that are not fit to go on are stopped, and what the dead left is removed. All replicas at once, each within
+// 10 seconds.
+//
+// The adopted launches are returned with one Recovered for each replica that was not ended properly. It returns
+// ErrLocked when another manager is at work in the directory.
+func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EngineProvisioner, []Recovered, error) {
 	state, err := stateDirectory(stateDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", "record.json"))
+	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	lock, err := lockManager(state)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list %q: %w", state, err)
+		return nil, nil, err
 	}
-	var all []Status
-	var failed error
-	for _, path := range paths {
-		files := replicaFiles{state: state, stem: filepath.Base(filepath.Dir(path))}
-		rec, err := files.readRecord()
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
+	defer lock.release()
+	adopted, found, err := recoverAll(ctx, state, newOptions(opts))
+	return slices.Collect(maps.Values(adopted)), found, err
+}
+
+// recoverAll is Recover for who has the manager's lock. The adopted launches are by the names of their files.
+func recoverAll(ctx context.Context, state string, opts options) (map[string]*EngineProvisioner, []Recovered, error) {
+	stems, err := recordedReplicas(state)
+	if err != nil {
+		return nil, nil, err
+	}
+	found := make([]Recovered, len(stems))
+	launches := make([]*EngineProvisioner, len(stems))
+	var all sync.WaitGroup
+	for i, stem := range stems {
+		all.Go(func() { launches[i], found[i] = adopt(ctx, replicaFiles{state: state, stem: stem}, opts) })
+	}
+	all.Wait()
+	adopted := map[string]*EngineProvisioner{}
+	for i, p := range launches {
+		if p != nil {
+			adopted[stems[i]] = p
 		}
-		all = append(all, files.status(rec))
 	}
-	slices.SortFunc(all, func(a, b Status) int {
-		return strings.Compare(a.Pool+"\x00"+a.Replica, b.Pool+"\x00"+b.Replica)
-	})
-	return all, failed
+	return adopted, slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" }), nil
 }
 
-// status is what a record says, corrected by what is true now.
-func (f replicaFiles) status(rec record) Status {
-	s := statusOfRecord(rec)
-	if rec.State.Final() {
-		s.PID = 0
-		return s
-	}
-	r := run{rec: rec, tree: tree{launchID: rec.LaunchID}}
-	switch err := r.findLeader(); {
-	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
-	case err != nil:
-		s.State, s.PID = StateFailed, 0
-		s.Exit = "died while no provisioner watched"
-		return s
-	default:
-		r.leader.close()
-		s.PID = r.leader.PID
-	}
-	h, err := ReadHandoff(f.handoff())
+// event tells of a recovery.
+func (f Recovered) event() Event {
+	e := Event{Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, PID: f.PID, Message: string(f.Result)}
 	switch {
-	case rec.Desired == desiredStopped:
-		s.State = StateStopping
-	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:
-		s.State = StateReady
+	case f.Err != nil:
+		e.Message += ": " + f.Err.Error()
+	case f.Reason != "":
+		e.Message += ": " + f.Reason
 	}
-	return s
+	return e
 }
 
-var globMeta = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+// adopt deals with one replica. Its result is empty when there is nothing to deal with.
+func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvisioner, Recovered) {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, recoveryBudget)
+	defer cancel()
+	rec, err := files.readRecord()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State.Final() {
+		return nil, Recovered{}
+	}
+	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
+	if err != nil {
+		found.Replica = files.stem
+		return nil, found
+	}
+	p, err := attach(files, opts)
+	switch {
+	case errors.Is(err, ErrNotRunning):
+		found.Result = RecoveredGone
+	case err != nil:
+		found.Err = err
+	default:
+		found.Reason = p.unfit(ctx)
+		if found.Reason == "" {
+			found.Result, found.PID = RecoveredAdopted, p.Status().PID
+			break
+		}
+		found.Result = RecoveredStopped
+		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) {
+			found.Result, found.Err = RecoveredUnknown, err
+		}
+		p = nil
+	}
+	found.Took = time.Since(begin)
+	if found.Result != RecoveredAdopted {
+		p = nil
+	}
+	return p, found
+}
 
-func escapeGlob(path string) string { return globMeta.Replace(path) }
+// unfit says why an engine that was found alive cannot be adopted; "" when it can. An engine that still loads can, and
+// WaitReady becomes possible on it.
+func (p *EngineProvisioner) unfit(ctx context.Context) string {
+	r := p.run
+	engine, known := p.opts.engine(r.rec.Engine)
+	switch {
+	case r.leader == nil:
+		return "its main process is gone"
+	case r.rec.Desired == desiredStopped:
+		return "its stop was interrupted"
+	case !known:
+		return fmt.Sprintf("engine %q is not known here", r.rec.Engine)
+	}
+	if err := p.readSecrets(); err != nil {
+		return err.Error()
+	}
+	p.mu.Lock()
+	p.engine = engine
+	ready := p.state == StateReady
+	p.mu.Unlock()
+	if !ready {
+		return ""
+	}
+	return p.sick(ctx, 3)
+}
+
+// readSecrets looks up again what the record only refers to.
+func (p *EngineProvisioner) readSecrets() error {
+	l := p.run.rec.Launch
+	var found []secret
+	for _, ref := range l.Secrets {
+		s, err := ref.read(ProvisionConfig{Dir: l.Dir})
+		if err != nil {
+			return err
+		}
+		found = append(found, s)
+		if l.APIKey != nil && ref == *l.APIKey {
+			p.run.key = s
+		}
+	}
+	p.run.redact = newRedactor(found...)
+	return nil
+}
+
+// sick says why a ready engine is not healthy; "" when it is. It asks up to times times.
+func (p *EngineProvisioner) sick(ctx context.Context, times int) string {
+	r := p.run
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
+	var last string
+	for range times {
+		a, err := ask.get(ctx, r.rec.Launch.Spec.Health, maxHealthBody)
+		switch {
+		case err != nil:
+			last = err.Error()
+		case a.status != http.StatusOK:
+			last = a.String()
+		default:
+			if err := r.checkListener(); err != nil {
+				return err.Error()
+			}
+			return ""
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-r.exited:
+			return "it exited"
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return last
+}

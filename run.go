@@ -25,12 +25,8 @@ type run struct {
 
 	killTimeout time.Duration // how long SIGKILL may take
 
-	// What is known only to the provisioner that started it.
-	spec   LaunchSpec
-	host   Host
-	argv   []string
 	redact redactor
-	key    secret
+	key    secret // the API key; empty when the engine asks for none
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
@@ -44,7 +40,7 @@ func (r *run) fail(cause Cause) Failure {
 	lines := r.redact.lines(tail.Lines(r.rec.Log))
 	evidence := ""
 	if cause == "" {
-		cause, evidence = classify(lines, r.spec.Causes)
+		cause, evidence = classify(lines, r.rec.Launch.Spec.Causes)
 	}
 	return Failure{
 		Replica:  r.rec.Pool + "/" + r.rec.Replica,
@@ -119,7 +115,7 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		}
 		now := r.progress()
 		if gpuRequired && now.logSize != last.logSize {
-			if line, ok := firstMatch(r.spec.NoGPU, tail.All(r.rec.Log)); ok {
+			if line, ok := firstMatch(r.rec.Launch.Spec.NoGPU, tail.All(r.rec.Log)); ok {
 				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", line)))
 				return
 			}

@@ -25,6 +25,7 @@ type engine struct {
 
 	listener net.Listener
 	ready    atomic.Bool
+	hung     atomic.Bool   // by order: no health check is answered any more
 	stopping chan struct{} // closed on the first SIGTERM that counts
 	busy     sync.RWMutex  // held for reading by each completion request in flight
 	inFlight atomic.Int64  // how many they are

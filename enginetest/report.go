@@ -53,30 +53,51 @@ func Inspect(t testing.TB, baseURL string) Report {
 // moment, where Behavior.DieReady leaves it to the clock.
 func Kill(t testing.TB, baseURL string, d Death) {
 	t.Helper()
-	order, err := json.Marshal(d)
+	tell(t, baseURL, order{Death: d})
+}
+
+// Hang makes the engine at baseURL leave every further GET /health without an answer, as an engine with a deadlock.
+func Hang(t testing.TB, baseURL string) {
+	t.Helper()
+	tell(t, baseURL, order{Hang: true})
+}
+
+// order is what a test tells an engine to do.
+type order struct {
+	Death
+	Hang bool
+}
+
+func tell(t testing.TB, baseURL string, o order) {
+	t.Helper()
+	body, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Post(baseURL+reportPath, "application/json", bytes.NewReader(order))
+	resp, err := client.Post(baseURL+reportPath, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return // it died before it could answer
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("the fake engine will not die: %s", resp.Status)
+		t.Fatalf("the fake engine does not obey: %s", resp.Status)
 	}
 }
 
-// obey answers the order before it dies of it.
+// obey does what a test tells.
 func (e *engine) obey(w http.ResponseWriter, r *http.Request) {
-	var d Death
-	if err := json.NewDecoder(r.Body).Decode(&d); err != nil {
+	var o order
+	if err := json.NewDecoder(r.Body).Decode(&o); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if o.Hang {
+		e.hung.Store(true)
+	} else {
+		time.AfterFunc(o.After, func() { e.die(o.Death) })
+	}
 	w.WriteHeader(http.StatusOK)
-	time.AfterFunc(d.After, func() { e.die(d) })
 }
 
 func (e *engine) report() Report {

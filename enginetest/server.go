@@ -52,6 +52,8 @@ func (e *engine) guard(next http.Handler) http.Handler {
 			e.obey(w, r)
 		case r.URL.Path == reportPath:
 			reply(w, http.StatusOK, e.report())
+		case health && e.hung.Load():
+			<-r.Context().Done()
 		case health && e.misbehave(w, r):
 		case !e.ready.Load():
 			fail(w, http.StatusServiceUnavailable, "unavailable_error", "Loading model")

@@ -1,0 +1,114 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// LivenessConfig says how a [Supervisor] notices that a ready engine hangs.
+type LivenessConfig struct {
+	// Period is the time between two questions to the health path. Left out, it is 10 seconds.
+	Period Duration `json:"period,omitempty"`
+	// Timeout bounds each. Left out, it is 5 seconds.
+	Timeout Duration `json:"timeout,omitempty"`
+	// Failures is how many in a row make the engine dead. Left out, it is 3.
+	Failures int `json:"failures,omitempty" validate:"min=0,max=100"`
+	// DiagnoseSignal is sent to a hanging engine before it is stopped, so that it can write a stack dump to its log:
+	// "SIGABRT" or "SIGQUIT". Left out, none is sent.
+	DiagnoseSignal string `json:"diagnose_signal,omitempty" validate:"omitempty,oneof=SIGABRT SIGQUIT"`
+}
+
+func (c LivenessConfig) withDefaults() LivenessConfig {
+	if c.Period == 0 {
+		c.Period = Duration(10 * time.Second)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = Duration(5 * time.Second)
+	}
+	if c.Failures == 0 {
+		c.Failures = 3
+	}
+	return c
+}
+
+// diagnoseTime is what an engine gets to write its stack dump.
+const diagnoseTime = 5 * time.Second
+
+// errHangs says that a ready engine does not answer any more.
+var errHangs = errors.New("the engine hangs")
+
+// keepHealthy asks a ready engine for its health until ctx ends, and gives it up when it hangs. An engine that sleeps
+// is not woken: its health path answers. One that was suspended by a signal is left alone: it does not hang, somebody
+// holds it.
+func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
+	r := p.run
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(c.Timeout))
+	ticker := time.NewTicker(time.Duration(c.Period))
+	defer ticker.Stop()
+	failures, suspended := 0, false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.done:
+			return
+		case <-ticker.C:
+		}
+		if s, err := procfs.ReadStat(r.rec.Process.PID); err == nil && s.State == 'T' {
+			if !suspended {
+				p.note("the engine is suspended (SIGSTOP); continue it with SIGCONT")
+			}
+			suspended, failures = true, 0
+			continue
+		}
+		suspended = false
+		a, err := ask.get(ctx, r.rec.Launch.Spec.Health, maxHealthBody)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && a.status == http.StatusOK:
+			failures = 0
+			continue
+		case err == nil:
+			err = fmt.Errorf("%s answers %s", r.rec.Launch.Spec.Health, a)
+		}
+		if failures++; failures >= c.Failures {
+			if p.condemn(p.hangs(failures, err)) {
+				p.diagnose(c.DiagnoseSignal)
+				_ = p.Stop(context.Background()) // what it says stands in Err
+			}
+			return
+		}
+	}
+}
+
+// diagnose asks a hanging engine for its last will.
+func (p *EngineProvisioner) diagnose(name string) {
+	signal, ok := map[string]syscall.Signal{"SIGABRT": syscall.SIGABRT, "SIGQUIT": syscall.SIGQUIT}[name]
+	if !ok {
+		return
+	}
+	if err := p.run.leader.signal(signal); err != nil {
+		p.note("cannot ask the engine for a stack dump: " + err.Error())
+		return
+	}
+	select {
+	case <-p.run.exited:
+	case <-time.After(diagnoseTime):
+	}
+}
+
+func (p *EngineProvisioner) hangs(failures int, err error) error {
+	f := p.run.fail(CauseUnknown)
+	f.Advice = "read the log"
+	return &NotReadyError{
+		Failure: f, After: time.Since(p.run.started),
+		Err: fmt.Errorf("%w: %d health checks in a row failed, the last one with: %w", errHangs, failures, err),
+	}
+}

@@ -1,0 +1,190 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Supervisor keeps replicas alive: it starts their engines, watches them, and starts them again by the rules of
+// [RestartConfig]. Its methods are safe for concurrent use. It holds the state directory until Stop or Release: there is
+// one manager for a directory.
+//
+// The engines are no part of the program's life. When the program dies, they go on, and the next Supervisor for the
+// same state directory adopts them.
+type Supervisor struct {
+	lock     *fileLock
+	replicas []*replica // in the order of the configuration
+
+	reloading sync.Mutex // one at a time, so that a pool never lacks more than one replica
+	endOnce   sync.Once
+	done      chan struct{}
+}
+
+// Supervise takes over the state directory that the replicas share, recovers what an earlier manager left there (see
+// [Recover]), adopts those of its engines that are among cfgs, and starts the others. It returns when every replica is
+// being taken care of, which is before they are ready; see WaitReady. ctx bounds this call alone.
+//
+// An adopted engine that was launched differently from its present configuration goes on and is marked as outdated in
+// Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on. The error is
+// a *ConfigError, or a *LockedError when another manager has the state directory.
+func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Supervisor, error) {
+	if len(cfgs) == 0 {
+		return nil, errors.New("cannot supervise: no replica is configured")
+	}
+	if problems := checkReplicas(cfgs); len(problems) > 0 {
+		return nil, &ConfigError{Problems: problems}
+	}
+	for i, cfg := range cfgs {
+		if err := cfg.Validate(opts...); err != nil {
+			return nil, err
+		}
+		cfgs[i] = cfg.withDefaults()
+		if cfgs[i].StateDir != cfgs[0].StateDir {
+			return nil, fmt.Errorf("cannot supervise: %s and %s have different state directories; use one Supervisor for each",
+				cfgs[0].Name(), cfg.Name())
+		}
+	}
+	files, err := filesOf(cfgs[0].StateDir, cfgs[0].fileStem())
+	if err != nil {
+		return nil, err
+	}
+	if err := files.create(); err != nil {
+		return nil, err
+	}
+	lock, err := lockManager(files.state)
+	if err != nil {
+		return nil, err
+	}
+	adopted, found, err := recoverAll(ctx, files.state, newOptions(opts))
+	if err != nil {
+		lock.release()
+		return nil, err
+	}
+	tell := newOptions(opts)
+	for _, f := range found {
+		tell.onEvent(f.event())
+	}
+	s := &Supervisor{lock: lock, done: make(chan struct{})}
+	for _, cfg := range cfgs {
+		r := newReplica(cfg, replicaFiles{state: files.state, stem: cfg.fileStem()}, opts)
+		if p := adopted[cfg.fileStem()]; p != nil {
+			r.adopt(ctx, p)
+			delete(adopted, cfg.fileStem())
+		}
+		s.replicas = append(s.replicas, r)
+	}
+	for _, p := range adopted {
+		p.Release()
+	}
+	for _, r := range s.replicas {
+		go r.run()
+	}
+	return s, nil
+}
+
+// WaitReady returns when every replica has been ready, or with the first failure of one that has not been yet. The
+// supervisor goes on in either case.
+func (s *Supervisor) WaitReady(ctx context.Context) error {
+	errs := make(chan error, len(s.replicas))
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	for _, r := range s.replicas {
+		all.Go(func() { errs <- r.waitReady(ctx) })
+	}
+	for range s.replicas {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Status tells where the replicas stand, in the order of the configuration.
+func (s *Supervisor) Status() []Status {
+	all := make([]Status, len(s.replicas))
+	for i, r := range s.replicas {
+		all[i] = r.status()
+	}
+	return all
+}
+
+// Reset forgets the failures of a replica and starts it at once if it waits or was given up.
+func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
+	r, err := s.find(pool, replica)
+	if err != nil {
+		return err
+	}
+	return r.ask(ctx, order{kind: orderReset})
+}
+
+// Reload gives a replica another configuration, of the same pool and replica. The running engine is stopped, with its
+// drain, and the new one is started and awaited. When it does not become ready, the old settings come back, and the
+// error says both. One replica is
+// reloaded at a time, and only while the others of its pool are ready.
+func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
+	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+	if err != nil {
+		return err
+	}
+	if err := cfg.Validate(r.opts...); err != nil {
+		return err
+	}
+	cfg = cfg.withDefaults()
+	if cfg.StateDir != r.config().StateDir {
+		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", cfg.Name())
+	}
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	for _, other := range s.replicas {
+		if other != r && other.config().PoolID == cfg.PoolID {
+			if err := other.waitReady(ctx); err != nil {
+				return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", cfg.Name(), err)
+			}
+		}
+	}
+	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
+}
+
+func (s *Supervisor) find(pool, id string) (*replica, error) {
+	i := slices.IndexFunc(s.replicas, func(r *replica) bool { return r.name == pool+"/"+id })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: no replica %s/%s is supervised", ErrNotFound, pool, id)
+	}
+	return s.replicas[i], nil
+}
+
+// Stop stops all engines, as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds the grace of
+// each. Stopping again waits for the first.
+func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderStop, ctx: ctx}) }
+
+// Release gives the state directory back and lets the engines run on, for another Supervisor to adopt. Those that are
+// not ready are stopped: nobody would tell when they are.
+func (s *Supervisor) Release() error {
+	return s.end(order{kind: orderRelease, ctx: context.Background()})
+}
+
+// end sends every replica its last order.
+func (s *Supervisor) end(o order) error {
+	var failed error
+	s.endOnce.Do(func() {
+		errs := make([]error, len(s.replicas))
+		var all sync.WaitGroup
+		for i, r := range s.replicas {
+			all.Go(func() { errs[i] = r.ask(context.Background(), o) })
+		}
+		all.Wait()
+		s.lock.release()
+		failed = errors.Join(errs...)
+		close(s.done)
+	})
+	<-s.done
+	return failed
+}
+
+// Done is closed when the supervisor has ended.
+func (s *Supervisor) Done() <-chan struct{} { return s.done }

@@ -1,0 +1,356 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// briskly makes restarts and health checks quick enough to be waited for.
+func briskly(cfg ProvisionConfig) ProvisionConfig {
+	cfg.Restart = RestartConfig{
+		InitialDelay: Duration(10 * time.Millisecond), MaxDelay: Duration(50 * time.Millisecond), StartBurst: 3,
+		Cooldown: Duration(time.Hour), CooldownMax: Duration(time.Hour),
+	}
+	cfg.Liveness = LivenessConfig{Period: Duration(20 * time.Millisecond), Timeout: Duration(200 * time.Millisecond)}
+	cfg.Stop.Grace = Duration(2 * time.Second)
+	return cfg
+}
+
+func supervised(t *testing.T, cfgs []ProvisionConfig, opts ...Option) (*Supervisor, *journal) {
+	t.Helper()
+	j := &journal{}
+	s, err := Supervise(bounded(t), cfgs, append([]Option{WithCacheDir(t.TempDir()), WithEventFunc(j.add)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(context.Background()); err != nil && !errors.Is(err, ErrKilled) {
+			t.Errorf("cannot stop: %v", err)
+		}
+		for _, r := range s.replicas {
+			if p := r.launch; p != nil && p.run != nil && !errors.Is(p.Err(), ErrReleased) {
+				nothingLeft(t, p)
+			}
+		}
+	})
+	return s, j
+}
+
+func superviseReady(t *testing.T, cfgs ...ProvisionConfig) (*Supervisor, *journal) {
+	t.Helper()
+	s, j := supervised(t, cfgs)
+	if err := s.WaitReady(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	return s, j
+}
+
+// untilReady waits for a ready launch other than the one with this id.
+func untilReady(t *testing.T, s *Supervisor, not string) Status {
+	t.Helper()
+	var now Status
+	eventually(t, "another launch is ready", func() bool {
+		now = s.Status()[0]
+		return now.State == StateReady && now.LaunchID != not
+	})
+	return now
+}
+
+func TestSuperviseRestartsACrashedEngine(t *testing.T) {
+	t.Parallel()
+	s, j := superviseReady(t, briskly(fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})))
+	first := s.Status()[0]
+	worker := enginetest.Inspect(t, first.URL).Children[0]
+	enginetest.Kill(t, first.URL, enginetest.Death{Code: 0}) // whatever the code
+	second := untilReady(t, s, first.LaunchID)
+	if alive(worker) {
+		t.Error("the crashed engine's worker lives beside the new engine")
+	}
+	eventually(t, "the supervisor knows that it is ready", func() bool { return !s.Status()[0].Restarts.ReadyAt.IsZero() })
+	if r := s.Status()[0].Restarts; r.Attempts != 1 || r.Total != 1 || r.Phase != PhaseRunning || !strings.Contains(r.Last, "exited with code 0") {
+		t.Errorf("restarts %+v", r)
+	}
+	j.mu.Lock()
+	i := slices.IndexFunc(j.events, func(e Event) bool { return e.Kind == EventRestart })
+	j.mu.Unlock()
+	if i < 0 {
+		t.Fatal("no event tells of the restart")
+	}
+	if e := j.events[i]; e.LaunchID != first.LaunchID || e.Restarts.Phase != PhaseBackoff || e.Restarts.RetryAt.IsZero() {
+		t.Errorf("event %+v", e)
+	}
+	if second.PID == first.PID {
+		t.Errorf("still pid %d", second.PID)
+	}
+}
+
+func TestSuperviseOpensTheBreaker(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "what a pity\n"}}))
+	s, _ := supervised(t, []ProvisionConfig{cfg})
+	var exit *ExitError
+	if err := s.WaitReady(bounded(t)); !errors.As(err, &exit) {
+		t.Errorf("WaitReady: %v", err)
+	}
+	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == PhaseOpen })
+	if r := s.Status()[0].Restarts; r.Failures != 3 || time.Until(r.RetryAt) < 50*time.Minute {
+		t.Errorf("restarts %+v", r)
+	}
+	before := s.Status()[0].LaunchID
+	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is tried again", func() bool { return s.Status()[0].LaunchID != before })
+	if err := s.Reset(bounded(t), "pool", "r9"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Reset of a stranger: %v", err)
+	}
+}
+
+// The breaker stays open although the supervisor was replaced: one that crashes with its engines would never open it.
+func TestSupervisePastSurvives(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1}}))
+	s, _ := supervised(t, []ProvisionConfig{cfg})
+	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == PhaseOpen })
+	want := *s.Status()[0].Restarts
+	next := newReplica(cfg.withDefaults(), s.replicas[0].files, nil)
+	if got := next.history(); got.Phase != want.Phase || got.Failures != want.Failures || !got.RetryAt.Equal(want.RetryAt) {
+		t.Errorf("the next supervisor reads %+v, want %+v", got, want)
+	}
+}
+
+func TestSuperviseGivesUpOnAPermanentCause(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	if err := os.Remove(cfg.Model.ID); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := supervised(t, []ProvisionConfig{cfg})
+	var start *StartError
+	if err := s.WaitReady(bounded(t)); !errors.As(err, &start) || start.Cause != CauseModelMissing {
+		t.Errorf("WaitReady: %v", err)
+	}
+	eventually(t, "it is given up", func() bool { return s.Status()[0].Restarts.Phase == PhaseFailed })
+	if err := os.WriteFile(cfg.Model.ID, []byte("GGUF"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+		t.Fatal(err)
+	}
+	untilReady(t, s, "")
+}
+
+func TestSuperviseReplacesAHangingEngine(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []string{"", "SIGABRT"} {
+		t.Run("diagnose "+signal, func(t *testing.T) {
+			t.Parallel()
+			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+			cfg.Liveness.DiagnoseSignal = signal
+			s, _ := superviseReady(t, cfg)
+			first := s.Status()[0]
+			enginetest.Hang(t, first.URL)
+			untilReady(t, s, first.LaunchID)
+			if last := s.Status()[0].Restarts.Last; !strings.Contains(last, "the engine hangs: 3 health checks in a row failed") {
+				t.Errorf("last failure: %q", last)
+			}
+		})
+	}
+}
+
+func TestSuperviseLeavesASuspendedEngineAlone(t *testing.T) {
+	t.Parallel()
+	s, j := superviseReady(t, briskly(fakeConfig(t, enginetest.Behavior{})))
+	first := s.Status()[0]
+	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is told", func() bool { return strings.Contains(j.notes(), "suspended") })
+	if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.Status()[0]; now.LaunchID != first.LaunchID || now.State != StateReady {
+		t.Errorf("%+v", now)
+	}
+}
+
+func TestSuperviseSeesAnotherCommandsStop(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	s, _ := superviseReady(t, cfg)
+	other, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Stop(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the supervisor knows", func() bool { return s.Status()[0].Restarts.Phase == PhaseStopped })
+	if now := s.Status()[0]; now.State != StateStopped {
+		t.Errorf("%+v", now)
+	}
+}
+
+func TestOneManagerForADirectory(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	superviseReady(t, cfg)
+	_, err := Supervise(bounded(t), []ProvisionConfig{cfg})
+	var locked *LockedError
+	if !errors.As(err, &locked) || !errors.Is(err, ErrLocked) || !errors.Is(err, ErrBusy) || locked.PID != os.Getpid() {
+		t.Errorf("a second manager: %v", err)
+	}
+	if _, _, err := Recover(bounded(t), cfg.StateDir); !errors.Is(err, ErrLocked) {
+		t.Errorf("Recover beside a manager: %v", err)
+	}
+}
+
+// Adoption: a new manager goes on with the engines of the old one, without loading anything again.
+func TestSuperviseAdopts(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	first, _ := superviseReady(t, cfg)
+	was := first.Status()[0]
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	child := first.replicas[0].launch.run.leader.cmd.Process
+	var reaping sync.WaitGroup
+	reaping.Go(func() { _, _ = child.Wait() }) // the engine is this process's child, and the adopter cannot reap it
+	t.Cleanup(reaping.Wait)
+
+	second, j := superviseReady(t, cfg)
+	now := second.Status()[0]
+	if now.LaunchID != was.LaunchID || now.PID != was.PID || now.State != StateReady || now.Outdated {
+		t.Errorf("was %+v\nnow %+v", was, now)
+	}
+	if got := j.recoveries(); len(got) != 1 || got[0].Message != string(RecoveredAdopted) || got[0].PID != was.PID {
+		t.Errorf("recoveries %+v", got)
+	}
+	// Its death is seen like a child's, and it is replaced.
+	enginetest.Kill(t, now.URL, enginetest.Death{Code: 3})
+	untilReady(t, second, now.LaunchID)
+}
+
+func (j *journal) recoveries() []Event {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(j.events), func(e Event) bool { return e.Kind != EventRecovery })
+}
+
+func TestSuperviseMarksAnOutdatedEngine(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	abandoned(t, cfg)
+	cfg.Ready.Stall = Duration(time.Minute) // changes nothing about the launch
+	same, _ := superviseReady(t, cfg)
+	if same.Status()[0].Outdated {
+		t.Error("outdated by a setting of the provisioner")
+	}
+	was := same.Status()[0]
+	if err := same.Release(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Flags = []string{"--ctx-size", "777"}
+	s, _ := superviseReady(t, cfg)
+	now := s.Status()[0]
+	if !now.Outdated || now.PID != was.PID {
+		t.Errorf("%+v", now)
+	}
+	if err := s.Reload(bounded(t), cfg); err != nil {
+		t.Fatal(err)
+	}
+	now = s.Status()[0]
+	if now.Outdated || now.PID == was.PID || !slices.Contains(enginetest.Inspect(t, now.URL).Argv, "777") {
+		t.Errorf("after the reload: %+v", now)
+	}
+}
+
+func TestReloadComesBack(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	s, _ := superviseReady(t, cfg)
+	bad := cfg
+	bad.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
+		LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
+	})}
+	err := s.Reload(bounded(t), bad)
+	wantText(t, err, "cannot reload pool/r0, the old settings are back", "bad new settings")
+	now := s.Status()[0]
+	if now.State != StateReady || now.Restarts.Attempts != 0 {
+		t.Errorf("%+v, restarts %+v", now, now.Restarts)
+	}
+	if err := s.Reload(bounded(t), ProvisionConfig{PoolID: "pool", ReplicaID: "r0"}); err == nil {
+		t.Error("a configuration without anything was taken")
+	}
+}
+
+// Recover without a Supervisor: what pool-managerd does when it watches its engines itself.
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	replica := func(id string, b enginetest.Behavior) ProvisionConfig {
+		cfg := briskly(fakeConfig(t, b))
+		cfg.StateDir, cfg.ReplicaID = dir, id
+		return cfg
+	}
+	healthy := abandoned(t, replica("healthy", enginetest.Behavior{}))
+	hanging := abandoned(t, replica("hanging", enginetest.Behavior{}))
+	enginetest.Hang(t, hanging.handoff.URL)
+	interrupted := abandoned(t, replica("interrupted", enginetest.Behavior{}))
+	rec := interrupted.run.rec
+	rec.Desired = desiredStopped
+	if err := interrupted.run.files.writeRecord(rec); err != nil {
+		t.Fatal(err)
+	}
+	dead := abandoned(t, replica("dead", enginetest.Behavior{}))
+	enginetest.Kill(t, dead.handoff.URL, enginetest.Death{Code: 1})
+	if _, err := dead.run.leader.cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	loading, _ := started(t, replica("loading", enginetest.Behavior{LoadTime: 500 * time.Millisecond}))
+	loading.Release()
+
+	adopted, found, err := Recover(bounded(t), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := map[string]Recovery{}
+	for _, f := range found {
+		results[f.Replica] = f.Result
+		if f.Err != nil {
+			t.Errorf("%s: %v", f.Replica, f.Err)
+		}
+	}
+	for name, want := range map[string]Recovery{
+		"healthy": RecoveredAdopted, "loading": RecoveredAdopted, "hanging": RecoveredStopped, "interrupted": RecoveredStopped, "dead": RecoveredGone,
+	} {
+		if results[name] != want {
+			t.Errorf("%s: %q, want %q", name, results[name], want)
+		}
+	}
+	for _, p := range adopted {
+		if _, err := p.WaitReady(bounded(t)); err != nil {
+			t.Errorf("%s: %v", p.cfg.Name(), err)
+		}
+		if err := p.Stop(bounded(t)); err != nil {
+			t.Errorf("%s: %v", p.cfg.Name(), err)
+		}
+	}
+	for _, p := range []*EngineProvisioner{healthy, hanging, interrupted, dead, loading} {
+		_, _ = p.run.leader.cmd.Process.Wait()
+		nothingLeft(t, p)
+	}
+	if adopted, found, err := Recover(bounded(t), dir); err != nil || len(adopted)+len(found) > 0 {
+		t.Errorf("again: %v, %v, %v", adopted, found, err)
+	}
+}
