@@ -79,6 +79,9 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 			err = fmt.Errorf("%s answers %s", r.rec.Launch.Spec.Health, a)
 		}
 		if failures++; failures >= c.Failures {
+			if rec, e := r.files.readRecord(); e == nil && rec.Desired == desiredStopped {
+				return // another command is stopping it, and a server that stops does not answer
+			}
 			if p.condemn(p.hangs(failures, err)) {
 				p.diagnose(c.DiagnoseSignal)
 				_ = p.Stop(context.Background()) // what it says stands in Err

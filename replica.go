@@ -293,31 +293,29 @@ func (r *replica) settleReload(outcome error) bool {
 	return false
 }
 
-// judge lets the restart policy decide, keeps the result on disk and tells of it.
+// judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
 func (r *replica) judge(e incident) {
-	r.mu.Lock()
-	before := r.past
-	now, what := r.cfg.Restart.next(r.past, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
-	r.past = now
-	if e.what == becameReady {
-		r.last = nil
-	}
-	launchID := ""
-	if r.launch != nil {
-		launchID = r.launch.Status().LaunchID
-	}
-	close(r.changed)
-	r.changed = make(chan struct{})
-	r.mu.Unlock()
-	if before == now {
+	before, cfg := r.history(), r.config()
+	now, what := cfg.Restart.next(before, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
+	if now == before {
 		return
 	}
 	if err := r.writePast(now); err != nil {
 		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)
 	}
+	launchID := ""
+	r.update(func() {
+		r.past = now
+		if e.what == becameReady {
+			r.last = nil
+		}
+		if r.launch != nil {
+			launchID = r.launch.Status().LaunchID
+		}
+	})
 	if what == waitUntil || what == giveUp {
 		r.tell.onEvent(Event{
-			Time: time.Now().UTC(), Pool: r.cfg.PoolID, Replica: r.cfg.ReplicaID, LaunchID: launchID, Kind: EventRestart,
+			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: launchID, Kind: EventRestart,
 			State: StateFailed, Message: e.text, Restarts: &now,
 		})
 	}

@@ -20,7 +20,7 @@ func briskly(cfg ProvisionConfig) ProvisionConfig {
 		InitialDelay: Duration(10 * time.Millisecond), MaxDelay: Duration(50 * time.Millisecond), StartBurst: 3,
 		Cooldown: Duration(time.Hour), CooldownMax: Duration(time.Hour),
 	}
-	cfg.Liveness = LivenessConfig{Period: Duration(20 * time.Millisecond), Timeout: Duration(200 * time.Millisecond)}
+	cfg.Liveness.Period = Duration(time.Second)
 	cfg.Stop.Grace = Duration(2 * time.Second)
 	return cfg
 }
@@ -155,7 +155,9 @@ func TestSuperviseReplacesAHangingEngine(t *testing.T) {
 		t.Run("diagnose "+signal, func(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-			cfg.Liveness.DiagnoseSignal = signal
+			cfg.Liveness = LivenessConfig{
+				Period: Duration(20 * time.Millisecond), Timeout: Duration(200 * time.Millisecond), DiagnoseSignal: signal,
+			}
 			s, _ := superviseReady(t, cfg)
 			first := s.Status()[0]
 			enginetest.Hang(t, first.URL)
@@ -169,7 +171,9 @@ func TestSuperviseReplacesAHangingEngine(t *testing.T) {
 
 func TestSuperviseLeavesASuspendedEngineAlone(t *testing.T) {
 	t.Parallel()
-	s, j := superviseReady(t, briskly(fakeConfig(t, enginetest.Behavior{})))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	cfg.Liveness.Period = Duration(20 * time.Millisecond)
+	s, j := superviseReady(t, cfg)
 	first := s.Status()[0]
 	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
