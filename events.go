@@ -14,6 +14,7 @@ type Event struct {
 	Message  string    `json:"message,omitempty"`  // for people
 	Handoff  *Handoff  `json:"handoff,omitempty"`  // with EventState and StateReady
 	Restarts *Restarts `json:"restarts,omitempty"` // with EventRestart
+	Err      error     `json:"-"`                  // with EventRestart: why the launch before ended
 }
 
 // EventKind says what kind of thing happened.
