@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -17,6 +19,7 @@ type options struct {
 	cacheDir string
 	gpus     gpuDriver
 	grace    time.Duration
+	cgroup   func() (cgroup.Base, error) // finds what was delegated
 }
 
 func newOptions(opts []Option) options {
@@ -24,6 +27,7 @@ func newOptions(opts []Option) options {
 		engines: []Engine{llamaCPP{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
+		cgroup:  cgroup.Delegated,
 	}
 	for _, opt := range opts {
 		opt(&o)

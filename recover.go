@@ -35,7 +35,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	}
 	r := &run{
 		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}),
-		tree: tree{launchID: rec.LaunchID}, killTimeout: defaultKillTimeout,
+		tree: treeOf(rec), killTimeout: defaultKillTimeout,
 	}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errGone):
@@ -174,7 +174,7 @@ func (f replicaFiles) status(rec record) Status {
 		s.PID = 0
 		return s
 	}
-	r := run{rec: rec, tree: tree{launchID: rec.LaunchID}}
+	r := run{rec: rec, tree: treeOf(rec)}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
 	case err != nil:

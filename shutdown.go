@@ -152,8 +152,9 @@ func (r *run) finish(state State, asked bool) ending {
 	if end.err != nil {
 		return end // something lives on and may use all the rest
 	}
+	r.oom.look(r.tree.group)
 	end.port = r.awaitPort()
-	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.putAway(state, asked, &end))
+	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.putAway(state, asked, &end))
 	return end
 }
 
@@ -168,7 +169,7 @@ func (r *run) sweep() (int, error) {
 		}
 		swept = max(swept, n)
 		switch {
-		case n == 0:
+		case n == 0 && !r.tree.group.Populated(): // the kernel's word, where there is a group
 			return swept, nil
 		case time.Now().After(deadline):
 			return swept, fmt.Errorf("%w: %s", ErrUnkillable, r.survivors())
