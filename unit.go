@@ -249,8 +249,7 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%ds", int64((d+time.S
 
 // plain writes a path where systemd takes the rest of the line as it is, but for specifiers.
 func (u *unit) plain(path string) string {
-	control := func(r rune) bool { return unicode.IsControl(r) }
-	if strings.ContainsFunc(path, control) || !utf8.ValidString(path) || strings.HasSuffix(path, `\`) || strings.TrimSpace(path) != path {
+	if strings.ContainsFunc(path, unicode.IsControl) || !utf8.ValidString(path) || strings.HasSuffix(path, `\`) || strings.TrimSpace(path) != path {
 		u.err = cmp.Or(u.err, fmt.Errorf("cannot write the path %q into a unit: systemd does not take it; rename it", path))
 	}
 	return strings.ReplaceAll(path, "%", "%%")

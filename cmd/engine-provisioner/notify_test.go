@@ -30,7 +30,7 @@ func listenAs(t *testing.T, name string) *serviceManager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return &serviceManager{t, conn}
 }
 
@@ -106,7 +106,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	for name, socket := range map[string]string{
 		"path":     filepath.Join(dir, "notify"),
 		"abstract": "@engine-provisioner-test-" + strconv.Itoa(os.Getpid()),
