@@ -244,9 +244,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 	if version != "" && running != version {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
-		if inspector, err := p.opts.inspector(); err == nil {
-			inspector.forget(r.host.Binary, p.engine.Program(), plainEnv(p.cfg))
-		}
+		p.opts.inspector().forget(r.host.Binary, p.engine.Program(), plainEnv(p.cfg))
 	}
 	return running, nil
 }

@@ -37,7 +37,7 @@ With --follow, it goes on until the engine has ended, or until it is interrupted
 			defer f.Close()
 			p := printer{w: c.std.out, r: bufio.NewReader(f)}
 			if c.output.json {
-				p.replica = status.Pool + "/" + status.Replica
+				p.pool, p.replica = status.Pool, status.Replica
 			}
 			if lines >= 0 {
 				if err := skipTo(f, lines); err != nil {
@@ -69,10 +69,10 @@ func running(stateDir string, status provisioner.Status) bool {
 
 // printer prints a log line by line.
 type printer struct {
-	w       io.Writer
-	r       *bufio.Reader
-	replica string // set for JSON
-	line    strings.Builder
+	w             io.Writer
+	r             *bufio.Reader
+	pool, replica string // set for JSON
+	line          strings.Builder
 }
 
 // maxLogLine is where a line without an end is cut: some engines log half a megabyte in one.
@@ -105,9 +105,10 @@ func (p *printer) write(line string) error {
 		return err
 	}
 	return writeJSON(p.w, struct {
+		Pool    string `json:"pool"`
 		Replica string `json:"replica"`
 		Line    string `json:"line"`
-	}{p.replica, line})
+	}{p.pool, p.replica, line})
 }
 
 // follow prints until running says no and everything is printed, or ctx is done.
