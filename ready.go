@@ -133,6 +133,8 @@ func (p *EngineProvisioner) notReady(err error) error {
 	}
 	e.Failure = p.run.fail(CauseUnknown)
 	switch {
+	case errors.Is(err, ErrStopped): // it was no failure of the engine's
+		e.Advice, e.LogTail, e.Last = "", nil, ""
 	case errors.Is(err, errStalled):
 		e.Advice = "look at the log; raise \"ready.stall\" if the engine may be silent for so long"
 	case errors.Is(err, errTooLong):
@@ -161,6 +163,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	if err := ask.awaitHealthy(ctx, r.spec.Health, r.started, p.hear); err != nil {
 		return Handoff{}, err
 	}
+	p.hear("200 OK")
 	// 2. It is this launch that says so.
 	if err := r.checkListener(); err != nil {
 		return Handoff{}, err

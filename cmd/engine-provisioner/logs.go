@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 
 func (c *cli) logsCommand() *cobra.Command {
 	var follow bool
-	var lines int
+	lines := -1
 	cmd := &cobra.Command{
 		Use:   "logs",
 		Short: "Print the log of a replica's last launch",
@@ -52,8 +53,23 @@ With --follow, it goes on until the engine has ended, or until it is interrupted
 	}
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows")
-	cmd.Flags().IntVarP(&lines, "lines", "n", -1, "only so many lines of the end; -1 means all")
+	cmd.Flags().VarP((*linesValue)(&lines), "lines", "n", "only so many lines of the end; -1 means all")
 	return cmd
+}
+
+// linesValue is a number of lines, or -1.
+type linesValue int
+
+func (l *linesValue) Type() string   { return "number" }
+func (l *linesValue) String() string { return strconv.Itoa(int(*l)) }
+
+func (l *linesValue) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < -1 {
+		return errors.New("write a number of lines, or -1 for all")
+	}
+	*l = linesValue(n)
+	return nil
 }
 
 // running tells whether the launch that status is about has not ended.
