@@ -96,6 +96,7 @@ func TestCrashEndsTheTree(t *testing.T) {
 		Children: []enginetest.Child{{}, {Kind: enginetest.OwnGroup, IgnoreTerm: true}, {Kind: enginetest.NewSession}, {Kind: enginetest.DoubleFork}},
 	}))
 	report := enginetest.Inspect(t, p.handoff.URL)
+	p.run.noting.Wait() // a dead process cannot be asked what it had mapped
 	if err := syscall.Kill(report.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
