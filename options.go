@@ -56,7 +56,7 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithEventFunc(fn func(Event)) Option { return func(o *options) { o.onEvent = fn } }
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
-// user's cache folder.
+// user's cache folder; where there is none, as without HOME, nothing is kept.
 func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
 
 // WithStopGrace sets the time between SIGTERM and SIGKILL of a launch that [Attach] finds. 0 means the grace that the

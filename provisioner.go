@@ -40,7 +40,7 @@ type EngineProvisioner struct {
 	handoff  Handoff
 	heard    string  // what the engine answered last, while it loads
 	asked    bool    // Stop was called
-	killed   bool    // and the grace period was not enough
+	killed   string  // the grace period, when it was not enough
 	final    *record // of a launch that has ended
 	failure  error   // why a running engine was given up
 	err      error
@@ -369,8 +369,8 @@ func (p *EngineProvisioner) watch(r *run) {
 	case end.err != nil:
 		p.err = fmt.Errorf("cannot clean up after %s: %w", p.cfg.Name(), end.err)
 		p.stopErr = p.err
-	case p.killed:
-		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, time.Duration(r.rec.Grace))
+	case p.killed != "":
+		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, p.killed)
 	case !asked && !end.foreign:
 		p.err = r.exitError(end.exit, wasReady)
 	}

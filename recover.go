@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -97,6 +98,9 @@ func (r *run) findLeader() error {
 	return nil
 }
 
+// diedUnwatched is told for the exit of an engine whose parent was gone before it.
+const diedUnwatched = "died while no provisioner watched"
+
 // Status is where a replica stands.
 type Status struct {
 	Pool      string    `json:"pool"`
@@ -146,6 +150,10 @@ func Statuses(stateDir string) ([]Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Glob hides why it finds nothing, and of a folder that cannot be read nobody may say that nothing runs.
+	if _, err := os.ReadDir(state); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list the replicas: %w", err)
+	}
 	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", "record.json"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot list %q: %w", state, err)
@@ -179,7 +187,7 @@ func (f replicaFiles) status(rec record) Status {
 	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
 	case err != nil:
 		s.State, s.PID = StateFailed, 0
-		s.Exit = "died while no provisioner watched"
+		s.Exit = diedUnwatched
 		return s
 	default:
 		r.leader.close()

@@ -77,6 +77,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	// 4. The grace period.
+	given, asked, short := time.Duration(r.rec.Grace).String(), time.Now(), false
 	grace := time.NewTimer(time.Duration(r.rec.Grace))
 	defer grace.Stop()
 	select {
@@ -85,14 +86,19 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	case <-r.exited: // what is left is being swept
 	case <-grace.C:
 	case <-p.hurry:
+		short = true
 	case <-ctx.Done():
+		short = true
+	}
+	if short {
+		given += fmt.Sprintf(", cut short after %s", time.Since(asked).Round(time.Millisecond))
 	}
 	// 5. SIGKILL to whoever is left.
 	select {
 	case <-r.exited:
 	default:
 		p.mu.Lock()
-		p.killed = true
+		p.killed = given
 		p.mu.Unlock()
 		if _, err := r.killAll(); err != nil {
 			p.note(err.Error())
@@ -220,6 +226,9 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		state = StateStopped
 	}
 	end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
+	if r.leader == nil && state == StateFailed {
+		end.rec.Exit = diedUnwatched
+	}
 	err = r.files.writeRecord(end.rec)
 	if e := os.Remove(r.files.pid()); !errors.Is(e, os.ErrNotExist) {
 		err = errors.Join(err, e)
