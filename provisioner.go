@@ -37,13 +37,13 @@ type EngineProvisioner struct {
 	run      *run // nil before the engine runs
 	handoff  Handoff
 	heard    string  // what the engine answered last, while it loads
-	asked    bool    // Stop was called
+	asked    bool    // Stop or Release was called: there is no more to come
 	killed   bool    // and the grace period was not enough
+	released bool    // Release was called
 	final    *record // of a launch that has ended
 	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
-	released bool
 }
 
 // New checks cfg and returns a launch that has not been started. It does no I/O and starts no goroutine. Its error is
@@ -311,9 +311,9 @@ func (p *EngineProvisioner) watch(r *run) {
 
 	p.mu.Lock()
 	p.unpublish()
-	wasReady, asked := p.state == StateReady, p.asked
+	wasReady, asked := p.state == StateReady, p.asked && !p.released
 	final := StateFailed
-	if p.asked && p.failure == nil {
+	if asked && p.failure == nil {
 		final = StateStopped
 	}
 	p.mu.Unlock()
@@ -382,8 +382,9 @@ func (p *EngineProvisioner) Release() {
 	p.starting.Lock()
 	p.mu.Lock()
 	release := p.run != nil && !p.asked && !p.state.Final()
-	p.asked = p.asked || release
-	p.released = p.released || release
+	if release {
+		p.asked, p.released = true, true
+	}
 	p.mu.Unlock()
 	p.starting.Unlock()
 	if release {
