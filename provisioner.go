@@ -30,6 +30,8 @@ type EngineProvisioner struct {
 	waiting   chan struct{} // holds one token while a WaitReady is at work
 	hurry     chan struct{} // closed when a later Stop's context ends: no more grace
 	hurryOnce sync.Once
+	stuck     chan struct{} // closed when the first Stop has found the engine to be unkillable
+	stuckOnce sync.Once
 	done      chan struct{} // closed when the launch has ended; err and stopErr are valid then
 
 	mu       sync.Mutex
@@ -61,7 +63,7 @@ func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
 	life, end := context.WithCancelCause(context.Background())
 	return &EngineProvisioner{
 		cfg: cfg, opts: opts, life: life, end: end,
-		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), done: make(chan struct{}),
+		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{}),
 		state: StateNew,
 	}
 }

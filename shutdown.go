@@ -21,7 +21,7 @@ const defaultKillTimeout = 10 * time.Second
 //
 // ctx bounds the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil when the engine
 // is gone, ErrKilled when it had to be killed, and ErrUnkillable when a process survived even that. Stopping again
-// returns the same; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
+// returns the same, ErrUnkillable for as long as it is true; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
 func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
@@ -46,15 +46,11 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	}
 	select {
 	case <-p.done:
+	case <-p.stuck:
 	case <-ctx.Done():
 		p.hurryOnce.Do(func() { close(p.hurry) })
-		select {
-		case <-p.done:
-		case <-time.After(r.killTimeout + time.Second):
-			return p.unkillable(r)
-		}
 	}
-	return p.stopError()
+	return p.awaitDone(r)
 }
 
 // escalate is the way from asking to killing.
@@ -102,10 +98,16 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	// 6. The watcher sweeps, reaps, verifies and puts away.
+	return p.awaitDone(r)
+}
+
+// awaitDone waits for the end of a launch whose processes have got SIGKILL.
+func (p *EngineProvisioner) awaitDone(r *run) error {
 	select {
 	case <-p.done:
 		return p.stopError()
 	case <-time.After(r.killTimeout + time.Second):
+		p.stuckOnce.Do(func() { close(p.stuck) })
 		return p.unkillable(r)
 	}
 }
