@@ -92,7 +92,7 @@ func (p *EngineProvisioner) Start(ctx context.Context) error {
 	defer cancel(nil)
 	r, err := p.start(ctx)
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+		err = errors.Join(context.Cause(ctx), p.stopErr)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,7 +184,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	r.rec.Generation, r.rec.Log = n, files.log(n)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.undo(r))
+			p.stopErr = r.undo()
+			err = errors.Join(err, p.stopErr)
 		}
 	}()
 	if err := files.writeRecord(r.rec); err != nil {
@@ -214,26 +215,6 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note("cannot remove old logs: " + err.Error())
 	}
 	return r, ctx.Err()
-}
-
-// undo ends what start began.
-func (p *EngineProvisioner) undo(r *run) error {
-	if r.leader == nil {
-		r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-		return errors.Join(r.removeTemp(), r.files.writeRecord(r.rec))
-	}
-	if _, err := r.killAll(); err != nil {
-		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
-	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
-	defer cancel()
-	if err := r.leader.wait(ctx); err != nil {
-		return err
-	}
-	_, err := r.sweep()
-	r.leader.reap()
-	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-	return errors.Join(err, r.removeTemp(), r.removeShm(), r.files.writeRecord(r.rec))
 }
 
 // busy says who holds the replica.
@@ -271,6 +252,8 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	switch {
+	case transient(err):
+		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""
@@ -285,6 +268,13 @@ func (p *EngineProvisioner) startError(err error) error {
 	}
 	f.Retry = retryable(f.Cause)
 	return &StartError{Failure: f, Err: err}
+}
+
+// transient reports whether err says that the machine is too busy, which is not the executable's fault.
+func transient(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, context.DeadlineExceeded,
+	}, func(busy error) bool { return errors.Is(err, busy) })
 }
 
 // watch is the one goroutine of a launch. It waits for the engine's end without a thread, and puts everything away.

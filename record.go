@@ -207,6 +207,14 @@ func (f replicaFiles) updateRecord(r record) error {
 	return f.writeRecord(r)
 }
 
+// removePID removes the PID file, which need not be there.
+func (f replicaFiles) removePID() error {
+	if err := os.Remove(f.pid()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove the PID file: %w", err)
+	}
+	return nil
+}
+
 // openLog creates the log of launch n or, when the record was lost and n is taken, of the next free number. It is
 // handed to the engine as it is: no pipe that could block or kill the engine, and it outlives the provisioner.
 func (f replicaFiles) openLog(n int64) (*os.File, int64, error) {

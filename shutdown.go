@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,7 +38,7 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.mu.Unlock()
 	p.starting.Unlock()
 	if r == nil {
-		return nil
+		return p.stopError()
 	}
 	if first {
 		return p.escalate(ctx, r)
@@ -221,9 +220,32 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		state = StateStopped
 	}
 	end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
-	err = r.files.writeRecord(end.rec)
-	if e := os.Remove(r.files.pid()); !errors.Is(e, os.ErrNotExist) {
-		err = errors.Join(err, e)
+	return errors.Join(r.files.writeRecord(end.rec), r.files.removePID())
+}
+
+// undo ends what a failed start began and holds the replica's lock for. A process that survives is told as
+// ErrUnkillable; then the record goes on saying that something may be alive.
+func (r *run) undo() error {
+	if r.leader != nil {
+		_, err := r.killAll()
+		err = errors.Join(err, r.leader.signal(syscall.SIGKILL)) // also where /proc does not show it
+		ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
+		defer cancel()
+		if alive := r.leader.wait(ctx); alive != nil {
+			return fmt.Errorf("cannot end the failed start: %w", errors.Join(alive, err))
+		}
 	}
-	return err
+	_, err := r.sweep()
+	if r.leader != nil {
+		r.leader.reap()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot end the failed start: %w", err)
+	}
+	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
+	err = errors.Join(r.removeTemp(), r.removeShm(), r.files.writeRecord(r.rec), r.files.removePID())
+	if err != nil {
+		return fmt.Errorf("cannot clean up after the failed start: %w", err)
+	}
+	return nil
 }
