@@ -209,22 +209,29 @@ func (i inspector) store(key string, value any) {
 // askTimeout bounds a question to an executable. vLLM takes 17 s on a slow machine.
 const askTimeout = 60 * time.Second
 
-// ask runs the executable with args and returns what it prints on both streams.
+// ask runs the executable with args and returns what it prints on both streams. A wrapper may start processes of its
+// own, which go with the question, also when it took too long; they are found like those of a launch.
 func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = time.Second // a child of the executable may hold the pipe
+	mark := newLaunchID()
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
 	maps.Copy(all, hostEnvironment())
 	maps.Copy(all, env)
+	all[launchIDEnv] = mark
 	for name, value := range all {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	var out limitedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
+	asked := run{tree: tree{launchID: mark}, killTimeout: defaultKillTimeout}
+	if _, left := asked.sweep(); left != nil {
+		err = errors.Join(err, left)
+	}
 	if err != nil {
 		return "", &askError{
 			args:  strings.Join(append([]string{path}, args...), " "),

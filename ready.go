@@ -192,7 +192,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
 	if p.cfg.GPU == GPURequired {
-		if err := p.checkGPU(r); err != nil {
+		if err := p.checkGPU(ctx, r); err != nil {
 			return Handoff{}, err
 		}
 	}
@@ -265,7 +265,7 @@ func sameFile(said, want, dir string) bool {
 }
 
 // checkGPU holds the engine's word and the driver's against the requirement.
-func (p *EngineProvisioner) checkGPU(r *run) error {
+func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 	members, err := r.tree.members()
 	if err != nil {
 		return err
@@ -274,13 +274,21 @@ func (p *EngineProvisioner) checkGPU(r *run) error {
 	for i, m := range members {
 		pids[i] = m.PID
 	}
-	driver := p.opts.gpuDriver()
-	memory, memErr := processMemory(driver)
-	after, err := driver.GPUs()
+	type usage struct {
+		memory map[int]uint64
+		memErr error
+		gpus   []GPU
+	}
+	now, err := askDriver(ctx, func() (usage, error) {
+		driver := p.opts.gpuDriver()
+		memory, memErr := processMemory(driver)
+		gpus, err := driver.GPUs()
+		return usage{memory, memErr, gpus}, err
+	})
 	if err != nil {
 		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
 	}
-	return proveOffload(r.spec, tail.All(r.rec.Log), pids, memory, memErr, r.host.GPUs, after)
+	return proveOffload(r.spec, tail.All(r.rec.Log), pids, now.memory, now.memErr, r.host.GPUs, now.gpus)
 }
 
 // publish writes the handoff, if the engine is still there and wanted.
