@@ -152,7 +152,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note(err.Error() + "; it is replaced")
 	}
 	// What a launch left whose provisioner was killed and whose engine then died.
-	if err := errors.Join(files.unpublish(""), (&run{rec: last}).removeTemp()); err != nil {
+	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp()); err != nil {
 		return nil, err
 	}
 	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
@@ -172,15 +172,16 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		Grace: plan.Grace, StartedAt: r.started.UTC(),
 	}
 	r.tree.launchID = r.rec.LaunchID
-	r.rec.TempDir, err = os.MkdirTemp("", tempPrefix)
+	temp, err := tempDir(r.rec.LaunchID)
 	if err != nil {
-		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
+		return nil, err
 	}
 	log, n, err := files.openLog(r.rec.Generation)
 	if err != nil {
-		return nil, errors.Join(err, r.removeTemp())
+		return nil, err
 	}
 	defer log.Close()
+	r.rec.TempDir = temp
 	r.rec.Generation, r.rec.Log = n, files.log(n)
 	defer func() {
 		if err != nil {
@@ -190,6 +191,10 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}()
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err // no record, no process
+	}
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		r.rec.TempDir = "" // not ours to remove
+		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
 	}
 
 	// 4. The process.

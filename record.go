@@ -207,6 +207,11 @@ func (f replicaFiles) updateRecord(r record) error {
 	return f.writeRecord(r)
 }
 
+// clearTorn removes the halves of files whose writer was killed. It is called with the replica's lock held.
+func (f replicaFiles) clearTorn() error {
+	return errors.Join(atomicfile.Clear(f.record()), atomicfile.Clear(f.handoff()))
+}
+
 // removePID removes the PID file, which need not be there.
 func (f replicaFiles) removePID() error {
 	if err := os.Remove(f.pid()); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -192,6 +192,16 @@ func (r *run) removeShm() error {
 // into it, and their paths must stay under 108 bytes.
 const tempPrefix = "ep-"
 
+// tempDir is where the temporary folder of a launch shall be. It is known before it exists, so that the record can name
+// it first and no crash leaves a folder that nobody knows of.
+func tempDir(launchID string) (string, error) {
+	dir, err := filepath.Abs(filepath.Join(os.TempDir(), tempPrefix+launchID[:12]))
+	if err != nil {
+		return "", fmt.Errorf("cannot find the temporary folder: %w", err)
+	}
+	return dir, nil
+}
+
 func (r *run) removeTemp() error {
 	if !filepath.IsAbs(r.rec.TempDir) || len(filepath.Base(r.rec.TempDir)) <= len(tempPrefix) ||
 		filepath.Base(r.rec.TempDir)[:len(tempPrefix)] != tempPrefix {
