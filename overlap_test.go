@@ -118,3 +118,36 @@ func TestStopAgainAfterUnkillable(t *testing.T) {
 	awaitDone(t, p)
 	nothingLeft(t, p)
 }
+
+// While another command stops the engine, its own provisioner must not call it ready.
+func TestStoppedElsewhereIsNotReady(t *testing.T) {
+	t.Parallel()
+	p, j := started(t, fakeConfig(t, enginetest.Behavior{}))
+	rec := p.run.rec
+	rec.Desired = desiredStopped // what the other command does first
+	if err := p.run.files.updateRecord(rec); err != nil {
+		t.Fatal(err)
+	}
+	var notReady *NotReadyError
+	if _, err := p.WaitReady(bounded(t)); !errors.As(err, &notReady) || !errors.Is(err, ErrStopped) {
+		t.Errorf("WaitReady: %v", err)
+	}
+	if _, err := ReadHandoff(p.run.files.handoff()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a handoff: %v", err)
+	}
+	wantStates(t, j, StatePreparing, StateStarting)
+}
+
+// WaitReady ends with its context also when it waits for an engine's end to be put away.
+func TestWaitReadyAfterDeathIsBounded(t *testing.T) {
+	t.Parallel()
+	p := newProvisioner(fakeConfig(t, enginetest.Behavior{}), newOptions(nil))
+	p.state = StateStopping // and done is never closed
+	ctx, cancel := context.WithCancel(context.Background())
+	failed := make(chan error, 1)
+	go func() { _, err := p.WaitReady(ctx); failed <- err }()
+	cancel()
+	if err := await(t, failed); !errors.Is(err, context.Canceled) {
+		t.Errorf("WaitReady: %v", err)
+	}
+}

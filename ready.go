@@ -40,7 +40,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	case state == StateReady:
 		return handoff, nil
 	case state.Final() || state == StateStopping:
-		return Handoff{}, p.endedBeforeReady()
+		return Handoff{}, p.endedBeforeReady(ctx)
 	case r == nil:
 		return Handoff{}, fmt.Errorf("cannot wait for %s: %w", p.cfg.Name(), ErrNotStarted)
 	case p.engine == nil:
@@ -91,8 +91,10 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	default:
 	}
 	switch {
+	case errors.Is(err, errStoppedElsewhere):
+		return Handoff{}, p.notReady(err)
 	case errors.Is(err, errExited), errors.Is(err, ErrStopped), errors.Is(err, ErrReleased):
-		return Handoff{}, p.endedBeforeReady()
+		return Handoff{}, p.endedBeforeReady(ctx)
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return Handoff{}, p.notReady(err)
 	}
@@ -100,9 +102,13 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 }
 
 // endedBeforeReady waits for the end of a launch and says why it came.
-func (p *EngineProvisioner) endedBeforeReady() error {
+func (p *EngineProvisioner) endedBeforeReady(ctx context.Context) error {
 	if !errors.Is(context.Cause(p.life), ErrStopped) {
-		<-p.done
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return p.notReady(context.Cause(ctx))
+		}
 	}
 	if err := p.Err(); err != nil {
 		return err
@@ -291,6 +297,14 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 	return proveOffload(r.spec, tail.All(r.rec.Log), pids, now.memory, now.memErr, r.host.GPUs, now.gpus)
 }
 
+var errStoppedElsewhere = fmt.Errorf("%w by another command", ErrStopped)
+
+// stoppedElsewhere reports whether another provisioner has begun to stop the engine.
+func (r *run) stoppedElsewhere() bool {
+	rec, err := r.files.readRecord()
+	return err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped
+}
+
 // publish writes the handoff, if the engine is still there and wanted.
 func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer string) (Handoff, error) {
 	h := Handoff{
@@ -314,8 +328,16 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	if err := ctx.Err(); err != nil {
 		return Handoff{}, context.Cause(ctx)
 	}
+	if r.stoppedElsewhere() {
+		return Handoff{}, errStoppedElsewhere
+	}
 	if err := r.files.publish(h); err != nil {
-		return Handoff{}, err
+		return Handoff{}, errors.Join(err, r.files.unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
+	}
+	// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
+	// finds this one, or this finds its word.
+	if r.stoppedElsewhere() {
+		return Handoff{}, errors.Join(errStoppedElsewhere, r.files.unpublish(r.rec.LaunchID))
 	}
 	p.handoff = h
 	p.transition(StateReady, h.URL)

@@ -60,6 +60,9 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	if err := r.files.updateRecord(rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}
+	p.mu.Lock()
+	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
+	p.mu.Unlock()
 	// 2. See who belongs to the tree while all parents are alive.
 	if _, err := r.noteShm(); err != nil {
 		p.note(err.Error())
