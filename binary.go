@@ -111,12 +111,13 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 	if err != nil {
 		return Binary{}, err
 	}
-	b := Binary{Path: path, Digest: digest}
 	key := i.factsKey(digest, program, env)
-	if i.load(key, &b) && b.Digest == digest {
-		b.Path = path
-		return b, nil
+	var known Binary
+	if i.load(key, &known) && known.Digest == digest {
+		known.Path = path
+		return known, nil
 	}
+	b := Binary{Path: path, Digest: digest}
 	if program.VersionArgs != nil {
 		output, err := ask(ctx, path, program.VersionArgs, env)
 		if err != nil {

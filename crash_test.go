@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
@@ -55,3 +56,24 @@ func TestTempFolderIsRecordedFirst(t *testing.T) {
 		t.Errorf("the record says %+v (%v)", rec, err)
 	}
 }
+
+// Who owns a folder can replace what is in it, whatever its mode.
+func TestForeignStateDirectory(t *testing.T) {
+	t.Parallel()
+	mine, err := os.Lstat(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat := *mine.Sys().(*syscall.Stat_t)
+	stat.Uid = uint32(os.Geteuid()) + 1
+	if !ours(mine) || ours(foreignFile{mine, &stat}) {
+		t.Error("ours cannot tell who owns a folder")
+	}
+}
+
+type foreignFile struct {
+	fs.FileInfo
+	stat *syscall.Stat_t
+}
+
+func (f foreignFile) Sys() any { return f.stat }

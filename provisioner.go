@@ -225,7 +225,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 // busy says who holds the replica.
 func busy(files replicaFiles) error {
 	rec, err := files.readRecord()
-	if err != nil {
+	if err != nil || rec.State.Final() {
 		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.lockPath())
 	}
 	if rec.Process.PID == 0 {

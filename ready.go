@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // The results of the answer proof, as the handoff tells them.
@@ -294,7 +292,7 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 	if err != nil {
 		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
 	}
-	return proveOffload(r.spec, tail.All(r.rec.Log), pids, now.memory, now.memErr, r.host.GPUs, now.gpus)
+	return proveOffload(r.spec, r.log(), pids, now.memory, now.memErr, r.host.GPUs, now.gpus)
 }
 
 var errStoppedElsewhere = fmt.Errorf("%w by another command", ErrStopped)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
@@ -128,10 +129,18 @@ func checkPrivate(dir string) error {
 		return fmt.Errorf("cannot use the state directory: %w", err)
 	case !info.IsDir():
 		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, kindOf(info))
+	case !ours(info):
+		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, who could replace what is in it; set another \"state_dir\"", dir)
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
 	}
 	return nil
+}
+
+// ours reports whether a file is this user's, or root's, who can do everything anyway.
+func ours(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (int(st.Uid) == os.Geteuid() || st.Uid == 0)
 }
 
 func kindOf(info fs.FileInfo) string {

@@ -57,6 +57,9 @@ func (r *run) fail(cause Cause) Failure {
 	}
 }
 
+// log is what the engine has said so far, without secrets.
+func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
+
 // exitError says that the engine ended by itself.
 func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 	f := r.fail("")
@@ -119,8 +122,8 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		}
 		now := r.progress()
 		if gpuRequired && now.logSize != last.logSize {
-			if line, ok := firstMatch(r.spec.NoGPU, tail.All(r.rec.Log)); ok {
-				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", line)))
+			if line, ok := firstMatch(r.spec.NoGPU, r.log()); ok {
+				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", tail.Cut(line))))
 				return
 			}
 		}
