@@ -111,12 +111,13 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 	if err != nil {
 		return Binary{}, err
 	}
-	b := Binary{Path: path, Digest: digest}
 	key := i.factsKey(digest, program, env)
-	if i.load(key, &b) && b.Digest == digest {
-		b.Path = path
-		return b, nil
+	var known Binary
+	if i.load(key, &known) && known.Digest == digest {
+		known.Path = path
+		return known, nil
 	}
+	b := Binary{Path: path, Digest: digest}
 	if program.VersionArgs != nil {
 		output, err := ask(ctx, path, program.VersionArgs, env)
 		if err != nil {
@@ -214,22 +215,29 @@ func (i inspector) store(key string, value any) {
 // askTimeout bounds a question to an executable. vLLM takes 17 s on a slow machine.
 const askTimeout = 60 * time.Second
 
-// ask runs the executable with args and returns what it prints on both streams.
+// ask runs the executable with args and returns what it prints on both streams. A wrapper may start processes of its
+// own, which go with the question, also when it took too long; they are found like those of a launch.
 func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = time.Second // a child of the executable may hold the pipe
+	mark := newLaunchID()
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
 	maps.Copy(all, hostEnvironment())
 	maps.Copy(all, env)
+	all[launchIDEnv] = mark
 	for name, value := range all {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	var out limitedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
+	asked := run{tree: tree{launchID: mark}, killTimeout: defaultKillTimeout}
+	if _, left := asked.sweep(); left != nil {
+		err = errors.Join(err, left)
+	}
 	if err != nil {
 		return "", &askError{
 			args:  strings.Join(append([]string{path}, args...), " "),

@@ -32,6 +32,8 @@ type EngineProvisioner struct {
 	waiting   chan struct{} // holds one token while a WaitReady is at work
 	hurry     chan struct{} // closed when a later Stop's context ends: no more grace
 	hurryOnce sync.Once
+	stuck     chan struct{} // closed when the first Stop has found the engine to be unkillable
+	stuckOnce sync.Once
 	done      chan struct{} // closed when the launch has ended; err and stopErr are valid then
 
 	mu       sync.Mutex
@@ -39,13 +41,13 @@ type EngineProvisioner struct {
 	run      *run // nil before the engine runs
 	handoff  Handoff
 	heard    string  // what the engine answered last, while it loads
-	asked    bool    // Stop was called
+	asked    bool    // Stop or Release was called: there is no more to come
 	killed   string  // the grace period, when it was not enough
+	released bool    // Release was called
 	final    *record // of a launch that has ended
 	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
-	released bool
 }
 
 // New checks cfg and returns a launch that has not been started. It does no I/O and starts no goroutine. Its error is
@@ -63,7 +65,7 @@ func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
 	life, end := context.WithCancelCause(context.Background())
 	return &EngineProvisioner{
 		cfg: cfg, opts: opts, life: life, end: end,
-		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), done: make(chan struct{}),
+		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{}),
 		state: StateNew,
 	}
 }
@@ -92,7 +94,7 @@ func (p *EngineProvisioner) Start(ctx context.Context) error {
 	defer cancel(nil)
 	r, err := p.start(ctx)
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+		err = errors.Join(context.Cause(ctx), p.stopErr)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,7 +154,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note(err.Error() + "; it is replaced")
 	}
 	// What a launch left whose provisioner was killed and whose engine then died.
-	if err := errors.Join(files.unpublish(""), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
+	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
 		return nil, err
 	}
 	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
@@ -179,23 +181,29 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		r.oom.shared = base.WatchOOM()
 	}
 	r.tree.launchID = r.rec.LaunchID
-	r.rec.TempDir, err = os.MkdirTemp("", tempPrefix)
+	temp, err := tempDir(r.rec.LaunchID)
 	if err != nil {
-		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
+		return nil, err
 	}
 	log, n, err := files.openLog(r.rec.Generation)
 	if err != nil {
-		return nil, errors.Join(err, r.removeTemp())
+		return nil, err
 	}
 	defer log.Close()
+	r.rec.TempDir = temp
 	r.rec.Generation, r.rec.Log = n, files.log(n)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.undo(r))
+			p.stopErr = r.undo()
+			err = errors.Join(err, p.stopErr)
 		}
 	}()
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err // no record, no process
+	}
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		r.rec.TempDir = "" // not ours to remove
+		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
 	}
 
 	// 4. The process.
@@ -248,30 +256,10 @@ func (p *EngineProvisioner) launch(r *run, c command) (err error) {
 	return err
 }
 
-// undo ends what start began.
-func (p *EngineProvisioner) undo(r *run) error {
-	if r.leader == nil {
-		r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-		return errors.Join(r.removeTemp(), r.tree.group.Remove(), r.files.writeRecord(r.rec))
-	}
-	if _, err := r.killAll(); err != nil {
-		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
-	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
-	defer cancel()
-	if err := r.leader.wait(ctx); err != nil {
-		return err
-	}
-	_, err := r.sweep()
-	r.leader.reap()
-	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-	return errors.Join(err, r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.files.writeRecord(r.rec))
-}
-
 // busy says who holds the replica.
 func busy(files replicaFiles) error {
 	rec, err := files.readRecord()
-	if err != nil {
+	if err != nil || rec.State.Final() {
 		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.lockPath())
 	}
 	if rec.Process.PID == 0 {
@@ -303,6 +291,8 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	switch {
+	case transient(err):
+		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""
@@ -317,6 +307,13 @@ func (p *EngineProvisioner) startError(err error) error {
 	}
 	f.Retry = retryable(f.Cause)
 	return &StartError{Failure: f, Err: err}
+}
+
+// transient reports whether err says that the machine is too busy, which is not the executable's fault.
+func transient(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, context.DeadlineExceeded,
+	}, func(busy error) bool { return errors.Is(err, busy) })
 }
 
 // watch is the one goroutine of a launch. It waits for the engine's end without a thread, and puts everything away.
@@ -345,9 +342,9 @@ func (p *EngineProvisioner) watch(r *run) {
 
 	p.mu.Lock()
 	p.unpublish()
-	wasReady, asked := p.state == StateReady, p.asked
+	wasReady, asked := p.state == StateReady, p.asked && !p.released
 	final := StateFailed
-	if p.asked && p.failure == nil {
+	if asked && p.failure == nil {
 		final = StateStopped
 	}
 	p.mu.Unlock()
@@ -416,8 +413,9 @@ func (p *EngineProvisioner) Release() {
 	p.starting.Lock()
 	p.mu.Lock()
 	release := p.run != nil && !p.asked && !p.state.Final()
-	p.asked = p.asked || release
-	p.released = p.released || release
+	if release {
+		p.asked, p.released = true, true
+	}
 	p.mu.Unlock()
 	p.starting.Unlock()
 	if release {

@@ -59,6 +59,9 @@ func (r *run) fail(cause Cause) Failure {
 	}
 }
 
+// log is what the engine has said so far, without secrets.
+func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
+
 // exitError says that the engine ended by itself.
 func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 	f := r.fail("")
@@ -159,8 +162,8 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		}
 		now := r.progress()
 		if gpuRequired && now.logSize != last.logSize {
-			if line, ok := firstMatch(r.spec.NoGPU, tail.All(r.rec.Log)); ok {
-				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", line)))
+			if line, ok := firstMatch(r.spec.NoGPU, r.log()); ok {
+				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", tail.Cut(line))))
 				return
 			}
 		}
@@ -232,6 +235,16 @@ func (r *run) removeShm() error {
 // tempPrefix begins the name of a launch's private temporary folder. It is short, because engines put unix sockets
 // into it, and their paths must stay under 108 bytes.
 const tempPrefix = "ep-"
+
+// tempDir is where the temporary folder of a launch shall be. It is known before it exists, so that the record can name
+// it first and no crash leaves a folder that nobody knows of.
+func tempDir(launchID string) (string, error) {
+	dir, err := filepath.Abs(filepath.Join(os.TempDir(), tempPrefix+launchID[:12]))
+	if err != nil {
+		return "", fmt.Errorf("cannot find the temporary folder: %w", err)
+	}
+	return dir, nil
+}
 
 func (r *run) removeTemp() error {
 	if !filepath.IsAbs(r.rec.TempDir) || len(filepath.Base(r.rec.TempDir)) <= len(tempPrefix) ||

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,7 +20,7 @@ const defaultKillTimeout = 10 * time.Second
 //
 // ctx bounds the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil when the engine
 // is gone, ErrKilled when it had to be killed, and ErrUnkillable when a process survived even that. Stopping again
-// returns the same; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
+// returns the same, ErrUnkillable for as long as it is true; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
 func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
@@ -39,22 +38,18 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.mu.Unlock()
 	p.starting.Unlock()
 	if r == nil {
-		return nil
+		return p.stopError()
 	}
 	if first {
 		return p.escalate(ctx, r)
 	}
 	select {
 	case <-p.done:
+	case <-p.stuck:
 	case <-ctx.Done():
 		p.hurryOnce.Do(func() { close(p.hurry) })
-		select {
-		case <-p.done:
-		case <-time.After(r.killTimeout + time.Second):
-			return p.unkillable(r)
-		}
 	}
-	return p.stopError()
+	return p.awaitDone(r)
 }
 
 // escalate is the way from asking to killing.
@@ -65,6 +60,9 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	if err := r.files.updateRecord(rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}
+	p.mu.Lock()
+	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
+	p.mu.Unlock()
 	// 2. See who belongs to the tree while all parents are alive.
 	if _, err := r.noteShm(); err != nil {
 		p.note(err.Error())
@@ -108,10 +106,16 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	// 6. The watcher sweeps, reaps, verifies and puts away.
+	return p.awaitDone(r)
+}
+
+// awaitDone waits for the end of a launch whose processes have got SIGKILL.
+func (p *EngineProvisioner) awaitDone(r *run) error {
 	select {
 	case <-p.done:
 		return p.stopError()
 	case <-time.After(r.killTimeout + time.Second):
+		p.stuckOnce.Do(func() { close(p.stuck) })
 		return p.unkillable(r)
 	}
 }
@@ -229,9 +233,32 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 	if r.leader == nil && state == StateFailed {
 		end.rec.Exit = diedUnwatched
 	}
-	err = r.files.writeRecord(end.rec)
-	if e := os.Remove(r.files.pid()); !errors.Is(e, os.ErrNotExist) {
-		err = errors.Join(err, e)
+	return errors.Join(r.files.writeRecord(end.rec), r.files.removePID())
+}
+
+// undo ends what a failed start began and holds the replica's lock for. A process that survives is told as
+// ErrUnkillable; then the record goes on saying that something may be alive.
+func (r *run) undo() error {
+	if r.leader != nil {
+		_, err := r.killAll()
+		err = errors.Join(err, r.leader.signal(syscall.SIGKILL)) // also where /proc does not show it
+		ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
+		defer cancel()
+		if alive := r.leader.wait(ctx); alive != nil {
+			return fmt.Errorf("cannot end the failed start: %w", errors.Join(alive, err))
+		}
 	}
-	return err
+	_, err := r.sweep()
+	if r.leader != nil {
+		r.leader.reap()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot end the failed start: %w", err)
+	}
+	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
+	err = errors.Join(r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.files.writeRecord(r.rec), r.files.removePID())
+	if err != nil {
+		return fmt.Errorf("cannot clean up after the failed start: %w", err)
+	}
+	return nil
 }
