@@ -148,6 +148,13 @@ func TestDeathWhileLoading(t *testing.T) {
 		"on the first token": {
 			behavior: enginetest.Behavior{Answer: enginetest.AnswerDie}, cause: CauseCannotAnswer, code: -1, text: []string{"illegal instruction"},
 		},
+		// As by an engine whose memory is being dumped, and on a busy machine.
+		"some time after it hung up": {
+			behavior: enginetest.Behavior{Answer: enginetest.AnswerCut, DieReady: &enginetest.Death{
+				After: 700 * time.Millisecond, Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n",
+			}},
+			cause: CauseOOMGPU, code: 1, text: []string{"while loading", "[oom_gpu]"},
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
