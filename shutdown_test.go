@@ -96,6 +96,8 @@ func TestCrashEndsTheTree(t *testing.T) {
 		Children: []enginetest.Child{{}, {Kind: enginetest.OwnGroup, IgnoreTerm: true}, {Kind: enginetest.NewSession}, {Kind: enginetest.DoubleFork}},
 	}))
 	report := enginetest.Inspect(t, p.handoff.URL)
+	// Who dies before the first look at what the tree has mapped, 1 ms after readiness, takes the knowledge along.
+	p.run.noting.Wait()
 	if err := syscall.Kill(report.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
