@@ -214,7 +214,7 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.WaitDelay = time.Second // a child of the executable may hold the pipe
+	cmd.WaitDelay = 2 * time.Second // a child of the executable may hold the pipe
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
 	maps.Copy(all, hostEnvironment())
@@ -225,6 +225,9 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	var out limitedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it has ended well, and what it printed is there; on a busy machine it need not even have a child
+	}
 	if err != nil {
 		return "", &askError{
 			args:  strings.Join(append([]string{path}, args...), " "),

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
@@ -114,6 +115,28 @@ func TestInspectWithoutACache(t *testing.T) {
 	}
 	if b, err := damaged.inspect(bounded(t), path, plainProgram, nil); err != nil || b.Version != "v1" {
 		t.Errorf("a damaged cache: %+v, %v", b, err)
+	}
+}
+
+// What an executable has printed counts, also while a child of it holds its output open.
+func TestAskWithAChildOnThePipe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close() // ends the child
+	path := filepath.Join(dir, "engine")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\ncat '"+pipe+"' &\necho 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ask(bounded(t), path, nil, nil); err != nil || got != "1\n" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
