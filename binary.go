@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
@@ -214,7 +215,6 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.WaitDelay = 2 * time.Second // a child of the executable may hold the pipe
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
 	maps.Copy(all, hostEnvironment())
@@ -223,11 +223,7 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	var out limitedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // it has ended well, and what it printed is there; on a busy machine it need not even have a child
-	}
+	err := runInto(&out, cmd)
 	if err != nil {
 		return "", &askError{
 			args:  strings.Join(append([]string{path}, args...), " "),
@@ -263,13 +259,65 @@ func cleanLines(text string) []string {
 	return lines
 }
 
-// limitedBuffer keeps the first MiB; a help is 155 kB at most (vLLM).
-type limitedBuffer struct{ bytes.Buffer }
+// runInto runs cmd and copies what it prints until it ends. The end of the pipe is not waited for, since a child of the
+// executable may hold it open; and os/exec's WaitDelay would cut a help short where a busy machine reads it late.
+func runInto(out *limitedBuffer, cmd *exec.Cmd) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(out, r) // to its end, or to the deadline
+	}()
+	err = cmd.Wait()
+	_ = r.SetReadDeadline(time.Now())
+	<-copied
+	drain(out, r)
+	return err
+}
+
+// drain copies what is in the pipe now: all that a process printed which has ended.
+func drain(out *limitedBuffer, pipe *os.File) {
+	_ = pipe.SetReadDeadline(time.Time{})
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool {
+		buf := make([]byte, 64<<10)
+		for range 64 { // more than a pipe holds, should a child go on printing
+			n, err := syscall.Read(int(fd), buf)
+			if errors.Is(err, syscall.EINTR) {
+				continue
+			}
+			if n <= 0 {
+				break
+			}
+			_, _ = out.Write(buf[:n])
+		}
+		return true
+	})
+}
+
+// limitedBuffer keeps the first MiB; a help is 155 kB at most (vLLM). The buffer is not embedded: its ReadFrom, which
+// io.Copy prefers, knows no limit.
+type limitedBuffer struct{ buf bytes.Buffer }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
 	const limit = 1 << 20
-	if room := limit - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(len(p), room)])
+	if room := limit - b.buf.Len(); room > 0 {
+		b.buf.Write(p[:min(len(p), room)])
 	}
 	return len(p), nil
 }
+
+func (b *limitedBuffer) String() string { return b.buf.String() }

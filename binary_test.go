@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
@@ -118,8 +119,8 @@ func TestInspectWithoutACache(t *testing.T) {
 	}
 }
 
-// What an executable has printed counts, also while a child of it holds its output open.
-func TestAskWithAChildOnThePipe(t *testing.T) {
+// What an executable has printed counts, also while a child of it holds its output open, and up to 1 MiB.
+func TestAsk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
@@ -131,12 +132,24 @@ func TestAskWithAChildOnThePipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close() // ends the child
-	path := filepath.Join(dir, "engine")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\ncat '"+pipe+"' &\necho 1\n"), 0o700); err != nil {
-		t.Fatal(err)
+	for body, want := range map[string]string{
+		"cat '" + pipe + "' &\necho 1; echo 2 >&2":      "1\n2\n",
+		"cat '" + pipe + "' &\nhead -c 60000 /dev/zero": strings.Repeat("\x00", 60_000),
+		"head -c 200000 /dev/zero":                      strings.Repeat("\x00", 200_000),
+		"head -c 3000000 /dev/zero":                     strings.Repeat("\x00", 1<<20),
+		"exit 0":                                        "",
+	} {
+		got, err := ask(bounded(t), "/bin/sh", []string{"-c", body}, nil)
+		if err != nil || got != want {
+			t.Errorf("%s: %d bytes %.20q (%v), want %d bytes", body, len(got), got, err, len(want))
+		}
 	}
-	if got, err := ask(bounded(t), path, nil, nil); err != nil || got != "1\n" {
-		t.Errorf("%q, %v", got, err)
+	_, err = ask(bounded(t), "/bin/sh", []string{"-c", "cat '" + pipe + "' &\necho why; exit 3"}, nil)
+	wantText(t, err, "exit status 3", "why")
+	ctx, cancel := context.WithCancel(bounded(t))
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := ask(ctx, "/bin/sh", []string{"-c", "cat '" + pipe + "'; :"}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }
 
