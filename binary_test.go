@@ -21,7 +21,8 @@ func counted(t *testing.T) (path string, times func() int) {
 	dir := t.TempDir()
 	path = filepath.Join(dir, "engine")
 	body := "#!/bin/sh\necho x >>'" + dir + "/asked'\ncat '" + dir + "/says'\n"
-	if err := errors.Join(os.WriteFile(path, []byte(body), 0o700), os.WriteFile(filepath.Join(dir, "says"), []byte("1"), 0o600)); err != nil {
+	writeProgram(t, path, body)
+	if err := os.WriteFile(filepath.Join(dir, "says"), []byte("1"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path, func() int {
@@ -69,16 +70,12 @@ func TestInspectAsksOnce(t *testing.T) {
 	}
 	// The same content elsewhere is the same program.
 	moved := filepath.Join(t.TempDir(), "moved")
-	if err := os.WriteFile(moved, mustRead(t, path), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, moved, string(mustRead(t, path)))
 	if b, err := i.inspect(ctx, moved, plainProgram, nil); err != nil || b.Path != moved || times() != 2*asked {
 		t.Errorf("moved: %+v, %v, asked %d times", b, err, times())
 	}
 	// Other content is another program.
-	if err := os.WriteFile(path, append(mustRead(t, path), "#\n"...), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, path, string(mustRead(t, path))+"#\n")
 	if changed := inspect(nil); changed.Digest == first.Digest || times() != 3*asked {
 		t.Errorf("changed: %+v, asked %d times", changed, times())
 	}
