@@ -214,16 +214,20 @@ const askTimeout = 60 * time.Second
 func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, args...)
+	var environ []string
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
 	maps.Copy(all, hostEnvironment())
 	maps.Copy(all, env)
 	for name, value := range all {
-		cmd.Env = append(cmd.Env, name+"="+value)
+		environ = append(environ, name+"="+value)
 	}
 	var out limitedBuffer
-	err := runInto(&out, cmd)
+	err := runInto(&out, func() *exec.Cmd {
+		cmd := exec.CommandContext(ctx, path, args...)
+		cmd.Env = environ
+		return cmd
+	})
 	if err != nil {
 		return "", &askError{
 			args:  strings.Join(append([]string{path}, args...), " "),
@@ -259,16 +263,19 @@ func cleanLines(text string) []string {
 	return lines
 }
 
-// runInto runs cmd and copies what it prints until it ends. The end of the pipe is not waited for, since a child of the
+// runInto runs a command and copies what it prints until it ends. The end of the pipe is not waited for, since a child of the
 // executable may hold it open; and os/exec's WaitDelay would cut a help short where a busy machine reads it late.
-func runInto(out *limitedBuffer, cmd *exec.Cmd) error {
+func runInto(out *limitedBuffer, build func() *exec.Cmd) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	cmd.Stdout, cmd.Stderr = w, w
-	err = cmd.Start()
+	cmd, err := startFresh(func() *exec.Cmd {
+		cmd := build()
+		cmd.Stdout, cmd.Stderr = w, w
+		return cmd
+	})
 	w.Close()
 	if err != nil {
 		return err

@@ -150,6 +150,22 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+// A wrapper that somebody has just written may still be open for writing in a child that is about to exec.
+func TestAskAFreshExecutable(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "engine")
+	writeProgram(t, path, "#!/bin/sh\necho 1\n")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	time.AfterFunc(30*time.Millisecond, func() { f.Close() })
+	if got, err := ask(bounded(t), path, nil, nil); err != nil || got != "1\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestLookupBinary(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "engine")

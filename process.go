@@ -37,19 +37,31 @@ func (s exitStatus) String() string {
 	}
 }
 
-// launch starts cmd in a session of its own. A freshly written executable can be busy for some milliseconds, while a
-// fork elsewhere in this program still holds it open for writing; that is waited for.
+// launch starts c in a session of its own.
 func launch(c command) (*process, error) {
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
+	cmd, err := startFresh(func() *exec.Cmd {
 		cmd := exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
 		cmd.Env = c.env
 		cmd.Dir = c.dir
 		cmd.Stdout, cmd.Stderr = c.log, c.log
 		cmd.ExtraFiles = []*os.File{c.lock}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return cmd
+	})
+	if err != nil {
+		return nil, err
+	}
+	return own(cmd)
+}
+
+// startFresh starts a command. A freshly written executable can be busy for some milliseconds, while a fork elsewhere
+// in this program still holds it open for writing; that is waited for.
+func startFresh(build func() *exec.Cmd) (*exec.Cmd, error) {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		cmd := build()
 		err := cmd.Start()
 		if err == nil {
-			return own(cmd)
+			return cmd, nil
 		}
 		if !errors.Is(err, syscall.ETXTBSY) || wait > 320*time.Millisecond {
 			return nil, err
