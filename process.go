@@ -7,16 +7,19 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
 
 // command is what is started.
 type command struct {
-	path string
-	args []string // without the path
-	env  []string
-	dir  string
-	log  *os.File // receives both output streams
-	lock *os.File // inherited, so that it stays locked as long as a process of the engine lives
+	path  string
+	args  []string // without the path
+	env   []string
+	dir   string
+	log   *os.File      // receives both output streams
+	lock  *os.File      // inherited, so that it stays locked as long as a process of the engine lives
+	group *cgroup.Group // where it begins; nil: where this program is
 }
 
 // exitStatus is how a process ended. The zero value means that it is not known, as for another's child.
@@ -39,14 +42,20 @@ func (s exitStatus) String() string {
 
 // launch starts c in a session of its own.
 func launch(c command) (*process, error) {
-	cmd, err := startFresh(func() *exec.Cmd {
-		cmd := exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
+	var cmd *exec.Cmd
+	err := startFresh(func() error {
+		cmd = exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
 		cmd.Env = c.env
 		cmd.Dir = c.dir
 		cmd.Stdout, cmd.Stderr = c.log, c.log
 		cmd.ExtraFiles = []*os.File{c.lock}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		return cmd
+		attr, closeGroup, err := sessionIn(c.group)
+		if err != nil {
+			return err
+		}
+		defer closeGroup()
+		cmd.SysProcAttr = attr
+		return cmd.Start()
 	})
 	if err != nil {
 		return nil, err
@@ -54,17 +63,13 @@ func launch(c command) (*process, error) {
 	return own(cmd)
 }
 
-// startFresh starts a command. A freshly written executable can be busy for some milliseconds, while a fork elsewhere
-// in this program still holds it open for writing; that is waited for.
-func startFresh(build func() *exec.Cmd) (*exec.Cmd, error) {
+// startFresh calls start until it has started a command. A freshly written executable can be busy for some
+// milliseconds, while a fork elsewhere in this program still holds it open for writing; that is waited for.
+func startFresh(start func() error) error {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		cmd := build()
-		err := cmd.Start()
-		if err == nil {
-			return cmd, nil
-		}
+		err := start()
 		if !errors.Is(err, syscall.ETXTBSY) || wait > 320*time.Millisecond {
-			return nil, err
+			return err
 		}
 		time.Sleep(wait)
 	}
