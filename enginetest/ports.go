@@ -91,7 +91,8 @@ func reserve(dir string, start, blocks int) (release func(), err error) {
 }
 
 func lockFile(dir, name string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// MkdirAll says ErrExist when the folder is removed between its two looks.
+	if err := os.MkdirAll(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_RDWR, 0o600)
