@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -148,6 +149,16 @@ func plainError(err error) error {
 }
 
 var errNoAnswer = errors.New("no answer in time")
+
+// brokeOff reports whether a question got no whole answer since the connection was refused or broke.
+func brokeOff(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
 
 // awaitHealthy asks the health path until it says 200, which may take hours. 503 and other server errors, refused and
 // broken connections mean that the engine is loading; any other answer means that this is not the engine's health

@@ -277,9 +277,7 @@ func chmod(t *testing.T, path string, mode fs.FileMode) {
 func script(t *testing.T, cfg *ProvisionConfig, body string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "llama-server")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, path, "#!/bin/sh\n"+body+"\n")
 	cfg.Provisioning.Binary.Path = path
 }
 

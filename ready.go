@@ -73,11 +73,15 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		return handoff, nil
 	}
 	// Whatever the last step said: when the engine is gone, that is why. A dying engine's connections break before
-	// its exit is seen, and a dump of its memory can take its time.
+	// its exit is seen: a dump of its memory takes its time, and so does everything on a busy machine.
 	if inner.Err() == nil {
+		dying := 200 * time.Millisecond
+		if brokeOff(err) {
+			dying = 2 * time.Second
+		}
 		select {
 		case <-r.exited:
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(dying):
 		}
 	}
 	if cause := context.Cause(inner); cause != nil {

@@ -108,7 +108,7 @@ func TestRealStopWithARequestInFlight(t *testing.T) {
 	cfg.Flags = []string{"--ctx-size", "4096", "--threads", "1"}
 	cfg.Stop.Grace = Duration(500 * time.Millisecond)
 	p, _ := ready(t, cfg)
-	streaming := make(chan struct{})
+	streaming := make(chan error, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -116,18 +116,20 @@ func TestRealStopWithARequestInFlight(t *testing.T) {
 		body := `{"prompt":"Hello","n_predict":4000,"stream":true,"ignore_eos":true}`
 		resp, err := client.Post(p.handoff.URL+"/completion", "application/json", strings.NewReader(body))
 		if err != nil {
-			close(streaming)
+			streaming <- err
 			return
 		}
 		defer resp.Body.Close()
 		one := make([]byte, 1)
-		_, _ = resp.Body.Read(one)
-		close(streaming)
+		_, err = resp.Body.Read(one)
+		streaming <- err
 		for err == nil {
 			_, err = resp.Body.Read(one)
 		}
 	}()
-	<-streaming
+	if err := <-streaming; err != nil {
+		t.Errorf("nothing is in flight: %v", err)
+	}
 	if err := p.Stop(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
 		t.Error(err)
 	}

@@ -57,7 +57,10 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	// 1. Whoever finds the record from now on knows that the engine is to be gone.
 	rec := r.rec
 	rec.Desired = desiredStopped
-	if err := r.files.updateRecord(rec); err != nil {
+	r.recording.Lock() // the sweep of a tree without its leader is at work already, and its final record must stay
+	err := r.files.updateRecord(rec)
+	r.recording.Unlock()
+	if err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}
 	p.mu.Lock()
@@ -215,6 +218,8 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		return err
 	}
 	defer lock.release()
+	r.recording.Lock()
+	defer r.recording.Unlock()
 	onDisk, err := r.files.readRecord()
 	if err == nil && onDisk.LaunchID != r.rec.LaunchID {
 		return nil

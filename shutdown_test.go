@@ -115,6 +115,17 @@ func TestCrashEndsTheTree(t *testing.T) {
 	}
 }
 
+// noticedContext tells when somebody begins to wait for its end.
+type noticedContext struct {
+	context.Context
+	waiting chan<- struct{}
+}
+
+func (c noticedContext) Done() <-chan struct{} {
+	c.waiting <- struct{}{}
+	return c.Context.Done()
+}
+
 // An engine gets one SIGTERM, however often Stop is called: a second one makes llama-server drop everything.
 func TestOneTermOnly(t *testing.T) {
 	t.Parallel()
@@ -122,10 +133,15 @@ func TestOneTermOnly(t *testing.T) {
 	cfg.Stop.Grace = Duration(time.Minute)
 	p, _ := ready(t, cfg)
 	ctx, hurry := context.WithCancel(context.Background())
+	defer hurry()
 	var stops sync.WaitGroup
 	errs := make([]error, 4)
+	waiting := make(chan struct{}, 10*len(errs))
 	for i := range errs {
-		stops.Go(func() { errs[i] = p.Stop(ctx) })
+		stops.Go(func() { errs[i] = p.Stop(noticedContext{ctx, waiting}) })
+	}
+	for range errs { // until every one has signalled what it would
+		<-waiting
 	}
 	eventually(t, "the engine got a signal", func() bool { return enginetest.Inspect(t, p.handoff.URL).Signals["SIGTERM"] > 0 })
 	if got := enginetest.Inspect(t, p.handoff.URL).Signals["SIGTERM"]; got != 1 {
@@ -202,6 +218,9 @@ func TestStopWhileLoadingDiesByTheSignal(t *testing.T) {
 	nothingLeft(t, p)
 	if s := p.Status(); s.State != StateStopped || s.PID != 0 {
 		t.Errorf("%+v", s)
+	}
+	if rec, err := p.run.files.readRecord(); err != nil || rec.Exit != "signal: terminated" {
+		t.Errorf("exit %q (%v)", rec.Exit, err)
 	}
 }
 
