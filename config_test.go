@@ -65,6 +65,9 @@ func TestLoadConfig(t *testing.T) {
 		if p.Ready != (ReadyConfig{"off", Duration(2 * time.Minute), Duration(time.Hour), Duration(1500 * time.Millisecond)}) {
 			t.Errorf("ready is %+v", p.Ready)
 		}
+		if p.Logs != (LogsConfig{3, 500e6, 2 << 30}) {
+			t.Errorf("logs is %+v", p.Logs)
+		}
 		wantEnv := map[string]EnvValue{
 			"GGML_CUDA_GRAPH_OPT": {Value: "1"}, "STARTED": {Value: "2026-01-01"}, "LLAMA_ARG_THREADS": {Value: "8"},
 			"HF_TOKEN": {Secret: &SecretRef{FromEnv: "HF_TOKEN"}},

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -17,6 +19,7 @@ type options struct {
 	cacheDir string
 	gpus     gpuDriver
 	grace    time.Duration
+	space    func(path string) (free, total uint64, err error) // of a file system
 }
 
 func newOptions(opts []Option) options {
@@ -24,6 +27,7 @@ func newOptions(opts []Option) options {
 		engines: []Engine{llamaCPP{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
+		space:   logcap.Space,
 	}
 	for _, opt := range opts {
 		opt(&o)

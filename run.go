@@ -24,6 +24,7 @@ type run struct {
 	started time.Time
 
 	killTimeout time.Duration // how long SIGKILL may take
+	logs        *logKeeper    // nil until it is needed
 
 	// What is known only to the provisioner that started it.
 	spec   LaunchSpec

@@ -48,3 +48,12 @@ func FirstData(f *os.File) int64 {
 	}
 	return first
 }
+
+// Space is how many bytes of path's file system this user can still take, and how many it has.
+func Space(path string) (free, total uint64, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, 0, err
+	}
+	return fs.Bavail * uint64(fs.Bsize), fs.Blocks * uint64(fs.Bsize), nil
+}
