@@ -324,8 +324,8 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.mu.Unlock()
 
 	r.noting.Wait()
+	leaveLogs() // before the last record is written, which needs room on the disk
 	end := r.finish(final, asked)
-	leaveLogs()
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
