@@ -382,8 +382,7 @@ func (p *EngineProvisioner) giveUp(err error) error {
 // Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. The provisioner cannot
 // be used afterwards: Done is closed and Err is ErrReleased. Releasing what does not run does nothing.
 //
-// As long as nobody holds the engine, nobody cuts its log, either; whoever attaches to it, or starts another replica of
-// the pool, does so again.
+// As long as nobody holds the engine, its log is cut only when a provisioner of another replica looks at the pool's logs.
 //
 // It is meant for programs that end soon: while this program lives, the engine stays its child, and a zombie once it
 // has ended.

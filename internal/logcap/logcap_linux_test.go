@@ -64,7 +64,7 @@ func TestCapUnderWriter(t *testing.T) {
 
 func underWriter(t *testing.T, path string) int64 {
 	t.Helper()
-	const limit, lines = 256 << 10, 1 << 18
+	const limit, lines = 256 << 10, 1 << 17
 	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
