@@ -27,9 +27,9 @@ func mountTmpfs(t *testing.T, size string) string {
 // TestLogFloodOnTmpfs is TestLogFlood where a file can get a hole and not shrink.
 func TestLogFloodOnTmpfs(t *testing.T) {
 	t.Parallel()
-	const rate = 20 << 20
+	const rate = 12 << 20
 	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: rate})
-	cfg.StateDir = filepath.Join(mountTmpfs(t, "256m"), "state")
+	cfg.StateDir = filepath.Join(mountTmpfs(t, "1g"), "state")
 	floodCapped(t, cfg, rate, 4<<20)
 }
 
