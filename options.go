@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
@@ -19,6 +20,7 @@ type options struct {
 	cacheDir string
 	gpus     gpuDriver
 	grace    time.Duration
+	cgroup   func() (cgroup.Base, error)                       // finds what was delegated
 	space    func(path string) (free, total uint64, err error) // of a file system
 }
 
@@ -27,6 +29,7 @@ func newOptions(opts []Option) options {
 		engines: []Engine{llamaCPP{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
+		cgroup:  cgroup.Delegated,
 		space:   logcap.Space,
 	}
 	for _, opt := range opts {
@@ -56,7 +59,7 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithEventFunc(fn func(Event)) Option { return func(o *options) { o.onEvent = fn } }
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
-// user's cache folder.
+// user's cache folder; where there is none, as without HOME, nothing is kept.
 func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
 
 // WithStopGrace sets the time between SIGTERM and SIGKILL of a launch that [Attach] finds. 0 means the grace that the

@@ -35,6 +35,7 @@ type record struct {
 	Grace   Duration `json:"grace"`
 
 	Process   identity  `json:"process,omitzero"`
+	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup
 	TempDir   string    `json:"temp_dir"`
 	Log       string    `json:"log"`
 	StartedAt time.Time `json:"started_at"`

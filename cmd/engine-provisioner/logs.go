@@ -19,7 +19,7 @@ import (
 
 func (c *cli) logsCommand() *cobra.Command {
 	var follow, previous bool
-	var lines int
+	lines := -1
 	cmd := &cobra.Command{
 		Use:   "logs",
 		Short: "Print the log of a replica's last launch",
@@ -34,11 +34,11 @@ With --follow, it goes on, also with the replica's next launches, until it is in
 			if err != nil {
 				return err
 			}
-			p := printer{w: c.std.out, name: status.Pool + "/" + status.Replica, json: c.output.json}
+			p := printer{w: c.std.out, pool: status.Pool, replica: status.Replica, json: c.output.json}
 			path := status.Log
 			if previous {
 				if path, err = neighbour(path, -1); err == nil && path == "" {
-					err = fmt.Errorf("cannot read the log: there is none of an earlier launch of %s", p.name)
+					err = fmt.Errorf("cannot read the log: there is none of an earlier launch of %s", p.name())
 				}
 				if err != nil {
 					return err
@@ -53,7 +53,7 @@ With --follow, it goes on, also with the replica's next launches, until it is in
 			}
 			return p.follow(cmd.Context(), func(launch int64) {
 				if !p.json {
-					fmt.Fprintf(c.std.err, "==> %s: launch %d\n", p.name, launch)
+					fmt.Fprintf(c.std.err, "==> %s: launch %d\n", p.name(), launch)
 				}
 			})
 		},
@@ -61,8 +61,23 @@ With --follow, it goes on, also with the replica's next launches, until it is in
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows, and with the next launches")
 	cmd.Flags().BoolVar(&previous, "previous", false, "the log of the launch before the last one")
-	cmd.Flags().IntVarP(&lines, "lines", "n", -1, "only so many lines of the end; -1 means all")
+	cmd.Flags().VarP((*linesValue)(&lines), "lines", "n", "only so many lines of the end; -1 means all")
 	return cmd
+}
+
+// linesValue is a number of lines, or -1.
+type linesValue int
+
+func (l *linesValue) Type() string   { return "number" }
+func (l *linesValue) String() string { return strconv.Itoa(int(*l)) }
+
+func (l *linesValue) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < -1 {
+		return errors.New("write a number of lines, or -1 for all")
+	}
+	*l = linesValue(n)
+	return nil
 }
 
 // neighbour is the log of the launch before (-1) or after (1) the one whose log path is; "" when there is none.
@@ -96,14 +111,16 @@ func launchOf(path string) int64 {
 
 // printer prints the logs of a replica line by line.
 type printer struct {
-	w    io.Writer
-	name string // the replica's
-	json bool
-	path string
-	log  io.Closer
-	r    *bufio.Reader
-	line strings.Builder
+	w             io.Writer
+	pool, replica string
+	json          bool
+	path          string
+	log           io.Closer
+	r             *bufio.Reader
+	line          strings.Builder
 }
+
+func (p *printer) name() string { return p.pool + "/" + p.replica }
 
 // open begins a launch's log, at its last lines, or at its beginning when lines is negative.
 func (p *printer) open(path string, lines int) error {
@@ -147,10 +164,11 @@ func (p *printer) write(line string) error {
 		return err
 	}
 	return writeJSON(p.w, struct {
+		Pool    string `json:"pool"`
 		Replica string `json:"replica"`
 		Launch  int64  `json:"launch"`
 		Line    string `json:"line"`
-	}{p.name, launchOf(p.path), line})
+	}{p.pool, p.replica, launchOf(p.path), line})
 }
 
 // follow prints until ctx is done, one launch after the other, and calls began for each that begins.

@@ -51,8 +51,8 @@ func TestPrinter(t *testing.T) {
 	step(strings.Repeat("x", maxLogLine+4096), false, strings.Repeat("x", maxLogLine)+"\n")
 	step("the end", true, strings.Repeat("x", 4096)+"the end\n")
 	step("", true, "")
-	p.json, p.name, p.path = true, "default/r0", "logs/7.log"
-	step("\"quoted\" <html>\n", false, `{"replica":"default/r0","launch":7,"line":"\"quoted\" <html>"}`+"\n")
+	p.json, p.pool, p.replica, p.path = true, "default", "r0", "logs/7.log"
+	step("\"quoted\" <html>\n", false, `{"pool":"default","replica":"r0","launch":7,"line":"\"quoted\" <html>"}`+"\n")
 }
 
 func TestRunHere(t *testing.T) {
