@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,6 +68,79 @@ func unmarshal[T any](to *T, data []byte) error {
 	return nil
 }
 
+// Size is a number of bytes that is written as text with a unit, such as "64MiB", "1GiB" or "500MB". In a file it is
+// from 64KiB to 1TiB.
+type Size int64
+
+// sizeUnits are the units of a size, the largest first, so that the first one that divides a size is the shortest.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20}, {"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3}, {"B", 1},
+}
+
+// String gives the text form, such as "64MiB", in a unit that loses nothing.
+func (s Size) String() string {
+	for _, unit := range sizeUnits {
+		if s != 0 && int64(s)%unit.bytes == 0 {
+			return strconv.FormatInt(int64(s)/unit.bytes, 10) + unit.name
+		}
+	}
+	return "0B"
+}
+
+// MarshalJSON writes the text form.
+func (s Size) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// UnmarshalJSON reads the text form; a bare number is an error.
+func (s *Size) UnmarshalJSON(data []byte) error { return unmarshal(s, data) }
+
+// The bounds of a size. Errors quote from the last 64 KiB of a log.
+const (
+	minSize Size = 64 << 10
+	maxSize Size = 1 << 40
+)
+
+func parseSize(s strictyaml.Scalar) (any, error) {
+	switch s.Kind {
+	case strictyaml.Text:
+	case strictyaml.Number:
+		return nil, fmt.Errorf(`is the number %s without a unit; write "%sMiB" for mebibytes`, s.Text, s.Text)
+	default:
+		return nil, strictyaml.ErrKind
+	}
+	match := sizePattern.FindStringSubmatch(s.Text)
+	if match == nil {
+		return nil, strictyaml.ErrKind
+	}
+	n, err := strconv.ParseInt(match[1], 10, 64)
+	for _, unit := range sizeUnits {
+		if unit.name != match[2] {
+			continue
+		}
+		if err != nil || n > int64(maxSize)/unit.bytes {
+			return nil, errors.New(sizeBounds(s.Text))
+		}
+		if wrong := checkSize(Size(n * unit.bytes)); wrong != "" {
+			return nil, errors.New(wrong)
+		}
+		return Size(n * unit.bytes), nil
+	}
+	return nil, strictyaml.ErrKind
+}
+
+func checkSize(s Size) string {
+	if s < minSize || s > maxSize {
+		return sizeBounds(s.String())
+	}
+	return ""
+}
+
+func sizeBounds(is string) string {
+	return fmt.Sprintf("must be from %s to %s, is %s; leave the key out for the default", minSize, maxSize, is)
+}
+
 const maxDuration = 24 * time.Hour
 
 // valueTypes are the types that are not written in a file as they stand in Go.
@@ -76,6 +150,10 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 		reflect.TypeFor[Duration](): {
 			Want:   `text with a unit, such as "90s" or "5m"`,
 			Scalar: parseDuration,
+		},
+		reflect.TypeFor[Size](): {
+			Want:   `text with a unit, such as "64MiB" or "1GiB"`,
+			Scalar: parseSize,
 		},
 		reflect.TypeFor[Device](): {
 			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -19,7 +20,8 @@ type options struct {
 	cacheDir string
 	gpus     gpuDriver
 	grace    time.Duration
-	cgroup   func() (cgroup.Base, error) // finds what was delegated
+	cgroup   func() (cgroup.Base, error)                       // finds what was delegated
+	space    func(path string) (free, total uint64, err error) // of a file system
 }
 
 func newOptions(opts []Option) options {
@@ -28,6 +30,7 @@ func newOptions(opts []Option) options {
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,
+		space:   logcap.Space,
 	}
 	for _, opt := range opts {
 		opt(&o)

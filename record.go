@@ -8,9 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -44,6 +42,9 @@ type record struct {
 	StartedAt time.Time `json:"started_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	Exit      string    `json:"exit,omitempty"` // how it ended, for people
+
+	Logs       LogsConfig `json:"logs,omitzero"`
+	LastFailed int64      `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
 }
 
 const (
@@ -243,36 +244,4 @@ func (f replicaFiles) openLog(n int64) (*os.File, int64, error) {
 		}
 		return file, n, nil
 	}
-}
-
-// keptLogs is how many launches' logs stay, so that the log of a failed run outlives some restarts.
-const keptLogs = 5
-
-// pruneLogs removes the oldest logs beyond keptLogs.
-func (f replicaFiles) pruneLogs() error {
-	numbers, err := f.logNumbers()
-	if err != nil {
-		return err
-	}
-	for len(numbers) > keptLogs {
-		err = errors.Join(err, os.Remove(f.log(numbers[0])))
-		numbers = numbers[1:]
-	}
-	return err
-}
-
-func (f replicaFiles) logNumbers() ([]int64, error) {
-	entries, err := os.ReadDir(f.logs())
-	if err != nil {
-		return nil, err
-	}
-	var numbers []int64
-	for _, entry := range entries {
-		text, isLog := strings.CutSuffix(entry.Name(), ".log")
-		if n, err := strconv.ParseInt(text, 10, 64); isLog && err == nil {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
 }

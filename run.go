@@ -26,6 +26,7 @@ type run struct {
 
 	oom         oomWatch
 	killTimeout time.Duration // how long SIGKILL may take
+	logs        *logKeeper    // nil until it is needed
 
 	// What is known only to the provisioner that started it.
 	spec   LaunchSpec

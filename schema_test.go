@@ -34,7 +34,7 @@ func generateSchema(t *testing.T) string {
 	s.Title = "engine-provisioner pools file"
 	types := map[string]reflect.Type{}
 	for _, of := range []any{
-		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, SecretRef{},
+		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, LogsConfig{}, SecretRef{},
 	} {
 		types[reflect.TypeOf(of).Name()] = reflect.TypeOf(of)
 	}
@@ -59,6 +59,8 @@ func generateSchema(t *testing.T) string {
 	devices.UniqueItems = true
 	replicas, _ := pool.Get("replicas")
 	replicas.Minimum = "1"
+	keep, _ := s.Definitions["LogsConfig"].Properties.Get("keep")
+	keep.Minimum = "1"
 	secret := s.Definitions["SecretRef"]
 	secret.OneOf = []*jsonschema.Schema{{Required: []string{"from_env"}}, {Required: []string{"from_file"}}}
 	fromEnv, _ := secret.Properties.Get("from_env")
@@ -78,6 +80,8 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 	switch of {
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, Examples: []any{"90s", "5m"}}
+	case reflect.TypeFor[Size]():
+		return &jsonschema.Schema{Type: "string", Pattern: sizePattern.String(), Examples: []any{"64MiB", "1GiB"}}
 	case reflect.TypeFor[Device]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: devicePattern.String()},
@@ -196,7 +200,7 @@ func TestConfigSchemaAgreesWithLoader(t *testing.T) {
 		"port_large", "replicas_zero", "replicas_many", "host_name", "model_text", "flags_number", "flags_text", "env_number",
 		"env_name", "env_owned", "env_secret_both", "api_key_plain", "api_key_none", "api_key_both", "api_key_value",
 		"gpu_unknown", "devices_bad", "devices_empty", "mode_planned", "binary_text", "answer_bool", "duration_number",
-		"duration_text", "pools_none", "pools_missing", "not_a_block", "json", "many",
+		"duration_text", "logs_keep_many", "logs_keep_zero", "logs_size_number", "logs_size_text", "pools_none", "pools_missing", "not_a_block", "json", "many",
 	} {
 		data, err := os.ReadFile("testdata/badconfig/" + name + ".yaml")
 		if err != nil {
@@ -227,7 +231,7 @@ func TestConfigSchemaHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, of := range []any{
-		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, SecretRef{},
+		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, LogsConfig{}, SecretRef{},
 	} {
 		typ := reflect.TypeOf(of)
 		def := schema.Defs[typ.Name()]

@@ -62,6 +62,8 @@ func (k *checker) fieldMessage(key string, b validator.FieldError) string {
 		return fmt.Sprintf("must be from 1 to 65535, is %d", b.Value())
 	case local == "replicas":
 		return fmt.Sprintf("must be from 1 to 256, is %d", b.Value())
+	case local == "logs.keep":
+		return fmt.Sprintf("must be from 1 to 1000, is %d", b.Value())
 	case local == "pools":
 		return fmt.Sprintf("holds %d pools, at most 256 are possible", value.Len())
 	case tag == "id" && local == "engine":
