@@ -39,7 +39,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	switch {
 	case state == StateReady:
 		return handoff, nil
-	case state.Final() || state == StateStopping:
+	case state.Final() || state == StateDraining || state == StateStopping:
 		return Handoff{}, p.endedBeforeReady()
 	case r == nil:
 		return Handoff{}, fmt.Errorf("cannot wait for %s: %w", p.cfg.Name(), ErrNotStarted)

@@ -107,6 +107,7 @@ func TestRealStopWithARequestInFlight(t *testing.T) {
 	cfg := realConfig(t, big)
 	cfg.Flags = []string{"--ctx-size", "4096", "--threads", "1"}
 	cfg.Stop.Grace = Duration(500 * time.Millisecond)
+	cfg.Drain.Timeout = new(Duration)
 	p, _ := ready(t, cfg)
 	streaming := make(chan struct{})
 	ended := make(chan struct{})
@@ -142,6 +143,7 @@ func TestRealSuspended(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the engine is suspended", func() bool { return stateOf(p.Status().PID) == 'T' })
+	p.cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}

@@ -271,6 +271,7 @@ func TestUnmarshalValues(t *testing.T) {
 		want string
 	}{
 		{new(Duration), `"90s"`, ""},
+		{new(Duration), `"0s"`, ""},
 		{new(Duration), `90`, `is the number 90 without a unit; write "90s" for seconds`},
 		{new(Device), `3`, ""},
 		{new(Device), `"x"`, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is the text "x"`},
