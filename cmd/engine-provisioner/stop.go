@@ -26,7 +26,10 @@ replica's configuration says. A replica that does not run is no error.`,
 			if c.configFile == "" && len(c.pools) == 0 && !all {
 				return &usageError{err: errors.New("nothing to stop was named: give --config, --pool or --all")}
 			}
-			if noDrain {
+			switch {
+			case noDrain && drain > 0:
+				return &usageError{err: errors.New("--no-drain and --drain-timeout contradict each other; give one of them")}
+			case noDrain:
 				drain = 0
 			}
 			return c.stopReplicas(cmd.Context(), grace, drain)
@@ -37,7 +40,6 @@ replica's configuration says. A replica that does not run is no error.`,
 	cmd.Flags().BoolVar(&noDrain, "no-drain", false, "run no drain hooks and wait for no requests")
 	cmd.Flags().Var((*graceValue)(&drain), "drain-timeout",
 		"bound of the drain instead of the replica's own, such as 2m; 0 is --no-drain")
-	cmd.MarkFlagsMutuallyExclusive("no-drain", "drain-timeout")
 	cmd.Flags().Var((*graceValue)(&grace), "grace",
 		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once, without a drain")
 	return cmd
