@@ -83,6 +83,7 @@ func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 		p.note("requests in flight are not waited for: " + err.Error())
 		return ""
 	}
+	var unanswered *unansweredError
 	began := time.Now()
 	known, zeros, silent := -1, 0, 0
 	for {
@@ -91,8 +92,10 @@ func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 		switch {
 		case ctx.Err() != nil:
 			return p.cutShort(context.Cause(ctx), known)
-		case errors.Is(err, errNoAnswer) && silent == 0:
-			silent++ // builds before b10429 answer only between two batches
+		case errors.As(err, &unanswered) && silent == 0:
+			// Builds before b10429 answer only between two batches, and a dying engine's connections break before its
+			// exit is seen.
+			silent++
 		case err != nil:
 			p.note("requests in flight are not waited for: " + err.Error())
 			return ""

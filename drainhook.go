@@ -226,7 +226,7 @@ func runHookCommand(ctx context.Context, argv []string, r *run, h Handoff) error
 	status := p.reap()
 	select {
 	case <-read:
-	case <-time.After(100 * time.Millisecond): // something that has left the group holds it open
+	case <-time.After(time.Second): // something that has left the group holds it open
 		out.Close()
 		<-read
 	}

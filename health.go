@@ -234,12 +234,18 @@ func (p *prober) field(ctx context.Context, f Field) (string, error) {
 	return tail.Clean(text), nil
 }
 
+// unansweredError says that an engine gave no answer, which can be different the next time.
+type unansweredError struct{ err error }
+
+func (e *unansweredError) Error() string { return e.err.Error() }
+func (e *unansweredError) Unwrap() error { return e.err }
+
 // metricsPage asks for a metrics page.
 func (p *prober) metricsPage(ctx context.Context, path string) ([]byte, error) {
 	a, err := p.get(ctx, path, maxMetricsBody)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+		return nil, &unansweredError{fmt.Errorf("cannot read %s: %w", path, err)}
 	case a.status == http.StatusNotImplemented:
 		return nil, fmt.Errorf("%s is switched off in the engine (501); start it with its metrics flag", path)
 	case a.status == http.StatusNotFound:
