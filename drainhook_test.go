@@ -228,8 +228,9 @@ func TestDrainHookFailures(t *testing.T) {
 			t.Run(name+" "+policy, func(t *testing.T) {
 				t.Parallel()
 				cfg := fakeConfig(t, enginetest.Behavior{})
-				test.hook.OnFailure = policy
-				cfg.Drain.Hooks = []DrainHook{test.hook, {Command: []string{"sh", "-c", "echo > second"}}}
+				hook := test.hook
+				hook.OnFailure = policy
+				cfg.Drain.Hooks = []DrainHook{hook, {Command: []string{"sh", "-c", "echo > second"}}}
 				p, j := ready(t, cfg)
 				err := p.Stop(bounded(t))
 				aborted := policy == "abort" && test.want != nil
