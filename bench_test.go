@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
 // BENCHMARKS.md says what these measure, why, and what came out. Each reports medians of its own samples instead of
@@ -130,6 +131,21 @@ func BenchmarkStart(b *testing.B) {
 	bare.report(b, "exec")
 	start.report(b, "start")
 	difference.report(b, "more")
+}
+
+// BenchmarkDisk is what any of them pays for one state file: two fsyncs, on this disk, now.
+func BenchmarkDisk(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "file.json")
+	data := make([]byte, 1500) // about a handoff or a record
+	var write samples
+	for b.Loop() {
+		began := time.Now()
+		if err := atomicfile.Write(path, data); err != nil {
+			b.Fatal(err)
+		}
+		write = append(write, time.Since(began))
+	}
+	write.report(b, "write")
 }
 
 // BenchmarkCommand measures whole runs of the built CLI: process start, work, exit.

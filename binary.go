@@ -90,19 +90,19 @@ func fileMode(info fs.FileInfo) fs.FileMode {
 }
 
 // inspector learns what an executable is by asking it, once per content: llama-server needs 10 ms for its help, but a
-// vLLM needs 17 s. What it learns is kept in dir.
+// vLLM needs 17 s. What it learns is kept in dir, or not at all when that is "".
 type inspector struct{ dir string }
 
-func (o *options) inspector() (inspector, error) {
+func (o *options) inspector() inspector {
 	dir := o.cacheDir
 	if dir == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
-			return inspector{}, fmt.Errorf("cannot find the cache folder: %w; set HOME or XDG_CACHE_HOME", err)
+			return inspector{} // a system service of systemd has no HOME
 		}
 		dir = filepath.Join(user, "engine-provisioner")
 	}
-	return inspector{filepath.Join(dir, "binaries")}, nil
+	return inspector{filepath.Join(dir, "binaries")}
 }
 
 // inspect returns the facts about the executable at path.
@@ -139,7 +139,9 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 
 // forget drops what is known of an executable, because the running engine said otherwise.
 func (i inspector) forget(b Binary, program Program, env map[string]string) {
-	_ = os.Remove(i.file(i.factsKey(b.Digest, program, env)))
+	if i.dir != "" {
+		_ = os.Remove(i.file(i.factsKey(b.Digest, program, env)))
+	}
 }
 
 // factsKey names the facts. The environment counts, since LD_LIBRARY_PATH can make one executable another program.
@@ -195,13 +197,16 @@ func (i inspector) file(key string) string { return filepath.Join(i.dir, key+".j
 
 // load and store keep a cache: what cannot be read is learned again, what cannot be written is learned next time.
 func (i inspector) load(key string, into any) bool {
+	if i.dir == "" {
+		return false
+	}
 	data, err := readState(i.file(key))
 	return err == nil && json.Unmarshal(data, into) == nil
 }
 
 func (i inspector) store(key string, value any) {
 	data, err := json.Marshal(value)
-	if err == nil && os.MkdirAll(i.dir, 0o700) == nil {
+	if err == nil && i.dir != "" && os.MkdirAll(i.dir, 0o700) == nil {
 		_ = atomicfile.Write(i.file(key), data)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -18,7 +20,8 @@ type options struct {
 	cacheDir string
 	gpus     gpuDriver
 	grace    time.Duration
-	drain    *time.Duration // instead of the one that an attached launch was started with; nil leaves that
+	cgroup   func() (cgroup.Base, error) // finds what was delegated
+	drain    *time.Duration              // instead of the one that an attached launch was started with; nil leaves that
 
 	drainHooks []goHook
 }
@@ -28,6 +31,7 @@ func newOptions(opts []Option) options {
 		engines: []Engine{llamaCPP{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
+		cgroup:  cgroup.Delegated,
 	}
 	for _, opt := range opts {
 		opt(&o)
@@ -56,7 +60,7 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithEventFunc(fn func(Event)) Option { return func(o *options) { o.onEvent = fn } }
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
-// user's cache folder.
+// user's cache folder; where there is none, as without HOME, nothing is kept.
 func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
 
 // WithStopGrace sets the time between SIGTERM and SIGKILL of a launch that [Attach] finds. 0 means the grace that the

@@ -38,11 +38,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if err != nil {
 		return Prepared{}, err
 	}
-	inspector, err := o.inspector()
-	if err != nil {
-		return Prepared{}, err
-	}
-	binary, err := inspector.inspect(ctx, path, engine.Program(), plainEnv(cfg))
+	binary, err := o.inspector().inspect(ctx, path, engine.Program(), plainEnv(cfg))
 	return Prepared{Binary: binary, ModelPath: model}, err
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
 
 // EngineProvisioner is one launch of one engine. Like an exec.Cmd it cannot be used again: make a new one for the next
@@ -38,7 +40,7 @@ type EngineProvisioner struct {
 	handoff  Handoff
 	heard    string  // what the engine answered last, while it loads
 	asked    bool    // Stop was called
-	killed   bool    // and the grace period was not enough
+	killed   string  // the grace period, when it was not enough
 	final    *record // of a launch that has ended
 	failure  error   // why a running engine was given up
 	err      error
@@ -143,7 +145,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	defer lock.release()
 	last, err := files.readRecord()
 	if err == nil && !last.State.Final() {
-		if names := (&run{tree: tree{launchID: last.LaunchID}}).survivors(); names != "" {
+		if names := (&run{tree: treeOf(last)}).survivors(); names != "" {
 			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
 		}
 	}
@@ -151,7 +153,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note(err.Error() + "; it is replaced")
 	}
 	// What a launch left whose provisioner was killed and whose engine then died.
-	if err := errors.Join(files.unpublish(""), (&run{rec: last}).removeTemp()); err != nil {
+	if err := errors.Join(files.unpublish(""), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
 		return nil, err
 	}
 	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
@@ -170,6 +172,13 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
 		Grace: plan.Grace, Dir: plan.Dir, Drain: p.cfg.Drain, Gauges: plan.spec.Gauges, APIKey: p.cfg.APIKey,
 		StartedAt: r.started.UTC(),
+	}
+	// Not delegated is the usual case; doctor tells of it.
+	base, err := p.opts.cgroup()
+	if err == nil {
+		r.tree.group = base.Group("engine-" + p.cfg.fileStem() + "-" + r.rec.LaunchID)
+		r.rec.Cgroup = r.tree.group.Path
+		r.oom.shared = base.WatchOOM()
 	}
 	r.tree.launchID = r.rec.LaunchID
 	r.rec.TempDir, err = os.MkdirTemp("", tempPrefix)
@@ -193,7 +202,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
-	r.leader, err = launch(command{
+	err = p.launch(r, command{
 		path: plan.host.Binary.Path, args: r.argv, dir: plan.Dir, log: log, lock: lock.file,
 		env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
 	})
@@ -216,11 +225,36 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	return r, ctx.Err()
 }
 
+// launch starts the process, in a cgroup of its own where that can be had: Linux before 5.7, a seccomp filter or a full
+// tree refuse it, and an engine runs as well without one.
+func (p *EngineProvisioner) launch(r *run, c command) (err error) {
+	if group := r.tree.group; group != nil {
+		c.group = group
+		refused := group.Create()
+		if refused == nil {
+			if r.leader, refused = launch(c); refused == nil {
+				return nil
+			}
+		}
+		if err := group.Remove(); err != nil {
+			p.note(err.Error())
+		}
+		c.group, r.tree.group, r.rec.Cgroup = nil, nil, ""
+		defer func() {
+			if err == nil { // else the reason lies in the command
+				p.note("the engine gets no cgroup of its own: " + refused.Error())
+			}
+		}()
+	}
+	r.leader, err = launch(c)
+	return err
+}
+
 // undo ends what start began.
 func (p *EngineProvisioner) undo(r *run) error {
 	if r.leader == nil {
 		r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-		return errors.Join(r.removeTemp(), r.files.writeRecord(r.rec))
+		return errors.Join(r.removeTemp(), r.tree.group.Remove(), r.files.writeRecord(r.rec))
 	}
 	if _, err := r.killAll(); err != nil {
 		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
@@ -233,7 +267,7 @@ func (p *EngineProvisioner) undo(r *run) error {
 	_, err := r.sweep()
 	r.leader.reap()
 	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-	return errors.Join(err, r.removeTemp(), r.removeShm(), r.files.writeRecord(r.rec))
+	return errors.Join(err, r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.files.writeRecord(r.rec))
 }
 
 // busy says who holds the replica.
@@ -337,8 +371,8 @@ func (p *EngineProvisioner) watch(r *run) {
 	case end.err != nil:
 		p.err = fmt.Errorf("cannot clean up after %s: %w", p.cfg.Name(), end.err)
 		p.stopErr = p.err
-	case p.killed:
-		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, time.Duration(r.rec.Grace))
+	case p.killed != "":
+		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, p.killed)
 	case !asked && !end.foreign:
 		p.err = r.exitError(end.exit, wasReady)
 	}

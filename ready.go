@@ -133,6 +133,8 @@ func (p *EngineProvisioner) notReady(err error) error {
 	}
 	e.Failure = p.run.fail(CauseUnknown)
 	switch {
+	case errors.Is(err, ErrStopped): // it was no failure of the engine's
+		e.Advice, e.LogTail, e.Last = "", nil, ""
 	case errors.Is(err, errStalled):
 		e.Advice = "look at the log; raise \"ready.stall\" if the engine may be silent for so long"
 	case errors.Is(err, errTooLong):
@@ -161,6 +163,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	if err := ask.awaitHealthy(ctx, r.spec.Health, r.started, p.hear); err != nil {
 		return Handoff{}, err
 	}
+	p.hear("200 OK")
 	// 2. It is this launch that says so.
 	if err := r.checkListener(); err != nil {
 		return Handoff{}, err
@@ -244,9 +247,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 	if version != "" && running != version {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
-		if inspector, err := p.opts.inspector(); err == nil {
-			inspector.forget(r.host.Binary, p.engine.Program(), plainEnv(p.cfg))
-		}
+		p.opts.inspector().forget(r.host.Binary, p.engine.Program(), plainEnv(p.cfg))
 	}
 	return running, nil
 }

@@ -197,7 +197,9 @@ func TestStopWhileWaiting(t *testing.T) {
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if err := <-waited; !errors.Is(err, ErrStopped) {
+	err := <-waited
+	var notReady *NotReadyError
+	if !errors.Is(err, ErrStopped) || !errors.As(err, &notReady) || len(notReady.LogTail) > 0 || notReady.Last != "" {
 		t.Errorf("WaitReady: %v", err)
 	}
 	wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateStopped)

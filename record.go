@@ -43,6 +43,7 @@ type record struct {
 	APIKey *SecretRef  `json:"api_key,omitempty"`
 
 	Process   identity  `json:"process,omitzero"`
+	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup
 	TempDir   string    `json:"temp_dir"`
 	Log       string    `json:"log"`
 	StartedAt time.Time `json:"started_at"`

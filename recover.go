@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,7 +36,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	}
 	r := &run{
 		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}),
-		tree: tree{launchID: rec.LaunchID}, killTimeout: defaultKillTimeout,
+		tree: treeOf(rec), killTimeout: defaultKillTimeout,
 	}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errGone):
@@ -100,6 +101,9 @@ func (r *run) findLeader() error {
 	return nil
 }
 
+// diedUnwatched is told for the exit of an engine whose parent was gone before it.
+const diedUnwatched = "died while no provisioner watched"
+
 // Status is where a replica stands.
 type Status struct {
 	Pool      string    `json:"pool"`
@@ -149,6 +153,10 @@ func Statuses(stateDir string) ([]Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Glob hides why it finds nothing, and of a folder that cannot be read nobody may say that nothing runs.
+	if _, err := os.ReadDir(state); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list the replicas: %w", err)
+	}
 	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", "record.json"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot list %q: %w", state, err)
@@ -177,12 +185,12 @@ func (f replicaFiles) status(rec record) Status {
 		s.PID = 0
 		return s
 	}
-	r := run{rec: rec, tree: tree{launchID: rec.LaunchID}}
+	r := run{rec: rec, tree: treeOf(rec)}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
 	case err != nil:
 		s.State, s.PID = StateFailed, 0
-		s.Exit = "died while no provisioner watched"
+		s.Exit = diedUnwatched
 		return s
 	default:
 		r.leader.close()

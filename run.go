@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -23,6 +24,7 @@ type run struct {
 	exited  chan struct{} // closed when the leader has ended; the tree may live on
 	started time.Time
 
+	oom         oomWatch
 	killTimeout time.Duration // how long SIGKILL may take
 
 	// What is known only to the provisioner that started it.
@@ -60,10 +62,8 @@ func (r *run) fail(cause Cause) Failure {
 // exitError says that the engine ended by itself.
 func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 	f := r.fail("")
-	if f.Cause == CauseUnknown && exit.signal == "killed" {
-		// SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
-		f.Cause, f.Retry = CauseOOMHost, true
-		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+	if f.Cause == CauseUnknown {
+		r.oom.explain(&f, exit)
 	}
 	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
 		f.Cause, f.Advice = CauseCannotAnswer, adviceFor(CauseCannotAnswer)
@@ -73,6 +73,46 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 		e.Code = exit.code
 	}
 	return e
+}
+
+// treeOf is the tree of a recorded launch, as far as it is known without its leader.
+func treeOf(rec record) tree { return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup)} }
+
+// oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
+type oomWatch struct {
+	shared cgroup.OOM // of all engines below the delegated cgroup
+	where  string     // the file; "" when nothing is counted
+	own    bool       // it counts this engine alone
+	kills  uint64
+}
+
+// look reads the counts of a launch that has ended, before its cgroup goes.
+func (o *oomWatch) look(group *cgroup.Group) {
+	var known bool
+	if o.kills, o.where, known = group.OOMKills(); known {
+		o.own = true
+		return
+	}
+	if o.kills, o.where, known = o.shared.Kills(); !known {
+		o.where = ""
+	}
+}
+
+// explain takes what the log leaves unknown for want of memory if the kernel says so, or where nothing else is known
+// of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
+func (o *oomWatch) explain(f *Failure, exit exitStatus) {
+	killed := exit.signal == "killed"
+	switch {
+	case o.kills > 0 && (killed || o.own): // when a worker is killed, its leader ends in a way of its own
+		f.Cause, f.Retry = CauseOOMHost, true
+		f.Evidence = fmt.Sprintf("oom_kill rose by %d in %s", o.kills, o.where)
+		f.Advice = "the kernel ended it for want of memory; " + adviceFor(CauseOOMHost)
+	case killed && o.where != "":
+		f.Advice = "it was killed from outside, and not for want of memory; look for who sent SIGKILL"
+	case killed:
+		f.Cause, f.Retry = CauseOOMHost, true
+		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+	}
 }
 
 // progress is what shows that a load goes on.
@@ -160,6 +200,7 @@ func (r *run) noteShm() ([]procfs.Stat, error) {
 // killAll sends SIGKILL to the whole tree, after a look at what it leaves behind, and returns how many there were.
 func (r *run) killAll() (int, error) {
 	members, err := r.noteShm()
+	_ = r.tree.group.Kill() // at once, and whoever is being forked; what it cannot do, the next line does
 	kill(members)
 	return len(members), err
 }

@@ -89,6 +89,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	// 4. The grace period.
+	given, asked, short := time.Duration(r.rec.Grace).String(), time.Now(), false
 	grace := time.NewTimer(time.Duration(r.rec.Grace))
 	defer grace.Stop()
 	select {
@@ -97,14 +98,19 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	case <-r.exited: // what is left is being swept
 	case <-grace.C:
 	case <-p.hurry:
+		short = true
 	case <-ctx.Done():
+		short = true
+	}
+	if short {
+		given += fmt.Sprintf(", cut short after %s", time.Since(asked).Round(time.Millisecond))
 	}
 	// 5. SIGKILL to whoever is left.
 	select {
 	case <-r.exited:
 	default:
 		p.mu.Lock()
-		p.killed = true
+		p.killed = given
 		p.mu.Unlock()
 		if _, err := r.killAll(); err != nil {
 			p.note(err.Error())
@@ -176,8 +182,9 @@ func (r *run) finish(state State, asked bool) ending {
 	if end.err != nil {
 		return end // something lives on and may use all the rest
 	}
+	r.oom.look(r.tree.group)
 	end.port = r.awaitPort()
-	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.putAway(state, asked, &end))
+	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.putAway(state, asked, &end))
 	return end
 }
 
@@ -192,7 +199,7 @@ func (r *run) sweep() (int, error) {
 		}
 		swept = max(swept, n)
 		switch {
-		case n == 0:
+		case n == 0 && !r.tree.group.Populated(): // the kernel's word, where there is a group
 			return swept, nil
 		case time.Now().After(deadline):
 			return swept, fmt.Errorf("%w: %s", ErrUnkillable, r.survivors())
@@ -243,6 +250,9 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		state = StateStopped
 	}
 	end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
+	if r.leader == nil && state == StateFailed {
+		end.rec.Exit = diedUnwatched
+	}
 	err = r.files.writeRecord(end.rec)
 	if e := os.Remove(r.files.pid()); !errors.Is(e, os.ErrNotExist) {
 		err = errors.Join(err, e)

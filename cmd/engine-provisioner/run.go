@@ -45,7 +45,14 @@ func (c *cli) runReplicas(ctx context.Context, detach bool) error {
 		launches[i] = &launch{EngineProvisioner: p, name: config.Name()}
 	}
 	show.watch(launches)
-	r := &session{cli: c, show: show, launches: launches, detach: detach, news: make(chan news, 2*len(launches))}
+	manager, err := newNotifier()
+	if err != nil {
+		show.say("note: " + err.Error())
+	}
+	defer manager.close()
+	r := &session{
+		cli: c, show: show, manager: manager, launches: launches, detach: detach, news: make(chan news, 2*len(launches)),
+	}
 	return r.run(ctx)
 }
 
@@ -87,6 +94,7 @@ func (c *cli) reportAll(errs []error) error {
 type session struct {
 	*cli
 	show     *reporter
+	manager  *notifier
 	launches []*launch
 	detach   bool
 	news     chan news
@@ -102,8 +110,11 @@ func (s *session) run(ctx context.Context) error {
 	if s.detach && interruption(ctx) == nil {
 		return s.release()
 	}
+	s.manager.ready(s.standing())
 	for s.alive > 0 {
 		select {
+		case <-s.manager.due():
+			s.manager.alive()
 		case n := <-s.news:
 			s.note(n)
 		case <-ctx.Done():
@@ -112,6 +123,11 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}
 	return s.failed
+}
+
+// standing says how many replicas are fit to be used.
+func (s *session) standing() string {
+	return fmt.Sprintf("%d of %d replicas ready", s.alive, len(s.launches))
 }
 
 // start starts all launches and returns when all are ready, or one has failed, or a signal has come.
@@ -159,6 +175,7 @@ func (s *session) start(ctx context.Context) error {
 
 // note takes in that a launch became ready or died; the others go on.
 func (s *session) note(n news) {
+	defer func() { s.manager.status(s.standing()) }()
 	switch {
 	case !n.died:
 		s.ready++
@@ -194,6 +211,7 @@ func (s *session) release() error {
 
 // stopAll ends all launches at once. A second signal ends their grace.
 func (s *session) stopAll() error {
+	s.manager.stopping()
 	errs := make([]error, len(s.launches))
 	var all sync.WaitGroup
 	for i, l := range s.launches {

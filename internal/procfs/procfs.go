@@ -172,8 +172,8 @@ func parseAddrPort(text string) (netip.AddrPort, bool) {
 // Listeners returns the inodes of the sockets that listen on port and can be reached at addr, in the network namespace
 // of the process.
 func Listeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
-	// The tables also hold every connection, and the kernel walks its whole hash table of them: 35 ms on a machine with
-	// 1000 closed ones, 8 ms on an idle one. Asking for listeners alone takes 0.05 ms.
+	// The tables also hold every connection, and the kernel walks its whole hash table of them: 35 ms on a busy machine
+	// with 1000 closed ones. Asking for listeners alone, and looking for their owner, takes 0.2 ms.
 	if sameNetwork(pid) {
 		if inodes, err := diagListeners(addr, port); err == nil {
 			return inodes, nil
