@@ -72,6 +72,8 @@ type ProvisionConfig struct {
 	Provisioning Provisioning `json:"provisioning,omitzero"`
 	// Ready says when the replica counts as ready.
 	Ready ReadyConfig `json:"ready,omitzero"`
+	// Drain says how requests in flight are waited for before a ready replica is stopped.
+	Drain DrainConfig `json:"drain,omitzero"`
 	// Stop says how the replica is stopped.
 	Stop StopConfig `json:"stop,omitzero"`
 	// Logs says how much of the engines' output is kept.
@@ -298,6 +300,9 @@ func (c ProvisionConfig) withDefaults() ProvisionConfig {
 	c.Ready.Timeout = cmp.Or(c.Ready.Timeout, Duration(20*time.Minute))
 	// SGLang's health costs a token and at least 1 s.
 	c.Ready.RequestTimeout = cmp.Or(c.Ready.RequestTimeout, Duration(5*time.Second))
+	if c.Drain.Timeout == nil {
+		c.Drain.Timeout = new(defaultDrainTimeout)
+	}
 	c.Logs = c.Logs.withDefaults()
 	return c
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
-// EnvValue is a value of an environment variable: plain text, or a reference to a secret. Its zero value is the empty
-// text.
+// EnvValue is a value of an environment variable or of a header: plain text, or a reference to a secret. Its zero value
+// is the empty text.
 type EnvValue struct {
 	Value  string     // the text; "" where Secret is set
 	Secret *SecretRef // where the value comes from; nil for plain text
@@ -28,8 +28,8 @@ type SecretRef struct {
 	FromFile string `json:"from_file,omitempty"`
 }
 
-// Duration is a [time.Duration] that is written as text with a unit, such as "90s" or "5m". In a file it is more than
-// 0 and at most 24 hours.
+// Duration is a [time.Duration] that is written as text with a unit, such as "90s" or "5m". In a file it is at most 24
+// hours, and more than 0 unless the key says what 0 means.
 type Duration time.Duration
 
 // String gives the text form, such as "1m30s".
@@ -38,8 +38,16 @@ func (d Duration) String() string { return time.Duration(d).String() }
 // MarshalJSON writes the text form.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
-// UnmarshalJSON reads the text form; a bare number is an error.
-func (d *Duration) UnmarshalJSON(data []byte) error { return unmarshal(d, data) }
+// UnmarshalJSON reads the text form, "0s" included, so that every value that was written can be read; a bare number is
+// an error.
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var read *Duration
+	if err := unmarshal(&read, data); err != nil {
+		return err
+	}
+	*d = *read
+	return nil
+}
 
 // UnmarshalJSON reads an index, which may be a number, or a UUID.
 func (d *Device) UnmarshalJSON(data []byte) error { return unmarshal(d, data) }
@@ -155,6 +163,11 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 			Want:   `text with a unit, such as "64MiB" or "1GiB"`,
 			Scalar: parseSize,
 		},
+		// The pointer tells 0 from a key that was left out.
+		reflect.TypeFor[*Duration](): {
+			Want:   `text with a unit, such as "90s" or "0s"`,
+			Scalar: parseDurationOrZero,
+		},
 		reflect.TypeFor[Device](): {
 			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,
 			Scalar: parseDevice,
@@ -196,6 +209,17 @@ func parseDuration(s strictyaml.Scalar) (any, error) {
 		return nil, err
 	}
 	return Duration(d), nil
+}
+
+func parseDurationOrZero(s strictyaml.Scalar) (any, error) {
+	if d, err := time.ParseDuration(s.Text); s.Kind == strictyaml.Text && err == nil && d == 0 {
+		return new(Duration), nil
+	}
+	d, err := parseDuration(s)
+	if err != nil {
+		return nil, err
+	}
+	return new(d.(Duration)), nil
 }
 
 func checkDuration(d Duration) error {

@@ -103,7 +103,7 @@ func newLaunch(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineProvis
 	t.Cleanup(func() {
 		ctx, hurry := context.WithCancel(context.Background())
 		hurry()
-		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) {
+		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) && !errors.Is(err, ErrDrainAborted) {
 			t.Errorf("cannot stop: %v", err)
 		}
 	})

@@ -48,6 +48,7 @@ type EngineProvisioner struct {
 	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
+	drainErr error // of a fatal drain hook
 }
 
 // New checks cfg and returns a launch that has not been started. It does no I/O and starts no goroutine. Its error is
@@ -171,7 +172,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
 		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
-		Grace: plan.Grace, StartedAt: r.started.UTC(), Logs: p.cfg.Logs, LastFailed: last.failedLaunch(),
+		Grace: plan.Grace, Dir: plan.Dir, Drain: p.cfg.Drain, Gauges: plan.spec.Gauges, APIKey: p.cfg.APIKey,
+		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, LastFailed: last.failedLaunch(),
 	}
 	// Not delegated is the usual case; doctor tells of it.
 	base, err := p.opts.cgroup()
@@ -378,7 +380,10 @@ func (p *EngineProvisioner) watch(r *run) {
 		p.err = r.exitError(end.exit, wasReady)
 	}
 	if p.err == nil {
-		if p.state != StateStopping { // another command did it
+		switch {
+		case p.state == StateDraining:
+			p.transition(StateStopping, endedDraining)
+		case p.state != StateStopping:
 			p.transition(StateStopping, "stopped by another command")
 		}
 		p.transition(StateStopped, "")

@@ -72,7 +72,7 @@ func TestLifeOfALaunch(t *testing.T) {
 		t.Errorf("Err after a stop: %v", err)
 	}
 	nothingLeft(t, p)
-	wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
+	wantStates(t, j, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped)
 	if err := p.Start(bounded(t)); !errors.Is(err, ErrStopped) {
 		t.Errorf("Start after Stop: %v", err)
 	}

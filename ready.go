@@ -37,7 +37,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	switch {
 	case state == StateReady:
 		return handoff, nil
-	case state.Final() || state == StateStopping:
+	case state.Final() || state == StateDraining || state == StateStopping:
 		return Handoff{}, p.endedBeforeReady(ctx)
 	case r == nil:
 		return Handoff{}, fmt.Errorf("cannot wait for %s: %w", p.cfg.Name(), ErrNotStarted)

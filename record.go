@@ -23,7 +23,7 @@ type record struct {
 	Schema     int    `json:"schema"`
 	Generation int64  `json:"generation"` // counts the replica's launches
 	Desired    string `json:"desired"`    // desiredRunning or desiredStopped
-	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; stopped or failed: it ended
+	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; draining; stopped or failed: it ended
 	LaunchID   string `json:"launch_id"`
 
 	Pool    string   `json:"pool"`
@@ -34,6 +34,12 @@ type record struct {
 	Host    string   `json:"host"`
 	Port    int      `json:"port"`
 	Grace   Duration `json:"grace"`
+
+	// What another provisioner needs to drain the engine. Secrets are references, here as in the configuration.
+	Dir    string      `json:"dir,omitempty"` // what relative paths refer to
+	Drain  DrainConfig `json:"drain,omitzero"`
+	Gauges *Gauges     `json:"gauges,omitempty"`
+	APIKey *SecretRef  `json:"api_key,omitempty"`
 
 	Process   identity  `json:"process,omitzero"`
 	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup

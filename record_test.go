@@ -1,6 +1,9 @@
 package provisioner
 
-import "testing"
+import (
+	"reflect"
+	"testing"
+)
 
 // TestUpdateRecord proves that a stop that comes too late changes neither a final record nor another launch's.
 func TestUpdateRecord(t *testing.T) {
@@ -32,7 +35,7 @@ func TestUpdateRecord(t *testing.T) {
 		if c.changes {
 			want = late
 		}
-		if got, err := files.readRecord(); err != nil || got != want {
+		if got, err := files.readRecord(); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s %s:\ngot  %+v (%v)\nwant %+v", c.launch, c.state, got, err, want)
 		}
 	}

@@ -58,9 +58,12 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	}
 	cfg := ProvisionConfig{
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
-		Model: ModelConfig{ID: rec.Model},
+		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey,
 	}
-	p := newProvisioner(cfg, newOptions(opts))
+	p := newProvisioner(cfg.withDefaults(), newOptions(opts))
+	if d := p.opts.drain; d != nil {
+		p.cfg.Drain.Timeout = new(Duration(*d))
+	}
 	if p.opts.grace > 0 {
 		r.rec.Grace = Duration(p.opts.grace)
 	}
@@ -226,6 +229,7 @@ func (f replicaFiles) status(rec record) Status {
 	}
 	h, err := ReadHandoff(f.handoff())
 	switch {
+	case rec.State == StateDraining:
 	case rec.Desired == desiredStopped:
 		s.State = StateStopping
 	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:

@@ -66,6 +66,7 @@ func TestStopEndsTheTree(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, "the engine is suspended", func() bool { return stateOf(pid) == 'T' })
+				p.cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
 			}
 			if len(children) != len(test.behavior.Children) {
 				t.Fatalf("children %v", children)
@@ -83,7 +84,7 @@ func TestStopEndsTheTree(t *testing.T) {
 			if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
 				t.Error("an object is left in /dev/shm")
 			}
-			wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
+			wantStates(t, j, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped)
 		})
 	}
 }
@@ -184,6 +185,7 @@ func TestStopWithARequestInFlight(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: time.Minute})
 	cfg.Ready.Answer = "off"
+	cfg.Drain.Timeout = new(Duration)
 	cfg.Stop.Grace = Duration(300 * time.Millisecond)
 	p, _ := ready(t, cfg)
 	conn := make(chan error)
@@ -247,6 +249,7 @@ func TestUnkillable(t *testing.T) {
 	freezer := newFreezer(t)
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.Stop.Grace = Duration(50 * time.Millisecond)
+	cfg.Drain.Timeout = new(Duration)
 	p, _ := ready(t, cfg)
 	p.run.killTimeout = 300 * time.Millisecond
 	freezer.freeze(t, p.Status().PID)

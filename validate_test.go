@@ -289,6 +289,7 @@ func TestUnmarshalValues(t *testing.T) {
 		want string
 	}{
 		{new(Duration), `"90s"`, ""},
+		{new(Duration), `"0s"`, ""},
 		{new(Duration), `90`, `is the number 90 without a unit; write "90s" for seconds`},
 		{new(Size), `"64MiB"`, ""},
 		{new(Size), `64`, `is the number 64 without a unit; write "64MiB" for mebibytes`},

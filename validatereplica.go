@@ -36,6 +36,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	k.devices(prefix, c)
 	k.durations(prefix, c)
 	k.logs(prefix+"logs.", c.Logs)
+	k.drain(prefix, c)
 	for i, flag := range c.Flags {
 		if strings.ContainsRune(flag, 0) {
 			k.report(fmt.Sprintf("%sflags[%d]", prefix, i), "holds a NUL character; remove it")
