@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
@@ -220,8 +221,7 @@ const askTimeout = 60 * time.Second
 func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.WaitDelay = time.Second // a child of the executable may hold the pipe
+	var environ []string
 	mark := newLaunchID()
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
@@ -229,11 +229,14 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	maps.Copy(all, env)
 	all[launchIDEnv] = mark
 	for name, value := range all {
-		cmd.Env = append(cmd.Env, name+"="+value)
+		environ = append(environ, name+"="+value)
 	}
 	var out limitedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err := runInto(&out, func() *exec.Cmd {
+		cmd := exec.CommandContext(ctx, path, args...)
+		cmd.Env = environ
+		return cmd
+	})
 	asked := run{tree: tree{launchID: mark}, killTimeout: defaultKillTimeout}
 	if _, left := asked.sweep(); left != nil {
 		err = errors.Join(err, left)
@@ -273,13 +276,69 @@ func cleanLines(text string) []string {
 	return lines
 }
 
-// limitedBuffer keeps the first MiB; a help is 155 kB at most (vLLM).
-type limitedBuffer struct{ bytes.Buffer }
+// runInto runs a command and copies what it prints until it ends. The end of the pipe is not waited for, since a child of the
+// executable may hold it open; and os/exec's WaitDelay would cut a help short where a busy machine reads it late.
+func runInto(out *limitedBuffer, build func() *exec.Cmd) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	var cmd *exec.Cmd
+	err = startFresh(func() error {
+		cmd = build()
+		cmd.Stdout, cmd.Stderr = w, w
+		return cmd.Start()
+	})
+	w.Close()
+	if err != nil {
+		return err
+	}
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(out, r) // to its end, or to the deadline
+	}()
+	err = cmd.Wait()
+	_ = r.SetReadDeadline(time.Now())
+	<-copied
+	readRest(out, r)
+	return err
+}
+
+// readRest copies what is in the pipe now: all that a process printed which has ended.
+func readRest(out *limitedBuffer, pipe *os.File) {
+	_ = pipe.SetReadDeadline(time.Time{})
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) bool {
+		buf := make([]byte, 64<<10)
+		for range 64 { // more than a pipe holds, should a child go on printing
+			n, err := syscall.Read(int(fd), buf)
+			if errors.Is(err, syscall.EINTR) {
+				continue
+			}
+			if n <= 0 {
+				break
+			}
+			_, _ = out.Write(buf[:n])
+		}
+		return true
+	})
+}
+
+// limitedBuffer keeps the first MiB; a help is 155 kB at most (vLLM). The buffer is not embedded: its ReadFrom, which
+// io.Copy prefers, knows no limit.
+type limitedBuffer struct{ buf bytes.Buffer }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
 	const limit = 1 << 20
-	if room := limit - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(len(p), room)])
+	if room := limit - b.buf.Len(); room > 0 {
+		b.buf.Write(p[:min(len(p), room)])
 	}
 	return len(p), nil
 }
+
+func (b *limitedBuffer) String() string { return b.buf.String() }

@@ -76,8 +76,12 @@ type ProvisionConfig struct {
 	Restart RestartConfig `json:"restart,omitzero"`
 	// Liveness says how a Supervisor notices that the engine hangs.
 	Liveness LivenessConfig `json:"liveness,omitzero"`
+	// Drain says how requests in flight are waited for before a ready replica is stopped.
+	Drain DrainConfig `json:"drain,omitzero"`
 	// Stop says how the replica is stopped.
 	Stop StopConfig `json:"stop,omitzero"`
+	// Logs says how much of the engines' output is kept.
+	Logs LogsConfig `json:"logs,omitzero"`
 
 	origin *origin
 }
@@ -134,6 +138,19 @@ type ReadyConfig struct {
 type StopConfig struct {
 	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default (5 seconds for llamacpp).
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
+}
+
+// LogsConfig says how much of the engines' output is kept. Each launch has a file of its own; what is too much is cut
+// while the engine runs, oldest bytes first.
+type LogsConfig struct {
+	// Keep is how many launches' logs stay for each replica, 1 to 1000. The last failed launch's is among them, unless
+	// only one is kept. Left out, it is 5.
+	Keep int `json:"keep,omitempty" validate:"min=0,max=1000"`
+	// MaxSize is how large the log of one launch may grow, 64KiB to 1TiB. Left out, it is 64MiB.
+	MaxSize Size `json:"max_size,omitempty"`
+	// MaxPoolSize is how much all logs of the pool may take, at least max_size. Those of launches that have ended go
+	// first, then the share of each replica shrinks. Left out, it is 512MiB, or max_size if that is more.
+	MaxPoolSize Size `json:"max_pool_size,omitempty"`
 }
 
 // maxConfigSize is far above any real pools file; it keeps a wrong path, such as that of a model, from being read whole.
@@ -289,5 +306,16 @@ func (c ProvisionConfig) withDefaults() ProvisionConfig {
 	c.Ready.RequestTimeout = cmp.Or(c.Ready.RequestTimeout, Duration(5*time.Second))
 	c.Restart = c.Restart.withDefaults()
 	c.Liveness = c.Liveness.withDefaults()
+	if c.Drain.Timeout == nil {
+		c.Drain.Timeout = new(defaultDrainTimeout)
+	}
+	c.Logs = c.Logs.withDefaults()
+	return c
+}
+
+func (c LogsConfig) withDefaults() LogsConfig {
+	c.Keep = cmp.Or(c.Keep, 5)
+	c.MaxSize = cmp.Or(c.MaxSize, 64<<20)
+	c.MaxPoolSize = cmp.Or(c.MaxPoolSize, max(512<<20, c.MaxSize))
 	return c
 }

@@ -65,6 +65,27 @@ func TestLoadConfig(t *testing.T) {
 		if p.Ready != (ReadyConfig{"off", Duration(2 * time.Minute), Duration(time.Hour), Duration(1500 * time.Millisecond)}) {
 			t.Errorf("ready is %+v", p.Ready)
 		}
+		if p.Logs != (LogsConfig{3, 500e6, 2 << 30}) {
+			t.Errorf("logs is %+v", p.Logs)
+		}
+		wantDrain := DrainConfig{Timeout: new(Duration(2 * time.Minute)), Hooks: []DrainHook{
+			{
+				HTTP: &HTTPHook{
+					URL: "http://router:8080/drain/{pool}/{replica}?backend={url}", Method: "PUT", Body: `{"port": {port}}`,
+					Headers: map[string]EnvValue{
+						"Content-Type": {Value: "application/json"}, "Authorization": {Secret: &SecretRef{FromFile: "keys/router"}},
+					},
+				},
+				Timeout: Duration(3 * time.Second), OnFailure: "abort",
+			},
+			{Command: []string{"bin/drained", "--quiet"}},
+		}}
+		if !reflect.DeepEqual(p.Drain, wantDrain) {
+			t.Errorf("drain is %+v", p.Drain)
+		}
+		if d := c.Pools[1].Drain.Timeout; d == nil || *d != 0 {
+			t.Errorf("drain.timeout is %v", d)
+		}
 		wantEnv := map[string]EnvValue{
 			"GGML_CUDA_GRAPH_OPT": {Value: "1"}, "STARTED": {Value: "2026-01-01"}, "LLAMA_ARG_THREADS": {Value: "8"},
 			"HF_TOKEN": {Secret: &SecretRef{FromEnv: "HF_TOKEN"}},
@@ -214,7 +235,7 @@ func TestReplicas(t *testing.T) {
 	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})
 	wantText := "2 problems in the configuration:\n" +
 		"testdata/config/full.yaml:14:9: pools[1].flags[1]: is odd\n" +
-		"testdata/config/full.yaml:34:5: pools[1].api_key: is missing"
+		"testdata/config/full.yaml:58:5: pools[1].api_key: is missing"
 	if wrong.Error() != wantText {
 		t.Errorf("got  %s\nwant %s", wrong, wantText)
 	}

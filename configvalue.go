@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
-// EnvValue is a value of an environment variable: plain text, or a reference to a secret. Its zero value is the empty
-// text.
+// EnvValue is a value of an environment variable or of a header: plain text, or a reference to a secret. Its zero value
+// is the empty text.
 type EnvValue struct {
 	Value  string     // the text; "" where Secret is set
 	Secret *SecretRef // where the value comes from; nil for plain text
@@ -27,8 +28,8 @@ type SecretRef struct {
 	FromFile string `json:"from_file,omitempty"`
 }
 
-// Duration is a [time.Duration] that is written as text with a unit, such as "90s" or "5m". In a file it is more than
-// 0 and at most 24 hours.
+// Duration is a [time.Duration] that is written as text with a unit, such as "90s" or "5m". In a file it is at most 24
+// hours, and more than 0 unless the key says what 0 means.
 type Duration time.Duration
 
 // String gives the text form, such as "1m30s".
@@ -37,8 +38,16 @@ func (d Duration) String() string { return time.Duration(d).String() }
 // MarshalJSON writes the text form.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
-// UnmarshalJSON reads the text form; a bare number is an error.
-func (d *Duration) UnmarshalJSON(data []byte) error { return unmarshal(d, data) }
+// UnmarshalJSON reads the text form, "0s" included, so that every value that was written can be read; a bare number is
+// an error.
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var read *Duration
+	if err := unmarshal(&read, data); err != nil {
+		return err
+	}
+	*d = *read
+	return nil
+}
 
 // UnmarshalJSON reads an index, which may be a number, or a UUID.
 func (d *Device) UnmarshalJSON(data []byte) error { return unmarshal(d, data) }
@@ -67,6 +76,79 @@ func unmarshal[T any](to *T, data []byte) error {
 	return nil
 }
 
+// Size is a number of bytes that is written as text with a unit, such as "64MiB", "1GiB" or "500MB". In a file it is
+// from 64KiB to 1TiB.
+type Size int64
+
+// sizeUnits are the units of a size, the largest first, so that the first one that divides a size is the shortest.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20}, {"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3}, {"B", 1},
+}
+
+// String gives the text form, such as "64MiB", in a unit that loses nothing.
+func (s Size) String() string {
+	for _, unit := range sizeUnits {
+		if s != 0 && int64(s)%unit.bytes == 0 {
+			return strconv.FormatInt(int64(s)/unit.bytes, 10) + unit.name
+		}
+	}
+	return "0B"
+}
+
+// MarshalJSON writes the text form.
+func (s Size) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// UnmarshalJSON reads the text form; a bare number is an error.
+func (s *Size) UnmarshalJSON(data []byte) error { return unmarshal(s, data) }
+
+// The bounds of a size. Errors quote from the last 64 KiB of a log.
+const (
+	minSize Size = 64 << 10
+	maxSize Size = 1 << 40
+)
+
+func parseSize(s strictyaml.Scalar) (any, error) {
+	switch s.Kind {
+	case strictyaml.Text:
+	case strictyaml.Number:
+		return nil, fmt.Errorf(`is the number %s without a unit; write "%sMiB" for mebibytes`, s.Text, s.Text)
+	default:
+		return nil, strictyaml.ErrKind
+	}
+	match := sizePattern.FindStringSubmatch(s.Text)
+	if match == nil {
+		return nil, strictyaml.ErrKind
+	}
+	n, err := strconv.ParseInt(match[1], 10, 64)
+	for _, unit := range sizeUnits {
+		if unit.name != match[2] {
+			continue
+		}
+		if err != nil || n > int64(maxSize)/unit.bytes {
+			return nil, errors.New(sizeBounds(s.Text))
+		}
+		if wrong := checkSize(Size(n * unit.bytes)); wrong != "" {
+			return nil, errors.New(wrong)
+		}
+		return Size(n * unit.bytes), nil
+	}
+	return nil, strictyaml.ErrKind
+}
+
+func checkSize(s Size) string {
+	if s < minSize || s > maxSize {
+		return sizeBounds(s.String())
+	}
+	return ""
+}
+
+func sizeBounds(is string) string {
+	return fmt.Sprintf("must be from %s to %s, is %s; leave the key out for the default", minSize, maxSize, is)
+}
+
 const maxDuration = 24 * time.Hour
 
 // valueTypes are the types that are not written in a file as they stand in Go.
@@ -76,6 +158,15 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 		reflect.TypeFor[Duration](): {
 			Want:   `text with a unit, such as "90s" or "5m"`,
 			Scalar: parseDuration,
+		},
+		reflect.TypeFor[Size](): {
+			Want:   `text with a unit, such as "64MiB" or "1GiB"`,
+			Scalar: parseSize,
+		},
+		// The pointer tells 0 from a key that was left out.
+		reflect.TypeFor[*Duration](): {
+			Want:   `text with a unit, such as "90s" or "0s"`,
+			Scalar: parseDurationOrZero,
 		},
 		reflect.TypeFor[Device](): {
 			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,
@@ -118,6 +209,17 @@ func parseDuration(s strictyaml.Scalar) (any, error) {
 		return nil, err
 	}
 	return Duration(d), nil
+}
+
+func parseDurationOrZero(s strictyaml.Scalar) (any, error) {
+	if d, err := time.ParseDuration(s.Text); s.Kind == strictyaml.Text && err == nil && d == 0 {
+		return new(Duration), nil
+	}
+	d, err := parseDuration(s)
+	if err != nil {
+		return nil, err
+	}
+	return new(d.(Duration)), nil
 }
 
 func checkDuration(d Duration) error {

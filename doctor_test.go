@@ -100,9 +100,7 @@ func TestDiagnoseStateDirectory(t *testing.T) {
 func TestDiagnoseBrokenEngine(t *testing.T) {
 	dir := t.TempDir()
 	script := "#!/bin/sh\necho 'error while loading shared libraries: libggml.so' >&2\nexit 127\n"
-	if err := os.WriteFile(filepath.Join(dir, "llama-server"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, filepath.Join(dir, "llama-server"), script)
 	got := diagnoses(t, t.TempDir(), dir, doctorGPUs{})["engine llamacpp"]
 	if level(got) != CheckProblem || !strings.Contains(got[0].Detail, "libggml.so") || got[0].Fix == "" {
 		t.Errorf("got %+v", got)

@@ -67,6 +67,8 @@ type LaunchSpec struct {
 	Model Field
 	// Metrics is the Prometheus contract; nil means that metrics are off.
 	Metrics *MetricsContract
+	// Gauges count the requests in the engine; nil means that they cannot be counted, so no stop waits for them.
+	Gauges *Gauges
 	// Answer is the request that proves that the engine can produce a token; nil means that there is none.
 	Answer *AnswerRequest
 	// Grace is how long the engine is given between SIGTERM and SIGKILL where the configuration says nothing.
@@ -89,6 +91,12 @@ type Field struct {
 type MetricsContract struct {
 	Path     string   // "/metrics"
 	Required []string // names of series that must be there
+}
+
+// Gauges say how many requests are in an engine, running or waiting.
+type Gauges struct {
+	Path  string   `json:"path"`  // of the metrics page
+	Names []string `json:"names"` // of series whose sum, over all their labels, is the number of requests
 }
 
 // AnswerRequest is a completion request for one token.

@@ -24,6 +24,9 @@ var (
 	// ErrUnkillable is returned by Stop when a process survived SIGKILL (a driver hang, an uninterruptible sleep). Its
 	// memory and port must be taken as still in use.
 	ErrUnkillable = errors.New("a process survived SIGKILL")
+	// ErrDrainAborted is returned by Stop when a drain hook failed whose failure is fatal ("on_failure: abort"). The rest
+	// of the drain was left out; the engine is gone as after any other stop.
+	ErrDrainAborted = errors.New("the drain was aborted")
 	// ErrBusy is wrapped by errors that say that something else holds what a start needs: another manager the
 	// replica, or another process the port.
 	ErrBusy = errors.New("busy")

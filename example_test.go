@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
+	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
@@ -66,12 +66,11 @@ func fakeEngine() (cfg provisioner.ProvisionConfig, cache string, remove func(),
 	if err != nil {
 		return cfg, "", remove, err
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return cfg, "", remove, err
-	}
+	var reserved exampleTB
+	port := enginetest.FreePort(&reserved, 1)
+	remove = func() { reserved.end(); _ = os.RemoveAll(dir) }
 	cfg = provisioner.ProvisionConfig{
-		PoolID: "demo", ReplicaID: "r0", Engine: "llamacpp", Port: free.Addr().(*net.TCPAddr).Port, GPU: provisioner.GPUNone,
+		PoolID: "demo", ReplicaID: "r0", Engine: "llamacpp", Port: port, GPU: provisioner.GPUNone,
 		Model:    provisioner.ModelConfig{ID: filepath.Join(dir, "model.gguf")},
 		StateDir: filepath.Join(dir, "state"),
 		Provisioning: provisioner.Provisioning{
@@ -79,9 +78,18 @@ func fakeEngine() (cfg provisioner.ProvisionConfig, cache string, remove func(),
 		},
 	}
 	err = errors.Join(
-		free.Close(),
 		os.WriteFile(cfg.Model.ID, []byte("GGUF"), 0o600),
 		enginetest.InstallAt(cfg.Provisioning.Binary.Path, exe, enginetest.Behavior{}),
 	)
 	return cfg, filepath.Join(dir, "cache"), remove, err
 }
+
+// exampleTB is as much of a test as FreePort needs: an example has none.
+type exampleTB struct {
+	testing.TB
+	end func()
+}
+
+func (*exampleTB) Helper()                           {}
+func (tb *exampleTB) Cleanup(release func())         { tb.end = release }
+func (*exampleTB) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }

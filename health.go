@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -149,6 +150,16 @@ func plainError(err error) error {
 
 var errNoAnswer = errors.New("no answer in time")
 
+// brokeOff reports whether a question got no whole answer since the connection was refused or broke.
+func brokeOff(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
+
 // awaitHealthy asks the health path until it says 200, which may take hours. 503 and other server errors, refused and
 // broken connections mean that the engine is loading; any other answer means that this is not the engine's health
 // path. heard is told of every answer that is not yet 200. It returns ctx's cause when that is done first.
@@ -233,26 +244,41 @@ func (p *prober) field(ctx context.Context, f Field) (string, error) {
 	return tail.Clean(text), nil
 }
 
-// checkMetrics asks for the metrics page and holds it against its contract.
-func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) error {
-	a, err := p.get(ctx, contract.Path, maxMetricsBody)
+// unansweredError says that an engine gave no answer, which can be different the next time.
+type unansweredError struct{ err error }
+
+func (e *unansweredError) Error() string { return e.err.Error() }
+func (e *unansweredError) Unwrap() error { return e.err }
+
+// metricsPage asks for a metrics page.
+func (p *prober) metricsPage(ctx context.Context, path string) ([]byte, error) {
+	a, err := p.get(ctx, path, maxMetricsBody)
 	switch {
 	case err != nil:
-		return fmt.Errorf("cannot read %s: %w", contract.Path, err)
+		return nil, &unansweredError{fmt.Errorf("cannot read %s: %w", path, err)}
 	case a.status == http.StatusNotImplemented:
-		return fmt.Errorf("%s is switched off in the engine (501); start it with its metrics flag", contract.Path)
+		return nil, fmt.Errorf("%s is switched off in the engine (501); start it with its metrics flag", path)
 	case a.status == http.StatusNotFound:
-		return fmt.Errorf("%s does not exist (404); this engine or version has no metrics there", contract.Path)
+		return nil, fmt.Errorf("%s does not exist (404); this engine or version has no metrics there", path)
 	case a.status != http.StatusOK:
-		return fmt.Errorf("%s answers %s", contract.Path, a)
+		return nil, fmt.Errorf("%s answers %s", path, a)
 	}
-	names, err := metricNames(a.body)
+	return a.body, nil
+}
+
+// checkMetrics asks for the metrics page and holds it against its contract.
+func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) error {
+	page, err := p.metricsPage(ctx, contract.Path)
+	if err != nil {
+		return err
+	}
+	sums, err := metricSums(page)
 	if err != nil {
 		return fmt.Errorf("%s is not valid Prometheus text: %w", contract.Path, err)
 	}
 	var missing []string
 	for _, name := range contract.Required {
-		if !names[name] {
+		if _, there := sums[name]; !there {
 			missing = append(missing, strconv.Quote(name))
 		}
 	}

@@ -59,6 +59,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 			"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total",
 			"llamacpp:requests_processing", "llamacpp:requests_deferred",
 		}}
+		spec.Gauges = &Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
 	}
 	return spec, nil
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,7 +103,7 @@ func newLaunch(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineProvis
 	t.Cleanup(func() {
 		ctx, hurry := context.WithCancel(context.Background())
 		hurry()
-		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) {
+		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) && !errors.Is(err, ErrDrainAborted) {
 			t.Errorf("cannot stop: %v", err)
 		}
 	})
@@ -245,6 +246,17 @@ func filesBelow(t testing.TB, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// writeProgram writes an executable. No other test forks meanwhile: its child would still have the file open for
+// writing, and to execute it would fail with "text file busy" (golang/go#22315).
+func writeProgram(t testing.TB, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -16,9 +17,9 @@ const maxLabels = 128
 // maxSamples bounds the time that the parser takes (8 MiB of the shortest lines took 12 s); engines have a few hundred.
 const maxSamples = 50_000
 
-// metricNames parses a Prometheus text page and returns the names of its series. What is announced by HELP or TYPE
-// alone, without a sample, is no series.
-func metricNames(page []byte) (map[string]bool, error) {
+// metricSums parses a Prometheus text page and returns its series by name, each with its sum over all labels (0 for
+// histograms and summaries). What is announced by HELP or TYPE alone, without a sample, is no series.
+func metricSums(page []byte) (map[string]float64, error) {
 	if lines := bytes.Count(page, []byte("\n")); lines > 2*maxSamples {
 		return nil, fmt.Errorf("the page has %d lines; at most %d are read", lines, 2*maxSamples)
 	}
@@ -35,9 +36,32 @@ func metricNames(page []byte) (map[string]bool, error) {
 	if len(families) == 0 {
 		return nil, errors.New("no series on the page")
 	}
-	names := make(map[string]bool, len(families))
-	for name := range families {
-		names[name] = true
+	sums := make(map[string]float64, len(families))
+	for name, family := range families {
+		sums[name] = 0
+		for _, m := range family.GetMetric() {
+			sums[name] += m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
+		}
 	}
-	return names, nil
+	return sums, nil
+}
+
+// sum is how many requests the page tells of.
+func (g Gauges) sum(page []byte) (int, error) {
+	sums, err := metricSums(page)
+	if err != nil {
+		return 0, fmt.Errorf("%s is not valid Prometheus text: %w", g.Path, err)
+	}
+	total := 0.0
+	for _, name := range g.Names {
+		value, there := sums[name]
+		if !there {
+			return 0, fmt.Errorf("%s lacks the series %q", g.Path, name)
+		}
+		total += value
+	}
+	if !(total >= 0 && total <= math.MaxInt32) { // NaN, too
+		return 0, fmt.Errorf("%s tells of %v requests", g.Path, total)
+	}
+	return int(math.Ceil(total)), nil
 }

@@ -22,7 +22,7 @@ func realMetrics(t testing.TB) []byte {
 
 func TestMetricNames(t *testing.T) {
 	t.Parallel()
-	names, err := metricNames(realMetrics(t))
+	names, err := metricSums(realMetrics(t))
 	if err != nil || len(names) != 15 {
 		t.Errorf("%d series (%v): %v", len(names), err, names)
 	}
@@ -31,7 +31,7 @@ func TestMetricNames(t *testing.T) {
 		t.Fatalf("llama-server has no contract on metrics (%v)", err)
 	}
 	for _, want := range spec.Metrics.Required {
-		if !names[want] {
+		if _, there := names[want]; !there {
 			t.Errorf("%s is missing", want)
 		}
 	}
@@ -76,9 +76,9 @@ func TestMetricNamesOfPages(t *testing.T) {
 		"quotes in a help":   {"# HELP a " + strings.Repeat(`"`, 1000) + "\na 1\n", []string{"a"}},
 		"exemplars are none": {"a 1 # {trace=\"x\"} 1\n", nil},
 	} {
-		names, err := metricNames([]byte(c.page))
+		names, err := metricSums([]byte(c.page))
 		if (err != nil) != (c.want == nil) || len(names) != len(c.want) ||
-			slices.ContainsFunc(c.want, func(name string) bool { return !names[name] }) {
+			slices.ContainsFunc(c.want, func(name string) bool { _, there := names[name]; return !there }) {
 			t.Errorf("%s: %.100v (%v), want %.100q", name, names, err, c.want)
 		}
 	}
@@ -94,7 +94,7 @@ func FuzzMetricNames(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, page []byte) {
-		names, err := metricNames(page)
+		names, err := metricSums(page)
 		if (err == nil) != (len(names) > 0) {
 			t.Errorf("%q: %v (%v)", page, names, err)
 		}

@@ -1,11 +1,13 @@
 package provisioner
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -19,7 +21,11 @@ type options struct {
 	cacheDir string
 	gpus     gpuDriver
 	grace    time.Duration
-	cgroup   func() (cgroup.Base, error) // finds what was delegated
+	cgroup   func() (cgroup.Base, error)                       // finds what was delegated
+	space    func(path string) (free, total uint64, err error) // of a file system
+	drain    *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
+
+	drainHooks []goHook
 }
 
 func newOptions(opts []Option) options {
@@ -28,6 +34,7 @@ func newOptions(opts []Option) options {
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,
+		space:   logcap.Space,
 	}
 	for _, opt := range opts {
 		opt(&o)
@@ -62,3 +69,18 @@ func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = di
 // WithStopGrace sets the time between SIGTERM and SIGKILL of a launch that [Attach] finds. 0 means the grace that the
 // launch was started with.
 func WithStopGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
+
+// WithDrainTimeout sets how long the drain of a launch that [Attach] finds may take, instead of what the launch was
+// started with. 0 leaves the drain out.
+func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drain = &d } }
+
+// WithDrainHook adds something to do before requests in flight are waited for. Hooks run in the order in which they were
+// added, before those of the configuration, on every Stop that drains. fn is told the handoff that was removed. It gets
+// a context that ends with the drain's timeout, the end of the engine, and the contexts of Stop; nothing waits for a
+// hook longer than that. It must not call the provisioner back.
+//
+// A hook that fails is noted, and the drain goes on, unless the error wraps [ErrDrainAborted]: then the rest of the drain
+// is left out and Stop returns the error when the engine is gone. name stands in notes and errors.
+func WithDrainHook(name string, fn func(context.Context, Handoff) error) Option {
+	return func(o *options) { o.drainHooks = append(o.drainHooks, goHook{name, fn}) }
+}

@@ -174,7 +174,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 	l := launchRecord{
 		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
-		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready, APIKey: cfg.APIKey, Dir: p.Dir,
+		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
 	}
 	if cfg.APIKey != nil {
 		l.Secrets = append(l.Secrets, *cfg.APIKey)

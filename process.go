@@ -40,27 +40,36 @@ func (s exitStatus) String() string {
 	}
 }
 
-// launch starts cmd in a session of its own. A freshly written executable can be busy for some milliseconds, while a
-// fork elsewhere in this program still holds it open for writing; that is waited for.
+// launch starts c in a session of its own.
 func launch(c command) (*process, error) {
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		cmd := exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
+	var cmd *exec.Cmd
+	err := startFresh(func() error {
+		cmd = exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
 		cmd.Env = c.env
 		cmd.Dir = c.dir
 		cmd.Stdout, cmd.Stderr = c.log, c.log
 		cmd.ExtraFiles = []*os.File{c.lock}
 		attr, closeGroup, err := sessionIn(c.group)
 		if err != nil {
-			return nil, err
+			return err
 		}
+		defer closeGroup()
 		cmd.SysProcAttr = attr
-		err = cmd.Start()
-		closeGroup()
-		if err == nil {
-			return own(cmd)
-		}
+		return cmd.Start()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return own(cmd)
+}
+
+// startFresh calls start until it has started a command. A freshly written executable can be busy for some
+// milliseconds, while a fork elsewhere in this program still holds it open for writing; that is waited for.
+func startFresh(start func() error) error {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		err := start()
 		if !errors.Is(err, syscall.ETXTBSY) || wait > 320*time.Millisecond {
-			return nil, err
+			return err
 		}
 		time.Sleep(wait)
 	}

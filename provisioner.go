@@ -48,6 +48,7 @@ type EngineProvisioner struct {
 	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
+	drainErr error // of a fatal drain hook
 }
 
 // New checks cfg and returns a launch that has not been started. It does no I/O and starts no goroutine. Its error is
@@ -170,7 +171,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
 		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
-		Grace: plan.Grace, StartedAt: r.started.UTC(), Launch: plan.launchRecord(p.cfg),
+		Grace: plan.Grace, Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
+		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, LastFailed: last.failedLaunch(),
 	}
 	// Not delegated is the usual case; doctor tells of it.
 	base, err := p.opts.cgroup()
@@ -184,6 +186,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.logs = p.newLogKeeper(r)
+	r.logs.makeRoom()
 	log, n, err := files.openLog(r.rec.Generation)
 	if err != nil {
 		return nil, err
@@ -224,7 +228,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := os.WriteFile(files.pid(), fmt.Appendln(nil, r.leader.PID), 0o600); err != nil {
 		p.note("cannot write the PID file: " + err.Error())
 	}
-	if err := files.pruneLogs(); err != nil {
+	if err := files.pruneLogs(r.rec.Logs.Keep, r.rec.LastFailed); err != nil {
 		p.note("cannot remove old logs: " + err.Error())
 	}
 	return r, ctx.Err()
@@ -315,9 +319,11 @@ func transient(err error) bool {
 	}, func(busy error) bool { return errors.Is(err, busy) })
 }
 
-// watch is the one goroutine of a launch. It waits for the engine's end without a thread, and puts everything away.
+// watch is the goroutine of a launch, beside the one that keeps its logs within their limits. It waits for the engine's
+// end without a thread, and puts everything away.
 func (p *EngineProvisioner) watch(r *run) {
 	defer close(p.done)
+	leaveLogs := p.keepLogs(r)
 	if r.leader != nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		stop := context.AfterFunc(p.life, func() {
@@ -334,6 +340,7 @@ func (p *EngineProvisioner) watch(r *run) {
 			p.mu.Unlock()
 			r.noting.Wait()
 			r.leader.close()
+			leaveLogs()
 			return
 		}
 	}
@@ -349,6 +356,7 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.mu.Unlock()
 
 	r.noting.Wait()
+	leaveLogs() // before the last record is written, which needs room on the disk
 	end := r.finish(final, asked)
 
 	p.mu.Lock()
@@ -371,7 +379,10 @@ func (p *EngineProvisioner) watch(r *run) {
 		p.err = r.exitError(end.exit, wasReady)
 	}
 	if p.err == nil {
-		if p.state != StateStopping { // another command did it
+		switch {
+		case p.state == StateDraining:
+			p.transition(StateStopping, endedDraining)
+		case p.state != StateStopping:
 			p.transition(StateStopping, "stopped by another command")
 		}
 		p.transition(StateStopped, "")
@@ -412,6 +423,8 @@ func (p *EngineProvisioner) condemn(err error) bool {
 
 // Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. The provisioner cannot
 // be used afterwards: Done is closed and Err is ErrReleased. Releasing what does not run does nothing.
+//
+// As long as nobody holds the engine, its log is cut only when a provisioner of another replica looks at the pool's logs.
 //
 // It is meant for programs that end soon: while this program lives, the engine stays its child, and a zombie once it
 // has ended.

@@ -95,6 +95,7 @@ func TestReadmeNamesEveryConfigurationKey(t *testing.T) {
 	}
 	walk("Config", "")
 	walk("Pool", "")
+	walk("DrainHook", "drain.hooks[].")
 	wantSame(t, "Configuration", firstColumn(section(t, "README.md", "Configuration")), keys)
 }
 

@@ -37,7 +37,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	switch {
 	case state == StateReady:
 		return handoff, nil
-	case state.Final() || state == StateStopping:
+	case state.Final() || state == StateDraining || state == StateStopping:
 		return Handoff{}, p.endedBeforeReady(ctx)
 	case r == nil:
 		return Handoff{}, fmt.Errorf("cannot wait for %s: %w", p.cfg.Name(), ErrNotStarted)
@@ -73,11 +73,15 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		return handoff, nil
 	}
 	// Whatever the last step said: when the engine is gone, that is why. A dying engine's connections break before
-	// its exit is seen, and a dump of its memory can take its time.
+	// its exit is seen: a dump of its memory takes its time, and so does everything on a busy machine.
 	if inner.Err() == nil {
+		dying := 200 * time.Millisecond
+		if brokeOff(err) {
+			dying = 2 * time.Second
+		}
 		select {
 		case <-r.exited:
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(dying):
 		}
 	}
 	if cause := context.Cause(inner); cause != nil {
@@ -234,7 +238,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 		if err != nil {
 			return "", &proofError{cause: CauseUnknown, err: err}
 		}
-		if !sameFile(path, r.rec.Launch.ModelPath, r.rec.Launch.Dir) {
+		if !sameFile(path, r.rec.Launch.ModelPath, r.rec.Dir) {
 			return "", &proofError{
 				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, r.rec.Launch.ModelPath),
 				"remove what selects another model from \"flags\" and \"env\"",
@@ -310,7 +314,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: r.rec.Launch.Mode,
 		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
 		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath}, Flags: r.rec.Launch.Args,
-		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.Launch.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
+		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
 		Process: &HandoffProcess{
 			PID: r.leader.PID, StartTicks: r.leader.StartTicks, BootID: r.leader.BootID, LaunchID: r.rec.LaunchID,
 		},

@@ -2,8 +2,11 @@ package provisioner
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -107,8 +110,9 @@ func TestRealStopWithARequestInFlight(t *testing.T) {
 	cfg := realConfig(t, big)
 	cfg.Flags = []string{"--ctx-size", "4096", "--threads", "1"}
 	cfg.Stop.Grace = Duration(500 * time.Millisecond)
+	cfg.Drain.Timeout = new(Duration)
 	p, _ := ready(t, cfg)
-	streaming := make(chan struct{})
+	streaming := make(chan error, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -116,18 +120,20 @@ func TestRealStopWithARequestInFlight(t *testing.T) {
 		body := `{"prompt":"Hello","n_predict":4000,"stream":true,"ignore_eos":true}`
 		resp, err := client.Post(p.handoff.URL+"/completion", "application/json", strings.NewReader(body))
 		if err != nil {
-			close(streaming)
+			streaming <- err
 			return
 		}
 		defer resp.Body.Close()
 		one := make([]byte, 1)
-		_, _ = resp.Body.Read(one)
-		close(streaming)
+		_, err = resp.Body.Read(one)
+		streaming <- err
 		for err == nil {
 			_, err = resp.Body.Read(one)
 		}
 	}()
-	<-streaming
+	if err := <-streaming; err != nil {
+		t.Errorf("nothing is in flight: %v", err)
+	}
 	if err := p.Stop(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
 		t.Error(err)
 	}
@@ -142,6 +148,7 @@ func TestRealSuspended(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the engine is suspended", func() bool { return stateOf(p.Status().PID) == 'T' })
+	p.cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
@@ -246,5 +253,102 @@ func TestRealSilentFallback(t *testing.T) {
 		t.Fatalf("%T: %v", err, err)
 	}
 	wantText(t, err, "to the CPU", "no usable GPU found")
+	nothingLeft(t, p)
+}
+
+// bigAndBusy is a replica of the real engine with a request in flight for n tokens, which takes seconds when n is some
+// hundreds. The channel gives how much of the stream the client got, and whether it was whole.
+func bigAndBusy(t *testing.T, n int, change func(*ProvisionConfig)) (*EngineProvisioner, *journal, <-chan string) {
+	t.Helper()
+	cfg := realConfig(t, big)
+	cfg.Flags = []string{"--ctx-size", "4096", "--threads", "1"}
+	change(&cfg)
+	p, j := ready(t, cfg)
+	streaming, result := make(chan struct{}), make(chan string, 1)
+	go func() {
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		body := fmt.Sprintf(`{"prompt":"Hello","n_predict":%d,"stream":true,"ignore_eos":true}`, n)
+		resp, err := client.Post(p.handoff.URL+"/completion", "application/json", strings.NewReader(body))
+		if err != nil {
+			close(streaming)
+			result <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		first := make([]byte, 1)
+		_, _ = resp.Body.Read(first)
+		close(streaming)
+		rest, err := io.ReadAll(resp.Body)
+		if err == nil && bytes.Contains(rest, []byte(`"stop":true`)) {
+			result <- "whole"
+			return
+		}
+		result <- fmt.Sprintf("cut after %d bytes (%v)", len(rest), err)
+	}()
+	<-streaming
+	return p, j, result
+}
+
+// A client gets its whole answer when it ends before the deadline.
+func TestRealDrain(t *testing.T) {
+	t.Parallel()
+	p, j, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(Duration(10 * time.Minute)) })
+	if err := p.Stop(context.Background()); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	if got := <-result; got != "whole" {
+		t.Errorf("the client's answer was %s", got)
+	}
+	nothingLeft(t, p)
+	wantNote(t, j, "1 request in flight; waiting for up to 10m0s")
+	if m := j.stoppingMessage(); !strings.HasPrefix(m, "drained in ") {
+		t.Errorf("stopping: %q", m)
+	}
+	if rec, err := p.run.files.readRecord(); err != nil || rec.Exit != "code 0" {
+		t.Errorf("exit %q (%v)", rec.Exit, err)
+	}
+}
+
+// Afterwards the server is gone, and the client is cut no earlier.
+func TestRealDrainDeadline(t *testing.T) {
+	t.Parallel()
+	const limit = 1500 * time.Millisecond
+	p, j, result := bigAndBusy(t, 4000, func(cfg *ProvisionConfig) {
+		cfg.Drain.Timeout = new(Duration(limit))
+		cfg.Stop.Grace = Duration(500 * time.Millisecond)
+	})
+	began := time.Now()
+	stopped := stopping(p, bounded(t))
+	select {
+	case got := <-result:
+		t.Errorf("%s after %s", got, time.Since(began))
+	case <-time.After(limit - 100*time.Millisecond):
+	}
+	if err := <-stopped; err != nil && !errors.Is(err, ErrKilled) {
+		t.Errorf("Stop: %v", err)
+	}
+	if got := <-result; !strings.HasPrefix(got, "cut") {
+		t.Errorf("the client's answer was %s", got)
+	}
+	nothingLeft(t, p)
+	wantNote(t, j, "the drain's 1.5s are over with 1 request in flight")
+}
+
+func TestRealAttachedDrain(t *testing.T) {
+	t.Parallel()
+	p, _, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(Duration(10 * time.Minute)) })
+	p.Release()
+	t.Cleanup(func() { _ = p.run.leader.cmd.Process.Kill(); _, _ = p.run.leader.cmd.Process.Wait() })
+	attached, err := Attach(p.cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attached.Stop(context.Background()); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	if got := <-result; got != "whole" {
+		t.Errorf("the client's answer was %s", got)
+	}
+	_, _ = p.run.leader.cmd.Process.Wait()
 	nothingLeft(t, p)
 }

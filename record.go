@@ -8,9 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -25,7 +23,7 @@ type record struct {
 	Schema     int    `json:"schema"`
 	Generation int64  `json:"generation"` // counts the replica's launches
 	Desired    string `json:"desired"`    // desiredRunning or desiredStopped
-	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; stopped or failed: it ended
+	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; draining; stopped or failed: it ended
 	LaunchID   string `json:"launch_id"`
 
 	Pool    string   `json:"pool"`
@@ -37,6 +35,11 @@ type record struct {
 	Port    int      `json:"port"`
 	Grace   Duration `json:"grace"`
 
+	// What another provisioner needs to watch, drain and stop the engine. Secrets are references, here as in the
+	// configuration.
+	Dir    string       `json:"dir,omitempty"` // what relative paths refer to
+	Drain  DrainConfig  `json:"drain,omitzero"`
+	APIKey *SecretRef   `json:"api_key,omitempty"`
 	Launch launchRecord `json:"launch"`
 
 	Process   identity  `json:"process,omitzero"`
@@ -46,6 +49,9 @@ type record struct {
 	StartedAt time.Time `json:"started_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	Exit      string    `json:"exit,omitempty"` // how it ended, for people
+
+	Logs       LogsConfig `json:"logs,omitzero"`
+	LastFailed int64      `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
 }
 
 // launchRecord is what was launched: with it, another provisioner can carry on with the readiness of an engine, or watch
@@ -60,9 +66,7 @@ type launchRecord struct {
 	GPU        GPUPolicy   `json:"gpu"`
 	GPUs       []GPU       `json:"gpus,omitempty"` // with their memory before the start
 	Ready      ReadyConfig `json:"ready"`
-	APIKey     *SecretRef  `json:"api_key,omitempty"`
 	Secrets    []SecretRef `json:"secrets,omitempty"` // all of them, to keep them out of errors
-	Dir        string      `json:"dir"`
 }
 
 const (
@@ -262,36 +266,4 @@ func (f replicaFiles) openLog(n int64) (*os.File, int64, error) {
 		}
 		return file, n, nil
 	}
-}
-
-// keptLogs is how many launches' logs stay, so that the log of a failed run outlives some restarts.
-const keptLogs = 5
-
-// pruneLogs removes the oldest logs beyond keptLogs.
-func (f replicaFiles) pruneLogs() error {
-	numbers, err := f.logNumbers()
-	if err != nil {
-		return err
-	}
-	for len(numbers) > keptLogs {
-		err = errors.Join(err, os.Remove(f.log(numbers[0])))
-		numbers = numbers[1:]
-	}
-	return err
-}
-
-func (f replicaFiles) logNumbers() ([]int64, error) {
-	entries, err := os.ReadDir(f.logs())
-	if err != nil {
-		return nil, err
-	}
-	var numbers []int64
-	for _, entry := range entries {
-		text, isLog := strings.CutSuffix(entry.Name(), ".log")
-		if n, err := strconv.ParseInt(text, 10, 64); isLog && err == nil {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
 }

@@ -70,9 +70,12 @@ func attach(files replicaFiles, rec record, opts options) (*EngineProvisioner, e
 	}
 	cfg := ProvisionConfig{
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
-		Model: ModelConfig{ID: rec.Model},
+		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey,
 	}
-	p := newProvisioner(cfg, opts)
+	p := newProvisioner(cfg.withDefaults(), opts)
+	if d := p.opts.drain; d != nil {
+		p.cfg.Drain.Timeout = new(Duration(*d))
+	}
 	if p.opts.grace > 0 {
 		r.rec.Grace = Duration(p.opts.grace)
 	}
@@ -291,15 +294,15 @@ func (p *EngineProvisioner) unfit(ctx context.Context) string {
 
 // readSecrets looks up again what the record only refers to.
 func (p *EngineProvisioner) readSecrets() error {
-	l := p.run.rec.Launch
+	rec := p.run.rec
 	var found []secret
-	for _, ref := range l.Secrets {
-		s, err := ref.read(ProvisionConfig{Dir: l.Dir})
+	for _, ref := range rec.Launch.Secrets {
+		s, err := ref.read(ProvisionConfig{Dir: rec.Dir})
 		if err != nil {
 			return err
 		}
 		found = append(found, s)
-		if l.APIKey != nil && ref == *l.APIKey {
+		if rec.APIKey != nil && ref == *rec.APIKey {
 			p.run.key = s
 		}
 	}

@@ -26,11 +26,14 @@ type run struct {
 
 	oom         oomWatch
 	killTimeout time.Duration // how long SIGKILL may take
+	logs        *logKeeper    // nil until it is needed
 
 	redact redactor
 	key    secret // the API key; empty when the engine asks for none
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
+
+	recording sync.Mutex // from a look at the record on disk to its change
 
 	noting sync.WaitGroup // the one noteShm that nobody waits for; it begins before the leader's end is seen
 	shmMu  sync.Mutex

@@ -35,7 +35,7 @@ func generateSchema(t *testing.T) string {
 	types := map[string]reflect.Type{}
 	for _, of := range []any{
 		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, RestartConfig{}, LivenessConfig{}, StopConfig{},
-		SecretRef{},
+		LogsConfig{}, SecretRef{}, DrainConfig{}, DrainHook{}, HTTPHook{},
 	} {
 		types[reflect.TypeOf(of).Name()] = reflect.TypeOf(of)
 	}
@@ -60,6 +60,14 @@ func generateSchema(t *testing.T) string {
 	devices.UniqueItems = true
 	replicas, _ := pool.Get("replicas")
 	replicas.Minimum = "1"
+	keep, _ := s.Definitions["LogsConfig"].Properties.Get("keep")
+	keep.Minimum = "1"
+	hook := s.Definitions["DrainHook"]
+	hook.OneOf = []*jsonschema.Schema{{Required: []string{"http"}}, {Required: []string{"command"}}}
+	command, _ := hook.Properties.Get("command")
+	command.MinItems = ptr(1)
+	headers, _ := s.Definitions["HTTPHook"].Properties.Get("headers")
+	headers.PropertyNames = &jsonschema.Schema{Pattern: headerPattern.String()}
 	secret := s.Definitions["SecretRef"]
 	secret.OneOf = []*jsonschema.Schema{{Required: []string{"from_env"}}, {Required: []string{"from_file"}}}
 	fromEnv, _ := secret.Properties.Get("from_env")
@@ -79,6 +87,8 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 	switch of {
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, Examples: []any{"90s", "5m"}}
+	case reflect.TypeFor[Size]():
+		return &jsonschema.Schema{Type: "string", Pattern: sizePattern.String(), Examples: []any{"64MiB", "1GiB"}}
 	case reflect.TypeFor[Device]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: devicePattern.String()},
@@ -197,7 +207,8 @@ func TestConfigSchemaAgreesWithLoader(t *testing.T) {
 		"port_large", "replicas_zero", "replicas_many", "host_name", "model_text", "flags_number", "flags_text", "env_number",
 		"env_name", "env_owned", "env_secret_both", "api_key_plain", "api_key_none", "api_key_both", "api_key_value",
 		"gpu_unknown", "devices_bad", "devices_empty", "mode_planned", "binary_text", "answer_bool", "duration_number",
-		"duration_text", "pools_none", "pools_missing", "not_a_block", "json", "many",
+		"drain_hook_both", "drain_hook_empty", "drain_hook_headers", "drain_hook_text", "drain_hook_words", "drain_timeout_number",
+		"duration_text", "logs_keep_many", "logs_keep_zero", "logs_size_number", "logs_size_text", "pools_none", "pools_missing", "not_a_block", "json", "many",
 	} {
 		data, err := os.ReadFile("testdata/badconfig/" + name + ".yaml")
 		if err != nil {
@@ -229,7 +240,7 @@ func TestConfigSchemaHasEveryKey(t *testing.T) {
 	}
 	for _, of := range []any{
 		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, RestartConfig{}, LivenessConfig{}, StopConfig{},
-		SecretRef{},
+		LogsConfig{}, SecretRef{}, DrainConfig{}, DrainHook{}, HTTPHook{},
 	} {
 		typ := reflect.TypeOf(of)
 		def := schema.Defs[typ.Name()]

@@ -162,6 +162,15 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 		}
 		s.env[name] = v
 	}
+	// These are read again when they are needed; what cannot be read shall be known before the start.
+	for i, hook := range cfg.Drain.Hooks {
+		if hook.HTTP == nil {
+			continue
+		}
+		if _, _, err := hook.HTTP.headers(cfg); err != nil {
+			failed = append(failed, fmt.Errorf("drain.hooks[%d].http.%w", i, err))
+		}
+	}
 	return s, errors.Join(failed...)
 }
 

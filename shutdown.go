@@ -15,30 +15,41 @@ import (
 const defaultKillTimeout = 10 * time.Second
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
-// removed; the engine's main process gets SIGTERM, once; after the grace period the tree gets SIGKILL; what outlives
-// the main process, in whatever group or session, gets SIGKILL, too; everything is reaped, verified and put away.
+// removed; a replica that was ready is drained (see DrainConfig); the engine's main process gets SIGTERM, once; after
+// the grace period the tree gets SIGKILL; what outlives the main process, in whatever group or session, gets SIGKILL,
+// too; everything is reaped, verified and put away.
 //
-// ctx bounds the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil when the engine
-// is gone, ErrKilled when it had to be killed, and ErrUnkillable when a process survived even that. Stopping again
-// returns the same, ErrUnkillable for as long as it is true; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
+// ctx bounds the drain and the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil
+// when the engine is gone, ErrKilled when it had to be killed, ErrDrainAborted when a fatal drain hook failed, and
+// ErrUnkillable when a process survived. Stopping again returns the same, ErrUnkillable for as long as it is true;
+// concurrent callers wait for the first, and the end of their contexts counts as well. A launch that was not started is
+// stopped by this alone.
 func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
 	p.mu.Lock()
 	r, first := p.run, !p.asked && !p.state.Final() // what has ended by itself needs no stop
+	drains := first && ctx.Err() == nil && p.drains()
 	p.asked = true
 	switch {
 	case r == nil && !p.state.Final():
 		p.transition(StateStopped, "stopped before its start")
 		close(p.done)
 	case r != nil && first:
-		p.transition(StateStopping, "")
 		p.unpublish()
+		if drains {
+			p.transition(StateDraining, "")
+		} else {
+			p.transition(StateStopping, "")
+		}
 	}
 	p.mu.Unlock()
 	p.starting.Unlock()
 	if r == nil {
 		return p.stopError()
+	}
+	if drains {
+		p.drain(ctx, r)
 	}
 	if first {
 		return p.escalate(ctx, r)
@@ -54,12 +65,16 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 
 // escalate is the way from asking to killing.
 func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
-	// 1. Whoever finds the record from now on knows that the engine is to be gone.
-	rec := r.rec
-	rec.Desired = desiredStopped
-	if err := r.files.updateRecord(rec); err != nil {
-		p.note("cannot record the stop: " + err.Error())
+	// 1. Whoever finds the record from now on knows that the engine is to be gone. If it is, its watcher writes the last
+	// one, which must stay.
+	r.recording.Lock()
+	if rec := r.rec; !closed(r.exited) {
+		rec.Desired = desiredStopped
+		if err := r.files.updateRecord(rec); err != nil {
+			p.note("cannot record the stop: " + err.Error())
+		}
 	}
+	r.recording.Unlock()
 	p.mu.Lock()
 	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
 	p.mu.Unlock()
@@ -69,7 +84,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	}
 	// 3. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
 	// leader's to stop. A stopped process gets it only when it is continued.
-	if r.leader != nil {
+	if r.leader != nil && !closed(r.exited) {
 		if err := errors.Join(r.leader.signal(syscall.SIGTERM), r.leader.signal(syscall.SIGCONT)); err != nil {
 			p.note("cannot signal the engine: " + err.Error())
 		}
@@ -123,7 +138,19 @@ func (p *EngineProvisioner) awaitDone(r *run) error {
 func (p *EngineProvisioner) stopError() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stopErr
+	if p.drainErr == nil {
+		return p.stopErr
+	}
+	return errors.Join(p.drainErr, p.stopErr)
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *EngineProvisioner) unkillable(r *run) error {
@@ -215,6 +242,8 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		return err
 	}
 	defer lock.release()
+	r.recording.Lock()
+	defer r.recording.Unlock()
 	onDisk, err := r.files.readRecord()
 	if err == nil && onDisk.LaunchID != r.rec.LaunchID {
 		return nil

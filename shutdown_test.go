@@ -66,6 +66,7 @@ func TestStopEndsTheTree(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, "the engine is suspended", func() bool { return stateOf(pid) == 'T' })
+				p.cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
 			}
 			if len(children) != len(test.behavior.Children) {
 				t.Fatalf("children %v", children)
@@ -83,7 +84,7 @@ func TestStopEndsTheTree(t *testing.T) {
 			if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
 				t.Error("an object is left in /dev/shm")
 			}
-			wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
+			wantStates(t, j, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped)
 		})
 	}
 }
@@ -115,6 +116,17 @@ func TestCrashEndsTheTree(t *testing.T) {
 	}
 }
 
+// noticedContext tells when somebody begins to wait for its end.
+type noticedContext struct {
+	context.Context
+	waiting chan<- struct{}
+}
+
+func (c noticedContext) Done() <-chan struct{} {
+	c.waiting <- struct{}{}
+	return c.Context.Done()
+}
+
 // An engine gets one SIGTERM, however often Stop is called: a second one makes llama-server drop everything.
 func TestOneTermOnly(t *testing.T) {
 	t.Parallel()
@@ -122,10 +134,15 @@ func TestOneTermOnly(t *testing.T) {
 	cfg.Stop.Grace = Duration(time.Minute)
 	p, _ := ready(t, cfg)
 	ctx, hurry := context.WithCancel(context.Background())
+	defer hurry()
 	var stops sync.WaitGroup
 	errs := make([]error, 4)
+	waiting := make(chan struct{}, 10*len(errs))
 	for i := range errs {
-		stops.Go(func() { errs[i] = p.Stop(ctx) })
+		stops.Go(func() { errs[i] = p.Stop(noticedContext{ctx, waiting}) })
+	}
+	for range errs { // until every one has signalled what it would
+		<-waiting
 	}
 	eventually(t, "the engine got a signal", func() bool { return enginetest.Inspect(t, p.handoff.URL).Signals["SIGTERM"] > 0 })
 	if got := enginetest.Inspect(t, p.handoff.URL).Signals["SIGTERM"]; got != 1 {
@@ -168,6 +185,7 @@ func TestStopWithARequestInFlight(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: time.Minute})
 	cfg.Ready.Answer = "off"
+	cfg.Drain.Timeout = new(Duration)
 	cfg.Stop.Grace = Duration(300 * time.Millisecond)
 	p, _ := ready(t, cfg)
 	conn := make(chan error)
@@ -203,6 +221,9 @@ func TestStopWhileLoadingDiesByTheSignal(t *testing.T) {
 	if s := p.Status(); s.State != StateStopped || s.PID != 0 {
 		t.Errorf("%+v", s)
 	}
+	if rec, err := p.run.files.readRecord(); err != nil || rec.Exit != "signal: terminated" {
+		t.Errorf("exit %q (%v)", rec.Exit, err)
+	}
 }
 
 // A process with another launch's mark, or none, is never touched.
@@ -228,6 +249,7 @@ func TestUnkillable(t *testing.T) {
 	freezer := newFreezer(t)
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.Stop.Grace = Duration(50 * time.Millisecond)
+	cfg.Drain.Timeout = new(Duration)
 	p, _ := ready(t, cfg)
 	p.run.killTimeout = 300 * time.Millisecond
 	freezer.freeze(t, p.Status().PID)

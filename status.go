@@ -108,6 +108,7 @@ func (f replicaFiles) status(rec record) Status {
 	}
 	h, err := ReadHandoff(f.handoff())
 	switch {
+	case rec.State == StateDraining:
 	case rec.Desired == desiredStopped:
 		s.State = StateStopping
 	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:

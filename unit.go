@@ -140,7 +140,11 @@ func (u *unit) text() {
 func (u *unit) times() (load, end time.Duration) {
 	for _, r := range u.replicas {
 		load = max(load, time.Duration(r.withDefaults().Ready.Timeout))
-		end = max(end, time.Duration(cmp.Or(r.Stop.Grace, Duration(defaultEngineGrace))))
+		drain := time.Duration(defaultDrainTimeout)
+		if r.Drain.Timeout != nil {
+			drain = time.Duration(*r.Drain.Timeout)
+		}
+		end = max(end, drain+time.Duration(cmp.Or(r.Stop.Grace, Duration(defaultEngineGrace))))
 	}
 	// The tree gets SIGKILL after the grace, and the record is written at last.
 	return load, end + defaultKillTimeout + 10*time.Second

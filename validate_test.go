@@ -127,6 +127,12 @@ model.id: is missing; refer to the model, such as "local:/models/chat.gguf"`},
 			func(c *ProvisionConfig) { c.Ready.Timeout = Duration(25 * time.Hour) },
 			"ready.timeout: must be more than 0 and at most 24h, is 25h0m0s; leave the key out for the default",
 		},
+		{func(c *ProvisionConfig) { c.Logs.Keep = -1 }, "logs.keep: must be from 1 to 1000, is -1"},
+		{
+			func(c *ProvisionConfig) { c.Logs.MaxSize = 100 },
+			"logs.max_size: must be from 64KiB to 1TiB, is 100B; leave the key out for the default",
+		},
+		{func(c *ProvisionConfig) { c.Logs = LogsConfig{MaxSize: 1 << 40} }, ""},
 		{func(c *ProvisionConfig) { c.GPU = "maybe" }, `gpu: must be "required", "optional" or "none", is "maybe"`},
 		{
 			func(c *ProvisionConfig) { c.Env = map[string]EnvValue{"TOKEN": {Secret: &SecretRef{}}} },
@@ -263,6 +269,18 @@ func TestValidateConfigMadeInGo(t *testing.T) {
 	}
 }
 
+func TestSizeString(t *testing.T) {
+	t.Parallel()
+	for size, want := range map[Size]string{
+		0: "0B", 1: "1B", 64 << 20: "64MiB", 1 << 40: "1TiB", 500e6: "500MB", 1e9: "1GB", 1 << 30: "1GiB", 1500: "1500B",
+		1536 << 10: "1536KiB", -1: "-1B",
+	} {
+		if got := size.String(); got != want {
+			t.Errorf("%d is %q, want %q", int64(size), got, want)
+		}
+	}
+}
+
 func TestUnmarshalValues(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -271,7 +289,12 @@ func TestUnmarshalValues(t *testing.T) {
 		want string
 	}{
 		{new(Duration), `"90s"`, ""},
+		{new(Duration), `"0s"`, ""},
 		{new(Duration), `90`, `is the number 90 without a unit; write "90s" for seconds`},
+		{new(Size), `"64MiB"`, ""},
+		{new(Size), `64`, `is the number 64 without a unit; write "64MiB" for mebibytes`},
+		{new(Size), `"64M"`, `must be text with a unit, such as "64MiB" or "1GiB", is the text "64M"`},
+		{new(Size), `"1B"`, `must be from 64KiB to 1TiB, is 1B; leave the key out for the default`},
 		{new(Device), `3`, ""},
 		{new(Device), `"x"`, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is the text "x"`},
 		{new(EnvValue), `"plain"`, ""},

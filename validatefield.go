@@ -48,6 +48,8 @@ var missing = map[string]string{
 	"engine":   `name the engine, such as "llamacpp"`,
 	"port":     "give the first replica's port, such as 8081",
 	"model.id": `refer to the model, such as "local:/models/chat.gguf"`,
+
+	"drain.hooks.http.url": `give the address, such as "http://router:8080/drain/{pool}"`,
 }
 
 func (k *checker) fieldMessage(key string, b validator.FieldError) string {
@@ -62,8 +64,12 @@ func (k *checker) fieldMessage(key string, b validator.FieldError) string {
 		return fmt.Sprintf("must be from 1 to 65535, is %d", b.Value())
 	case local == "replicas":
 		return fmt.Sprintf("must be from 1 to 256, is %d", b.Value())
+	case local == "logs.keep":
+		return fmt.Sprintf("must be from 1 to 1000, is %d", b.Value())
 	case local == "pools":
 		return fmt.Sprintf("holds %d pools, at most 256 are possible", value.Len())
+	case local == "drain.hooks":
+		return fmt.Sprintf("holds %d hooks, at most 16 are possible", value.Len())
 	case tag == "id" && local == "engine":
 		return k.unknownEngine(value.String())
 	case tag == "id":

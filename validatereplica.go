@@ -35,6 +35,8 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	}
 	k.devices(prefix, c)
 	k.durations(prefix, c)
+	k.logs(prefix+"logs.", c.Logs)
+	k.drain(prefix, c)
 	for i, flag := range c.Flags {
 		if strings.ContainsRune(flag, 0) {
 			k.report(fmt.Sprintf("%sflags[%d]", prefix, i), "holds a NUL character; remove it")
@@ -179,6 +181,23 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		if err := checkDuration(d.value); err != nil {
 			k.report(prefix+d.key, "%v", err)
 		}
+	}
+}
+
+func (k *checker) logs(prefix string, c LogsConfig) {
+	if k.written(prefix+"keep") && c.Keep == 0 {
+		k.report(prefix+"keep", "must be from 1 to 1000, is 0")
+	}
+	for _, s := range []struct {
+		key   string
+		value Size
+	}{{"max_size", c.MaxSize}, {"max_pool_size", c.MaxPoolSize}} {
+		if wrong := checkSize(s.value); s.value != 0 && wrong != "" {
+			k.report(prefix+s.key, "%s", wrong)
+		}
+	}
+	if all := c.withDefaults(); all.MaxPoolSize < all.MaxSize {
+		k.report(prefix+"max_pool_size", "must be at least max_size, which is %s, is %s", all.MaxSize, all.MaxPoolSize)
 	}
 }
 

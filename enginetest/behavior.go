@@ -69,7 +69,8 @@ type Behavior struct {
 
 	// LogText is printed to stderr at the start of the load, as it is.
 	LogText string `json:",omitzero"`
-	// LogFlood is the number of bytes that are logged each second, in lines of 100 bytes.
+	// LogFlood is the number of bytes that are logged each second, in lines of 100 bytes that
+	// begin with "flood" and their number, from 0 on.
 	LogFlood int `json:",omitzero"`
 	// LogLine is the length of one line without an end, logged at the start.
 	LogLine int `json:",omitzero"`

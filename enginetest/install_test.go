@@ -1,14 +1,18 @@
 package enginetest
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -146,6 +150,64 @@ func TestManyAtOnce(t *testing.T) {
 				if p >= ephemeralLow() {
 					t.Errorf("port %d is in the kernel's own range", p)
 				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Reserved by one, free for the next when it is released, and no file is left of it.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "ports")
+	release, err := reserve(dir, 20000, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, start := range []int{20000, 20000 + portBlock, 20000 - portBlock} {
+		if _, err := reserve(dir, start, 2); !errors.Is(err, errTaken) {
+			t.Errorf("ports from %d on are given twice: %v", start, err)
+		}
+	}
+	other, err := reserve(dir, 30000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	release, err = reserve(dir, 20000, 2)
+	if err != nil {
+		t.Fatalf("after the release: %v", err)
+	}
+	release()
+	other()
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder is left: %v", err)
+	}
+}
+
+// However many come and go at once, one at a time has the ports.
+func TestReserveIsExclusive(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "ports")
+	var owners atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				release, err := reserve(dir, 20000, 1)
+				if errors.Is(err, errTaken) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := owners.Add(1); n != 1 {
+					t.Errorf("%d have the ports", n)
+				}
+				runtime.Gosched()
+				owners.Add(-1)
+				release()
 			}
 		})
 	}

@@ -43,8 +43,9 @@ func startEnv(t *testing.T, b Behavior, env []string, args ...string) *process {
 	p.cmd = exec.Command(Install(t, b), append([]string{"--model", "/models/m.gguf", "--port", port}, args...)...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.log
-	// A child that holds the engine's stderr would keep Wait waiting for the pipe.
-	p.cmd.WaitDelay = 100 * time.Millisecond
+	// A child that holds the engine's stderr would keep Wait waiting for the pipe. It is long, as a busy machine takes
+	// its time to copy the last words of an engine that has ended.
+	p.cmd.WaitDelay = limit
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -38,9 +39,6 @@ func FreePort(t testing.TB, n int) int {
 	const first = 10000
 	last := ephemeralLow() - 1
 	dir := filepath.Join(os.TempDir(), "enginetest-ports-"+strconv.Itoa(os.Getuid()))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatalf("cannot reserve ports: %v", err)
-	}
 	blocks := (n + portBlock - 1) / portBlock
 	choices := (last-first+1)/portBlock - blocks + 1
 	if n < 1 || choices < 1 {
@@ -49,7 +47,7 @@ func FreePort(t testing.TB, n int) int {
 	for range 10000 {
 		start := first + portBlock*rand.IntN(choices)
 		release, err := reserve(dir, start, blocks)
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, errTaken) {
 			continue
 		}
 		if err != nil {
@@ -66,29 +64,66 @@ func FreePort(t testing.TB, n int) int {
 	return 0
 }
 
-// reserve locks the blocks of ports from start on. It fails with EWOULDBLOCK when another test has one of them.
+var errTaken = errors.New("another test has it")
+
+// reserve locks the blocks of ports from start on, in files that go with the lock. It fails with errTaken when another
+// test has one of them.
 func reserve(dir string, start, blocks int) (release func(), err error) {
 	var held []*os.File
 	release = func() {
 		for _, f := range held {
+			_ = os.Remove(f.Name())
 			// Unlocked by hand: a child between fork and exec shares the open file, and closing ours would not do.
 			_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 			_ = f.Close()
 		}
+		_ = os.Remove(dir) // by the last one; it fails for the others
 	}
 	for i := range blocks {
-		f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(start+i*portBlock)), os.O_CREATE|os.O_RDWR, 0o600)
+		f, err := lockFile(dir, strconv.Itoa(start+i*portBlock))
 		if err != nil {
 			release()
 			return nil, err
 		}
 		held = append(held, f)
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			release()
-			return nil, err
-		}
 	}
 	return release, nil
+}
+
+func lockFile(dir, name string) (*os.File, error) {
+	// MkdirAll says ErrExist when the folder is removed between its two looks.
+	if err := os.MkdirAll(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrNotExist) { // the folder was removed meanwhile
+		return nil, errTaken
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		err = errTaken
+	}
+	if err == nil && !stillThere(f) {
+		err = errTaken
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// stillThere says whether f is the file of its name. A lock on one that its owner
+// has removed keeps nobody out.
+func stillThere(f *os.File) bool {
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(opened, named)
 }
 
 func allFree(start, n int) bool {

@@ -76,17 +76,20 @@ func (e *engine) noise() {
 	}
 }
 
-// flood logs at the rate of the behaviour, in lines of 100 bytes.
+// flood logs at the rate of the behaviour, in numbered lines of 100 bytes.
 func (e *engine) flood() {
-	line := append(bytes.Repeat([]byte{'f'}, 99), '\n')
+	const size = 100
+	rest := append(bytes.Repeat([]byte{'f'}, size-len("flood 000000000000 ")-1), '\n')
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	start, written := time.Now(), 0
+	start, lines := time.Now(), 0
+	var text []byte
 	for range ticker.C {
 		due := int(time.Since(start).Seconds() * float64(e.b.LogFlood))
-		if n := (due - written) / len(line); n > 0 {
-			written += n * len(line)
-			_, _ = os.Stderr.Write(bytes.Repeat(line, n))
+		text = text[:0]
+		for ; (lines+1)*size <= due; lines++ {
+			text = append(fmt.Appendf(text, "flood %012d ", lines), rest...)
 		}
+		_, _ = os.Stderr.Write(text)
 	}
 }

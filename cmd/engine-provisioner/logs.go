@@ -7,52 +7,60 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 func (c *cli) logsCommand() *cobra.Command {
-	var follow bool
+	var follow, previous bool
 	lines := -1
 	cmd := &cobra.Command{
 		Use:   "logs",
 		Short: "Print the log of a replica's last launch",
 		Long: `Print the log of a replica's last launch, without control characters.
-With --follow, it goes on until the engine has ended, or until it is interrupted, which is no failure.`,
+With --follow, it goes on, also with the replica's next launches, until it is interrupted, which is no failure.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			status, stateDir, err := c.one()
+			if follow && previous {
+				return &usageError{err: errors.New("--follow and --previous exclude each other: an earlier launch has ended")}
+			}
+			status, _, err := c.one()
 			if err != nil {
 				return err
 			}
-			f, err := os.Open(status.Log)
-			if err != nil {
-				return fmt.Errorf("cannot read the log: %w", err)
-			}
-			defer f.Close()
-			p := printer{w: c.std.out, r: bufio.NewReader(f)}
-			if c.output.json {
-				p.pool, p.replica = status.Pool, status.Replica
-			}
-			if lines >= 0 {
-				if err := skipTo(f, lines); err != nil {
-					return fmt.Errorf("cannot read the log: %w", err)
+			p := printer{w: c.std.out, pool: status.Pool, replica: status.Replica, json: c.output.json}
+			path := status.Log
+			if previous {
+				if path, err = neighbour(path, -1); err == nil && path == "" {
+					err = fmt.Errorf("cannot read the log: there is none of an earlier launch of %s", p.name())
+				}
+				if err != nil {
+					return err
 				}
 			}
+			if err := p.open(path, lines); err != nil {
+				return err
+			}
+			defer p.close()
 			if !follow {
 				return p.print(true)
 			}
-			return p.follow(cmd.Context(), func() bool { return running(stateDir, status) })
+			return p.follow(cmd.Context(), func(launch int64) {
+				if !p.json {
+					fmt.Fprintf(c.std.err, "==> %s: launch %d\n", p.name(), launch)
+				}
+			})
 		},
 	}
 	c.chooseFlags(cmd)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows, and with the next launches")
+	cmd.Flags().BoolVar(&previous, "previous", false, "the log of the launch before the last one")
 	cmd.Flags().VarP((*linesValue)(&lines), "lines", "n", "only so many lines of the end; -1 means all")
 	return cmd
 }
@@ -72,24 +80,59 @@ func (l *linesValue) Set(text string) error {
 	return nil
 }
 
-// running tells whether the launch that status is about has not ended.
-func running(stateDir string, status provisioner.Status) bool {
-	all, _ := provisioner.Statuses(stateDir)
-	for _, s := range all {
-		if s.LaunchID == status.LaunchID {
-			return !s.State.Final()
+// neighbour is the log of the launch before (-1) or after (1) the one whose log path is; "" when there is none.
+func neighbour(path string, step int) (string, error) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return "", fmt.Errorf("cannot list the logs: %w", err)
+	}
+	own, nearest := launchOf(path), ""
+	for _, entry := range entries {
+		n := launchOf(entry.Name())
+		if step < 0 && n >= own || step > 0 && n <= own || n == 0 {
+			continue
+		}
+		if best := launchOf(nearest); best == 0 || step < 0 && n > best || step > 0 && n < best {
+			nearest = filepath.Join(filepath.Dir(path), entry.Name())
 		}
 	}
-	return false
+	return nearest, nil
 }
 
-// printer prints a log line by line.
+// launchOf is the number of the launch whose log path is, 0 for what is no log.
+func launchOf(path string) int64 {
+	text, isLog := strings.CutSuffix(filepath.Base(path), ".log")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if !isLog || err != nil {
+		return 0
+	}
+	return n
+}
+
+// printer prints the logs of a replica line by line.
 type printer struct {
 	w             io.Writer
+	pool, replica string
+	json          bool
+	path          string
+	log           io.Closer
 	r             *bufio.Reader
-	pool, replica string // set for JSON
 	line          strings.Builder
 }
+
+func (p *printer) name() string { return p.pool + "/" + p.replica }
+
+// open begins a launch's log, at its last lines, or at its beginning when lines is negative.
+func (p *printer) open(path string, lines int) error {
+	log, err := tail.Follow(path, lines)
+	if err != nil {
+		return fmt.Errorf("cannot read the log: %w", err)
+	}
+	p.path, p.log, p.r = path, log, bufio.NewReaderSize(log, maxLogLine)
+	return nil
+}
+
+func (p *printer) close() { _ = p.log.Close() }
 
 // maxLogLine is where a line without an end is cut: some engines log half a megabyte in one.
 const maxLogLine = 64 << 10
@@ -116,29 +159,42 @@ func (p *printer) print(complete bool) error {
 }
 
 func (p *printer) write(line string) error {
-	if p.replica == "" {
+	if !p.json {
 		_, err := fmt.Fprintln(p.w, line)
 		return err
 	}
 	return writeJSON(p.w, struct {
 		Pool    string `json:"pool"`
 		Replica string `json:"replica"`
+		Launch  int64  `json:"launch"`
 		Line    string `json:"line"`
-	}{p.pool, p.replica, line})
+	}{p.pool, p.replica, launchOf(p.path), line})
 }
 
-// follow prints until running says no and everything is printed, or ctx is done.
-func (p *printer) follow(ctx context.Context, running func() bool) error {
+// follow prints until ctx is done, one launch after the other, and calls began for each that begins.
+func (p *printer) follow(ctx context.Context, began func(launch int64)) error {
 	const (
 		interval = 100 * time.Millisecond
-		askEvery = 5 // intervals: asking looks at processes
+		askEvery = 5 // intervals: for the next launch
 	)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		ended := n%askEvery == 0 && !running() // before the log is read, so that nothing after it is missed
-		if err := p.print(ended); err != nil || ended {
+		next := ""
+		if n%askEvery == 0 {
+			next, _ = neighbour(p.path, 1) // before the log is read, so that nothing of its end is missed
+		}
+		if err := p.print(next != ""); err != nil {
 			return err
+		}
+		if next != "" {
+			p.close()
+			if err := p.open(next, -1); err != nil {
+				return err
+			}
+			began(launchOf(next))
+			n = -1
+			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -146,31 +202,4 @@ func (p *printer) follow(ctx context.Context, running func() bool) error {
 		case <-ticker.C:
 		}
 	}
-}
-
-// skipTo moves f to the beginning of its last n lines.
-func skipTo(f *os.File, n int) error {
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil || n == 0 {
-		return err
-	}
-	buf := make([]byte, 32<<10)
-	for at := end; at > 0; {
-		size := min(at, int64(len(buf)))
-		at -= size
-		if _, err := f.ReadAt(buf[:size], at); err != nil {
-			return err
-		}
-		for i := size - 1; i >= 0; i-- {
-			if buf[i] != '\n' || at+i == end-1 { // the newline at the very end begins no line
-				continue
-			}
-			if n--; n == 0 {
-				_, err := f.Seek(at+i+1, io.SeekStart)
-				return err
-			}
-		}
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return err
 }

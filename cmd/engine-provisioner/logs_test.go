@@ -3,45 +3,32 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-func TestSkipTo(t *testing.T) {
+func TestNeighbour(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("x", 40<<10) + "\n"
-	tests := []struct {
-		name, text string
-		n          int
-		want       string
-	}{
-		{"none", "a\nb\n", 0, ""},
-		{"one", "a\nb\n", 1, "b\n"},
-		{"two of three", "a\nb\nc\n", 2, "b\nc\n"},
-		{"more than there are", "a\nb\n", 5, "a\nb\n"},
-		{"without an end", "a\nb", 1, "b"},
-		{"empty lines", "a\n\n\n", 2, "\n\n"},
-		{"empty", "", 3, ""},
-		{"longer than the buffer", "a\n" + long + long, 2, long + long},
+	dir := t.TempDir()
+	for _, name := range []string{"3.log", "9.log", "10.log", "x.log", "8.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			f, err := os.Open(writeLog(t, tt.text))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			if err := skipTo(f, tt.n); err != nil {
-				t.Fatal(err)
-			}
-			got, err := io.ReadAll(f)
-			if err != nil || string(got) != tt.want {
-				t.Errorf("got %.40q and %v, want %.40q", got, err, tt.want)
-			}
-		})
+	for _, c := range []struct {
+		of   string
+		step int
+		want string
+	}{{"9.log", -1, "3.log"}, {"9.log", 1, "10.log"}, {"10.log", -1, "9.log"}, {"10.log", 1, ""}, {"3.log", -1, ""}, {"4.log", 1, "9.log"}} {
+		got, err := neighbour(filepath.Join(dir, c.of), c.step)
+		if err != nil || got != "" && filepath.Base(got) != c.want || got == "" && c.want != "" {
+			t.Errorf("%d from %s: %q (%v), want %q", c.step, c.of, got, err, c.want)
+		}
+	}
+	if _, err := neighbour(filepath.Join(dir, "none", "1.log"), 1); err == nil {
+		t.Error("a folder that is not there has logs")
 	}
 }
 
@@ -64,8 +51,8 @@ func TestPrinter(t *testing.T) {
 	step(strings.Repeat("x", maxLogLine+4096), false, strings.Repeat("x", maxLogLine)+"\n")
 	step("the end", true, strings.Repeat("x", 4096)+"the end\n")
 	step("", true, "")
-	p.pool, p.replica = "default", "r0"
-	step("\"quoted\" <html>\n", false, `{"pool":"default","replica":"r0","line":"\"quoted\" <html>"}`+"\n")
+	p.json, p.pool, p.replica, p.path = true, "default", "r0", "logs/7.log"
+	step("\"quoted\" <html>\n", false, `{"pool":"default","replica":"r0","launch":7,"line":"\"quoted\" <html>"}`+"\n")
 }
 
 func TestRunHere(t *testing.T) {

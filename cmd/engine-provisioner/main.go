@@ -69,9 +69,9 @@ type cli struct {
 const rootLong = `engine-provisioner starts, health-checks, hands off and stops the LLM engines of a pools file.
 
 Without a command it runs the file's replicas: it checks all of them, starts them, tells each one's URL when it is
-ready, and stays in the foreground. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop them gracefully; a second
-signal ends the grace period at once. With --detach the engines run on after they are ready; then "status", "logs" and
-"stop" work on them.
+ready, and stays in the foreground. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop them gracefully: what is
+in flight is waited for first; a second signal ends all waiting at once. With --detach the engines run on after they are
+ready; then "status", "logs" and "stop" work on them.
 
 Exit status: 0 done, 1 failed, 2 usage or configuration, 3 GPU missing or too small, 4 not ready in time, 5 engine
 exited, 6 busy (another provisioner, port taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before

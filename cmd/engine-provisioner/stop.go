@@ -13,25 +13,35 @@ import (
 )
 
 func (c *cli) stopCommand() *cobra.Command {
-	var all bool
-	grace := time.Duration(-1)
+	var all, noDrain bool
+	grace, drain := time.Duration(-1), time.Duration(-1)
 	cmd := &cobra.Command{
 		Use:   "stop (--config FILE | --pool ID... | --all)",
 		Short: "Stop running replicas",
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
-A replica that does not run is no error.`,
+Replicas that are ready are drained first: their drain hooks run, and their requests in flight are waited for, as the
+replica's configuration says. A replica that does not run is no error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" && len(c.pools) == 0 && !all {
 				return &usageError{err: errors.New("nothing to stop was named: give --config, --pool or --all")}
 			}
-			return c.stopReplicas(cmd.Context(), grace)
+			switch {
+			case noDrain && drain > 0:
+				return &usageError{err: errors.New("--no-drain and --drain-timeout contradict each other; give one of them")}
+			case noDrain:
+				drain = 0
+			}
+			return c.stopReplicas(cmd.Context(), grace, drain)
 		},
 	}
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "all replicas of the state directory")
+	cmd.Flags().BoolVar(&noDrain, "no-drain", false, "run no drain hooks and wait for no requests")
+	cmd.Flags().Var((*graceValue)(&drain), "drain-timeout",
+		"bound of the drain instead of the replica's own, such as 2m; 0 is --no-drain")
 	cmd.Flags().Var((*graceValue)(&grace), "grace",
-		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once")
+		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once, without a drain")
 	return cmd
 }
 
@@ -56,7 +66,7 @@ func (g *graceValue) Set(text string) error {
 	return nil
 }
 
-func (c *cli) stopReplicas(ctx context.Context, grace time.Duration) error {
+func (c *cli) stopReplicas(ctx context.Context, grace, drain time.Duration) error {
 	found, stateDir, err := c.recorded()
 	var errs []error
 	if err != nil {
@@ -71,13 +81,16 @@ func (c *cli) stopReplicas(ctx context.Context, grace time.Duration) error {
 	stopped := make([]error, len(found))
 	var wait sync.WaitGroup
 	for i, s := range found {
-		wait.Go(func() { stopped[i] = c.stopReplica(c.signals.hurried, stateDir, s, grace) })
+		wait.Go(func() { stopped[i] = c.stopReplica(c.signals.hurried, stateDir, s, grace, drain) })
 	}
 	wait.Wait()
 	for i, err := range stopped {
 		switch {
 		case err == nil:
 			c.stopTold(found[i], "stopped", "")
+		case errors.Is(err, provisioner.ErrDrainAborted) && !errors.Is(err, provisioner.ErrUnkillable):
+			c.stopTold(found[i], "stopped", "")
+			errs = append(errs, err)
 		case errors.Is(err, provisioner.ErrKilled):
 			c.stopTold(found[i], "stopped", err.Error())
 		case errors.Is(err, provisioner.ErrNotRunning), errors.Is(err, provisioner.ErrNotFound):
@@ -89,8 +102,15 @@ func (c *cli) stopReplicas(ctx context.Context, grace time.Duration) error {
 	return c.reportAll(errs)
 }
 
-func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.Status, grace time.Duration) error {
-	var opts []provisioner.Option
+func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.Status, grace, drain time.Duration) error {
+	opts := []provisioner.Option{provisioner.WithEventFunc(func(e provisioner.Event) {
+		if e.Kind == provisioner.EventNote {
+			c.say(s.Pool + "/" + s.Replica + ": note: " + e.Message)
+		}
+	})}
+	if drain >= 0 {
+		opts = append(opts, provisioner.WithDrainTimeout(drain))
+	}
 	if grace > 0 {
 		opts = append(opts, provisioner.WithStopGrace(grace))
 	}

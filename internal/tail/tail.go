@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
 // The limits keep an error readable and bounded: about a screen.
@@ -31,10 +33,11 @@ func Lines(path string) []string {
 	if err != nil {
 		return nil
 	}
-	start := max(0, size-window-1) // the byte before the window tells whether a line begins there
+	// The byte before the window tells whether a line begins there. Before the first data a hole is all that is there.
+	start := max(logcap.FirstData(f), size-window-1)
 	buf := make([]byte, size-start)
 	n, _ := f.ReadAt(buf, start) // a file that shrank meanwhile gives what is left
-	buf = buf[:n]
+	buf = bytes.TrimLeft(buf[:n], "\x00")
 	if start > 0 {
 		if i := bytes.IndexByte(buf, '\n'); i >= 0 && i+1 < len(buf) {
 			buf = buf[i+1:]
@@ -54,7 +57,7 @@ func clean(data []byte) []string {
 }
 
 // All returns the lines of the whole file, cleaned, up to its first 16 MiB: what an engine says of itself stands at
-// the beginning.
+// the beginning. In a log that was cut, it is what is left of that.
 func All(path string) []string {
 	const limit = 16 << 20
 	f, err := os.Open(path)
@@ -62,8 +65,9 @@ func All(path string) []string {
 		return nil
 	}
 	defer f.Close()
-	data, _ := io.ReadAll(io.LimitReader(f, limit))
-	return clean(data)
+	first := logcap.FirstData(f)
+	data, _ := io.ReadAll(io.NewSectionReader(f, first, limit))
+	return clean(bytes.TrimLeft(data, "\x00"))
 }
 
 // Last is the end of lines that is fit for an error: at most 20 lines of at most 512 bytes, at most 4 KiB in all.

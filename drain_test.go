@@ -1,0 +1,434 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// busyConfig is a replica whose requests take d.
+func busyConfig(t testing.TB, d time.Duration) ProvisionConfig {
+	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: d})
+	cfg.Ready.Answer = "off"
+	cfg.Stop.Grace = Duration(200 * time.Millisecond)
+	cfg.Drain.Timeout = new(Duration(20 * time.Second))
+	return cfg
+}
+
+// clientResult is what a client got.
+type clientResult struct {
+	status int
+	body   string
+	err    error
+}
+
+// inFlight sends n completion requests and returns when the engine counts them.
+func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clientResult {
+	t.Helper()
+	results := make(chan clientResult, n)
+	for range n {
+		go func() {
+			client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+			url := engineURL("127.0.0.1", cfg.Port) + "/completion"
+			resp, err := client.Post(url, "application/json", strings.NewReader(body))
+			if err != nil {
+				results <- clientResult{err: err}
+				return
+			}
+			defer resp.Body.Close()
+			data, err := io.ReadAll(resp.Body)
+			results <- clientResult{resp.StatusCode, string(data), err}
+		}()
+	}
+	p := newProber("127.0.0.1", cfg.Port, secret{}, patience)
+	g := Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
+	eventually(t, "the engine is busy", func() bool {
+		page, err := p.metricsPage(context.Background(), g.Path)
+		if err != nil {
+			return false
+		}
+		count, err := g.sum(page)
+		return err == nil && count == n
+	})
+	return results
+}
+
+// stopping calls Stop in the background.
+func stopping(p *EngineProvisioner, ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- p.Stop(ctx) }()
+	return done
+}
+
+func awaitDraining(t testing.TB, p *EngineProvisioner) {
+	t.Helper()
+	eventually(t, "it drains", func() bool { return p.Status().State == StateDraining })
+}
+
+// stoppingMessage is what was told with the state stopping.
+func (j *journal) stoppingMessage() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range j.events {
+		if e.Kind == EventState && e.State == StateStopping {
+			return e.Message
+		}
+	}
+	return ""
+}
+
+func wantNote(t testing.TB, j *journal, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(j.notes(), part) {
+			t.Errorf("notes lack %q:\n%s", part, j.notes())
+		}
+	}
+}
+
+// No client is cut before the deadline, whether it is served or waits for its turn.
+func TestDrainWaitsForRequests(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, time.Second)
+	p, j := ready(t, cfg)
+	results := inFlight(t, cfg, 2, `{"prompt":"x"}`)
+	stopped := stopping(p, bounded(t))
+	awaitDraining(t, p)
+	if _, err := os.Lstat(p.run.files.handoff()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the handoff is there while it drains (%v)", err)
+	}
+	if all, err := Statuses(cfg.StateDir); err != nil || len(all) != 1 {
+		t.Errorf("%v, %v", all, err)
+	}
+	for range 2 {
+		if r := <-results; r.err != nil || r.status != 200 || !strings.Contains(r.body, `"stop":true`) {
+			t.Errorf("a client got %+v", r)
+		}
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	nothingLeft(t, p)
+	wantStates(t, j, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped)
+	wantNote(t, j, "2 requests in flight; waiting for up to 20s")
+	if m := j.stoppingMessage(); !strings.HasPrefix(m, "drained in ") {
+		t.Errorf("stopping: %q", m)
+	}
+}
+
+func TestDrainDeadline(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, time.Minute)
+	cfg.Drain.Timeout = new(Duration(700 * time.Millisecond))
+	p, j := ready(t, cfg)
+	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
+	began := time.Now()
+	if err := p.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
+		t.Errorf("Stop: %v", err)
+	}
+	if took := time.Since(began); took < 700*time.Millisecond {
+		t.Errorf("stopped after %s", took)
+	}
+	if r := <-results; r.err == nil {
+		t.Errorf("a client got %+v", r)
+	}
+	nothingLeft(t, p)
+	wantNote(t, j, "1 request in flight; waiting", "the drain's 700ms are over with 1 request in flight")
+}
+
+// Whoever is in a hurry, the first caller or a later one, skips the rest of the drain.
+func TestDrainIsCutShort(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"first", "later"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			cfg := busyConfig(t, time.Minute)
+			cfg.Drain.Timeout = new(Duration(time.Hour))
+			cfg.Stop.Grace = Duration(time.Hour)
+			p, j := ready(t, cfg)
+			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
+			first, hurry := context.WithCancel(context.Background())
+			defer hurry()
+			stopped := stopping(p, first)
+			eventually(t, "the request is seen", func() bool { return strings.Contains(j.notes(), "in flight; waiting") })
+			if who == "first" {
+				hurry()
+			} else {
+				now, cancel := context.WithCancel(context.Background())
+				cancel()
+				if err := p.Stop(now); !errors.Is(err, ErrKilled) {
+					t.Errorf("the later Stop: %v", err)
+				}
+			}
+			if err := <-stopped; !errors.Is(err, ErrKilled) {
+				t.Errorf("Stop: %v", err)
+			}
+			<-results
+			nothingLeft(t, p)
+			wantNote(t, j, "the drain was cut short with 1 request in flight")
+		})
+	}
+}
+
+func TestEngineDiesWhileDraining(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, time.Minute)
+	cfg.Drain.Timeout = new(Duration(time.Hour))
+	p, j := ready(t, cfg)
+	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
+	stopped := stopping(p, context.Background())
+	awaitDraining(t, p)
+	if err := syscall.Kill(p.run.leader.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	<-results
+	nothingLeft(t, p)
+	wantStates(t, j, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped)
+	if m := j.stoppingMessage(); m != endedDraining {
+		t.Errorf("stopping: %q", m)
+	}
+	if err := p.Err(); err != nil {
+		t.Errorf("Err: %v", err)
+	}
+}
+
+// What cannot be counted is not waited for, and said.
+func TestDrainWithoutGauges(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		change func(*ProvisionConfig)
+		broken func(*EngineProvisioner)
+		note   string
+	}{
+		"off": {
+			change: func(cfg *ProvisionConfig) { cfg.Env = map[string]EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: "0"}} },
+			note:   "not waited for: the engine's metrics are off",
+		},
+		"no such page": {
+			broken: func(p *EngineProvisioner) {
+				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/none", Names: []string{"x"}}
+			},
+			note: "not waited for: /none does not exist (404)",
+		},
+		"no such series": {
+			broken: func(p *EngineProvisioner) {
+				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/metrics", Names: []string{"none"}}
+			},
+			note: `not waited for: /metrics lacks the series "none"`,
+		},
+		"not metrics": {
+			broken: func(p *EngineProvisioner) {
+				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/props", Names: []string{"x"}}
+			},
+			note: "not waited for: /props is not valid Prometheus text",
+		},
+		"suspended": {
+			broken: func(p *EngineProvisioner) {
+				p.cfg.Ready.RequestTimeout = Duration(50 * time.Millisecond)
+				_ = p.run.leader.signal(syscall.SIGSTOP)
+			},
+			note: "not waited for: cannot read /metrics: no answer in time",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, enginetest.Behavior{})
+			cfg.Drain.Timeout = new(Duration(time.Hour))
+			if test.change != nil {
+				test.change(&cfg)
+			}
+			p, j := ready(t, cfg)
+			if test.broken != nil {
+				test.broken(p)
+			}
+			if err := p.Stop(bounded(t)); err != nil {
+				t.Errorf("Stop: %v", err)
+			}
+			nothingLeft(t, p)
+			wantNote(t, j, test.note)
+		})
+	}
+}
+
+// Only what was ready is drained.
+func TestNoDrain(t *testing.T) {
+	t.Parallel()
+	hook := func(t *testing.T) Option {
+		return WithDrainHook("unwanted", func(context.Context, Handoff) error { t.Error("the hook ran"); return nil })
+	}
+	t.Run("loading", func(t *testing.T) {
+		t.Parallel()
+		p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}), hook(t))
+		if err := p.Stop(bounded(t)); err != nil {
+			t.Error(err)
+		}
+		wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateStopped)
+	})
+	t.Run("given up", func(t *testing.T) {
+		t.Parallel()
+		p, j := started(t, fakeConfig(t, enginetest.Behavior{AnswerStatus: 500}), hook(t))
+		if _, err := p.WaitReady(bounded(t)); err == nil {
+			t.Error("ready")
+		}
+		wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateFailed)
+	})
+	t.Run("switched off", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{})
+		cfg.Drain.Timeout = new(Duration)
+		p, j := ready(t, cfg, hook(t))
+		if err := p.Stop(bounded(t)); err != nil {
+			t.Error(err)
+		}
+		wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
+	})
+	t.Run("in a hurry", func(t *testing.T) {
+		t.Parallel()
+		p, j := ready(t, fakeConfig(t, enginetest.Behavior{}), hook(t))
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := p.Stop(now); err != nil && !errors.Is(err, ErrKilled) {
+			t.Error(err)
+		}
+		wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
+	})
+}
+
+// Another provisioner drains as the first one would have, with the key and the hooks.
+func TestAttachedDrain(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, time.Second)
+	if err := os.WriteFile(filepath.Join(cfg.Dir, "key"), []byte("the-key-hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ran := filepath.Join(cfg.Dir, "ran")
+	cfg.Drain.Hooks = []DrainHook{{Command: []string{"sh", "-c", "echo $ENGINE_PROVISIONER_REPLICA > ran"}}}
+	p := abandoned(t, cfg)
+	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
+	j := &journal{}
+	attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attached.Stop(bounded(t)); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	if r := <-results; r.err != nil || r.status != 200 {
+		t.Errorf("the client got %+v", r)
+	}
+	if data, err := os.ReadFile(ran); err != nil || string(data) != "r0\n" {
+		t.Errorf("the hook wrote %q (%v)", data, err)
+	}
+	wantNote(t, j, "1 request in flight; waiting for up to 20s")
+	_, _ = p.run.leader.cmd.Process.Wait()
+	nothingLeft(t, p)
+}
+
+func TestAttachedDrainWithAKey(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lost=%v", lost), func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, enginetest.Behavior{})
+			key := filepath.Join(cfg.Dir, "key")
+			if err := os.WriteFile(key, []byte("the-key-hunter2\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg.APIKey = &SecretRef{FromFile: "key"}
+			p := abandoned(t, cfg)
+			if lost {
+				if err := os.Remove(key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j := &journal{}
+			attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := attached.Stop(bounded(t)); err != nil {
+				t.Errorf("Stop: %v", err)
+			}
+			if notes := j.notes(); strings.Contains(notes, "not waited for: api_key: cannot read the secret") != lost {
+				t.Errorf("notes: %q", notes)
+			}
+			for path, content := range filesBelow(t, cfg.StateDir) {
+				if strings.Contains(content, "hunter2") {
+					t.Errorf("%s holds the key", path)
+				}
+			}
+			_, _ = p.run.leader.cmd.Process.Wait()
+			nothingLeft(t, p)
+		})
+	}
+}
+
+func TestAttachedDrainTimeout(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []time.Duration{0, 300 * time.Millisecond} {
+		t.Run(limit.String(), func(t *testing.T) {
+			t.Parallel()
+			cfg := busyConfig(t, time.Minute)
+			cfg.Drain.Timeout = new(Duration(time.Hour))
+			p := abandoned(t, cfg)
+			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
+			j := &journal{}
+			attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add), WithDrainTimeout(limit))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := attached.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
+				t.Errorf("Stop: %v", err)
+			}
+			<-results
+			if drained := strings.Contains(j.notes(), "the drain's 300ms are over"); drained != (limit > 0) {
+				t.Errorf("notes: %q", j.notes())
+			}
+			_, _ = p.run.leader.cmd.Process.Wait()
+			nothingLeft(t, p)
+		})
+	}
+}
+
+func TestGaugesSum(t *testing.T) {
+	t.Parallel()
+	g := Gauges{Path: "/metrics", Names: []string{"running", "waiting"}}
+	tests := map[string]struct {
+		page string
+		want int
+		err  string
+	}{
+		"gauges":       {page: "# TYPE running gauge\nrunning 2\n# TYPE waiting gauge\nwaiting 3\n", want: 5},
+		"untyped":      {page: "running 2\nwaiting 0\n", want: 2},
+		"labels":       {page: "running{m=\"a\"} 1\nrunning{m=\"b\"} 2\nwaiting{m=\"a\"} 4\n", want: 7},
+		"fractions":    {page: "running 0.1\nwaiting 0\n", want: 1},
+		"missing":      {page: "running 2\n", err: `lacks the series "waiting"`},
+		"not a number": {page: "running NaN\nwaiting 0\n", err: "tells of NaN requests"},
+		"negative":     {page: "running -1\nwaiting 0\n", err: "tells of -1 requests"},
+		"endless":      {page: "running +Inf\nwaiting 0\n", err: "tells of +Inf requests"},
+		"no page":      {page: "{}", err: "is not valid Prometheus text"},
+	}
+	for name, test := range tests {
+		got, err := g.sum([]byte(test.page))
+		if test.err == "" && err != nil || got != test.want {
+			t.Errorf("%s: %d (%v), want %d", name, got, err, test.want)
+		}
+		if test.err != "" {
+			wantText(t, err, test.err)
+		}
+	}
+}

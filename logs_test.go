@@ -1,0 +1,299 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
+)
+
+// withSpace has free space be what is said instead of what it is.
+func withSpace(free func() uint64) Option {
+	return func(o *options) {
+		o.space = func(string) (uint64, uint64, error) { return free(), 100 << 30, nil }
+	}
+}
+
+// checkFlood fails the test unless the log ends with numbered lines of a flood without a gap, and returns how many
+// bytes they are.
+func checkFlood(t *testing.T, path string) int {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(strings.TrimLeft(string(data), "\x00"), "\n")
+	lines, last := 0, -1
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "flood ") {
+			continue
+		}
+		var n int
+		if _, err := fmt.Sscanf(line, "flood %d", &n); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if last >= 0 && n != last+1 || !strings.HasSuffix(line, "f\n") {
+			t.Fatalf("line %d comes after line %d", n, last)
+		}
+		lines, last = lines+1, n
+	}
+	return lines * 100
+}
+
+// TestLogFlood has an engine log 12 MiB a second. Its log stays within the limit and a second's flood, nothing of its end
+// is lost, and the engine works on.
+func TestLogFlood(t *testing.T) {
+	t.Parallel()
+	const rate, limit = 12 << 20, 4 << 20
+	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: rate})
+	floodCapped(t, cfg, rate, limit)
+}
+
+func floodCapped(t *testing.T, cfg ProvisionConfig, rate int, limit Size) {
+	t.Helper()
+	cfg.Logs = LogsConfig{MaxSize: limit}
+	p, j := ready(t, cfg, withSpace(func() uint64 { return 50 << 30 }))
+	path := p.Status().Log
+	// Between two cuts the log takes no more than the limit and a second's flood. On a machine that is busy with other
+	// tests a second can be late, so that the lowest peak counts.
+	var peak, fell, before int64
+	lowest := int64(1) << 62
+	for began := time.Now(); fell < 3 || lowest > int64(limit)+int64(rate); time.Sleep(5 * time.Millisecond) {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := logcap.Usage(info)
+		if used < before-int64(limit)/4 {
+			fell++
+			lowest, peak = min(lowest, peak), 0
+		}
+		peak, before = max(peak, used), used
+		if time.Since(began) > 4*patience {
+			t.Fatalf("it was cut %d times, at %d bytes or more, and takes %d", fell, lowest, used)
+		}
+	}
+	if status := statusAt(t, p.Status().URL+"/health"); status != 200 {
+		t.Errorf("the engine answers %d", status)
+	}
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if size := checkFlood(t, path); size < int(limit)/2 {
+		t.Errorf("only %d bytes are left", size)
+	}
+	if info, err := os.Stat(path); err != nil || logcap.Usage(info) > int64(limit)+logcap.Block {
+		t.Errorf("after the end the log takes %d bytes (%v)", logcap.Usage(info), err)
+	}
+	if notes := j.notes(); notes != "" {
+		t.Errorf("notes: %s", notes)
+	}
+}
+
+// keeperOf is a keeper of a state directory with the logs of files: sizes by "replica/number".
+func keeperOf(t *testing.T, limits LogsConfig, records []record, sizes map[string]int) (*logKeeper, func() []string) {
+	t.Helper()
+	state := t.TempDir()
+	for _, rec := range records {
+		files := replicaFiles{state: state, stem: rec.Pool + "-" + rec.Replica}
+		if err := files.create(); err != nil {
+			t.Fatal(err)
+		}
+		rec.Schema, rec.LaunchID, rec.Grace = recordSchema, "a", 1
+		if err := files.writeRecord(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, name := range slices.Sorted(keysOf(sizes)) {
+		path := filepath.Join(state, filepath.Dir(name), "logs", filepath.Base(name)+".log")
+		if err := os.WriteFile(path, []byte(strings.Repeat("x", sizes[name])), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(time.Duration(i) * time.Minute)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := &logKeeper{
+		files: replicaFiles{state: state, stem: "pool-r0"}, pool: "pool", limits: limits.withDefaults(),
+		space: func(string) (uint64, uint64, error) { return 50 << 30, 100 << 30, nil },
+		note:  func(text string) { t.Log(text) },
+	}
+	return k, func() []string {
+		var left []string
+		for _, name := range slices.Sorted(keysOf(sizes)) {
+			info, err := os.Stat(filepath.Join(state, filepath.Dir(name), "logs", filepath.Base(name)+".log"))
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				t.Fatal(err)
+			case logcap.Usage(info) < int64(sizes[name]):
+				left = append(left, name+" cut")
+			default:
+				left = append(left, name)
+			}
+		}
+		return left
+	}
+}
+
+func keysOf(m map[string]int) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for key := range m {
+			if !yield(key) {
+				return
+			}
+		}
+	}
+}
+
+func TestCapPool(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	running := record{Pool: "pool", Replica: "r0", Generation: 4, State: StateStarting, LastFailed: 2}
+	stopped := record{Pool: "pool", Replica: "r1", Generation: 2, State: StateStopped}
+	failed := record{Pool: "pool", Replica: "r2", Generation: 2, State: StateFailed, LastFailed: 1}
+	other := record{Pool: "pool-r0", Replica: "x", Generation: 9, State: StateStopped}
+	all := []record{running, stopped, failed, other}
+	sizes := map[string]int{
+		"pool-r0/1": mib, "pool-r0/2": mib, "pool-r0/3": mib, "pool-r0/4": mib,
+		"pool-r1/1": mib, "pool-r1/2": mib, "pool-r2/1": mib, "pool-r2/2": mib, "pool-r0-x/1": mib,
+	}
+	for _, c := range []struct {
+		name   string
+		limits LogsConfig
+		low    bool
+		want   []string
+	}{
+		{"within", LogsConfig{MaxPoolSize: 9 * mib}, false, []string{
+			"pool-r0-x/1", "pool-r0/1", "pool-r0/2", "pool-r0/3", "pool-r0/4", "pool-r1/1", "pool-r1/2", "pool-r2/1", "pool-r2/2",
+		}},
+		{"the oldest go", LogsConfig{MaxPoolSize: 6 * mib}, false, []string{
+			"pool-r0-x/1", "pool-r0/2", "pool-r0/4", "pool-r1/1", "pool-r1/2", "pool-r2/1", "pool-r2/2",
+		}},
+		{"failed ones stay", LogsConfig{MaxPoolSize: 3 * mib}, false, []string{"pool-r0-x/1", "pool-r0/2", "pool-r0/4", "pool-r2/2"}},
+		{"and go at last", LogsConfig{MaxPoolSize: mib}, false, []string{"pool-r0-x/1", "pool-r0/4"}},
+		{"what runs is cut", LogsConfig{MaxPoolSize: mib / 2}, false, []string{"pool-r0-x/1", "pool-r0/4 cut"}},
+		{"little space", LogsConfig{MaxSize: mib / 2}, true, []string{
+			"pool-r0-x/1", "pool-r0/2 cut", "pool-r0/4 cut", "pool-r1/2 cut", "pool-r2/2 cut",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			k, left := keeperOf(t, c.limits, all, sizes)
+			k.low = c.low
+			k.capPool()
+			if got := left(); !slices.Equal(got, c.want) {
+				t.Errorf("left are\n%q, want\n%q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestLowSpace(t *testing.T) {
+	t.Parallel()
+	var notes []string
+	free := uint64(5 << 30)
+	k := logKeeper{
+		limits: LogsConfig{}.withDefaults(), note: func(text string) { notes = append(notes, text) },
+		space: func(string) (uint64, uint64, error) { return free, 100 << 30, nil },
+	}
+	for _, step := range []struct {
+		freeMiB uint64
+		low     bool
+		notes   int
+	}{{5 << 10, false, 0}, {2047, true, 1}, {100, true, 1}, {2100, true, 1}, {2561, false, 1}, {0, true, 2}} {
+		free = step.freeMiB << 20
+		if low := k.spaceLow(); low != step.low || len(notes) != step.notes {
+			t.Errorf("%d MiB free: low is %v, with the notes %q", step.freeMiB, low, notes)
+		}
+	}
+	k.space = func(string) (uint64, uint64, error) { return 0, 0, errors.ErrUnsupported }
+	if !k.spaceLow() || len(notes) != 2 {
+		t.Errorf("unknown space changes what was known, or is told: %q", notes)
+	}
+}
+
+func TestPruneLogs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		keep   int
+		failed int64
+		want   []int64
+	}{
+		{5, 0, []int64{3, 4, 5, 6, 7}}, {5, 1, []int64{1, 4, 5, 6, 7}}, {5, 6, []int64{3, 4, 5, 6, 7}},
+		{2, 1, []int64{1, 7}}, {1, 1, []int64{7}}, {9, 1, []int64{1, 2, 3, 4, 5, 6, 7}},
+	} {
+		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+		if err := files.create(); err != nil {
+			t.Fatal(err)
+		}
+		for n := int64(1); n <= 7; n++ {
+			f, _, err := files.openLog(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+		}
+		err := files.pruneLogs(c.keep, c.failed)
+		if got, _ := files.logNumbers(); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("keep %d, failed %d: left are %v (%v), want %v", c.keep, c.failed, got, err, c.want)
+		}
+	}
+}
+
+// TestFailedLogSurvivesRestarts: what was wrong can be read after many good launches.
+func TestFailedLogSurvivesRestarts(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{DieLoading: &enginetest.Death{Code: 3, Stderr: "the reason"}})
+	cfg.Logs.Keep = 2
+	p, _ := started(t, cfg)
+	awaitDone(t, p)
+	log := p.Status().Log
+	good := fakeConfig(t, enginetest.Behavior{})
+	cfg.Provisioning = good.Provisioning
+	for range 3 {
+		p, _ := ready(t, cfg)
+		if err := p.Stop(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if data, err := os.ReadFile(log); err != nil || !strings.Contains(string(data), "the reason") {
+		t.Errorf("the failed launch's log is %q (%v)", data, err)
+	}
+	files, err := filesOf(cfg.StateDir, "pool-r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if numbers, err := files.logNumbers(); err != nil || !slices.Equal(numbers, []int64{1, 4}) {
+		t.Errorf("logs %v (%v)", numbers, err)
+	}
+}
+
+// TestLittleSpace: the note comes once, and the log is cut to 1 MiB.
+func TestLittleSpace(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: 4 << 20})
+	p, j := ready(t, cfg, withSpace(func() uint64 { return 1 << 20 }))
+	eventually(t, "a cut", func() bool {
+		info, err := os.Stat(p.Status().Log)
+		return err == nil && logcap.Usage(info) < info.Size() || err == nil && info.Size() > 4<<20
+	})
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if size := checkFlood(t, p.Status().Log); size > 1<<20 {
+		t.Errorf("%d bytes are left", size)
+	}
+	if notes := j.notes(); strings.Count(notes, "has only 1 MiB left") != 1 {
+		t.Errorf("notes: %s", notes)
+	}
+}
