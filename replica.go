@@ -458,6 +458,9 @@ func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
 	p.mu.Lock()
 	p.cfg = r.cfg
 	p.mu.Unlock()
+	if r.outdated {
+		p.note("it runs with other settings than those of the configuration; replace it when it suits")
+	}
 	r.launch = p
 	r.past.Phase, r.past.RetryAt = PhaseRunning, time.Time{}
 }

@@ -78,7 +78,7 @@ exited, 6 busy (another provisioner, port taken), 129, 130 or 143 interrupted by
 everything was ready.`
 
 func (c *cli) rootCommand() *cobra.Command {
-	var detach bool
+	var detach, replace bool
 	root := &cobra.Command{
 		Use:   "engine-provisioner --config FILE",
 		Short: "Start, health-check, hand off and stop LLM engines",
@@ -96,13 +96,14 @@ func (c *cli) rootCommand() *cobra.Command {
 			if c.configFile == "" {
 				return &usageError{err: errors.New("no --config"), help: "engine-provisioner --help"}
 			}
-			return c.runReplicas(cmd.Context(), detach)
+			return c.runReplicas(cmd.Context(), detach, replace)
 		},
 	}
 	root.PersistentFlags().VarP(&c.output, "output", "o",
 		`output format: "text", or "json" for one JSON object a line on stdout`)
 	c.chooseFlags(root)
 	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running once they are ready")
+	root.Flags().BoolVar(&replace, "replace-outdated", false, "replace engines that run already with other settings")
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.validateCommand(), c.planCommand(),
 		c.doctorCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())

@@ -120,8 +120,10 @@ func TestServiceManagerIsTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := manager.until("READY=1\nSTATUS=2 of 2 replicas ready")
-			if got := strings.Join(before, ";"); got != "STATUS=1 of 2 replicas ready;STATUS=2 of 2 replicas ready" {
-				t.Errorf("before it was ready: %q", got)
+			for _, message := range before {
+				if !strings.HasPrefix(message, "STATUS=") || !strings.HasSuffix(message, " of 2 replicas ready") {
+					t.Errorf("before it was ready: %q", message)
+				}
 			}
 			manager.until("WATCHDOG=1")
 			manager.until("WATCHDOG=1")
@@ -133,12 +135,13 @@ func TestServiceManagerIsTold(t *testing.T) {
 			}
 			enginetest.Kill(t, url, enginetest.Death{Code: 1})
 			manager.until("STATUS=1 of 2 replicas ready")
+			manager.until("STATUS=2 of 2 replicas ready") // it was started again
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			manager.until("STOPPING=1\nSTATUS=stopping")
-			if code := exitOf(t, cmd); code != exitExited {
-				t.Errorf("exit status %d, want %d: an engine had died", code, exitExited)
+			if code := exitOf(t, cmd); code != 0 {
+				t.Errorf("exit status %d", code)
 			}
 			// Nothing else was said, above all no sign of life, once the loop had ended.
 			if err := manager.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {

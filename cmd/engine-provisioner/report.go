@@ -21,8 +21,9 @@ type reporter struct {
 	done   chan struct{}
 
 	// Of the goroutine alone.
-	launches []*launch
-	loading  map[string]time.Time // when the load began, by the launch's name
+	engines  *provisioner.Supervisor
+	loading  map[string]time.Time // when the load began, by the replica's name
+	isSteady bool                 // everything was ready once: from now on a failure is followed by a restart
 }
 
 func (c *cli) newReporter() *reporter {
@@ -87,8 +88,11 @@ func (r *reporter) work() {
 	}
 }
 
-// watch says which launches there are.
-func (r *reporter) watch(launches []*launch) { r.do(func() { r.launches = launches }) }
+// watch says whose engines are reported on.
+func (r *reporter) watch(engines *provisioner.Supervisor) { r.do(func() { r.engines = engines }) }
+
+// steady says that everything was ready once.
+func (r *reporter) steady() { r.do(func() { r.isSteady = true }) }
 
 // say tells people something.
 func (r *reporter) say(text string) {
@@ -102,7 +106,7 @@ func (r *reporter) say(text string) {
 // fail tells an error.
 func (r *reporter) fail(err error) { r.do(func() { r.reportError(err) }) }
 
-// event is the event function of all launches.
+// event tells an event.
 func (r *reporter) event(e provisioner.Event) { r.do(func() { r.tell(e) }) }
 
 func (r *reporter) tell(e provisioner.Event) {
@@ -118,9 +122,19 @@ func (r *reporter) tell(e provisioner.Event) {
 	}
 	if r.output.json {
 		_ = writeJSON(r.std.out, e) // where stdout is gone there is nobody to tell
+		if e.Kind == provisioner.EventRestart {
+			r.reportError(e.Err)
+		}
 		return
 	}
 	switch {
+	case e.Kind == provisioner.EventRestart:
+		r.reportError(e.Err)
+		if r.isSteady {
+			fmt.Fprintf(r.std.err, "%s: %s\n", name, outlook(e))
+		}
+	case e.Kind == provisioner.EventRecovery:
+		fmt.Fprintf(r.std.err, "%s: found, %s\n", name, e.Message)
 	case e.Kind == provisioner.EventNote:
 		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, e.Message)
 	case e.State == provisioner.StateReady:
@@ -135,16 +149,29 @@ func (r *reporter) tell(e provisioner.Event) {
 	}
 }
 
-// loads are the launches that are not ready yet.
+// outlook says what follows a failure.
+func outlook(e provisioner.Event) string {
+	if e.Restarts.Phase == provisioner.PhaseFailed {
+		return "given up"
+	}
+	wait := e.Restarts.RetryAt.Sub(e.Time).Round(100 * time.Millisecond)
+	if e.Restarts.Phase == provisioner.PhaseOpen {
+		return fmt.Sprintf("%d starts in a row failed; the next one is in %s", e.Restarts.Failures+e.Restarts.Trials, wait)
+	}
+	return fmt.Sprintf("starting again in %s", wait)
+}
+
+// loads are the replicas that are not ready yet.
 func (r *reporter) loads() []load {
+	if r.engines == nil {
+		return nil
+	}
 	var all []load
-	for _, l := range r.launches {
-		since, loading := r.loading[l.name]
-		if !loading {
-			continue
+	for _, s := range r.engines.Status() {
+		name := s.Pool + "/" + s.Replica
+		if since, loading := r.loading[name]; loading {
+			all = append(all, load{name: name, state: s.State, since: since, heard: s.Heard, log: s.Log})
 		}
-		s := l.Status()
-		all = append(all, load{name: l.name, state: s.State, since: since, heard: s.Heard, log: s.Log})
 	}
 	return all
 }

@@ -4,29 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
-// launch is one replica of a run.
-type launch struct {
-	*provisioner.EngineProvisioner
-	name string
-}
-
-// news is what became of a launch.
-type news struct {
-	launch *launch
-	err    error
-	died   bool // after it was ready; err is nil when another command stopped it
-}
-
-// errOtherFailed ends the loads of a run in which one replica has failed.
-var errOtherFailed = errors.New("another replica failed")
-
-// runReplicas is the main job: start all chosen replicas, wait until they are ready, watch them, stop them.
-func (c *cli) runReplicas(ctx context.Context, detach bool) error {
+// runReplicas is the main job: start or adopt all chosen replicas, wait until they are ready, keep them alive, stop them.
+func (c *cli) runReplicas(ctx context.Context, detach, replace bool) error {
 	configs, err := c.load()
 	if err != nil {
 		return err
@@ -36,24 +21,16 @@ func (c *cli) runReplicas(ctx context.Context, detach bool) error {
 	}
 	show := c.newReporter()
 	defer show.close()
-	launches := make([]*launch, len(configs))
-	for i, config := range configs {
-		p, err := provisioner.New(config, provisioner.WithEventFunc(show.event))
-		if err != nil {
-			return err
-		}
-		launches[i] = &launch{EngineProvisioner: p, name: config.Name()}
-	}
-	show.watch(launches)
 	manager, err := newNotifier()
 	if err != nil {
 		show.say("note: " + err.Error())
 	}
 	defer manager.close()
-	r := &session{
-		cli: c, show: show, manager: manager, launches: launches, detach: detach, news: make(chan news, 2*len(launches)),
+	s := &session{
+		cli: c, show: show, manager: manager, configs: configs, detach: detach, replace: replace,
+		happened: make(chan struct{}, 1), given: map[string]error{},
 	}
-	return r.run(ctx)
+	return s.run(ctx)
 }
 
 // checkAll finds out what is wrong with any replica before the first one is started.
@@ -93,141 +70,177 @@ func (c *cli) reportAll(errs []error) error {
 // session is one run in the foreground.
 type session struct {
 	*cli
-	show     *reporter
-	manager  *notifier
-	launches []*launch
-	detach   bool
-	news     chan news
-	failed   error // the first failure
-	ready    int   // launches that became ready
-	alive    int   // those of them that have not ended
+	show    *reporter
+	manager *notifier
+	configs []provisioner.ProvisionConfig
+	detach  bool
+	replace bool // engines that were launched differently from the configuration
+	engines *provisioner.Supervisor
+
+	happened chan struct{} // holds one token when there was an event
+
+	mu    sync.Mutex
+	given map[string]error // replicas that were given up, by name
 }
 
 func (s *session) run(ctx context.Context) error {
+	engines, err := provisioner.Supervise(ctx, s.configs, provisioner.WithEventFunc(s.event))
+	if err != nil {
+		return errors.Join(interruption(ctx), err)
+	}
+	s.engines = engines
+	s.show.watch(engines)
 	if err := s.start(ctx); err != nil {
 		return errors.Join(err, s.stopAll())
 	}
 	if s.detach && interruption(ctx) == nil {
 		return s.release()
 	}
+	s.show.steady()
 	s.manager.ready(s.standing())
-	for s.alive > 0 {
+	ended := make(chan error, 1)
+	waiting, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() { ended <- engines.Wait(waiting) }()
+	for {
 		select {
 		case <-s.manager.due():
 			s.manager.alive()
-		case n := <-s.news:
-			s.note(n)
+		case <-s.happened:
+			s.manager.status(s.standing())
+		case err := <-ended: // nothing runs any more, nor will
+			if err != nil {
+				err = &toldError{err}
+			}
+			return errors.Join(err, s.stopAll())
 		case <-ctx.Done():
 			s.show.say("stopping")
-			return errors.Join(s.failed, s.stopAll())
+			return errors.Join(s.failures(), s.stopAll())
 		}
 	}
-	return s.failed
+}
+
+// start waits until all replicas are ready. The first failure ends the run: whoever starts engines by hand or from a
+// script wants to know, and not to be retried for.
+func (s *session) start(ctx context.Context) error {
+	err := s.awaitReady(ctx)
+	if err == nil && s.replace {
+		err = s.replaceOutdated(ctx)
+	}
+	switch stopped := interruption(ctx); {
+	case err == nil, s.allReady(): // who has seen that everything is ready may interrupt before this function has
+		return nil
+	case stopped != nil:
+		return stopped
+	}
+	return &toldError{err} // by its event
+}
+
+func (s *session) awaitReady(ctx context.Context) error {
+	began := make(chan error, 1)
+	go func() { began <- s.engines.WaitReady(ctx) }()
+	for {
+		select {
+		case err := <-began:
+			return err
+		case <-s.happened:
+			s.manager.status(s.standing())
+		}
+	}
+}
+
+// replaceOutdated gives the adopted engines the present configuration, one after the other.
+func (s *session) replaceOutdated(ctx context.Context) error {
+	for i, status := range s.engines.Status() {
+		if !status.Outdated {
+			continue
+		}
+		if err := s.engines.Reload(ctx, s.configs[i]); err != nil {
+			s.show.fail(err)
+			return err
+		}
+	}
+	return nil
+}
+
+// event is told of everything that happens to the engines.
+func (s *session) event(e provisioner.Event) {
+	if e.Kind == provisioner.EventRestart && e.Restarts.Phase == provisioner.PhaseFailed {
+		s.mu.Lock()
+		s.given[e.Pool+"/"+e.Replica] = e.Err
+		s.mu.Unlock()
+	}
+	s.show.event(e)
+	select {
+	case s.happened <- struct{}{}:
+	default:
+	}
 }
 
 // standing says how many replicas are fit to be used.
 func (s *session) standing() string {
-	return fmt.Sprintf("%d of %d replicas ready", s.alive, len(s.launches))
+	ready := 0
+	all := s.engines.Status()
+	for _, status := range all {
+		if status.State == provisioner.StateReady {
+			ready++
+		}
+	}
+	return fmt.Sprintf("%d of %d replicas ready", ready, len(all))
 }
 
-// start starts all launches and returns when all are ready, or one has failed, or a signal has come.
-func (s *session) start(ctx context.Context) error {
-	loading, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	for _, l := range s.launches {
-		go func() {
-			err := l.Start(loading)
-			if err == nil {
-				_, err = l.WaitReady(loading)
-			}
-			s.news <- news{launch: l, err: err}
-			if err == nil {
-				<-l.Done()
-				s.news <- news{launch: l, err: l.Err(), died: true}
-			}
-		}()
-	}
-	for pending := len(s.launches); pending > 0; {
-		n := <-s.news
-		if !n.died {
-			pending--
+func (s *session) allReady() bool {
+	return !slices.ContainsFunc(s.engines.Status(), func(status provisioner.Status) bool {
+		return status.State != provisioner.StateReady
+	})
+}
+
+// failures are those of the replicas that were given up, which have been told.
+func (s *session) failures() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, status := range s.engines.Status() {
+		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == provisioner.PhaseFailed {
+			return &toldError{err}
 		}
-		switch {
-		case n.err == nil || n.died && !s.detach:
-			s.note(n)
-		case !n.died && interruption(ctx) != nil: // the signal has ended its load
-		default:
-			if !errors.Is(n.err, errOtherFailed) {
-				s.fail(n.err)
-			}
-			giveUp(errOtherFailed)
-		}
-	}
-	// Who has seen that everything is ready may interrupt before this function has.
-	switch err := interruption(ctx); {
-	case errors.Is(context.Cause(loading), errOtherFailed):
-		return s.failed
-	case s.ready < len(s.launches):
-		return err
 	}
 	return nil
-}
-
-// note takes in that a launch became ready or died; the others go on.
-func (s *session) note(n news) {
-	defer func() { s.manager.status(s.standing()) }()
-	switch {
-	case !n.died:
-		s.ready++
-		s.alive++
-		return
-	case n.err != nil && !errors.Is(n.err, provisioner.ErrReleased):
-		s.fail(n.err)
-	}
-	s.alive--
-}
-
-// fail tells of a failure at once and remembers the first one, which decides the exit status.
-func (s *session) fail(err error) {
-	s.show.fail(err)
-	if s.failed == nil {
-		s.failed = &toldError{err}
-	}
 }
 
 // release leaves the engines alone, unless one of them has died meanwhile.
 func (s *session) release() error {
-	for _, l := range s.launches {
-		if err := l.Err(); err != nil {
-			s.fail(err)
-			return errors.Join(s.failed, s.stopAll())
+	for _, status := range s.engines.Status() {
+		if status.State != provisioner.StateReady {
+			err := fmt.Errorf("%s/%s died before it could be left alone", status.Pool, status.Replica)
+			return errors.Join(err, s.stopAll())
 		}
 	}
-	for _, l := range s.launches {
-		l.Release()
-	}
-	return nil
+	return s.engines.Release()
 }
 
-// stopAll ends all launches at once. A second signal ends their grace.
+// stopAll ends all engines at once. A second signal ends their grace.
 func (s *session) stopAll() error {
 	s.manager.stopping()
-	errs := make([]error, len(s.launches))
-	var all sync.WaitGroup
-	for i, l := range s.launches {
-		all.Go(func() { errs[i] = l.Stop(s.signals.hurried) })
-	}
-	all.Wait()
+	err := s.engines.Stop(s.signals.hurried)
 	var failed error
-	for i, err := range errs {
-		switch {
-		case errors.Is(err, provisioner.ErrKilled):
+	for _, err := range unjoin(err) {
+		if errors.Is(err, provisioner.ErrKilled) {
 			s.show.say(err.Error())
-		case err != nil && !errors.Is(err, provisioner.ErrReleased):
-			err = fmt.Errorf("%s: %w", s.launches[i].name, err)
-			s.show.fail(err)
-			failed = errors.Join(failed, &toldError{err})
+			continue
 		}
+		s.show.fail(err)
+		failed = errors.Join(failed, &toldError{err})
 	}
 	return failed
+}
+
+// unjoin are the errors that errors.Join has put together.
+func unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
