@@ -67,9 +67,9 @@ func attach(files replicaFiles, opts options) (*EngineProvisioner, error) {
 	if p.opts.grace > 0 {
 		r.rec.Grace = Duration(p.opts.grace)
 	}
-	p.run, p.state = r, StateStarting
+	p.run, p.state, p.since = r, StateStarting, r.started
 	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
-		p.state, p.handoff = StateReady, h
+		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
 	}
 	go p.watch(r)
 	return p, nil
@@ -180,7 +180,10 @@ func recoverAll(ctx context.Context, state string, opts options) (map[string]*En
 
 // event tells of a recovery.
 func (f Recovered) event() Event {
-	e := Event{Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, PID: f.PID, Message: string(f.Result)}
+	e := Event{
+		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, PID: f.PID, Message: string(f.Result),
+		Took: Duration(f.Took.Round(time.Microsecond)),
+	}
 	switch {
 	case f.Err != nil:
 		e.Message += ": " + f.Err.Error()
