@@ -21,6 +21,7 @@ type Event struct {
 	Message  string    `json:"message,omitempty"`   // for people
 	Handoff  *Handoff  `json:"handoff,omitempty"`   // with EventState and StateReady
 	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
+	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended
 	// Missed is how many events the reader has missed between the one before and this one, because it was too slow.
 	Missed int `json:"missed,omitempty"`
 }

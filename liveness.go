@@ -18,7 +18,7 @@ type LivenessConfig struct {
 	// Timeout bounds each. Left out, it is 5 seconds.
 	Timeout Duration `json:"timeout,omitempty"`
 	// Failures is how many in a row make the engine dead. Left out, it is 3.
-	Failures int `json:"failures,omitempty" validate:"min=0,max=100"`
+	Failures int `json:"failures,omitempty" validate:"omitempty,min=1,max=100"`
 	// DiagnoseSignal is sent to a hanging engine before it is stopped, so that it can write a stack dump to its log:
 	// "SIGABRT" or "SIGQUIT". Left out, none is sent.
 	DiagnoseSignal string `json:"diagnose_signal,omitempty" validate:"omitempty,oneof=SIGABRT SIGQUIT"`

@@ -64,12 +64,15 @@ var errGone = errors.New("the process is gone")
 func statusOf(cmd *exec.Cmd) exitStatus {
 	_ = cmd.Wait() // the state says it all
 	ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	switch {
-	case !ok:
+	if !ok {
 		return exitStatus{}
-	case ws.Signaled():
-		return exitStatus{known: true, code: -1, signal: ws.Signal().String()}
-	default:
-		return exitStatus{known: true, code: ws.ExitStatus()}
 	}
+	return waitStatus(ws)
+}
+
+func waitStatus(ws syscall.WaitStatus) exitStatus {
+	if ws.Signaled() {
+		return exitStatus{known: true, code: -1, signal: ws.Signal().String()}
+	}
+	return exitStatus{known: true, code: ws.ExitStatus()}
 }

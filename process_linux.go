@@ -161,9 +161,26 @@ func (p *process) signal(sig syscall.Signal) error {
 func (p *process) reap() exitStatus {
 	defer p.close()
 	if p.cmd == nil {
-		return exitStatus{}
+		return p.foreignStatus()
 	}
 	return statusOf(p.cmd)
+}
+
+// foreignStatus tells how another's child ended: the kernel keeps that with the pidfd once its parent has reaped it
+// (Linux 6.15), and until then with the zombie.
+func (p *process) foreignStatus() exitStatus {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	var err error
+	if conn, e := p.pidfd.SyscallConn(); e == nil {
+		_ = conn.Control(func(fd uintptr) { err = unix.IoctlPidfdInfo(int(fd), &info) })
+	}
+	if err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
+		return waitStatus(syscall.WaitStatus(info.Exit_code))
+	}
+	if s, err := procfs.ReadStat(p.PID); err == nil && s.Dead() && s.StartTicks == p.StartTicks {
+		return waitStatus(syscall.WaitStatus(s.ExitCode))
+	}
+	return exitStatus{}
 }
 
 func (p *process) close() { _ = p.pidfd.Close() }

@@ -330,3 +330,25 @@ func TestStatuses(t *testing.T) {
 		t.Errorf("after the stop: %+v, %v", all, err)
 	}
 }
+
+// The exit of an engine that is not this process's child is known all the same.
+func TestAdoptedExit(t *testing.T) {
+	t.Parallel()
+	for name, death := range map[string]enginetest.Death{"code 7": {Code: 7}, "signal: segmentation fault": {Signal: syscall.SIGSEGV}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, enginetest.Behavior{})
+			p := abandoned(t, cfg)
+			attached, err := Attach(cfg.StateDir, "pool", "r0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			enginetest.Kill(t, p.handoff.URL, death)
+			awaitDone(t, attached)
+			rec, err := p.run.files.readRecord()
+			if err != nil || rec.Exit != name {
+				t.Errorf("exit %q (%v), want %q", rec.Exit, err, name)
+			}
+		})
+	}
+}

@@ -211,7 +211,7 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 
 // incidentOf reads from an error what the restart policy needs.
 func incidentOf(err error) incident {
-	e := incident{what: ended, text: err.Error(), cause: causeOf(err)}
+	e := incident{what: ended, text: err.Error(), cause: causeOf(err), err: err}
 	var failure interface{ failure() *Failure }
 	var config *ConfigError
 	var gpu *GPUError
@@ -315,7 +315,7 @@ func (r *replica) judge(e incident) {
 	if what == waitUntil || what == giveUp {
 		r.tell.onEvent(Event{
 			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: launchID, Kind: EventRestart,
-			State: StateFailed, Cause: now.Cause, Attempt: before.Attempts + 1, Message: e.text, Restarts: &now,
+			State: StateFailed, Cause: now.Cause, Attempt: before.Attempts + 1, Message: e.text, Restarts: &now, Err: e.err,
 		})
 	}
 }
@@ -412,6 +412,28 @@ func (r *replica) waitReady(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", r.name, ErrStopped)
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+	}
+}
+
+// waitEnd returns when the replica was given up, with why, or stopped; ended is false when ctx ends first.
+func (r *replica) waitEnd(ctx context.Context) (ended bool, err error) {
+	for {
+		r.mu.Lock()
+		phase, last, changed := r.past.Phase, r.last, r.changed
+		r.mu.Unlock()
+		switch phase {
+		case PhaseFailed:
+			return true, last
+		case PhaseStopped:
+			return true, nil
+		}
+		select {
+		case <-changed:
+		case <-r.done:
+			return true, nil
+		case <-ctx.Done():
+			return false, nil
 		}
 	}
 }

@@ -22,14 +22,15 @@ type RestartConfig struct {
 	// StableAfter is how long an engine must be ready for its earlier failures to be forgotten. Left out, it is 5 minutes.
 	StableAfter Duration `json:"stable_after,omitempty"`
 	// StartBurst is how many starts in a row may fail before readiness until the breaker opens. Left out, it is 5.
-	StartBurst int `json:"start_burst,omitempty" validate:"min=0,max=1000"`
-	// Cooldown is how long an open breaker waits before it tries one start; it doubles with each that fails, up to
-	// CooldownMax. Left out, they are 5 and 30 minutes.
-	Cooldown    Duration `json:"cooldown,omitempty"`
+	StartBurst int `json:"start_burst,omitempty" validate:"omitempty,min=1,max=1000"`
+	// Cooldown is how long an open breaker waits before it tries one start; it doubles with each that fails. Left out, it
+	// is 5 minutes.
+	Cooldown Duration `json:"cooldown,omitempty"`
+	// CooldownMax is the longest such wait. Left out, it is 30 minutes.
 	CooldownMax Duration `json:"cooldown_max,omitempty"`
 	// GiveUpAfter is how many starts of an open breaker may fail before the replica is failed for good, until Reset. Left
 	// out, it tries for ever.
-	GiveUpAfter int `json:"give_up_after,omitempty" validate:"min=0,max=1000"`
+	GiveUpAfter int `json:"give_up_after,omitempty" validate:"omitempty,min=1,max=1000"`
 }
 
 // restartFactor is by how much a delay grows; jitterShare by how much of itself a delay is lengthened at random, so that
@@ -84,6 +85,7 @@ type incident struct {
 	blameless bool // not the engine's fault (a busy port, a full disk): tried again without being counted
 	cause     Cause
 	text      string
+	err       error
 }
 
 // decision is what follows.

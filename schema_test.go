@@ -34,7 +34,8 @@ func generateSchema(t *testing.T) string {
 	s.Title = "engine-provisioner pools file"
 	types := map[string]reflect.Type{}
 	for _, of := range []any{
-		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, SecretRef{},
+		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, RestartConfig{}, LivenessConfig{}, StopConfig{},
+		SecretRef{},
 	} {
 		types[reflect.TypeOf(of).Name()] = reflect.TypeOf(of)
 	}
@@ -227,7 +228,8 @@ func TestConfigSchemaHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, of := range []any{
-		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, StopConfig{}, SecretRef{},
+		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, RestartConfig{}, LivenessConfig{}, StopConfig{},
+		SecretRef{},
 	} {
 		typ := reflect.TypeOf(of)
 		def := schema.Defs[typ.Name()]

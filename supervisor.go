@@ -111,6 +111,26 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 	return nil
 }
 
+// Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command. The
+// error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause.
+func (s *Supervisor) Wait(ctx context.Context) error {
+	var failed []error
+	for _, r := range s.replicas {
+		ended, err := r.waitEnd(ctx)
+		if !ended {
+			return context.Cause(ctx)
+		}
+		failed = append(failed, err)
+	}
+	// One that ended early may have been reset meanwhile.
+	for _, r := range s.replicas {
+		if phase := r.history().Phase; phase != PhaseFailed && phase != PhaseStopped {
+			return s.Wait(ctx)
+		}
+	}
+	return errors.Join(failed...)
+}
+
 // Status tells where the replicas stand, in the order of the configuration.
 func (s *Supervisor) Status() []Status {
 	all := make([]Status, len(s.replicas))

@@ -164,6 +164,13 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		{"ready.stall", c.Ready.Stall},
 		{"ready.timeout", c.Ready.Timeout},
 		{"ready.request_timeout", c.Ready.RequestTimeout},
+		{"restart.initial_delay", c.Restart.InitialDelay},
+		{"restart.max_delay", c.Restart.MaxDelay},
+		{"restart.stable_after", c.Restart.StableAfter},
+		{"restart.cooldown", c.Restart.Cooldown},
+		{"restart.cooldown_max", c.Restart.CooldownMax},
+		{"liveness.period", c.Liveness.Period},
+		{"liveness.timeout", c.Liveness.Timeout},
 		{"stop.grace", c.Stop.Grace},
 	} {
 		if d.value == 0 {

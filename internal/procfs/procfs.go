@@ -29,6 +29,7 @@ type Stat struct {
 	CPUTicks   uint64 // user and system time, in ticks of 10 ms
 	StartTicks uint64 // since boot, in ticks of 10 ms
 	RSSPages   int64  // resident memory, in pages
+	ExitCode   int    // of the dead, as wait(2) tells it; 0 when the reader may not know
 }
 
 // Dead reports whether the process has ended and only waits to be reaped.
@@ -69,6 +70,10 @@ func ParseStat(data []byte) (Stat, error) {
 		CPUTicks:   count(14) + count(15),
 		StartTicks: count(22),
 		RSSPages:   field(24),
+	}
+	const exitCode = 52 // since Linux 3.5
+	if len(fields) > exitCode-3 {
+		s.ExitCode = int(field(exitCode))
 	}
 	if err != nil {
 		return Stat{}, fmt.Errorf("cannot read a process's stat: %w", err)
