@@ -104,7 +104,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.chooseFlags(root)
 	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running once they are ready")
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.validateCommand(), c.planCommand(),
+	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.eventsCommand(), c.validateCommand(), c.planCommand(),
 		c.doctorCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
