@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -35,7 +36,9 @@ func (c *cli) printEvents(ctx context.Context, follow bool) error {
 	if err != nil {
 		return err
 	}
+	kept := false
 	for e, err := range provisioner.ReadEvents(ctx, state, follow) {
+		kept = true
 		switch {
 		case err != nil:
 			c.say("note: " + tail.Clean(err.Error()))
@@ -51,6 +54,9 @@ func (c *cli) printEvents(ctx context.Context, follow bool) error {
 		if err != nil {
 			return fmt.Errorf("cannot print: %w", err)
 		}
+	}
+	if !kept && !follow {
+		c.say(fmt.Sprintf("no events are kept in %q; runs in the foreground keep them", cmp.Or(state, ".runtime")))
 	}
 	return nil
 }

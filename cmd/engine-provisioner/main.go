@@ -79,6 +79,7 @@ everything was ready.`
 
 func (c *cli) rootCommand() *cobra.Command {
 	var detach bool
+	var metricsAddr string
 	root := &cobra.Command{
 		Use:   "engine-provisioner --config FILE",
 		Short: "Start, health-check, hand off and stop LLM engines",
@@ -96,13 +97,15 @@ func (c *cli) rootCommand() *cobra.Command {
 			if c.configFile == "" {
 				return &usageError{err: errors.New("no --config"), help: "engine-provisioner --help"}
 			}
-			return c.runReplicas(cmd.Context(), detach)
+			return c.runReplicas(cmd.Context(), detach, metricsAddr)
 		},
 	}
 	root.PersistentFlags().VarP(&c.output, "output", "o",
 		`output format: "text", or "json" for one JSON object a line on stdout`)
 	c.chooseFlags(root)
 	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running once they are ready")
+	root.Flags().StringVar(&metricsAddr, "metrics-addr", "",
+		`serve metrics for Prometheus there, such as "127.0.0.1:9464"; without a host, for this machine alone`)
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.eventsCommand(), c.validateCommand(), c.planCommand(),
 		c.doctorCommand(), c.schemaCommand(), c.versionCommand())

@@ -120,7 +120,16 @@ func (r *reporter) tell(e provisioner.Event) {
 		_ = writeJSON(r.std.out, e) // where stdout is gone there is nobody to tell
 		return
 	}
+	if e.Pool == "" { // it is about all of them
+		name = "engine-provisioner"
+	}
 	switch {
+	case e.Kind == provisioner.EventRestart && !e.Restarts.RetryAt.IsZero():
+		fmt.Fprintf(r.std.err, "%s: restarts at %s (%s)\n", name, e.Restarts.RetryAt.Local().Format(time.TimeOnly), e.Message)
+	case e.Kind == provisioner.EventRestart:
+		fmt.Fprintf(r.std.err, "%s: given up (%s)\n", name, e.Message)
+	case e.Kind == provisioner.EventRecovery:
+		fmt.Fprintf(r.std.err, "%s: found from an earlier run: %s\n", name, e.Message)
 	case e.Kind == provisioner.EventNote:
 		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, e.Message)
 	case e.State == provisioner.StateReady:

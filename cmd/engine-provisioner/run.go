@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -26,7 +27,10 @@ type news struct {
 var errOtherFailed = errors.New("another replica failed")
 
 // runReplicas is the main job: start all chosen replicas, wait until they are ready, watch them, stop them.
-func (c *cli) runReplicas(ctx context.Context, detach bool) error {
+func (c *cli) runReplicas(ctx context.Context, detach bool, metricsAddr string) error {
+	if detach && metricsAddr != "" {
+		return &usageError{err: errors.New("--metrics-addr needs a run that stays; leave out --detach")}
+	}
 	configs, err := c.load()
 	if err != nil {
 		return err
@@ -34,8 +38,17 @@ func (c *cli) runReplicas(ctx context.Context, detach bool) error {
 	if err := c.checkAll(ctx, configs); err != nil {
 		return err
 	}
+	var metrics net.Listener
+	if metricsAddr != "" {
+		if metrics, err = listenMetrics(ctx, metricsAddr); err != nil {
+			return err
+		}
+	}
 	show := c.newReporter()
 	defer show.close()
+	if metrics != nil {
+		return c.supervise(ctx, configs, show, metrics)
+	}
 	launches := make([]*launch, len(configs))
 	for i, config := range configs {
 		p, err := provisioner.New(config, provisioner.WithEventFunc(show.event))
