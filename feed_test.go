@@ -36,6 +36,7 @@ func TestFeedReaders(t *testing.T) {
 	defer cancel()
 	fast, slow, absent := f.subscribe(ctx), f.subscribe(ctx), f.subscribe(ctx)
 	left, leave := context.WithCancel(ctx)
+	defer leave()
 	gone := f.subscribe(left)
 
 	var got []Event
