@@ -90,19 +90,19 @@ func fileMode(info fs.FileInfo) fs.FileMode {
 }
 
 // inspector learns what an executable is by asking it, once per content: llama-server needs 10 ms for its help, but a
-// vLLM needs 17 s. What it learns is kept in dir.
+// vLLM needs 17 s. What it learns is kept in dir, or not at all when that is "".
 type inspector struct{ dir string }
 
-func (o *options) inspector() (inspector, error) {
+func (o *options) inspector() inspector {
 	dir := o.cacheDir
 	if dir == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
-			return inspector{}, fmt.Errorf("cannot find the cache folder: %w; set HOME or XDG_CACHE_HOME", err)
+			return inspector{} // a system service of systemd has no HOME
 		}
 		dir = filepath.Join(user, "engine-provisioner")
 	}
-	return inspector{filepath.Join(dir, "binaries")}, nil
+	return inspector{filepath.Join(dir, "binaries")}
 }
 
 // inspect returns the facts about the executable at path.
@@ -111,12 +111,13 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 	if err != nil {
 		return Binary{}, err
 	}
-	b := Binary{Path: path, Digest: digest}
 	key := i.factsKey(digest, program, env)
-	if i.load(key, &b) && b.Digest == digest {
-		b.Path = path
-		return b, nil
+	var known Binary
+	if i.load(key, &known) && known.Digest == digest {
+		known.Path = path
+		return known, nil
 	}
+	b := Binary{Path: path, Digest: digest}
 	if program.VersionArgs != nil {
 		output, err := ask(ctx, path, program.VersionArgs, env)
 		if err != nil {
@@ -139,7 +140,9 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 
 // forget drops what is known of an executable, because the running engine said otherwise.
 func (i inspector) forget(digest string, program Program, env map[string]string) {
-	_ = os.Remove(i.file(i.factsKey(digest, program, env)))
+	if i.dir != "" {
+		_ = os.Remove(i.file(i.factsKey(digest, program, env)))
+	}
 }
 
 // factsKey names the facts. The environment counts, since LD_LIBRARY_PATH can make one executable another program.
@@ -195,13 +198,16 @@ func (i inspector) file(key string) string { return filepath.Join(i.dir, key+".j
 
 // load and store keep a cache: what cannot be read is learned again, what cannot be written is learned next time.
 func (i inspector) load(key string, into any) bool {
+	if i.dir == "" {
+		return false
+	}
 	data, err := readState(i.file(key))
 	return err == nil && json.Unmarshal(data, into) == nil
 }
 
 func (i inspector) store(key string, value any) {
 	data, err := json.Marshal(value)
-	if err == nil && os.MkdirAll(i.dir, 0o700) == nil {
+	if err == nil && i.dir != "" && os.MkdirAll(i.dir, 0o700) == nil {
 		_ = atomicfile.Write(i.file(key), data)
 	}
 }
@@ -209,22 +215,29 @@ func (i inspector) store(key string, value any) {
 // askTimeout bounds a question to an executable. vLLM takes 17 s on a slow machine.
 const askTimeout = 60 * time.Second
 
-// ask runs the executable with args and returns what it prints on both streams.
+// ask runs the executable with args and returns what it prints on both streams. A wrapper may start processes of its
+// own, which go with the question, also when it took too long; they are found like those of a launch.
 func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = time.Second // a child of the executable may hold the pipe
+	mark := newLaunchID()
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
 	maps.Copy(all, hostEnvironment())
 	maps.Copy(all, env)
+	all[launchIDEnv] = mark
 	for name, value := range all {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
 	var out limitedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
+	asked := run{tree: tree{launchID: mark}, killTimeout: defaultKillTimeout}
+	if _, left := asked.sweep(); left != nil {
+		err = errors.Join(err, left)
+	}
 	if err != nil {
 		return "", &askError{
 			args:  strings.Join(append([]string{path}, args...), " "),

@@ -103,6 +103,15 @@ func TestInspectWithoutACache(t *testing.T) {
 	if times() != 4 {
 		t.Errorf("asked %d times", times())
 	}
+	none := inspector{}
+	b, err := none.inspect(bounded(t), path, plainProgram, nil)
+	if err != nil || b.Version != "v1" {
+		t.Errorf("with no folder: %+v, %v", b, err)
+	}
+	none.forget(b.Digest, plainProgram, nil)
+	if stray, err := filepath.Glob("facts-*.json"); err != nil || len(stray) > 0 {
+		t.Errorf("without a folder, files came into the working directory: %v, %v", stray, err)
+	}
 	damaged := inspector{t.TempDir()}
 	if _, err := damaged.inspect(bounded(t), path, plainProgram, nil); err != nil {
 		t.Fatal(err)

@@ -70,11 +70,7 @@ func (d *doctor) problem(name, detail, fix string) {
 // engines asks every engine's usual executable what it is. One that is missing is no problem: a configuration can name
 // another place.
 func (d *doctor) engines(ctx context.Context) {
-	inspector, err := d.opts.inspector()
-	if err != nil {
-		d.problem("cache", err.Error(), "")
-		return
-	}
+	inspector := d.opts.inspector()
 	seen := map[string]bool{}
 	for _, e := range d.opts.engines {
 		name, program := "engine "+e.Name(), e.Program()

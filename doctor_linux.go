@@ -63,11 +63,7 @@ func (d *doctor) system() {
 		d.ok("kernel", "Linux %s, pidfd with unique inodes", release)
 	}
 	d.proc()
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
-		d.ok("cgroups", "no cgroup v2; it is not needed, processes are found by their session and environment")
-	} else {
-		d.ok("cgroups", "version 2")
-	}
+	d.cgroups()
 	var files unix.Rlimit
 	const enough = 1024 // a replica needs 3, an engine inherits the limit and serves hundreds of connections
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && files.Cur < enough {
@@ -81,6 +77,21 @@ func (d *doctor) system() {
 	} else {
 		d.warning("build", build+", without cgo: it cannot talk to a GPU's driver", "build with CGO_ENABLED=1 where GPUs are used")
 	}
+}
+
+// cgroups tells whether engines get cgroups of their own. They run as well without.
+func (d *doctor) cgroups() {
+	base, err := d.opts.cgroup()
+	if err != nil {
+		d.ok("cgroups", "%v; they are not needed, processes are found by their session and environment (a systemd unit "+
+			"with Delegate=yes has them)", err)
+		return
+	}
+	memory := "kills for want of memory are not counted"
+	if _, _, known := base.WatchOOM().Kills(); known {
+		memory = "kills for want of memory are counted"
+	}
+	d.ok("cgroups", "engines get their own below %s; %s", base.Path, memory)
 }
 
 // proc checks that the processes of this user can be seen: that is how a tree is found and proven to be gone.

@@ -78,17 +78,9 @@ func detectGPUs(ctx context.Context, d gpuDriver) ([]GPU, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("cannot list the GPUs: %w", err)
 	}
-	var gpus []GPU
-	var err error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		gpus, err = d.GPUs()
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("cannot list the GPUs: the driver does not answer: %w", ctx.Err())
+	gpus, err := askDriver(ctx, d.GPUs)
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return nil, fmt.Errorf("cannot list the GPUs: %w", err)
 	}
 	if err != nil {
 		return nil, driverError(err, "")
@@ -97,6 +89,25 @@ func detectGPUs(ctx context.Context, d gpuDriver) ([]GPU, error) {
 		return nil, &GPUError{Err: noDevice(), Advice: seeDevices}
 	}
 	return gpus, nil
+}
+
+// askDriver waits for ask until ctx is done. A driver that hangs, as after a GPU has fallen off the bus, cannot be
+// interrupted: then the question is left behind.
+func askDriver[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	var answer T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		answer, err = ask()
+	}()
+	select {
+	case <-done:
+		return answer, err
+	case <-ctx.Done():
+		var none T
+		return none, fmt.Errorf("the driver does not answer: %w", context.Cause(ctx))
+	}
 }
 
 // selectGPUs are the devices that a replica gets; none means that it runs on the CPU.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // offloadGrowth is how much more of a device must be in use for it to count as used by an engine. A CUDA context
@@ -42,11 +44,11 @@ func processMemory(d gpuDriver) (map[int]uint64, error) {
 // decides where there is one; it is missing at llama-server's default verbosity.
 func proveOffload(spec LaunchSpec, log []string, pids []int, memory map[int]uint64, memErr error, before, after []GPU) error {
 	if line, ok := firstMatch(spec.NoGPU, log); ok {
-		return onCPU(fmt.Errorf("the engine fell back to the CPU: %q", line))
+		return onCPU(fmt.Errorf("the engine fell back to the CPU: %q", tail.Cut(line)))
 	}
 	switch used, line, ok := reportedLayers(spec.Offload, log); {
 	case ok && used == 0:
-		return onCPU(fmt.Errorf("the engine put nothing on the GPU: %q", line))
+		return onCPU(fmt.Errorf("the engine put nothing on the GPU: %q", tail.Cut(line)))
 	case ok:
 		return nil
 	}

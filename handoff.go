@@ -118,11 +118,11 @@ const pollInterval = 500 * time.Millisecond
 // each change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
 // read on. What changes faster than it is read may be told once, as it is in the end.
 func WatchHandoffs(ctx context.Context, dir string) (<-chan HandoffEvent, error) {
-	dir, err := filepath.Abs(dir)
+	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch %q: %w", dir, err)
 	}
-	w := &handoffWatch{dir: dir, events: make(chan HandoffEvent), seen: map[string][]byte{}}
+	w := &handoffWatch{dir: abs, events: make(chan HandoffEvent), seen: map[string][]byte{}}
 	// Without notification (too many watches on this machine, say) polling alone does it.
 	w.notify, _ = fsnotify.NewWatcher()
 	go w.run(ctx)

@@ -116,19 +116,19 @@ func (p *prober) do(client *http.Client, req *http.Request, limit int64) (answer
 		return answer{}, plainError(err)
 	}
 	defer resp.Body.Close()
-	body, err := readBody(resp.Body, limit)
+	return p.read(resp, limit)
+}
+
+// read takes in an answer of at most limit bytes. What is not a success is meant to be shown, so it loses the key.
+func (p *prober) read(resp *http.Response, limit int64) (answer, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		err = fmt.Errorf("the answer is larger than %d bytes", limit)
+	}
 	if len(p.redact) > 0 && resp.StatusCode >= 300 {
 		body = []byte(p.redact.text(string(body)))
 	}
-	return answer{resp.StatusCode, body}, err
-}
-
-func readBody(body io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("the answer is larger than %d bytes", limit)
-	}
-	return data, plainError(err)
+	return answer{resp.StatusCode, body}, plainError(err)
 }
 
 // plainError drops the method and the address that net/http puts before every error.
@@ -165,8 +165,7 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time,
 				heard(plainError(err).Error())
 				return true, nil
 			}
-			body, unread := readBody(resp.Body, maxHealthBody)
-			a := answer{resp.StatusCode, body}
+			a, unread := p.read(resp, maxHealthBody)
 			switch {
 			case ctx.Err() != nil:
 				return false, context.Cause(ctx)

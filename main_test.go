@@ -157,7 +157,10 @@ func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {
 		t.Errorf("port %d left: %s", r.rec.Port, problem)
 	}
-	for _, path := range []string{r.files.handoff(), r.files.pid(), r.rec.TempDir} {
+	for _, path := range []string{r.files.handoff(), r.files.pid(), r.rec.TempDir, r.rec.Cgroup} {
+		if path == "" {
+			continue
+		}
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s left (%v)", path, err)
 		}

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -17,6 +19,7 @@ type options struct {
 	cacheDir string
 	gpus     gpuDriver
 	grace    time.Duration
+	cgroup   func() (cgroup.Base, error) // finds what was delegated
 }
 
 func newOptions(opts []Option) options {
@@ -24,6 +27,7 @@ func newOptions(opts []Option) options {
 		engines: []Engine{llamaCPP{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
+		cgroup:  cgroup.Delegated,
 	}
 	for _, opt := range opts {
 		opt(&o)
@@ -52,7 +56,7 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithEventFunc(fn func(Event)) Option { return func(o *options) { o.onEvent = fn } }
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
-// user's cache folder.
+// user's cache folder; where there is none, as without HOME, nothing is kept.
 func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
 
 // WithStopGrace sets the time between SIGTERM and SIGKILL of a launch that [Attach] finds. 0 means the grace that the

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -42,11 +43,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if err != nil {
 		return Prepared{}, err
 	}
-	inspector, err := o.inspector()
-	if err != nil {
-		return Prepared{}, err
-	}
-	binary, err := inspector.inspect(ctx, path, engine.Program(), plainEnv(cfg))
+	binary, err := o.inspector().inspect(ctx, path, engine.Program(), plainEnv(cfg))
 	return Prepared{Binary: binary, ModelPath: model}, err
 }
 
@@ -64,7 +61,7 @@ func checkModel(cfg ProvisionConfig) (string, error) {
 	if err != nil {
 		return "", &modelError{err}
 	}
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would make it wait for a writer
 	if err != nil {
 		return "", &modelError{err}
 	}
@@ -73,6 +70,8 @@ func checkModel(cfg ProvisionConfig) (string, error) {
 	switch {
 	case err != nil:
 		return "", &modelError{err}
+	case !info.Mode().IsRegular() && !info.IsDir(): // some engines take a folder
+		return "", &modelError{fmt.Errorf("%q is a %s", path, kindOf(info))}
 	case info.Size() == 0 && info.Mode().IsRegular():
 		return "", &modelError{&fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file is empty")}}
 	}
@@ -135,7 +134,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 	if err != nil {
 		return launchPlan{}, err
 	}
-	gpus, err := selectGPUs(cfg, o.gpuDriver())
+	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, o.gpuDriver()) })
 	if err != nil {
 		return launchPlan{}, err
 	}

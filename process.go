@@ -7,16 +7,19 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
 
 // command is what is started.
 type command struct {
-	path string
-	args []string // without the path
-	env  []string
-	dir  string
-	log  *os.File // receives both output streams
-	lock *os.File // inherited, so that it stays locked as long as a process of the engine lives
+	path  string
+	args  []string // without the path
+	env   []string
+	dir   string
+	log   *os.File      // receives both output streams
+	lock  *os.File      // inherited, so that it stays locked as long as a process of the engine lives
+	group *cgroup.Group // where it begins; nil: where this program is
 }
 
 // exitStatus is how a process ended. The zero value means that it is not known, as for another's child.
@@ -46,8 +49,13 @@ func launch(c command) (*process, error) {
 		cmd.Dir = c.dir
 		cmd.Stdout, cmd.Stderr = c.log, c.log
 		cmd.ExtraFiles = []*os.File{c.lock}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		err := cmd.Start()
+		attr, closeGroup, err := sessionIn(c.group)
+		if err != nil {
+			return nil, err
+		}
+		cmd.SysProcAttr = attr
+		err = cmd.Start()
+		closeGroup()
 		if err == nil {
 			return own(cmd)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -50,6 +51,19 @@ func find(id identity) (*process, error) {
 		return nil, errGone
 	}
 	return p, nil
+}
+
+// sessionIn are the attributes of a process that leads a session and, from its first instruction on, is in the group.
+func sessionIn(group *cgroup.Group) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
+	if group == nil {
+		return &syscall.SysProcAttr{Setsid: true}, func() {}, nil
+	}
+	dir, err := os.Open(group.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	attr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	return attr, func() { dir.Close() }, nil
 }
 
 func hold(pid int) (*process, error) {
@@ -186,10 +200,11 @@ func (p *process) foreignStatus() exitStatus {
 func (p *process) close() { _ = p.pidfd.Close() }
 
 // tree is all processes of a launch: the leader, its session and group, whatever carries the launch's mark in its
-// environment, and the children of all these. It works without a leader, too.
+// environment or is in its cgroup, and the children of all these. It works without a leader, too.
 type tree struct {
 	launchID string
-	leader   identity // the zero value when it is not known; no member is older
+	group    *cgroup.Group // nil where none was delegated
+	leader   identity      // the zero value when it is not known; no member is older
 
 	mu   sync.Mutex
 	seen map[int]uint64 // start ticks by pid of the members so far: a member stays one when its parent dies
@@ -201,6 +216,7 @@ func (t *tree) members() ([]procfs.Stat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the processes: %w", err)
 	}
+	grouped := t.group.Processes()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	// A session or group of the leader's number is the leader's only as long as the leader is there, be it dead and
@@ -212,6 +228,7 @@ func (t *tree) members() ([]procfs.Stat, error) {
 		ticks, known := t.seen[s.PID]
 		return known && ticks == s.StartTicks ||
 			leaderThere && (s.SID == t.leader.PID || s.PGID == t.leader.PID) ||
+			slices.Contains(grouped, s.PID) ||
 			procfs.HasEnv(s.PID, launchIDEnv+"="+t.launchID)
 	}
 	// This program never ends itself, even if an engine has started it. Nearly all processes of a machine are older than

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -67,6 +68,10 @@ func find(id identity) (*process, error) {
 	return hold(id.PID)
 }
 
+func sessionIn(*cgroup.Group) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
+	return &syscall.SysProcAttr{Setsid: true}, func() {}, nil
+}
+
 func hold(pid int) (*process, error) {
 	return nil, fmt.Errorf("cannot take hold of process %d, which another program started: %w on %s; end it with kill",
 		pid, errors.ErrUnsupported, runtime.GOOS)
@@ -106,7 +111,8 @@ func (p *process) close() {}
 // tree is the leader, its process group, and the children of all these.
 type tree struct {
 	launchID string
-	leader   identity // the zero value when it was never known
+	leader   identity      // the zero value when it was never known
+	group    *cgroup.Group // none here
 }
 
 // members lists the living processes of the tree. Once the leader is reaped its number can be a stranger's, so then

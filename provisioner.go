@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
 
 // EngineProvisioner is one launch of one engine. Like an exec.Cmd it cannot be used again: make a new one for the next
@@ -31,6 +33,8 @@ type EngineProvisioner struct {
 	waiting   chan struct{} // holds one token while a WaitReady is at work
 	hurry     chan struct{} // closed when a later Stop's context ends: no more grace
 	hurryOnce sync.Once
+	stuck     chan struct{} // closed when the first Stop has found the engine to be unkillable
+	stuckOnce sync.Once
 	done      chan struct{} // closed when the launch has ended; err and stopErr are valid then
 
 	mu       sync.Mutex
@@ -39,14 +43,14 @@ type EngineProvisioner struct {
 	run      *run      // nil before the engine runs
 	handoff  Handoff
 	heard    string  // what the engine answered last, while it loads
-	asked    bool    // Stop was called
-	killed   bool    // and the grace period was not enough
+	asked    bool    // Stop or Release was called: there is no more to come
+	killed   string  // the grace period, when it was not enough
+	released bool    // Release was called
 	final    *record // of a launch that has ended
 	exit     *int    // its exit code, where it is known
 	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
-	released bool
 }
 
 // New checks cfg and returns a launch that has not been started. It does no I/O and starts no goroutine. Its error is
@@ -64,7 +68,7 @@ func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
 	life, end := context.WithCancelCause(context.Background())
 	return &EngineProvisioner{
 		cfg: cfg, opts: opts, life: life, end: end,
-		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), done: make(chan struct{}),
+		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{}),
 		state: StateNew, since: time.Now(),
 	}
 }
@@ -93,7 +97,7 @@ func (p *EngineProvisioner) Start(ctx context.Context) error {
 	defer cancel(nil)
 	r, err := p.start(ctx)
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+		err = errors.Join(context.Cause(ctx), p.stopErr)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +149,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	defer lock.release()
 	last, err := files.readRecord()
 	if err == nil && !last.State.Final() {
-		if names := (&run{tree: tree{launchID: last.LaunchID}}).survivors(); names != "" {
+		if names := (&run{tree: treeOf(last)}).survivors(); names != "" {
 			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
 		}
 	}
@@ -153,7 +157,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note(err.Error() + "; it is replaced")
 	}
 	// What a launch left whose provisioner was killed and whose engine then died.
-	if err := errors.Join(files.unpublish(""), (&run{rec: last}).removeTemp()); err != nil {
+	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
 		return nil, err
 	}
 	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
@@ -171,29 +175,42 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
 		Grace: plan.Grace, StartedAt: r.started.UTC(), Launch: plan.launchRecord(p.cfg),
 	}
+	// Not delegated is the usual case; doctor tells of it.
+	base, err := p.opts.cgroup()
+	if err == nil {
+		r.tree.group = base.Group("engine-" + p.cfg.fileStem() + "-" + r.rec.LaunchID)
+		r.rec.Cgroup = r.tree.group.Path
+		r.oom.shared = base.WatchOOM()
+	}
 	r.tree.launchID = r.rec.LaunchID
-	r.rec.TempDir, err = os.MkdirTemp("", tempPrefix)
+	temp, err := tempDir(r.rec.LaunchID)
 	if err != nil {
-		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
+		return nil, err
 	}
 	log, n, err := files.openLog(r.rec.Generation)
 	if err != nil {
-		return nil, errors.Join(err, r.removeTemp())
+		return nil, err
 	}
 	defer log.Close()
+	r.rec.TempDir = temp
 	r.rec.Generation, r.rec.Log = n, files.log(n)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.undo(r))
+			p.stopErr = r.undo()
+			err = errors.Join(err, p.stopErr)
 		}
 	}()
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err // no record, no process
 	}
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		r.rec.TempDir = "" // not ours to remove
+		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
+	}
 
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
-	r.leader, err = launch(command{
+	err = p.launch(r, command{
 		path: plan.host.Binary.Path, args: r.rec.Launch.Args, dir: plan.Dir, log: log, lock: lock.file,
 		env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
 	})
@@ -216,30 +233,35 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	return r, ctx.Err()
 }
 
-// undo ends what start began.
-func (p *EngineProvisioner) undo(r *run) error {
-	if r.leader == nil {
-		r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-		return errors.Join(r.removeTemp(), r.files.writeRecord(r.rec))
+// launch starts the process, in a cgroup of its own where that can be had: Linux before 5.7, a seccomp filter or a full
+// tree refuse it, and an engine runs as well without one.
+func (p *EngineProvisioner) launch(r *run, c command) (err error) {
+	if group := r.tree.group; group != nil {
+		c.group = group
+		refused := group.Create()
+		if refused == nil {
+			if r.leader, refused = launch(c); refused == nil {
+				return nil
+			}
+		}
+		if err := group.Remove(); err != nil {
+			p.note(err.Error())
+		}
+		c.group, r.tree.group, r.rec.Cgroup = nil, nil, ""
+		defer func() {
+			if err == nil { // else the reason lies in the command
+				p.note("the engine gets no cgroup of its own: " + refused.Error())
+			}
+		}()
 	}
-	if _, err := r.killAll(); err != nil {
-		return errors.Join(err, r.leader.signal(syscall.SIGKILL))
-	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
-	defer cancel()
-	if err := r.leader.wait(ctx); err != nil {
-		return err
-	}
-	_, err := r.sweep()
-	r.leader.reap()
-	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-	return errors.Join(err, r.removeTemp(), r.removeShm(), r.files.writeRecord(r.rec))
+	r.leader, err = launch(c)
+	return err
 }
 
 // busy says who holds the replica.
 func busy(files replicaFiles) error {
 	rec, err := files.readRecord()
-	if err != nil {
+	if err != nil || rec.State.Final() {
 		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.lockPath())
 	}
 	if rec.Process.PID == 0 {
@@ -271,6 +293,8 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	switch {
+	case transient(err):
+		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""
@@ -285,6 +309,13 @@ func (p *EngineProvisioner) startError(err error) error {
 	}
 	f.Retry = retryable(f.Cause)
 	return &StartError{Failure: f, Err: err}
+}
+
+// transient reports whether err says that the machine is too busy, which is not the executable's fault.
+func transient(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, context.DeadlineExceeded,
+	}, func(busy error) bool { return errors.Is(err, busy) })
 }
 
 // watch is the one goroutine of a launch. It waits for the engine's end without a thread, and puts everything away.
@@ -313,9 +344,9 @@ func (p *EngineProvisioner) watch(r *run) {
 
 	p.mu.Lock()
 	p.unpublish()
-	wasReady, asked := p.state == StateReady, p.asked
+	wasReady, asked := p.state == StateReady, p.asked && !p.released
 	final := StateFailed
-	if p.asked && p.failure == nil {
+	if asked && p.failure == nil {
 		final = StateStopped
 	}
 	p.mu.Unlock()
@@ -340,8 +371,8 @@ func (p *EngineProvisioner) watch(r *run) {
 	case end.err != nil:
 		p.err = fmt.Errorf("cannot clean up after %s: %w", p.cfg.Name(), end.err)
 		p.stopErr = p.err
-	case p.killed:
-		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, time.Duration(r.rec.Grace))
+	case p.killed != "":
+		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, p.killed)
 	case p.failure == nil && !asked && !end.foreign:
 		p.err = r.exitError(end.exit, wasReady)
 	}
@@ -394,8 +425,9 @@ func (p *EngineProvisioner) Release() {
 	p.starting.Lock()
 	p.mu.Lock()
 	release := p.run != nil && !p.asked && !p.state.Final()
-	p.asked = p.asked || release
-	p.released = p.released || release
+	if release {
+		p.asked, p.released = true, true
+	}
 	p.mu.Unlock()
 	p.starting.Unlock()
 	if release {

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // The results of the answer proof, as the handoff tells them.
@@ -40,7 +38,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	case state == StateReady:
 		return handoff, nil
 	case state.Final() || state == StateStopping:
-		return Handoff{}, p.endedBeforeReady()
+		return Handoff{}, p.endedBeforeReady(ctx)
 	case r == nil:
 		return Handoff{}, fmt.Errorf("cannot wait for %s: %w", p.cfg.Name(), ErrNotStarted)
 	case p.engine == nil:
@@ -91,8 +89,10 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	default:
 	}
 	switch {
+	case errors.Is(err, errStoppedElsewhere):
+		return Handoff{}, p.notReady(err)
 	case errors.Is(err, errExited), errors.Is(err, ErrStopped), errors.Is(err, ErrReleased):
-		return Handoff{}, p.endedBeforeReady()
+		return Handoff{}, p.endedBeforeReady(ctx)
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return Handoff{}, p.notReady(err)
 	}
@@ -100,9 +100,13 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 }
 
 // endedBeforeReady waits for the end of a launch and says why it came.
-func (p *EngineProvisioner) endedBeforeReady() error {
+func (p *EngineProvisioner) endedBeforeReady(ctx context.Context) error {
 	if !errors.Is(context.Cause(p.life), ErrStopped) {
-		<-p.done
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return p.notReady(context.Cause(ctx))
+		}
 	}
 	if err := p.Err(); err != nil {
 		return err
@@ -133,6 +137,8 @@ func (p *EngineProvisioner) notReady(err error) error {
 	}
 	e.Failure = p.run.fail(CauseUnknown)
 	switch {
+	case errors.Is(err, ErrStopped): // it was no failure of the engine's
+		e.Advice, e.LogTail, e.Last = "", nil, ""
 	case errors.Is(err, errStalled):
 		e.Advice = "look at the log; raise \"ready.stall\" if the engine may be silent for so long"
 	case errors.Is(err, errTooLong):
@@ -161,6 +167,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	if err := ask.awaitHealthy(ctx, r.rec.Launch.Spec.Health, r.started, p.hear); err != nil {
 		return Handoff{}, err
 	}
+	p.hear("200 OK")
 	// 2. It is this launch that says so.
 	if err := r.checkListener(); err != nil {
 		return Handoff{}, err
@@ -192,7 +199,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
 	if r.rec.Launch.GPU == GPURequired {
-		if err := p.checkGPU(r); err != nil {
+		if err := p.checkGPU(ctx, r); err != nil {
 			return Handoff{}, err
 		}
 	}
@@ -244,9 +251,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 	if version != "" && running != version {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
-		if inspector, err := p.opts.inspector(); err == nil {
-			inspector.forget(r.rec.Launch.Digest, p.engine.Program(), plainEnv(p.cfg))
-		}
+		p.opts.inspector().forget(r.rec.Launch.Digest, p.engine.Program(), plainEnv(p.cfg))
 	}
 	return running, nil
 }
@@ -265,7 +270,7 @@ func sameFile(said, want, dir string) bool {
 }
 
 // checkGPU holds the engine's word and the driver's against the requirement.
-func (p *EngineProvisioner) checkGPU(r *run) error {
+func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 	members, err := r.tree.members()
 	if err != nil {
 		return err
@@ -274,13 +279,29 @@ func (p *EngineProvisioner) checkGPU(r *run) error {
 	for i, m := range members {
 		pids[i] = m.PID
 	}
-	driver := p.opts.gpuDriver()
-	memory, memErr := processMemory(driver)
-	after, err := driver.GPUs()
+	type usage struct {
+		memory map[int]uint64
+		memErr error
+		gpus   []GPU
+	}
+	now, err := askDriver(ctx, func() (usage, error) {
+		driver := p.opts.gpuDriver()
+		memory, memErr := processMemory(driver)
+		gpus, err := driver.GPUs()
+		return usage{memory, memErr, gpus}, err
+	})
 	if err != nil {
 		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
 	}
-	return proveOffload(r.rec.Launch.Spec, tail.All(r.rec.Log), pids, memory, memErr, r.rec.Launch.GPUs, after)
+	return proveOffload(r.rec.Launch.Spec, r.log(), pids, now.memory, now.memErr, r.rec.Launch.GPUs, now.gpus)
+}
+
+var errStoppedElsewhere = fmt.Errorf("%w by another command", ErrStopped)
+
+// stoppedElsewhere reports whether another provisioner has begun to stop the engine.
+func (r *run) stoppedElsewhere() bool {
+	rec, err := r.files.readRecord()
+	return err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped
 }
 
 // publish writes the handoff, if the engine is still there and wanted.
@@ -306,8 +327,16 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	if err := ctx.Err(); err != nil {
 		return Handoff{}, context.Cause(ctx)
 	}
+	if r.stoppedElsewhere() {
+		return Handoff{}, errStoppedElsewhere
+	}
 	if err := r.files.publish(h); err != nil {
-		return Handoff{}, err
+		return Handoff{}, errors.Join(err, r.files.unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
+	}
+	// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
+	// finds this one, or this finds its word.
+	if r.stoppedElsewhere() {
+		return Handoff{}, errors.Join(errStoppedElsewhere, r.files.unpublish(r.rec.LaunchID))
 	}
 	p.handoff = h
 	p.transition(StateReady, h.URL)

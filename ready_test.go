@@ -197,7 +197,9 @@ func TestStopWhileWaiting(t *testing.T) {
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if err := <-waited; !errors.Is(err, ErrStopped) {
+	err := <-waited
+	var notReady *NotReadyError
+	if !errors.Is(err, ErrStopped) || !errors.As(err, &notReady) || len(notReady.LogTail) > 0 || notReady.Last != "" {
 		t.Errorf("WaitReady: %v", err)
 	}
 	wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateStopped)
@@ -339,6 +341,23 @@ func TestGPURequired(t *testing.T) {
 		}
 		wantText(t, err, "the engine falls back to the CPU", "no usable GPU found")
 		nothingLeft(t, p)
+	})
+	t.Run("fallback in a long line with a secret", func(t *testing.T) {
+		t.Parallel()
+		const canary = "canary-in-the-log"
+		cfg := fakeConfig(t, enginetest.Behavior{LogText: strings.Repeat("x", 100_000) + canary + " no usable GPU found\n"})
+		cfg.GPU = GPURequired
+		file := filepath.Join(cfg.Dir, "secret")
+		if err := os.WriteFile(file, []byte(canary), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg.APIKey = &SecretRef{FromFile: file}
+		p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
+		_, err := p.WaitReady(bounded(t))
+		wantText(t, err, redacted+" no usable GPU found")
+		if text := err.Error(); len(text) > 2000 || strings.Contains(text, canary) {
+			t.Errorf("%d bytes: %.300s…", len(text), text)
+		}
 	})
 	t.Run("absent", func(t *testing.T) {
 		t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
@@ -39,6 +40,7 @@ type record struct {
 	Launch launchRecord `json:"launch"`
 
 	Process   identity  `json:"process,omitzero"`
+	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup
 	TempDir   string    `json:"temp_dir"`
 	Log       string    `json:"log"`
 	StartedAt time.Time `json:"started_at"`
@@ -147,10 +149,18 @@ func checkPrivate(dir string) error {
 		return fmt.Errorf("cannot use the state directory: %w", err)
 	case !info.IsDir():
 		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, kindOf(info))
+	case !ours(info):
+		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, who could replace what is in it; set another \"state_dir\"", dir)
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
 	}
 	return nil
+}
+
+// ours reports whether a file is this user's, or root's, who can do everything anyway.
+func ours(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (int(st.Uid) == os.Geteuid() || st.Uid == 0)
 }
 
 func kindOf(info fs.FileInfo) string {
@@ -224,6 +234,19 @@ func (f replicaFiles) updateRecord(r record) error {
 		return nil
 	}
 	return f.writeRecord(r)
+}
+
+// clearTorn removes the halves of files whose writer was killed. It is called with the replica's lock held.
+func (f replicaFiles) clearTorn() error {
+	return errors.Join(atomicfile.Clear(f.record()), atomicfile.Clear(f.handoff()))
+}
+
+// removePID removes the PID file, which need not be there.
+func (f replicaFiles) removePID() error {
+	if err := os.Remove(f.pid()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove the PID file: %w", err)
+	}
+	return nil
 }
 
 // openLog creates the log of launch n or, when the record was lost and n is taken, of the next free number. It is

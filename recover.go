@@ -18,43 +18,52 @@ import (
 
 // Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
 // the engine by the record in the state directory ("" means .runtime) and makes sure that the process is the one that
-// was recorded; when only workers of it are left, these are what Stop ends.
+// was recorded. When only workers of it are left, the launch is over: they are ended at once, and Done tells when.
 //
-// It returns ErrNotFound when there is no record, and ErrNotRunning, after removing what the engine left, when the
-// engine is gone. What is not needed any more is stopped, or let go with Release. Only Linux can tell for sure that a
-// process is still the one that was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
+// It returns ErrNotFound when there is no record; ErrNotRunning, after removing what the engine left, when the engine is
+// gone; and ErrBusy when no process is seen but one holds the replica, such as a Start that is under way. What is not
+// needed any more is stopped, or let go with Release. Only Linux can tell for sure that a process is still the one that
+// was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
 func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
+	name := pool + "/" + replica
+	if !idPattern.MatchString(pool) || !idPattern.MatchString(replica) {
+		return nil, fmt.Errorf("cannot attach to %q: %w: no replica can have this name", name, ErrNotFound)
+	}
 	files, err := filesOf(stateDir, pool+"-"+replica)
 	if err != nil {
 		return nil, err
 	}
-	p, err := attach(files, newOptions(opts))
+	rec, err := files.readRecord()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
+	case err == nil && rec.Pool != pool: // "a-b/c" and "a/b-c" have the same files
+		err = fmt.Errorf("%w: %q is of %s/%s", ErrNotFound, files.record(), rec.Pool, rec.Replica)
+	}
+	var p *EngineProvisioner
+	if err == nil {
+		p, err = attach(files, rec, newOptions(opts))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot attach to %s/%s: %w", pool, replica, err)
+		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
 	}
 	return p, nil
 }
 
-func attach(files replicaFiles, opts options) (*EngineProvisioner, error) {
-	rec, err := files.readRecord()
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
-	case err != nil:
-		return nil, err
-	}
+// attach takes hold of the engine of a record.
+func attach(files replicaFiles, rec record, opts options) (*EngineProvisioner, error) {
 	r := &run{
 		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}),
-		tree: tree{launchID: rec.LaunchID}, killTimeout: defaultKillTimeout,
+		tree: treeOf(rec), killTimeout: defaultKillTimeout,
 	}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errGone):
-		if names := r.survivors(); names == "" {
-			err = nil
-			if !rec.State.Final() {
-				err = errors.Join(files.unpublish(rec.LaunchID), r.finish(StateFailed, false).err)
-			}
-			return nil, errors.Join(ErrNotRunning, err)
+		members, err := r.tree.members()
+		if err == nil && len(members) == 0 {
+			err = r.clearAway()
+		}
+		if err != nil {
+			return nil, err
 		}
 	case err != nil:
 		return nil, err
@@ -73,6 +82,31 @@ func attach(files replicaFiles, opts options) (*EngineProvisioner, error) {
 	}
 	go p.watch(r)
 	return p, nil
+}
+
+// clearAway puts away what is left of a launch of which no process is seen, and returns ErrNotRunning.
+func (r *run) clearAway() error {
+	if r.rec.State.Final() {
+		return ErrNotRunning
+	}
+	// A start that is under way has no process yet, and an engine in another container is not seen from here. Both hold
+	// the lock, and what is theirs must stay.
+	lock, err := r.files.lock()
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, r.files.lockPath())
+	}
+	if err != nil {
+		return err
+	}
+	names := r.survivors() // the start may have come to its end before the lock was asked for
+	lock.release()
+	if names != "" {
+		return fmt.Errorf("%w: it has just been started: %s; try again", ErrBusy, names)
+	}
+	if err := errors.Join(r.files.unpublish(r.rec.LaunchID), r.finish(StateFailed, false).err); err != nil {
+		return fmt.Errorf("the engine is gone, but not what it left: %w", err)
+	}
+	return ErrNotRunning
 }
 
 // findLeader takes hold of the leader that the record names. A provisioner that was killed between the start and the
@@ -207,7 +241,7 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 		found.Replica = files.stem
 		return nil, found
 	}
-	p, err := attach(files, opts)
+	p, err := attach(files, rec, opts)
 	switch {
 	case errors.Is(err, ErrNotRunning):
 		found.Result = RecoveredGone

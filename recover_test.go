@@ -117,6 +117,9 @@ func TestDiedUnwatched(t *testing.T) {
 		t.Errorf("Attach: %v", err)
 	}
 	nothingLeft(t, p)
+	if after, err := Statuses(cfg.StateDir); err != nil || len(after) != 1 || after[0].State != StateFailed || after[0].Exit != diedUnwatched {
+		t.Errorf("after Attach: %+v (%v)", after, err)
+	}
 }
 
 func TestStartAfterDeathUnwatched(t *testing.T) {
@@ -306,6 +309,13 @@ func TestStatuses(t *testing.T) {
 	t.Parallel()
 	if all, err := Statuses(filepath.Join(t.TempDir(), "nothing")); err != nil || all != nil {
 		t.Errorf("an absent state directory: %v, %v", all, err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := Statuses(file); err == nil || len(all) > 0 {
+		t.Errorf("a state directory that cannot be read: %v, %v", all, err)
 	}
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	second := fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute})

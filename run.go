@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -23,6 +24,7 @@ type run struct {
 	exited  chan struct{} // closed when the leader has ended; the tree may live on
 	started time.Time
 
+	oom         oomWatch
 	killTimeout time.Duration // how long SIGKILL may take
 
 	redact redactor
@@ -53,13 +55,14 @@ func (r *run) fail(cause Cause) Failure {
 	}
 }
 
+// log is what the engine has said so far, without secrets.
+func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
+
 // exitError says that the engine ended by itself.
 func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 	f := r.fail("")
-	if f.Cause == CauseUnknown && exit.signal == "killed" {
-		// SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
-		f.Cause, f.Retry = CauseOOMHost, true
-		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+	if f.Cause == CauseUnknown {
+		r.oom.explain(&f, exit)
 	}
 	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
 		f.Cause, f.Advice = CauseCannotAnswer, adviceFor(CauseCannotAnswer)
@@ -69,6 +72,46 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 		e.Code = exit.code
 	}
 	return e
+}
+
+// treeOf is the tree of a recorded launch, as far as it is known without its leader.
+func treeOf(rec record) tree { return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup)} }
+
+// oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
+type oomWatch struct {
+	shared cgroup.OOM // of all engines below the delegated cgroup
+	where  string     // the file; "" when nothing is counted
+	own    bool       // it counts this engine alone
+	kills  uint64
+}
+
+// look reads the counts of a launch that has ended, before its cgroup goes.
+func (o *oomWatch) look(group *cgroup.Group) {
+	var known bool
+	if o.kills, o.where, known = group.OOMKills(); known {
+		o.own = true
+		return
+	}
+	if o.kills, o.where, known = o.shared.Kills(); !known {
+		o.where = ""
+	}
+}
+
+// explain takes what the log leaves unknown for want of memory if the kernel says so, or where nothing else is known
+// of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
+func (o *oomWatch) explain(f *Failure, exit exitStatus) {
+	killed := exit.signal == "killed"
+	switch {
+	case o.kills > 0 && (killed || o.own): // when a worker is killed, its leader ends in a way of its own
+		f.Cause, f.Retry = CauseOOMHost, true
+		f.Evidence = fmt.Sprintf("oom_kill rose by %d in %s", o.kills, o.where)
+		f.Advice = "the kernel ended it for want of memory; " + adviceFor(CauseOOMHost)
+	case killed && o.where != "":
+		f.Advice = "it was killed from outside, and not for want of memory; look for who sent SIGKILL"
+	case killed:
+		f.Cause, f.Retry = CauseOOMHost, true
+		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+	}
 }
 
 // progress is what shows that a load goes on.
@@ -115,8 +158,8 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		}
 		now := r.progress()
 		if gpuRequired && now.logSize != last.logSize {
-			if line, ok := firstMatch(r.rec.Launch.Spec.NoGPU, tail.All(r.rec.Log)); ok {
-				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", line)))
+			if line, ok := firstMatch(r.rec.Launch.Spec.NoGPU, r.log()); ok {
+				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", tail.Cut(line))))
 				return
 			}
 		}
@@ -156,6 +199,7 @@ func (r *run) noteShm() ([]procfs.Stat, error) {
 // killAll sends SIGKILL to the whole tree, after a look at what it leaves behind, and returns how many there were.
 func (r *run) killAll() (int, error) {
 	members, err := r.noteShm()
+	_ = r.tree.group.Kill() // at once, and whoever is being forked; what it cannot do, the next line does
 	kill(members)
 	return len(members), err
 }
@@ -187,6 +231,16 @@ func (r *run) removeShm() error {
 // tempPrefix begins the name of a launch's private temporary folder. It is short, because engines put unix sockets
 // into it, and their paths must stay under 108 bytes.
 const tempPrefix = "ep-"
+
+// tempDir is where the temporary folder of a launch shall be. It is known before it exists, so that the record can name
+// it first and no crash leaves a folder that nobody knows of.
+func tempDir(launchID string) (string, error) {
+	dir, err := filepath.Abs(filepath.Join(os.TempDir(), tempPrefix+launchID[:12]))
+	if err != nil {
+		return "", fmt.Errorf("cannot find the temporary folder: %w", err)
+	}
+	return dir, nil
+}
 
 func (r *run) removeTemp() error {
 	if !filepath.IsAbs(r.rec.TempDir) || len(filepath.Base(r.rec.TempDir)) <= len(tempPrefix) ||

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -227,5 +228,11 @@ func TestAnswerHidesKey(t *testing.T) {
 	}
 	if got := a.String(); !strings.HasPrefix(got, "401 Unauthorized: no such key: Bearer [redacted]. ä") || !utf8.ValidString(got) {
 		t.Errorf("%q", got)
+	}
+	var heard string
+	err = ask.awaitHealthy(bounded(t), "/health", time.Now(), func(words string) { heard = words })
+	wantText(t, err, "no such key: Bearer [redacted]")
+	if strings.Contains(err.Error()+heard, canary) {
+		t.Errorf("the key is in %q or %q", err, heard)
 	}
 }

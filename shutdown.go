@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,7 +20,7 @@ const defaultKillTimeout = 10 * time.Second
 //
 // ctx bounds the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil when the engine
 // is gone, ErrKilled when it had to be killed, and ErrUnkillable when a process survived even that. Stopping again
-// returns the same; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
+// returns the same, ErrUnkillable for as long as it is true; concurrent callers wait for the first. A launch that was not started is stopped by this alone.
 func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
@@ -39,22 +38,18 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.mu.Unlock()
 	p.starting.Unlock()
 	if r == nil {
-		return nil
+		return p.stopError()
 	}
 	if first {
 		return p.escalate(ctx, r)
 	}
 	select {
 	case <-p.done:
+	case <-p.stuck:
 	case <-ctx.Done():
 		p.hurryOnce.Do(func() { close(p.hurry) })
-		select {
-		case <-p.done:
-		case <-time.After(r.killTimeout + time.Second):
-			return p.unkillable(r)
-		}
 	}
-	return p.stopError()
+	return p.awaitDone(r)
 }
 
 // escalate is the way from asking to killing.
@@ -65,6 +60,9 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	if err := r.files.updateRecord(rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}
+	p.mu.Lock()
+	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
+	p.mu.Unlock()
 	// 2. See who belongs to the tree while all parents are alive.
 	if _, err := r.noteShm(); err != nil {
 		p.note(err.Error())
@@ -77,6 +75,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	// 4. The grace period.
+	given, asked, short := time.Duration(r.rec.Grace).String(), time.Now(), false
 	grace := time.NewTimer(time.Duration(r.rec.Grace))
 	defer grace.Stop()
 	select {
@@ -85,14 +84,19 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	case <-r.exited: // what is left is being swept
 	case <-grace.C:
 	case <-p.hurry:
+		short = true
 	case <-ctx.Done():
+		short = true
+	}
+	if short {
+		given += fmt.Sprintf(", cut short after %s", time.Since(asked).Round(time.Millisecond))
 	}
 	// 5. SIGKILL to whoever is left.
 	select {
 	case <-r.exited:
 	default:
 		p.mu.Lock()
-		p.killed = true
+		p.killed = given
 		p.mu.Unlock()
 		if _, err := r.killAll(); err != nil {
 			p.note(err.Error())
@@ -102,10 +106,16 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	// 6. The watcher sweeps, reaps, verifies and puts away.
+	return p.awaitDone(r)
+}
+
+// awaitDone waits for the end of a launch whose processes have got SIGKILL.
+func (p *EngineProvisioner) awaitDone(r *run) error {
 	select {
 	case <-p.done:
 		return p.stopError()
 	case <-time.After(r.killTimeout + time.Second):
+		p.stuckOnce.Do(func() { close(p.stuck) })
 		return p.unkillable(r)
 	}
 }
@@ -152,8 +162,9 @@ func (r *run) finish(state State, asked bool) ending {
 	if end.err != nil {
 		return end // something lives on and may use all the rest
 	}
+	r.oom.look(r.tree.group)
 	end.port = r.awaitPort()
-	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.putAway(state, asked, &end))
+	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.putAway(state, asked, &end))
 	return end
 }
 
@@ -168,7 +179,7 @@ func (r *run) sweep() (int, error) {
 		}
 		swept = max(swept, n)
 		switch {
-		case n == 0:
+		case n == 0 && !r.tree.group.Populated(): // the kernel's word, where there is a group
 			return swept, nil
 		case time.Now().After(deadline):
 			return swept, fmt.Errorf("%w: %s", ErrUnkillable, r.survivors())
@@ -219,9 +230,35 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		state = StateStopped
 	}
 	end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
-	err = r.files.writeRecord(end.rec)
-	if e := os.Remove(r.files.pid()); !errors.Is(e, os.ErrNotExist) {
-		err = errors.Join(err, e)
+	if r.leader == nil && state == StateFailed {
+		end.rec.Exit = diedUnwatched
 	}
-	return err
+	return errors.Join(r.files.writeRecord(end.rec), r.files.removePID())
+}
+
+// undo ends what a failed start began and holds the replica's lock for. A process that survives is told as
+// ErrUnkillable; then the record goes on saying that something may be alive.
+func (r *run) undo() error {
+	if r.leader != nil {
+		_, err := r.killAll()
+		err = errors.Join(err, r.leader.signal(syscall.SIGKILL)) // also where /proc does not show it
+		ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
+		defer cancel()
+		if alive := r.leader.wait(ctx); alive != nil {
+			return fmt.Errorf("cannot end the failed start: %w", errors.Join(alive, err))
+		}
+	}
+	_, err := r.sweep()
+	if r.leader != nil {
+		r.leader.reap()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot end the failed start: %w", err)
+	}
+	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
+	err = errors.Join(r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.files.writeRecord(r.rec), r.files.removePID())
+	if err != nil {
+		return fmt.Errorf("cannot clean up after the failed start: %w", err)
+	}
+	return nil
 }

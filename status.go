@@ -4,11 +4,16 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 )
+
+// diedUnwatched is told for the exit of an engine whose parent was gone before it.
+const diedUnwatched = "died while no provisioner watched"
 
 // Status is where a replica stands.
 type Status struct {
@@ -90,12 +95,12 @@ func (f replicaFiles) status(rec record) Status {
 		s.PID = 0
 		return s
 	}
-	r := run{rec: rec, tree: tree{launchID: rec.LaunchID}}
+	r := run{rec: rec, tree: treeOf(rec)}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
 	case err != nil:
 		s.State, s.PID = StateFailed, 0
-		s.Exit = "died while no provisioner watched"
+		s.Exit = diedUnwatched
 		return s
 	default:
 		r.leader.close()
@@ -113,6 +118,10 @@ func (f replicaFiles) status(rec record) Status {
 
 // recordedReplicas names the replicas that have a record.
 func recordedReplicas(state string) ([]string, error) {
+	// Glob hides why it finds nothing, and of a folder that cannot be read nobody may say that nothing runs.
+	if _, err := os.ReadDir(state); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list the replicas: %w", err)
+	}
 	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", "record.json"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot list %q: %w", state, err)

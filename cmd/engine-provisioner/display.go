@@ -104,7 +104,9 @@ func (d *display) line(l load, width int) string {
 	if len(words) > 1 {
 		rest = " · " + strings.Join(words[1:], " · ")
 	}
-	head = shorten(head, width)
+	if columns(head) >= width {
+		return shorten(head, width)
+	}
 	rest = shorten(rest, width-columns(head))
 	if d.colour && rest != "" {
 		rest = "\x1b[2m" + rest + "\x1b[0m"

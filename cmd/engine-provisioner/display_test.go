@@ -50,6 +50,14 @@ func TestDisplayOnTerminal(t *testing.T) {
 	})
 }
 
+func TestDisplayOnANarrowTerminal(t *testing.T) {
+	t.Parallel()
+	l := load{name: "a-pool-with-a-long-name/r0", since: time.Now(), heard: "503 Loading model"}
+	if got, want := (&display{}).line(l, 39), "⠋ a-pool-with-a-long-name/r0 loading f…"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestDisplayIsBounded(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 
 func (c *cli) logsCommand() *cobra.Command {
 	var follow bool
-	var lines int
+	lines := -1
 	cmd := &cobra.Command{
 		Use:   "logs",
 		Short: "Print the log of a replica's last launch",
@@ -37,7 +38,7 @@ With --follow, it goes on until the engine has ended, or until it is interrupted
 			defer f.Close()
 			p := printer{w: c.std.out, r: bufio.NewReader(f)}
 			if c.output.json {
-				p.replica = status.Pool + "/" + status.Replica
+				p.pool, p.replica = status.Pool, status.Replica
 			}
 			if lines >= 0 {
 				if err := skipTo(f, lines); err != nil {
@@ -52,8 +53,23 @@ With --follow, it goes on until the engine has ended, or until it is interrupted
 	}
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows")
-	cmd.Flags().IntVarP(&lines, "lines", "n", -1, "only so many lines of the end; -1 means all")
+	cmd.Flags().VarP((*linesValue)(&lines), "lines", "n", "only so many lines of the end; -1 means all")
 	return cmd
+}
+
+// linesValue is a number of lines, or -1.
+type linesValue int
+
+func (l *linesValue) Type() string   { return "number" }
+func (l *linesValue) String() string { return strconv.Itoa(int(*l)) }
+
+func (l *linesValue) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < -1 {
+		return errors.New("write a number of lines, or -1 for all")
+	}
+	*l = linesValue(n)
+	return nil
 }
 
 // running tells whether the launch that status is about has not ended.
@@ -69,10 +85,10 @@ func running(stateDir string, status provisioner.Status) bool {
 
 // printer prints a log line by line.
 type printer struct {
-	w       io.Writer
-	r       *bufio.Reader
-	replica string // set for JSON
-	line    strings.Builder
+	w             io.Writer
+	r             *bufio.Reader
+	pool, replica string // set for JSON
+	line          strings.Builder
 }
 
 // maxLogLine is where a line without an end is cut: some engines log half a megabyte in one.
@@ -105,9 +121,10 @@ func (p *printer) write(line string) error {
 		return err
 	}
 	return writeJSON(p.w, struct {
+		Pool    string `json:"pool"`
 		Replica string `json:"replica"`
 		Line    string `json:"line"`
-	}{p.replica, line})
+	}{p.pool, p.replica, line})
 }
 
 // follow prints until running says no and everything is printed, or ctx is done.

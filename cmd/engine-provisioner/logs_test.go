@@ -64,8 +64,8 @@ func TestPrinter(t *testing.T) {
 	step(strings.Repeat("x", maxLogLine+4096), false, strings.Repeat("x", maxLogLine)+"\n")
 	step("the end", true, strings.Repeat("x", 4096)+"the end\n")
 	step("", true, "")
-	p.replica = "default/r0"
-	step("\"quoted\" <html>\n", false, `{"replica":"default/r0","line":"\"quoted\" <html>"}`+"\n")
+	p.pool, p.replica = "default", "r0"
+	step("\"quoted\" <html>\n", false, `{"pool":"default","replica":"r0","line":"\"quoted\" <html>"}`+"\n")
 }
 
 func TestRunHere(t *testing.T) {

@@ -42,6 +42,7 @@ func writeJSON(w io.Writer, v any) error {
 type errorEvent struct {
 	Time     time.Time             `json:"time"`
 	Event    string                `json:"event"` // "error"
+	Pool     string                `json:"pool,omitempty"`
 	Replica  string                `json:"replica,omitempty"`
 	ExitCode int                   `json:"exit_code"`
 	Kind     string                `json:"kind"`
@@ -65,8 +66,9 @@ func (c *cli) reportError(err error) {
 
 func newErrorEvent(err error) errorEvent {
 	f := failureOf(err)
+	pool, replica, _ := strings.Cut(f.Replica, "/")
 	e := errorEvent{
-		Time: time.Now().UTC(), Event: "error", Replica: f.Replica, ExitCode: exitCode(err), Kind: errorKind(err),
+		Time: time.Now().UTC(), Event: "error", Pool: pool, Replica: replica, ExitCode: exitCode(err), Kind: errorKind(err),
 		Cause: f.Cause, Retry: f.Retry, Message: err.Error(), Advice: f.Advice, LogTail: f.LogTail, LogPath: f.LogPath,
 	}
 	var gpu *provisioner.GPUError

@@ -58,7 +58,14 @@ func (c *cli) runReplicas(ctx context.Context, detach bool, metricsAddr string) 
 		launches[i] = &launch{EngineProvisioner: p, name: config.Name()}
 	}
 	show.watch(launches)
-	r := &session{cli: c, show: show, launches: launches, detach: detach, news: make(chan news, 2*len(launches))}
+	manager, err := newNotifier()
+	if err != nil {
+		show.say("note: " + err.Error())
+	}
+	defer manager.close()
+	r := &session{
+		cli: c, show: show, manager: manager, launches: launches, detach: detach, news: make(chan news, 2*len(launches)),
+	}
 	return r.run(ctx)
 }
 
@@ -100,6 +107,7 @@ func (c *cli) reportAll(errs []error) error {
 type session struct {
 	*cli
 	show     *reporter
+	manager  *notifier
 	launches []*launch
 	detach   bool
 	news     chan news
@@ -115,8 +123,11 @@ func (s *session) run(ctx context.Context) error {
 	if s.detach && interruption(ctx) == nil {
 		return s.release()
 	}
+	s.manager.ready(s.standing())
 	for s.alive > 0 {
 		select {
+		case <-s.manager.due():
+			s.manager.alive()
 		case n := <-s.news:
 			s.note(n)
 		case <-ctx.Done():
@@ -125,6 +136,11 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}
 	return s.failed
+}
+
+// standing says how many replicas are fit to be used.
+func (s *session) standing() string {
+	return fmt.Sprintf("%d of %d replicas ready", s.alive, len(s.launches))
 }
 
 // start starts all launches and returns when all are ready, or one has failed, or a signal has come.
@@ -172,6 +188,7 @@ func (s *session) start(ctx context.Context) error {
 
 // note takes in that a launch became ready or died; the others go on.
 func (s *session) note(n news) {
+	defer func() { s.manager.status(s.standing()) }()
 	switch {
 	case !n.died:
 		s.ready++
@@ -207,6 +224,7 @@ func (s *session) release() error {
 
 // stopAll ends all launches at once. A second signal ends their grace.
 func (s *session) stopAll() error {
+	s.manager.stopping()
 	errs := make([]error, len(s.launches))
 	var all sync.WaitGroup
 	for i, l := range s.launches {

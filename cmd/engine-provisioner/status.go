@@ -29,7 +29,9 @@ func (c *cli) statusCommand() *cobra.Command {
 				}
 				return err
 			}
-			c.statusTable(found)
+			if len(found) > 0 {
+				c.statusTable(found)
+			}
 			return err
 		},
 	}

@@ -75,14 +75,13 @@ func (c *cli) stopReplicas(ctx context.Context, grace time.Duration) error {
 	}
 	wait.Wait()
 	for i, err := range stopped {
-		name := found[i].Pool + "/" + found[i].Replica
 		switch {
 		case err == nil:
-			c.stopTold(name, "stopped", "")
+			c.stopTold(found[i], "stopped", "")
 		case errors.Is(err, provisioner.ErrKilled):
-			c.stopTold(name, "stopped", err.Error())
+			c.stopTold(found[i], "stopped", err.Error())
 		case errors.Is(err, provisioner.ErrNotRunning), errors.Is(err, provisioner.ErrNotFound):
-			c.stopTold(name, "not running", "")
+			c.stopTold(found[i], "not running", "")
 		default:
 			errs = append(errs, err)
 		}
@@ -109,15 +108,17 @@ func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.St
 
 // stopResult is what became of one replica, as --output json tells it.
 type stopResult struct {
+	Pool    string `json:"pool"`
 	Replica string `json:"replica"`
 	Result  string `json:"result"` // "stopped" or "not running"
 	Note    string `json:"note,omitempty"`
 }
 
-func (c *cli) stopTold(name, result, note string) {
+func (c *cli) stopTold(s provisioner.Status, result, note string) {
+	name := s.Pool + "/" + s.Replica
 	switch {
 	case c.output.json:
-		_ = writeJSON(c.std.out, stopResult{name, result, note})
+		_ = writeJSON(c.std.out, stopResult{s.Pool, s.Replica, result, note})
 	case note != "":
 		fmt.Fprintf(c.std.out, "%s: %s (%s)\n", name, result, note)
 	default:

@@ -7,10 +7,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
-// TempPattern is how the temporary files of Write are named; what matches it after a crash is left over.
-const TempPattern = ".tmp-*"
+// TempPattern matches the temporary files of Write.
+const TempPattern = tempPrefix + "*"
+
+const tempPrefix = ".tmp-"
+
+// tempOf is how the names of the temporary files for path begin.
+func tempOf(path string) string { return tempPrefix + filepath.Base(path) + "-" }
 
 // Write replaces path by data with mode 0600. A symbolic link at path is replaced, not followed. When Write fails, the
 // old content is intact and no temporary file is left; only when the last step fails, which makes the new name last
@@ -18,7 +24,7 @@ const TempPattern = ".tmp-*"
 func Write(path string, data []byte) error {
 	dir := filepath.Dir(path)
 	// CreateTemp opens with O_EXCL and 0600, so a planted link is never followed.
-	f, err := os.CreateTemp(dir, TempPattern)
+	f, err := os.CreateTemp(dir, tempOf(path)+"*")
 	if err != nil {
 		return fmt.Errorf("cannot write %q: %w", path, err)
 	}
@@ -34,6 +40,21 @@ func Write(path string, data []byte) error {
 		return errors.Join(fmt.Errorf("cannot write %q: %w", path, err), os.Remove(f.Name()))
 	}
 	return SyncDir(dir)
+}
+
+// Clear removes what a Write to path left that was killed. Nothing may write to path meanwhile: it would fail.
+func Clear(path string) error {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("cannot look for torn writes of %q: %w", path, err)
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), tempOf(path)) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
+		}
+	}
+	return err
 }
 
 // SyncDir makes the creation, renaming and removal of files in dir last through a loss of power.

@@ -154,3 +154,23 @@ func TestSyncDir(t *testing.T) {
 		t.Errorf("of no folder: %v", err)
 	}
 }
+
+// TestClear proves that it removes what is left of a killed Write to this path, and nothing else.
+func TestClear(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	write(t, path, "content")
+	for _, name := range []string{".tmp-file-1", ".tmp-file-22", ".tmp-file2-1", ".tmp-other-1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Clear(path); err != nil {
+		t.Fatal(err)
+	}
+	wantFolder(t, dir, map[string]string{"file": "content", ".tmp-file2-1": "", ".tmp-other-1": ""})
+	if err := Clear(filepath.Join(dir, "absent", "file")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an absent folder: %v", err)
+	}
+}

@@ -6,8 +6,12 @@ import "strings"
 // maxWord keeps hostile input from costing time; no key and no flag is longer.
 const maxWord = 64
 
+// minStart is how long the start of a word must be to stand for the word: "--ctx" for "--ctx-size".
+const minStart = 4
+
 // Of returns the known word that word is probably a misspelling of, or "" when none is near: more than a third of the
-// longer word's letters differ. Case does not count; the first of several equally near words wins.
+// longer word's letters differ, and it is not cut short from one. Case does not count; the first of several equally near
+// words wins.
 func Of(word string, known []string) string {
 	if len(word) > maxWord {
 		return ""
@@ -18,6 +22,14 @@ func Of(word string, known []string) string {
 		d := distance(strings.ToLower(word), strings.ToLower(k))
 		if d <= limit && d < len(k) && (best == "" || d < bestDistance) {
 			best, bestDistance = k, d
+		}
+	}
+	if best != "" || len(word) < minStart {
+		return best
+	}
+	for _, k := range known {
+		if strings.HasPrefix(strings.ToLower(k), strings.ToLower(word)) && (best == "" || len(k) < len(best)) {
+			best = k
 		}
 	}
 	return best

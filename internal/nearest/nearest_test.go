@@ -12,6 +12,8 @@ func TestOf(t *testing.T) {
 		"--metric":      "--metrics",
 		"prot":          "port",
 		"--port":        "--port",
+		"--met":         "--metrics",
+		"--p":           "",
 		"--something":   "",
 		"":              "",
 		"-x":            "",

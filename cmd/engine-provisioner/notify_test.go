@@ -1,0 +1,248 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// serviceManager listens as systemd does.
+type serviceManager struct {
+	t    *testing.T
+	conn *net.UnixConn
+}
+
+func listenAs(t *testing.T, name string) *serviceManager {
+	t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &serviceManager{t, conn}
+}
+
+// next is the next message.
+func (m *serviceManager) next() string {
+	m.t.Helper()
+	buffer := make([]byte, 4096)
+	if err := m.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		m.t.Fatal(err)
+	}
+	n, err := m.conn.Read(buffer)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return string(buffer[:n])
+}
+
+// until reads messages up to the one that is wanted, and returns those before.
+func (m *serviceManager) until(want string) []string {
+	m.t.Helper()
+	var before []string
+	for {
+		message := m.next()
+		if message == want {
+			return before
+		}
+		before = append(before, message)
+	}
+}
+
+// poolsFile writes a pools file with replicas of a fake engine, and returns its path and the first port.
+func poolsFile(t *testing.T, replicas int) (path string, port int) {
+	t.Helper()
+	dir := t.TempDir()
+	engine := enginetest.Install(t, enginetest.Behavior{Lifetime: 5 * time.Minute})
+	port = enginetest.FreePort(t, replicas)
+	text := fmt.Sprintf("state_dir: elsewhere\npools:\n  - {id: default, engine: llamacpp, replicas: %d, port: %d, model: {id: model.gguf}, "+
+		"gpu: none, provisioning: {binary: {path: %q}}}\n", replicas, port, engine)
+	path = filepath.Join(dir, "pools.yaml")
+	if err := errors.Join(os.WriteFile(path, []byte(text), 0o600),
+		os.WriteFile(filepath.Join(dir, "model.gguf"), []byte("GGUF"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopDetached(t, dir) })
+	return path, port
+}
+
+// command is this command in a process of its own.
+func command(t *testing.T, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Args = append([]string{"engine-provisioner"}, args...) // by this name the test binary becomes the command
+	cmd.Env = append(append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0"), env...)
+	return cmd
+}
+
+func exitOf(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	var exit *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+func TestServiceManagerIsTold(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "ep") // t.TempDir can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for name, socket := range map[string]string{
+		"path":     filepath.Join(dir, "notify"),
+		"abstract": "@engine-provisioner-test-" + strconv.Itoa(os.Getpid()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			manager := listenAs(t, socket)
+			config, port := poolsFile(t, 2)
+			cmd := command(t, []string{"NOTIFY_SOCKET=" + socket, "WATCHDOG_USEC=20000"}, "--config", config)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			before := manager.until("READY=1\nSTATUS=2 of 2 replicas ready")
+			if got := strings.Join(before, ";"); got != "STATUS=1 of 2 replicas ready;STATUS=2 of 2 replicas ready" {
+				t.Errorf("before it was ready: %q", got)
+			}
+			manager.until("WATCHDOG=1")
+			manager.until("WATCHDOG=1")
+			url := fmt.Sprintf("http://127.0.0.1:%d", port)
+			for _, entry := range enginetest.Inspect(t, url).Env {
+				if strings.HasPrefix(entry, "NOTIFY_") || strings.HasPrefix(entry, "WATCHDOG_") {
+					t.Errorf("the engine has %s", entry)
+				}
+			}
+			enginetest.Kill(t, url, enginetest.Death{Code: 1})
+			manager.until("STATUS=1 of 2 replicas ready")
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			manager.until("STOPPING=1\nSTATUS=stopping")
+			if code := exitOf(t, cmd); code != exitExited {
+				t.Errorf("exit status %d, want %d: an engine had died", code, exitExited)
+			}
+			// Nothing else was said, above all no sign of life, once the loop had ended.
+			if err := manager.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := manager.conn.Read(make([]byte, 100)); err == nil {
+				t.Errorf("%d bytes after STOPPING=1", n)
+			}
+		})
+	}
+}
+
+// TestNoLifeWithoutWork: a tick that nobody takes tells nothing.
+func TestNoLifeWithoutWork(t *testing.T) {
+	socket := "@engine-provisioner-test-life-" + strconv.Itoa(os.Getpid())
+	manager := listenAs(t, socket)
+	t.Setenv("NOTIFY_SOCKET", socket)
+	t.Setenv("WATCHDOG_USEC", "2000")
+	n, err := newNotifier()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	<-n.due()
+	<-n.due()
+	n.status("here")
+	n.status("here") // told once
+	n.alive()
+	if first, second := manager.next(), manager.next(); first != "STATUS=here" || second != "WATCHDOG=1" {
+		t.Errorf("told: %q, %q", first, second)
+	}
+}
+
+func TestNoServiceManager(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	t.Setenv("WATCHDOG_USEC", "2000")
+	n, err := newNotifier()
+	if err != nil || n.due() != nil {
+		t.Errorf("a watchdog without a manager: %v", err)
+	}
+	n.ready("nobody is told")
+	n.close()
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
+	n, err = newNotifier()
+	if err == nil || !strings.Contains(err.Error(), "cannot reach the service manager") {
+		t.Errorf("error: %v", err)
+	}
+	n.alive()
+	n.close()
+}
+
+func TestWatchdogInterval(t *testing.T) {
+	self := strconv.Itoa(os.Getpid())
+	for _, c := range []struct {
+		usec, pid string
+		want      time.Duration
+	}{
+		{"", "", 0},
+		{"30000000", "", 15 * time.Second},
+		{"30000000", self, 15 * time.Second},
+		{"30000000", "1", 0},
+		{"0", self, 0},
+		{"-5", self, 0},
+		{"soon", self, 0},
+		{"99999999999999", self, 0},
+	} {
+		t.Setenv("WATCHDOG_USEC", c.usec)
+		t.Setenv("WATCHDOG_PID", c.pid)
+		if got := watchdogInterval(); got != c.want {
+			t.Errorf("%q for %q: %s, want %s", c.usec, c.pid, got, c.want)
+		}
+	}
+}
+
+func TestRenderSystemd(t *testing.T) {
+	t.Parallel()
+	config, _ := poolsFile(t, 1)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, text, stderr := runHere(t, "render", "systemd", "--config", config, "--name", "chat")
+	loaded, err := provisioner.LoadConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := loaded.SystemdUnit(provisioner.UnitSpec{Name: "chat", Executable: exe})
+	if err != nil || status != 0 || text != want || stderr != "" {
+		t.Errorf("status %d, stderr %q (%v):\n%s", status, stderr, err, text)
+	}
+	var unit renderedUnit
+	_, text, _ = runHere(t, "render", "systemd", "-o", "json", "--config", config, "--name", "chat")
+	if err := json.Unmarshal([]byte(text), &unit); err != nil || unit.Name != "chat.service" || unit.Text != want {
+		t.Errorf("json: %v\n%s", err, text)
+	}
+	for _, args := range [][]string{
+		{"render"},
+		{"render", "systemd"},
+		{"render", "launchd"},
+		{"render", "systemd", "--config", config, "--name", "a/b"},
+		{"render", "systemd", "--config", filepath.Join(t.TempDir(), "none.yaml")},
+	} {
+		if status, text, stderr := runHere(t, args...); status != exitUsage || text != "" || !strings.HasPrefix(stderr, "error: ") {
+			t.Errorf("%v: status %d, %q, %q", args, status, text, stderr)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+func (c *cli) renderCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "render",
+		Short: "Print files for other programs, such as a systemd unit",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return &usageError{err: errors.New("what is to be rendered? there is: systemd"), help: "engine-provisioner render --help"}
+		},
+	}
+	cmd.AddCommand(c.renderSystemdCommand())
+	return cmd
+}
+
+// renderedUnit is a unit as --output json tells it.
+type renderedUnit struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
+func (c *cli) renderSystemdCommand() *cobra.Command {
+	var spec provisioner.UnitSpec
+	cmd := &cobra.Command{
+		Use:   "systemd --config FILE",
+		Short: "Print a systemd unit that runs a pools file",
+		Long: `Print a systemd unit that runs all replicas of a pools file with this very executable. Nothing is installed.
+The unit's times follow from the file's: print it again when "ready.timeout", "stop.grace" or "state_dir" change.`,
+		Example: `  engine-provisioner render systemd --config /etc/llm/pools.yaml > /etc/systemd/system/engine-provisioner.service
+  engine-provisioner render systemd --config pools.yaml --user --name chat > ~/.config/systemd/user/chat.service`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if c.configFile == "" {
+				return &usageError{err: errors.New("no --config"), help: "engine-provisioner render systemd --help"}
+			}
+			config, err := provisioner.LoadConfig(c.configFile)
+			if err != nil {
+				return err
+			}
+			if spec.Executable, err = os.Executable(); err != nil {
+				return fmt.Errorf("cannot find this executable: %w", err)
+			}
+			text, err := config.SystemdUnit(spec)
+			if err != nil {
+				return &usageError{err: err}
+			}
+			if c.output.json {
+				return writeJSON(c.std.out, renderedUnit{spec.Name + ".service", text})
+			}
+			_, err = io.WriteString(c.std.out, text)
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file")
+	cmd.Flags().BoolVar(&spec.User, "user", false, "for your own service manager (systemctl --user), not the system's")
+	cmd.Flags().StringVar(&spec.Name, "name", "engine-provisioner", `name of the unit without ".service", and of its folders`)
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
+	return cmd
+}

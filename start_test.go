@@ -1,0 +1,97 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// startCutShort runs a Start whose context ends when the launch notes something for the first time.
+func startCutShort(t *testing.T, cfg ProvisionConfig, atNote func()) (*EngineProvisioner, error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(bounded(t))
+	p, err := New(cfg, WithCacheDir(t.TempDir()), WithEventFunc(func(e Event) {
+		if e.Kind == EventNote {
+			atNote()
+			cancel()
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, p.Start(ctx)
+}
+
+// A start that is cut short when the engine runs already leaves nothing but the log.
+func TestStartCutShort(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})
+	files, err := filesOf(cfg.StateDir, cfg.fileStem())
+	// The damaged record is noted before the engine is started.
+	if err := errors.Join(err, files.create(), os.WriteFile(files.record(), []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := startCutShort(t, cfg, func() {})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("Start: %v", err)
+	}
+	rec, err := files.readRecord()
+	if err != nil || rec.State != StateFailed || rec.Process.PID == 0 {
+		t.Fatalf("the record says %+v (%v)", rec, err)
+	}
+	if names := (&run{tree: tree{launchID: rec.LaunchID}}).survivors(); names != "" {
+		t.Errorf("processes left: %s", names)
+	}
+	for _, path := range []string{files.pid(), rec.TempDir} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left (%v)", path, err)
+		}
+	}
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+}
+
+// What a failed start could not put away is told by Start, also when its context has ended, and by Stop.
+func TestStartCannotCleanUp(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	files, err := filesOf(cfg.StateDir, cfg.fileStem())
+	// That the PID file cannot be written is noted when the engine runs.
+	if err := errors.Join(err, files.create(), os.Mkdir(files.pid(), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := startCutShort(t, cfg, func() {
+		if err := errors.Join(os.Remove(files.record()), os.MkdirAll(filepath.Join(files.record(), "x"), 0o700)); err != nil {
+			t.Error(err)
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Start: %v", err)
+	}
+	wantText(t, err, "cannot write", files.record())
+	wantText(t, p.Stop(bounded(t)), "cannot write", files.record())
+}
+
+// A machine that is full for the moment is no broken executable.
+func TestStartErrorOfAFullMachine(t *testing.T) {
+	t.Parallel()
+	p := newProvisioner(fakeConfig(t, enginetest.Behavior{}), newOptions(nil))
+	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+		var start *StartError
+		err := p.startError(&binaryError{&fs.PathError{Op: "fork/exec", Path: "/engine", Err: errno}})
+		if !errors.As(err, &start) || start.Cause != CauseUnknown || !start.Retry || start.Advice == "" {
+			t.Errorf("%v: %+v", errno, err)
+		}
+	}
+	var start *StartError
+	if err := p.startError(&askError{err: context.DeadlineExceeded}); !errors.As(err, &start) || start.Cause != CauseUnknown || !start.Retry {
+		t.Errorf("an executable that does not answer: %+v", err)
+	}
+}

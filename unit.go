@@ -1,0 +1,279 @@
+package provisioner
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// UnitSpec says for which program [Config.SystemdUnit] writes a unit.
+type UnitSpec struct {
+	// Name is the unit's name without ".service", and that of its folders for state and cache. "" is "engine-provisioner".
+	Name string
+	// Executable is the absolute path of the engine-provisioner command.
+	Executable string
+	// User writes a unit for a user's own service manager (systemctl --user).
+	User bool
+}
+
+// defaultEngineGrace is assumed where the configuration names no grace. It is more than any built-in engine's own.
+const defaultEngineGrace = 30 * time.Second
+
+// SystemdUnit is the text of a systemd service that runs the pools file c, which must have been loaded from a file. It
+// is tested with systemd 252. It looks at nothing but c and spec, so equal ones give equal texts.
+//
+// The manager may crash or be killed without its engines: systemd signals the manager alone.
+func (c *Config) SystemdUnit(spec UnitSpec) (string, error) {
+	name := cmp.Or(spec.Name, "engine-provisioner")
+	if c.origin == nil || c.origin.file == "" {
+		return "", errors.New("cannot write a unit: the configuration comes from no file; load it with LoadConfig")
+	}
+	if !unitName.MatchString(name) {
+		return "", fmt.Errorf("cannot write a unit named %q: write letters, digits, \"-\", \"_\" or \".\", beginning with a letter or digit", name)
+	}
+	if !filepath.IsAbs(spec.Executable) {
+		return "", fmt.Errorf("cannot write a unit: the executable's path %q is not absolute", spec.Executable)
+	}
+	if strings.ContainsAny(spec.Executable, `"'\`) {
+		return "", fmt.Errorf("cannot write a unit: systemd takes no quotes and backslashes in the executable's path %q; "+
+			"install it elsewhere", spec.Executable)
+	}
+	replicas, err := c.Replicas("")
+	if err != nil {
+		return "", err
+	}
+	u := unit{spec: spec, name: name, config: c, replicas: replicas, folders: map[string]string{"state": "%S/" + name, "cache": "%C/" + name}}
+	u.text()
+	if u.err != nil {
+		return "", u.err
+	}
+	return u.out.String(), nil
+}
+
+// unitName is narrower than systemd's: the name also stands for folders.
+var unitName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
+
+// unit is a unit that is being written.
+type unit struct {
+	spec     UnitSpec
+	name     string
+	config   *Config
+	replicas []ProvisionConfig
+	folders  map[string]string // as systemd names them
+	out      strings.Builder
+	err      error
+}
+
+func (u *unit) text() {
+	file := filepath.Join(u.config.origin.dir, filepath.Base(u.config.origin.file))
+	load, end := u.times()
+
+	u.section("Unit")
+	u.set("Description", "LLM engines of "+u.plain(file))
+	u.why("Models may lie on disks that are mounted late.")
+	u.set("RequiresMountsFor", u.words(u.mounts()...))
+	if !u.spec.User {
+		u.why("It loads the GPUs' driver.")
+		u.set("After", "network.target nvidia-persistenced.service")
+	}
+	u.why("What fails five times within ten minutes needs a person; then: systemctl reset-failed.")
+	u.set("StartLimitIntervalSec", "10min")
+	u.set("StartLimitBurst", "5")
+
+	u.section("Service")
+	u.why("Started means: all replicas are proven ready. The manager says so, and tells that it is alive.")
+	u.set("Type", "notify")
+	u.set("NotifyAccess", "main")
+	u.set("WatchdogSec", "30s")
+	command := u.quoted(u.spec.Executable) + " " + u.argument("--config") + " " + u.argument(file)
+	if u.config.StateDir == "" {
+		command += " --state-dir " + u.folders["state"]
+	}
+	u.set("ExecStart", command)
+	u.set("WorkingDirectory", u.plain(u.config.origin.dir))
+	u.why("The longest ready.timeout, and time to ask executables for their version and to stop what came up.")
+	u.set("TimeoutStartSec", seconds(load+2*time.Minute+end))
+	u.why("The longest stop.grace, and time for what outlives it. A second stop ends the grace at once.")
+	u.set("TimeoutStopSec", seconds(end))
+	u.set("Restart", "on-failure")
+	u.set("RestartSec", "5s")
+	u.why("2 is a wrong configuration, which does not mend itself. 143 is SIGTERM during a load, which is no failure.")
+	u.set("RestartPreventExitStatus", "2")
+	u.set("SuccessExitStatus", "143")
+
+	u.gap()
+	u.why("Signals, and SIGKILL when it hangs, go to the manager alone: it ends the engines in order, and one that crashed\n" +
+		"must not take them along.")
+	u.set("KillMode", "process")
+	u.why("Each engine gets a cgroup of its own, to be ended and counted by.")
+	u.set("Delegate", "yes")
+	u.why("An engine that the kernel kills for want of memory must not end the others; nor may the number of threads.")
+	u.set("OOMPolicy", "continue")
+	u.set("TasksMax", "infinity")
+	u.set("LimitNOFILE", "65536")
+	if !u.spec.User {
+		u.why("For --mlock.")
+		u.set("LimitMEMLOCK", "infinity")
+	}
+
+	u.gap()
+	u.storage()
+	u.hardening()
+
+	u.section("Install")
+	target := "multi-user.target"
+	if u.spec.User {
+		target = "default.target"
+	}
+	u.set("WantedBy", target)
+}
+
+// times are the longest load and the longest stop of any replica; all load and stop at the same time.
+func (u *unit) times() (load, end time.Duration) {
+	for _, r := range u.replicas {
+		load = max(load, time.Duration(r.withDefaults().Ready.Timeout))
+		end = max(end, time.Duration(cmp.Or(r.Stop.Grace, Duration(defaultEngineGrace))))
+	}
+	// The tree gets SIGKILL after the grace, and the record is written at last.
+	return load, end + defaultKillTimeout + 10*time.Second
+}
+
+// mounts are the folders that must be there before the start.
+func (u *unit) mounts() []string {
+	paths := map[string]bool{u.config.origin.dir: true}
+	for _, r := range u.replicas {
+		if path, err := r.modelPath(); err == nil { // else the start tells
+			paths[path] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(paths))
+}
+
+// storage says where files and secrets are.
+func (u *unit) storage() {
+	state := u.replicas[0].StateDir
+	below, underVar := strings.CutPrefix(filepath.Clean(state), "/var/lib/")
+	switch {
+	case u.config.StateDir == "":
+		u.why("Records, logs and handoff files (engine-provisioner status --state-dir …).")
+		u.set("StateDirectory", u.name)
+	case underVar && !u.spec.User && unitName.MatchString(below):
+		u.why("The state_dir of the file.")
+		u.set("StateDirectory", below)
+	case !u.spec.User:
+		u.why("The state_dir of the file.")
+		u.set("ReadWritePaths", u.words("-"+state))
+	}
+	if u.config.StateDir == "" || underVar {
+		u.set("StateDirectoryMode", "0700")
+	}
+	u.why("Temporary files are here and not in /tmp: systemd removes what lies there for ten days, and with PrivateTmp all\n" +
+		"of it at each restart, while engines that outlive a crash still use theirs.")
+	u.set("CacheDirectory", u.name)
+	u.set("CacheDirectoryMode", "0700")
+	u.set("Environment", "XDG_CACHE_HOME="+u.folders["cache"]+" TMPDIR="+u.folders["cache"])
+	if names := u.secrets(); len(names) > 0 {
+		u.why("Secrets, one NAME=value a line, mode 0600: " + strings.Join(names, ", ") + ".")
+		u.set("EnvironmentFile", "-%E/"+u.name+".env")
+	}
+}
+
+// secrets are the variables that the configuration reads.
+func (u *unit) secrets() []string {
+	names := map[string]bool{}
+	for _, r := range u.replicas {
+		if r.APIKey != nil && r.APIKey.FromEnv != "" {
+			names[r.APIKey.FromEnv] = true
+		}
+		for _, v := range r.Env {
+			if v.Secret != nil && v.Secret.FromEnv != "" {
+				names[v.Secret.FromEnv] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// hardening is what engines bear. A user's service manager may not do most of it.
+func (u *unit) hardening() {
+	u.gap()
+	u.why("What engines bear. With NoNewPrivileges nvidia-modprobe cannot load the driver for an engine that is not root's:\n" +
+		"load it at boot (nvidia-persistenced).")
+	u.set("NoNewPrivileges", "yes")
+	u.set("LockPersonality", "yes")
+	u.set("RestrictSUIDSGID", "yes")
+	u.set("SystemCallArchitectures", "native")
+	if u.spec.User {
+		return
+	}
+	u.set("ProtectSystem", "full")
+	u.set("ProtectHostname", "yes")
+	u.set("ProtectKernelTunables", "yes")
+	u.why("And what they do not bear, so that nobody adds it:\n" +
+		"PrivateDevices, ProtectClock, DevicePolicy=closed hide the GPUs.\n" +
+		"MemoryDenyWriteExecute breaks CUDA's and Triton's compilers, which write code and run it.\n" +
+		"ProtectControlGroups takes the delegated cgroups away again.\n" +
+		"RestrictRealtime breaks llama-server --prio; PrivateNetwork and PrivateIPC part an engine from its clients and workers.\n" +
+		"ProtectHome hides models in home folders; ProtectSystem=strict hides whatever the state_dir forgets.\n" +
+		"Engines need no root: add User= and Group=, with access to models and GPUs, by systemctl edit.")
+}
+
+func (u *unit) section(name string) {
+	u.gap()
+	u.out.WriteString("[" + name + "]\n")
+}
+
+func (u *unit) gap() {
+	if u.out.Len() > 0 {
+		u.out.WriteString("\n")
+	}
+}
+
+func (u *unit) why(text string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		u.out.WriteString("# " + line + "\n")
+	}
+}
+
+func (u *unit) set(key, value string) { u.out.WriteString(key + "=" + value + "\n") }
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%ds", int64((d+time.Second-1)/time.Second)) }
+
+// plain writes a path where systemd takes the rest of the line as it is, but for specifiers.
+func (u *unit) plain(path string) string {
+	if strings.ContainsFunc(path, unicode.IsControl) || !utf8.ValidString(path) || strings.HasSuffix(path, `\`) || strings.TrimSpace(path) != path {
+		u.err = cmp.Or(u.err, fmt.Errorf("cannot write the path %q into a unit: systemd does not take it; rename it", path))
+	}
+	return strings.ReplaceAll(path, "%", "%%")
+}
+
+var unitEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// quoted writes a path as one word of several.
+func (u *unit) quoted(path string) string {
+	text := unitEscapes.Replace(u.plain(path))
+	if text != path || strings.ContainsAny(text, " ';$") {
+		return `"` + text + `"`
+	}
+	return text
+}
+
+// argument writes one argument of ExecStart, where variables are replaced, unlike in the program's path before them.
+func (u *unit) argument(text string) string { return strings.ReplaceAll(u.quoted(text), "$", "$$") }
+
+// words writes a list of paths.
+func (u *unit) words(paths ...string) string {
+	quoted := make([]string, len(paths))
+	for i, path := range paths {
+		quoted[i] = u.quoted(path)
+	}
+	return strings.Join(quoted, " ")
+}
