@@ -3,7 +3,6 @@ package provisioner
 import (
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
@@ -81,10 +80,10 @@ func (c *collector) count(e Event) {
 		return
 	}
 	if e.State == StateReady {
-		c.load.WithLabelValues(e.Pool, e.Replica).Observe(time.Duration(e.Took).Seconds())
+		c.load.WithLabelValues(e.Pool, e.Replica).Observe(e.Took)
 	}
 	if e.From == StateReady {
-		c.ready.WithLabelValues(e.Pool, e.Replica).Observe(time.Duration(e.Took).Seconds())
+		c.ready.WithLabelValues(e.Pool, e.Replica).Observe(e.Took)
 	}
 	if e.State.Final() && e.PID != 0 {
 		c.exitTime.WithLabelValues(e.Pool, e.Replica).Set(float64(e.Time.UnixMilli()) / 1000)

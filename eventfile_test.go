@@ -232,6 +232,34 @@ func TestEventFileRefusesStrangeFiles(t *testing.T) {
 	}
 }
 
+// What is written can be read, whatever it is.
+func TestEventFileKeepsEverything(t *testing.T) {
+	t.Parallel()
+	code := -1
+	var events []Event
+	for _, took := range []float64{0, 1e-6, 0.000812, 1.5, 26*3600 + 1e-6, 9e7} {
+		events = append(events, Event{
+			Time: time.Now().UTC().Round(0), Pool: "p", Replica: "r0", LaunchID: "l", Kind: EventRestart, State: StateFailed, From: StateReady,
+			Took: took, Attempt: 2, PID: 3, Cause: CauseOOMGPU, ExitCode: &code, Message: "a\nb\x00\u2028\"", Missed: 4,
+			Restarts: &Restarts{Phase: PhaseOpen, RetryAt: time.Now().UTC().Round(0)}, Handoff: &Handoff{URL: "u"},
+		})
+	}
+	dir := t.TempDir()
+	if failures := keepAll(&eventFile{dir: dir}, events...); failures != nil {
+		t.Error(failures)
+	}
+	kept := keptEvents(t, dir)
+	if len(kept) != len(events) {
+		t.Fatalf("%d of %d events", len(kept), len(events))
+	}
+	for i := range kept {
+		want, _ := json.Marshal(events[i])
+		if got, _ := json.Marshal(kept[i]); string(got) != string(want) || kept[i].Took != events[i].Took {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
+
 // A supervisor goes on without the file, and tells it once.
 func TestSuperviseWithoutEventFile(t *testing.T) {
 	t.Parallel()

@@ -11,9 +11,9 @@ type Event struct {
 	Kind     EventKind `json:"event"`
 	State    State     `json:"state"`
 	From     State     `json:"from,omitempty"` // with EventState: the state before
-	// Took is, with EventState, how long the state before lasted, so that of a ready launch is its load; with
-	// EventRecovery, how long the recovery took.
-	Took     Duration  `json:"took,omitempty"`
+	// Took is, in seconds, with EventState how long the state before lasted, so that of a ready launch is its load; with
+	// EventRecovery how long the recovery took.
+	Took     float64   `json:"took,omitempty"`
 	Attempt  int       `json:"attempt,omitempty"` // of a supervised launch: 1, and 1 more for each failure since the replica was stable
 	PID      int       `json:"pid,omitempty"`
 	Cause    Cause     `json:"cause,omitempty"`     // with StateFailed: why

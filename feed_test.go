@@ -144,7 +144,7 @@ func TestSupervisorEvents(t *testing.T) {
 		if e.ExitCode != nil {
 			st.exit = *e.ExitCode
 		}
-		st.loaded = e.State == StateReady && time.Duration(e.Took) >= 20*time.Millisecond
+		st.loaded = e.State == StateReady && e.Took >= 0.02
 		st.retries = e.Kind == EventRestart && !e.Restarts.RetryAt.IsZero()
 		steps = append(steps, st)
 	}

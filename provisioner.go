@@ -460,7 +460,8 @@ func (p *EngineProvisioner) transition(to State, message string) {
 	}
 	p.opts.logger.Debug("state", "replica", p.cfg.Name(), "from", p.state, "to", to)
 	now := time.Now()
-	e := Event{Kind: EventState, From: p.state, Took: Duration(now.Sub(p.since).Round(time.Microsecond)), Message: message}
+	took := max(0, now.Sub(p.since)) // of an attached launch it is a difference of clock times
+	e := Event{Kind: EventState, From: p.state, Took: took.Round(time.Microsecond).Seconds(), Message: message}
 	p.state, p.since = to, now
 	if to == StateFailed {
 		e.Cause = causeOf(p.err)

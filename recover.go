@@ -216,7 +216,7 @@ func recoverAll(ctx context.Context, state string, opts options) (map[string]*En
 func (f Recovered) event() Event {
 	e := Event{
 		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, PID: f.PID, Message: string(f.Result),
-		Took: Duration(f.Took.Round(time.Microsecond)),
+		Took: f.Took.Round(time.Microsecond).Seconds(),
 	}
 	switch {
 	case f.Err != nil:

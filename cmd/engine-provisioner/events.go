@@ -120,6 +120,6 @@ func eventText(e provisioner.Event) string {
 	return line
 }
 
-func roughly(d provisioner.Duration) string {
-	return time.Duration(d).Round(time.Millisecond).String()
+func roughly(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond).String()
 }

@@ -21,15 +21,15 @@ func TestEventText(t *testing.T) {
 	const begin = "2026-05-04 03:02:01.005  "
 	for want, e := range map[string]provisioner.Event{
 		begin + "chat/r0  preparing": event(provisioner.Event{
-			Kind: provisioner.EventState, From: provisioner.StateNew, State: provisioner.StatePreparing, Took: 5, Attempt: 1,
+			Kind: provisioner.EventState, From: provisioner.StateNew, State: provisioner.StatePreparing, Took: 0.005, Attempt: 1,
 		}),
 		begin + "chat/r0  ready  (pid 12, attempt 2, starting for 1.5s)  http://127.0.0.1:1": event(provisioner.Event{
 			Kind: provisioner.EventState, From: provisioner.StateStarting, State: provisioner.StateReady, PID: 12, Attempt: 2,
-			Took: provisioner.Duration(1500 * time.Millisecond), Message: "http://127.0.0.1:1",
+			Took: 1.5, Message: "http://127.0.0.1:1",
 		}),
 		begin + "chat/r0  failed  (ready for 1h0m0s, exit code 7, cause oom_gpu)  it  died": event(provisioner.Event{
 			Kind: provisioner.EventState, From: provisioner.StateReady, State: provisioner.StateFailed, ExitCode: &code,
-			Cause: provisioner.CauseOOMGPU, Took: provisioner.Duration(time.Hour), Message: "it \x1b[31m died\nand more",
+			Cause: provisioner.CauseOOMGPU, Took: 3600, Message: "it \x1b[31m died\nand more",
 		}),
 		begin + "chat/r0  restart  (backoff, next try 2026-05-04 03:02:03)": event(provisioner.Event{
 			Kind: provisioner.EventRestart, State: provisioner.StateFailed,
@@ -39,7 +39,7 @@ func TestEventText(t *testing.T) {
 			Kind: provisioner.EventRestart, State: provisioner.StateFailed, Restarts: &provisioner.Restarts{Phase: provisioner.PhaseFailed},
 		}),
 		begin + "chat/r0  recovery  (pid 12, took 3ms)  adopted": event(provisioner.Event{
-			Kind: provisioner.EventRecovery, PID: 12, Took: provisioner.Duration(3 * time.Millisecond), Message: "adopted",
+			Kind: provisioner.EventRecovery, PID: 12, Took: 0.003, Message: "adopted",
 		}),
 		"4 events are missing here\n" + begin + "-  note  -": event(provisioner.Event{
 			Kind: provisioner.EventNote, Message: "-", Missed: 4,
