@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 
@@ -21,11 +22,18 @@ func (c *cli) supervise(ctx context.Context, configs []provisioner.ProvisionConf
 	defer server.close()
 	show.say("metrics at " + server.url)
 
+	manager, err := newNotifier()
+	if err != nil {
+		show.say("note: " + err.Error())
+	}
+	defer manager.close()
 	err = s.WaitReady(ctx)
 	ready := err == nil
 	if ready {
-		err = s.Wait(ctx)
+		manager.ready(fmt.Sprintf("%d replicas supervised", len(configs)))
+		err = await(manager, func() error { return s.Wait(ctx) })
 	}
+	manager.stopping()
 	var failed error
 	switch interrupted := interruption(ctx); {
 	case interrupted != nil:
@@ -45,6 +53,20 @@ func (c *cli) supervise(ctx context.Context, configs []provisioner.ProvisionConf
 		failed = errors.Join(failed, &toldError{err})
 	}
 	return failed
+}
+
+// await calls wait, and tells the service manager meanwhile that this program lives.
+func await(manager *notifier, wait func() error) error {
+	waited := make(chan error, 1)
+	go func() { waited <- wait() }()
+	for {
+		select {
+		case err := <-waited:
+			return err
+		case <-manager.due():
+			manager.alive()
+		}
+	}
 }
 
 func allReady(s *provisioner.Supervisor) bool {
