@@ -205,6 +205,22 @@ func (e *GPUError) Error() string {
 }
 func (e *GPUError) Unwrap() error { return e.Err }
 
+// causeOf is the cause that an error of a launch tells.
+func causeOf(err error) Cause {
+	var failure interface{ failure() *Failure }
+	var config *ConfigError
+	var gpu *GPUError
+	switch {
+	case errors.As(err, &config):
+		return CauseBadFlag
+	case errors.As(err, &gpu):
+		return CauseDriver
+	case errors.As(err, &failure):
+		return failure.failure().Cause
+	}
+	return CauseUnknown
+}
+
 // lastWords is the last line that says something.
 func lastWords(tail []string) string {
 	for i := len(tail) - 1; i >= 0; i-- {

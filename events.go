@@ -2,7 +2,7 @@ package provisioner
 
 import "time"
 
-// Event is something that happened to a launch.
+// Event is something that happened to a launch. No event contains a secret.
 type Event struct {
 	Time     time.Time `json:"time"`
 	Pool     string    `json:"pool"`
@@ -10,11 +10,20 @@ type Event struct {
 	LaunchID string    `json:"launch_id,omitempty"`
 	Kind     EventKind `json:"event"`
 	State    State     `json:"state"`
+	From     State     `json:"from,omitempty"` // with EventState: the state before
+	// Took is, in seconds, with EventState how long the state before lasted, so that of a ready launch is its load; with
+	// EventRecovery how long the recovery took.
+	Took     float64   `json:"took,omitempty"`
+	Attempt  int       `json:"attempt,omitempty"` // of a supervised launch: 1, and 1 more for each failure since the replica was stable
 	PID      int       `json:"pid,omitempty"`
-	Message  string    `json:"message,omitempty"`  // for people
-	Handoff  *Handoff  `json:"handoff,omitempty"`  // with EventState and StateReady
-	Restarts *Restarts `json:"restarts,omitempty"` // with EventRestart
-	Err      error     `json:"-"`                  // with EventRestart: why the launch before ended
+	Cause    Cause     `json:"cause,omitempty"`     // with StateFailed: why
+	ExitCode *int      `json:"exit_code,omitempty"` // of an engine that ended, where it is known; -1 when a signal ended it
+	Message  string    `json:"message,omitempty"`   // for people
+	Handoff  *Handoff  `json:"handoff,omitempty"`   // with EventState and StateReady
+	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
+	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended
+	// Missed is how many events the reader has missed between the one before and this one, because it was too slow.
+	Missed int `json:"missed,omitempty"`
 }
 
 // EventKind says what kind of thing happened.

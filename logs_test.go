@@ -229,8 +229,12 @@ func TestPruneLogs(t *testing.T) {
 		failed int64
 		want   []int64
 	}{
-		{5, 0, []int64{3, 4, 5, 6, 7}}, {5, 1, []int64{1, 4, 5, 6, 7}}, {5, 6, []int64{3, 4, 5, 6, 7}},
-		{2, 1, []int64{1, 7}}, {1, 1, []int64{7}}, {9, 1, []int64{1, 2, 3, 4, 5, 6, 7}},
+		{5, 0, []int64{3, 4, 5, 6, 7}},
+		{5, 1, []int64{1, 4, 5, 6, 7}},
+		{5, 6, []int64{3, 4, 5, 6, 7}},
+		{2, 1, []int64{1, 7}},
+		{1, 1, []int64{7}},
+		{9, 1, []int64{1, 2, 3, 4, 5, 6, 7}},
 	} {
 		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
 		if err := files.create(); err != nil {

@@ -28,6 +28,7 @@ type EngineProvisioner struct {
 	life context.Context         // ends with the first Stop, or a failure, as its cause says
 	end  context.CancelCauseFunc // ends life
 
+	attempt   int           // of a supervised replica; fixed before the start
 	starting  sync.Mutex    // held by Start, so that Stop comes before or after it
 	waiting   chan struct{} // holds one token while a WaitReady is at work
 	hurry     chan struct{} // closed when a later Stop's context ends: no more grace
@@ -38,13 +39,15 @@ type EngineProvisioner struct {
 
 	mu       sync.Mutex
 	state    State
-	run      *run // nil before the engine runs
+	since    time.Time // of state
+	run      *run      // nil before the engine runs
 	handoff  Handoff
 	heard    string  // what the engine answered last, while it loads
 	asked    bool    // Stop or Release was called: there is no more to come
 	killed   string  // the grace period, when it was not enough
 	released bool    // Release was called
 	final    *record // of a launch that has ended
+	exit     *int    // its exit code, where it is known
 	failure  error   // why a running engine was given up
 	err      error
 	stopErr  error
@@ -67,7 +70,7 @@ func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
 	return &EngineProvisioner{
 		cfg: cfg, opts: opts, life: life, end: end,
 		waiting: make(chan struct{}, 1), hurry: make(chan struct{}), stuck: make(chan struct{}), done: make(chan struct{}),
-		state: StateNew,
+		state: StateNew, since: time.Now(),
 	}
 }
 
@@ -362,6 +365,9 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.final = &end.rec
+	if end.exit.known {
+		p.exit = &end.exit.code
+	}
 	if end.swept > 0 {
 		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))
 	}
@@ -466,8 +472,21 @@ func (p *EngineProvisioner) transition(to State, message string) {
 		return
 	}
 	p.opts.logger.Debug("state", "replica", p.cfg.Name(), "from", p.state, "to", to)
-	p.state = to
-	p.emit(EventState, message)
+	now := time.Now()
+	took := max(0, now.Sub(p.since)) // of an attached launch it is a difference of clock times
+	e := Event{Kind: EventState, From: p.state, Took: took.Round(time.Microsecond).Seconds(), Message: message}
+	p.state, p.since = to, now
+	if to == StateFailed {
+		e.Cause = causeOf(p.err)
+	}
+	if to.Final() {
+		e.ExitCode = p.exit
+	}
+	if to == StateReady {
+		h := p.handoff
+		e.Handoff = &h
+	}
+	p.emit(e)
 }
 
 // note tells something that changes nothing.
@@ -480,20 +499,14 @@ func (p *EngineProvisioner) note(message string) {
 // noteLocked is note for those who hold mu.
 func (p *EngineProvisioner) noteLocked(message string) {
 	p.opts.logger.Warn(message, "replica", p.cfg.Name())
-	p.emit(EventNote, message)
+	p.emit(Event{Kind: EventNote, Message: message})
 }
 
 // emit tells of an event. It is called with mu held, which is what keeps events in order.
-func (p *EngineProvisioner) emit(kind EventKind, message string) {
-	e := Event{
-		Time: time.Now().UTC(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Kind: kind, State: p.state, Message: message,
-	}
+func (p *EngineProvisioner) emit(e Event) {
+	e.Time, e.Pool, e.Replica, e.State, e.Attempt = time.Now().UTC(), p.cfg.PoolID, p.cfg.ReplicaID, p.state, p.attempt
 	if p.run != nil {
 		e.LaunchID, e.PID = p.run.rec.LaunchID, p.run.rec.Process.PID
-	}
-	if kind == EventState && p.state == StateReady {
-		h := p.handoff
-		e.Handoff = &h
 	}
 	p.opts.onEvent(e)
 }

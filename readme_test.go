@@ -125,6 +125,18 @@ func TestReadmeNamesEveryHandoffKey(t *testing.T) {
 	wantSame(t, "Handoff", firstColumn(section(t, "README.md", "Handoff")), keys)
 }
 
+func TestReadmeNamesEveryEventKey(t *testing.T) {
+	t.Parallel()
+	var keys []string
+	of := reflect.TypeFor[provisioner.Event]()
+	for i := range of.NumField() {
+		if name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ","); name != "-" {
+			keys = append(keys, name)
+		}
+	}
+	wantSame(t, "Events", firstColumn(section(t, "README.md", "Events")), keys)
+}
+
 func TestReadmeNamesEveryCause(t *testing.T) {
 	t.Parallel()
 	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)

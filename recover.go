@@ -79,9 +79,9 @@ func attach(files replicaFiles, rec record, opts options) (*EngineProvisioner, e
 	if p.opts.grace > 0 {
 		r.rec.Grace = Duration(p.opts.grace)
 	}
-	p.run, p.state = r, StateStarting
+	p.run, p.state, p.since = r, StateStarting, r.started
 	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
-		p.state, p.handoff = StateReady, h
+		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
 	}
 	go p.watch(r)
 	return p, nil
@@ -217,7 +217,10 @@ func recoverAll(ctx context.Context, state string, opts options) (map[string]*En
 
 // event tells of a recovery.
 func (f Recovered) event() Event {
-	e := Event{Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, PID: f.PID, Message: string(f.Result)}
+	e := Event{
+		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, PID: f.PID, Message: string(f.Result),
+		Took: f.Took.Round(time.Microsecond).Seconds(),
+	}
 	switch {
 	case f.Err != nil:
 		e.Message += ": " + f.Err.Error()

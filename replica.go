@@ -177,6 +177,7 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.attempt = r.history().Attempts + 1
 	r.update(func() { r.launch, r.outdated = p, false })
 	return p, nil
 }
@@ -210,17 +211,15 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 
 // incidentOf reads from an error what the restart policy needs.
 func incidentOf(err error) incident {
-	e := incident{what: ended, text: err.Error(), cause: CauseUnknown, err: err}
+	e := incident{what: ended, text: err.Error(), cause: causeOf(err), err: err}
 	var failure interface{ failure() *Failure }
 	var config *ConfigError
 	var gpu *GPUError
 	switch {
-	case errors.As(err, &config):
-		e.permanent, e.cause = true, CauseBadFlag
-	case errors.As(err, &gpu):
-		e.permanent, e.cause = true, CauseDriver
+	case errors.As(err, &config), errors.As(err, &gpu):
+		e.permanent = true
 	case errors.As(err, &failure):
-		e.cause, e.permanent = failure.failure().Cause, !failure.failure().Retry
+		e.permanent = !failure.failure().Retry
 	}
 	for _, passing := range []error{ErrBusy, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {
@@ -316,7 +315,7 @@ func (r *replica) judge(e incident) {
 	if what == waitUntil || what == giveUp {
 		r.tell.onEvent(Event{
 			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: launchID, Kind: EventRestart,
-			State: StateFailed, Message: e.text, Restarts: &now, Err: e.err,
+			State: StateFailed, Cause: now.Cause, Attempt: before.Attempts + 1, Message: e.text, Restarts: &now, Err: e.err,
 		})
 	}
 }
@@ -456,7 +455,7 @@ func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
 	plan, err := r.tell.plan(ctx, r.cfg)
 	r.outdated = err != nil || plan.hash(r.cfg) != p.run.rec.Launch.ConfigHash
 	p.mu.Lock()
-	p.cfg = r.cfg
+	p.cfg, p.attempt = r.cfg, r.past.Attempts+1
 	p.mu.Unlock()
 	if r.outdated {
 		p.note("it runs with other settings than those of the configuration; replace it when it suits")

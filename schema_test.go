@@ -34,8 +34,20 @@ func generateSchema(t *testing.T) string {
 	s.Title = "engine-provisioner pools file"
 	types := map[string]reflect.Type{}
 	for _, of := range []any{
-		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, RestartConfig{}, LivenessConfig{}, StopConfig{},
-		LogsConfig{}, SecretRef{}, DrainConfig{}, DrainHook{}, HTTPHook{},
+		Config{},
+		Pool{},
+		ModelConfig{},
+		Provisioning{},
+		BinaryConfig{},
+		ReadyConfig{},
+		RestartConfig{},
+		LivenessConfig{},
+		StopConfig{},
+		LogsConfig{},
+		SecretRef{},
+		DrainConfig{},
+		DrainHook{},
+		HTTPHook{},
 	} {
 		types[reflect.TypeOf(of).Name()] = reflect.TypeOf(of)
 	}
@@ -239,8 +251,20 @@ func TestConfigSchemaHasEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, of := range []any{
-		Config{}, Pool{}, ModelConfig{}, Provisioning{}, BinaryConfig{}, ReadyConfig{}, RestartConfig{}, LivenessConfig{}, StopConfig{},
-		LogsConfig{}, SecretRef{}, DrainConfig{}, DrainHook{}, HTTPHook{},
+		Config{},
+		Pool{},
+		ModelConfig{},
+		Provisioning{},
+		BinaryConfig{},
+		ReadyConfig{},
+		RestartConfig{},
+		LivenessConfig{},
+		StopConfig{},
+		LogsConfig{},
+		SecretRef{},
+		DrainConfig{},
+		DrainHook{},
+		HTTPHook{},
 	} {
 		typ := reflect.TypeOf(of)
 		def := schema.Defs[typ.Name()]

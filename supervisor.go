@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Supervisor keeps replicas alive: it starts their engines, watches them, and starts them again by the rules of
@@ -17,6 +18,9 @@ import (
 type Supervisor struct {
 	lock     *fileLock
 	replicas []*replica // in the order of the configuration
+	feed     feed
+	counts   *collector
+	kept     chan struct{} // closed when all events are in the file
 
 	reloading sync.Mutex // one at a time, so that a pool never lacks more than one replica
 	endOnce   sync.Once
@@ -58,16 +62,19 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	if err != nil {
 		return nil, err
 	}
-	adopted, found, err := recoverAll(ctx, files.state, newOptions(opts))
+	s := &Supervisor{lock: lock, kept: make(chan struct{}), done: make(chan struct{})}
+	s.counts = newCollector(s)
+	opts = s.observe(files.state, opts)
+	tell := newOptions(opts)
+	adopted, found, err := recoverAll(ctx, files.state, tell)
 	if err != nil {
-		lock.release()
+		s.letGo()
 		return nil, err
 	}
-	tell := newOptions(opts)
 	for _, f := range found {
+		s.counts.adoption(f.Result)
 		tell.onEvent(f.event())
 	}
-	s := &Supervisor{lock: lock, done: make(chan struct{})}
 	for _, cfg := range cfgs {
 		r := newReplica(cfg, replicaFiles{state: files.state, stem: cfg.fileStem()}, opts)
 		if p := adopted[cfg.fileStem()]; p != nil {
@@ -198,13 +205,53 @@ func (s *Supervisor) end(o order) error {
 			all.Go(func() { errs[i] = r.ask(context.Background(), o) })
 		}
 		all.Wait()
-		s.lock.release()
+		s.letGo()
 		failed = errors.Join(errs...)
 		close(s.done)
 	})
 	<-s.done
 	return failed
 }
+
+// keepPatience is how long the end of a supervisor waits for the file of events: a disk can hang.
+const keepPatience = 2 * time.Second
+
+// letGo gives the state directory back, with all events in its file.
+func (s *Supervisor) letGo() {
+	s.feed.close()
+	select {
+	case <-s.kept:
+	case <-time.After(keepPatience):
+	}
+	s.lock.release()
+}
+
+// observe adds to opts that events go to the counts, the readers and the file, too.
+func (s *Supervisor) observe(stateDir string, opts []Option) []Option {
+	tell := newOptions(opts)
+	publish := func(e Event) {
+		s.counts.count(e)
+		s.feed.publish(e)
+		tell.onEvent(e)
+	}
+	file := eventFile{dir: stateDir}
+	events := s.feed.subscribe(context.Background())
+	go func() {
+		defer close(s.kept)
+		file.keep(events, func(err error) {
+			message := err.Error() + "; events go on without the file"
+			tell.logger.Warn(message)
+			publish(Event{Time: time.Now().UTC(), Kind: EventNote, Message: message})
+		})
+	}()
+	return append(slices.Clone(opts), WithEventFunc(publish))
+}
+
+// Events gives all events from now on, of all replicas, in order for each; what was before, Status tells. The channel
+// is closed when ctx ends, or after the last event when the supervisor has ended. Neither engines nor the supervisor
+// wait for its reader: one that lags by more than 256 events misses the oldest of them, and Missed of the next event
+// says how many. Whoever stops reading ends ctx.
+func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
 
 // Done is closed when the supervisor has ended.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }

@@ -79,6 +79,7 @@ everything was ready.`
 
 func (c *cli) rootCommand() *cobra.Command {
 	var detach, replace bool
+	var metricsAddr string
 	root := &cobra.Command{
 		Use:   "engine-provisioner --config FILE",
 		Short: "Start, health-check, hand off and stop LLM engines",
@@ -96,7 +97,7 @@ func (c *cli) rootCommand() *cobra.Command {
 			if c.configFile == "" {
 				return &usageError{err: errors.New("no --config"), help: "engine-provisioner --help"}
 			}
-			return c.runReplicas(cmd.Context(), detach, replace)
+			return c.runReplicas(cmd.Context(), runFlags{detach, replace, metricsAddr})
 		},
 	}
 	root.PersistentFlags().VarP(&c.output, "output", "o",
@@ -104,9 +105,11 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.chooseFlags(root)
 	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running once they are ready")
 	root.Flags().BoolVar(&replace, "replace-outdated", false, "replace engines that run already with other settings")
+	root.Flags().StringVar(&metricsAddr, "metrics-addr", "",
+		`serve metrics for Prometheus there, such as "127.0.0.1:9464"; without a host, for this machine alone`)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.validateCommand(), c.planCommand(),
-		c.doctorCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
+	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.eventsCommand(), c.validateCommand(),
+		c.planCommand(), c.doctorCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root

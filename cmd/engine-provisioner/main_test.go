@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,6 +50,7 @@ const patience = 60 * time.Second
 //	enginepid VAR FILE   set a variable to the pid of a status of one replica in JSON
 //	awaitdeath PID       wait until the process has died
 //	gone PID...          fail if one of the processes is alive
+//	scrape FILE PAGE     get the metrics whose URL the file tells
 //	jsonlines FILE       fail unless each line is a JSON object
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -80,6 +83,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"engine": cmdEngine, "config": cmdConfig, "ep": cmdEP, "epstart": cmdStart, "signal": cmdSignal,
 			"epwait": cmdWait, "waitfor": cmdWaitFor, "enginepid": cmdEnginePID, "gone": cmdGone, "awaitdeath": cmdAwaitDeath, "jsonlines": cmdJSONLines,
+			"scrape": cmdScrape,
 		},
 	})
 }
@@ -287,6 +291,18 @@ func cmdJSONLines(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("cannot read %q: %v", line, err)
 		}
 	}
+}
+
+func cmdScrape(ts *testscript.TestScript, _ bool, args []string) {
+	url := regexp.MustCompile(`http://\S+/metrics`).FindString(ts.ReadFile(args[0]))
+	client := http.Client{Timeout: patience}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(url)
+	ts.Check(err)
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), page, 0o600))
 }
 
 // runHere runs the command in this process.

@@ -127,6 +127,9 @@ func (r *reporter) tell(e provisioner.Event) {
 		}
 		return
 	}
+	if e.Pool == "" { // it is about all of them
+		name = "engine-provisioner"
+	}
 	switch {
 	case e.Kind == provisioner.EventRestart:
 		r.reportError(e.Err)

@@ -4,20 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
+// runFlags are the flags of a run.
+type runFlags struct {
+	detach  bool   // leave the engines alone once they are ready
+	replace bool   // engines that were launched differently from the configuration
+	metrics string // where to serve metrics; "" nowhere
+}
+
 // runReplicas is the main job: start or adopt all chosen replicas, wait until they are ready, keep them alive, stop them.
-func (c *cli) runReplicas(ctx context.Context, detach, replace bool) error {
+func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
+	if flags.detach && flags.metrics != "" {
+		return &usageError{err: errors.New("--metrics-addr needs a run that stays; leave out --detach")}
+	}
 	configs, err := c.load()
 	if err != nil {
 		return err
 	}
 	if err := c.checkAll(ctx, configs); err != nil {
 		return err
+	}
+	var metrics net.Listener
+	if flags.metrics != "" {
+		if metrics, err = listenMetrics(ctx, flags.metrics); err != nil {
+			return err
+		}
+		defer metrics.Close()
 	}
 	show := c.newReporter()
 	defer show.close()
@@ -27,7 +45,7 @@ func (c *cli) runReplicas(ctx context.Context, detach, replace bool) error {
 	}
 	defer manager.close()
 	s := &session{
-		cli: c, show: show, manager: manager, configs: configs, detach: detach, replace: replace,
+		cli: c, show: show, manager: manager, configs: configs, flags: flags, metrics: metrics,
 		happened: make(chan struct{}, 1), given: map[string]error{},
 	}
 	return s.run(ctx)
@@ -73,8 +91,8 @@ type session struct {
 	show    *reporter
 	manager *notifier
 	configs []provisioner.ProvisionConfig
-	detach  bool
-	replace bool // engines that were launched differently from the configuration
+	flags   runFlags
+	metrics net.Listener // nil: no metrics
 	engines *provisioner.Supervisor
 
 	happened chan struct{} // holds one token when there was an event
@@ -90,10 +108,15 @@ func (s *session) run(ctx context.Context) error {
 	}
 	s.engines = engines
 	s.show.watch(engines)
+	if s.metrics != nil {
+		server := serveMetrics(s.metrics, engines.Collector())
+		defer server.close()
+		s.show.say("metrics at " + server.url)
+	}
 	if err := s.start(ctx); err != nil {
 		return errors.Join(err, s.stopAll())
 	}
-	if s.detach && interruption(ctx) == nil {
+	if s.flags.detach && interruption(ctx) == nil {
 		return s.release()
 	}
 	s.show.steady()
@@ -124,7 +147,7 @@ func (s *session) run(ctx context.Context) error {
 // script wants to know, and not to be retried for.
 func (s *session) start(ctx context.Context) error {
 	err := s.awaitReady(ctx)
-	if err == nil && s.replace {
+	if err == nil && s.flags.replace {
 		err = s.replaceOutdated(ctx)
 	}
 	switch stopped := interruption(ctx); {

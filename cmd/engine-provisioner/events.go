@@ -1,0 +1,125 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+func (c *cli) eventsCommand() *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Print what has happened to the replicas",
+		Long: `Print what has happened to the replicas, oldest first, as the runs of this state directory have kept it.
+With --follow, it goes on with what comes, from later runs, too, until it is interrupted, which is no failure.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.printEvents(cmd.Context(), follow)
+		},
+	}
+	c.chooseFlags(cmd)
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
+	return cmd
+}
+
+func (c *cli) printEvents(ctx context.Context, follow bool) error {
+	state, of, err := c.choice()
+	if err != nil {
+		return err
+	}
+	kept := false
+	for e, err := range provisioner.ReadEvents(ctx, state, follow) {
+		kept = true
+		switch {
+		case err != nil:
+			c.say("note: " + tail.Clean(err.Error()))
+			continue
+		case e.Pool != "" && !of(e.Pool, e.Replica): // what is about no replica is about all
+			continue
+		}
+		if c.output.json {
+			err = writeJSON(c.std.out, e)
+		} else {
+			_, err = fmt.Fprintln(c.std.out, eventText(e))
+		}
+		if err != nil {
+			return fmt.Errorf("cannot print: %w", err)
+		}
+	}
+	if !kept && !follow {
+		c.say(fmt.Sprintf("no events are kept in %q; runs in the foreground keep them", cmp.Or(state, ".runtime")))
+	}
+	return nil
+}
+
+// choice is the state directory and which of its replicas the flags name.
+func (c *cli) choice() (state string, of func(pool, replica string) bool, err error) {
+	if c.configFile == "" {
+		return c.stateDir, c.chosen, nil
+	}
+	configs, err := c.load()
+	if err != nil {
+		return "", nil, err
+	}
+	return configs[0].StateDir, func(pool, replica string) bool {
+		return slices.ContainsFunc(configs, func(cfg provisioner.ProvisionConfig) bool {
+			return cfg.PoolID == pool && cfg.ReplicaID == replica
+		})
+	}, nil
+}
+
+// eventText is an event in one line: when, who, what, and the details that there are.
+func eventText(e provisioner.Event) string {
+	what := string(e.Kind)
+	if e.Kind == provisioner.EventState {
+		what = string(e.State)
+	}
+	var details []string
+	detail := func(is bool, format string, args ...any) {
+		if is {
+			details = append(details, fmt.Sprintf(format, args...))
+		}
+	}
+	detail(e.PID != 0, "pid %d", e.PID)
+	detail(e.Attempt > 1, "attempt %d", e.Attempt)
+	detail(e.Took > 0 && e.From != "" && e.From != provisioner.StateNew, "%s for %s", e.From, roughly(e.Took))
+	detail(e.Took > 0 && e.From == "", "took %s", roughly(e.Took))
+	if e.ExitCode != nil && *e.ExitCode >= 0 {
+		detail(true, "exit code %d", *e.ExitCode)
+	}
+	detail(e.Cause != "", "cause %s", e.Cause)
+	if r := e.Restarts; r != nil {
+		detail(!r.RetryAt.IsZero(), "%s, next try %s", r.Phase, r.RetryAt.Local().Format(time.DateTime))
+		detail(r.RetryAt.IsZero(), "%s", r.Phase)
+	}
+	name := "-"
+	if e.Pool != "" {
+		name = e.Pool + "/" + e.Replica
+	}
+	line := e.Time.Local().Format("2006-01-02 15:04:05.000") + "  " + name + "  " + what
+	if len(details) > 0 {
+		line += "  (" + strings.Join(details, ", ") + ")"
+	}
+	// The words of an error can have several lines; the first says what happened.
+	if first, _, _ := strings.Cut(e.Message, "\n"); first != "" {
+		line += "  " + first
+	}
+	line = tail.Clean(line)
+	if e.Missed > 0 {
+		line = fmt.Sprintf("%d events are missing here\n", e.Missed) + line
+	}
+	return line
+}
+
+func roughly(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond).String()
+}

@@ -1,0 +1,266 @@
+package provisioner
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The events that the supervisors of a state directory have kept: in the present file and the one before it.
+const (
+	eventsName    = "events.jsonl"
+	oldEventsName = "events.1.jsonl"
+	maxEventFile  = 1 << 20
+)
+
+// eventFile keeps events, one JSON object a line. There is one writer, the holder of the manager's lock. The file is
+// opened for each event: they are rare, and so whoever moves or removes it does no harm.
+type eventFile struct {
+	dir  string
+	lost int // events since the file could not be written
+}
+
+// keep writes until events is closed. The first of several failures in a row is told to failed; the events that are
+// lost meanwhile are counted in the next one that can be written.
+func (f *eventFile) keep(events <-chan Event, failed func(error)) {
+	for e := range events {
+		missed := e.Missed
+		e.Missed += f.lost
+		err := f.write(e)
+		if err == nil {
+			f.lost = 0
+			continue
+		}
+		first := f.lost == 0
+		f.lost += 1 + missed
+		if first {
+			failed(err)
+		}
+	}
+}
+
+func (f *eventFile) write(e Event) (err error) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("cannot keep an event: %w", err)
+	}
+	line = append(line, '\n')
+	path := filepath.Join(f.dir, eventsName)
+	file, size, err := openEventsToWrite(path)
+	if err == nil && size > 0 && size+int64(len(line)) > maxEventFile {
+		file.Close()
+		if err = os.Rename(path, filepath.Join(f.dir, oldEventsName)); err == nil {
+			file, size, err = openEventsToWrite(path)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot keep events: %w", err)
+	}
+	_, err = file.Write(line)
+	if err != nil { // a full disk takes as much of the line as fits
+		err = errors.Join(fmt.Errorf("cannot keep events: %w", err), file.Truncate(size))
+	}
+	return errors.Join(err, file.Close())
+}
+
+// openEventsToWrite opens the file and cuts off a last line without an end: its writer was killed, or the power failed.
+func openEventsToWrite(path string) (*os.File, int64, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := checkEvents(file)
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, size, nil
+}
+
+func checkEvents(file *os.File) (int64, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("%q is a %s; remove it", file.Name(), kindOf(info))
+	}
+	if info.Mode().Perm() != 0o600 {
+		if err := file.Chmod(0o600); err != nil {
+			return 0, err
+		}
+	}
+	size := info.Size()
+	var last [1]byte
+	if size == 0 {
+		return 0, nil
+	}
+	if _, err := file.ReadAt(last[:], size-1); err != nil || last[0] == '\n' {
+		return size, err
+	}
+	data, err := io.ReadAll(io.NewSectionReader(file, 0, size))
+	if err != nil {
+		return 0, err
+	}
+	whole := int64(bytes.LastIndexByte(data, '\n') + 1)
+	return whole, file.Truncate(whole)
+}
+
+// ReadEvents gives the events that the supervisors of a state directory ("" means .runtime) have kept, oldest first: at
+// least those of the last 1 MiB. With follow it goes on with what comes, from later supervisors, too, until ctx ends,
+// which is no error. An error is about a line or an attempt to read; events may follow it.
+func ReadEvents(ctx context.Context, stateDir string, follow bool) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		state, err := stateDirectory(stateDir)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		r := eventReader{dir: state, yield: yield}
+		defer r.switchTo(nil)
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for r.read() && follow {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	}
+}
+
+// eventReader reads the files of events as they grow and take each other's place.
+type eventReader struct {
+	dir    string
+	yield  func(Event, error) bool
+	file   *os.File // while it is open, no other file can get its inode
+	offset int64    // behind the last whole line that was read
+	told   string   // the last failure, which is told once
+}
+
+// read reads all that there is; false when the caller has had enough.
+func (r *eventReader) read() bool {
+	current, ok := r.open(eventsName)
+	if !ok {
+		return false
+	}
+	if current != nil && sameOpen(current, r.file) {
+		current.Close()
+		return r.lines()
+	}
+	// Opened after the current one, so that a file that changes its name meanwhile is seen, if twice.
+	old, ok := r.open(oldEventsName)
+	if !ok || !r.lines() {
+		closeAll(current, old)
+		return false
+	}
+	if old != nil && (sameOpen(old, r.file) || sameOpen(old, current)) {
+		old.Close()
+		old = nil
+	}
+	for i, next := range []*os.File{old, current} {
+		if next == nil {
+			continue
+		}
+		if r.switchTo(next); !r.lines() {
+			if i == 0 {
+				closeAll(current)
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// open is nil for a file that is not there, or that cannot be read, which is told.
+func (r *eventReader) open(name string) (*os.File, bool) {
+	file, err := openNoFollow(filepath.Join(r.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, true
+	}
+	if err == nil {
+		var info fs.FileInfo
+		if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%q is a %s", file.Name(), kindOf(info))
+		}
+		if err == nil {
+			return file, true
+		}
+		file.Close()
+	}
+	return nil, r.fail(fmt.Errorf("cannot read events: %w", err))
+}
+
+func (r *eventReader) switchTo(next *os.File) {
+	closeAll(r.file)
+	r.file, r.offset = next, 0
+}
+
+// lines reads the whole lines that r.file has got. One without an end is left for later, when it is complete, or was
+// cut off by its writer.
+func (r *eventReader) lines() bool {
+	if r.file == nil {
+		return true
+	}
+	if info, err := r.file.Stat(); err == nil && info.Size() < r.offset {
+		r.offset = 0 // somebody has emptied it
+	}
+	lines := bufio.NewReader(io.NewSectionReader(r.file, r.offset, 1<<40))
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return true
+		}
+		if err != nil {
+			return r.fail(fmt.Errorf("cannot read events: %w", err))
+		}
+		r.offset += int64(len(line))
+		var e Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			if !r.fail(fmt.Errorf("cannot read a line of %q: %w", r.file.Name(), err)) {
+				return false
+			}
+			continue
+		}
+		if !r.yield(e, nil) {
+			return false
+		}
+	}
+}
+
+func (r *eventReader) fail(err error) bool {
+	if err.Error() == r.told {
+		return true
+	}
+	r.told = err.Error()
+	return r.yield(Event{}, err)
+}
+
+func sameOpen(a, b *os.File) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	x, errX := a.Stat()
+	y, errY := b.Stat()
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package provisioner
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestEventFileOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256k,mode=700"); err != nil {
+		skip(t, "mounting a tmpfs needs root: "+err.Error())
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	f := &eventFile{dir: dir}
+	event := func(n int) Event {
+		e := numbered(n)
+		e.Message = strings.Repeat("y", 60_000)
+		return e
+	}
+	if failures := keepAll(f, event(1), event(2), event(3), event(4), event(5), event(6)); len(failures) != 1 || !errors.Is(failures[0], syscall.ENOSPC) {
+		t.Errorf("failures: %v", failures)
+	}
+	kept := keptEvents(t, dir) // whole lines alone
+	if len(kept) != 4 || f.lost != 2 {
+		t.Errorf("%d events kept, %d lost", len(kept), f.lost)
+	}
+	if err := os.Rename(filepath.Join(dir, eventsName), filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	keepAll(f, event(7))
+	if kept := keptEvents(t, dir); len(kept) != 1 || kept[0].Missed != 2 {
+		t.Errorf("with room again: %d events", len(kept))
+	}
+}

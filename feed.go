@@ -1,0 +1,130 @@
+package provisioner
+
+import (
+	"context"
+	"sync"
+)
+
+// feedBuffer is how many events a reader may lag behind. A restart makes about eight, so it is good for a pool of some
+// dozen replicas that crash together.
+const feedBuffer = 256
+
+// feed passes events on to any number of readers and waits for none of them.
+type feed struct {
+	mu      sync.Mutex
+	readers map[*feedReader]struct{}
+	closed  bool
+}
+
+// feedReader is what one reader has still to read. Its oldest events make room for new ones: who lags wants to know how
+// things stand now.
+type feedReader struct {
+	mu     sync.Mutex
+	queue  []Event
+	missed int // before the first of queue
+	closed bool
+	wake   chan struct{} // holds one token when there is something to look at
+}
+
+// publish never blocks.
+func (f *feed) publish(e Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r := range f.readers {
+		r.add(e)
+	}
+}
+
+// close lets the readers read what they have, and no more.
+func (f *feed) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for r := range f.readers {
+		r.end()
+	}
+}
+
+// subscribe gives the events from now on. The channel is closed when ctx ends, or when the feed is closed and all is
+// read.
+func (f *feed) subscribe(ctx context.Context) <-chan Event {
+	r := &feedReader{wake: make(chan struct{}, 1)}
+	f.mu.Lock()
+	if f.closed {
+		r.end()
+	} else {
+		if f.readers == nil {
+			f.readers = map[*feedReader]struct{}{}
+		}
+		f.readers[r] = struct{}{}
+	}
+	f.mu.Unlock()
+	out := make(chan Event)
+	go func() {
+		defer close(out)
+		r.pump(ctx, out)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.readers, r)
+	}()
+	return out
+}
+
+func (r *feedReader) add(e Event) {
+	r.mu.Lock()
+	if len(r.queue) == feedBuffer {
+		r.missed += 1 + r.queue[0].Missed
+		r.queue = r.queue[1:]
+	}
+	r.queue = append(r.queue, e)
+	r.mu.Unlock()
+	r.rouse()
+}
+
+func (r *feedReader) end() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.rouse()
+}
+
+func (r *feedReader) rouse() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *feedReader) pump(ctx context.Context, out chan<- Event) {
+	for {
+		e, ok, closed := r.next()
+		switch {
+		case ok:
+			select {
+			case out <- e:
+			case <-ctx.Done():
+				return
+			}
+		case closed:
+			return
+		default:
+			select {
+			case <-r.wake:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func (r *feedReader) next() (e Event, ok, closed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) == 0 {
+		return Event{}, false, r.closed
+	}
+	e = r.queue[0]
+	e.Missed += r.missed
+	r.queue, r.missed = r.queue[1:], 0
+	return e, true, r.closed
+}

@@ -1,0 +1,183 @@
+package provisioner
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// numbered is an event that is told apart by its PID.
+func numbered(n int) Event { return Event{PID: n, Kind: EventNote} }
+
+// wantComplete fails the test unless events are 1 to n in order, those apart that Missed counts.
+func wantComplete(t *testing.T, events []Event, n int) {
+	t.Helper()
+	last := 0
+	for _, e := range events {
+		if e.PID != last+1+e.Missed {
+			t.Fatalf("event %d follows %d and says that %d were missed", e.PID, last, e.Missed)
+		}
+		last = e.PID
+	}
+	if last != n {
+		t.Errorf("the last event is %d, want %d", last, n)
+	}
+}
+
+func TestFeedReaders(t *testing.T) {
+	t.Parallel()
+	const total = 5 * feedBuffer
+	var f feed
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	fast, slow, absent := f.subscribe(ctx), f.subscribe(ctx), f.subscribe(ctx)
+	left, leave := context.WithCancel(ctx)
+	defer leave()
+	gone := f.subscribe(left)
+
+	var got []Event
+	for n := 1; n <= total; n++ {
+		f.publish(numbered(n))
+		got = append(got, <-fast)
+		if n == feedBuffer {
+			leave()
+		}
+	}
+	f.close()
+	for e := range fast {
+		t.Errorf("an event more: %+v", e)
+	}
+	wantComplete(t, got, total)
+	if i := slices.IndexFunc(got, func(e Event) bool { return e.Missed > 0 }); i >= 0 {
+		t.Errorf("the fast reader missed some: %+v", got[i])
+	}
+	for range gone { // closed, whatever it has had
+	}
+
+	got = nil
+	missed := 0
+	for e := range slow {
+		got = append(got, e)
+		missed += e.Missed
+	}
+	wantComplete(t, got, total)
+	if missed != total-len(got) || len(got) > feedBuffer+1 {
+		t.Errorf("%d events read, %d missed of %d", len(got), missed, total)
+	}
+
+	for range f.subscribe(ctx) {
+		t.Error("an event after the end")
+	}
+	cancel()
+	for range absent { // closed although it has not read all
+	}
+}
+
+// Readers at all speeds, and publishers at once: each reader's account is complete.
+func TestFeedAccountsAreComplete(t *testing.T) {
+	t.Parallel()
+	const publishers, each = 4, 1000
+	var f feed
+	var publishing, reading sync.WaitGroup
+	for _, pause := range []time.Duration{0, time.Microsecond, 100 * time.Microsecond} {
+		events := f.subscribe(t.Context())
+		reading.Go(func() {
+			account := 0
+			for e := range events {
+				account += 1 + e.Missed
+				time.Sleep(pause)
+			}
+			if account != publishers*each {
+				t.Errorf("pause %s: %d events accounted for, want %d", pause, account, publishers*each)
+			}
+		})
+	}
+	for range publishers {
+		publishing.Go(func() {
+			for n := range each {
+				f.publish(numbered(n))
+			}
+		})
+	}
+	publishing.Wait()
+	f.close()
+	reading.Wait()
+}
+
+func TestSupervisorEvents(t *testing.T) {
+	t.Parallel()
+	s, j := supervised(t, []ProvisionConfig{briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 20 * time.Millisecond}))})
+	events, absent := s.Events(t.Context()), s.Events(t.Context())
+	if err := s.WaitReady(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	first := s.Status()[0]
+	enginetest.Kill(t, first.URL, enginetest.Death{Code: 7})
+	second := untilReady(t, s, first.LaunchID) // the absent reader does not keep it from that
+	if err := s.Stop(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	var got []Event
+	for e := range events {
+		got = append(got, e)
+	}
+	type step struct {
+		kind     EventKind
+		from, to State
+		launch   string
+		attempt  int
+		cause    Cause
+		exit     int
+		loaded   bool
+		retries  bool
+	}
+	var steps []step
+	for _, e := range got {
+		if e.Kind == EventNote {
+			continue
+		}
+		st := step{kind: e.Kind, from: e.From, to: e.State, launch: e.LaunchID, attempt: e.Attempt, cause: e.Cause, exit: -9}
+		if e.ExitCode != nil {
+			st.exit = *e.ExitCode
+		}
+		st.loaded = e.State == StateReady && e.Took >= 0.02
+		st.retries = e.Kind == EventRestart && !e.Restarts.RetryAt.IsZero()
+		steps = append(steps, st)
+	}
+	life := func(launch string, attempt int) []step {
+		return []step{
+			{kind: EventState, from: StateNew, to: StatePreparing, attempt: attempt, exit: -9},
+			{kind: EventState, from: StatePreparing, to: StateStarting, launch: launch, attempt: attempt, exit: -9},
+			{kind: EventState, from: StateStarting, to: StateReady, launch: launch, attempt: attempt, exit: -9, loaded: true},
+		}
+	}
+	want := append(life(first.LaunchID, 1),
+		step{kind: EventState, from: StateReady, to: StateFailed, launch: first.LaunchID, attempt: 1, cause: CauseUnknown, exit: 7},
+		step{kind: EventRestart, to: StateFailed, launch: first.LaunchID, attempt: 1, cause: CauseUnknown, exit: -9, retries: true})
+	want = append(want, life(second.LaunchID, 2)...)
+	want = append(want,
+		step{kind: EventState, from: StateReady, to: StateDraining, launch: second.LaunchID, attempt: 2, exit: -9},
+		step{kind: EventState, from: StateDraining, to: StateStopping, launch: second.LaunchID, attempt: 2, exit: -9},
+		step{kind: EventState, from: StateStopping, to: StateStopped, launch: second.LaunchID, attempt: 2, exit: 0})
+	// The first launch may have begun before the subscription.
+	if len(steps) < len(want)-3 || !slices.Equal(steps, want[len(want)-len(steps):]) {
+		t.Errorf("events:\n%+v\nwant the end of:\n%+v", steps, want)
+	}
+	if n := len(j.states()); n != 10 {
+		t.Errorf("the event function got %d states: %v", n, j.states())
+	}
+	account := 0
+	for e := range absent {
+		account += 1 + e.Missed
+	}
+	if account < len(got)-1 {
+		t.Errorf("the absent reader comes back to %d events, want %d", account, len(got))
+	}
+	for range s.Events(t.Context()) {
+		t.Error("an event after the end")
+	}
+}
