@@ -64,7 +64,7 @@ func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clie
 }
 
 // stopping calls Stop in the background.
-func stopping(p *EngineProvisioner, ctx context.Context) <-chan error {
+func stopping(ctx context.Context, p *EngineProvisioner) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- p.Stop(ctx) }()
 	return done
@@ -102,7 +102,7 @@ func TestDrainWaitsForRequests(t *testing.T) {
 	cfg := busyConfig(t, time.Second)
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 2, `{"prompt":"x"}`)
-	stopped := stopping(p, bounded(t))
+	stopped := stopping(bounded(t), p)
 	awaitDraining(t, p)
 	if _, err := os.Lstat(p.run.files.handoff()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the handoff is there while it drains (%v)", err)
@@ -159,7 +159,7 @@ func TestDrainIsCutShort(t *testing.T) {
 			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 			first, hurry := context.WithCancel(context.Background())
 			defer hurry()
-			stopped := stopping(p, first)
+			stopped := stopping(first, p)
 			eventually(t, "the request is seen", func() bool { return strings.Contains(j.notes(), "in flight; waiting") })
 			if who == "first" {
 				hurry()
@@ -186,7 +186,7 @@ func TestEngineDiesWhileDraining(t *testing.T) {
 	cfg.Drain.Timeout = new(Duration(time.Hour))
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
-	stopped := stopping(p, context.Background())
+	stopped := stopping(context.Background(), p)
 	awaitDraining(t, p)
 	if err := syscall.Kill(p.run.leader.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 			continue
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was called off, which is no failure of a hook
 		}
 		err := h.run(ctx)
 		switch cause := context.Cause(ctx); {

@@ -310,7 +310,7 @@ func TestGoDrainHooks(t *testing.T) {
 			}))
 			ctx, hurry := context.WithCancel(context.Background())
 			defer hurry()
-			stopped := stopping(p, ctx)
+			stopped := stopping(ctx, p)
 			<-began
 			if why == "hurry" {
 				hurry()

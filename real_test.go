@@ -318,7 +318,7 @@ func TestRealDrainDeadline(t *testing.T) {
 		cfg.Stop.Grace = Duration(500 * time.Millisecond)
 	})
 	began := time.Now()
-	stopped := stopping(p, bounded(t))
+	stopped := stopping(bounded(t), p)
 	select {
 	case got := <-result:
 		t.Errorf("%s after %s", got, time.Since(began))

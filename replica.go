@@ -74,7 +74,7 @@ func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica
 func (r *replica) run() {
 	defer close(r.done)
 	for {
-		goOn := true
+		var goOn bool
 		switch past := r.history(); past.Phase {
 		case PhaseRunning:
 			goOn = r.runLaunch()
@@ -128,7 +128,9 @@ func (r *replica) runLaunch() bool {
 		case o := <-r.orders:
 			if o.kind != orderReset {
 				cancel()
-				<-began
+				if err := <-began; err != nil {
+					r.tell.logger.Debug("a load was called off", "replica", r.name, "error", err)
+				}
 			}
 			if !r.obey(o, p) {
 				return false

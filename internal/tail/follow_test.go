@@ -24,7 +24,7 @@ func follow(t *testing.T, path string, n int) *Follower {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
+	t.Cleanup(func() { _ = f.Close() })
 	return f
 }
 
