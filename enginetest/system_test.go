@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -199,6 +199,6 @@ func TestLogs(t *testing.T) {
 	} {
 		p.eventually(t, want[:min(len(want), 80)], func() bool { return strings.Contains(p.log.String(), want) })
 	}
-	flood := regexp.MustCompile(`flood \d{12} f{81}\n`)
+	flood := regexp.MustCompile(`flood \d{12} f{80}\n`)
 	p.eventually(t, "the flood", func() bool { return len(flood.FindAllString(p.log.String(), -1)) > 1000 })
 }
