@@ -80,6 +80,9 @@ type ProvisionConfig struct {
 	Drain DrainConfig `json:"drain,omitzero"`
 	// Stop says how the replica is stopped.
 	Stop StopConfig `json:"stop,omitzero"`
+	// OnManagerExit is "adopt" or "kill": whether the engine outlives the program that started it, for the next one to
+	// adopt, or is killed with it, however that ends (Linux only). Left out, it is "adopt".
+	OnManagerExit string `json:"on_manager_exit,omitempty" validate:"omitempty,oneof=adopt kill"`
 	// Logs says how much of the engines' output is kept.
 	Logs LogsConfig `json:"logs,omitzero"`
 
@@ -304,6 +307,7 @@ func (c ProvisionConfig) withDefaults() ProvisionConfig {
 	c.Ready.Timeout = cmp.Or(c.Ready.Timeout, Duration(20*time.Minute))
 	// SGLang's health costs a token and at least 1 s.
 	c.Ready.RequestTimeout = cmp.Or(c.Ready.RequestTimeout, Duration(5*time.Second))
+	c.OnManagerExit = cmp.Or(c.OnManagerExit, "adopt")
 	c.Restart = c.Restart.withDefaults()
 	c.Liveness = c.Liveness.withDefaults()
 	if c.Drain.Timeout == nil {

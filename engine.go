@@ -65,6 +65,8 @@ type LaunchSpec struct {
 	Version Field
 	// Model is where the running engine says which model file it serves; the zero value means nowhere.
 	Model Field
+	// Asleep is where the running engine says that it sleeps and a request would wake it; the zero value means nowhere.
+	Asleep Field
 	// Metrics is the Prometheus contract; nil means that metrics are off.
 	Metrics *MetricsContract
 	// Gauges count the requests in the engine; nil means that they cannot be counted, so no stop waits for them.

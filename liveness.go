@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,6 +23,12 @@ type LivenessConfig struct {
 	// DiagnoseSignal is sent to a hanging engine before it is stopped, so that it can write a stack dump to its log:
 	// "SIGABRT" or "SIGQUIT". Left out, none is sent.
 	DiagnoseSignal string `json:"diagnose_signal,omitempty" validate:"omitempty,oneof=SIGABRT SIGQUIT"`
+	// TokenPeriod is the time between two questions for one token, which is asked only while the engine is idle by its own
+	// gauges and does not sleep. It finds what the health path hides: llama-server goes on saying 200 when its loop hangs.
+	// Left out, no token is asked for.
+	TokenPeriod Duration `json:"token_period,omitempty"`
+	// TokenTimeout bounds each. Left out, it is 30 seconds.
+	TokenTimeout Duration `json:"token_timeout,omitempty"`
 }
 
 func (c LivenessConfig) withDefaults() LivenessConfig {
@@ -33,6 +40,9 @@ func (c LivenessConfig) withDefaults() LivenessConfig {
 	}
 	if c.Failures == 0 {
 		c.Failures = 3
+	}
+	if c.TokenTimeout == 0 {
+		c.TokenTimeout = Duration(30 * time.Second)
 	}
 	return c
 }
@@ -51,7 +61,7 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(c.Timeout))
 	ticker := time.NewTicker(time.Duration(c.Period))
 	defer ticker.Stop()
-	failures, suspended := 0, false
+	failures, suspended, asked := 0, false, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -68,15 +78,17 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 			continue
 		}
 		suspended = false
-		a, err := ask.get(ctx, r.rec.Launch.Spec.Health, maxHealthBody)
+		err := p.checkHealth(ctx, ask)
+		if err == nil && c.TokenPeriod > 0 && time.Since(asked) >= time.Duration(c.TokenPeriod) {
+			asked = time.Now()
+			err = p.checkToken(ctx, ask, time.Duration(c.TokenTimeout))
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil && a.status == http.StatusOK:
+		case err == nil:
 			failures = 0
 			continue
-		case err == nil:
-			err = fmt.Errorf("%s answers %s", r.rec.Launch.Spec.Health, a)
 		}
 		if failures++; failures >= c.Failures {
 			if rec, e := r.files.readRecord(); e == nil && rec.Desired == desiredStopped {
@@ -89,6 +101,44 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 			return
 		}
 	}
+}
+
+func (p *EngineProvisioner) checkHealth(ctx context.Context, ask *prober) error {
+	path := p.run.rec.Launch.Spec.Health
+	a, err := ask.get(ctx, path, maxHealthBody)
+	if err == nil && a.status != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", path, a)
+	}
+	return err
+}
+
+// checkToken asks an idle engine for one token. An engine that is busy is left to its work, one that sleeps to its sleep,
+// and of one whose gauges cannot be read nothing is known.
+func (p *EngineProvisioner) checkToken(ctx context.Context, ask *prober, timeout time.Duration) error {
+	spec := p.run.rec.Launch.Spec
+	count, err := p.counter(p.run)
+	if spec.Answer == nil || err != nil {
+		return nil
+	}
+	if n, err := count(ctx); n > 0 || err != nil || ask.asleep(ctx, spec.Asleep) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errNoAnswer)
+	defer cancel()
+	if _, err := ask.askToken(ctx, *spec.Answer); err != nil {
+		return fmt.Errorf("idle, but without a token: %w", err)
+	}
+	return nil
+}
+
+// asleep reports whether the engine says that it sleeps, and would be woken by a request.
+func (p *prober) asleep(ctx context.Context, f Field) bool {
+	if f == (Field{}) {
+		return false
+	}
+	a, err := p.get(ctx, f.Path, maxJSONBody)
+	var doc map[string]json.RawMessage
+	return err == nil && json.Unmarshal(a.body, &doc) == nil && string(doc[f.Key]) == "true"
 }
 
 // diagnose asks a hanging engine for its last will.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,6 +22,7 @@ type command struct {
 	log   *os.File      // receives both output streams
 	lock  *os.File      // inherited, so that it stays locked as long as a process of the engine lives
 	group *cgroup.Group // where it begins; nil: where this program is
+	tied  bool          // it is killed when this program ends
 }
 
 // exitStatus is how a process ended. The zero value means that it is not known, as for another's child.
@@ -42,6 +45,32 @@ func (s exitStatus) String() string {
 
 // launch starts c in a session of its own.
 func launch(c command) (*process, error) {
+	if !c.tied {
+		return begin(c)
+	}
+	// The kernel sends the parent-death signal when the thread that started the process ends, not when the program does
+	// (golang/go#27505), so that thread is kept for as long as the process lives.
+	type outcome struct {
+		p   *process
+		err error
+	}
+	began, ended := make(chan outcome), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with this goroutine
+		p, err := begin(c)
+		began <- outcome{p, err}
+		if err == nil {
+			<-ended
+		}
+	}()
+	out := <-began
+	if out.err == nil {
+		out.p.untie = sync.OnceFunc(func() { close(ended) })
+	}
+	return out.p, out.err
+}
+
+func begin(c command) (*process, error) {
 	var cmd *exec.Cmd
 	err := startFresh(func() error {
 		cmd = exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
@@ -49,7 +78,7 @@ func launch(c command) (*process, error) {
 		cmd.Dir = c.dir
 		cmd.Stdout, cmd.Stderr = c.log, c.log
 		cmd.ExtraFiles = []*os.File{c.lock}
-		attr, closeGroup, err := sessionIn(c.group)
+		attr, closeGroup, err := sessionIn(c.group, c.tied)
 		if err != nil {
 			return err
 		}

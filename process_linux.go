@@ -24,6 +24,7 @@ type process struct {
 	identity
 	pidfd *os.File  // pollable, so that waiting costs no thread: 100 blocked waits took 99 of them
 	cmd   *exec.Cmd // nil for a process that this provisioner did not start
+	untie func()    // ends the thread that a tied process dies with; nil for one that is not tied
 }
 
 // own takes hold of a child. Until it is reaped its pid cannot be used again, so no check is needed.
@@ -54,15 +55,20 @@ func find(id identity) (*process, error) {
 }
 
 // sessionIn are the attributes of a process that leads a session and, from its first instruction on, is in the group.
-func sessionIn(group *cgroup.Group) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
+// One that is tied is killed with the thread that starts it.
+func sessionIn(group *cgroup.Group, tied bool) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
+	attr = &syscall.SysProcAttr{Setsid: true}
+	if tied {
+		attr.Pdeathsig = syscall.SIGKILL
+	}
 	if group == nil {
-		return &syscall.SysProcAttr{Setsid: true}, func() {}, nil
+		return attr, func() {}, nil
 	}
 	dir, err := os.Open(group.Path)
 	if err != nil {
 		return nil, nil, err
 	}
-	attr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	attr.UseCgroupFD, attr.CgroupFD = true, int(dir.Fd())
 	return attr, func() { dir.Close() }, nil
 }
 
@@ -197,7 +203,12 @@ func (p *process) foreignStatus() exitStatus {
 	return exitStatus{}
 }
 
-func (p *process) close() { _ = p.pidfd.Close() }
+func (p *process) close() {
+	if p.untie != nil {
+		p.untie()
+	}
+	_ = p.pidfd.Close()
+}
 
 // tree is all processes of a launch: the leader, its session and group, whatever carries the launch's mark in its
 // environment or is in its cgroup, and the children of all these. It works without a leader, too.

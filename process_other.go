@@ -28,8 +28,9 @@ import (
 // process is a child of this program. Its pid cannot become another's until it is reaped.
 type process struct {
 	identity
-	cmd  *exec.Cmd
-	gone chan struct{} // closed when it has ended
+	untie func() // never set here
+	cmd   *exec.Cmd
+	gone  chan struct{} // closed when it has ended
 }
 
 func own(cmd *exec.Cmd) (*process, error) {
@@ -68,7 +69,11 @@ func find(id identity) (*process, error) {
 	return hold(id.PID)
 }
 
-func sessionIn(*cgroup.Group) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
+func sessionIn(_ *cgroup.Group, tied bool) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
+	if tied {
+		return nil, nil, fmt.Errorf("cannot tie an engine to this program: %w on %s; leave out \"on_manager_exit: kill\"",
+			errors.ErrUnsupported, runtime.GOOS)
+	}
 	return &syscall.SysProcAttr{Setsid: true}, func() {}, nil
 }
 

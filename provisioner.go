@@ -216,7 +216,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
 	err = p.launch(r, command{
 		path: plan.host.Binary.Path, args: r.rec.Launch.Args, dir: plan.Dir, log: log, lock: lock.file,
-		env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
+		env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
+		tied: p.cfg.tied(),
 	})
 	if err != nil {
 		return nil, &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
@@ -427,7 +428,8 @@ func (p *EngineProvisioner) condemn(err error) bool {
 	return true
 }
 
-// Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. The provisioner cannot
+// Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again; one that is to be killed
+// with its manager is stopped instead. The provisioner cannot
 // be used afterwards: Done is closed and Err is ErrReleased. Releasing what does not run does nothing.
 //
 // As long as nobody holds the engine, its log is cut only when a provisioner of another replica looks at the pool's logs.
@@ -435,6 +437,10 @@ func (p *EngineProvisioner) condemn(err error) bool {
 // It is meant for programs that end soon: while this program lives, the engine stays its child, and a zombie once it
 // has ended.
 func (p *EngineProvisioner) Release() {
+	if p.cfg.tied() {
+		_ = p.Stop(context.Background()) // what it says stands in Err
+		return
+	}
 	p.starting.Lock()
 	p.mu.Lock()
 	release := p.run != nil && !p.asked && !p.state.Final()
@@ -516,3 +522,6 @@ func newLaunchID() string {
 	_, _ = rand.Read(id[:]) // never fails
 	return hex.EncodeToString(id[:])
 }
+
+// tied reports whether the engine is killed with the program that started it.
+func (c ProvisionConfig) tied() bool { return c.OnManagerExit == "kill" }

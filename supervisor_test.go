@@ -358,3 +358,61 @@ func TestRecover(t *testing.T) {
 		t.Errorf("again: %v, %v, %v", adopted, found, err)
 	}
 }
+
+// A loop that hangs behind a health path that goes on saying 200 is found by asking for a token.
+func TestSuperviseFindsAHangingLoop(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{Answer: enginetest.AnswerHang}))
+	cfg.Ready.Answer = "off"
+	cfg.Liveness = LivenessConfig{
+		Period: Duration(20 * time.Millisecond), TokenPeriod: Duration(20 * time.Millisecond), TokenTimeout: Duration(50 * time.Millisecond),
+	}
+	s, _ := superviseReady(t, cfg)
+	first := s.Status()[0]
+	untilReady(t, s, first.LaunchID)
+	if last := s.Status()[0].Restarts.Last; !strings.Contains(last, "idle, but without a token: no answer in time") {
+		t.Errorf("last failure: %q", last)
+	}
+}
+
+// A busy engine is left to its work, and one that offers no completions is as healthy as it says.
+func TestCheckToken(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		behavior enginetest.Behavior
+		broken   string
+	}{
+		"fine":        {enginetest.Behavior{}, ""},
+		"not offered": {enginetest.Behavior{AnswerStatus: 400}, ""},
+		"fails":       {enginetest.Behavior{AnswerStatus: 500}, "the first token failed"},
+		"hangs":       {enginetest.Behavior{Answer: enginetest.AnswerHang}, "no answer in time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, test.behavior)
+			cfg.Ready.Answer = "off"
+			p, _ := ready(t, cfg)
+			err := p.checkToken(bounded(t), newProber("127.0.0.1", cfg.Port, secret{}, patience), 500*time.Millisecond)
+			if test.broken == "" && err != nil {
+				t.Error(err)
+			}
+			if test.broken != "" {
+				wantText(t, err, test.broken)
+			}
+		})
+	}
+}
+
+// An engine that is tied to its manager is not let go.
+func TestReleaseOfATiedEngine(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	cfg.OnManagerExit = "kill"
+	p, _ := ready(t, cfg)
+	pid := p.Status().PID
+	p.Release()
+	if alive(pid) {
+		t.Error("it runs on")
+	}
+	nothingLeft(t, p)
+}

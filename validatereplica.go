@@ -173,6 +173,8 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		{"restart.cooldown_max", c.Restart.CooldownMax},
 		{"liveness.period", c.Liveness.Period},
 		{"liveness.timeout", c.Liveness.Timeout},
+		{"liveness.token_period", c.Liveness.TokenPeriod},
+		{"liveness.token_timeout", c.Liveness.TokenTimeout},
 		{"stop.grace", c.Stop.Grace},
 	} {
 		if d.value == 0 {

@@ -27,6 +27,9 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
 	if err != nil {
 		return err
 	}
+	if i := slices.IndexFunc(configs, dies); flags.detach && i >= 0 {
+		return &usageError{err: fmt.Errorf("%s would die with this command, by its \"on_manager_exit: kill\"; leave out --detach", configs[i].Name())}
+	}
 	if err := c.checkAll(ctx, configs); err != nil {
 		return err
 	}
@@ -50,6 +53,9 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
 	}
 	return s.run(ctx)
 }
+
+// dies reports whether a replica's engine ends with this program.
+func dies(config provisioner.ProvisionConfig) bool { return config.OnManagerExit == "kill" }
 
 // checkAll finds out what is wrong with any replica before the first one is started.
 func (c *cli) checkAll(ctx context.Context, configs []provisioner.ProvisionConfig) error {
