@@ -71,9 +71,22 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 		s.letGo()
 		return nil, err
 	}
+	configured := map[string]bool{}
+	for _, cfg := range cfgs {
+		configured[cfg.fileStem()] = true
+	}
 	for _, f := range found {
 		s.counts.adoption(f.Result)
-		tell.onEvent(f.event())
+		e, stem := f.event(), f.Pool+"-"+f.Replica
+		switch p := adopted[stem]; {
+		case p == nil:
+		case !configured[stem]:
+			e.Message = "left alone: it is not among the replicas to take care of"
+		default:
+			// Whoever follows the events alone learns here what an event of a new launch would say.
+			e.State, e.LaunchID, e.Handoff = p.standing()
+		}
+		tell.onEvent(e)
 	}
 	for _, cfg := range cfgs {
 		r := newReplica(cfg, replicaFiles{state: files.state, stem: cfg.fileStem()}, opts)
@@ -81,6 +94,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 			r.adopt(ctx, p)
 			delete(adopted, cfg.fileStem())
 		}
+		r.announceWait()
 		s.replicas = append(s.replicas, r)
 	}
 	for _, p := range adopted {

@@ -240,6 +240,10 @@ func TestSuperviseAdopts(t *testing.T) {
 	if got := j.recoveries(); len(got) != 1 || got[0].Message != string(RecoveredAdopted) || got[0].PID != was.PID {
 		t.Errorf("recoveries %+v", got)
 	}
+	if got := j.recoveries(); got[0].State != StateReady || got[0].LaunchID != was.LaunchID || got[0].Handoff == nil ||
+		got[0].Handoff.URL != was.URL {
+		t.Errorf("an event of an adopted engine does not say where it is: %+v", got[0])
+	}
 	// Its death is seen like a child's, and it is replaced.
 	enginetest.Kill(t, now.URL, enginetest.Death{Code: 3})
 	untilReady(t, second, now.LaunchID)
