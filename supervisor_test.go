@@ -126,6 +126,17 @@ func TestSupervisePastSurvives(t *testing.T) {
 	if got := next.history(); got.Phase != want.Phase || got.Failures != want.Failures || !got.RetryAt.Equal(want.RetryAt) {
 		t.Errorf("the next supervisor reads %+v, want %+v", got, want)
 	}
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	// It left nothing that runs, and the phase of a replica that was released is "stopped".
+	if err := next.writePast(want); err != nil {
+		t.Fatal(err)
+	}
+	_, j := supervised(t, []ProvisionConfig{cfg})
+	if notes := j.notes(); !strings.Contains(notes, "it failed under an earlier manager, and is started in ") {
+		t.Errorf("a wait that goes on is not told: %q", notes)
+	}
 }
 
 func TestSuperviseGivesUpOnAPermanentCause(t *testing.T) {
