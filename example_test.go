@@ -44,7 +44,7 @@ func keep(
 	for {
 		select {
 		case cfg := <-changed:
-			if err := engines.Reload(ctx, cfg); err != nil {
+			if err := engines.Reload(ctx, cfg); err != nil && ctx.Err() == nil {
 				fmt.Println(err) // also says whether the old settings are back
 			}
 		case <-ctx.Done():
