@@ -165,8 +165,7 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 
 // Reload gives a replica another configuration, of the same pool and replica. The running engine is stopped, with its
 // drain, and the new one is started and awaited. When it does not become ready, the old settings come back, and the
-// error says both. One replica is
-// reloaded at a time, and only while the others of its pool are ready.
+// error says both. One replica is reloaded at a time, and only while the others of its pool are ready.
 func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
 	if err != nil {
