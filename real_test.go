@@ -87,9 +87,15 @@ func TestRealLoad(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, big)
 	cfg.Flags = append(cfg.Flags, "--load-mode", "none")
-	p, _ := ready(t, cfg)
-	if heard := p.Status().Heard; !strings.Contains(heard, "503") && !strings.Contains(heard, "refused") {
-		t.Errorf("heard %q while it loaded", heard)
+	p, _ := started(t, cfg)
+	waited := make(chan error, 1)
+	go func() {
+		_, err := p.WaitReady(bounded(t))
+		waited <- err
+	}()
+	eventually(t, "it says that it loads", func() bool { return strings.Contains(p.Status().Heard, "503") })
+	if err := <-waited; err != nil {
+		t.Error(err)
 	}
 }
 
