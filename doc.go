@@ -1,5 +1,5 @@
-// Package provisioner starts, health-checks, hands off and stops LLM inference engines on one node: llama.cpp's
-// llama-server, or any HTTP server that an [Engine] describes.
+// Package provisioner starts, health-checks, hands off, keeps alive and stops LLM inference engines on one node:
+// llama.cpp's llama-server, or any HTTP server that an [Engine] describes.
 //
 // # One launch
 //
@@ -14,7 +14,16 @@
 //
 // A context bounds the call that it is given to, never the engine's life: the engine runs on when the program ends
 // without Stop. [Attach] takes hold of it again, from whatever process, and [Statuses] tells of all engines of a state
-// directory. The package handles no signals, prints nothing and has no state of its own; see [WithLogger] and
+// directory.
+//
+// # Many launches
+//
+// A [Supervisor] keeps replicas alive, one launch after the other, by the rules of [RestartConfig] and [LivenessConfig].
+// [Supervise] first puts in order what an earlier manager left in the state directory: engines that run are adopted.
+// [Supervisor.Reload] changes a replica's configuration, [Supervisor.Events] and [Supervisor.Collector] tell what
+// happens. One manager at a time has a state directory.
+//
+// The package handles no signals, prints nothing and has no state of its own; see [WithLogger] and
 // [WithEventFunc] for what it can tell.
 //
 // # What ready means
@@ -27,7 +36,8 @@
 //
 // # Errors
 //
-// A [ConfigError] holds everything that is wrong with a configuration. A [GPUError] is about the GPUs. What goes wrong
+// A [ConfigError] holds everything that is wrong with a configuration. A [GPUError] is about the GPUs. A [LockedError]
+// says that another manager has the state directory. What goes wrong
 // with an engine is a [StartError], an [ExitError] or a [NotReadyError], and all of these hold a [Failure]: its [Cause],
 // what to do about it, whether a retry can help, and the engine's last lines. Use [errors.As] to find them.
 //

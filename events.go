@@ -19,7 +19,7 @@ type Event struct {
 	Cause    Cause     `json:"cause,omitempty"`     // with StateFailed: why
 	ExitCode *int      `json:"exit_code,omitempty"` // of an engine that ended, where it is known; -1 when a signal ended it
 	Message  string    `json:"message,omitempty"`   // for people
-	Handoff  *Handoff  `json:"handoff,omitempty"`   // with EventState and StateReady
+	Handoff  *Handoff  `json:"handoff,omitempty"`   // with StateReady, of EventState and EventRecovery
 	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
 	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended
 	// Missed is how many events the reader has missed between the one before and this one, because it was too slow.

@@ -33,6 +33,26 @@ func serve(ctx context.Context, cfg provisioner.ProvisionConfig, opts ...provisi
 	return errors.Join(err, engine.Stop(context.Background()))
 }
 
+// keep keeps engines alive until ctx ends, and follows changes of their configuration.
+func keep(
+	ctx context.Context, cfgs []provisioner.ProvisionConfig, changed <-chan provisioner.ProvisionConfig, opts ...provisioner.Option,
+) error {
+	engines, err := provisioner.Supervise(ctx, cfgs, opts...)
+	if err != nil {
+		return err // a *ConfigError, or a *LockedError: another manager has the state directory
+	}
+	for {
+		select {
+		case cfg := <-changed:
+			if err := engines.Reload(ctx, cfg); err != nil && ctx.Err() == nil {
+				fmt.Println(err) // also says whether the old settings are back
+			}
+		case <-ctx.Done():
+			return engines.Stop(context.Background()) // Release leaves the engines to the next manager
+		}
+	}
+}
+
 // An engine is started and stopped. What is run here is the fake engine of package enginetest.
 func Example() {
 	cfg, cache, remove, err := fakeEngine()
@@ -52,6 +72,38 @@ func Example() {
 	fmt.Println("stopped:", err)
 	// Output:
 	// demo is ready: llamacpp b11669-Fake
+	// stopped: <nil>
+}
+
+// A supervisor keeps an engine alive.
+func ExampleSupervise() {
+	cfg, cache, remove, err := fakeEngine()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer remove()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	changed := make(chan provisioner.ProvisionConfig, 1)
+	launches := 0
+	told := func(e provisioner.Event) {
+		if e.Kind != provisioner.EventState || e.State != provisioner.StateReady {
+			return
+		}
+		if launches++; launches == 2 {
+			cancel() // this example has seen enough
+			return
+		}
+		other := cfg
+		other.Flags = []string{"--ctx-size", "512"}
+		changed <- other
+	}
+	err = keep(ctx, []provisioner.ProvisionConfig{cfg}, changed, provisioner.WithEventFunc(told), provisioner.WithCacheDir(cache))
+	fmt.Println("launches:", launches)
+	fmt.Println("stopped:", err)
+	// Output:
+	// launches: 2
 	// stopped: <nil>
 }
 

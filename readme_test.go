@@ -236,10 +236,12 @@ func TestReadmePictureIsOfThisTree(t *testing.T) {
 func TestReadmeExamples(t *testing.T) {
 	t.Parallel()
 	readme := readFile(t, "README.md")
-	_, serve, _ := strings.Cut(readFile(t, "example_test.go"), "\n// serve ")
-	serve, _, _ = strings.Cut("// serve "+serve, "\n}\n")
-	if !strings.Contains(readme, "```go\n"+serve+"\n}\n```") {
-		t.Errorf("README, Library: the code is not that of serve in example_test.go, which is:\n%s\n}", serve)
+	for _, name := range []string{"serve", "keep"} {
+		_, code, _ := strings.Cut(readFile(t, "example_test.go"), "\n// "+name+" ")
+		code, _, _ = strings.Cut("// "+name+" "+code, "\n}\n")
+		if !strings.Contains(readme, "```go\n"+code+"\n}\n```") {
+			t.Errorf("README: the code is not that of %s in example_test.go, which is:\n%s\n}", name, code)
+		}
 	}
 	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(readme, -1)
 	if len(blocks) == 0 {

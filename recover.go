@@ -295,6 +295,17 @@ func (p *EngineProvisioner) unfit(ctx context.Context) string {
 	return p.sick(ctx, 3)
 }
 
+// standing is what an event tells of an adopted launch: its state, its id, and its handoff once it is ready.
+func (p *EngineProvisioner) standing() (State, string, *Handoff) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != StateReady {
+		return p.state, p.run.rec.LaunchID, nil
+	}
+	h := p.handoff
+	return p.state, p.run.rec.LaunchID, &h
+}
+
 // readSecrets looks up again what the record only refers to.
 func (p *EngineProvisioner) readSecrets() error {
 	rec := p.run.rec

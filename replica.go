@@ -339,6 +339,20 @@ func (r *replica) readPast(now time.Time) Restarts {
 	return past
 }
 
+// announceWait tells of a wait that an earlier supervisor began and this one goes on with: else nothing would be heard
+// of the replica for as long as half an hour.
+func (r *replica) announceWait() {
+	past, now := r.past, time.Now()
+	wait := past.RetryAt.Sub(now).Round(100 * time.Millisecond)
+	if past.Phase != PhaseBackoff && past.Phase != PhaseOpen || wait <= 0 {
+		return
+	}
+	r.tell.onEvent(Event{
+		Time: now.UTC(), Pool: r.cfg.PoolID, Replica: r.cfg.ReplicaID, Kind: EventNote, State: StateNew, Cause: past.Cause,
+		Attempt: past.Attempts + 1, Message: fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait),
+	})
+}
+
 // restartFile keeps the past across a crash of the supervisor: one that crashes together with its engines would
 // otherwise never open a breaker.
 func (r *replica) restartFile() string { return filepath.Join(r.files.dir(), "restarts.json") }

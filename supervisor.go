@@ -71,9 +71,22 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 		s.letGo()
 		return nil, err
 	}
+	configured := map[string]bool{}
+	for _, cfg := range cfgs {
+		configured[cfg.fileStem()] = true
+	}
 	for _, f := range found {
 		s.counts.adoption(f.Result)
-		tell.onEvent(f.event())
+		e, stem := f.event(), f.Pool+"-"+f.Replica
+		switch p := adopted[stem]; {
+		case p == nil:
+		case !configured[stem]:
+			e.Message = "left alone: it is not among the replicas to take care of"
+		default:
+			// Whoever follows the events alone learns here what an event of a new launch would say.
+			e.State, e.LaunchID, e.Handoff = p.standing()
+		}
+		tell.onEvent(e)
 	}
 	for _, cfg := range cfgs {
 		r := newReplica(cfg, replicaFiles{state: files.state, stem: cfg.fileStem()}, opts)
@@ -81,6 +94,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 			r.adopt(ctx, p)
 			delete(adopted, cfg.fileStem())
 		}
+		r.announceWait()
 		s.replicas = append(s.replicas, r)
 	}
 	for _, p := range adopted {
@@ -151,8 +165,7 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 
 // Reload gives a replica another configuration, of the same pool and replica. The running engine is stopped, with its
 // drain, and the new one is started and awaited. When it does not become ready, the old settings come back, and the
-// error says both. One replica is
-// reloaded at a time, and only while the others of its pool are ready.
+// error says both. One replica is reloaded at a time, and only while the others of its pool are ready.
 func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
 	if err != nil {

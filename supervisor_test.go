@@ -126,6 +126,17 @@ func TestSupervisePastSurvives(t *testing.T) {
 	if got := next.history(); got.Phase != want.Phase || got.Failures != want.Failures || !got.RetryAt.Equal(want.RetryAt) {
 		t.Errorf("the next supervisor reads %+v, want %+v", got, want)
 	}
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	// It left nothing that runs, and the phase of a replica that was released is "stopped".
+	if err := next.writePast(want); err != nil {
+		t.Fatal(err)
+	}
+	_, j := supervised(t, []ProvisionConfig{cfg})
+	if notes := j.notes(); !strings.Contains(notes, "it failed under an earlier manager, and is started in ") {
+		t.Errorf("a wait that goes on is not told: %q", notes)
+	}
 }
 
 func TestSuperviseGivesUpOnAPermanentCause(t *testing.T) {
@@ -239,6 +250,10 @@ func TestSuperviseAdopts(t *testing.T) {
 	}
 	if got := j.recoveries(); len(got) != 1 || got[0].Message != string(RecoveredAdopted) || got[0].PID != was.PID {
 		t.Errorf("recoveries %+v", got)
+	}
+	if got := j.recoveries(); got[0].State != StateReady || got[0].LaunchID != was.LaunchID || got[0].Handoff == nil ||
+		got[0].Handoff.URL != was.URL {
+		t.Errorf("an event of an adopted engine does not say where it is: %+v", got[0])
 	}
 	// Its death is seen like a child's, and it is replaced.
 	enginetest.Kill(t, now.URL, enginetest.Death{Code: 3})

@@ -101,7 +101,7 @@ func (u *unit) text() {
 	u.set("WorkingDirectory", u.plain(u.config.origin.dir))
 	u.why("The longest ready.timeout, and time to ask executables for their version and to stop what came up.")
 	u.set("TimeoutStartSec", seconds(load+2*time.Minute+end))
-	u.why("The longest stop.grace, and time for what outlives it. A second stop ends the grace at once.")
+	u.why("The longest drain.timeout and stop.grace, and time for what outlives them. A second stop ends the grace at once.")
 	u.set("TimeoutStopSec", seconds(end))
 	u.set("Restart", "on-failure")
 	u.set("RestartSec", "5s")

@@ -1,5 +1,5 @@
-// Command engine-provisioner starts, health-checks, hands off and stops the engines of a pools file. It is a thin
-// layer over the library: flags in, library calls, exit code out.
+// Command engine-provisioner starts, health-checks, hands off, keeps alive and stops the engines of a pools file. It is
+// a thin layer over the library: flags in, library calls, exit code out.
 package main
 
 import (
@@ -66,15 +66,16 @@ type cli struct {
 	output     outputFormat
 }
 
-const rootLong = `engine-provisioner starts, health-checks, hands off and stops the LLM engines of a pools file.
+const rootLong = `engine-provisioner starts, health-checks, hands off, keeps alive and stops the LLM engines of a pools file.
 
-Without a command it runs the file's replicas: it checks all of them, starts them, tells each one's URL when it is
-ready, and stays in the foreground. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop them gracefully: what is
-in flight is waited for first; a second signal ends all waiting at once. With --detach the engines run on after they are
-ready; then "status", "logs" and "stop" work on them.
+Without a command it runs the file's replicas: it checks all of them, goes on with those that run already, starts the
+others, and tells each one's URL when it is ready. The first failure until then ends the run. Afterwards it stays in the
+foreground and starts again what dies. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop the engines gracefully:
+what is in flight is waited for first; a second signal ends all waiting at once. With --detach the engines run on after
+they are ready; then "status", "logs" and "stop" work on them.
 
 Exit status: 0 done, 1 failed, 2 usage or configuration, 3 GPU missing or too small, 4 not ready in time, 5 engine
-exited, 6 busy (another provisioner, port taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before
+exited, 6 busy (another manager, port taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before
 everything was ready.`
 
 func (c *cli) rootCommand() *cobra.Command {

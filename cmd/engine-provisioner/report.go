@@ -138,6 +138,9 @@ func (r *reporter) tell(e provisioner.Event) {
 		}
 	case e.Kind == provisioner.EventRecovery:
 		fmt.Fprintf(r.std.err, "%s: found, %s\n", name, e.Message)
+		if e.Handoff != nil {
+			fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Handoff.URL)
+		}
 	case e.Kind == provisioner.EventNote:
 		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, e.Message)
 	case e.State == provisioner.StateReady:

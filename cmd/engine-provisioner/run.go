@@ -185,7 +185,9 @@ func (s *session) replaceOutdated(ctx context.Context) error {
 			continue
 		}
 		if err := s.engines.Reload(ctx, s.configs[i]); err != nil {
-			s.show.fail(err)
+			if interruption(ctx) == nil {
+				s.show.fail(err)
+			}
 			return err
 		}
 	}

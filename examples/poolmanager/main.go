@@ -1,5 +1,6 @@
-// Command poolmanager does what a node daemon does with the library: it keeps all replicas of a pools file running,
-// tells from the handoff files which of them are ready, and stops all of them on Ctrl-C.
+// Command poolmanager does what a node daemon does with the library: it keeps all replicas of a pools file alive, tells
+// from the handoff files which of them are ready, and stops all of them on Ctrl-C. When it is killed, the engines go on,
+// and the next run adopts them.
 //
 //	go run ./examples/poolmanager examples/multi-pool.yaml
 package main
@@ -12,9 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"syscall"
-	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
@@ -48,23 +47,42 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-
-	trouble := make(chan error)
-	var all sync.WaitGroup
-	for _, cfg := range replicas {
-		all.Go(func() { keep(ctx, cfg, trouble) })
+	engines, err := provisioner.Supervise(ctx, replicas)
+	if err != nil {
+		return err
 	}
-	go func() { all.Wait(); unwatch() }()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		tell(engines.Events(watching), handoffs, out)
+	}()
+
+	// It returns when ctx ends, or when no replica is left: each was given up, or stopped by another command.
+	err = engines.Wait(ctx)
+	if ctx.Err() != nil {
+		err = nil // Ctrl-C is no failure
+	}
+	// ErrKilled says that an engine had to be killed, which is a remark.
+	if stopped := engines.Stop(context.Background()); stopped != nil && !errors.Is(stopped, provisioner.ErrKilled) {
+		err = errors.Join(err, stopped)
+	}
+	<-told
+	return err
+}
+
+// tell writes what happens until the supervisor has ended.
+func tell(events <-chan provisioner.Event, handoffs <-chan provisioner.HandoffEvent, out io.Writer) {
 	for {
 		select {
-		case err := <-trouble:
-			fmt.Fprintln(out, err)
-		case e, open := <-handoffs:
+		case e, open := <-events:
 			switch {
-			case !open && ctx.Err() == nil:
-				return errors.New("no replica is left")
 			case !open:
-				return nil
+				return
+			case e.Kind == provisioner.EventRestart:
+				fmt.Fprintln(out, e.Message)
+			}
+		case e := <-handoffs:
+			switch {
 			case e.Err != nil:
 				fmt.Fprintln(out, e.Err)
 			case e.Removed:
@@ -74,63 +92,4 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			}
 		}
 	}
-}
-
-// pause lies between two launches of a replica.
-const pause = time.Second
-
-// keep runs one replica until ctx ends. An EngineProvisioner is one launch, so each try gets a new one.
-func keep(ctx context.Context, cfg provisioner.ProvisionConfig, trouble chan<- error) {
-	for {
-		err := launch(ctx, cfg)
-		if err != nil && !errors.Is(err, context.Canceled) {
-			trouble <- err
-		}
-		if !canRetry(err) {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-	}
-}
-
-// launch runs a replica once, to its end. It returns nil when the engine was stopped, here or by another command.
-func launch(ctx context.Context, cfg provisioner.ProvisionConfig) error {
-	engine, err := provisioner.New(cfg)
-	if err != nil {
-		return err
-	}
-	if err := engine.Start(ctx); err != nil {
-		return err
-	}
-	if _, err = engine.WaitReady(ctx); err == nil {
-		select {
-		case <-ctx.Done():
-		case <-engine.Done():
-			err = engine.Err()
-		}
-	}
-	if stopped := engine.Stop(context.Background()); stopped != nil && !errors.Is(stopped, provisioner.ErrKilled) {
-		return errors.Join(err, stopped)
-	}
-	return err
-}
-
-// canRetry says whether the same launch may succeed the next time.
-func canRetry(err error) bool {
-	var start *provisioner.StartError
-	var exit *provisioner.ExitError
-	var notReady *provisioner.NotReadyError
-	switch {
-	case errors.As(err, &start):
-		return start.Retry
-	case errors.As(err, &exit):
-		return exit.Retry
-	case errors.As(err, &notReady):
-		return notReady.Retry
-	}
-	return false
 }
