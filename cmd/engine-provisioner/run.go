@@ -103,8 +103,9 @@ type session struct {
 
 	happened chan struct{} // holds one token when there was an event
 
-	mu    sync.Mutex
-	given map[string]error // replicas that were given up, by name
+	mu      sync.Mutex
+	given   map[string]error // replicas that were given up, by name
+	adopted bool             // an earlier run's engine
 }
 
 func (s *session) run(ctx context.Context) error {
@@ -119,8 +120,13 @@ func (s *session) run(ctx context.Context) error {
 		defer server.close()
 		s.show.say("metrics at " + server.url)
 	}
-	if err := s.start(ctx); err != nil {
-		return errors.Join(err, s.stopAll())
+	failed := s.start(ctx)
+	switch {
+	case failed == nil:
+	case !s.tookOver() || interruption(ctx) != nil:
+		return errors.Join(failed, s.stopAll())
+	case s.flags.detach:
+		return errors.Join(failed, engines.Release()) // which stops what is not ready
 	}
 	if s.flags.detach && interruption(ctx) == nil {
 		return s.release()
@@ -150,7 +156,8 @@ func (s *session) run(ctx context.Context) error {
 }
 
 // start waits until all replicas are ready. The first failure ends the run: whoever starts engines by hand or from a
-// script wants to know, and not to be retried for.
+// script wants to know, and not to be retried for. A run that took over engines goes on: they serve, and must not fall
+// with a replica that does not start.
 func (s *session) start(ctx context.Context) error {
 	err := s.awaitReady(ctx)
 	if err == nil && s.flags.replace {
@@ -196,11 +203,14 @@ func (s *session) replaceOutdated(ctx context.Context) error {
 
 // event is told of everything that happens to the engines.
 func (s *session) event(e provisioner.Event) {
-	if e.Kind == provisioner.EventRestart && e.Restarts.Phase == provisioner.PhaseFailed {
-		s.mu.Lock()
+	s.mu.Lock()
+	switch {
+	case e.Kind == provisioner.EventRestart && e.Restarts.Phase == provisioner.PhaseFailed:
 		s.given[e.Pool+"/"+e.Replica] = e.Err
-		s.mu.Unlock()
+	case e.Kind == provisioner.EventRecovery && e.Message == string(provisioner.RecoveredAdopted):
+		s.adopted = true
 	}
+	s.mu.Unlock()
 	s.show.event(e)
 	select {
 	case s.happened <- struct{}{}:
@@ -218,6 +228,13 @@ func (s *session) standing() string {
 		}
 	}
 	return fmt.Sprintf("%d of %d replicas ready", ready, len(all))
+}
+
+// tookOver reports whether the run goes on with engines of an earlier one.
+func (s *session) tookOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.adopted
 }
 
 func (s *session) allReady() bool {
