@@ -111,14 +111,16 @@ func TestChaosPlanted(t *testing.T) {
 	places := map[string]func(replicaFiles) string{
 		"record.json": replicaFiles.record, "handoff": replicaFiles.handoff, "engine.lock": replicaFiles.lockPath,
 		"engine.pid": replicaFiles.pid, "logs": replicaFiles.logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.log(1) },
+		"the replica's folder": replicaFiles.dir, "engines": replicaFiles.handoffs,
 		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.state, eventsName) },
 		"manager.lock": func(f replicaFiles) string { return filepath.Join(f.state, "manager.lock") },
 	}
 	plants := map[string]func(path, victim string) error{
-		"symlink":  func(path, victim string) error { return os.Symlink(victim, path) },
-		"dangling": func(path, victim string) error { return os.Symlink(victim+"-new", path) },
-		"hardlink": func(path, victim string) error { return os.Link(victim, path) },
-		"fifo":     func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"symlink":     func(path, victim string) error { return os.Symlink(victim, path) },
+		"dangling":    func(path, victim string) error { return os.Symlink(victim+"-new", path) },
+		"hardlink":    func(path, victim string) error { return os.Link(victim, path) },
+		"folder link": func(path, victim string) error { return os.Symlink(filepath.Dir(victim), path) },
+		"fifo":        func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
 		"folder": func(path, _ string) error {
 			return errors.Join(os.MkdirAll(filepath.Join(path, "full"), 0o777), os.Chmod(path, 0o777))
 		},
