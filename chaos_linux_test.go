@@ -154,7 +154,10 @@ func TestChaosPlanted(t *testing.T) {
 						err = s.WaitReady(ctx)
 						if ctx.Err() == nil {
 							_, _ = Statuses(cfg.StateDir)
-							for range ReadEvents(ctx, cfg.StateDir, false) {
+							for _, err := range ReadEvents(ctx, cfg.StateDir, false) {
+								if err != nil {
+									t.Log(err)
+								}
 							}
 						}
 						err = errors.Join(err, s.Stop(ctx))
