@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test cover lint fuzz bench clean
+.PHONY: help demo test cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ lint: ## check the format, and run vet, staticcheck and golangci-lint
 
 fuzz: ## run each fuzz target for 10 seconds (FUZZTIME=1m for longer)
 	@scripts/fuzz.sh
+
+chaos: ## kill managers 5,000 times and more (CHAOS_ROUNDS, CHAOS_CYCLES, CHAOS_REAL)
+	@scripts/chaos.sh
 
 bench: ## run the benchmarks (BENCH=regexp, COUNT=n)
 	@scripts/bench.sh

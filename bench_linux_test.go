@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -115,4 +116,105 @@ func threads(b *testing.B) int {
 		b.Fatal(err)
 	}
 	return len(entries)
+}
+
+// BenchmarkRecover measures what a new manager takes to adopt ten replicas of one that was killed: from the call to
+// the launches in its hands.
+func BenchmarkRecover(b *testing.B) {
+	const replicas = 10
+	cfgs := fakeConfigs(b, replicas, enginetest.Behavior{})
+	prepared := withFacts(b, cfgs[0])
+	for _, cfg := range cfgs {
+		p, err := New(cfg, prepared)
+		if err == nil {
+			err = p.Start(bounded(b))
+		}
+		if err == nil {
+			_, err = p.WaitReady(bounded(b))
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.Release()
+		go func() { _, _ = p.run.leader.cmd.Process.Wait() }() // the adopters are not its parent
+	}
+	var took samples
+	adopt := func() []*EngineProvisioner {
+		began := time.Now()
+		adopted, found, err := Recover(b.Context(), cfgs[0].StateDir)
+		took = append(took, time.Since(began))
+		if err != nil || len(adopted) != replicas {
+			b.Fatalf("adopted %d: %+v (%v)", len(adopted), found, err)
+		}
+		return adopted
+	}
+	for b.Loop() {
+		for _, p := range adopt() {
+			p.Release()
+		}
+	}
+	took.report(b, "recover")
+	for _, p := range adopt() {
+		if err := p.Stop(context.Background()); err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+// BenchmarkCrash measures from the end of an engine that was killed, as BenchmarkStop sees it, to the end of its handoff.
+func BenchmarkCrash(b *testing.B) {
+	cfg := fakeConfig(b, enginetest.Behavior{})
+	prepared := withFacts(b, cfg)
+	var after samples
+	for b.Loop() {
+		p, _ := ready(b, cfg, prepared)
+		fd, err := unix.PidfdOpen(p.run.leader.PID, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		exited := make(chan time.Time)
+		go func() {
+			for !readable(fd) {
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			}
+			exited <- time.Now()
+		}()
+		if err := p.run.leader.signal(unix.SIGKILL); err != nil {
+			b.Fatal(err)
+		}
+		seen := <-exited
+		for _, err := os.Lstat(p.run.files.handoff()); err == nil; _, err = os.Lstat(p.run.files.handoff()) {
+			time.Sleep(50 * time.Microsecond)
+		}
+		after = append(after, time.Since(seen))
+		_ = unix.Close(fd)
+		<-p.Done()
+	}
+	after.report(b, "handoff-gone")
+}
+
+// BenchmarkSupervised keeps 200 replicas alive. What it costs is what this very process costs.
+func BenchmarkSupervised(b *testing.B) {
+	const replicas, idle = 200, 10 * time.Second
+	cfgs := fakeConfigs(b, replicas, enginetest.Behavior{})
+	prepared := withFacts(b, cfgs[0])
+	for b.Loop() {
+		s, err := Supervise(b.Context(), cfgs, prepared)
+		if err != nil {
+			b.Fatal(err)
+		}
+		// Not WaitReady: with 200 starts at once on few cores an engine can be too slow, and is started again.
+		for all := false; !all; time.Sleep(100 * time.Millisecond) {
+			all = !slices.ContainsFunc(s.Status(), func(now Status) bool { return now.State != StateReady })
+		}
+		time.Sleep(2 * time.Second) // what follows readiness: a look at who has mapped shared memory
+		used, began := cpuTime(b), time.Now()
+		time.Sleep(idle)
+		b.ReportMetric(100*float64(cpuTime(b)-used)/float64(time.Since(began)), "%-of-a-core-idle")
+		b.ReportMetric(float64(threads(b)), "threads-idle")
+		if err := s.Stop(context.Background()); err != nil {
+			b.Error(err)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
 }

@@ -93,8 +93,8 @@ func checkEvents(file *os.File) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%q is a %s; remove it", file.Name(), kindOf(info))
+	if err := checkOwnFile(file.Name(), info); err != nil {
+		return 0, err
 	}
 	if info.Mode().Perm() != 0o600 {
 		if err := file.Chmod(0o600); err != nil {

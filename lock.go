@@ -36,7 +36,10 @@ func lockFile(path string, patience time.Duration) (*fileLock, error) {
 
 func tryLock(path string) (*fileLock, error) {
 	for {
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+		if errors.Is(err, unix.ELOOP) {
+			return nil, fmt.Errorf("cannot open the lock file %q: it is a symbolic link; remove it", path)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the lock file: %w", err)
 		}
@@ -52,7 +55,9 @@ func tryLock(path string) (*fileLock, error) {
 		if err == nil {
 			var current fs.FileInfo
 			if current, err = os.Lstat(path); err == nil && os.SameFile(held, current) {
-				return &fileLock{file}, nil
+				if err = checkOwnFile(path, current); err == nil {
+					return &fileLock{file}, nil
+				}
 			}
 		}
 		file.Close()

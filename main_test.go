@@ -25,7 +25,10 @@ import (
 )
 
 // TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
+func TestMain(m *testing.M) {
+	chaosMain()
+	goleak.VerifyTestMain(suite{m})
+}
 
 type suite struct{ *testing.M }
 

@@ -26,6 +26,15 @@ type options struct {
 	drain    *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
 
 	drainHooks []goHook
+
+	failpoint func(name string) // called at the steps that a test kills this program at; nil outside of tests
+}
+
+// at names a step of a launch to whoever tests what becomes of it when the program dies there.
+func (o *options) at(step string) {
+	if o.failpoint != nil {
+		o.failpoint(step)
+	}
 }
 
 func newOptions(opts []Option) options {

@@ -204,9 +204,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 			err = errors.Join(err, p.stopErr)
 		}
 	}()
+	p.opts.at("before_start")
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err // no record, no process
 	}
+	p.opts.at("after_record")
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		r.rec.TempDir = "" // not ours to remove
 		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
@@ -223,14 +225,16 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
 	}
 	r.tree.leader = r.leader.identity
+	p.opts.at("after_fork")
 
 	// 5. The record of the process.
 	r.rec.State, r.rec.Process = StateStarting, r.leader.identity
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(files.pid(), fmt.Appendln(nil, r.leader.PID), 0o600); err != nil {
-		p.note("cannot write the PID file: " + err.Error())
+	p.opts.at("after_running_record")
+	if err := files.writePID(r.leader.PID); err != nil {
+		p.note(err.Error())
 	}
 	if err := files.pruneLogs(r.rec.Logs.Keep, r.rec.LastFailed); err != nil {
 		p.note("cannot remove old logs: " + err.Error())

@@ -334,9 +334,11 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	if r.stoppedElsewhere() {
 		return Handoff{}, errStoppedElsewhere
 	}
+	p.opts.at("before_publish")
 	if err := r.files.publish(h); err != nil {
 		return Handoff{}, errors.Join(err, r.files.unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
 	}
+	p.opts.at("after_publish")
 	// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
 	// finds this one, or this finds its word.
 	if r.stoppedElsewhere() {

@@ -182,6 +182,17 @@ func kindOf(info fs.FileInfo) string {
 	}
 }
 
+// checkOwnFile refuses to write into what is no file of our own: a special file, or another name of somebody's file.
+func checkOwnFile(path string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%q is a %s; remove it", path, kindOf(info))
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+		return fmt.Errorf("%q is another name (hard link) of a file; remove it", path)
+	}
+	return nil
+}
+
 // readState reads a small file that this package wrote. A link, a pipe or an oversized file in its place is refused.
 func readState(path string) ([]byte, error) {
 	f, err := openNoFollow(path)
@@ -243,6 +254,23 @@ func (f replicaFiles) updateRecord(r record) error {
 // clearTorn removes the halves of files whose writer was killed. It is called with the replica's lock held.
 func (f replicaFiles) clearTorn() error {
 	return errors.Join(atomicfile.Clear(f.record()), atomicfile.Clear(f.handoff()))
+}
+
+// writePID writes the PID file as a new file: what is in its place, such as a link or a pipe, is neither followed nor
+// waited for.
+func (f replicaFiles) writePID(pid int) error {
+	if err := f.removePID(); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(f.pid(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintln(file, pid)
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the PID file: %w", err)
+	}
+	return nil
 }
 
 // removePID removes the PID file, which need not be there.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
@@ -65,6 +66,10 @@ func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica
 	r := &replica{
 		name: cfg.Name(), opts: opts, tell: newOptions(opts), files: files, cfg: cfg,
 		orders: make(chan order), done: make(chan struct{}), changed: make(chan struct{}),
+	}
+	// Only the manager writes this file, so what is left of a write is an earlier one's.
+	if err := atomicfile.Clear(r.restartFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.tell.logger.Warn(err.Error(), "replica", r.name)
 	}
 	r.past = r.readPast(time.Now())
 	return r

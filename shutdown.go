@@ -82,6 +82,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	if _, err := r.noteShm(); err != nil {
 		p.note(err.Error())
 	}
+	p.opts.at("before_term")
 	// 3. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
 	// leader's to stop. A stopped process gets it only when it is continued.
 	if r.leader != nil && !closed(r.exited) {
@@ -89,6 +90,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 			p.note("cannot signal the engine: " + err.Error())
 		}
 	}
+	p.opts.at("after_term")
 	// 4. The grace period.
 	given, asked, short := time.Duration(r.rec.Grace).String(), time.Now(), false
 	grace := time.NewTimer(time.Duration(r.rec.Grace))
@@ -244,6 +246,10 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 	defer lock.release()
 	r.recording.Lock()
 	defer r.recording.Unlock()
+	// Of a provisioner that was killed while it wrote. A launch that was adopted has no Start that clears them away.
+	if err := r.files.clearTorn(); err != nil {
+		return err
+	}
 	onDisk, err := r.files.readRecord()
 	if err == nil && onDisk.LaunchID != r.rec.LaunchID {
 		return nil

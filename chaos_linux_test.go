@@ -1,0 +1,366 @@
+package provisioner
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// fill leaves no byte of a file system free, and returns what gives it back.
+func fill(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	path := filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := 64 << 10; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A full disk costs what would have been written, never what was there: engines run on, records stay whole, and the
+// supervisor goes on when there is room again.
+func TestChaosFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := mountTmpfs(t, "2m")
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	cfg.StateDir = filepath.Join(disk, "state")
+	s, _ := superviseReady(t, cfg)
+	was := s.Status()[0]
+	files, err := filesOf(cfg.StateDir, cfg.fileStem())
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := os.ReadFile(files.record())
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := fill(t, disk)
+
+	other := cfg
+	other.ReplicaID, other.Port = "r1", enginetest.FreePort(t, 1)
+	p, err := New(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var start *StartError
+	if err := p.Start(bounded(t)); !errors.As(err, &start) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Start on a full disk: %v", err)
+	} else {
+		wantText(t, err, "cannot ", "no space left on device")
+	}
+	otherFiles := replicaFiles{state: files.state, stem: other.fileStem()}
+	for _, path := range []string{otherFiles.record(), otherFiles.handoff(), otherFiles.pid()} {
+		if data, err := os.ReadFile(path); err == nil {
+			t.Errorf("left: %s with %q", path, data)
+		}
+	}
+	if now := s.Status()[0]; now.LaunchID != was.LaunchID || statusAt(t, was.URL+"/health") != http.StatusOK {
+		t.Errorf("the engine that ran: %+v", now)
+	}
+	if data, err := os.ReadFile(files.record()); err != nil || !bytes.Equal(data, record) {
+		t.Errorf("the record changed (%v): %s", err, data)
+	}
+	// Its end is seen and its handoff goes, although nothing can be written.
+	enginetest.Kill(t, was.URL, enginetest.Death{Code: 1})
+	eventually(t, "the handoff goes", func() bool { _, err := os.Stat(files.handoff()); return errors.Is(err, fs.ErrNotExist) })
+	eventually(t, "a start fails for want of room", func() bool { r := s.Status()[0].Restarts; return strings.Contains(r.Last, "no space left") })
+	if _, err := files.readRecord(); err != nil {
+		t.Errorf("torn: %v", err)
+	}
+	free()
+	untilReady(t, s, was.LaunchID)
+	t.Log("chaos: full disk: 1 engine untouched, 1 start refused, 1 restart when there was room, 0 torn files")
+}
+
+// What somebody plants in the state directory is neither followed nor waited for.
+func TestChaosPlanted(t *testing.T) {
+	t.Parallel()
+	const precious = "precious\n"
+	in := func(name string) func(replicaFiles) string {
+		return func(f replicaFiles) string { return filepath.Join(f.dir(), name) }
+	}
+	places := map[string]func(replicaFiles) string{
+		"record.json": replicaFiles.record, "handoff": replicaFiles.handoff, "engine.lock": replicaFiles.lockPath,
+		"engine.pid": replicaFiles.pid, "logs": replicaFiles.logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.log(1) },
+		"the replica's folder": replicaFiles.dir, "engines": replicaFiles.handoffs,
+		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.state, eventsName) },
+		"manager.lock": func(f replicaFiles) string { return filepath.Join(f.state, "manager.lock") },
+	}
+	plants := map[string]func(path, victim string) error{
+		"symlink":     func(path, victim string) error { return os.Symlink(victim, path) },
+		"dangling":    func(path, victim string) error { return os.Symlink(victim+"-new", path) },
+		"hardlink":    func(path, victim string) error { return os.Link(victim, path) },
+		"folder link": func(path, victim string) error { return os.Symlink(filepath.Dir(victim), path) },
+		"fifo":        func(path, _ string) error { return unix.Mkfifo(path, 0o600) },
+		"folder": func(path, _ string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(path, "full"), 0o777), os.Chmod(path, 0o777))
+		},
+		"mode": func(path, _ string) error { return errors.Join(os.WriteFile(path, nil, 0o666), os.Chmod(path, 0o666)) },
+	}
+	binary := fakeConfig(t, enginetest.Behavior{})
+	cache := WithCacheDir(t.TempDir())
+	for place, pathOf := range places {
+		for plant, do := range plants {
+			t.Run(plant+" at "+place, func(t *testing.T) {
+				t.Parallel()
+				cfg := briskly(binary)
+				cfg.Dir = t.TempDir()
+				cfg.StateDir, cfg.Port = filepath.Join(cfg.Dir, "state"), enginetest.FreePort(t, 1)
+				files, err := filesOf(cfg.StateDir, cfg.fileStem())
+				victims := filepath.Join(cfg.Dir, "victims")
+				victim := filepath.Join(victims, "victim")
+				path := pathOf(files)
+				if err := errors.Join(err, files.create(), os.Mkdir(victims, 0o700), os.WriteFile(victim, []byte(precious), 0o640)); err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(os.RemoveAll(path), do(path, victim)); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				outcome := make(chan error, 1)
+				go func() {
+					s, err := Supervise(ctx, []ProvisionConfig{cfg}, cache)
+					if err == nil {
+						err = s.WaitReady(ctx)
+						if ctx.Err() == nil {
+							_, _ = Statuses(cfg.StateDir)
+							for _, err := range ReadEvents(ctx, cfg.StateDir, false) {
+								if err != nil {
+									t.Log(err)
+								}
+							}
+						}
+						err = errors.Join(err, s.Stop(ctx))
+					}
+					outcome <- err
+				}()
+				select {
+				case err = <-outcome:
+				case <-time.After(patience + 10*time.Second):
+					t.Fatal("it hangs")
+				}
+				switch {
+				case errors.Is(err, context.DeadlineExceeded):
+					t.Errorf("it waited for the end of time: %v", err)
+				case err != nil:
+					wantText(t, err, "cannot ")
+				}
+				t.Logf("outcome: %v", err)
+				got := filesBelow(t, victims)
+				if len(got) != 1 || got[victim] != precious {
+					t.Errorf("the victim's folder holds %q", got)
+				}
+				if info, err := os.Stat(victim); err != nil || info.Mode() != 0o640 {
+					t.Errorf("the victim's mode: %v (%v)", info.Mode(), err)
+				}
+			})
+		}
+	}
+	t.Cleanup(func() { t.Logf("chaos: %d things planted", len(places)*len(plants)) })
+}
+
+// A pid that was used again is never signalled, though the record names it.
+func TestChaosReusedPid(t *testing.T) {
+	// Alone: other tests' forks would take the pid.
+	const last = "/proc/sys/kernel/ns_last_pid"
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	cache := WithCacheDir(t.TempDir())
+	tried, hit := 0, 0
+	for range 20 {
+		p, _ := ready(t, cfg, cache)
+		p.Release()
+		pid := p.run.leader.PID
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = p.run.leader.cmd.Process.Wait()
+		tried++
+		stranger, counted := strangerAt(t, last, pid)
+		if stranger == nil {
+			continue // somebody else was quicker
+		}
+		hit++
+		rec, err := p.run.files.readRecord()
+		if err != nil || rec.Process.PID != pid {
+			t.Fatalf("record of %d: %+v (%v)", pid, rec.Process, err)
+		}
+		if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+			t.Errorf("Attach: %v", err)
+		}
+		if err := p.run.files.writeRecord(rec); err != nil { // as if nobody had put it away
+			t.Fatal(err)
+		}
+		if _, found, err := Recover(t.Context(), cfg.StateDir); err != nil || len(found) != 1 || found[0].Result != RecoveredGone {
+			t.Errorf("Recover: %+v (%v)", found, err)
+		}
+		if err := p.run.files.writeRecord(rec); err != nil {
+			t.Fatal(err)
+		}
+		again, _ := ready(t, cfg, cache)
+		if err := again.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := counted(); got != 0 {
+			t.Errorf("the stranger got %d signals", got)
+		}
+	}
+	if hit == 0 {
+		skip(t, "the kernel or other programs' forks did not allow to have a pid again")
+	}
+	t.Logf("chaos: %d pids of %d were a stranger's afterwards: 0 signals", hit, tried)
+}
+
+// strangerAt starts a process with this pid, a leader of its session as the engine was; nil when it cannot be had.
+// counted ends it and tells how many signals it had got; a process that was killed counts as one.
+func strangerAt(t *testing.T, last string, pid int) (cmd *exec.Cmd, counted func() int) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		cmd = exec.Command(exe, strangerFlag, "x")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(last, []byte(strconv.Itoa(pid-1)), 0); err != nil {
+			skip(t, "cannot choose a pid: "+err.Error())
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if cmd.Process.Pid == pid {
+			begun := make([]byte, 6)
+			if _, err := io.ReadFull(out, begun); err != nil {
+				t.Fatal(err)
+			}
+			return cmd, func() int {
+				_ = in.Close()
+				text, _ := io.ReadAll(out)
+				if err := cmd.Wait(); err != nil {
+					return 1
+				}
+				n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+				if err != nil {
+					t.Errorf("the stranger says %q", text)
+				}
+				return n
+			}
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	return nil, nil
+}
+
+// The same with the real engine: its manager is killed while it loads and when it is ready; it goes on with the next
+// manager under the same pid, answers, and is stopped with a drain.
+func TestChaosRealEngine(t *testing.T) {
+	t.Parallel()
+	rounds, _ := chaosCount(t, "CHAOS_REAL", 3)
+	c := rigFor(t, realConfig(t, tiny))
+	adoptedReady, adoptedLoading, orphans, torn := 0, 0, 0, 0
+	for n := range rounds {
+		order := c.order
+		order.Hold = true
+		word := []string{"ready", "begin"}[n%2]
+		c.kill(t, order, word, rand.N(100*time.Millisecond))
+		torn += c.torn(t)
+		before, beforeErr := ReadHandoff(c.files.handoff())
+		s, err := Supervise(bounded(t), []ProvisionConfig{order.config()}, order.cache())
+		if err == nil {
+			err = s.WaitReady(bounded(t))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := s.Status()[0]
+		switch {
+		case beforeErr == nil && now.PID == before.Process.PID:
+			adoptedReady++
+		case beforeErr == nil:
+			t.Errorf("was pid %d, is pid %d: loaded again", before.Process.PID, now.PID)
+		default:
+			adoptedLoading++
+		}
+		orphans += c.strangers(t, s.replicas[0].launch)
+		answer := make(chan error, 1)
+		began := make(chan struct{})
+		go func() { answer <- complete(now.URL, began) }()
+		<-began
+		if err := s.Stop(bounded(t)); err != nil {
+			t.Errorf("Stop: %v", err)
+		}
+		if err := <-answer; err != nil {
+			t.Errorf("a client was cut off: %v", err)
+		}
+		all, _ := c.processes()
+		orphans += len(all)
+		c.noHandoff(t)
+		c.noTemporaries(t)
+	}
+	if orphans > 0 {
+		t.Errorf("%d orphans", orphans)
+	}
+	t.Logf("chaos: llama-server: %d managers killed: %d engines adopted when ready, %d were loading, %d drains, %d orphans, %d torn files",
+		rounds, adoptedReady, adoptedLoading, rounds, orphans, torn)
+}
+
+// complete streams one completion to its end; began is closed with its first byte.
+func complete(url string, began chan struct{}) error {
+	first := func() { close(began) }
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Post(url+"/completion", "application/json", strings.NewReader(`{"prompt":"Hello","n_predict":100,"stream":true,"ignore_eos":true}`))
+	if err != nil {
+		first()
+		return err
+	}
+	defer resp.Body.Close()
+	one := make([]byte, 1)
+	_, err = resp.Body.Read(one)
+	first()
+	if err != nil {
+		return err
+	}
+	rest, err := io.ReadAll(resp.Body)
+	if err == nil && !bytes.Contains(rest, []byte(`"stop":true`)) {
+		err = fmt.Errorf("the answer ends with %.200q", rest[max(0, len(rest)-200):])
+	}
+	return err
+}
