@@ -64,7 +64,7 @@ func TestStartCannotCleanUp(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	files, err := filesOf(cfg.StateDir, cfg.fileStem())
 	// That the PID file cannot be written is noted when the engine runs.
-	if err := errors.Join(err, files.create(), os.Mkdir(files.pid(), 0o700)); err != nil {
+	if err := errors.Join(err, files.create(), os.MkdirAll(filepath.Join(files.pid(), "x"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	p, err := startCutShort(t, cfg, func() {
