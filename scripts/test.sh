@@ -12,8 +12,13 @@ race=
 fresh=
 # A cached result says nothing about this machine, and a fixed order hides what one test leaves for another.
 [ -z "${CI:-}" ] || fresh='-count=1 -shuffle=on'
+# Under nohup SIGHUP is ignored, by all descendants; the tests of SIGHUP need it as it is by default.
+default=
+if env --default-signal=HUP true 2>/dev/null; then
+	default='env --default-signal=HUP'
+fi
 # shellcheck disable=SC2086
-go test $race $fresh -timeout 9m -coverprofile=coverage.out "$@" ./...
+$default go test $race $fresh -timeout 9m -coverprofile=coverage.out "$@" ./...
 
 [ $# -eq 0 ] || exit 0 # a part of the tests covers a part
 # A profile holds a line "file:from,to statements hits" per block.
