@@ -91,7 +91,7 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 			continue
 		}
 		if failures++; failures >= c.Failures {
-			if rec, e := r.files.readRecord(); e == nil && rec.Desired == desiredStopped {
+			if r.stoppedElsewhere() {
 				return // another command is stopping it, and a server that stops does not answer
 			}
 			if p.condemn(p.hangs(failures, err)) {

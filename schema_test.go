@@ -24,16 +24,9 @@ func TestConfigSchemaIsCurrent(t *testing.T) {
 	golden(t, "config.schema.json", generateSchema(t))
 }
 
-func generateSchema(t *testing.T) string {
-	t.Helper()
-	r := &jsonschema.Reflector{Anonymous: true, Mapper: unionSchema}
-	if err := r.AddGoComments("github.com/llama-orch/engine-provisioner", "."); err != nil {
-		t.Fatal(err)
-	}
-	s := r.Reflect(&Config{})
-	s.Title = "engine-provisioner pools file"
-	types := map[string]reflect.Type{}
-	for _, of := range []any{
+// schemaTypes are the blocks of a pools file.
+func schemaTypes() []any {
+	return []any{
 		Config{},
 		Pool{},
 		ModelConfig{},
@@ -48,7 +41,19 @@ func generateSchema(t *testing.T) string {
 		DrainConfig{},
 		DrainHook{},
 		HTTPHook{},
-	} {
+	}
+}
+
+func generateSchema(t *testing.T) string {
+	t.Helper()
+	r := &jsonschema.Reflector{Anonymous: true, Mapper: unionSchema}
+	if err := r.AddGoComments("github.com/llama-orch/engine-provisioner", "."); err != nil {
+		t.Fatal(err)
+	}
+	s := r.Reflect(&Config{})
+	s.Title = "engine-provisioner pools file"
+	types := map[string]reflect.Type{}
+	for _, of := range schemaTypes() {
 		types[reflect.TypeOf(of).Name()] = reflect.TypeOf(of)
 	}
 	for name, def := range s.Definitions {
@@ -250,22 +255,7 @@ func TestConfigSchemaHasEveryKey(t *testing.T) {
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
-	for _, of := range []any{
-		Config{},
-		Pool{},
-		ModelConfig{},
-		Provisioning{},
-		BinaryConfig{},
-		ReadyConfig{},
-		RestartConfig{},
-		LivenessConfig{},
-		StopConfig{},
-		LogsConfig{},
-		SecretRef{},
-		DrainConfig{},
-		DrainHook{},
-		HTTPHook{},
-	} {
+	for _, of := range schemaTypes() {
 		typ := reflect.TypeOf(of)
 		def := schema.Defs[typ.Name()]
 		if def.AdditionalProperties == nil || *def.AdditionalProperties {

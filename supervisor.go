@@ -41,6 +41,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	if problems := checkReplicas(cfgs); len(problems) > 0 {
 		return nil, &ConfigError{Problems: problems}
 	}
+	cfgs = slices.Clone(cfgs) // the caller's stay as they are
 	for i, cfg := range cfgs {
 		if err := cfg.Validate(opts...); err != nil {
 			return nil, err

@@ -1,0 +1,267 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+)
+
+// Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
+// process runs, which is long before it is ready; see WaitReady. ctx bounds Start alone, never the engine's life.
+//
+// The error is a *StartError, *GPUError or *ConfigError, or ErrStarted when there was a Start before. When Start
+// fails, nothing of it is left behind but the log.
+func (p *EngineProvisioner) Start(ctx context.Context) error {
+	p.starting.Lock()
+	defer p.starting.Unlock()
+	p.mu.Lock()
+	switch {
+	case p.state == StateStopped:
+		p.mu.Unlock()
+		return fmt.Errorf("cannot start %s: %w", p.cfg.Name(), ErrStopped)
+	case p.state != StateNew:
+		p.mu.Unlock()
+		return fmt.Errorf("cannot start %s: %w; one EngineProvisioner is one launch", p.cfg.Name(), ErrStarted)
+	}
+	p.transition(StatePreparing, "")
+	p.mu.Unlock()
+
+	ctx, cancel := p.within(ctx)
+	defer cancel(nil)
+	r, err := p.start(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), p.stopErr)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		err = p.startError(err)
+		p.err = err
+		p.transition(StateFailed, err.Error())
+		close(p.done)
+		return err
+	}
+	p.run = r
+	p.transition(StateStarting, "")
+	go p.watch(r)
+	return nil
+}
+
+// within derives a context that ends with ctx and with the launch's life, whichever is first.
+func (p *EngineProvisioner) within(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(p.life, func() { cancel(context.Cause(p.life)) })
+	return ctx, func(cause error) { stop(); cancel(cause) }
+}
+
+// start does the work of Start. Each step is safe to be killed at: the record is written before the process exists,
+// and the process holds the replica's lock and carries the launch's mark from its first instruction on.
+func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
+	// 1. Everything that can be checked before anything is touched.
+	plan, err := p.opts.plan(ctx, p.cfg)
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := readSecrets(p.cfg)
+	if err != nil {
+		return nil, err
+	}
+	files := plan.files
+	if err := files.create(); err != nil {
+		return nil, err
+	}
+
+	// 2. The replica's lock: whoever holds it is a living engine, or a start that is under way.
+	lock, err := files.lock()
+	if errors.Is(err, errLocked) {
+		return nil, busy(files)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer lock.release()
+	last, err := files.readRecord()
+	if err == nil && !last.State.Final() {
+		if names := (&run{tree: treeOf(last)}).survivors(); names != "" {
+			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.note(err.Error() + "; it is replaced")
+	}
+	// What a launch left whose provisioner was killed and whose engine then died.
+	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
+		return nil, err
+	}
+	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
+		return nil, &portError{p.cfg.Port, problem}
+	}
+
+	// 3. The record of the intent, and what the process needs.
+	r := &run{
+		files: files, key: secrets.key, redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
+		killTimeout: defaultKillTimeout,
+	}
+	r.rec = record{
+		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
+		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
+		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
+		Grace: plan.Grace, Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
+		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, LastFailed: last.failedLaunch(),
+	}
+	// Not delegated is the usual case; doctor tells of it.
+	base, err := p.opts.cgroup()
+	if err == nil {
+		r.tree.group = base.Group("engine-" + p.cfg.fileStem() + "-" + r.rec.LaunchID)
+		r.rec.Cgroup = r.tree.group.Path
+		r.oom.shared = base.WatchOOM()
+	}
+	r.tree.launchID = r.rec.LaunchID
+	temp, err := tempDir(r.rec.LaunchID)
+	if err != nil {
+		return nil, err
+	}
+	r.logs = p.newLogKeeper(r)
+	r.logs.makeRoom()
+	log, n, err := files.openLog(r.rec.Generation)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	r.rec.TempDir = temp
+	r.rec.Generation, r.rec.Log = n, files.log(n)
+	defer func() {
+		if err != nil {
+			p.stopErr = r.undo()
+			err = errors.Join(err, p.stopErr)
+		}
+	}()
+	p.opts.at("before_start")
+	if err := files.writeRecord(r.rec); err != nil {
+		return nil, err // no record, no process
+	}
+	p.opts.at("after_record")
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		r.rec.TempDir = "" // not ours to remove
+		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
+	}
+
+	// 4. The process.
+	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
+	err = p.launch(r, command{
+		path: plan.host.Binary.Path, args: r.rec.Launch.Args, dir: plan.Dir, log: log, lock: lock.file,
+		env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
+		tied: p.cfg.tied(),
+	})
+	if err != nil {
+		return nil, &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
+	}
+	r.tree.leader = r.leader.identity
+	p.opts.at("after_fork")
+
+	// 5. The record of the process.
+	r.rec.State, r.rec.Process = StateStarting, r.leader.identity
+	if err := files.writeRecord(r.rec); err != nil {
+		return nil, err
+	}
+	p.opts.at("after_running_record")
+	if err := files.writePID(r.leader.PID); err != nil {
+		p.note(err.Error())
+	}
+	if err := files.pruneLogs(r.rec.Logs.Keep, r.rec.LastFailed); err != nil {
+		p.note("cannot remove old logs: " + err.Error())
+	}
+	return r, ctx.Err()
+}
+
+// launch starts the process, in a cgroup of its own where that can be had: Linux before 5.7, a seccomp filter or a full
+// tree refuse it, and an engine runs as well without one.
+func (p *EngineProvisioner) launch(r *run, c command) (err error) {
+	if group := r.tree.group; group != nil {
+		c.group = group
+		refused := group.Create()
+		if refused == nil {
+			if r.leader, refused = launch(c); refused == nil {
+				return nil
+			}
+		}
+		if err := group.Remove(); err != nil {
+			p.note(err.Error())
+		}
+		c.group, r.tree.group, r.rec.Cgroup = nil, nil, ""
+		defer func() {
+			if err == nil { // else the reason lies in the command
+				p.note("the engine gets no cgroup of its own: " + refused.Error())
+			}
+		}()
+	}
+	r.leader, err = launch(c)
+	return err
+}
+
+// busy says who holds the replica.
+func busy(files replicaFiles) error {
+	rec, err := files.readRecord()
+	if err != nil || rec.State.Final() {
+		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.lockPath())
+	}
+	if rec.Process.PID == 0 {
+		return fmt.Errorf("%w: another provisioner is starting this replica", ErrBusy)
+	}
+	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
+		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
+}
+
+// portError says that the port is not free.
+type portError struct {
+	port    int
+	problem string
+}
+
+func (e *portError) Error() string { return fmt.Sprintf("port %d is not free: %s", e.port, e.problem) }
+func (e *portError) Unwrap() error { return ErrBusy }
+
+// startError gives err the type that Start promises.
+func (p *EngineProvisioner) startError(err error) error {
+	var config *ConfigError
+	var gpu *GPUError
+	if errors.As(err, &config) || errors.As(err, &gpu) {
+		return err
+	}
+	f := Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}
+	var port *portError
+	var binary *binaryError
+	var asked *askError
+	var model *modelError
+	switch {
+	case transient(err):
+		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
+	case errors.As(err, &port):
+		f.Cause = CausePortInUse
+		f.Advice = "stop what uses the port, or change \"port\""
+	case errors.As(err, &model):
+		f.Cause = CauseModelMissing
+	case errors.As(err, &asked):
+		f.LogTail = asked.lines
+		f.Cause = CauseLibMissing
+		f.Advice = adviceFor(CauseLibMissing)
+	case errors.As(err, &binary):
+		f.Cause = CauseLibMissing
+	}
+	f.Retry = retryable(f.Cause)
+	return &StartError{Failure: f, Err: err}
+}
+
+// transient reports whether err says that the machine is too busy, which is not the executable's fault.
+func transient(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, context.DeadlineExceeded,
+	}, func(busy error) bool { return errors.Is(err, busy) })
+}
