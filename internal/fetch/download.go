@@ -180,17 +180,17 @@ func (r requester) get(outer context.Context, url string, header http.Header) (_
 	return resp, nil
 }
 
-// Get reads a small document, of at most max bytes.
-func Get(ctx context.Context, url, token string, max int64) ([]byte, error) {
+// Get reads a small document, of at most limit bytes.
+func Get(ctx context.Context, url, token string, limit int64) ([]byte, error) {
 	r := newRequester(token, 4, 250*time.Millisecond, 30*time.Second)
 	defer r.close()
-	data, err := r.document(ctx, url, max)
+	data, err := r.document(ctx, url, limit)
 	for range 2 {
 		var cut *brokenError
 		if !errors.As(err, &cut) {
 			break
 		}
-		data, err = r.document(ctx, url, max)
+		data, err = r.document(ctx, url, limit)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", Redact(url), err)
@@ -198,18 +198,18 @@ func Get(ctx context.Context, url, token string, max int64) ([]byte, error) {
 	return data, nil
 }
 
-func (r requester) document(ctx context.Context, url string, max int64) ([]byte, error) {
+func (r requester) document(ctx context.Context, url string, limit int64) ([]byte, error) {
 	resp, err := r.get(ctx, url, http.Header{"Accept": {"application/json"}})
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, max+1))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case int64(len(data)) > max:
-		return nil, fmt.Errorf("it has more than the %s that are allowed", Bytes(max))
+	case int64(len(data)) > limit:
+		return nil, fmt.Errorf("it has more than the %s that are allowed", Bytes(limit))
 	}
 	return data, nil
 }
