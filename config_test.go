@@ -99,6 +99,14 @@ func TestLoadConfig(t *testing.T) {
 		if !slices.Equal(p.Flags, c.Pools[1].Flags) || len(p.Flags) != 4 {
 			t.Errorf("the alias gave %q for %q", c.Pools[1].Flags, p.Flags)
 		}
+		wantSource := &SourceConfig{
+			Repo: "https://github.com/ggml-org/llama.cpp", Ref: "b11434", Submodules: true,
+			CMakeFlags: []string{"-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=86"}, Targets: []string{"llama-server"},
+			Generator: "ninja", Jobs: 8,
+		}
+		if got := c.Pools[2].Provisioning; got.Mode != "source" || !reflect.DeepEqual(got.Source, wantSource) {
+			t.Errorf("provisioning is %+v", got)
+		}
 		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
 			t.Errorf("devices are %q", p.Devices)
 		}

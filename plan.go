@@ -27,7 +27,7 @@ type Prepared struct {
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
-	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
+	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p)
 	if err != nil {
 		return Prepared{}, p.startError(errors.Join(context.Cause(ctx), err))
 	}
@@ -35,7 +35,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 }
 
 // prepare gets what a launch needs.
-func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell func(Progress)) (Prepared, error) {
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (Prepared, error) {
 	program := engine.Program(cfg)
 	model, err := checkModel(cfg, program.Model)
 	if err != nil {
@@ -70,7 +70,7 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
 	if err == nil && len(pending) > 0 {
-		return p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
+		return p.opts.prepare(ctx, p.cfg, p.engine, p)
 	}
 	return prepared, err
 }

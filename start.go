@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -246,9 +247,19 @@ func (p *EngineProvisioner) startError(err error) error {
 	var binary *binaryError
 	var asked *askError
 	var model *modelError
+	var build *buildError
 	switch {
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
+	case errors.As(err, &build):
+		f.LogPath = build.log
+		if !build.try {
+			f.Cause = CauseBuildFailed
+		}
+		if f.LogPath != "" {
+			f.LogTail = tail.Last(tail.Lines(f.LogPath))
+			f.Advice = adviceFor(f.Cause)
+		}
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""

@@ -28,7 +28,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if _, err := c.modelPath(kind); err != nil {
 		k.report(prefix+"model.id", "%v", err)
 	}
-	k.executable(prefix, c)
+	k.provisioning(prefix+"provisioning", c.Provisioning)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
 		if wrong := c.APIKey.wellFormed(); wrong != "" {
@@ -78,23 +78,6 @@ func (k *checker) address(prefix string, c ProvisionConfig) {
 	case c.APIKey == nil:
 		k.report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}",
 			c.Host)
-	}
-}
-
-func (k *checker) executable(prefix string, c ProvisionConfig) {
-	if c.Provisioning.Binary == nil {
-		return
-	}
-	key := prefix + "provisioning.binary.path"
-	switch path := c.Provisioning.Binary.Path; {
-	case path == "" && k.written(key):
-		k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
-	case strings.ContainsRune(path, 0):
-		k.report(key, "holds a NUL character; remove it")
-	case strings.HasPrefix(path, "~"):
-		k.report(key, "is %q, and ~ is not expanded; write the whole path", path)
-	case strings.HasSuffix(path, "/"):
-		k.report(key, "is %q, a folder; write the path of the executable in it", path)
 	}
 }
 
