@@ -25,25 +25,39 @@ type Prepared struct {
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
-	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine)
+	prepared, model, err := p.opts.look(ctx, p.cfg, p.engine)
+	if err == nil {
+		err = model.fetch(ctx, p.downloading)
+	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return Prepared{}, p.startError(err)
 	}
 	return prepared, nil
 }
 
-func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, error) {
+// downloading tells how far a download is.
+func (p *EngineProvisioner) downloading(d Download) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.emit(Event{Kind: EventDownload, Download: &d})
+}
+
+// look finds out what a launch would run, and what of the model is still to be downloaded.
+func (o *options) look(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, stagedModel, error) {
 	program := engine.Program(cfg)
-	model, err := checkModel(cfg, program.Model)
+	m, err := o.findModel(ctx, cfg, program.Model)
 	if err != nil {
-		return Prepared{}, err
+		return Prepared{}, stagedModel{}, err
 	}
 	path, err := lookupBinary(cfg, program)
 	if err != nil {
-		return Prepared{}, err
+		return Prepared{}, stagedModel{}, err
 	}
 	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return Prepared{Binary: binary, ModelPath: model}, err
+	return Prepared{Binary: binary, ModelPath: m.path}, m, err
 }
 
 // LaunchPlan is what a launch would run, and why.
@@ -56,13 +70,15 @@ type LaunchPlan struct {
 	Dir     string   `json:"dir"`    // working directory
 	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path
-	URL     string   `json:"url"`
-	GPUs    []GPU    `json:"gpus"` // none: the CPU
-	Grace   Duration `json:"grace"`
-	Record  string   `json:"record"`
-	Log     string   `json:"log"`
-	Handoff string   `json:"handoff"`
+	Model   string   `json:"model"`  // absolute path, of a model that is downloaded first where it will be
+	// Download is what Start would download; nil when everything is on this node.
+	Download *DownloadPlan `json:"download,omitempty"`
+	URL      string        `json:"url"`
+	GPUs     []GPU         `json:"gpus"` // none: the CPU
+	Grace    Duration      `json:"grace"`
+	Record   string        `json:"record"`
+	Log      string        `json:"log"`
+	Handoff  string        `json:"handoff"`
 }
 
 // Args is the command line after the executable.
@@ -107,12 +123,13 @@ type launchPlan struct {
 	LaunchPlan
 	spec  LaunchSpec
 	host  Host
+	model stagedModel
 	files replicaFiles
 }
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, error) {
 	engine, _ := o.engine(cfg.Engine)
-	prepared, err := o.prepare(ctx, cfg, engine)
+	prepared, model, err := o.look(ctx, cfg, engine)
 	if err != nil {
 		return launchPlan{}, err
 	}
@@ -142,11 +159,11 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)
 	}
-	plan := launchPlan{spec: spec, host: host, files: files}
+	plan := launchPlan{spec: spec, host: host, model: model, files: files}
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
-		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
+		Model: prepared.ModelPath, Download: model.plan, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
 	}
 	return plan, nil

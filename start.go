@@ -73,6 +73,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := plan.model.fetch(ctx, p.downloading); err != nil {
+		return nil, err
+	}
 	files := plan.files
 	if err := files.create(); err != nil {
 		return nil, err
@@ -249,7 +252,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""
 	case errors.As(err, &model):
-		f.Cause = CauseModelMissing
+		f.Cause = model.cause
 	case errors.As(err, &asked):
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing
