@@ -35,8 +35,9 @@ type eventFile struct {
 // lost meanwhile are counted in the next one that can be written.
 func (f *eventFile) keep(events <-chan Event, failed func(error)) {
 	for e := range events {
-		if e.Kind == EventDownload {
-			continue // of no interest when it is over
+		if e.Kind == EventProgress { // gone with the moment
+			f.lost += e.Missed
+			continue
 		}
 		missed := e.Missed
 		e.Missed += f.lost

@@ -20,8 +20,8 @@ type Event struct {
 	ExitCode *int      `json:"exit_code,omitempty"` // of an engine that ended, where it is known; -1 when a signal ended it
 	Message  string    `json:"message,omitempty"`   // for people
 	Handoff  *Handoff  `json:"handoff,omitempty"`   // with StateReady, of EventState and EventRecovery
-	Download *Download `json:"download,omitempty"`  // with EventDownload: how far it is
 	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
+	Progress *Progress `json:"progress,omitempty"`  // with EventProgress
 	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended
 	// Missed is how many events the reader has missed between the one before and this one, because it was too slow.
 	Missed int `json:"missed,omitempty"`
@@ -34,7 +34,7 @@ type EventKind string
 const (
 	EventState    EventKind = "state"    // the launch changed its state
 	EventNote     EventKind = "note"     // worth telling, changes nothing
-	EventDownload EventKind = "download" // a download goes on; about twice a second, and kept in no file
 	EventRestart  EventKind = "restart"  // a supervisor will start the replica again at Restarts.RetryAt, or has given it up
 	EventRecovery EventKind = "recovery" // what a supervisor did about what an earlier one had left
+	EventProgress EventKind = "progress" // how far a preparation is, a few times a second; these are not kept in the file of events
 )

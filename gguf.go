@@ -6,11 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
-	"runtime/debug"
 	"strconv"
-	"strings"
 
-	gguf "github.com/gpustack/gguf-parser-go"
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // splitPattern is the name of a part of a model, such as "chat-00001-of-00003.gguf".
@@ -44,79 +42,25 @@ func splitNames(name string) []string {
 // seconds. A model in parts is checked as one.
 func checkGGUF(path string) error {
 	_, part, of := splitName(path)
-	wrong := func(format string, args ...any) error {
-		return &modelError{CauseModelCorrupt, fmt.Errorf("%q "+format, append([]any{path}, args...)...)}
-	}
 	if of > 0 && part != 1 {
-		return wrong("is part %d of a model in %d; name the first in \"model.id\"", part, of)
+		return &modelError{CauseModelCorrupt, fmt.Errorf("%q is part %d of a model in %d; name the first in \"model.id\"", path, part, of)}
 	}
 	for i, name := range splitNames(path) {
 		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
 			return &modelError{CauseModelMissing, fmt.Errorf("part %d of %d is missing: %q; put all parts into one folder", i+1, of, name)}
 		}
 	}
-	f, err := readGGUF(path)
-	if errors.Is(err, errNewGGUF) {
+	m, err := gguf.Open(path)
+	switch {
+	case errors.Is(err, gguf.ErrUnknown): // the engine may know it
 		return nil
+	case errors.Is(err, gguf.ErrFormat):
+		return &modelError{CauseModelCorrupt, fmt.Errorf("%w; fetch it again", err)}
+	case err != nil:
+		return &modelError{CauseModelMissing, err}
 	}
-	if err != nil {
-		return err
-	}
-	if count, ok := f.Header.MetadataKV.Get("split.count"); ok && count.ValueType.IsNumeric() {
-		if n := gguf.ValueNumeric[int](count); n > 1 && n != max(of, 1) {
-			return wrong("says that its model has %d parts, but its name says %d; give the parts their old names", n, max(of, 1))
-		}
-	}
-	var held int64
-	for i, size := range f.SplitSizes {
-		held += max(0, int64(size)-f.SplitTensorDataStartOffsets[i])
-	}
-	if need := int64(f.TensorInfos.Bytes()); need > held {
-		return wrong("is cut short: its tensors take %d bytes, and %d are there; fetch it again", need, held)
+	if n := m.Parts(); n > 1 && n != of {
+		return &modelError{CauseModelCorrupt, fmt.Errorf("%q is of a model in %d parts, and its name does not say so; give the parts their old names", path, n)}
 	}
 	return nil
-}
-
-// errNewGGUF says that the file uses what the parser does not know, and a new engine may.
-var errNewGGUF = errors.New("the model is of a kind that is not known here")
-
-// readGGUF reads the header of a model, of all its parts. It returns errNewGGUF for what it cannot judge.
-func readGGUF(path string) (_ *gguf.GGUFFile, err error) {
-	// The parser ends in a panic where a file lies, and a mapped file that is cut short meanwhile in a fault.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = unreadable(path, fmt.Sprint(cause))
-		}
-	}()
-	if magic := magicOf(path); magic != "GGUF" {
-		return nil, unreadable(path, fmt.Sprintf("it begins with %q and not with the magic \"GGUF\"", magic))
-	}
-	f, err := gguf.ParseGGUFFile(path, gguf.SkipLargeMetadata(), gguf.UseMMap())
-	if err != nil {
-		return nil, unreadable(path, err.Error())
-	}
-	return f, nil
-}
-
-func unreadable(path, cause string) error {
-	if strings.Contains(cause, "unsupported") || strings.Contains(cause, "GGMLType(") {
-		return errNewGGUF
-	}
-	// It blames the layout of a type, where a download that was cut off is the usual reason.
-	if short, _, ok := strings.Cut(cause, ": a tensor type's block layout"); ok {
-		cause = "it is cut short: " + short
-	}
-	return &modelError{CauseModelCorrupt, fmt.Errorf("%q is no sound GGUF file: %s; fetch it again", path, cause)}
-}
-
-func magicOf(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	var magic [4]byte
-	n, _ := f.Read(magic[:])
-	return string(magic[:n])
 }

@@ -206,19 +206,23 @@ func (h hub) folder(repo string) string {
 }
 
 // findHubModel finds a model in the cache, or finds out what must be downloaded. What the cache holds for a branch or a tag
-// is used without asking the hub: a restart needs no network, and all replicas serve the same.
-func findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef) (stagedModel, error) {
+// is used without asking the hub, unless refresh is set: a restart needs no network, and all replicas serve the same.
+func findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
 	h, err := newHub(cfg)
 	if err != nil {
 		return stagedModel{}, err
 	}
-	if path := h.cached(ref, h.offline); path != "" {
-		return stagedModel{path: path}, nil
+	cached := stagedModel{path: h.cached(ref, h.offline)}
+	if cached.path != "" && (!refresh || h.offline || commitPattern.MatchString(ref.revision)) {
+		return cached, nil
 	}
 	if h.offline {
 		return stagedModel{}, fmt.Errorf("it is not in the cache %q, and %w; unset it, or put the model there", h.cache, errOffline)
 	}
 	listing, err := h.list(ctx, ref)
+	if err != nil && cached.path != "" {
+		return cached, nil //nolint:nilerr // what is there is as good as it was yesterday
+	}
 	if err != nil {
 		return stagedModel{}, &hubError{h, ref, err}
 	}
@@ -230,7 +234,10 @@ func findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef) (stagedM
 	if chosen == nil {
 		return stagedModel{}, &modelError{CauseModelMissing, ref.noFile(names)}
 	}
-	return h.stage(ref, listing, chosen)
+	if m := h.stage(ref, listing, chosen); m.path != cached.path {
+		return m, nil
+	}
+	return cached, nil
 }
 
 // cached is the path of the model in the cache, or "".
@@ -306,7 +313,7 @@ func (h hub) list(ctx context.Context, ref hubRef) (hubListing, error) {
 
 // stage says what is to be downloaded to where, in the layout of huggingface_hub: content under its digest in blobs, and
 // links to it, by commit and name, in snapshots.
-func (h hub) stage(ref hubRef, l hubListing, chosen []string) (stagedModel, error) {
+func (h hub) stage(ref hubRef, l hubListing, chosen []string) stagedModel {
 	folder := h.folder(ref.repo)
 	snapshot := filepath.Join(folder, "snapshots", l.Commit)
 	m := stagedModel{path: filepath.Join(snapshot, filepath.FromSlash(chosen[0]))}
@@ -332,7 +339,7 @@ func (h hub) stage(ref hubRef, l hubListing, chosen []string) (stagedModel, erro
 		}
 		return writeRef(filepath.Join(folder, "refs", filepath.FromSlash(ref.revision)), l.Commit)
 	}
-	return m, nil
+	return m
 }
 
 func escapePath(name string) string {

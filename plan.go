@@ -20,44 +20,71 @@ type Prepared struct {
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
 }
 
-// Prepare gets the executable and the model onto this node, without starting anything. It can be repeated, and Start
-// does it by itself.
+// Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
+// something is missing; Prepare also looks whether what was asked for by a name that can move, such as a branch, is
+// another by now. It can be repeated and canceled at any time, and two programs may do it at once: one works, and the
+// other waits and uses the result. Events of the kind EventProgress tell how far it is.
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
-	prepared, model, err := p.opts.look(ctx, p.cfg, p.engine)
-	if err == nil {
-		err = model.fetch(ctx, p.downloading)
-	}
+	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return Prepared{}, p.startError(err)
+		return Prepared{}, p.startError(errors.Join(context.Cause(ctx), err))
 	}
 	return prepared, nil
 }
 
-// downloading tells how far a download is.
-func (p *EngineProvisioner) downloading(d Download) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.emit(Event{Kind: EventDownload, Download: &d})
-}
-
-// look finds out what a launch would run, and what of the model is still to be downloaded.
-func (o *options) look(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, stagedModel, error) {
+// prepare gets what a launch needs. The model comes last: it is the largest, and the rest is of no use without an executable.
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell func(Progress)) (Prepared, error) {
 	program := engine.Program(cfg)
-	m, err := o.findModel(ctx, cfg, program.Model)
+	model, err := o.findModel(ctx, cfg, program.Model, true)
 	if err != nil {
-		return Prepared{}, stagedModel{}, err
+		return Prepared{}, err
 	}
-	path, err := lookupBinary(cfg, program)
+	path, err := o.executable(cfg, program).get(ctx, tell)
 	if err != nil {
-		return Prepared{}, stagedModel{}, err
+		return Prepared{}, err
 	}
 	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return Prepared{Binary: binary, ModelPath: m.path}, m, err
+	if err != nil {
+		return Prepared{}, err
+	}
+	return Prepared{Binary: binary, ModelPath: model.path}, model.fetch(ctx, tell)
+}
+
+// foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []string, err error) {
+	program := engine.Program(cfg)
+	model, err := o.findModel(ctx, cfg, program.Model, false)
+	if err != nil {
+		return Prepared{}, nil, err
+	}
+	prepared.ModelPath = model.path
+	if model.pending != "" {
+		pending = append(pending, model.pending)
+	}
+	path, toDo, err := o.executable(cfg, program).find(ctx)
+	switch {
+	case err != nil:
+		return Prepared{}, nil, err
+	case toDo != "":
+		return prepared, append(pending, toDo), nil
+	}
+	prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+	return prepared, pending, err
+}
+
+// prepared is what a launch needs, which is got where it is missing.
+func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
+	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
+	if err != nil || len(pending) == 0 {
+		return prepared, err
+	}
+	// A wrong flag or a missing GPU shall be known before hours of download.
+	if _, err := p.opts.plan(ctx, p.cfg, prepared); err != nil {
+		return Prepared{}, err
+	}
+	return p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
 }
 
 // LaunchPlan is what a launch would run, and why.
@@ -70,15 +97,16 @@ type LaunchPlan struct {
 	Dir     string   `json:"dir"`    // working directory
 	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path, of a model that is downloaded first where it will be
-	// Download is what Start would download; nil when everything is on this node.
-	Download *DownloadPlan `json:"download,omitempty"`
-	URL      string        `json:"url"`
-	GPUs     []GPU         `json:"gpus"` // none: the CPU
-	Grace    Duration      `json:"grace"`
-	Record   string        `json:"record"`
-	Log      string        `json:"log"`
-	Handoff  string        `json:"handoff"`
+	Model   string   `json:"model"`  // absolute path; of a model that is pending, where it will be
+	URL     string   `json:"url"`
+	GPUs    []GPU    `json:"gpus"` // none: the CPU
+	Grace   Duration `json:"grace"`
+	Record  string   `json:"record"`
+	Log     string   `json:"log"`
+	Handoff string   `json:"handoff"`
+	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
+	// be empty, and Flags are those of the newest known version.
+	Pending []string `json:"pending,omitempty"`
 }
 
 // Args is the command line after the executable.
@@ -111,10 +139,15 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, err
 	}
-	plan, err := p.opts.plan(ctx, p.cfg)
+	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
 	if err != nil {
 		return LaunchPlan{}, p.startError(err)
 	}
+	plan, err := p.opts.plan(ctx, p.cfg, prepared)
+	if err != nil {
+		return LaunchPlan{}, p.startError(err)
+	}
+	plan.Pending = pending
 	return plan.LaunchPlan, nil
 }
 
@@ -123,16 +156,11 @@ type launchPlan struct {
 	LaunchPlan
 	spec  LaunchSpec
 	host  Host
-	model stagedModel
 	files replicaFiles
 }
 
-func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, error) {
+func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
 	engine, _ := o.engine(cfg.Engine)
-	prepared, model, err := o.look(ctx, cfg, engine)
-	if err != nil {
-		return launchPlan{}, err
-	}
 	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, o.gpuDriver()) })
 	if err != nil {
 		return launchPlan{}, err
@@ -159,11 +187,11 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)
 	}
-	plan := launchPlan{spec: spec, host: host, model: model, files: files}
+	plan := launchPlan{spec: spec, host: host, files: files}
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
-		Model: prepared.ModelPath, Download: model.plan, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
+		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
 	}
 	return plan, nil
@@ -205,6 +233,17 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	// Maps are encoded in the order of their keys.
 	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// sameLaunch reports whether a launch of cfg would run what the launch with that hash runs.
+func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
+	engine, _ := o.engine(cfg.Engine)
+	prepared, pending, err := o.foresee(ctx, cfg, engine)
+	if err != nil || len(pending) > 0 {
+		return false
+	}
+	plan, err := o.plan(ctx, cfg, prepared)
+	return err == nil && plan.hash(cfg) == hash
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

@@ -8,12 +8,17 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
+	"strings"
 
 	parser "github.com/gpustack/gguf-parser-go"
 )
 
 // ErrFormat is wrapped by the errors of files that are there and are no whole GGUF.
 var ErrFormat = errors.New("not a usable GGUF file")
+
+// ErrUnknown is wrapped by the errors of files that use what this parser does not know. A newer engine may know it.
+var ErrUnknown = errors.New("a GGUF file of an unknown kind")
 
 // Model is the header of a model, of all its parts when it is split. It is not changed after Open, and safe for
 // concurrent use.
@@ -32,23 +37,47 @@ func Open(path string) (_ *Model, err error) {
 			return nil, err
 		}
 	}
-	// The parser panics on some metadata of a wrong type.
+	// The parser panics on some metadata of a wrong type, and the file is mapped, which is 17 times as fast as reading it:
+	// without this, a file that is cut while it is read would end the program.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %q: %v", ErrFormat, path, p)
+			err = broken(path, fmt.Errorf("%v", p))
 		}
 	}()
-	file, err := parser.ParseGGUFFile(path, parser.SkipLargeMetadata())
+	file, err := parser.ParseGGUFFile(path, parser.SkipLargeMetadata(), parser.UseMMap())
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("%w: %q ends within its header", ErrFormat, path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q: %w", ErrFormat, path, err)
+		return nil, broken(path, err)
 	}
 	if want := file.TensorInfos.Bytes(); want > uint64(file.ModelSize) {
 		return nil, fmt.Errorf("%w: %q is truncated: its weights need %d bytes, and there are %d", ErrFormat, path, want, file.ModelSize)
 	}
 	return &Model{file}, nil
+}
+
+// broken tells files that are damaged from those that are newer than the parser.
+func broken(path string, cause error) error {
+	text := cause.Error()
+	if strings.Contains(text, "unsupported") || strings.Contains(text, "GGMLType(") {
+		return fmt.Errorf("%w: %q: %w", ErrUnknown, path, cause)
+	}
+	// The parser blames the layout of a type, where a download that was cut off is the usual reason.
+	if short, _, ok := strings.Cut(text, ": a tensor type's block layout"); ok {
+		return fmt.Errorf("%w: %q is truncated: %s", ErrFormat, path, short)
+	}
+	return fmt.Errorf("%w: %q: %w", ErrFormat, path, cause)
+}
+
+// Parts is how many parts the model says that it has; 0 when it says nothing.
+func (m *Model) Parts() int {
+	count, ok := m.file.Header.MetadataKV.Get("split.count")
+	if !ok || !count.ValueType.IsNumeric() {
+		return 0
+	}
+	return parser.ValueNumeric[int](count)
 }
 
 // checkMagic says what a file is that is no GGUF: a page of an error saved under the model's name is the usual case.
