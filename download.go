@@ -53,11 +53,13 @@ func (o *options) findURLModel(cfg ProvisionConfig, from string) (stagedModel, e
 	return m, nil
 }
 
+var errNoCache = errors.New("there is no folder for caches: HOME is not set; set XDG_CACHE_HOME")
+
 // cacheFolder is a folder of our own cache.
 func (o *options) cacheFolder(name string) (string, error) {
 	dir := o.cache()
 	if dir == "" {
-		return "", errors.New("there is no folder to keep downloads in, since HOME is not set; set XDG_CACHE_HOME")
+		return "", errNoCache
 	}
 	return filepath.Abs(filepath.Join(dir, name))
 }
@@ -105,9 +107,12 @@ func fileNames(names []string) string {
 }
 
 // fetch downloads what is missing, and then looks at the model.
-func (m stagedModel) fetch(ctx context.Context, tell func(Progress)) error {
+func (o *options) fetchModel(ctx context.Context, m stagedModel, tell func(Progress)) error {
 	if len(m.files) == 0 {
 		return nil
+	}
+	if m.note != nil {
+		o.noteHub(m.path, m.note)
 	}
 	var total, before int64
 	for _, f := range m.files {

@@ -141,7 +141,8 @@ type stagedModel struct {
 	files []remoteFile // to be downloaded; none when all is here
 	done  func() error // when they are there
 
-	pending string // what is to be downloaded, for people; "" for nothing
+	note    *hubNote // of a model that comes from the hub
+	pending string   // what is to be downloaded, for people; "" for nothing
 }
 
 // findModel finds out where the model is, in microseconds where it is here. For one that is not, it asks the server what
@@ -154,7 +155,7 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 	m := stagedModel{path: ref.path, kind: kind}
 	switch {
 	case ref.hub != nil:
-		m, err = findHubModel(ctx, cfg, *ref.hub, refresh)
+		m, err = o.findHubModel(ctx, cfg, *ref.hub, refresh)
 	case ref.url != "":
 		m, err = o.findURLModel(cfg, ref.url)
 	}

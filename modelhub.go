@@ -207,13 +207,14 @@ func (h hub) folder(repo string) string {
 
 // findHubModel finds a model in the cache, or finds out what must be downloaded. What the cache holds for a branch or a tag
 // is used without asking the hub, unless refresh is set: a restart needs no network, and all replicas serve the same.
-func findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
+func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
 	h, err := newHub(cfg)
 	if err != nil {
 		return stagedModel{}, err
 	}
 	cached := stagedModel{path: h.cached(ref, h.offline)}
 	if cached.path != "" && (!refresh || h.offline || commitPattern.MatchString(ref.revision)) {
+		o.noteHub(cached.path, nil)
 		return cached, nil
 	}
 	if h.offline {
@@ -317,19 +318,21 @@ func (h hub) stage(ref hubRef, l hubListing, chosen []string) stagedModel {
 	folder := h.folder(ref.repo)
 	snapshot := filepath.Join(folder, "snapshots", l.Commit)
 	m := stagedModel{path: filepath.Join(snapshot, filepath.FromSlash(chosen[0]))}
-	links := map[string]string{} // from the snapshot to the blob
+	m.note = &hubNote{Name: fmt.Sprintf("%s@%s/%s", ref.repo, l.Commit[:12], chosen[0]), Links: map[string]string{}}
 	for _, name := range chosen {
 		file := l.Files[name]
 		blob := filepath.Join(folder, "blobs", file.Digest.Hex())
-		links[filepath.Join(snapshot, filepath.FromSlash(name))] = blob
+		m.note.Links[filepath.Join(snapshot, filepath.FromSlash(name))] = blob
+		lock := filepath.Join(h.cache, ".locks", filepath.Base(folder), file.Digest.Hex()+".lock")
+		m.note.Locks = append(m.note.Locks, lock)
 		m.files = append(m.files, remoteFile{name: name, host: h.endpoint, File: fetch.File{
 			URL:   h.endpoint + "/" + ref.repo + "/resolve/" + l.Commit + "/" + escapePath(name),
 			Token: h.token, Path: blob, Digest: file.Digest, Size: file.Size,
-			Lock: filepath.Join(h.cache, ".locks", filepath.Base(folder), file.Digest.Hex()+".lock"),
+			Lock: lock,
 		}})
 	}
 	m.done = func() error {
-		for link, blob := range links {
+		for link, blob := range m.note.Links {
 			if err := linkTo(link, blob); err != nil {
 				return fmt.Errorf("cannot put the model into the cache: %w", err)
 			}

@@ -49,7 +49,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if err != nil {
 		return Prepared{}, err
 	}
-	return Prepared{Binary: binary, ModelPath: model.path}, model.fetch(ctx, tell)
+	return Prepared{Binary: binary, ModelPath: model.path}, o.fetchModel(ctx, model, tell)
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
