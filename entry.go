@@ -27,18 +27,12 @@ type manifest struct {
 
 const manifestName = "manifest.json"
 
-var errNoCache = errors.New("there is no folder for caches: HOME is not set; set XDG_CACHE_HOME")
-
 // entry is the one of a kind ("source", "package", "download") for a key, which stands for everything that decides what
 // is in it.
 func (o *options) entry(kind, key string) (entry, error) {
-	cache := o.cache()
-	if cache == "" {
-		return entry{}, errNoCache
-	}
-	cache, err := filepath.Abs(cache)
+	dir, err := o.cacheFolder("engines")
 	// Short, since the first line of a script holds the path, and old kernels read 127 bytes of that.
-	return entry{filepath.Join(cache, "engines", kind+"-"+key[:16])}, err
+	return entry{filepath.Join(dir, kind+"-"+key[:16])}, err
 }
 
 // path is that of file in the entry.

@@ -51,6 +51,7 @@ const (
 	CauseBuildFailed  Cause = "build_failed"  // the engine could not be built or installed
 
 	CausePortInUse    Cause = "port_in_use"   // something else listens on the port
+	CauseDownload     Cause = "download"      // what had to be downloaded did not come, or did not fit on the disk
 	CauseOOMGPU       Cause = "oom_gpu"       // out of GPU memory
 	CauseOOMHost      Cause = "oom_host"      // out of memory
 	CauseCannotAnswer Cause = "cannot_answer" // healthy by its own word, but it cannot produce a token

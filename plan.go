@@ -34,10 +34,10 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	return prepared, nil
 }
 
-// prepare gets what a launch needs.
+// prepare gets what a launch needs. The model comes last: it is the largest, and the rest is of no use without an executable.
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (Prepared, error) {
 	program := engine.Program(cfg)
-	model, err := checkModel(cfg, program.Model)
+	model, err := o.findModel(ctx, cfg, program.Model, true)
 	if err != nil {
 		return Prepared{}, err
 	}
@@ -46,14 +46,22 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 		return Prepared{}, err
 	}
 	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return Prepared{Binary: binary, ModelPath: model}, err
+	if err != nil {
+		return Prepared{}, err
+	}
+	return Prepared{Binary: binary, ModelPath: model.path}, o.fetchModel(ctx, model, tell.progress)
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
 func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []string, err error) {
 	program := engine.Program(cfg)
-	if prepared.ModelPath, err = checkModel(cfg, program.Model); err != nil {
+	model, err := o.findModel(ctx, cfg, program.Model, false)
+	if err != nil {
 		return Prepared{}, nil, err
+	}
+	prepared.ModelPath = model.path
+	if model.pending != "" {
+		pending = append(pending, model.pending)
 	}
 	path, toDo, err := o.executable(cfg, program).find(ctx)
 	switch {
@@ -63,16 +71,20 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 		return prepared, append(pending, toDo), nil
 	}
 	prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return prepared, nil, err
+	return prepared, pending, err
 }
 
 // prepared is what a launch needs, which is got where it is missing.
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
-	if err == nil && len(pending) > 0 {
-		return p.opts.prepare(ctx, p.cfg, p.engine, p)
+	if err != nil || len(pending) == 0 {
+		return prepared, err
 	}
-	return prepared, err
+	// A wrong flag or a missing GPU shall be known before hours of download.
+	if _, err := p.opts.plan(ctx, p.cfg, prepared); err != nil {
+		return Prepared{}, err
+	}
+	return p.opts.prepare(ctx, p.cfg, p.engine, p)
 }
 
 // LaunchPlan is what a launch would run, and why.
@@ -85,7 +97,7 @@ type LaunchPlan struct {
 	Dir     string   `json:"dir"`    // working directory
 	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path
+	Model   string   `json:"model"`  // absolute path; of a model that is pending, where it will be
 	URL     string   `json:"url"`
 	GPUs    []GPU    `json:"gpus"` // none: the CPU
 	Grace   Duration `json:"grace"`

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
 // cudaTools puts programs of these names into PATH.
@@ -100,7 +102,7 @@ func TestPlanExampleSource(t *testing.T) {
 	}
 	cfg := cfgs[0]
 	cfg.Model.ID = filepath.Join(t.TempDir(), "model.gguf") // the example's is nowhere
-	if err := os.WriteFile(cfg.Model.ID, []byte("GGUF"), 0o600); err != nil {
+	if err := ggufgen.WriteFile(cfg.Model.ID, tiny); err != nil {
 		t.Fatal(err)
 	}
 	gpus := &fakeGPUs{gpus: []GPU{{Index: 0, UUID: "GPU-8dd4c4a1", Name: "NVIDIA GeForce RTX 3090"}}}

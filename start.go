@@ -66,15 +66,15 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 1. Everything that can be checked before anything is touched.
+	secrets, err := readSecrets(p.cfg)
+	if err != nil {
+		return nil, err
+	}
 	prepared, err := p.prepared(ctx)
 	if err != nil {
 		return nil, err
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := readSecrets(p.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +264,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""
 	case errors.As(err, &model):
-		f.Cause = CauseModelMissing
+		f.Cause = model.cause
 	case errors.As(err, &asked):
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing

@@ -1,0 +1,166 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+)
+
+// remoteFile is a file that is not here yet.
+type remoteFile struct {
+	fetch.File
+	name string
+	host string // of whom it is asked for; no secret in it
+}
+
+// errOffline says that nothing may be downloaded.
+var errOffline = errors.New("HF_HUB_OFFLINE is set")
+
+// findURLModel finds a model of a plain URL in our own cache, under its checksum.
+func (o *options) findURLModel(cfg ProvisionConfig, from string) (stagedModel, error) {
+	u, err := url.Parse(from)
+	if err != nil {
+		return stagedModel{}, err
+	}
+	dir, err := o.cacheFolder("models")
+	if err != nil {
+		return stagedModel{}, err
+	}
+	digest := fetch.SHA256(cfg.Model.SHA256)
+	m := stagedModel{path: filepath.Join(dir, digest.Hex(), path.Base(u.Path))}
+	if _, err := os.Stat(m.path); err == nil {
+		now := time.Now()
+		_ = os.Chtimes(filepath.Dir(m.path), now, now) // "cache prune" spares what was used of late
+		return m, nil
+	}
+	h, err := newHub(cfg)
+	if err == nil && h.offline {
+		return stagedModel{}, fmt.Errorf("it is not in the cache %q, and %w; unset it, or put the model there", dir, errOffline)
+	}
+	file := fetch.File{URL: from, Path: m.path, Digest: digest}
+	if end, err := url.Parse(h.endpoint); err == nil && end.Host == u.Host && end.Scheme == u.Scheme {
+		file.Token = h.token
+	}
+	m.files = []remoteFile{{File: file, name: path.Base(u.Path), host: u.Scheme + "://" + u.Host}}
+	m.done = func() error { return nil }
+	return m, nil
+}
+
+var errNoCache = errors.New("there is no folder for caches: HOME is not set; set XDG_CACHE_HOME")
+
+// cacheFolder is a folder of our own cache.
+func (o *options) cacheFolder(name string) (string, error) {
+	dir := o.cache()
+	if dir == "" {
+		return "", errNoCache
+	}
+	return filepath.Abs(filepath.Join(dir, name))
+}
+
+// size says what is to be downloaded, and finds out whether it fits.
+func (m *stagedModel) size() error {
+	var names []string
+	var missing, known int64
+	for _, f := range m.files {
+		n := fetch.Missing(f.File)
+		if n == 0 {
+			continue // another reference brought it here
+		}
+		names = append(names, f.name)
+		missing += max(0, n)
+		known += f.Size
+	}
+	if len(names) == 0 {
+		m.pending = "link " + m.files[0].name + " to what is in the cache"
+		return nil
+	}
+	dir := existing(filepath.Dir(m.files[0].Path))
+	if err := fetch.EnsureSpace(dir, missing); err != nil {
+		return &modelError{CauseDownload, fmt.Errorf("cannot download %s: %w", fileNames(names), err)}
+	}
+	m.pending = fmt.Sprintf("download %s from %s", fileNames(names), m.files[0].host)
+	if known > 0 {
+		m.pending += fmt.Sprintf(", %s", fetch.Bytes(missing))
+	}
+	if known > missing {
+		m.pending += fmt.Sprintf(" (the rest of %s)", fetch.Bytes(known))
+	}
+	if free := fetch.Free(dir); free > 0 {
+		m.pending += fmt.Sprintf("; %s are free", fetch.Bytes(free))
+	}
+	return nil
+}
+
+// fileNames names one file, or the first of several.
+func fileNames(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return fmt.Sprintf("%s and %d more files", names[0], len(names)-1)
+}
+
+// fetch downloads what is missing, and then looks at the model.
+func (o *options) fetchModel(ctx context.Context, m stagedModel, tell func(Progress)) error {
+	if len(m.files) == 0 {
+		return nil
+	}
+	if m.note != nil {
+		o.noteHub(m.path, m.note)
+	}
+	var total, before int64
+	for _, f := range m.files {
+		total += f.Size
+	}
+	for _, f := range m.files {
+		for _, file := range []string{f.Path, f.Lock} {
+			if file == "" {
+				continue
+			}
+			if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+				return modelProblem(fmt.Errorf("cannot make a folder for the model: %w", err))
+			}
+		}
+		f.Progress = func(p fetch.Progress) {
+			now := Progress{
+				Step: StepDownload, What: f.name, Done: before + p.Done, Total: max(total, before+p.Total), Rate: p.Rate, Waiting: p.Waiting,
+			}
+			if p.Rate > 0 {
+				now.Remaining = float64(now.Total-now.Done) / p.Rate
+			}
+			tell(now)
+		}
+		if err := fetch.Download(ctx, f.File); err != nil {
+			return modelProblem(err)
+		}
+		before += f.Size
+	}
+	if err := m.done(); err != nil {
+		return modelProblem(err)
+	}
+	return m.check()
+}
+
+// modelProblem tells what a failed download is: a model that cannot be had, or a network that can be better next time.
+func modelProblem(err error) error {
+	var known *modelError
+	var status *fetch.StatusError
+	var digest *fetch.DigestError
+	switch {
+	case err == nil || errors.As(err, &known):
+		return err
+	case errors.As(err, &status) && status.Code < 500 && status.Code != 429:
+		return &modelError{CauseModelMissing, err}
+	case errors.Is(err, errOffline):
+		return &modelError{CauseModelMissing, err}
+	case errors.As(err, &digest):
+		return &modelError{CauseModelCorrupt, err}
+	}
+	return &modelError{CauseDownload, err}
+}
