@@ -107,10 +107,10 @@ func badHost(host string) string {
 }
 
 func badMode(mode string) string {
-	if slices.Contains([]string{"package", "container"}, mode) {
-		return fmt.Sprintf(`%q is not available in this build yet; use "binary" or "source"`, mode)
+	if slices.Contains([]string{"container"}, mode) {
+		return fmt.Sprintf(`%q is not available in this build yet; use "binary", "source" or "package"`, mode)
 	}
-	return notOneOf(mode, []string{"binary", "source"})
+	return notOneOf(mode, []string{"binary", "source", "package"})
 }
 
 func notOneOf(value string, allowed []string) string {
