@@ -222,7 +222,7 @@ func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hub
 	}
 	listing, err := h.list(ctx, ref)
 	if err != nil && cached.path != "" {
-		return cached, nil //nolint:nilerr // what is there is as good as it was yesterday
+		return cached, nil // as good as it was yesterday
 	}
 	if err != nil {
 		return stagedModel{}, &hubError{h, ref, err}
