@@ -54,6 +54,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	}
 	spec.Flags = append(spec.Flags, l.defaults...)
 	spec.Flags = append(spec.Flags, l.user...)
+	spec.GGUF = llamaMemory(l.set, spec.Flags, cfg.Env)
 	if l.metrics {
 		// These four are there since the page exists; others came and went.
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: []string{

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // modelPath is the absolute path that the model's reference stands for, and "" where the engine resolves it itself.
@@ -79,6 +81,13 @@ func (e *modelError) Error() string {
 	return fmt.Sprintf("cannot use the model: %v; check \"model.id\"", e.err)
 }
 func (e *modelError) Unwrap() error { return e.err }
+
+func (e *modelError) cause() Cause {
+	if errors.Is(e.err, gguf.ErrFormat) {
+		return CauseModelCorrupt
+	}
+	return CauseModelMissing
+}
 
 // checkModel finds out in microseconds what the engine would say after its start.
 func checkModel(cfg ProvisionConfig, kind ModelKind) (string, error) {

@@ -59,10 +59,12 @@ type LaunchPlan struct {
 	Model   string   `json:"model"`  // absolute path
 	URL     string   `json:"url"`
 	GPUs    []GPU    `json:"gpus"` // none: the CPU
-	Grace   Duration `json:"grace"`
-	Record  string   `json:"record"`
-	Log     string   `json:"log"`
-	Handoff string   `json:"handoff"`
+	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
+	Memory  []MemoryNeed `json:"memory,omitempty"`
+	Grace   Duration     `json:"grace"`
+	Record  string       `json:"record"`
+	Log     string       `json:"log"`
+	Handoff string       `json:"handoff"`
 }
 
 // Args is the command line after the executable.
@@ -116,19 +118,31 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 	if err != nil {
 		return launchPlan{}, err
 	}
-	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, o.gpuDriver()) })
+	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath}
+	driver := o.gpuDriver()
+	host.GPUs, err = askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, driver) })
 	if err != nil {
 		return launchPlan{}, err
 	}
-	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, GPUs: gpus}
-	spec, err := engine.Launch(cfg, host)
+	memory, err := o.memoryCheck(cfg, host.ModelPath, driver)
 	if err != nil {
-		var config *ConfigError
-		if errors.As(err, &config) {
-			err = cfg.configError(config.Problems...)
+		return launchPlan{}, err
+	}
+	if cfg.Devices.auto() {
+		host.GPUs, err = memory.fewest(host.GPUs, func(gpus []GPU) (LaunchSpec, error) {
+			some := host
+			some.GPUs = gpus
+			return describe(engine, cfg, some)
+		})
+		if err != nil {
+			return launchPlan{}, err
 		}
+	}
+	spec, err := describe(engine, cfg, host)
+	if err != nil {
 		return launchPlan{}, err
 	}
+	gpus := host.GPUs
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return launchPlan{}, fmt.Errorf("cannot find the working directory: %w", err)
@@ -148,8 +162,19 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
+		Memory: memory.needs(spec.GGUF, gpus),
 	}
 	return plan, nil
+}
+
+// describe has the engine describe the launch.
+func describe(engine Engine, cfg ProvisionConfig, host Host) (LaunchSpec, error) {
+	spec, err := engine.Launch(cfg, host)
+	var config *ConfigError
+	if errors.As(err, &config) {
+		err = cfg.configError(config.Problems...)
+	}
+	return spec, err
 }
 
 // loadGrace is the engine's, unless the configuration says how long an engine is given.
@@ -165,6 +190,7 @@ func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 	l := launchRecord{
 		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
 		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
+		Memory: p.Memory,
 	}
 	if cfg.APIKey != nil {
 		l.Secrets = append(l.Secrets, *cfg.APIKey)
@@ -184,6 +210,9 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	gpus := make([]string, len(p.GPUs))
 	for i, g := range p.GPUs {
 		gpus[i] = g.UUID
+	}
+	if cfg.Devices.auto() {
+		gpus = nil // what is chosen depends on what is free, and the engine itself has taken some
 	}
 	// Maps are encoded in the order of their keys.
 	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})

@@ -144,12 +144,17 @@ func (k *checker) devices(prefix string, c ProvisionConfig) {
 	case len(c.Devices) == 0 && k.written(key):
 		k.report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
 	}
+	if c.Devices.auto() {
+		return
+	}
 	first := map[string]int{}
 	for i, d := range c.Devices {
 		at := fmt.Sprintf("%s[%d]", key, i)
 		before, twice := first[strings.ToLower(string(d))]
 		switch {
 		case k.skipped(at):
+		case d == autoDevice:
+			k.report(at, `is "auto" beside others; write "devices: auto", or name them all`)
 		case !devicePattern.MatchString(string(d)):
 			k.report(at, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is %q`, string(d))
 		case twice:
