@@ -92,7 +92,7 @@ func TestDevicesAuto(t *testing.T) {
 		want []int
 	}{
 		{"the roomiest that is enough", []GPU{gpuWith(0, whole), gpuWith(1, 2*whole), gpuWith(2, whole)}, []int{1}},
-		{"two where one is not enough", []GPU{gpuWith(0, 100<<20), gpuWith(1, 390<<20), gpuWith(2, 390<<20)}, []int{1, 2}},
+		{"two where one is not enough", []GPU{gpuWith(0, 100<<20), gpuWith(1, 360<<20), gpuWith(2, 360<<20)}, []int{1, 2}},
 		{"all where none is", []GPU{gpuWith(0, 1<<20), gpuWith(1, 1<<20)}, []int{0, 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
