@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,6 +86,9 @@ func (o *options) memoryCheck(cfg ProvisionConfig, modelPath string, driver gpuD
 		return nil, nil
 	}
 	model, err := gguf.Open(modelPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it is still to be fetched
+	}
 	if err != nil {
 		return nil, &modelError{err}
 	}

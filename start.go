@@ -65,7 +65,11 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 1. Everything that can be checked before anything is touched.
-	plan, err := p.opts.plan(ctx, p.cfg)
+	prepared, err := p.prepared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := p.opts.plan(ctx, p.cfg, prepared)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +87,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 			return nil, err
 		}
 		defer recorded()
-		if plan, err = p.opts.plan(ctx, p.cfg); err != nil { // again, while nobody else takes any memory
+		if plan, err = p.opts.plan(ctx, p.cfg, prepared); err != nil { // again, while nobody else takes any memory
 			return nil, err
 		}
 	}
