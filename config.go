@@ -95,9 +95,12 @@ type ProvisionConfig struct {
 
 // ModelConfig refers to a model.
 type ModelConfig struct {
-	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to the file's folder
-	// (in Go: to Dir). It stands in the handoff as it is.
+	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH";
+	// "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub; or "https://…" with a
+	// sha256. It stands in the handoff as it is.
 	ID string `json:"id" validate:"required"`
+	// SHA256 is the checksum of the file at an "https:" URL, 64 hexadecimal digits. No other reference takes one.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // GPUPolicy says whether a replica must run on a GPU.

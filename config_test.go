@@ -261,7 +261,6 @@ func TestModelPath(t *testing.T) {
 		"local:":                       "",
 		"  ":                           "",
 		"ollama:llama3":                "",
-		"hf:org/name":                  "",
 		"local:~/a":                    "",
 		"file:///a?b":                  "",
 		"file://host/a":                "",

@@ -47,7 +47,8 @@ type ModelKind string
 
 // The kinds of models.
 const (
-	ModelFile   ModelKind = ""       // a file on this node
+	ModelFile   ModelKind = ""       // a file
+	ModelGGUF   ModelKind = "gguf"   // a GGUF file of llama.cpp, maybe in parts, whose header is checked
 	ModelFolder ModelKind = "folder" // a folder of config.json and safetensors files, or the name of a repository that the engine itself fetches
 	ModelAny    ModelKind = "any"    // a path or any words, which the engine gets as they are; it may be left out
 )

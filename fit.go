@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,21 +78,14 @@ type memoryCheck struct {
 	taken    map[string]uint64 // by GPU, "" for main memory: what replicas that are loading are still going to take
 }
 
-// memoryCheck looks at the model, the machine and the replicas that are loading. It is nil when the engine's memory
-// cannot be estimated, as the model is none of GGUF, or nobody wants to know.
-func (o *options) memoryCheck(cfg ProvisionConfig, modelPath string, driver gpuDriver) (*memoryCheck, error) {
-	if modelPath == "" || filepath.Ext(modelPath) != ".gguf" || cfg.Fit == "off" && !cfg.Devices.auto() {
-		return nil, nil
-	}
-	model, err := gguf.Open(modelPath)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it is still to be fetched
-	}
-	if err != nil {
-		return nil, &modelError{err}
+// memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be
+// estimated, as the model is not here or none of GGUF, or nobody wants to know.
+func (o *options) memoryCheck(cfg ProvisionConfig, model *gguf.Model, driver gpuDriver) *memoryCheck {
+	if model == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
+		return nil
 	}
 	free, _ := procfs.MemoryAvailable() // without it nothing is compared
-	return &memoryCheck{model: model, hostFree: free, taken: o.loading(cfg, driver)}, nil
+	return &memoryCheck{model: model, hostFree: free, taken: o.loading(cfg, driver)}
 }
 
 // loading is what the replicas of a state directory that are not ready yet are still going to take, beside cfg.

@@ -12,12 +12,16 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
 type Prepared struct {
 	Binary    Binary
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
+
+	gguf *gguf.Model // the model's header, when it is on this node and is one
 }
 
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
@@ -37,7 +41,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 // prepare gets what a launch needs.
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell func(Progress)) (Prepared, error) {
 	program := engine.Program(cfg)
-	model, err := checkModel(cfg, program.Model)
+	model, err := o.findModel(ctx, cfg, program.Model)
 	if err != nil {
 		return Prepared{}, err
 	}
@@ -46,30 +50,46 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 		return Prepared{}, err
 	}
 	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return Prepared{Binary: binary, ModelPath: model}, err
+	if err == nil {
+		err = model.fetch(ctx, tell)
+	}
+	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf}, err
 }
 
-// foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
-func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []string, err error) {
+// foreseen is what there is to get before a launch.
+type foreseen struct {
+	words    []string // for people
+	download *DownloadPlan
+}
+
+// foresee is prepare as far as that goes without getting anything.
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, foreseen, error) {
 	program := engine.Program(cfg)
-	if prepared.ModelPath, err = checkModel(cfg, program.Model); err != nil {
-		return Prepared{}, nil, err
+	model, err := o.findModel(ctx, cfg, program.Model)
+	if err != nil {
+		return Prepared{}, foreseen{}, err
 	}
-	path, toDo, err := o.executable(cfg, program).find(ctx)
-	switch {
-	case err != nil:
-		return Prepared{}, nil, err
-	case toDo != "":
-		return prepared, append(pending, toDo), nil
+	prepared := Prepared{ModelPath: model.path, gguf: model.gguf}
+	path, words, err := o.executable(cfg, program).find(ctx)
+	if err != nil {
+		return Prepared{}, foreseen{}, err
 	}
-	prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return prepared, nil, err
+	var pending foreseen
+	if words != "" {
+		pending.words = append(pending.words, words)
+	} else {
+		prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+	}
+	if pending.download = model.plan; model.plan != nil {
+		pending.words = append(pending.words, model.plan.String())
+	}
+	return prepared, pending, err
 }
 
 // prepared is what a launch needs, which is got where it is missing.
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
-	if err == nil && len(pending) > 0 {
+	if err == nil && len(pending.words) > 0 {
 		return p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
 	}
 	return prepared, err
@@ -85,7 +105,7 @@ type LaunchPlan struct {
 	Dir     string   `json:"dir"`    // working directory
 	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path
+	Model   string   `json:"model"`  // absolute path, also of a model that is still to be downloaded
 	URL     string   `json:"url"`
 	GPUs    []GPU    `json:"gpus"` // none: the CPU
 	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
@@ -97,6 +117,8 @@ type LaunchPlan struct {
 	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
 	// be empty, and Flags are those of the newest known version.
 	Pending []string `json:"pending,omitempty"`
+	// Download is what of it is a download of the model; nil for none.
+	Download *DownloadPlan `json:"download,omitempty"`
 }
 
 // Args is the command line after the executable.
@@ -137,7 +159,7 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, p.startError(err)
 	}
-	plan.Pending = pending
+	plan.Pending, plan.Download = pending.words, pending.download
 	return plan.LaunchPlan, nil
 }
 
@@ -157,10 +179,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if err != nil {
 		return launchPlan{}, err
 	}
-	memory, err := o.memoryCheck(cfg, host.ModelPath, driver)
-	if err != nil {
-		return launchPlan{}, err
-	}
+	memory := o.memoryCheck(cfg, prepared.gguf, driver)
 	if cfg.Devices.auto() {
 		gpus, err = memory.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
 			host.GPUs = some
@@ -255,7 +274,7 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
 	engine, _ := o.engine(cfg.Engine)
 	prepared, pending, err := o.foresee(ctx, cfg, engine)
-	if err != nil || len(pending) > 0 {
+	if err != nil || len(pending.words) > 0 {
 		return false
 	}
 	plan, err := o.plan(ctx, cfg, prepared)

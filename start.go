@@ -272,7 +272,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""
 	case errors.As(err, &model):
-		f.Cause = model.cause()
+		f.Cause = model.cause
 	case errors.As(err, &memory):
 		f.Cause = memory.cause()
 		f.Advice = adviceFor(f.Cause) + `; "fit: warn" tries all the same`
