@@ -41,6 +41,10 @@ func schemaTypes() []any {
 		DrainConfig{},
 		DrainHook{},
 		HTTPHook{},
+		CustomConfig{},
+		Field{},
+		MetricsContract{},
+		AnswerRequest{},
 	}
 }
 
@@ -83,6 +87,8 @@ func generateSchema(t *testing.T) string {
 	hook.OneOf = []*jsonschema.Schema{{Required: []string{"http"}}, {Required: []string{"command"}}}
 	command, _ := hook.Properties.Get("command")
 	command.MinItems = ptr(1)
+	id, _ := s.Definitions["ModelConfig"].Properties.Get("id")
+	id.MinLength = ptr(1)
 	headers, _ := s.Definitions["HTTPHook"].Properties.Get("headers")
 	headers.PropertyNames = &jsonschema.Schema{Pattern: headerPattern.String()}
 	secret := s.Definitions["SecretRef"]

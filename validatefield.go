@@ -122,7 +122,7 @@ func (k *checker) unknownEngine(name string) string {
 		known = append(known, e.Name())
 	}
 	list := strings.Join(known, ", ")
-	planned := []string{"vllm", "tgi", "sglang", "custom"}
+	planned := []string{"vllm", "tgi", "sglang"}
 	if slices.Contains(planned, name) {
 		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
 	}
