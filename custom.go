@@ -106,7 +106,9 @@ func (l *customLaunch) fill(key, text string, known ...string) (filled string, n
 			continue
 		}
 		hint := "there are " + strings.Join(known, ", ")
-		if near := nearest.Of(name, known); near != "" {
+		if name == TempDirPlaceholder {
+			hint = "the folder is in TMPDIR, which is set already"
+		} else if near := nearest.Of(name, known); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		l.problem(key, "holds the unknown placeholder %q; %s", name, hint)
@@ -120,10 +122,11 @@ func (l *customLaunch) fill(key, text string, known ...string) (filled string, n
 	return strings.NewReplacer(pairs...).Replace(text), names
 }
 
-// command is the arguments of the command, one Flag each.
+// command is the arguments of the command. What is filled in belongs to the name of a flag before it; of the others that
+// is not known, so that each stands alone.
 func (l *customLaunch) command() []Flag {
 	if len(l.c.Command) == 0 {
-		l.problem("custom.command", `is missing; write the program and its arguments, such as [server, --host, "{host}", --port, "{port}"]`)
+		l.problem("custom.command", `names no program; write the program and its arguments, such as [server, --host, "{host}", --port, "{port}"]`)
 		return nil
 	}
 	switch program := l.c.Command[0]; {
@@ -147,12 +150,13 @@ func (l *customLaunch) command() []Flag {
 		flag := Flag{Args: []string{filled}, Origin: OriginConfig, Key: key}
 		if len(names) > 0 {
 			flag.Origin, flag.Note = OriginProvisioner, strings.Join(names, ", ")+" filled in"
-			name, _, joined := strings.Cut(arg, "=")
-			if !joined {
-				name = l.c.Command[i] // the one before
-			}
-			if strings.HasPrefix(name, "-") {
+			before := l.c.Command[i]
+			if name, _, joined := strings.Cut(arg, "="); joined && flagName(name) {
 				l.owned[name] = names[0]
+			} else if flagName(before) && i > 0 {
+				l.owned[before] = names[0]
+				flag.Args, flag.Key = []string{before, filled}, flags[len(flags)-1].Key
+				flags = flags[:len(flags)-1]
 			}
 		}
 		flags = append(flags, flag)
@@ -176,7 +180,7 @@ func (l *customLaunch) userFlags() []Flag {
 			}
 		}
 		if placeholder, owned := l.owned[name]; owned {
-			l.problem(key, `%q stands in "custom.command" already, with %s; change it there`, name, placeholder)
+			l.problem(key, `%q stands in "custom.command" already, with %s; remove it here`, name, placeholder)
 		}
 		flags[i] = flag
 	}
@@ -248,11 +252,13 @@ func (l *customLaunch) check() {
 
 // checkAddress makes sure that the server is told what the rest of the file says of it.
 func (l *customLaunch) checkAddress() {
-	if !l.stands["{port}"] {
-		l.problem("custom.command", `has no {port}, so that the server would not listen where it is expected; write it here, such as "--port={port}", or in "custom.env"`)
-	}
-	if !l.stands["{host}"] && !l.cfg.Expose {
-		l.problem("custom.command", `has no {host}, so that the server may listen where other machines reach it; write it here, such as "--host={host}", or in "custom.env", or allow that by "expose: true"`)
+	switch host, port := l.stands["{host}"] || l.cfg.Expose, l.stands["{port}"]; {
+	case !host && !port:
+		l.problem("custom.command", `has no {host} and no {port}, so that the server would listen anywhere; write both here, such as "--port={port}", or in "custom.env"`)
+	case !port:
+		l.problem("custom.command", `has no {port}, so that the server would not listen where it is asked; write it here, such as "--port={port}", or in "custom.env"`)
+	case !host:
+		l.problem("custom.command", `has no {host}, so that other machines may reach the server; write it here, such as "--host={host}", or in "custom.env", or allow that by "expose: true"`)
 	}
 	inBody := l.c.Answer != nil && strings.Contains(l.c.Answer.Body, "{model}")
 	if (l.stands["{model}"] || inBody) && l.cfg.Model.ID == "" {
@@ -285,7 +291,7 @@ func (l *customLaunch) checkPath(key, path string) {
 	u, err := url.Parse(path)
 	switch {
 	case path == "":
-		l.problem(key, `is missing; write the path, such as "/health"`)
+		l.problem(key, `is missing; write the path of the page, such as "/v1/page"`)
 	case err != nil || !strings.HasPrefix(path, "/") || u.Host != "" || strings.ContainsAny(path, " \t\r\n#"):
 		l.problem(key, `must be a path that begins with "/", is %q`, path)
 	}

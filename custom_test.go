@@ -92,9 +92,9 @@ func TestCustomLaunch(t *testing.T) {
 func TestCustomExplains(t *testing.T) {
 	t.Parallel()
 	spec, err := custom{}.Launch(ProvisionConfig{
-		Port: 8081, Flags: []string{"-p", "{tmpdir}"},
+		Port: 8081, Flags: []string{"-p", "{tmpdir}"}, Model: ModelConfig{ID: "llama"},
 		Custom: &CustomConfig{
-			Command: []string{"server", "run", "--listen={host}:{port}", "{tmpdir}/cache"}, Aliases: map[string]string{"-p": "--parallel"},
+			Command: []string{"server", "run", "--listen={host}:{port}", "-m", "{model}", "{tmpdir}/cache"}, Aliases: map[string]string{"-p": "--parallel"},
 		},
 	}, Host{})
 	if err != nil {
@@ -103,14 +103,15 @@ func TestCustomExplains(t *testing.T) {
 	want := []Flag{
 		{Args: []string{"run"}, Origin: OriginConfig, Key: "custom.command[1]"},
 		{Args: []string{"--listen=127.0.0.1:8081"}, Origin: OriginProvisioner, Key: "custom.command[2]", Note: "{host}, {port} filled in"},
-		{Args: []string{"{tmpdir}/cache"}, Origin: OriginProvisioner, Key: "custom.command[3]", Note: "{tmpdir} filled in"},
+		{Args: []string{"-m", "llama"}, Origin: OriginProvisioner, Key: "custom.command[3]", Note: "{model} filled in"},
+		{Args: []string{"{tmpdir}/cache"}, Origin: OriginProvisioner, Key: "custom.command[5]", Note: "{tmpdir} filled in"},
 		{Args: []string{"--parallel"}, Origin: OriginConfig, Key: "flags[0]", Note: `rewritten from "-p"`},
 		{Args: []string{"{tmpdir}"}, Origin: OriginConfig, Key: "flags[1]"},
 	}
 	if !reflect.DeepEqual(spec.Flags, want) {
 		t.Errorf("got  %+v\nwant %+v", spec.Flags, want)
 	}
-	if got := (LaunchPlan{Flags: spec.Flags}).argsIn("/tmp/ep-1"); got[2] != "/tmp/ep-1/cache" || got[4] != "{tmpdir}" {
+	if got := (LaunchPlan{Flags: spec.Flags}).argsIn("/tmp/ep-1"); got[4] != "/tmp/ep-1/cache" || got[6] != "{tmpdir}" {
 		t.Errorf("with a temporary folder: %q", got)
 	}
 }
@@ -164,24 +165,19 @@ func customConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
 	t.Helper()
 	cfg := fakeConfig(t, b)
 	cfg.Model.ID = "local:" + cfg.Model.ID
-	asCustom(&cfg)
+	asCustom(t, &cfg)
 	return cfg
 }
 
-// asCustom makes a replica of llama-server one of the engine "custom".
-func asCustom(cfg *ProvisionConfig) {
-	cfg.Engine = "custom"
-	cfg.Custom = &CustomConfig{
-		Command: []string{
-			cfg.Provisioning.Binary.Path, "--model", "{model}", "--host", "{host}", "--port", "{port}", "--metrics", "--parallel", "1",
-		},
-		KeyEnv:  "LLAMA_API_KEY",
-		Version: &Field{Path: "/props", Key: "build_info"},
-		Metrics: &MetricsContract{Path: "/metrics", Required: []string{"llamacpp:prompt_tokens_total"}},
-		Gauges:  []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"},
-		Answer:  &AnswerRequest{Path: "/completion", Body: `{"prompt": "Hi", "n_predict": 1}`},
-		Aliases: map[string]string{"-ngl": "--n-gpu-layers"},
+// asCustom makes a replica of llama-server one of the engine "custom", as the example of that describes it.
+func asCustom(t testing.TB, cfg *ProvisionConfig) {
+	t.Helper()
+	config, err := LoadConfig("examples/llama-server-custom.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
+	cfg.Engine, cfg.Custom = "custom", config.Pools[0].Custom
+	cfg.Custom.Command[0] = cfg.Provisioning.Binary.Path
 	cfg.Provisioning.Binary = nil
 }
 
@@ -189,6 +185,7 @@ func TestCustomLife(t *testing.T) {
 	t.Parallel()
 	cfg := customConfig(t, enginetest.Behavior{LoadTime: 20 * time.Millisecond})
 	cfg.Custom.Env = map[string]string{"LLAMA_ARG_ALIAS": "{model}"}
+	cfg.Custom.Aliases = map[string]string{"-ngl": "--n-gpu-layers"}
 	cfg.Flags = []string{"-ngl", "0", "--slot-save-path", "{tmpdir}"}
 	cfg.Custom.Command = append(cfg.Custom.Command, "--log-file", "{tmpdir}/log")
 	keyFile := filepath.Join(cfg.Dir, "key")
@@ -274,7 +271,7 @@ func TestRealCustom(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, tiny)
 	cfg.Model.ID = "local:" + cfg.Model.ID
-	asCustom(&cfg)
+	asCustom(t, &cfg)
 	p, j := ready(t, cfg)
 	if h := p.handoff; !strings.HasPrefix(h.EngineVersion, "b") || h.Answer != answerOK || statusAt(t, h.URL+"/metrics") != http.StatusOK {
 		t.Errorf("%+v", h)
