@@ -19,8 +19,8 @@ type CustomConfig struct {
 	Version *Field `json:"version,omitempty"`
 	// Metrics is the page of Prometheus text that must be there. Left out, there is none.
 	Metrics *MetricsContract `json:"metrics,omitempty"`
-	// Gauges are series of the metrics page whose sum is the number of requests in the server, for the drain. Left out,
-	// no stop waits for requests.
+	// Gauges are series of the metrics page, there from the start on, whose sum is the number of requests in the server.
+	// The drain waits until it is 0. Left out, no stop waits for requests.
 	Gauges []string `json:"gauges,omitempty"`
 	// Answer is a request that must be answered with a 2xx before the server counts as ready, such as one for one token.
 	// {model} in its body is filled in. Left out, that proof is missing.

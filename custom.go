@@ -47,14 +47,18 @@ func (custom) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	}
 	c := *cfg.Custom
 	spec := LaunchSpec{
-		Flags: flags, Env: env, KeyEnv: c.KeyEnv, Health: cmp.Or(c.Health, "/health"), Metrics: c.Metrics,
+		Flags: flags, Env: env, KeyEnv: c.KeyEnv, Health: cmp.Or(c.Health, "/health"),
 		Grace: cmp.Or(time.Duration(c.Grace), 5*time.Second), Causes: customCauses,
 	}
 	if c.Version != nil {
 		spec.Version = *c.Version
 	}
-	if c.Metrics != nil && len(c.Gauges) > 0 {
-		spec.Gauges = &Gauges{Path: c.Metrics.Path, Names: c.Gauges}
+	if c.Metrics != nil {
+		// A gauge that is not there is found at the start, and not by the drain that cannot wait for it.
+		spec.Metrics = &MetricsContract{Path: c.Metrics.Path, Required: slices.Concat(c.Metrics.Required, c.Gauges)}
+		if len(c.Gauges) > 0 {
+			spec.Gauges = &Gauges{Path: c.Metrics.Path, Names: c.Gauges}
+		}
 	}
 	if c.Answer != nil {
 		// The configuration knows what the server offers, so that a refusal is no sign of a model of another kind.

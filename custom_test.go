@@ -118,12 +118,11 @@ func TestCustomExplains(t *testing.T) {
 
 func TestCustomQuestions(t *testing.T) {
 	t.Parallel()
-	metrics := &MetricsContract{Path: "/metrics", Required: []string{"a_total"}}
 	spec, err := custom{}.Launch(ProvisionConfig{
 		Port: 8081, APIKey: &SecretRef{FromEnv: "KEY"}, Model: ModelConfig{ID: `say "hi"`},
 		Custom: &CustomConfig{
 			Command: []string{"server", "{host}", "{port}"}, KeyEnv: "SERVER_KEY", Health: "/", Grace: Duration(time.Minute),
-			Version: &Field{Path: "/v2", Key: "version"}, Metrics: metrics, Gauges: []string{"busy", "waiting"},
+			Version: &Field{Path: "/v2", Key: "version"}, Metrics: &MetricsContract{"/metrics", []string{"a_total"}}, Gauges: []string{"busy", "waiting"},
 			Answer: &AnswerRequest{Path: "/generate", Body: `{"model": "{model}"}`},
 		},
 	}, Host{})
@@ -132,8 +131,9 @@ func TestCustomQuestions(t *testing.T) {
 	}
 	spec.Flags, spec.Causes = nil, nil
 	want := LaunchSpec{
-		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute, Version: Field{"/v2", "version"}, Metrics: metrics,
-		Gauges: &Gauges{Path: "/metrics", Names: []string{"busy", "waiting"}}, MustAnswer: true,
+		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute, Version: Field{"/v2", "version"},
+		Metrics: &MetricsContract{"/metrics", []string{"a_total", "busy", "waiting"}},
+		Gauges:  &Gauges{Path: "/metrics", Names: []string{"busy", "waiting"}}, MustAnswer: true,
 		Answer: &AnswerRequest{Path: "/generate", Body: `{"model": "say \"hi\""}`},
 	}
 	if !reflect.DeepEqual(spec, want) {
