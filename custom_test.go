@@ -284,3 +284,51 @@ func TestRealCustom(t *testing.T) {
 		t.Errorf("notes: %s", notes)
 	}
 }
+
+// The gauges that the configuration names hold up the stop, and one that is not there the start.
+func TestCustomGauges(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, 300*time.Millisecond)
+	cfg.Model.ID = "local:" + cfg.Model.ID
+	asCustom(t, &cfg)
+	p, j := ready(t, cfg)
+	results := inFlight(t, cfg, 1, `{"prompt": "x"}`)
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if r := <-results; r.err != nil || r.status != http.StatusOK {
+		t.Errorf("a request in flight got %+v", r)
+	}
+	wantNote(t, j, "1 request in flight")
+
+	cfg = customConfig(t, enginetest.Behavior{})
+	cfg.Custom.Gauges = []string{"llamacpp:requests_procesing"}
+	p, _ = started(t, cfg)
+	_, err := p.WaitReady(bounded(t))
+	wantText(t, err, `/metrics lacks the series "llamacpp:requests_procesing"`)
+	nothingLeft(t, p)
+}
+
+// Whatever the words of a model are, they stay one element of the command line, or a part of its value.
+func FuzzCustomCommand(f *testing.F) {
+	f.Add("{model}", "llama3.2:1b")
+	f.Add("--model={model}", "{port} {model}")
+	f.Add("exec server {model}", "x; rm -rf /")
+	f.Add("{unknown}", "")
+	f.Fuzz(func(t *testing.T, arg, model string) {
+		cfg := ProvisionConfig{
+			Port: 8081, Model: ModelConfig{ID: model}, Custom: &CustomConfig{Command: []string{"server", arg, "{host}", "{port}"}},
+		}
+		spec, err := custom{}.Launch(cfg, Host{})
+		if err != nil {
+			return
+		}
+		got := args(spec.Flags)
+		if len(got) != 3 || got[1] != "127.0.0.1" || got[2] != "8081" {
+			t.Fatalf("%q became %q", arg, got)
+		}
+		if name, has := strings.CutSuffix(arg, "{model}"); has && got[0] != name+model || !has && strings.Contains(arg, "{model}") {
+			t.Errorf("%q became %q", arg, got[0])
+		}
+	})
+}

@@ -118,6 +118,8 @@ func badExecutable(path string) string {
 func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 	key := prefix + "model.id"
 	switch {
+	case strings.ContainsRune(c.Model.ID, 0):
+		k.report(key, "holds a NUL character; remove it")
 	case c.Model.ID != "":
 		if _, err := c.modelPath(kind); err != nil {
 			k.report(key, "%v", err)
