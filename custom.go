@@ -34,7 +34,8 @@ func (custom) Program(cfg ProvisionConfig) Program {
 func (custom) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	if cfg.Custom == nil {
 		return LaunchSpec{}, &ConfigError{Problems: []Problem{{
-			Key: "custom", Message: `is missing; say how the server is run, such as {command: [server, --host, "{host}", --port, "{port}"]}`,
+			Key:     "custom",
+			Message: `is missing; say how the server is run, such as {command: [server, --host, "{host}", --port, "{port}"]}`,
 		}}}
 	}
 	l := newCustomLaunch(cfg, host)
@@ -130,7 +131,8 @@ func (l *customLaunch) fill(key, text string, known ...string) (filled string, n
 // is not known, so that each stands alone.
 func (l *customLaunch) command() []Flag {
 	if len(l.c.Command) == 0 {
-		l.problem("custom.command", `names no program; write the program and its arguments, such as [server, --host, "{host}", --port, "{port}"]`)
+		l.problem("custom.command", `names no program; write it and its arguments, such as `+
+			`[server, --host, "{host}", --port, "{port}"]`)
 		return nil
 	}
 	switch program := l.c.Command[0]; {
@@ -258,11 +260,14 @@ func (l *customLaunch) check() {
 func (l *customLaunch) checkAddress() {
 	switch host, port := l.stands["{host}"] || l.cfg.Expose, l.stands["{port}"]; {
 	case !host && !port:
-		l.problem("custom.command", `has no {host} and no {port}, so that the server would listen anywhere; write both here, such as "--port={port}", or in "custom.env"`)
+		l.problem("custom.command", `has no {host} and no {port}, so that the server would listen anywhere; `+
+			`write both here, such as "--port={port}", or in "custom.env"`)
 	case !port:
-		l.problem("custom.command", `has no {port}, so that the server would not listen where it is asked; write it here, such as "--port={port}", or in "custom.env"`)
+		l.problem("custom.command", `has no {port}, so that the server would not listen where it is asked; `+
+			`write it here, such as "--port={port}", or in "custom.env"`)
 	case !host:
-		l.problem("custom.command", `has no {host}, so that other machines may reach the server; write it here, such as "--host={host}", or in "custom.env", or allow that by "expose: true"`)
+		l.problem("custom.command", `has no {host}, so that other machines may reach the server; `+
+			`write it here, such as "--host={host}", or in "custom.env", or allow that by "expose: true"`)
 	}
 	inBody := l.c.Answer != nil && strings.Contains(l.c.Answer.Body, "{model}")
 	if (l.stands["{model}"] || inBody) && l.cfg.Model.ID == "" {
@@ -316,13 +321,17 @@ func flagName(text string) bool {
 // the usual parsers of flags.
 var customCauses = []CausePattern{
 	{CauseLibMissing, anyOf(
-		`error while loading shared libraries`, `version .GLIBC\S* not found`, `ModuleNotFoundError`, `ImportError`, `[Ee]xec format error`,
+		`error while loading shared libraries`, `version .GLIBC\S* not found`, `ModuleNotFoundError`, `ImportError`,
+		`[Ee]xec format error`,
 	)},
 	{CausePortInUse, anyOf(`(?i)address already in use`)},
 	{CauseBadFlag, anyOf(
-		`unrecognized arguments?`, `(?i)\b(unknown|invalid|unrecognized|undefined) (option|argument|flag)`, `flag provided but not defined`,
+		`unrecognized arguments?`, `(?i)\b(unknown|invalid|unrecognized|undefined) (option|argument|flag)`,
+		`flag provided but not defined`,
 	)},
-	{CauseOOMGPU, anyOf(`CUDA out of memory`, `(?i)CUDA error: out of memory`, `(cuda|hip)Malloc failed: out of memory`, `OutOfMemoryError`)},
+	{CauseOOMGPU, anyOf(
+		`CUDA out of memory`, `(?i)CUDA error: out of memory`, `(cuda|hip)Malloc failed: out of memory`, `OutOfMemoryError`,
+	)},
 	{CauseOOMHost, anyOf(`std::bad_alloc`, `\bMemoryError\b`, `(?i)cannot allocate memory`)},
 	{CauseDriver, anyOf(`(?i)no CUDA-capable device`, `CUDA driver version is insufficient`, `Found no NVIDIA driver`)},
 }

@@ -7,10 +7,11 @@ import (
 
 // EngineInfo is what this host has of an engine, and how the engine is run.
 type EngineInfo struct {
-	Name    string   `json:"engine"`
-	Binary  string   `json:"binary,omitempty"`  // absolute path of the executable that is used where the configuration names none; "" without one
-	Version string   `json:"version,omitempty"` // the executable's; "" when unknown
-	Modes   []string `json:"modes"`             // the provisioning modes in which this build can run it
+	Name string `json:"engine"`
+	// Binary is the absolute path of the executable in PATH; "" when there is none, or the configuration must name it.
+	Binary  string   `json:"binary,omitempty"`
+	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
+	Modes   []string `json:"modes"`             // the provisioning modes of this build
 	// Endpoints are where the running engine is asked, with its default flags.
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
