@@ -85,7 +85,7 @@ const (
 
 // dialects are those of the built-in engines, by name.
 func dialects() map[string]*flagDialect {
-	return map[string]*flagDialect{llamaCPP{}.Name(): &llamaDialect}
+	return map[string]*flagDialect{llamaCPP{}.Name(): &llamaDialect, vLLM{}.Name(): &vllmDialect}
 }
 
 // find is FlagSet.find by the engine's own rules. full is the name as the engine lists it.

@@ -73,6 +73,14 @@ func (m *flagMerge) has(name string) bool {
 	return ok
 }
 
+// since reports whether the executable knows a flag that a build brought. Without a word of either, it does not.
+func (m *flagMerge) since(flag string, build int) bool {
+	if m.checked {
+		return m.has(flag)
+	}
+	return m.host.Binary.Build >= build
+}
+
 // says reports whether the user said something on one of the subjects.
 func (m *flagMerge) says(subjects ...string) bool {
 	return slices.ContainsFunc(subjects, func(s string) bool { _, ok := m.given[s]; return ok })
