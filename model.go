@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // modelRef is what a model's reference stands for. The zero value is a model that the engine finds itself.
@@ -136,13 +137,13 @@ func (e *modelError) Unwrap() error { return e.err }
 
 // stagedModel is where the model of a launch is, or will be when its files are there.
 type stagedModel struct {
-	path  string       // absolute; "" when the engine resolves the reference itself or has none
-	kind  ModelKind    // what the engine takes
-	files []remoteFile // to be downloaded; none when all is here
-	done  func() error // when they are there
-
-	note    *hubNote // of a model that comes from the hub
-	pending string   // what is to be downloaded, for people; "" for nothing
+	path  string        // absolute; "" when the engine resolves the reference itself or has none
+	kind  ModelKind     // what the engine takes
+	files []remoteFile  // to be downloaded; none when all is here
+	done  func() error  // when they are there
+	plan  *DownloadPlan // of the files; nil for none
+	note  *hubNote      // of a model that comes from the hub
+	gguf  *gguf.Model   // its header, when it is here and is one
 }
 
 // findModel finds out where the model is, in microseconds where it is here. For one that is not, it asks the server what
@@ -164,13 +165,15 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 	}
 	m.kind = kind
 	if len(m.files) > 0 {
-		return m, m.size()
+		err = m.size()
+	} else {
+		err = m.check()
 	}
-	return m, m.check()
+	return m, err
 }
 
 // check finds out what the engine would say after its start.
-func (m stagedModel) check() error {
+func (m *stagedModel) check() (err error) {
 	if m.path == "" {
 		return nil
 	}
@@ -193,7 +196,7 @@ func (m stagedModel) check() error {
 	case info.Size() == 0 && info.Mode().IsRegular():
 		return wrong(CauseModelMissing, "read %s: the file is empty", m.path)
 	case m.kind == ModelGGUF:
-		return checkGGUF(m.path)
+		m.gguf, err = checkGGUF(m.path)
 	}
-	return nil
+	return err
 }

@@ -309,11 +309,11 @@ func TestHubFailures(t *testing.T) {
 			id: id, change: func(r *hubRig) { r.Inject(hubtest.Damage) }, cause: CauseModelCorrupt, text: "the content has the checksum",
 		},
 		"no model": {
-			id: "hf:" + hubRepo + "/README.md", cause: CauseModelCorrupt, text: `begins with "# A " instead of "GGUF"`,
+			id: "hf:" + hubRepo + "/README.md", cause: CauseModelCorrupt, text: `begins with "# A " and not with the magic "GGUF"`,
 		},
 		"cut short": {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
-			cause: CauseModelCorrupt, text: "is truncated: tensor data needs",
+			cause: CauseModelCorrupt, text: "it is cut short: tensor data needs",
 		},
 		"plain http": {
 			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: CauseDownload,
@@ -487,13 +487,13 @@ func TestSplitModel(t *testing.T) {
 	}
 	check := func(want string) {
 		t.Helper()
-		err := checkGGUF(parts[0])
+		_, err := checkGGUF(parts[0])
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("error = %v, want %q", err, want)
 		}
 	}
 	check("")
-	if err := checkGGUF(parts[1]); err == nil || !strings.Contains(err.Error(), `is part 2 of a model in 3; name the first in "model.id"`) {
+	if _, err := checkGGUF(parts[1]); err == nil || !strings.Contains(err.Error(), `is part 2 of a model in 3; name the first in "model.id"`) {
 		t.Errorf("second part: %v", err)
 	}
 	alone := filepath.Join(dir, "alone.gguf")
@@ -501,14 +501,14 @@ func TestSplitModel(t *testing.T) {
 	if err := os.WriteFile(alone, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkGGUF(alone); err == nil || !strings.Contains(err.Error(), "is of a model in 3 parts, and its name does not say so") {
+	if _, err := checkGGUF(alone); err == nil || !strings.Contains(err.Error(), "says that its model has 3 parts, but its name says 1") {
 		t.Errorf("renamed: %v", err)
 	}
 	info, _ := os.Stat(parts[2])
 	if err := os.Truncate(parts[2], info.Size()-1000); err != nil {
 		t.Fatal(err)
 	}
-	check("is truncated: its weights need")
+	check("it is cut short: its tensors take")
 	if err := os.Remove(parts[2]); err != nil {
 		t.Fatal(err)
 	}
@@ -531,9 +531,9 @@ func TestCheckGGUF(t *testing.T) {
 	}{
 		"sound":        {sound, ""},
 		"header alone": {[]byte(enginetest.GGUF), ""},
-		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" instead of "GGUF"`},
+		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" and not with the magic "GGUF"`},
 		"short header": {sound[:2000], "ends within its header"},
-		"cut short":    {sound[:len(sound)/2], "is truncated: tensor data needs"},
+		"cut short":    {sound[:len(sound)/2], "it is cut short: tensor data needs"},
 		"many tensors": {[]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 100)), "tensor count too large"},
 		"new version":  {[]byte("GGUF\x09\x00\x00\x00" + strings.Repeat("\x00", 100)), ""}, // for the engine to judge
 	} {
@@ -541,7 +541,7 @@ func TestCheckGGUF(t *testing.T) {
 		if err := os.WriteFile(file, c.content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := checkGGUF(file)
+		_, err := checkGGUF(file)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: error = %v, want %q", name, err, c.want)
 		}
