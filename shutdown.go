@@ -76,6 +76,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	}
 	r.recording.Unlock()
 	p.mu.Lock()
+	ready := !p.handoff.ReadyAt.IsZero()
 	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
 	p.mu.Unlock()
 	// 2. See who belongs to the tree while all parents are alive.
@@ -92,8 +93,12 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	}
 	p.opts.at("after_term")
 	// 4. The grace period.
-	given, asked, short := time.Duration(r.rec.Grace).String(), time.Now(), false
-	grace := time.NewTimer(time.Duration(r.rec.Grace))
+	allowed := time.Duration(r.rec.Grace)
+	if r.rec.LoadGrace > 0 && !ready {
+		allowed = time.Duration(r.rec.LoadGrace)
+	}
+	given, asked, short := allowed.String(), time.Now(), false
+	grace := time.NewTimer(allowed)
 	defer grace.Stop()
 	select {
 	case <-p.done:
