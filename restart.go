@@ -1,7 +1,9 @@
 package provisioner
 
 import (
+	"errors"
 	"math"
+	"syscall"
 	"time"
 )
 
@@ -66,11 +68,14 @@ type Restarts struct {
 	Cause    Cause     `json:"cause,omitempty"`   // of the last failure
 }
 
+// waits reports whether the replica is to be started again at RetryAt.
+func (s Restarts) waits() bool { return s.Phase == PhaseBackoff || s.Phase == PhaseOpen }
+
 // happening is what a replica's restarts depend on.
 type happening int
 
 const (
-	wanted      happening = iota // the replica shall run
+	wanted      happening = iota // the replica shall run, by a new launch
 	becameReady                  // its launch is ready
 	ended                        // its launch ended, or could not be started
 	due                          // time has passed
@@ -88,6 +93,26 @@ type incident struct {
 	err       error
 }
 
+// incidentOf reads from an error what the restart policy needs.
+func incidentOf(err error) incident {
+	e := incident{what: ended, text: err.Error(), cause: causeOf(err), err: err}
+	var failure interface{ failure() *Failure }
+	var config *ConfigError
+	var gpu *GPUError
+	switch {
+	case errors.As(err, &config), errors.As(err, &gpu):
+		e.permanent = true
+	case errors.As(err, &failure):
+		e.permanent = !failure.failure().Retry
+	}
+	for _, passing := range []error{ErrBusy, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+		if errors.Is(err, passing) {
+			e.blameless, e.permanent = true, false
+		}
+	}
+	return e
+}
+
 // decision is what follows.
 type decision int
 
@@ -101,15 +126,15 @@ const (
 // next is the whole restart policy: a pure function of the past, what happened, and the time. random is from [0, 1).
 func (c RestartConfig) next(s Restarts, e incident, now time.Time, random float64) (Restarts, decision) {
 	switch e.what {
-	case wanted, forgiven:
-		if e.what == forgiven {
-			s = Restarts{Phase: s.Phase, ReadyAt: s.ReadyAt, Total: s.Total}
-		}
+	case forgiven:
+		s = Restarts{Phase: s.Phase, ReadyAt: s.ReadyAt, Total: s.Total}
 		if s.Phase == PhaseRunning {
 			return s, nothing
 		}
-		s.RetryAt = time.Time{}
-		s.Phase, s.ReadyAt = PhaseRunning, time.Time{}
+		s.Phase = PhaseRunning
+		return s, launchNow
+	case wanted:
+		s.Phase, s.RetryAt, s.ReadyAt = PhaseRunning, time.Time{}, time.Time{}
 		return s, launchNow
 	case unwanted:
 		s.Phase, s.RetryAt, s.ReadyAt, s.Trial = PhaseStopped, time.Time{}, time.Time{}, false
@@ -137,7 +162,7 @@ func (c RestartConfig) pass(s Restarts, now time.Time) (Restarts, decision) {
 	switch {
 	case s.Phase == PhaseRunning && !s.ReadyAt.IsZero() && now.Sub(s.ReadyAt) >= time.Duration(c.StableAfter):
 		s.Attempts, s.Failures, s.Trials, s.Trial = 0, 0, 0, false
-	case (s.Phase == PhaseBackoff || s.Phase == PhaseOpen) && !now.Before(s.RetryAt):
+	case s.waits() && !now.Before(s.RetryAt):
 		s.Trial = s.Trial || s.Phase == PhaseOpen
 		s.Phase, s.RetryAt = PhaseRunning, time.Time{}
 		return s, launchNow

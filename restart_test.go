@@ -126,7 +126,7 @@ func TestRestartInvariants(t *testing.T) {
 			before := s
 			var d decision
 			s, d = c.next(s, e, now, rapid.Float64Range(0, 0.999).Draw(t, "random"))
-			if e.what == ended || e.what == unwanted {
+			if e.what == ended || e.what == unwanted || e.what == wanted { // whoever wants a new launch has ended the present one
 				live = 0
 			}
 			if d == launchNow {

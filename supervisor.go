@@ -139,7 +139,7 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 	}
 	// One that ended early may have been reset meanwhile.
 	for _, r := range s.replicas {
-		if phase := r.history().Phase; phase != PhaseFailed && phase != PhaseStopped {
+		if !r.atRest() {
 			return s.Wait(ctx)
 		}
 	}
@@ -162,33 +162,6 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 		return err
 	}
 	return r.ask(ctx, order{kind: orderReset})
-}
-
-// Reload gives a replica another configuration, of the same pool and replica. The running engine is stopped, with its
-// drain, and the new one is started and awaited. When it does not become ready, the old settings come back, and the
-// error says both. One replica is reloaded at a time, and only while the others of its pool are ready.
-func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
-	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
-	if err != nil {
-		return err
-	}
-	if err := cfg.Validate(r.opts...); err != nil {
-		return err
-	}
-	cfg = cfg.withDefaults()
-	if cfg.StateDir != r.config().StateDir {
-		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", cfg.Name())
-	}
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
-	for _, other := range s.replicas {
-		if other != r && other.config().PoolID == cfg.PoolID {
-			if err := other.waitReady(ctx); err != nil {
-				return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", cfg.Name(), err)
-			}
-		}
-	}
-	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
 }
 
 func (s *Supervisor) find(pool, id string) (*replica, error) {
