@@ -101,8 +101,11 @@ func (r *run) clearAway() error {
 	if err != nil {
 		return err
 	}
-	names := r.survivors() // the start may have come to its end before the lock was asked for
+	names, err := r.survivors() // the start may have come to its end before the lock was asked for
 	lock.release()
+	if err != nil {
+		return err
+	}
 	if names != "" {
 		return fmt.Errorf("%w: it has just been started: %s; try again", ErrBusy, names)
 	}

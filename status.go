@@ -80,7 +80,9 @@ func Statuses(stateDir string) ([]Status, error) {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		all = append(all, files.status(rec))
+		s, err := files.status(rec)
+		all = append(all, s)
+		failed = errors.Join(failed, err)
 	}
 	slices.SortFunc(all, func(a, b Status) int {
 		return strings.Compare(a.Pool+"\x00"+a.Replica, b.Pool+"\x00"+b.Replica)
@@ -88,20 +90,22 @@ func Statuses(stateDir string) ([]Status, error) {
 	return all, failed
 }
 
-// status is what a record says, corrected by what is true now.
-func (f replicaFiles) status(rec record) Status {
+// status is what a record says, corrected by what is true now. With an error it is what the record says.
+func (f replicaFiles) status(rec record) (Status, error) {
 	s := statusOfRecord(rec)
 	if rec.State.Final() {
 		s.PID = 0
-		return s
+		return s, nil
 	}
 	r := run{rec: rec, tree: treeOf(rec)}
 	switch err := r.findLeader(); {
 	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
-	case err != nil:
+	case errors.Is(err, errGone):
 		s.State, s.PID = StateFailed, 0
 		s.Exit = diedUnwatched
-		return s
+		return s, nil
+	case err != nil:
+		return s, fmt.Errorf("cannot tell whether %s/%s runs: %w", rec.Pool, rec.Replica, err)
 	default:
 		r.leader.close()
 		s.PID = r.leader.PID
@@ -114,7 +118,7 @@ func (f replicaFiles) status(rec record) Status {
 	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:
 		s.State = StateReady
 	}
-	return s
+	return s, nil
 }
 
 // recordedReplicas names the replicas that have a record.
