@@ -27,6 +27,7 @@ type options struct {
 	drain    *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
 
 	drainHooks []goHook
+	reload     func() ([]ProvisionConfig, error) // nil: RequestReload is refused
 
 	failpoint func(name string) // called at the steps that a test kills this program at; nil outside of tests
 }
@@ -78,6 +79,12 @@ func WithEventFunc(fn func(Event)) Option {
 			o.onEvent = func(Event) {}
 		}
 	}
+}
+
+// WithReloadFunc lets other programs ask a [Supervisor] for a reload, with [RequestReload]: fn gives the present
+// configuration of all its replicas.
+func WithReloadFunc(fn func() ([]ProvisionConfig, error)) Option {
+	return func(o *options) { o.reload = fn }
 }
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the

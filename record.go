@@ -101,6 +101,7 @@ func (a identity) matches(b identity) bool {
 //	<state>/<pool>-<replica>/engine.lock  held by the engine's processes as long as one of them lives
 //	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
 //	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
+//	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
 //	<state>/engines/<pool>-<replica>.json the handoff
 type replicaFiles struct {
 	state string // absolute
@@ -108,7 +109,7 @@ type replicaFiles struct {
 }
 
 func (f replicaFiles) dir() string        { return filepath.Join(f.state, f.stem) }
-func (f replicaFiles) record() string     { return filepath.Join(f.dir(), "record.json") }
+func (f replicaFiles) record() string     { return filepath.Join(f.dir(), recordName) }
 func (f replicaFiles) recordLock() string { return filepath.Join(f.dir(), "record.lock") }
 func (f replicaFiles) lockPath() string   { return filepath.Join(f.dir(), "engine.lock") }
 func (f replicaFiles) pid() string        { return filepath.Join(f.dir(), "engine.pid") }
@@ -116,6 +117,12 @@ func (f replicaFiles) logs() string       { return filepath.Join(f.dir(), "logs"
 func (f replicaFiles) log(n int64) string {
 	return filepath.Join(f.logs(), strconv.FormatInt(n, 10)+".log")
 }
+
+const (
+	recordName   = "record.json"
+	requestsName = "requests" // see request
+)
+
 func (f replicaFiles) handoffs() string { return filepath.Join(f.state, "engines") }
 func (f replicaFiles) handoff() string  { return filepath.Join(f.handoffs(), f.stem+".json") }
 
@@ -138,7 +145,7 @@ func stateDirectory(dir string) (string, error) {
 
 // create makes the folders, for this user alone.
 func (f replicaFiles) create() error {
-	for _, dir := range []string{f.state, f.dir(), f.logs(), f.handoffs()} {
+	for _, dir := range []string{f.state, f.dir(), f.logs(), f.handoffs(), filepath.Join(f.state, requestsName)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("cannot create the state directory: %w; make its parent writable or set \"state_dir\"", err)
 		}

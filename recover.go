@@ -198,7 +198,7 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 
 // recoverAll is Recover for who has the manager's lock. The adopted launches are by the names of their files.
 func recoverAll(ctx context.Context, state string, opts options) (map[string]*EngineProvisioner, []Recovered, error) {
-	stems, err := recordedReplicas(state)
+	stems, err := listed(state, recordName)
 	if err != nil {
 		return nil, nil, err
 	}

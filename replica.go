@@ -58,7 +58,7 @@ func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica
 	if err := files.clearRestarts(); err != nil {
 		r.tell.logger.Warn(err.Error(), "replica", r.name)
 	}
-	r.past = files.resumeRestarts(time.Now(), time.Duration(cfg.Restart.CooldownMax))
+	r.resume(time.Now())
 	return r
 }
 

@@ -21,7 +21,9 @@ type keptRestarts struct {
 	Restarts
 }
 
-func (f replicaFiles) restarts() string { return filepath.Join(f.dir(), "restarts.json") }
+const restartsName = "restarts.json"
+
+func (f replicaFiles) restarts() string { return filepath.Join(f.dir(), restartsName) }
 
 func (f replicaFiles) readRestarts() (keptRestarts, error) {
 	var kept keptRestarts
@@ -55,18 +57,21 @@ func (f replicaFiles) clearRestarts() error {
 	return err
 }
 
-// resumeRestarts is what an earlier supervisor kept, as far as it matters to one that is told to run the replica.
-func (f replicaFiles) resumeRestarts(now time.Time, cooldownMax time.Duration) Restarts {
-	kept, _ := f.readRestarts() // whatever is wrong with it, the replica begins anew
+// resume takes over what an earlier supervisor kept, as far as it matters to one that is told to run the replica.
+func (r *replica) resume(now time.Time) {
+	kept, err := r.files.readRestarts() // whatever is wrong with it, the replica begins anew
 	past := kept.Restarts
 	if !past.waits() {
 		past.Phase, past.ReadyAt = PhaseRunning, time.Time{}
 	}
 	// A clock that was set back must not make a wait longer than it can be.
-	if limit := now.Add(2 * cooldownMax); past.RetryAt.After(limit) {
+	if limit := now.Add(2 * time.Duration(r.cfg.Restart.CooldownMax)); past.RetryAt.After(limit) {
 		past.RetryAt = limit
 	}
-	return past
+	r.past = past
+	if err == nil && past.Phase != kept.Phase { // others read it, too
+		r.keep(past)
+	}
 }
 
 // keep keeps the replica's past for the next supervisor and for other programs.

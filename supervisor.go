@@ -20,6 +20,7 @@ type Supervisor struct {
 	replicas []*replica // in the order of the configuration
 	feed     feed
 	counts   *collector
+	inbox    *inbox
 	kept     chan struct{} // closed when all events are in the file
 
 	reloading sync.Mutex // one at a time, so that a pool never lacks more than one replica
@@ -64,6 +65,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 		return nil, err
 	}
 	s := &Supervisor{lock: lock, kept: make(chan struct{}), done: make(chan struct{})}
+	s.inbox = newInbox(s, files.state, newOptions(opts).reload)
 	s.counts = newCollector(s)
 	opts = s.observe(files.state, opts)
 	tell := newOptions(opts)
@@ -104,6 +106,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	for _, r := range s.replicas {
 		go r.run()
 	}
+	s.inbox.start()
 	return s, nil
 }
 
@@ -186,12 +189,14 @@ func (s *Supervisor) Release() error {
 func (s *Supervisor) end(o order) error {
 	var failed error
 	s.endOnce.Do(func() {
+		s.inbox.leave()
 		errs := make([]error, len(s.replicas))
 		var all sync.WaitGroup
 		for i, r := range s.replicas {
 			all.Go(func() { errs[i] = r.ask(context.Background(), o) })
 		}
 		all.Wait()
+		s.inbox.work.Wait()
 		s.letGo()
 		failed = errors.Join(errs...)
 		close(s.done)

@@ -109,23 +109,29 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.Flags().StringVar(&metricsAddr, "metrics-addr", "",
 		`serve metrics for Prometheus there, such as "127.0.0.1:9464"; without a host, for this machine alone`)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.eventsCommand(), c.validateCommand(),
+	root.AddCommand(c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.logsCommand(), c.eventsCommand(), c.validateCommand(),
 		c.planCommand(), c.doctorCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root
 }
 
-// chooseFlags adds the flags that say which replicas a command is about.
-func (c *cli) chooseFlags(cmd *cobra.Command) {
+// placeFlags adds the flags that say where a command looks.
+func (c *cli) placeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&c.configFile, "config", "c", "", "the pools file")
-	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; can be repeated")
-	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
 	f.StringVar(&c.stateDir, "state-dir", "",
 		`where records, logs and handoffs live (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("state-dir")
+}
+
+// chooseFlags adds the flags that say which replicas a command is about.
+func (c *cli) chooseFlags(cmd *cobra.Command) {
+	c.placeFlags(cmd)
+	f := cmd.Flags()
+	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; can be repeated")
+	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
 	pools := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return c.knownPools(), cobra.ShellCompDirectiveNoFileComp
 	}
