@@ -72,7 +72,7 @@ Without a command it runs the file's replicas: it checks all of them, goes on wi
 others, and tells each one's URL when it is ready. The first failure until then ends the run. Afterwards it stays in the
 foreground and starts again what dies. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop the engines gracefully:
 what is in flight is waited for first; a second signal ends all waiting at once. With --detach the engines run on after
-they are ready; then "status", "logs" and "stop" work on them.
+they are ready; then "status", "logs" and "stop" work on them. "reload" has a run take a changed file.
 
 Exit status: 0 done, 1 failed, 2 usage or configuration, 3 GPU missing or too small, 4 not ready in time, 5 engine
 exited, 6 busy (another manager, port taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before
