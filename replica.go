@@ -44,7 +44,8 @@ type order struct {
 type orderKind int
 
 const (
-	orderStop    orderKind = iota // for good
+	orderStop    orderKind = iota // until a reset or a reload
+	orderEnd                      // stop, for good
 	orderRelease                  // leave the engine alone, for good
 	orderReset
 	orderReload
@@ -128,7 +129,7 @@ func (r *replica) runLaunch() bool {
 			if !r.obey(o, p) {
 				return false
 			}
-			if o.kind == orderReload {
+			if o.kind != orderReset {
 				return true
 			}
 		}
@@ -156,7 +157,7 @@ func (r *replica) runLaunch() bool {
 			if !r.obey(o, p) {
 				return false
 			}
-			if o.kind == orderReload {
+			if o.kind != orderReset {
 				return true
 			}
 		}
@@ -238,14 +239,15 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		}
 		o.reply <- err
 		return false
-	default: // orderStop
+	default: // orderStop, orderEnd
+		r.dropReload(ErrStopped)
 		var err error
 		if p != nil {
 			err = p.Stop(o.ctx)
 		}
 		r.judge(incident{what: unwanted})
 		o.reply <- err
-		return false
+		return o.kind == orderStop
 	}
 }
 

@@ -29,13 +29,14 @@ type requestKind string
 const (
 	requestReset  requestKind = "reset"
 	requestReload requestKind = "reload"
+	requestStop   requestKind = "stop"
 )
 
 // Answer is what became of a replica that a request was about.
 type Answer struct {
 	Pool    string `json:"pool"`
 	Replica string `json:"replica"`
-	Result  string `json:"result"`          // "reset", or a ReloadResult
+	Result  string `json:"result"`          // "reset", "stopped", or a ReloadResult
 	Error   string `json:"error,omitempty"` // why it failed; "" when it did not
 }
 
@@ -76,6 +77,17 @@ func RequestReload(ctx context.Context, stateDir string) ([]Answer, error) {
 		return nil, err
 	}
 	return request{Kind: requestReload}.put(ctx, state)
+}
+
+// RequestStop has the manager of a state directory ("" means .runtime) stop replicas, named as "pool/replica", as
+// [Supervisor.StopReplica] does. It also reaches those that run no engine, because they wait for their next try. The
+// error is ErrNotManaged when there is no manager, and ErrNotFound when it does not look after one of them.
+func RequestStop(ctx context.Context, stateDir string, replicas ...string) ([]Answer, error) {
+	state, err := stateDirectory(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	return request{Kind: requestStop, Replicas: replicas}.put(ctx, state)
 }
 
 // put puts a request and waits for its answer.
@@ -250,7 +262,9 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 	ctx := context.Background()
 	switch {
 	case r.Kind == requestReset:
-		return b.s.resetAll(ctx, r.Replicas)
+		return b.s.each(r.Replicas, string(requestReset), func(r *replica) error { return r.ask(ctx, order{kind: orderReset}) })
+	case r.Kind == requestStop:
+		return b.s.each(r.Replicas, string(StateStopped), func(r *replica) error { return r.ask(ctx, order{kind: orderStop}) })
 	case r.Kind == requestReload && b.reload == nil:
 		return nil, errors.New("this manager has no configuration to read again; it is a program that calls Reload itself")
 	case r.Kind == requestReload:
@@ -272,24 +286,30 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 	}
 }
 
-// resetAll resets the named replicas, or all but those that were stopped by a command.
-func (s *Supervisor) resetAll(ctx context.Context, names []string) ([]Answer, error) {
+// each does something to the named replicas, or to all of which nobody has said that they shall not run.
+func (s *Supervisor) each(names []string, result string, do func(r *replica) error) ([]Answer, error) {
 	for _, name := range names {
 		if !slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.name == name }) {
 			return nil, fmt.Errorf("%w: no replica %q is supervised", ErrNotFound, name)
 		}
 	}
-	var all []Answer
+	var chosen []*replica
 	for _, r := range s.replicas {
-		if len(names) == 0 && r.history().Phase == PhaseStopped || len(names) > 0 && !slices.Contains(names, r.name) {
-			continue
+		if slices.Contains(names, r.name) || len(names) == 0 && r.history().Phase != PhaseStopped {
+			chosen = append(chosen, r)
 		}
-		cfg := r.config()
-		a := Answer{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: string(requestReset)}
-		if err := s.Reset(ctx, cfg.PoolID, cfg.ReplicaID); err != nil {
-			a.Error = err.Error()
-		}
-		all = append(all, a)
 	}
+	all := make([]Answer, len(chosen))
+	var work sync.WaitGroup
+	for i, r := range chosen {
+		work.Go(func() {
+			cfg := r.config()
+			all[i] = Answer{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: result}
+			if err := do(r); err != nil {
+				all[i].Error = err.Error()
+			}
+		})
+	}
+	work.Wait()
 	return all, nil
 }

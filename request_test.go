@@ -37,7 +37,18 @@ func TestRequestReset(t *testing.T) {
 		eventually(t, "it is tried again", func() bool { return s.Status()[0].LaunchID != before && open() })
 		before = s.Status()[0].LaunchID
 	}
-	_, err := RequestReload(bounded(t), cfg.StateDir)
+	got, err := RequestStop(bounded(t), cfg.StateDir, "pool/r0")
+	if err != nil || len(got) != 1 || got[0].Result != "stopped" || s.Status()[0].Restarts.Phase != PhaseStopped {
+		t.Errorf("the stop of a replica that waits: %+v (%v), %+v", got, err, s.Status()[0].Restarts)
+	}
+	if got, err := RequestReset(bounded(t), cfg.StateDir); err != nil || len(got) != 0 {
+		t.Errorf("what was stopped is started again: %+v (%v)", got, err)
+	}
+	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "it is tried again", func() bool { return s.Status()[0].LaunchID != before && open() })
+	_, err = RequestReload(bounded(t), cfg.StateDir)
 	wantText(t, err, "this manager has no configuration to read again")
 
 	// Without a manager it is done at once, for the next one.
@@ -97,6 +108,28 @@ func TestRequestReload(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(cfg.StateDir, requestsName))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %v (%v)", left, err)
+	}
+}
+
+func TestStopReplica(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	s, _ := superviseReady(t, cfg)
+	was := s.Status()[0]
+	for range 2 {
+		if err := s.StopReplica(bounded(t), "pool", "r0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now := s.Status()[0]; now.State != StateStopped || now.Restarts.Phase != PhaseStopped {
+		t.Errorf("%+v", now)
+	}
+	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+		t.Fatal(err)
+	}
+	untilReady(t, s, was.LaunchID)
+	if err := s.StopReplica(bounded(t), "pool", "r9"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("of a stranger: %v", err)
 	}
 }
 

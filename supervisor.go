@@ -158,13 +158,22 @@ func (s *Supervisor) Status() []Status {
 	return all
 }
 
-// Reset forgets the failures of a replica and starts it at once if it waits or was given up.
+// Reset forgets the failures of a replica and starts it at once if it waits, was given up, or was stopped.
 func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
 	if err != nil {
 		return err
 	}
 	return r.ask(ctx, order{kind: orderReset})
+}
+
+// StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, and leaves the replica so until Reset or Reload.
+func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) error {
+	r, err := s.find(pool, replica)
+	if err != nil {
+		return err
+	}
+	return r.ask(ctx, order{kind: orderStop, ctx: ctx})
 }
 
 func (s *Supervisor) find(pool, id string) (*replica, error) {
@@ -177,7 +186,7 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 
 // Stop stops all engines, as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds the grace of
 // each. Stopping again waits for the first.
-func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderStop, ctx: ctx}) }
+func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderEnd, ctx: ctx}) }
 
 // Release gives the state directory back and lets the engines run on, for another Supervisor to adopt. Those that are
 // not ready are stopped: nobody would tell when they are.

@@ -71,6 +71,8 @@ func outlookOf(s provisioner.Status, now time.Time) string {
 		return ""
 	case r.Phase == provisioner.PhaseFailed:
 		return ", given up"
+	case r.Phase == provisioner.PhaseStopped && s.State == provisioner.StateFailed:
+		return ", stopped"
 	case r.Phase == provisioner.PhaseBackoff:
 		return ", next try in " + until(r.RetryAt, now)
 	case r.Phase == provisioner.PhaseOpen:
