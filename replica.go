@@ -324,6 +324,16 @@ func (r *replica) ask(ctx context.Context, o order) error {
 	}
 }
 
+// hurry ends all waiting of the present launch's stop. ctx has ended.
+func (r *replica) hurry(ctx context.Context) {
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p != nil {
+		go func() { _ = p.Stop(ctx) }() // the replica's own Stop tells what came of it
+	}
+}
+
 // isReady reports whether the present launch is ready.
 func (r *replica) isReady() bool {
 	past := r.history()

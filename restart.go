@@ -57,15 +57,16 @@ const (
 // Restarts is what a supervisor remembers of a replica's failures. It survives the supervisor's own crash.
 type Restarts struct {
 	Phase    Phase     `json:"phase"`
-	Attempts int       `json:"attempts"`          // failures since the replica was last stable
-	Failures int       `json:"failures"`          // starts in a row that failed before readiness
-	Trials   int       `json:"trials"`            // starts of the open breaker that failed
-	Trial    bool      `json:"trial,omitempty"`   // the breaker is half open: this launch decides
-	RetryAt  time.Time `json:"retry_at,omitzero"` // of the next start, in backoff and open
-	ReadyAt  time.Time `json:"ready_at,omitzero"` // of the launch that runs
-	Last     string    `json:"last,omitempty"`    // the last failure, for people
-	Total    int       `json:"total"`             // restarts since the replica was supervised first
-	Cause    Cause     `json:"cause,omitempty"`   // of the last failure
+	Attempts int       `json:"attempts"`           // failures since the replica was last stable
+	Failures int       `json:"failures"`           // starts in a row that failed before readiness
+	Hindered int       `json:"hindered,omitempty"` // starts in a row that failed for a reason that is not the engine's
+	Trials   int       `json:"trials"`             // starts of the open breaker that failed
+	Trial    bool      `json:"trial,omitempty"`    // the breaker is half open: this launch decides
+	RetryAt  time.Time `json:"retry_at,omitzero"`  // of the next start, in backoff and open
+	ReadyAt  time.Time `json:"ready_at,omitzero"`  // of the launch that runs
+	Last     string    `json:"last,omitempty"`     // the last failure, for people
+	Total    int       `json:"total"`              // restarts since the replica was supervised first
+	Cause    Cause     `json:"cause,omitempty"`    // of the last failure
 }
 
 // waits reports whether the replica is to be started again at RetryAt.
@@ -87,7 +88,7 @@ const (
 type incident struct {
 	what      happening
 	permanent bool // trying again unchanged cannot help
-	blameless bool // not the engine's fault (a busy port, a full disk): tried again without being counted
+	blameless bool // not the engine's fault (a busy port, a full disk): tried again, and never given up
 	cause     Cause
 	text      string
 	err       error
@@ -143,7 +144,7 @@ func (c RestartConfig) next(s Restarts, e incident, now time.Time, random float6
 		if s.Phase != PhaseRunning {
 			return s, nothing
 		}
-		s.ReadyAt, s.Failures = now, 0
+		s.ReadyAt, s.Failures, s.Hindered = now, 0, 0
 		return s, nothing
 	case due:
 		return c.pass(s, now)
@@ -186,8 +187,10 @@ func (c RestartConfig) fail(s Restarts, e incident, now time.Time, random float6
 		s.Phase = PhaseFailed
 		return s, giveUp
 	case e.blameless:
-		return wait(PhaseBackoff, time.Duration(c.InitialDelay))
+		s.Hindered++
+		return wait(PhaseBackoff, grow(c.InitialDelay, c.MaxDelay, s.Hindered-1))
 	}
+	s.Hindered = 0
 	s.Attempts++
 	if !wasReady {
 		s.Failures++

@@ -65,6 +65,10 @@ func TestRestartPolicy(t *testing.T) {
 			{e: run, want: launchNow, phase: PhaseRunning},
 			{e: incident{what: ended, blameless: true}, want: waitUntil, phase: PhaseBackoff, wait: time.Second},
 			{e: tick, after: time.Second, want: launchNow, phase: PhaseRunning},
+			{e: incident{what: ended, blameless: true}, want: waitUntil, phase: PhaseBackoff, wait: 2 * time.Second},
+			{e: tick, after: 2 * time.Second, want: launchNow, phase: PhaseRunning},
+			{e: crash, want: waitUntil, phase: PhaseBackoff, wait: time.Second},
+			{e: tick, after: time.Second, want: launchNow, phase: PhaseRunning},
 			{e: incident{what: ended, blameless: true}, want: waitUntil, phase: PhaseBackoff, wait: time.Second},
 		},
 		"a stop wins": {

@@ -34,7 +34,8 @@ type Supervisor struct {
 //
 // An adopted engine that was launched differently from its present configuration goes on and is marked as outdated in
 // Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on. The error is
-// a *ConfigError, or a *LockedError when another manager has the state directory.
+// a *ConfigError, a *LockedError when another manager has the state directory, or ctx's cause: then all engines are let
+// go.
 func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Supervisor, error) {
 	if len(cfgs) == 0 {
 		return nil, errors.New("cannot supervise: no replica is configured")
@@ -132,21 +133,20 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 // Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command. The
 // error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause.
 func (s *Supervisor) Wait(ctx context.Context) error {
-	var failed []error
-	for _, r := range s.replicas {
-		ended, err := r.waitEnd(ctx)
-		if !ended {
-			return context.Cause(ctx)
+	for {
+		var failed []error
+		for _, r := range s.replicas {
+			ended, err := r.waitEnd(ctx)
+			if !ended {
+				return context.Cause(ctx)
+			}
+			failed = append(failed, err)
 		}
-		failed = append(failed, err)
-	}
-	// One that ended early may have been reset meanwhile.
-	for _, r := range s.replicas {
-		if !r.atRest() {
-			return s.Wait(ctx)
+		// One that ended early may have been reset meanwhile.
+		if !slices.ContainsFunc(s.replicas, func(r *replica) bool { return !r.atRest() }) {
+			return errors.Join(failed...)
 		}
 	}
-	return errors.Join(failed...)
 }
 
 // Status tells where the replicas stand, in the order of the configuration.
@@ -199,6 +199,13 @@ func (s *Supervisor) end(o order) error {
 	var failed error
 	s.endOnce.Do(func() {
 		s.inbox.leave()
+		// A replica may be in the middle of a stop of its own, for a reload say, and hear of no order until that is over.
+		unhurry := context.AfterFunc(o.ctx, func() {
+			for _, r := range s.replicas {
+				r.hurry(o.ctx)
+			}
+		})
+		defer unhurry()
 		errs := make([]error, len(s.replicas))
 		var all sync.WaitGroup
 		for i, r := range s.replicas {

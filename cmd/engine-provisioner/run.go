@@ -242,9 +242,10 @@ func (s *session) allReady() bool {
 
 // failures are those of the replicas that were given up, which have been told.
 func (s *session) failures() error {
+	all := s.engines.Status() // not under the lock: whoever tells an event holds one of the library's, and waits for ours
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, status := range s.engines.Status() {
+	for _, status := range all {
 		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == provisioner.PhaseFailed {
 			return &toldError{err}
 		}
