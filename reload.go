@@ -14,8 +14,8 @@ type reload struct {
 	failed error      // why the new configuration did not work: the proven one is coming back
 }
 
-// Reload gives a replica another configuration, of the same pool and replica. What can be found out without a start is
-// found out first. Then the running engine is stopped, with its drain, and the new one is started and awaited. When it
+// Reload gives a replica another configuration, of the same pool and replica. What has to be downloaded or built for it
+// is, and what can be found out without a start is found out, before anything is stopped. Then the running engine is stopped, with its drain, and the new one is started and awaited. When it
 // does not become ready, the last settings that were ready come back, and the error says both. One replica is reloaded
 // at a time, and one that is ready only while the others of its pool are.
 //
@@ -32,7 +32,7 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	if cfg.StateDir != r.config().StateDir {
 		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", r.name)
 	}
-	if _, err := r.tell.plan(ctx, cfg); err != nil {
+	if err := r.rehearse(ctx, cfg); err != nil {
 		return fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
 	}
 	s.reloading.Lock()
@@ -45,6 +45,19 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 		}
 	}
 	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
+}
+
+// rehearse does what a start can do while another engine runs.
+func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
+	p, err := New(cfg, r.opts...)
+	if err != nil {
+		return err
+	}
+	prepared, err := p.prepared(ctx)
+	if err == nil {
+		_, err = p.opts.plan(ctx, p.cfg, prepared)
+	}
+	return err
 }
 
 // Reloaded is what ReloadChanged did about a replica.
@@ -135,17 +148,8 @@ func (r *replica) changes(ctx context.Context, cfg ProvisionConfig) bool {
 	if run == nil {
 		return false
 	}
-	differs, err := r.tell.outdated(ctx, cfg, run.rec)
+	differs, err := r.tell.outdated(ctx, cfg, run.rec.Launch)
 	return err == nil && differs
-}
-
-// outdated reports whether Start would run something else now than what was launched.
-func (o *options) outdated(ctx context.Context, cfg ProvisionConfig, rec record) (bool, error) {
-	plan, err := o.plan(ctx, cfg)
-	if err != nil {
-		return false, err
-	}
-	return plan.hash(cfg) != rec.Launch.ConfigHash, nil
 }
 
 // obeyReload ends launch p, which is nil when there is none, and makes the new settings the present ones.

@@ -406,7 +406,7 @@ func (r *replica) status() Status {
 
 // adopt makes an engine that runs already the present launch.
 func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
-	outdated, err := r.tell.outdated(ctx, r.cfg, p.run.rec)
+	outdated, err := r.tell.outdated(ctx, r.cfg, p.run.rec.Launch)
 	r.outdated = outdated || err != nil
 	p.mu.Lock()
 	p.cfg, p.attempt = r.cfg, r.past.Attempts+1

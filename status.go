@@ -175,7 +175,7 @@ func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, e
 	if err != nil {
 		return false, err
 	}
-	outdated, err := p.opts.outdated(ctx, p.cfg, rec)
+	outdated, err := p.opts.outdated(ctx, p.cfg, rec.Launch)
 	if err != nil {
 		return false, p.startError(err)
 	}

@@ -156,7 +156,7 @@ func (u *unit) times() (load, end time.Duration) {
 func (u *unit) mounts() []string {
 	paths := map[string]bool{u.config.origin.dir: true}
 	for _, r := range u.replicas {
-		if path, err := r.modelPath(ModelFile); err == nil { // else the start tells
+		if path, err := r.modelPath(ModelGGUF); err == nil && path != "" { // else the start tells, or fetches it
 			paths[path] = true
 		}
 	}
