@@ -51,7 +51,11 @@ as it is. Replicas that are new in the file or gone from it take a new run, whic
 It returns when all is done. An interruption ends the wait alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.request(cmd.Context(), provisioner.RequestReload)
+			err := c.request(cmd.Context(), provisioner.RequestReload)
+			if errors.Is(err, provisioner.ErrNotManaged) {
+				c.say("a run with --replace-outdated replaces engines that were left running")
+			}
+			return err
 		},
 	}
 	c.placeFlags(cmd)
