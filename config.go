@@ -46,7 +46,8 @@ type ProvisionConfig struct {
 	// working directory. "" means the working directory; LoadConfig sets the file's folder.
 	Dir string `json:"-"`
 
-	// Engine names the kind of engine: "llamacpp", or one that was added with WithEngine.
+	// Engine names the kind of engine: "llamacpp", "custom" for a server that Custom describes, or one that was added
+	// with WithEngine.
 	Engine string `json:"engine" validate:"required,id"`
 	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
@@ -54,8 +55,8 @@ type ProvisionConfig struct {
 	Expose bool `json:"expose,omitempty"`
 	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
-	// Model is the model to serve.
-	Model ModelConfig `json:"model"`
+	// Model is the model to serve. The engine "custom" can do without.
+	Model ModelConfig `json:"model,omitzero"`
 	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
 	// are added where no flag says otherwise; see NormalizeFlags.
 	Flags []string `json:"flags,omitempty"`
@@ -74,6 +75,8 @@ type ProvisionConfig struct {
 	Fit string `json:"fit,omitempty" validate:"omitempty,oneof=warn require off"`
 	// Provisioning says where the engine's executable comes from.
 	Provisioning Provisioning `json:"provisioning,omitzero"`
+	// Custom describes the server of the engine "custom".
+	Custom *CustomConfig `json:"custom,omitempty"`
 	// Ready says when the replica counts as ready.
 	Ready ReadyConfig `json:"ready,omitzero"`
 	// Restart says what a Supervisor does when the engine ends unasked.
@@ -97,8 +100,8 @@ type ProvisionConfig struct {
 type ModelConfig struct {
 	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH";
 	// "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub; or "https://…" with a
-	// sha256. It stands in the handoff as it is.
-	ID string `json:"id" validate:"required"`
+	// sha256. The engine "custom" takes any other words as they are. It stands in the handoff as it is.
+	ID string `json:"id"`
 	// SHA256 is the checksum of the file at an "https:" URL, 64 hexadecimal digits. No other reference takes one.
 	SHA256 string `json:"sha256,omitempty"`
 }

@@ -266,7 +266,7 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 		gpus = nil // what is chosen depends on what is free, and the engine itself has taken some
 	}
 	// Maps are encoded in the order of their keys.
-	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})
+	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus})
 	return hex.EncodeToString(h.Sum(nil))
 }
 
