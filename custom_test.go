@@ -199,6 +199,12 @@ func TestCustomLife(t *testing.T) {
 	if h.Engine != "custom" || h.EngineVersion != "b11669-Fake" || h.Answer != answerOK || h.Model != (HandoffModel{cfg.Model.ID, model}) {
 		t.Errorf("handoff %+v", h)
 	}
+	if got := p.Status().Version; got != h.EngineVersion {
+		t.Errorf("the status says version %q", got)
+	}
+	if all, err := Statuses(cfg.StateDir); err != nil || len(all) != 1 || all[0].Version != h.EngineVersion {
+		t.Errorf("statuses: %+v, %v", all, err)
+	}
 	report := enginetest.Inspect(t, h.URL)
 	want := []string{
 		"--model", model, "--host", "127.0.0.1", "--port", itoa(cfg.Port), "--metrics", "--parallel", "1",
