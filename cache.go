@@ -143,7 +143,7 @@ func engineItem(path string) (CacheItem, bool) {
 	var manifest struct {
 		What string `json:"what"`
 	}
-	file := filepath.Join(path, "manifest.json")
+	file := filepath.Join(path, manifestName)
 	if data, err := readState(file); err == nil && json.Unmarshal(data, &manifest) == nil {
 		item.Name, item.Partial = manifest.What, false
 		if info, err := os.Stat(file); err == nil {
@@ -220,6 +220,11 @@ func (i CacheItem) paths() []string {
 }
 
 func (i CacheItem) remove() error {
+	if i.Kind == CacheEngine { // first what makes it count: half an engine must not be taken for one
+		if err := os.Remove(filepath.Join(i.Path, manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	if i.Kind != CacheHubModel {
 		return os.RemoveAll(i.Path)
 	}

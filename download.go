@@ -13,38 +13,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
-// DownloadPlan is what Start would download.
-type DownloadPlan struct {
-	From  string   `json:"from"`  // such as "https://huggingface.co"
-	To    string   `json:"to"`    // folder
-	Files []string `json:"files"` // that are not here yet; none when all content is here under another name
-	Bytes int64    `json:"bytes"` // still to come; 0 where the server did not say
-	Total int64    `json:"total"` // of these files, with what an earlier try has got
-	Free  int64    `json:"free"`  // bytes where they go; 0 where that cannot be told
-}
-
-// String tells it to people.
-func (d DownloadPlan) String() string {
-	if len(d.Files) == 0 {
-		return "link the model to what is in the cache"
-	}
-	text := "download " + d.Files[0]
-	if more := len(d.Files) - 1; more > 0 {
-		text += fmt.Sprintf(" and %d more files", more)
-	}
-	text += " from " + d.From
-	if d.Total > 0 {
-		text += ", " + fetch.Bytes(d.Bytes)
-	}
-	if d.Total > d.Bytes {
-		text += " (the rest of " + fetch.Bytes(d.Total) + ")"
-	}
-	if d.Free > 0 {
-		text += "; " + fetch.Bytes(d.Free) + " are free"
-	}
-	return text
-}
-
 // remoteFile is a file that is not here yet.
 type remoteFile struct {
 	fetch.File
@@ -98,23 +66,44 @@ func (o *options) cacheFolder(name string) (string, error) {
 
 // size says what is to be downloaded, and finds out whether it fits.
 func (m *stagedModel) size() error {
-	dir := filepath.Dir(m.files[0].Path)
-	m.plan = &DownloadPlan{From: m.files[0].host, To: dir}
+	var names []string
+	var missing, known int64
 	for _, f := range m.files {
 		n := fetch.Missing(f.File)
 		if n == 0 {
 			continue // another reference brought it here
 		}
-		m.plan.Files = append(m.plan.Files, f.name)
-		m.plan.Bytes += max(0, n)
-		m.plan.Total += f.Size
+		names = append(names, f.name)
+		missing += max(0, n)
+		known += f.Size
 	}
-	dir = existing(dir)
-	m.plan.Free = fetch.Free(dir)
-	if err := fetch.EnsureSpace(dir, m.plan.Bytes); err != nil {
-		return &modelError{CauseDownload, fmt.Errorf("cannot %s: %w", *m.plan, err)}
+	if len(names) == 0 {
+		m.pending = "link " + m.files[0].name + " to what is in the cache"
+		return nil
+	}
+	dir := existing(filepath.Dir(m.files[0].Path))
+	if err := fetch.EnsureSpace(dir, missing); err != nil {
+		return &modelError{CauseDownload, fmt.Errorf("cannot download %s: %w", fileNames(names), err)}
+	}
+	m.pending = fmt.Sprintf("download %s from %s", fileNames(names), m.files[0].host)
+	if known > 0 {
+		m.pending += fmt.Sprintf(", %s", fetch.Bytes(missing))
+	}
+	if known > missing {
+		m.pending += fmt.Sprintf(" (the rest of %s)", fetch.Bytes(known))
+	}
+	if free := fetch.Free(dir); free > 0 {
+		m.pending += fmt.Sprintf("; %s are free", fetch.Bytes(free))
 	}
 	return nil
+}
+
+// fileNames names one file, or the first of several.
+func fileNames(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return fmt.Sprintf("%s and %d more files", names[0], len(names)-1)
 }
 
 // fetchModel downloads what is missing, and then looks at the model.

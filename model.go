@@ -137,13 +137,14 @@ func (e *modelError) Unwrap() error { return e.err }
 
 // stagedModel is where the model of a launch is, or will be when its files are there.
 type stagedModel struct {
-	path  string        // absolute; "" when the engine resolves the reference itself or has none
-	kind  ModelKind     // what the engine takes
-	files []remoteFile  // to be downloaded; none when all is here
-	done  func() error  // when they are there
-	plan  *DownloadPlan // of the files; nil for none
-	note  *hubNote      // of a model that comes from the hub
-	gguf  *gguf.Model   // its header, when it is here and is one
+	path  string       // absolute; "" when the engine resolves the reference itself or has none
+	kind  ModelKind    // what the engine takes
+	files []remoteFile // to be downloaded; none when all is here
+	done  func() error // when they are there
+	gguf  *gguf.Model  // its header, when it is here and is one
+
+	note    *hubNote // of a model that comes from the hub
+	pending string   // what is to be downloaded, for people; "" for nothing
 }
 
 // findModel finds out where the model is, in microseconds where it is here. For one that is not, it asks the server what

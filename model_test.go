@@ -309,11 +309,11 @@ func TestHubFailures(t *testing.T) {
 			id: id, change: func(r *hubRig) { r.Inject(hubtest.Damage) }, cause: CauseModelCorrupt, text: "the content has the checksum",
 		},
 		"no model": {
-			id: "hf:" + hubRepo + "/README.md", cause: CauseModelCorrupt, text: `begins with "# A " and not with the magic "GGUF"`,
+			id: "hf:" + hubRepo + "/README.md", cause: CauseModelCorrupt, text: `begins with "# A " instead of "GGUF"`,
 		},
 		"cut short": {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
-			cause: CauseModelCorrupt, text: "it is cut short: tensor data needs",
+			cause: CauseModelCorrupt, text: "truncated: tensor data needs",
 		},
 		"plain http": {
 			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: CauseDownload,
@@ -508,7 +508,7 @@ func TestSplitModel(t *testing.T) {
 	if err := os.Truncate(parts[2], info.Size()-1000); err != nil {
 		t.Fatal(err)
 	}
-	check("it is cut short: its tensors take")
+	check("truncated: its weights need")
 	if err := os.Remove(parts[2]); err != nil {
 		t.Fatal(err)
 	}
@@ -531,9 +531,9 @@ func TestCheckGGUF(t *testing.T) {
 	}{
 		"sound":        {sound, ""},
 		"header alone": {[]byte(enginetest.GGUF), ""},
-		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" and not with the magic "GGUF"`},
+		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" instead of "GGUF"`},
 		"short header": {sound[:2000], "ends within its header"},
-		"cut short":    {sound[:len(sound)/2], "it is cut short: tensor data needs"},
+		"cut short":    {sound[:len(sound)/2], "truncated: tensor data needs"},
 		"many tensors": {[]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 100)), "tensor count too large"},
 		"new version":  {[]byte("GGUF\x09\x00\x00\x00" + strings.Repeat("\x00", 100)), ""}, // for the engine to judge
 	} {
