@@ -108,7 +108,7 @@ func fileNames(names []string) string {
 
 // fetchModel downloads what is missing, and then looks at the model.
 func (o *options) fetchModel(ctx context.Context, m *stagedModel, tell func(Progress)) error {
-	if len(m.files) == 0 {
+	if m.done == nil {
 		return nil
 	}
 	if m.note != nil {

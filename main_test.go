@@ -28,6 +28,7 @@ import (
 func TestMain(m *testing.M) {
 	chaosMain()
 	racerMain()
+	_ = os.Setenv("HF_HUB_OFFLINE", "1") // tests that are about the hub bring one
 	goleak.VerifyTestMain(suite{m})
 }
 

@@ -122,7 +122,7 @@ func (m *flagMerge) model() (name, revision string) {
 		return m.host.ModelPath, ""
 	}
 	name, revision, _ = hubModel(m.cfg.Model.ID)
-	return name, revision
+	return name, cmp.Or(m.host.ModelRevision, revision)
 }
 
 // addressFlags say where to listen.
