@@ -103,12 +103,10 @@ func (k *checker) binary(key string, c BinaryConfig) {
 	switch path := c.Path; {
 	case path == "" && k.written(key):
 		k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
-	case strings.ContainsRune(path, 0):
-		k.report(key, "holds a NUL character; remove it")
-	case strings.HasPrefix(path, "~"):
-		k.report(key, "is %q, and ~ is not expanded; write the whole path", path)
-	case strings.HasSuffix(path, "/"):
-		k.report(key, "is %q, a folder; write the path of the executable in it", path)
+	case path != "":
+		if wrong := badExecutable(path); wrong != "" {
+			k.report(key, "%s", wrong)
+		}
 	}
 }
 

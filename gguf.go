@@ -39,28 +39,31 @@ func splitNames(name string) []string {
 }
 
 // checkGGUF refuses a file that llama.cpp would refuse for what stands in its header: 3 ms, where the engine takes
-// seconds. A model in parts is checked as one.
-func checkGGUF(path string) error {
+// seconds. A model in parts is checked as one. It is nil for what only the engine can judge.
+func checkGGUF(path string) (*gguf.Model, error) {
 	_, part, of := splitName(path)
+	wrong := func(format string, args ...any) error {
+		return &modelError{CauseModelCorrupt, fmt.Errorf("%q "+format, append([]any{path}, args...)...)}
+	}
 	if of > 0 && part != 1 {
-		return &modelError{CauseModelCorrupt, fmt.Errorf("%q is part %d of a model in %d; name the first in \"model.id\"", path, part, of)}
+		return nil, wrong("is part %d of a model in %d; name the first in \"model.id\"", part, of)
 	}
 	for i, name := range splitNames(path) {
 		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-			return &modelError{CauseModelMissing, fmt.Errorf("part %d of %d is missing: %q; put all parts into one folder", i+1, of, name)}
+			return nil, &modelError{CauseModelMissing, fmt.Errorf("part %d of %d is missing: %q; put all parts into one folder", i+1, of, name)}
 		}
 	}
-	m, err := gguf.Open(path)
+	model, err := gguf.Open(path)
 	switch {
-	case errors.Is(err, gguf.ErrUnknown): // the engine may know it
-		return nil
+	case errors.Is(err, gguf.ErrUnknown):
+		return nil, nil
 	case errors.Is(err, gguf.ErrFormat):
-		return &modelError{CauseModelCorrupt, fmt.Errorf("%w; fetch it again", err)}
+		return nil, wrong("is %w; fetch it again", err)
 	case err != nil:
-		return &modelError{CauseModelMissing, err}
+		return nil, &modelError{CauseModelMissing, err}
 	}
-	if n := m.Parts(); n > 1 && n != of {
-		return &modelError{CauseModelCorrupt, fmt.Errorf("%q is of a model in %d parts, and its name does not say so; give the parts their old names", path, n)}
+	if n := model.Parts(); n > 1 && n != max(of, 1) {
+		return nil, wrong("says that its model has %d parts, but its name says %d; give the parts their old names", n, max(of, 1))
 	}
-	return nil
+	return model, nil
 }

@@ -75,15 +75,17 @@ type answer struct {
 // String is the answer for people: the status and the beginning of a text that the engine gave with it.
 func (a answer) String() string {
 	text := strconv.Itoa(a.status) + " " + http.StatusText(a.status)
-	var doc struct {
-		Error struct {
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(a.body, &doc) == nil && doc.Error.Message != "" {
-		const most = 200
-		message := tail.Clean(doc.Error.Message)
-		text += ": " + strings.ToValidUTF8(message[:min(len(message), most)], "")
+	var doc any
+	if json.Unmarshal(a.body, &doc) == nil {
+		// Ollama, FastAPI and Triton have a text where those that speak like OpenAI have a block.
+		for _, key := range []string{"error.message", "error", "detail"} {
+			if said, ok := lookUp(doc, key).(string); ok && said != "" {
+				const most = 200
+				message := tail.Clean(said)
+				text += ": " + strings.ToValidUTF8(message[:min(len(message), most)], "")
+				break
+			}
+		}
 	}
 	return strings.TrimSpace(text)
 }
@@ -308,9 +310,9 @@ func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) err
 }
 
 // askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
-// and rerankers refuse with a 4xx, which is no failure. The question takes as long as ctx allows: a first token on a
+// and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a first token on a
 // CPU can take longer than any probe.
-func (p *prober) askToken(ctx context.Context, question AnswerRequest) (offered bool, err error) {
+func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool) (offered bool, err error) {
 	req, err := p.request(ctx, http.MethodPost, question.Path, question.Body)
 	if err != nil {
 		return false, err
@@ -325,7 +327,9 @@ func (p *prober) askToken(ctx context.Context, question AnswerRequest) (offered 
 		return false, fmt.Errorf("the connection broke on the first token: %w", err)
 	case a.status >= 200 && a.status < 300:
 		return true, nil
-	case a.status >= 400 && a.status < 500:
+	case a.status >= 400 && a.status < 500 && !must:
+		return false, nil
+	case a.status == http.StatusNotImplemented: // of some versions of vLLM
 		return false, nil
 	default:
 		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)

@@ -14,13 +14,15 @@ import (
 	"unicode"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
-// modelRef is what a model's reference stands for. The zero value is a model that the engine finds itself.
+// modelRef is what a model's reference stands for. The zero value is a model that the engine finds by itself.
 type modelRef struct {
-	path string // absolute, of a model on this node
-	hub  *hubRef
-	url  string // of a file on some server
+	path string  // absolute, of a model on this node
+	hub  *hubRef // of a model on the hub
+	repo *hubRef // of a repository there that the engine fetches by itself
+	url  string  // of a file on some server
 }
 
 // modelRef reads the reference by the rules of what the engine takes for a model.
@@ -28,7 +30,9 @@ func (c ProvisionConfig) modelRef(kind ModelKind) (modelRef, error) {
 	id := c.Model.ID
 	scheme := schemeOf(id)
 	switch {
-	case scheme == "hf" && kind == ModelFolder, kind == ModelAny && scheme != "local" && scheme != "file":
+	case scheme == "hf" && kind == ModelFolder:
+		return modelRef{repo: repository(id)}, nil
+	case kind == ModelAny && scheme != "local" && scheme != "file":
 		return modelRef{}, nil
 	case scheme == "hf":
 		ref, err := parseHubRef(id, kind)
@@ -140,6 +144,9 @@ type stagedModel struct {
 	kind  ModelKind    // what the engine takes
 	files []remoteFile // to be downloaded; none when all is here
 	done  func() error // when they are there
+	gguf  *gguf.Model  // its header, when it is here and is one
+
+	revision string // commit of a model that the engine fetches by itself; "" where it is not known
 
 	note    *hubNote // of a model that comes from the hub
 	pending string   // what is to be downloaded, for people; "" for nothing
@@ -156,6 +163,8 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 	switch {
 	case ref.hub != nil:
 		m, err = o.findHubModel(ctx, cfg, *ref.hub, refresh)
+	case ref.repo != nil:
+		m, err = o.pinHubModel(ctx, cfg, *ref.repo, refresh)
 	case ref.url != "":
 		m, err = o.findURLModel(cfg, ref.url)
 	}
@@ -164,13 +173,15 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 	}
 	m.kind = kind
 	if len(m.files) > 0 {
-		return m, m.size()
+		err = m.size()
+	} else {
+		err = m.check()
 	}
-	return m, m.check()
+	return m, err
 }
 
 // check finds out what the engine would say after its start.
-func (m stagedModel) check() error {
+func (m *stagedModel) check() (err error) {
 	if m.path == "" {
 		return nil
 	}
@@ -193,7 +204,7 @@ func (m stagedModel) check() error {
 	case info.Size() == 0 && info.Mode().IsRegular():
 		return wrong(CauseModelMissing, "read %s: the file is empty", m.path)
 	case m.kind == ModelGGUF:
-		return checkGGUF(m.path)
+		m.gguf, err = checkGGUF(m.path)
 	}
-	return nil
+	return err
 }

@@ -273,6 +273,7 @@ func TestHubFailures(t *testing.T) {
 	const id = "hf:" + hubRepo + ":Q4_K_M"
 	for name, c := range map[string]struct {
 		id     string
+		kind   ModelKind
 		change func(*hubRig)
 		cause  Cause
 		text   string
@@ -313,7 +314,10 @@ func TestHubFailures(t *testing.T) {
 		},
 		"cut short": {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
-			cause: CauseModelCorrupt, text: "is truncated: tensor data needs",
+			cause: CauseModelCorrupt, text: "truncated: tensor data needs",
+		},
+		"no such repository, for an engine that fetches": {
+			id: "hf:org/other", kind: ModelFolder, cause: CauseModelMissing, text: "/org/other exists",
 		},
 		"plain http": {
 			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: CauseDownload,
@@ -326,7 +330,12 @@ func TestHubFailures(t *testing.T) {
 			if c.change != nil {
 				c.change(r)
 			}
-			_, _, err := r.prepare(t)
+			var opts []Option
+			if c.kind != "" {
+				opts = append(opts, WithEngine(tuned{kind: c.kind}))
+			}
+			p, _ := newLaunch(t, r.cfg, opts...)
+			_, err := p.Prepare(bounded(t))
 			var failed *StartError
 			if !errors.As(err, &failed) || failed.Cause != c.cause || failed.Retry != (c.cause == CauseDownload) {
 				t.Fatalf("%T: %v", err, err)
@@ -338,6 +347,53 @@ func TestHubFailures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHubPin pins a repository that the engine fetches by itself.
+func TestHubPin(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, "hf:"+hubRepo)
+	engine := WithEngine(tuned{kind: ModelFolder})
+	first := r.Add(hubRepo, "config.json", []byte("{}"))
+	look := func(ref string, refresh bool) stagedModel {
+		t.Helper()
+		r.cfg.Model.ID = "hf:" + hubRepo + ref
+		o := newOptions([]Option{WithCacheDir(t.TempDir()), engine})
+		m, err := o.findModel(bounded(t), r.cfg, ModelFolder, refresh)
+		if err == nil && refresh {
+			err = o.fetchModel(bounded(t), &m, func(Progress) {})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	if m := look("", false); m.revision != first || m.pending != "pin "+hubRepo+" at main to the commit "+first {
+		t.Errorf("first: %q, pending %q", m.revision, m.pending)
+	}
+	look("", true)
+	asked := len(r.Requests())
+	second := r.Add(hubRepo, "more.json", []byte("{}"))
+	if m := look("", false); m.revision != first || m.pending != "" || len(r.Requests()) != asked {
+		t.Errorf("again: %q, pending %q, %d requests", m.revision, m.pending, len(r.Requests())-asked)
+	}
+	if m := look("@"+first, true); m.revision != first || len(r.Requests()) != asked {
+		t.Errorf("a commit: %q", m.revision)
+	}
+	if m := look("@main", true); m.revision != second {
+		t.Errorf("after a refresh: %q, want %q", m.revision, second)
+	}
+	if m := look("@main", false); m.revision != second || m.pending != "" {
+		t.Errorf("after it: %q, pending %q", m.revision, m.pending)
+	}
+	r.Close()
+	if m := look("@v9", false); m.revision != "" {
+		t.Errorf("without a hub: %q", m.revision)
+	}
+	spec, err := vLLM{}.Launch(ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, Host{ModelRevision: second})
+	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
+		t.Errorf("%v (%v)", spec.Flags, err)
 	}
 }
 
@@ -487,13 +543,13 @@ func TestSplitModel(t *testing.T) {
 	}
 	check := func(want string) {
 		t.Helper()
-		err := checkGGUF(parts[0])
+		_, err := checkGGUF(parts[0])
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("error = %v, want %q", err, want)
 		}
 	}
 	check("")
-	if err := checkGGUF(parts[1]); err == nil || !strings.Contains(err.Error(), `is part 2 of a model in 3; name the first in "model.id"`) {
+	if _, err := checkGGUF(parts[1]); err == nil || !strings.Contains(err.Error(), `is part 2 of a model in 3; name the first in "model.id"`) {
 		t.Errorf("second part: %v", err)
 	}
 	alone := filepath.Join(dir, "alone.gguf")
@@ -501,14 +557,14 @@ func TestSplitModel(t *testing.T) {
 	if err := os.WriteFile(alone, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkGGUF(alone); err == nil || !strings.Contains(err.Error(), "is of a model in 3 parts, and its name does not say so") {
+	if _, err := checkGGUF(alone); err == nil || !strings.Contains(err.Error(), "says that its model has 3 parts, but its name says 1") {
 		t.Errorf("renamed: %v", err)
 	}
 	info, _ := os.Stat(parts[2])
 	if err := os.Truncate(parts[2], info.Size()-1000); err != nil {
 		t.Fatal(err)
 	}
-	check("is truncated: its weights need")
+	check("truncated: its weights need")
 	if err := os.Remove(parts[2]); err != nil {
 		t.Fatal(err)
 	}
@@ -533,7 +589,7 @@ func TestCheckGGUF(t *testing.T) {
 		"header alone": {[]byte(enginetest.GGUF), ""},
 		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" instead of "GGUF"`},
 		"short header": {sound[:2000], "ends within its header"},
-		"cut short":    {sound[:len(sound)/2], "is truncated: tensor data needs"},
+		"cut short":    {sound[:len(sound)/2], "truncated: tensor data needs"},
 		"many tensors": {[]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 100)), "tensor count too large"},
 		"new version":  {[]byte("GGUF\x09\x00\x00\x00" + strings.Repeat("\x00", 100)), ""}, // for the engine to judge
 	} {
@@ -541,7 +597,7 @@ func TestCheckGGUF(t *testing.T) {
 		if err := os.WriteFile(file, c.content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := checkGGUF(file)
+		_, err := checkGGUF(file)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: error = %v, want %q", name, err, c.want)
 		}

@@ -12,12 +12,17 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
 type Prepared struct {
 	Binary    Binary
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
+
+	gguf     *gguf.Model // the model's header, when it is on this node and is one
+	revision string      // of a model that the engine fetches by itself
 }
 
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
@@ -34,7 +39,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	return prepared, nil
 }
 
-// prepare gets what a launch needs. The model comes last: it is the largest, and the rest is of no use without an executable.
+// prepare gets what a launch needs. The model comes last: it is the largest, and of no use without an executable.
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (Prepared, error) {
 	program := engine.Program(cfg)
 	model, err := o.findModel(ctx, cfg, program.Model, true)
@@ -46,10 +51,10 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 		return Prepared{}, err
 	}
 	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	if err != nil {
-		return Prepared{}, err
+	if err == nil {
+		err = o.fetchModel(ctx, &model, tell.progress)
 	}
-	return Prepared{Binary: binary, ModelPath: model.path}, o.fetchModel(ctx, model, tell.progress)
+	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf, revision: model.revision}, err
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
@@ -59,7 +64,7 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if err != nil {
 		return Prepared{}, nil, err
 	}
-	prepared.ModelPath = model.path
+	prepared.ModelPath, prepared.gguf, prepared.revision = model.path, model.gguf, model.revision
 	if model.pending != "" {
 		pending = append(pending, model.pending)
 	}
@@ -100,10 +105,12 @@ type LaunchPlan struct {
 	Model   string   `json:"model"`  // absolute path; of a model that is pending, where it will be
 	URL     string   `json:"url"`
 	GPUs    []GPU    `json:"gpus"` // none: the CPU
-	Grace   Duration `json:"grace"`
-	Record  string   `json:"record"`
-	Log     string   `json:"log"`
-	Handoff string   `json:"handoff"`
+	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
+	Memory  []MemoryNeed `json:"memory,omitempty"`
+	Grace   Duration     `json:"grace"`
+	Record  string       `json:"record"`
+	Log     string       `json:"log"`
+	Handoff string       `json:"handoff"`
 	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
 	// be empty, and Flags are those of the newest known version.
 	Pending []string `json:"pending,omitempty"`
@@ -161,17 +168,25 @@ type launchPlan struct {
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
 	engine, _ := o.engine(cfg.Engine)
-	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, o.gpuDriver()) })
+	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, ModelRevision: prepared.revision}
+	driver := o.gpuDriver()
+	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, driver) })
 	if err != nil {
 		return launchPlan{}, err
 	}
-	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, GPUs: gpus}
-	spec, err := engine.Launch(cfg, host)
-	if err != nil {
-		var config *ConfigError
-		if errors.As(err, &config) {
-			err = cfg.configError(config.Problems...)
+	memory := o.memoryCheck(cfg, prepared.gguf, driver)
+	if cfg.Devices.auto() {
+		gpus, err = memory.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
+			host.GPUs = some
+			return describe(engine, cfg, host)
+		})
+		if err != nil {
+			return launchPlan{}, err
 		}
+	}
+	host.GPUs = gpus
+	spec, err := describe(engine, cfg, host)
+	if err != nil {
 		return launchPlan{}, err
 	}
 	dir, err := filepath.Abs(cfg.Dir)
@@ -193,8 +208,19 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
+		Memory: memory.needs(spec.GGUF, gpus),
 	}
 	return plan, nil
+}
+
+// describe has the engine describe the launch.
+func describe(engine Engine, cfg ProvisionConfig, host Host) (LaunchSpec, error) {
+	spec, err := engine.Launch(cfg, host)
+	var config *ConfigError
+	if errors.As(err, &config) {
+		err = cfg.configError(config.Problems...)
+	}
+	return spec, err
 }
 
 // loadGrace is the engine's, unless the configuration says how long an engine is given.
@@ -210,6 +236,7 @@ func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 	l := launchRecord{
 		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
 		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
+		Memory: p.Memory,
 	}
 	if cfg.APIKey != nil {
 		l.Secrets = append(l.Secrets, *cfg.APIKey)
@@ -230,20 +257,24 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	for i, g := range p.GPUs {
 		gpus[i] = g.UUID
 	}
+	if cfg.Devices.auto() {
+		gpus = nil // what is chosen depends on what is free, and the engine itself has taken some
+	}
 	// Maps are encoded in the order of their keys.
-	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})
+	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus})
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// sameLaunch reports whether a launch of cfg would run what the launch with that hash runs.
-func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
+// outdated reports whether a launch of cfg would run something else than what was launched. What is still to be got for
+// it makes a difference.
+func (o *options) outdated(ctx context.Context, cfg ProvisionConfig, launched launchRecord) (bool, error) {
 	engine, _ := o.engine(cfg.Engine)
 	prepared, pending, err := o.foresee(ctx, cfg, engine)
 	if err != nil || len(pending) > 0 {
-		return false
+		return len(pending) > 0, err
 	}
 	plan, err := o.plan(ctx, cfg, prepared)
-	return err == nil && plan.hash(cfg) == hash
+	return err == nil && plan.hash(cfg) != launched.ConfigHash, err
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

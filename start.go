@@ -82,6 +82,23 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.create(); err != nil {
 		return nil, err
 	}
+	recorded := func() {}
+	if p.cfg.reserves() {
+		if recorded, err = files.reserve(); err != nil {
+			return nil, err
+		}
+		defer recorded()
+		if plan, err = p.opts.plan(ctx, p.cfg, prepared); err != nil { // again, while nobody else takes any memory
+			return nil, err
+		}
+	}
+	if lacking := lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
+		short := &memoryError{lacking}
+		if p.cfg.Fit == "require" {
+			return nil, short
+		}
+		p.note(short.Error())
+	}
 
 	// 2. The replica's lock: whoever holds it is a living engine, or a start that is under way.
 	lock, err := files.lock()
@@ -94,7 +111,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	defer lock.release()
 	last, err := files.readRecord()
 	if err == nil && !last.State.Final() {
-		if names := (&run{tree: treeOf(last)}).survivors(); names != "" {
+		names, err := (&run{tree: treeOf(last)}).survivors()
+		if err != nil {
+			return nil, err
+		}
+		if names != "" {
 			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
 		}
 	}
@@ -105,8 +126,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
 		return nil, err
 	}
-	for _, port := range append([]int{p.cfg.Port}, plan.spec.Ports...) {
-		if problem := portProblem(p.cfg.Host, port); problem != "" {
+	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
+		if problem := portProblem(p.cfg.Host, port.Number); problem != "" {
 			return nil, &portError{port, problem}
 		}
 	}
@@ -154,6 +175,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err // no record, no process
 	}
+	recorded()
 	p.opts.at("after_record")
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		r.rec.TempDir = "" // not ours to remove
@@ -175,7 +197,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 5. The record of the process.
 	r.rec.State, r.rec.Process = StateStarting, r.leader.identity
-	if err := files.writeRecord(r.rec); err != nil {
+	err = files.changeRecord(func(current record, err error) (record, bool) {
+		rec := r.rec
+		if err == nil && current.LaunchID == rec.LaunchID {
+			rec.Desired = current.Desired // another command may have begun to stop it
+		}
+		return rec, true
+	})
+	if err != nil {
 		return nil, err
 	}
 	p.opts.at("after_running_record")
@@ -226,13 +255,18 @@ func busy(files replicaFiles) error {
 		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
 }
 
-// portError says that the port is not free.
+// portError says that a port is not free.
 type portError struct {
-	port    int
+	port    Port
 	problem string
 }
 
-func (e *portError) Error() string { return fmt.Sprintf("port %d is not free: %s", e.port, e.problem) }
+func (e *portError) Error() string {
+	if e.port.Use != "" {
+		return fmt.Sprintf("port %d, for %s, is not free: %s", e.port.Number, e.port.Use, e.problem)
+	}
+	return fmt.Sprintf("port %d is not free: %s", e.port.Number, e.problem)
+}
 func (e *portError) Unwrap() error { return ErrBusy }
 
 // startError gives err the type that Start promises.
@@ -247,8 +281,11 @@ func (p *EngineProvisioner) startError(err error) error {
 	var binary *binaryError
 	var asked *askError
 	var model *modelError
+	var memory *memoryError
 	var build *buildError
 	switch {
+	case errors.As(err, &model) && model.cause == CauseDownload: // a time-out among them
+		f.Cause = CauseDownload
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &build):
@@ -265,6 +302,9 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Advice = "stop what uses the port, or change \"port\""
 	case errors.As(err, &model):
 		f.Cause = model.cause
+	case errors.As(err, &memory):
+		f.Cause = memory.cause()
+		f.Advice = adviceFor(f.Cause) + `; "fit: warn" tries all the same`
 	case errors.As(err, &asked):
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing

@@ -110,8 +110,11 @@ func badMode(mode string) string {
 	if slices.Contains([]string{"container"}, mode) {
 		return fmt.Sprintf(`%q is not available in this build yet; use "binary", "source" or "package"`, mode)
 	}
-	return notOneOf(mode, []string{"binary", "source", "package"})
+	return notOneOf(mode, provisioningModes)
 }
+
+// provisioningModes are those of this build.
+var provisioningModes = []string{"binary", "source", "package"}
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)
@@ -127,11 +130,7 @@ func (k *checker) unknownEngine(name string) string {
 		known = append(known, e.Name())
 	}
 	list := strings.Join(known, ", ")
-	planned := []string{"vllm", "tgi", "sglang", "custom"}
-	if slices.Contains(planned, name) {
-		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
-	}
-	if near := nearest.Of(name, slices.Concat(known, planned)); near != "" {
+	if near := nearest.Of(name, known); near != "" {
 		return fmt.Sprintf("unknown engine %q; did you mean %q?", name, near)
 	}
 	return fmt.Sprintf("unknown engine %q; the engines here are %s", name, list)

@@ -26,6 +26,9 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		kind = engine.Program(c).Model
 	}
 	k.model(prefix+"model.", c, kind)
+	if c.Custom != nil && c.Engine != (custom{}).Name() {
+		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
+	}
 	k.provisioning(prefix+"provisioning", c.Provisioning)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
@@ -49,6 +52,17 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 
 // model checks the reference and its checksum.
 func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
+	switch key := prefix + "id"; {
+	case strings.ContainsRune(c.Model.ID, 0):
+		k.report(key, "holds a NUL character; remove it")
+		return
+	case c.Model.ID == "" && k.written(key):
+		k.report(key, "is empty; %s", missing["model.id"])
+		return
+	case c.Model.ID == "" && kind != ModelAny:
+		k.report(key, "is missing; %s", missing["model.id"])
+		return
+	}
 	ref, err := c.modelRef(kind)
 	if err != nil {
 		k.report(prefix+"id", "%v", err)
@@ -68,9 +82,12 @@ func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 	c = c.withDefaults()
 	c.origin = nil // the keys of its problems shall be relative
-	_, err := engine.Launch(c, Host{})
+	spec, err := engine.Launch(c, Host{})
 	var wrong *ConfigError
 	switch {
+	case err == nil && c.APIKey != nil && spec.KeyEnv == "":
+		k.report(prefix+"api_key", "%s takes no key by its environment, and other ways are open to every user of this machine; "+
+			"put a proxy that asks for the key in front of it", c.Engine)
 	case err == nil:
 	case errors.As(err, &wrong):
 		for _, p := range wrong.Problems {
@@ -96,6 +113,21 @@ func (k *checker) address(prefix string, c ProvisionConfig) {
 	}
 }
 
+// badExecutable tells what is wrong with the path or name of a program, or "".
+func badExecutable(path string) string {
+	switch {
+	case path == "":
+		return "is empty; write the path or the name of a program"
+	case strings.ContainsRune(path, 0):
+		return "holds a NUL character; remove it"
+	case strings.HasPrefix(path, "~"):
+		return fmt.Sprintf("is %q, and ~ is not expanded; write the whole path", path)
+	case strings.HasSuffix(path, "/"):
+		return fmt.Sprintf("is %q, a folder; write the path of the executable in it", path)
+	}
+	return ""
+}
+
 // ownedEnv are variables that this package sets, or that other keys decide, with what to do instead.
 var ownedEnv = map[string]string{
 	"CUDA_VISIBLE_DEVICES":         `write "devices" or "gpu" instead`,
@@ -116,22 +148,30 @@ func (k *checker) environment(prefix string, env map[string]EnvValue) {
 	names := slices.Sorted(maps.Keys(env))
 	for _, name := range names {
 		key := strictyaml.Join(prefix+"env", name)
-		advice, owned := ownedEnv[name]
 		wrong := ""
 		if secret := env[name].Secret; secret != nil && !k.unreadIn(key) {
 			wrong = secret.wellFormed()
 		}
 		switch {
-		case !envPattern.MatchString(name):
-			k.report(key, "is no name of a variable; use letters, digits and _, with no digit first")
-		case owned:
-			k.report(key, "may not be set here; %s", advice)
+		case badVariable(name) != "":
+			k.report(key, "%s", badVariable(name))
 		case strings.ContainsRune(env[name].Value, 0):
 			k.report(key, "holds a NUL character; remove it")
 		case wrong != "":
 			k.report(key, "%s", wrong)
 		}
 	}
+}
+
+// badVariable tells why a variable may not be set, or "".
+func badVariable(name string) string {
+	if !envPattern.MatchString(name) {
+		return "is no name of a variable; use letters, digits and _, with no digit first"
+	}
+	if advice, owned := ownedEnv[name]; owned {
+		return "may not be set here; " + advice
+	}
+	return ""
 }
 
 func (k *checker) devices(prefix string, c ProvisionConfig) {
@@ -142,12 +182,17 @@ func (k *checker) devices(prefix string, c ProvisionConfig) {
 	case len(c.Devices) == 0 && k.written(key):
 		k.report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
 	}
+	if c.Devices.auto() {
+		return
+	}
 	first := map[string]int{}
 	for i, d := range c.Devices {
 		at := fmt.Sprintf("%s[%d]", key, i)
 		before, twice := first[strings.ToLower(string(d))]
 		switch {
 		case k.skipped(at):
+		case d == autoDevice:
+			k.report(at, `is "auto" beside others; write "devices: auto", or name them all`)
 		case !devicePattern.MatchString(string(d)):
 			k.report(at, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is %q`, string(d))
 		case twice:

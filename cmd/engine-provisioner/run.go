@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
@@ -105,11 +106,12 @@ type session struct {
 
 	mu      sync.Mutex
 	given   map[string]error // replicas that were given up, by name
+	goesOn  bool             // a preparation has told how far it is
 	adopted bool             // an earlier run's engine
 }
 
 func (s *session) run(ctx context.Context) error {
-	engines, err := provisioner.Supervise(ctx, s.configs, provisioner.WithEventFunc(s.event))
+	engines, err := provisioner.Supervise(ctx, s.configs, provisioner.WithEventFunc(s.event), provisioner.WithReloadFunc(s.load))
 	if err != nil {
 		return errors.Join(interruption(ctx), err)
 	}
@@ -181,21 +183,39 @@ func (s *session) awaitReady(ctx context.Context) error {
 			return err
 		case <-s.happened:
 			s.manager.status(s.standing())
+			if s.preparing() {
+				s.manager.preparing(s.startTime())
+			}
 		}
 	}
 }
 
+// preparing reports whether a preparation has told how far it is since the last call.
+func (s *session) preparing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.goesOn
+	s.goesOn = false
+	return was
+}
+
+// startTime is how long a start can take behind its preparation.
+func (s *session) startTime() time.Duration {
+	longest := 20 * time.Minute // the default of ready.timeout
+	for _, config := range s.configs {
+		longest = max(longest, time.Duration(config.Ready.Timeout))
+	}
+	return longest + 5*time.Minute
+}
+
 // replaceOutdated gives the adopted engines the present configuration, one after the other.
 func (s *session) replaceOutdated(ctx context.Context) error {
-	for i, status := range s.engines.Status() {
-		if !status.Outdated {
-			continue
-		}
-		if err := s.engines.Reload(ctx, s.configs[i]); err != nil {
+	for _, r := range s.engines.ReloadChanged(ctx, s.configs) {
+		if r.Err != nil {
 			if interruption(ctx) == nil {
-				s.show.fail(err)
+				s.show.fail(r.Err)
 			}
-			return err
+			return r.Err
 		}
 	}
 	return nil
@@ -207,6 +227,8 @@ func (s *session) event(e provisioner.Event) {
 	switch {
 	case e.Kind == provisioner.EventRestart && e.Restarts.Phase == provisioner.PhaseFailed:
 		s.given[e.Pool+"/"+e.Replica] = e.Err
+	case e.Kind == provisioner.EventProgress:
+		s.goesOn = true
 	case e.Kind == provisioner.EventRecovery && e.Message == string(provisioner.RecoveredAdopted):
 		s.adopted = true
 	}
@@ -245,9 +267,10 @@ func (s *session) allReady() bool {
 
 // failures are those of the replicas that were given up, which have been told.
 func (s *session) failures() error {
+	all := s.engines.Status() // not under the lock: whoever tells an event holds one of the library's, and waits for ours
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, status := range s.engines.Status() {
+	for _, status := range all {
 		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == provisioner.PhaseFailed {
 			return &toldError{err}
 		}

@@ -14,99 +14,82 @@ import (
 	parser "github.com/gpustack/gguf-parser-go"
 )
 
-// ErrFormat is wrapped by the errors of files that are there and are no whole GGUF.
-var ErrFormat = errors.New("not a usable GGUF file")
-
-// ErrUnknown is wrapped by the errors of files that use what this parser does not know. A newer engine may know it.
-var ErrUnknown = errors.New("a GGUF file of an unknown kind")
+var (
+	// ErrFormat is wrapped by the errors of files that are there and are no whole GGUF.
+	ErrFormat = errors.New("no sound GGUF file")
+	// ErrUnknown is wrapped by the errors of files that use what this package does not know, and a new engine may.
+	ErrUnknown = errors.New("a GGUF file of a kind that is not known here")
+)
 
 // Model is the header of a model, of all its parts when it is split. It is not changed after Open, and safe for
 // concurrent use.
 type Model struct{ file *parser.GGUFFile }
 
 // Open reads the header of the model at path. For a split model, "…-00001-of-0000N.gguf", path is any of its parts, and
-// all must be there. The error is an fs.PathError when a file cannot be read, and wraps ErrFormat when it can and is
-// none, or ends too soon.
+// all must be there. The error wraps that of package os when a file cannot be read, ErrFormat when it is no GGUF or ends
+// too soon, and ErrUnknown when that cannot be judged.
 func Open(path string) (_ *Model, err error) {
-	parts := parser.CompleteShardGGUFFilename(path)
-	if parts == nil {
-		parts = []string{path}
-	}
-	for _, part := range parts {
-		if err := checkMagic(part); err != nil {
-			return nil, err
-		}
+	if magic := magicOf(path); magic != "GGUF" && magic != "" {
+		return nil, fmt.Errorf(`%w: it begins with %q instead of "GGUF"`, ErrFormat, magic)
 	}
 	// The parser panics on some metadata of a wrong type, and the file is mapped, which is 17 times as fast as reading it:
 	// without this, a file that is cut while it is read would end the program.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = broken(path, fmt.Errorf("%v", p))
+			err = fmt.Errorf("%w: %v", ErrFormat, p)
 		}
 	}()
 	file, err := parser.ParseGGUFFile(path, parser.SkipLargeMetadata(), parser.UseMMap())
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("%w: %q ends within its header", ErrFormat, path)
-	}
 	if err != nil {
-		return nil, broken(path, err)
+		return nil, problem(err)
 	}
-	if want := file.TensorInfos.Bytes(); want > uint64(file.ModelSize) {
-		return nil, fmt.Errorf("%w: %q is truncated: its weights need %d bytes, and there are %d", ErrFormat, path, want, file.ModelSize)
+	var held int64
+	for i, size := range file.SplitSizes {
+		held += max(0, int64(size)-file.SplitTensorDataStartOffsets[i])
+	}
+	if need := int64(file.TensorInfos.Bytes()); need > held {
+		return nil, fmt.Errorf("%w: it is truncated: its weights need %d bytes, and there are %d", ErrFormat, need, held)
 	}
 	return &Model{file}, nil
 }
 
-// broken tells files that are damaged from those that are newer than the parser.
-func broken(path string, cause error) error {
-	text := cause.Error()
+func problem(err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err
+	}
+	text := err.Error()
 	if strings.Contains(text, "unsupported") || strings.Contains(text, "GGMLType(") {
-		return fmt.Errorf("%w: %q: %w", ErrUnknown, path, cause)
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	// The parser blames the layout of a type, where a download that was cut off is the usual reason.
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: it ends within its header", ErrFormat)
+	}
+	// It blames the layout of a type, where a download that was cut off is the usual reason.
 	if short, _, ok := strings.Cut(text, ": a tensor type's block layout"); ok {
-		return fmt.Errorf("%w: %q is truncated: %s", ErrFormat, path, short)
+		return fmt.Errorf("%w: it is truncated: %s", ErrFormat, short)
 	}
-	return fmt.Errorf("%w: %q: %w", ErrFormat, path, cause)
+	return fmt.Errorf("%w: %w", ErrFormat, err)
 }
 
-// Parts is how many parts the model says that it has; 0 when it says nothing.
+func magicOf(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var magic [4]byte
+	n, _ := io.ReadFull(f, magic[:])
+	return string(magic[:n])
+}
+
+// Parts is how many parts the model says that it has; 0 when it says nothing of it.
 func (m *Model) Parts() int {
 	count, ok := m.file.Header.MetadataKV.Get("split.count")
 	if !ok || !count.ValueType.IsNumeric() {
 		return 0
 	}
 	return parser.ValueNumeric[int](count)
-}
-
-// checkMagic says what a file is that is no GGUF: a page of an error saved under the model's name is the usual case.
-func checkMagic(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		return &fs.PathError{Op: "read", Path: path, Err: errors.New("it is a folder, and one file is needed")}
-	}
-	start := make([]byte, 4)
-	n, err := io.ReadFull(f, start)
-	switch {
-	case err == io.EOF:
-		return fmt.Errorf("%w: %q is empty", ErrFormat, path)
-	case err == io.ErrUnexpectedEOF:
-		return fmt.Errorf("%w: %q has %d bytes", ErrFormat, path, n)
-	case err != nil:
-		return err
-	case string(start) != "GGUF" && string(start) != "FUGG": // the other byte order
-		return fmt.Errorf(`%w: %q begins with %q instead of "GGUF"`, ErrFormat, path, start)
-	}
-	return nil
 }
 
 // Architecture is what the model calls its kind, such as "llama".
