@@ -46,6 +46,7 @@ func (p *EngineProvisioner) Status() Status {
 		s = statusOfRecord(*cmp.Or(p.final, &p.run.rec))
 	}
 	s.State, s.Heard = p.state, p.heard
+	s.Version = cmp.Or(p.handoff.EngineVersion, s.Version) // some executables cannot tell before they run
 	if s.State.Final() {
 		s.PID = 0
 	}
@@ -132,7 +133,7 @@ func (f replicaFiles) status(rec record) (Status, error) {
 	case rec.Desired == desiredStopped:
 		s.State = StateStopping
 	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:
-		s.State = StateReady
+		s.State, s.Version = StateReady, h.EngineVersion
 	}
 	return s, nil
 }
