@@ -25,13 +25,16 @@ func unrecorded(state string) ([]string, error) {
 	return stems, err
 }
 
-// endOrphans ends the engine of a replica whose record is gone, or says that nothing runs: nobody could watch or stop
+// endOrphans ends the engine of a replica whose record is gone, or, if it is there, says that nothing runs: nobody could watch or stop
 // it, and it has the port and the GPU. Its processes are those that hold the replica's lock, and carry the mark of the
 // same launch as one of these, or as the handoff names. Whoever carries no mark is left alone. The result is empty when
 // there was nothing to do.
 func (f replicaFiles) endOrphans(recorded bool) Recovered {
 	begin := time.Now()
 	found := Recovered{Replica: f.stem, Reason: "it has no record"}
+	if recorded {
+		found.Reason = "it has outlived its launch"
+	}
 	if kept, err := f.readRestarts(); err == nil && kept.Pool+"-"+kept.Replica == f.stem {
 		found.Pool, found.Replica = kept.Pool, kept.Replica
 	}
@@ -41,6 +44,10 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 		if h.Process != nil && h.Process.LaunchID != "" {
 			launches[h.Process.LaunchID] = true
 		}
+	}
+	// Of a start that has begun meanwhile: a record is older than its processes.
+	if rec, unread := f.readRecord(); unread == nil && !rec.State.Final() {
+		delete(launches, rec.LaunchID)
 	}
 	ended := 0
 	for id := range launches {
