@@ -25,10 +25,10 @@ func unrecorded(state string) ([]string, error) {
 	return stems, err
 }
 
-// endOrphans ends the engine of a replica whose record is gone, or, if it is there, says that nothing runs: nobody could watch or stop
-// it, and it has the port and the GPU. Its processes are those that hold the replica's lock, and carry the mark of the
-// same launch as one of these, or as the handoff names. Whoever carries no mark is left alone. The result is empty when
-// there was nothing to do.
+// endOrphans ends the engine of a replica whose record is gone or, if it is there, says that nothing runs: nobody could
+// watch or stop it, and it has the port and the GPU. Its processes are those that hold the replica's lock, and carry the
+// mark of the same launch as one of these, or as the handoff names. Whoever carries no mark is left alone. The result is
+// empty when there was nothing to do.
 func (f replicaFiles) endOrphans(recorded bool) Recovered {
 	begin := time.Now()
 	found := Recovered{Replica: f.stem, Reason: "it has no record"}
