@@ -66,8 +66,12 @@ type ProvisionConfig struct {
 	APIKey *SecretRef `json:"api_key,omitempty"`
 	// GPU says whether a GPU must be used: "required", "optional" or "none". Left out, it is "required".
 	GPU GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none"`
-	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID. Left out, it is all.
-	Devices []Device `json:"devices,omitempty"`
+	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID. "auto" chooses as few as have
+	// enough free memory. Left out, it is all.
+	Devices Devices `json:"devices,omitempty"`
+	// Fit says what a start does when the model needs more memory than is free, by estimate: "warn", "require" (fail before
+	// the load) or "off". Left out, it is "warn".
+	Fit string `json:"fit,omitempty" validate:"omitempty,oneof=warn require off"`
 	// Provisioning says where the engine's executable comes from.
 	Provisioning Provisioning `json:"provisioning,omitzero"`
 	// Ready says when the replica counts as ready.
@@ -91,10 +95,13 @@ type ProvisionConfig struct {
 
 // ModelConfig refers to a model.
 type ModelConfig struct {
-	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to the file's folder
-	// (in Go: to Dir). Engines other than llamacpp take a folder, or "hf:owner/repository@revision", which they fetch
-	// themselves. It stands in the handoff as it is.
+	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH"; for
+	// llamacpp also "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub, or
+	// "https://…" with a sha256; for the others a folder, or "hf:OWNER/REPO[@REVISION]", which they fetch themselves. It
+	// stands in the handoff as it is.
 	ID string `json:"id" validate:"required"`
+	// SHA256 is the checksum of the file at an "https:" URL, 64 hexadecimal digits. No other reference takes one.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // GPUPolicy says whether a replica must run on a GPU.
@@ -109,6 +116,20 @@ const (
 
 // Device is a GPU by index ("0") or UUID ("GPU-…", "MIG-…"). In a file an index may be written as a number.
 type Device string
+
+// Devices is a list of GPUs, or [DevicesAuto]. In a file, "auto" need not be in a list.
+type Devices []Device
+
+// autoDevice stands for the GPUs that a start chooses.
+const autoDevice Device = "auto"
+
+// DevicesAuto gives "devices: auto": as few GPUs as have enough free memory for the model, by estimate. Replicas of the
+// same state directory that are still loading count. An engine whose need cannot be told gets the GPU with the most free
+// memory.
+func DevicesAuto() Devices { return Devices{autoDevice} }
+
+// auto reports whether a start chooses.
+func (d Devices) auto() bool { return len(d) == 1 && d[0] == autoDevice }
 
 // Provisioning says where an engine's executable comes from.
 type Provisioning struct {
@@ -293,6 +314,7 @@ func (c ProvisionConfig) withDefaults() ProvisionConfig {
 	c.StateDir = cmp.Or(c.StateDir, defaultStateDir)
 	c.Host = cmp.Or(c.Host, "127.0.0.1")
 	c.GPU = cmp.Or(c.GPU, GPURequired)
+	c.Fit = cmp.Or(c.Fit, "warn")
 	c.Provisioning.Mode = cmp.Or(c.Provisioning.Mode, "binary")
 	c.Ready.Answer = cmp.Or(c.Ready.Answer, "auto")
 	// Ollama's, which large models on network disks live with.

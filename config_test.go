@@ -235,7 +235,7 @@ func TestReplicas(t *testing.T) {
 	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})
 	wantText := "2 problems in the configuration:\n" +
 		"testdata/config/full.yaml:14:9: pools[1].flags[1]: is odd\n" +
-		"testdata/config/full.yaml:59:5: pools[1].api_key: is missing"
+		"testdata/config/full.yaml:60:5: pools[1].api_key: is missing"
 	if wrong.Error() != wantText {
 		t.Errorf("got  %s\nwant %s", wrong, wantText)
 	}
@@ -261,7 +261,6 @@ func TestModelPath(t *testing.T) {
 		"local:":                       "",
 		"  ":                           "",
 		"ollama:llama3":                "",
-		"hf:org/name":                  "",
 		"local:~/a":                    "",
 		"file:///a?b":                  "",
 		"file://host/a":                "",

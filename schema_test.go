@@ -110,6 +110,10 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: devicePattern.String()},
 		}}
+	case reflect.TypeFor[Devices]():
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+			{Type: "string", Const: string(autoDevice)}, {Type: "array", Items: unionSchema(reflect.TypeFor[Device]())},
+		}}
 	case reflect.TypeFor[EnvValue]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Ref: "#/$defs/SecretRef"}}}
 	}

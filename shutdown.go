@@ -189,6 +189,12 @@ type ending struct {
 func (r *run) finish(state State, asked bool) ending {
 	end := ending{rec: r.rec}
 	end.swept, end.err = r.sweep()
+	// The lock tells of a process that /proc did not show in time.
+	for since := time.Now(); end.err == nil && r.lockHeld() && time.Since(since) < time.Second; time.Sleep(5 * time.Millisecond) {
+		var late int
+		late, end.err = r.sweep()
+		end.swept += late
+	}
 	// Only now is the leader reaped: until here its pid, and so its group and session, could not become a stranger's.
 	if r.leader != nil {
 		end.exit = r.leader.reap()
@@ -220,6 +226,19 @@ func (r *run) sweep() (int, error) {
 		}
 		time.Sleep(wait)
 	}
+}
+
+// lockHeld reports whether a process of this launch holds the replica's lock.
+func (r *run) lockHeld() bool {
+	lock, err := r.files.lock()
+	if err == nil {
+		lock.release()
+	}
+	if !errors.Is(err, errLocked) {
+		return false
+	}
+	rec, err := r.files.readRecord()
+	return err == nil && rec.LaunchID == r.rec.LaunchID
 }
 
 // awaitPort returns "" when the port is free. With the tree gone, whoever has it is none of ours: then it returns who.

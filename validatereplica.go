@@ -21,13 +21,11 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	var kind ModelKind
+	kind := ModelGGUF // which takes the most
 	if known {
 		kind = engine.Program(c).Model
 	}
-	if _, err := c.modelPath(kind); err != nil {
-		k.report(prefix+"model.id", "%v", err)
-	}
+	k.model(prefix+"model.", c, kind)
 	k.executable(prefix, c)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
@@ -46,6 +44,23 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	}
 	if sound && known {
 		k.launch(prefix, engine, c)
+	}
+}
+
+// model checks the reference and its checksum.
+func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
+	ref, err := c.modelRef(kind)
+	if err != nil {
+		k.report(prefix+"id", "%v", err)
+	}
+	switch sha256 := c.Model.SHA256; {
+	case err != nil:
+	case ref.url == "" && (sha256 != "" || k.written(prefix+"sha256")):
+		k.report(prefix+"sha256", "belongs to a model from an https URL alone; remove it")
+	case ref.url != "" && sha256 == "":
+		k.report(prefix+"sha256", "is missing, and a file from a URL is not trusted without; write its checksum, as sha256sum prints it")
+	case ref.url != "" && !sha256Pattern.MatchString(sha256):
+		k.report(prefix+"sha256", "must be 64 hexadecimal digits, is %q", sha256)
 	}
 }
 
@@ -147,12 +162,17 @@ func (k *checker) devices(prefix string, c ProvisionConfig) {
 	case len(c.Devices) == 0 && k.written(key):
 		k.report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
 	}
+	if c.Devices.auto() {
+		return
+	}
 	first := map[string]int{}
 	for i, d := range c.Devices {
 		at := fmt.Sprintf("%s[%d]", key, i)
 		before, twice := first[strings.ToLower(string(d))]
 		switch {
 		case k.skipped(at):
+		case d == autoDevice:
+			k.report(at, `is "auto" beside others; write "devices: auto", or name them all`)
 		case !devicePattern.MatchString(string(d)):
 			k.report(at, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is %q`, string(d))
 		case twice:

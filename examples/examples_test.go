@@ -163,7 +163,7 @@ func poolsFile(t *testing.T, name string, b enginetest.Behavior) (path, state st
 	pool := config.Pools[0]
 	dir := t.TempDir()
 	model := filepath.Join(dir, "model.gguf")
-	if err := os.WriteFile(model, []byte("GGUF"), 0o600); err != nil {
+	if err := os.WriteFile(model, []byte(enginetest.GGUF), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	state = filepath.Join(dir, "state")
