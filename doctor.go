@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -72,6 +74,8 @@ func (d *doctor) problem(name, detail, fix string) {
 func (d *doctor) engines(ctx context.Context) {
 	inspector := d.opts.inspector()
 	seen := map[string]bool{}
+	found := false
+	missing := map[string]error{}
 	for _, e := range d.opts.engines {
 		name, program := "engine "+e.Name(), e.Program(ProvisionConfig{})
 		if seen[e.Name()] || program.Command == "" {
@@ -80,15 +84,24 @@ func (d *doctor) engines(ctx context.Context) {
 		seen[e.Name()] = true
 		path, err := lookupBinary(ProvisionConfig{}, program)
 		if err != nil {
-			d.warning(name, err.Error(), "")
+			missing[e.Name()] = err
 			continue
 		}
+		found = true
 		binary, err := inspector.inspect(ctx, path, program, nil)
 		if err != nil {
 			d.problem(name, err.Error(), "repair or replace the executable: it cannot even tell its version")
 			continue
 		}
 		d.ok(name, "%s, version %s", path, orUnknown(binary.Version))
+	}
+	names := slices.Sorted(maps.Keys(missing))
+	if found && len(names) > 0 { // few need them all
+		d.ok("other engines", "%s: not in PATH", strings.Join(names, ", "))
+		return
+	}
+	for _, name := range names {
+		d.warning("engine "+name, missing[name].Error(), "")
 	}
 }
 

@@ -51,6 +51,7 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Grace:       30 * time.Second,
 		KillsItself: true,
 		Causes:      sglangCauses,
+		Advice:      sglangAdvice,
 	}
 	spec.Flags = append(model, m.addressFlags("--host")...)
 	spec.Flags = append(spec.Flags, m.defaults...)

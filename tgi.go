@@ -60,6 +60,7 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
 		Grace:   m.tgiGrace(),
 		Causes:  tgiCauses,
+		Advice:  tgiAdvice,
 		// A series is there from the first request on; which ones come before it differs.
 		Metrics: &MetricsContract{Path: "/metrics"},
 		Gauges:  &Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},

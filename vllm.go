@@ -55,6 +55,7 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Grace:     vllmGrace + wait,
 		LoadGrace: vllmLoadGrace,
 		Causes:    vllmCauses,
+		Advice:    vllmAdvice,
 		NoGPU:     vllmNoGPU,
 	}
 	spec.Flags = append(model, m.addressFlags("--host")...)
