@@ -176,6 +176,7 @@ func FuzzParseHelp(f *testing.F) {
 	}
 	f.Add("-a, --b N  text (env: X)\n-----\n--c, \n  -d\n--e <x y> z\n")
 	f.Add("--no-a, --a, -b  the argument has been removed\n")
+	f.Add("--no- a\n  --no-\n      --no-\n")
 	f.Add("  --a A, -b A  text\n  --c, --no-c, -d\n  --e E [E ...]\n  --f [F ...]\n  --g ['x', 'y']\n  -h, --help\n")
 	f.Add("  -p, --port <PORT>\n          [env: PORT=80]\n      --s <S>  [possible values: true, false]\n      --m [<M>]...\n")
 	f.Fuzz(func(t *testing.T, text string) {
