@@ -46,7 +46,8 @@ type ProvisionConfig struct {
 	// working directory. "" means the working directory; LoadConfig sets the file's folder.
 	Dir string `json:"-"`
 
-	// Engine names the kind of engine: "llamacpp", "vllm", "sglang", "tgi", or one that was added with WithEngine.
+	// Engine names the kind of engine: "llamacpp", "vllm", "sglang", "tgi", "custom" for a server that Custom describes, or
+	// one that was added with WithEngine.
 	Engine string `json:"engine" validate:"required,id"`
 	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
@@ -54,8 +55,8 @@ type ProvisionConfig struct {
 	Expose bool `json:"expose,omitempty"`
 	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
-	// Model is the model to serve.
-	Model ModelConfig `json:"model"`
+	// Model is the model to serve. The engine "custom" can do without.
+	Model ModelConfig `json:"model,omitzero"`
 	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
 	// are added where no flag says otherwise; see NormalizeFlags.
 	Flags []string `json:"flags,omitempty"`
@@ -74,6 +75,8 @@ type ProvisionConfig struct {
 	Fit string `json:"fit,omitempty" validate:"omitempty,oneof=warn require off"`
 	// Provisioning says where the engine's executable comes from.
 	Provisioning Provisioning `json:"provisioning,omitzero"`
+	// Custom describes the server of the engine "custom".
+	Custom *CustomConfig `json:"custom,omitempty"`
 	// Ready says when the replica counts as ready.
 	Ready ReadyConfig `json:"ready,omitzero"`
 	// Restart says what a Supervisor does when the engine ends unasked.
@@ -95,11 +98,11 @@ type ProvisionConfig struct {
 
 // ModelConfig refers to a model.
 type ModelConfig struct {
-	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH"; for
-	// llamacpp also "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub, or
-	// "https://…" with a sha256; for the others a folder, or "hf:OWNER/REPO[@REVISION]", which they fetch themselves. It
-	// stands in the handoff as it is.
-	ID string `json:"id" validate:"required"`
+	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH";
+	// "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub; or "https://…" with a
+	// sha256. vllm, sglang and tgi take a folder, or "hf:OWNER/REPO[@REVISION]", which they fetch themselves; custom takes any
+	// other words as they are. It stands in the handoff as it is.
+	ID string `json:"id"`
 	// SHA256 is the checksum of the file at an "https:" URL, 64 hexadecimal digits. No other reference takes one.
 	SHA256 string `json:"sha256,omitempty"`
 }
@@ -130,21 +133,6 @@ func DevicesAuto() Devices { return Devices{autoDevice} }
 
 // auto reports whether a start chooses.
 func (d Devices) auto() bool { return len(d) == 1 && d[0] == autoDevice }
-
-// Provisioning says where an engine's executable comes from.
-type Provisioning struct {
-	// Mode is "binary", an executable that is already on the node. Left out, it is that.
-	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary"`
-	// Binary belongs to mode "binary".
-	Binary *BinaryConfig `json:"binary,omitempty"`
-}
-
-// BinaryConfig names an executable that is already on the node.
-type BinaryConfig struct {
-	// Path is the executable's path, relative to the file's folder (in Go: to Dir), or a bare name that is looked up in
-	// PATH. Left out, it is the engine's usual name.
-	Path string `json:"path,omitempty"`
-}
 
 // ReadyConfig says when a replica counts as ready.
 type ReadyConfig struct {

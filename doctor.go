@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,39 +68,26 @@ func (d *doctor) problem(name, detail, fix string) {
 	d.checks = append(d.checks, Check{name, CheckProblem, detail, fix})
 }
 
-// engines asks every engine's usual executable what it is. One that is missing is no problem: a configuration can name
-// another place.
+// engines tells what there is of every engine. One that is missing is no problem: a configuration can name another
+// place.
 func (d *doctor) engines(ctx context.Context) {
-	inspector := d.opts.inspector()
-	seen := map[string]bool{}
-	found := false
-	missing := map[string]error{}
-	for _, e := range d.opts.engines {
-		name, program := "engine "+e.Name(), e.Program(ProvisionConfig{})
-		if seen[e.Name()] || program.Command == "" {
-			continue
+	infos := d.opts.engineInfos(ctx)
+	found := slices.ContainsFunc(infos, func(e EngineInfo) bool { return e.Binary != "" })
+	var missing []string
+	for _, e := range infos {
+		switch name := "engine " + e.Name; {
+		case e.Problem != "" && e.Binary == "" && found: // few need them all
+			missing = append(missing, e.Name)
+		case e.Problem != "" && e.Binary == "":
+			d.warning(name, e.Problem, "")
+		case e.Problem != "":
+			d.problem(name, e.Problem, "repair or replace the executable: it cannot even tell its version")
+		case e.Binary != "":
+			d.ok(name, "%s, version %s", e.Binary, orUnknown(e.Version))
 		}
-		seen[e.Name()] = true
-		path, err := lookupBinary(ProvisionConfig{}, program)
-		if err != nil {
-			missing[e.Name()] = err
-			continue
-		}
-		found = true
-		binary, err := inspector.inspect(ctx, path, program, nil)
-		if err != nil {
-			d.problem(name, err.Error(), "repair or replace the executable: it cannot even tell its version")
-			continue
-		}
-		d.ok(name, "%s, version %s", path, orUnknown(binary.Version))
 	}
-	names := slices.Sorted(maps.Keys(missing))
-	if found && len(names) > 0 { // few need them all
-		d.ok("other engines", "%s: not in PATH", strings.Join(names, ", "))
-		return
-	}
-	for _, name := range names {
-		d.warning("engine "+name, missing[name].Error(), "")
+	if missing != nil {
+		d.ok("other engines", "%s: not in PATH", strings.Join(missing, ", "))
 	}
 }
 

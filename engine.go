@@ -31,6 +31,9 @@ type Program struct {
 	// The version is then read from the distribution's metadata beside the executable, which takes a millisecond:
 	// "vllm --version" takes 16 s.
 	Distribution string
+	// SourceFlags are what cmake is given before the configuration's "cmake_flags" when the engine is built from source, at a
+	// reference that stands for a commit; the commit is "" where it is not known yet. nil means nothing.
+	SourceFlags func(ref, commit string) []string
 	// VersionArgs make the executable print its version and exit; nil means that it cannot, or need not.
 	VersionArgs []string
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine
@@ -100,6 +103,8 @@ type LaunchSpec struct {
 	Gauges *Gauges
 	// Answer is the request that proves that the engine can produce a token; nil means that there is none.
 	Answer *AnswerRequest
+	// MustAnswer says that a 4xx to Answer is a failure. Else it means that the model offers no completions.
+	MustAnswer bool
 	// GGUF is what the memory of an engine that loads a GGUF file depends on; nil means that it cannot be estimated.
 	GGUF *GGUFRun `json:"-"`
 	// Grace is how long the engine is given between SIGTERM and SIGKILL where the configuration says nothing.
@@ -131,14 +136,18 @@ type Port struct {
 
 // Field is a value in a JSON document that the running engine serves.
 type Field struct {
-	Path string // the URL's path, such as "/props"
-	Key  string // where it is in the document: keys and indexes with dots between, such as "build_info" or "data.0.root"
+	// Path is the URL's path, such as "/props".
+	Path string `json:"path"`
+	// Key is where it is in the document: keys and indexes with dots between, such as "build_info" or "data.0.root".
+	Key string `json:"key"`
 }
 
 // MetricsContract is what an engine's metrics page must hold.
 type MetricsContract struct {
-	Path     string   // "/metrics"
-	Required []string // names of series that must be there
+	// Path is the URL's path, such as "/metrics".
+	Path string `json:"path"`
+	// Required are names of series that must be there.
+	Required []string `json:"required,omitempty"`
 }
 
 // Gauges say how many requests are in an engine, running or waiting.
@@ -168,8 +177,10 @@ type GGUFRun struct {
 
 // AnswerRequest is a completion request for one token.
 type AnswerRequest struct {
-	Path string // posted to
-	Body string // JSON
+	// Path is the URL's path that is posted to.
+	Path string `json:"path"`
+	// Body is the request's body, in JSON.
+	Body string `json:"body"`
 }
 
 // CausePattern ties the words of a dying engine to a cause.

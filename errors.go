@@ -48,6 +48,7 @@ const (
 	CauseBadFlag      Cause = "bad_flag"      // the engine refused a flag or its value
 	CauseLibMissing   Cause = "lib_missing"   // the executable or a shared library is missing or cannot be run
 	CauseDriver       Cause = "driver"        // no usable GPU or driver
+	CauseBuildFailed  Cause = "build_failed"  // the engine could not be built or installed
 
 	CausePortInUse    Cause = "port_in_use"   // something else listens on the port
 	CauseDownload     Cause = "download"      // what had to be downloaded did not come, or did not fit on the disk

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,6 +71,26 @@ func tryLock(path string) (*fileLock, error) {
 // release closes this program's copy. The lock is free when no inherited copy is left; it is never unlocked
 // explicitly, since that would unlock the engine's copy too.
 func (l *fileLock) release() { _ = l.file.Close() }
+
+// awaitLock waits for a lock until ctx ends. waiting is called once when another process holds it.
+func awaitLock(ctx context.Context, path string, waiting func()) (*fileLock, error) {
+	const first, longest = 5 * time.Millisecond, 250 * time.Millisecond
+	for pause := first; ; pause = min(2*pause, longest) {
+		l, err := tryLock(path)
+		if !errors.Is(err, errLocked) {
+			return l, err
+		}
+		if pause == longest { // a program that is between fork and exec holds it for milliseconds
+			waiting()
+			waiting = func() {}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another process is at work with %q: %w", path, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
 
 // LockedError says who manages the state directory.
 type LockedError struct {

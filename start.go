@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -65,15 +66,15 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 1. Everything that can be checked before anything is touched.
+	secrets, err := readSecrets(p.cfg)
+	if err != nil {
+		return nil, err
+	}
 	prepared, err := p.prepared(ctx)
 	if err != nil {
 		return nil, err
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := readSecrets(p.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -270,9 +271,19 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	var memory *memoryError
+	var build *buildError
 	switch {
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
+	case errors.As(err, &build):
+		f.LogPath = build.log
+		if !build.try {
+			f.Cause = CauseBuildFailed
+		}
+		if f.LogPath != "" {
+			f.LogTail = tail.Last(tail.Lines(f.LogPath))
+			f.Advice = adviceFor(f.Cause)
+		}
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""

@@ -26,7 +26,10 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		kind = engine.Program(c).Model
 	}
 	k.model(prefix+"model.", c, kind)
-	k.executable(prefix, c)
+	if c.Custom != nil && c.Engine != (custom{}).Name() {
+		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
+	}
+	k.provisioning(prefix+"provisioning", c.Provisioning)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
 		if wrong := c.APIKey.wellFormed(); wrong != "" {
@@ -49,6 +52,17 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 
 // model checks the reference and its checksum.
 func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
+	switch key := prefix + "id"; {
+	case strings.ContainsRune(c.Model.ID, 0):
+		k.report(key, "holds a NUL character; remove it")
+		return
+	case c.Model.ID == "" && k.written(key):
+		k.report(key, "is empty; %s", missing["model.id"])
+		return
+	case c.Model.ID == "" && kind != ModelAny:
+		k.report(key, "is missing; %s", missing["model.id"])
+		return
+	}
 	ref, err := c.modelRef(kind)
 	if err != nil {
 		k.report(prefix+"id", "%v", err)
@@ -99,21 +113,19 @@ func (k *checker) address(prefix string, c ProvisionConfig) {
 	}
 }
 
-func (k *checker) executable(prefix string, c ProvisionConfig) {
-	if c.Provisioning.Binary == nil {
-		return
-	}
-	key := prefix + "provisioning.binary.path"
-	switch path := c.Provisioning.Binary.Path; {
-	case path == "" && k.written(key):
-		k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
+// badExecutable tells what is wrong with the path or name of a program, or "".
+func badExecutable(path string) string {
+	switch {
+	case path == "":
+		return "is empty; write the path or the name of a program"
 	case strings.ContainsRune(path, 0):
-		k.report(key, "holds a NUL character; remove it")
+		return "holds a NUL character; remove it"
 	case strings.HasPrefix(path, "~"):
-		k.report(key, "is %q, and ~ is not expanded; write the whole path", path)
+		return fmt.Sprintf("is %q, and ~ is not expanded; write the whole path", path)
 	case strings.HasSuffix(path, "/"):
-		k.report(key, "is %q, a folder; write the path of the executable in it", path)
+		return fmt.Sprintf("is %q, a folder; write the path of the executable in it", path)
 	}
+	return ""
 }
 
 // ownedEnv are variables that this package sets, or that other keys decide, with what to do instead.
@@ -136,22 +148,30 @@ func (k *checker) environment(prefix string, env map[string]EnvValue) {
 	names := slices.Sorted(maps.Keys(env))
 	for _, name := range names {
 		key := strictyaml.Join(prefix+"env", name)
-		advice, owned := ownedEnv[name]
 		wrong := ""
 		if secret := env[name].Secret; secret != nil && !k.unreadIn(key) {
 			wrong = secret.wellFormed()
 		}
 		switch {
-		case !envPattern.MatchString(name):
-			k.report(key, "is no name of a variable; use letters, digits and _, with no digit first")
-		case owned:
-			k.report(key, "may not be set here; %s", advice)
+		case badVariable(name) != "":
+			k.report(key, "%s", badVariable(name))
 		case strings.ContainsRune(env[name].Value, 0):
 			k.report(key, "holds a NUL character; remove it")
 		case wrong != "":
 			k.report(key, "%s", wrong)
 		}
 	}
+}
+
+// badVariable tells why a variable may not be set, or "".
+func badVariable(name string) string {
+	if !envPattern.MatchString(name) {
+		return "is no name of a variable; use letters, digits and _, with no digit first"
+	}
+	if advice, owned := ownedEnv[name]; owned {
+		return "may not be set here; " + advice
+	}
+	return ""
 }
 
 func (k *checker) devices(prefix string, c ProvisionConfig) {
