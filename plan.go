@@ -264,15 +264,16 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// sameLaunch reports whether a launch of cfg would run what the launch with that hash runs.
-func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
+// outdated reports whether a launch of cfg would run something else than what was launched. What is still to be got for
+// it makes a difference.
+func (o *options) outdated(ctx context.Context, cfg ProvisionConfig, launched launchRecord) (bool, error) {
 	engine, _ := o.engine(cfg.Engine)
 	prepared, pending, err := o.foresee(ctx, cfg, engine)
 	if err != nil || len(pending) > 0 {
-		return false
+		return len(pending) > 0, err
 	}
 	plan, err := o.plan(ctx, cfg, prepared)
-	return err == nil && plan.hash(cfg) == hash
+	return err == nil && plan.hash(cfg) != launched.ConfigHash, err
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

@@ -111,7 +111,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	defer lock.release()
 	last, err := files.readRecord()
 	if err == nil && !last.State.Final() {
-		if names := (&run{tree: treeOf(last)}).survivors(); names != "" {
+		names, err := (&run{tree: treeOf(last)}).survivors()
+		if err != nil {
+			return nil, err
+		}
+		if names != "" {
 			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
 		}
 	}
@@ -193,7 +197,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 5. The record of the process.
 	r.rec.State, r.rec.Process = StateStarting, r.leader.identity
-	if err := files.writeRecord(r.rec); err != nil {
+	err = files.changeRecord(func(current record, err error) (record, bool) {
+		rec := r.rec
+		if err == nil && current.LaunchID == rec.LaunchID {
+			rec.Desired = current.Desired // another command may have begun to stop it
+		}
+		return rec, true
+	})
+	if err != nil {
 		return nil, err
 	}
 	p.opts.at("after_running_record")
