@@ -176,8 +176,8 @@ func tokens(s string) int {
 		}
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-	if err != nil || n*factor < 1 || n*factor > 1<<40 {
+	if n *= factor; err != nil || !(n >= 1 && n <= 1<<40) { // NaN, too
 		return 0
 	}
-	return int(n * factor)
+	return int(n)
 }
