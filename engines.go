@@ -8,7 +8,9 @@ import (
 // EngineInfo is what this host has of an engine, and how the engine is run.
 type EngineInfo struct {
 	Name string `json:"engine"`
-	// Binary is the absolute path of the executable in PATH; "" when there is none, or the configuration must name it.
+	// Command is the executable's usual name; "" when the configuration must name it.
+	Command string `json:"command,omitempty"`
+	// Binary is the absolute path of Command in PATH; "" when there is none.
 	Binary  string   `json:"binary,omitempty"`
 	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
 	Modes   []string `json:"modes"`             // the provisioning modes of this build
@@ -64,7 +66,7 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 		}
 	}
 	program := e.Program(ProvisionConfig{})
-	if program.Command == "" {
+	if info.Command = program.Command; info.Command == "" {
 		return info
 	}
 	path, err := lookupBinary(ProvisionConfig{}, program)
