@@ -13,7 +13,7 @@ type EngineInfo struct {
 	// Binary is the absolute path of Command in PATH; "" when there is none.
 	Binary  string   `json:"binary,omitempty"`
 	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
-	Modes   []string `json:"modes"`             // the provisioning modes of this build
+	Modes   []string `json:"modes"`             // the provisioning modes that are known to work for it
 	// Endpoints are where the running engine is asked, with its default flags.
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
@@ -53,7 +53,11 @@ func (o *options) engineInfos(ctx context.Context) []EngineInfo {
 }
 
 func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
-	info := EngineInfo{Name: e.Name(), Modes: slices.Clone(provisioningModes)}
+	program := e.Program(ProvisionConfig{})
+	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: []string{"binary"}}
+	if program.SourceFlags != nil || program.Command == "" {
+		info.Modes = append(info.Modes, "source")
+	}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
 	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)
@@ -65,8 +69,7 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 			info.Endpoints.Answer = spec.Answer.Path
 		}
 	}
-	program := e.Program(ProvisionConfig{})
-	if info.Command = program.Command; info.Command == "" {
+	if program.Command == "" {
 		return info
 	}
 	path, err := lookupBinary(ProvisionConfig{}, program)
