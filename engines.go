@@ -78,10 +78,7 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 		return info
 	}
 	info.Binary = path
-	program.HelpArgs = nil // nobody asks for its flags
-	if program.Distribution != "" {
-		program.VersionArgs = nil // its metadata has to do: a Python engine takes many seconds to say its version
-	}
+	program.HelpArgs = nil // nobody asks for its flags, and vLLM takes 17 s to tell them
 	binary, err := o.inspector().inspect(ctx, path, program, nil)
 	if err != nil {
 		info.Problem = err.Error()

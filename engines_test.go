@@ -15,7 +15,7 @@ type slowEngine struct{ custom }
 
 func (slowEngine) Name() string { return "slow" }
 func (slowEngine) Program(ProvisionConfig) Program {
-	return Program{Command: "slow-engine", Distribution: "slow", VersionArgs: []string{"--version"}, HelpArgs: []string{"--help"}}
+	return Program{Command: "slow-engine", Distribution: "slow", HelpArgs: []string{"--help"}}
 }
 
 func TestEngines(t *testing.T) {
