@@ -235,3 +235,31 @@ func TestBootIDAndPIDNamespace(t *testing.T) {
 		t.Errorf("namespace %q (%v)", ns, err)
 	}
 }
+
+func TestPrintsTo(t *testing.T) {
+	t.Parallel()
+	log := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command("cat")
+	cmd.Stderr = f
+	in, err := cmd.StdinPipe()
+	if err := errors.Join(err, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	if !PrintsTo(cmd.Process.Pid, log) {
+		t.Error("it prints to the log, and is not seen to")
+	}
+	if PrintsTo(os.Getpid(), log) {
+		t.Error("to have the file open is not to print to it")
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Error(err)
+	}
+	if PrintsTo(cmd.Process.Pid, log) || PrintsTo(os.Getpid(), log+"x") {
+		t.Error("neither a dead process nor a missing file says anything")
+	}
+}

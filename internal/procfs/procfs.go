@@ -176,6 +176,21 @@ func ParseMemoryAvailable(data []byte) (uint64, error) {
 	return 0, errors.New("no MemAvailable")
 }
 
+// PrintsTo reports whether the process's standard output or error is the file with this path. It is false where that
+// cannot be seen, as for other users' processes.
+func PrintsTo(pid int, file string) bool {
+	want, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	for _, fd := range []string{"fd/1", "fd/2"} {
+		if got, err := os.Stat(path(pid, fd)); err == nil && os.SameFile(got, want) {
+			return true
+		}
+	}
+	return false
+}
+
 // ParseListeners returns the inodes of the sockets that listen on the TCP port, from /proc/net/tcp or tcp6, and can be
 // reached at addr.
 func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {
