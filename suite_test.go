@@ -33,13 +33,16 @@ var suite = map[string]conformance.Subject{
 	"llamacpp, as custom":  {Config: asCustom(fake("llamacpp", enginetest.LlamaCPP)), Version: "b11669-Fake", Gauge: llamaGauge, Path: "/completion", Body: `{"prompt":"Hi"}`},
 	"llama.cpp, as custom": {Config: asCustom(realLlamaServer), Gauge: llamaGauge, Path: "/completion", Body: hundreds},
 	"custom":               {Config: customServer, Version: "1.2.3", Gauge: "server_requests_running", Path: "/v1/completions", Body: `{"prompt":"Hi"}`},
+	"vllm":                 {Config: fake("vllm", enginetest.VLLM), Version: "0.32.0", Gauge: "vllm:num_requests_running", Path: "/v1/completions", Body: `{"prompt":"Hi"}`, Workers: true},
+	"sglang":               {Config: fake("sglang", enginetest.SGLang), Version: "0.5.15", Gauge: "sglang:num_running_reqs", Path: "/v1/completions", Body: `{"prompt":"Hi"}`, Workers: true},
+	"tgi":                  {Config: fake("tgi", enginetest.TGI), Version: "3.3.6-dev0", Gauge: "tgi_batch_current_size", Path: "/generate", Body: `{"inputs":"Hi"}`, Workers: true},
 }
 
 // TestSuiteFailures is what no engine tells before it has loaded, or not even then.
 func TestSuiteFailures(t *testing.T) {
 	t.Parallel()
 	for engine, profile := range map[string]enginetest.Profile{
-		"llamacpp": enginetest.LlamaCPP,
+		"llamacpp": enginetest.LlamaCPP, "vllm": enginetest.VLLM, "sglang": enginetest.SGLang, "tgi": enginetest.TGI,
 	} {
 		for cause, b := range map[provisioner.Cause]enginetest.Behavior{
 			provisioner.CausePortInUse:    {Bind: enginetest.BindFail},    // taken between our look and its own
