@@ -58,7 +58,7 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Version: Field{Path: "/info", Key: "version"},
 		Model:   Field{Path: "/info", Key: "model_id"},
 		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
-		// It serves nothing but completions, and says 424 of a shard that died over one (router/src/infer/mod.rs).
+		// It serves nothing but completions, and says 424 of a shard that died over one (router/src/server.rs).
 		MustAnswer: true,
 		Grace:      m.tgiGrace(),
 		Causes:     tgiCauses,

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"net/http"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -97,7 +98,7 @@ func (llamacpp) routes(e *engine) http.Handler {
 		switch {
 		case !e.ready.Load():
 			e.profile.fail(w, http.StatusServiceUnavailable, "unavailable_error", "Loading model")
-		case !e.isHealth(r) && !e.authorized(r):
+		case !e.isHealth(r) && !e.authorized(r) && !slices.Contains(e.opts.keys, r.Header.Get("X-Api-Key")):
 			e.profile.fail(w, http.StatusUnauthorized, "authentication_error", "Invalid API Key")
 		default:
 			mux.ServeHTTP(w, r)

@@ -49,8 +49,8 @@ func (e *engine) version() string { return orElse(e.b.PropsBuild, e.about.versio
 func (e *engine) model() string { return orElse(e.b.PropsModel, e.opts.model) }
 
 func (e *engine) authorized(r *http.Request) bool {
-	key := cmp.Or(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), r.Header.Get("X-Api-Key"))
-	return len(e.opts.keys) == 0 || slices.Contains(e.opts.keys, key)
+	key, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return len(e.opts.keys) == 0 || bearer && slices.Contains(e.opts.keys, key)
 }
 
 // running is how many requests have a slot; the others wait.

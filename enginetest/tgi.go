@@ -217,8 +217,9 @@ func runRouter(e *engine) int {
 		}
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, `Error: WebServer(Axum(Os { code: 98, kind: AddrInUse, message: "Address already in use" }))`)
-		return 1
+		fmt.Fprintln(os.Stderr, "thread 'main' panicked at router/src/server.rs:\ncalled `Result::unwrap()` on an `Err` value: "+
+			`Os { code: 98, kind: AddrInUse, message: "Address already in use" }`)
+		return 101
 	}
 	if err := e.parent.send(message{PIDs: e.pids(tgiRouter)}); err != nil {
 		return 1
