@@ -62,8 +62,6 @@ file(APPEND "${LEDGER}" "${CMAKE_CUDA_HOST_COMPILER}\n")
 	}
 }
 
-func exists(path string) bool { _, err := os.Stat(path); return err == nil }
-
 // A toolkit that is not in PATH is found, and cmake is told where.
 func TestToolkitOutsidePath(t *testing.T) {
 	root := t.TempDir()

@@ -40,6 +40,8 @@ type engine struct {
 	served   atomic.Int64  // how many requests came so far
 	exit     chan int      // the exit status
 
+	shownRunning, shownWaiting atomic.Int64 // by the gauges of an engine that seldom sets them
+
 	turn  sync.Mutex // held while the engine becomes ready, and while it decides what a signal means
 	stuck bool       // by a signal while it loaded
 

@@ -18,7 +18,8 @@ import (
 //
 // Pages: /health generates a token and polls for it once a second, so that 200 takes a second at least; it is 503
 // after SIGTERM (http_server.py, health_generate). /server_info, /model_info; /metrics only with --enable-metrics. A key
-// guards all but /health* and /metrics* (srt/utils/auth.py).
+// guards all but /health* and /metrics* (srt/utils/auth.py). The gauges are old: the scheduler sets them every 40 steps of a
+// batch, and after the last one not before 30 seconds have passed (srt/managers, "During idle time").
 //
 // Tree: sglang::scheduler and sglang::detokenizer, named by setproctitle, killed by the kernel when the main process dies
 // (srt/utils/common.py, kill_itself_when_parent_died).
@@ -107,6 +108,7 @@ func (sglang) run(e *engine) int {
 			e.opts.host, e.opts.port)
 		return 1 // the parts go with it
 	}
+	go sglangMeasure(e)
 	go func() {
 		e.pass(e.b.WarmUp)
 		e.isReady()
@@ -133,6 +135,21 @@ func sglangParts(schedulers int) []part {
 		parts = append(parts, part{Title: title, Renamed: true, Python: true, Bound: true})
 	}
 	return parts
+}
+
+// sglangMeasure sets what the gauges show, as seldom as the scheduler does.
+func sglangMeasure(e *engine) {
+	steps := time.NewTicker(e.scaled(800 * time.Millisecond)) // 40 of 20 ms
+	defer steps.Stop()
+	var last time.Time
+	for now := range steps.C {
+		running, waiting := e.running(), e.waiting()
+		if running+waiting > 0 || now.Sub(last) > e.scaled(30*time.Second) {
+			last = now
+			e.shownRunning.Store(int64(running))
+			e.shownWaiting.Store(int64(waiting))
+		}
+	}
 }
 
 // sglangStop waits for the requests in flight, and ends the whole tree by SIGKILL.
@@ -208,11 +225,11 @@ func sglangSeries(e *engine) []sample {
 		{name: "sglang:gen_throughput", kind: "gauge", help: "The generation throughput (token/s).", labels: labels},
 		{
 			name: "sglang:num_running_reqs", kind: "gauge", help: "The number of running requests.", labels: labels,
-			value: e.running(), requests: true,
+			value: int(e.shownRunning.Load()), requests: true,
 		},
 		{
 			name: "sglang:num_queue_reqs", kind: "gauge", help: "The number of requests in the waiting queue.", labels: labels,
-			value: e.waiting(), requests: true,
+			value: int(e.shownWaiting.Load()), requests: true,
 		},
 	}
 }
