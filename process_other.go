@@ -167,6 +167,9 @@ func kill(members []procfs.Stat) {
 	}
 }
 
+// boundSilently cannot be told without /proc.
+func boundSilently(string, int) bool { return false }
+
 // listenerOwner cannot be told without /proc.
 func listenerOwner(string, int) string { return "" }
 

@@ -263,3 +263,23 @@ func TestPrintsTo(t *testing.T) {
 		t.Error("neither a dead process nor a missing file says anything")
 	}
 }
+
+func TestUsesPort(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := uint16(l.Addr().(*net.TCPAddr).Port)
+		if used, err := UsesPort(port); err != nil || !used {
+			t.Errorf("%s listens, and its port is used: %v (%v)", l.Addr(), used, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used, err := UsesPort(0); err != nil || used {
+		t.Errorf("port 0 is used: %v (%v)", used, err)
+	}
+}

@@ -274,6 +274,28 @@ func tableListeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
 	return append(inodes, ParseListeners(f6, addr, port)...), nil
 }
 
+// UsesPort reports whether a TCP socket of this network namespace that listens or is connected, or was until a minute
+// ago, has the local port. One that is only bound is in no table.
+func UsesPort(port uint16) (bool, error) {
+	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		data, err := os.ReadFile(table)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return false, err
+		}
+		for line := range bytes.Lines(data) {
+			if fields := bytes.Fields(line); len(fields) > 1 {
+				if local, ok := parseAddrPort(string(fields[1])); ok && local.Port() == port {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
 // HoldsSocket reports whether one of the process's descriptors is one of the sockets.
 func HoldsSocket(pid int, inodes []uint64) bool {
 	dir := path(pid, "fd")
