@@ -38,6 +38,6 @@ func bindable(host string, port int) bool {
 	if err != nil {
 		return true
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	return !errors.Is(unix.Bind(fd, sockaddr), unix.EADDRINUSE)
 }
