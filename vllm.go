@@ -64,6 +64,14 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	return spec, nil
 }
 
+// drainTimeout is how long the requests in flight may take.
+func (m *flagMerge) drainTimeout() time.Duration {
+	if m.cfg.Drain.Timeout != nil {
+		return time.Duration(*m.cfg.Drain.Timeout)
+	}
+	return time.Duration(defaultDrainTimeout)
+}
+
 // vllmShutdown adds --shutdown-timeout and returns how long vLLM may answer on after SIGTERM. Without it, it leaves its
 // clients without data and without an end until they hang up.
 func (m *flagMerge) vllmShutdown() time.Duration {
@@ -72,10 +80,7 @@ func (m *flagMerge) vllmShutdown() time.Duration {
 		seconds, _ := strconv.Atoi(m.said("shutdown-timeout"))
 		return time.Duration(max(seconds, 0)) * time.Second
 	}
-	wait := time.Duration(defaultDrainTimeout)
-	if m.cfg.Drain.Timeout != nil {
-		wait = time.Duration(*m.cfg.Drain.Timeout)
-	}
+	wait := m.drainTimeout()
 	if grace := time.Duration(m.cfg.Stop.Grace); grace > 0 {
 		wait = min(wait, grace-vllmGrace/2)
 	}
