@@ -284,15 +284,6 @@ func (c ProvisionConfig) resolve(path string) string {
 	return filepath.Join(c.Dir, path)
 }
 
-// modelPath is the absolute path that the model's reference stands for.
-func (c ProvisionConfig) modelPath() (string, error) {
-	path, err := localPath(c.Model.ID)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(c.resolve(path))
-}
-
 const defaultStateDir = ".runtime"
 
 // withDefaults fills in what was left out. The stop's grace stays: its default is the engine's.

@@ -73,7 +73,7 @@ func (d *doctor) engines(ctx context.Context) {
 	inspector := d.opts.inspector()
 	seen := map[string]bool{}
 	for _, e := range d.opts.engines {
-		name, program := "engine "+e.Name(), e.Program()
+		name, program := "engine "+e.Name(), e.Program(ProvisionConfig{})
 		if seen[e.Name()] || program.Command == "" {
 			continue
 		}

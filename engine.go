@@ -13,18 +13,25 @@ import (
 type Engine interface {
 	// Name is the engine's name in the configuration and in the handoff file, such as "llamacpp".
 	Name() string
-	// Program says how the engine's executable is found and asked what it is.
-	Program() Program
+	// Program says how the executable that cfg asks for is found and asked what it is. The zero ProvisionConfig stands
+	// for one that says nothing about it.
+	Program(cfg ProvisionConfig) Program
 	// Launch describes one launch of cfg on host. Problems of the configuration come back as a *ConfigError that
 	// holds all of them.
 	Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error)
 }
 
-// Program says how an engine's executable is found and asked what it is.
+// Program says how an engine's executable is found and asked what it is, and what it takes for a model.
 type Program struct {
 	// Command is the executable's usual name, looked up in PATH where the configuration names none.
 	Command string
-	// VersionArgs make the executable print its version and exit; nil means that it cannot.
+	// Model says what the engine serves; the zero value is ModelFile.
+	Model ModelKind
+	// Distribution is the Python distribution that installs Command, such as "vllm"; "" means that it is no Python program.
+	// The version is then read from the distribution's metadata beside the executable, which takes a millisecond:
+	// "vllm --version" takes 16 s.
+	Distribution string
+	// VersionArgs make the executable print its version and exit; nil means that it cannot, or need not.
 	VersionArgs []string
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine
 	// reports of itself where it does ("b11669-Debian"), the second a number that grows with each release, 0 when unknown.
@@ -34,6 +41,16 @@ type Program struct {
 	// ParseHelp reads what HelpArgs printed on both streams.
 	ParseHelp func(output string) FlagSet
 }
+
+// ModelKind says what an engine takes for a model, and so what can be checked before it starts.
+type ModelKind string
+
+// The kinds of models.
+const (
+	ModelFile   ModelKind = ""       // a file on this node
+	ModelFolder ModelKind = "folder" // a folder of config.json and safetensors files, or the name of a repository that the engine itself fetches
+	ModelAny    ModelKind = "any"    // a path or any words, which the engine gets as they are; it may be left out
+)
 
 // Binary is what is known of an engine's executable before it runs.
 type Binary struct {
@@ -47,13 +64,14 @@ type Binary struct {
 // Host is the facts that a launch depends on, gathered before [Engine.Launch] is asked.
 type Host struct {
 	Binary    Binary
-	ModelPath string // absolute path of the model; "" when the engine resolves the reference itself
+	ModelPath string // absolute path of the model; "" when the engine resolves the reference itself or has none
 	GPUs      []GPU  // the devices this replica may use; none means that it runs on the CPU
 }
 
 // LaunchSpec describes one launch of an engine and how to question it. It is inert data.
 type LaunchSpec struct {
-	// Flags is the command line after the executable, in order.
+	// Flags is the command line after the executable, in order. TempDirPlaceholder in a flag that is not the user's stands
+	// for the launch's temporary folder.
 	Flags []Flag `json:"-"`
 	// Env is what the engine needs beside the allowlist and the configuration's env.
 	Env map[string]string `json:"-"`
@@ -61,9 +79,17 @@ type LaunchSpec struct {
 	KeyEnv string
 	// Health is the path that answers 200 once the engine is ready, and 503 or nothing before.
 	Health string
+	// HealthTakes is how long a healthy engine takes to answer Health; 0 means that it answers at once. Questions wait well
+	// above it, and are that far apart.
+	HealthTakes time.Duration
+	// Ports are those that the engine listens on beside the configured one. They must be free before the start.
+	Ports []int
+	// Context is the number of tokens of context that the flags ask for, to be held against the model; 0 means the model's own.
+	Context int
 	// Version is where the running engine says its version; the zero value means nowhere.
 	Version Field
-	// Model is where the running engine says which model file it serves; the zero value means nowhere.
+	// Model is where the running engine says which model it serves: the path, or what stood for it on the command line. The
+	// zero value means nowhere.
 	Model Field
 	// Asleep is where the running engine says that it sleeps and a request would wake it; the zero value means nowhere.
 	Asleep Field
@@ -75,6 +101,11 @@ type LaunchSpec struct {
 	Answer *AnswerRequest
 	// Grace is how long the engine is given between SIGTERM and SIGKILL where the configuration says nothing.
 	Grace time.Duration
+	// LoadGrace is the same for a launch that was not ready yet; 0 means Grace. An engine that does not hear SIGTERM while it
+	// loads would only keep its user waiting.
+	LoadGrace time.Duration
+	// KillsItself says that the engine ends by SIGKILL of its own, so that such an end is no sign of the kernel's.
+	KillsItself bool
 	// Causes tell why the engine died from its last lines, most specific first.
 	Causes []CausePattern
 	// Offload finds the engine's own report of layers on a GPU in its log, with the submatches "used" and "total".
@@ -83,10 +114,14 @@ type LaunchSpec struct {
 	NoGPU *regexp.Regexp
 }
 
+// TempDirPlaceholder stands for the launch's temporary folder in a [LaunchSpec]'s Flags. The folder is made for each
+// launch and removed after it, and its path is short enough for unix sockets in it.
+const TempDirPlaceholder = "{tmpdir}"
+
 // Field is a value in a JSON document that the running engine serves.
 type Field struct {
 	Path string // the URL's path, such as "/props"
-	Key  string // a top-level key of the document, such as "build_info"
+	Key  string // where it is in the document: keys and indexes with dots between, such as "build_info" or "data.0.root"
 }
 
 // MetricsContract is what an engine's metrics page must hold.

@@ -37,7 +37,7 @@ type prober struct {
 	redact  redactor      // of the key, which an engine may repeat when it refuses it
 	timeout time.Duration // of one question, from dialling to the body's end
 
-	documents map[string]map[string]json.RawMessage // by path; what field has read
+	documents map[string]any // by path; what field has read
 }
 
 func newProber(host string, port int, key secret, timeout time.Duration) *prober {
@@ -58,7 +58,7 @@ func newProber(host string, port int, key secret, timeout time.Duration) *prober
 		redact:  newRedactor(key),
 		timeout: timeout,
 
-		documents: map[string]map[string]json.RawMessage{},
+		documents: map[string]any{},
 	}
 }
 
@@ -162,8 +162,8 @@ func brokeOff(err error) bool {
 
 // awaitHealthy asks the health path until it says 200, which may take hours. 503 and other server errors, refused and
 // broken connections mean that the engine is loading; any other answer means that this is not the engine's health
-// path. heard is told of every answer that is not yet 200. It returns ctx's cause when that is done first.
-func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time, heard func(string)) error {
+// path. Questions are no closer than takes, which is what the engine needs for a healthy answer. heard is told of every answer that is not yet 200. It returns ctx's cause when that is done first.
+func (p *prober) awaitHealthy(ctx context.Context, path string, takes time.Duration, since time.Time, heard func(string)) error {
 	var fatal error
 	client := &retryablehttp.Client{
 		HTTPClient: p.client,
@@ -193,7 +193,7 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, since time.Time,
 			return fatal == nil, nil
 		},
 		Backoff: func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
-			return probeInterval(time.Since(since))
+			return max(probeInterval(time.Since(since)), takes)
 		},
 	}
 	req, err := p.request(ctx, http.MethodGet, path, "")
@@ -233,15 +233,34 @@ func (p *prober) field(ctx context.Context, f Field) (string, error) {
 			return "", fmt.Errorf("cannot read %s: the engine answers %s", f.Path, a)
 		}
 		if err := json.Unmarshal(a.body, &doc); err != nil {
-			return "", fmt.Errorf("cannot read %s: not a JSON object: %w", f.Path, err)
+			return "", fmt.Errorf("cannot read %s: not JSON: %w", f.Path, err)
 		}
 		p.documents[f.Path] = doc
 	}
-	var text string
-	if err := json.Unmarshal(doc[f.Key], &text); err != nil {
+	text, ok := lookUp(doc, f.Key).(string)
+	if !ok {
 		return "", fmt.Errorf("cannot read %s: no text under %q", f.Path, f.Key)
 	}
 	return tail.Clean(text), nil
+}
+
+// lookUp follows a Field's key through a JSON document; nil when it leads nowhere.
+func lookUp(doc any, key string) any {
+	for step := range strings.SplitSeq(key, ".") {
+		switch in := doc.(type) {
+		case map[string]any:
+			doc = in[step]
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil
+			}
+			doc = in[i]
+		default:
+			return nil
+		}
+	}
+	return doc
 }
 
 // unansweredError says that an engine gave no answer, which can be different the next time.

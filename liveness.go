@@ -58,7 +58,7 @@ var errHangs = errors.New("the engine hangs")
 // holds it.
 func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 	r := p.run
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(c.Timeout))
+	ask := r.prober(c.Timeout)
 	ticker := time.NewTicker(time.Duration(c.Period))
 	defer ticker.Stop()
 	failures, suspended, asked := 0, false, time.Now()
@@ -137,8 +137,8 @@ func (p *prober) asleep(ctx context.Context, f Field) bool {
 		return false
 	}
 	a, err := p.get(ctx, f.Path, maxJSONBody)
-	var doc map[string]json.RawMessage
-	return err == nil && json.Unmarshal(a.body, &doc) == nil && string(doc[f.Key]) == "true"
+	var doc any
+	return err == nil && json.Unmarshal(a.body, &doc) == nil && lookUp(doc, f.Key) == true
 }
 
 // diagnose asks a hanging engine for its last will.

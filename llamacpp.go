@@ -11,7 +11,7 @@ type llamaCPP struct{}
 
 func (llamaCPP) Name() string { return "llamacpp" }
 
-func (llamaCPP) Program() Program {
+func (llamaCPP) Program(ProvisionConfig) Program {
 	return Program{
 		Command:      "llama-server",
 		VersionArgs:  []string{"--version"},

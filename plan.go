@@ -7,19 +7,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
 type Prepared struct {
 	Binary    Binary
-	ModelPath string // absolute
+	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
 }
 
 // Prepare gets the executable and the model onto this node, without starting anything. It can be repeated, and Start
@@ -35,47 +33,17 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 }
 
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, error) {
-	model, err := checkModel(cfg)
+	program := engine.Program(cfg)
+	model, err := checkModel(cfg, program.Model)
 	if err != nil {
 		return Prepared{}, err
 	}
-	path, err := lookupBinary(cfg, engine.Program())
+	path, err := lookupBinary(cfg, program)
 	if err != nil {
 		return Prepared{}, err
 	}
-	binary, err := o.inspector().inspect(ctx, path, engine.Program(), plainEnv(cfg))
+	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
 	return Prepared{Binary: binary, ModelPath: model}, err
-}
-
-// modelError says that the model is not there or cannot be read.
-type modelError struct{ err error }
-
-func (e *modelError) Error() string {
-	return fmt.Sprintf("cannot use the model: %v; check \"model.id\"", e.err)
-}
-func (e *modelError) Unwrap() error { return e.err }
-
-// checkModel finds out in microseconds what the engine would say after its start.
-func checkModel(cfg ProvisionConfig) (string, error) {
-	path, err := cfg.modelPath()
-	if err != nil {
-		return "", &modelError{err}
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would make it wait for a writer
-	if err != nil {
-		return "", &modelError{err}
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return "", &modelError{err}
-	case !info.Mode().IsRegular() && !info.IsDir(): // some engines take a folder
-		return "", &modelError{fmt.Errorf("%q is a %s", path, kindOf(info))}
-	case info.Size() == 0 && info.Mode().IsRegular():
-		return "", &modelError{&fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file is empty")}}
-	}
-	return path, nil
 }
 
 // LaunchPlan is what a launch would run, and why.
@@ -102,6 +70,20 @@ func (p LaunchPlan) Args() []string {
 	args := []string{}
 	for _, f := range p.Flags {
 		args = append(args, f.Args...)
+	}
+	return args
+}
+
+// argsIn is Args of a launch whose temporary folder is temp. What the user wrote is left as it is.
+func (p LaunchPlan) argsIn(temp string) []string {
+	args := []string{}
+	for _, f := range p.Flags {
+		for _, arg := range f.Args {
+			if f.Origin != OriginConfig {
+				arg = strings.ReplaceAll(arg, TempDirPlaceholder, temp)
+			}
+			args = append(args, arg)
+		}
 	}
 	return args
 }
@@ -168,6 +150,14 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
 	}
 	return plan, nil
+}
+
+// loadGrace is the engine's, unless the configuration says how long an engine is given.
+func (p launchPlan) loadGrace(cfg ProvisionConfig) Duration {
+	if cfg.Stop.Grace > 0 {
+		return 0
+	}
+	return Duration(p.spec.LoadGrace)
 }
 
 // launchRecord is what the plan leaves in the record.

@@ -166,9 +166,9 @@ func (e *proofError) Unwrap() error { return e.err }
 // becomeReady waits for the engine's own word and then does not take it: every claim is checked. The handoff is
 // published last.
 func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, error) {
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
+	ask, spec := r.prober(r.rec.Launch.Ready.RequestTimeout), r.rec.Launch.Spec
 	// 1. The engine says that it is ready.
-	if err := ask.awaitHealthy(ctx, r.rec.Launch.Spec.Health, r.started, p.hear); err != nil {
+	if err := ask.awaitHealthy(ctx, spec.Health, spec.HealthTakes, r.started, p.hear); err != nil {
 		return Handoff{}, err
 	}
 	p.hear("200 OK")
@@ -181,16 +181,16 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		return Handoff{}, err
 	}
 	// 3. Its metrics are there when they were asked for.
-	if r.rec.Launch.Spec.Metrics != nil {
-		if err := ask.checkMetrics(ctx, *r.rec.Launch.Spec.Metrics); err != nil {
+	if spec.Metrics != nil {
+		if err := ask.checkMetrics(ctx, *spec.Metrics); err != nil {
 			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
 		}
 	}
 	// 4. It can produce a token: a vLLM was healthy until its first one killed it.
 	answer := answerOff
-	if r.rec.Launch.Ready.Answer != "off" && r.rec.Launch.Spec.Answer != nil {
+	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
 		r.asked.Store(true)
-		offered, err := ask.askToken(ctx, *r.rec.Launch.Spec.Answer)
+		offered, err := ask.askToken(ctx, *spec.Answer)
 		switch {
 		case err != nil:
 			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}
@@ -208,6 +208,12 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		}
 	}
 	return p.publish(ctx, r, version, answer)
+}
+
+// prober questions this launch. An engine whose healthy answer takes its time gets five times that.
+func (r *run) prober(timeout Duration) *prober {
+	limit := max(time.Duration(timeout), 5*r.rec.Launch.Spec.HealthTakes)
+	return newProber(loopback(r.rec.Host), r.rec.Port, r.key, limit)
 }
 
 func (p *EngineProvisioner) hear(words string) {
@@ -255,7 +261,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 	if version != "" && running != version {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
-		p.opts.inspector().forget(r.rec.Launch.Digest, p.engine.Program(), plainEnv(p.cfg))
+		p.opts.inspector().forget(r.rec.Launch.Digest, p.engine.Program(p.cfg), plainEnv(p.cfg))
 	}
 	return running, nil
 }

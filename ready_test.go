@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -443,7 +444,7 @@ func TestAwaitHealthyAsksByTheRule(t *testing.T) {
 			}
 			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 		})
-		if err := ask.awaitHealthy(t.Context(), "/health", start, func(string) {}); err != nil {
+		if err := ask.awaitHealthy(t.Context(), "/health", 0, start, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
 		if late := time.Since(start) - time.Hour; late > 250*time.Millisecond {
@@ -511,6 +512,22 @@ func TestSecretsStaySecret(t *testing.T) {
 	for where, text := range seen {
 		if strings.Contains(text, canary) {
 			t.Errorf("the canary is in %s", where)
+		}
+	}
+}
+
+func TestLookUp(t *testing.T) {
+	t.Parallel()
+	var doc any
+	if err := json.Unmarshal([]byte(`{"version":"1","data":[{"root":"/m","n":3}]}`), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{
+		"version": "1", "data.0.root": "/m", "data.0.n": 3.0,
+		"data.1.root": nil, "data.-1": nil, "data.x": nil, "version.0": nil, "nothing": nil, "": nil,
+	} {
+		if got := lookUp(doc, key); got != want {
+			t.Errorf("%q: got %v, want %v", key, got, want)
 		}
 	}
 }

@@ -34,6 +34,8 @@ type record struct {
 	Host    string   `json:"host"`
 	Port    int      `json:"port"`
 	Grace   Duration `json:"grace"`
+	// LoadGrace is the grace of a stop before readiness; 0 means Grace.
+	LoadGrace Duration `json:"load_grace,omitempty"`
 
 	// What another provisioner needs to watch, drain and stop the engine. Secrets are references, here as in the
 	// configuration.

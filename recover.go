@@ -327,7 +327,7 @@ func (p *EngineProvisioner) readSecrets() error {
 // sick says why a ready engine is not healthy; "" when it is. It asks up to times times.
 func (p *EngineProvisioner) sick(ctx context.Context, times int) string {
 	r := p.run
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, r.key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
+	ask := r.prober(r.rec.Launch.Ready.RequestTimeout)
 	var last string
 	for range times {
 		a, err := ask.get(ctx, r.rec.Launch.Spec.Health, maxHealthBody)

@@ -65,7 +65,7 @@ func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
 func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 	f := r.fail("")
 	if f.Cause == CauseUnknown {
-		r.oom.explain(&f, exit)
+		r.oom.explain(&f, exit, r.rec.Launch.Spec.KillsItself)
 	}
 	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
 		f.Cause, f.Advice = CauseCannotAnswer, adviceFor(CauseCannotAnswer)
@@ -101,9 +101,10 @@ func (o *oomWatch) look(group *cgroup.Group) {
 }
 
 // explain takes what the log leaves unknown for want of memory if the kernel says so, or where nothing else is known
-// of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator.
-func (o *oomWatch) explain(f *Failure, exit exitStatus) {
-	killed := exit.signal == "killed"
+// of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator. Of an
+// engine that kills itself, such an end says nothing.
+func (o *oomWatch) explain(f *Failure, exit exitStatus, killsItself bool) {
+	killed := exit.signal == "killed" && !killsItself
 	switch {
 	case o.kills > 0 && (killed || o.own): // when a worker is killed, its leader ends in a way of its own
 		f.Cause, f.Retry = CauseOOMHost, true

@@ -230,7 +230,7 @@ func TestAnswerHidesKey(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	var heard string
-	err = ask.awaitHealthy(bounded(t), "/health", time.Now(), func(words string) { heard = words })
+	err = ask.awaitHealthy(bounded(t), "/health", 0, time.Now(), func(words string) { heard = words })
 	wantText(t, err, "no such key: Bearer [redacted]")
 	if strings.Contains(err.Error()+heard, canary) {
 		t.Errorf("the key is in %q or %q", err, heard)

@@ -76,6 +76,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	}
 	r.recording.Unlock()
 	p.mu.Lock()
+	ready := !p.handoff.ReadyAt.IsZero()
 	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
 	p.mu.Unlock()
 	// 2. See who belongs to the tree while all parents are alive.
@@ -92,8 +93,12 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	}
 	p.opts.at("after_term")
 	// 4. The grace period.
-	given, asked, short := time.Duration(r.rec.Grace).String(), time.Now(), false
-	grace := time.NewTimer(time.Duration(r.rec.Grace))
+	allowed := time.Duration(r.rec.Grace)
+	if r.rec.LoadGrace > 0 && !ready {
+		allowed = time.Duration(r.rec.LoadGrace)
+	}
+	given, asked, short := allowed.String(), time.Now(), false
+	grace := time.NewTimer(allowed)
 	defer grace.Stop()
 	select {
 	case <-p.done:
@@ -184,6 +189,12 @@ type ending struct {
 func (r *run) finish(state State, asked bool) ending {
 	end := ending{rec: r.rec}
 	end.swept, end.err = r.sweep()
+	// The lock tells of a process that /proc did not show in time.
+	for since := time.Now(); end.err == nil && r.lockHeld() && time.Since(since) < time.Second; time.Sleep(5 * time.Millisecond) {
+		var late int
+		late, end.err = r.sweep()
+		end.swept += late
+	}
 	// Only now is the leader reaped: until here its pid, and so its group and session, could not become a stranger's.
 	if r.leader != nil {
 		end.exit = r.leader.reap()
@@ -215,6 +226,19 @@ func (r *run) sweep() (int, error) {
 		}
 		time.Sleep(wait)
 	}
+}
+
+// lockHeld reports whether a process of this launch holds the replica's lock.
+func (r *run) lockHeld() bool {
+	lock, err := r.files.lock()
+	if err == nil {
+		lock.release()
+	}
+	if !errors.Is(err, errLocked) {
+		return false
+	}
+	rec, err := r.files.readRecord()
+	return err == nil && rec.LaunchID == r.rec.LaunchID
 }
 
 // awaitPort returns "" when the port is free. With the tree gone, whoever has it is none of ours: then it returns who.

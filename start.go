@@ -100,8 +100,10 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
 		return nil, err
 	}
-	if problem := portProblem(p.cfg.Host, p.cfg.Port); problem != "" {
-		return nil, &portError{p.cfg.Port, problem}
+	for _, port := range append([]int{p.cfg.Port}, plan.spec.Ports...) {
+		if problem := portProblem(p.cfg.Host, port); problem != "" {
+			return nil, &portError{port, problem}
+		}
 	}
 
 	// 3. The record of the intent, and what the process needs.
@@ -113,7 +115,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
 		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
-		Grace: plan.Grace, Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
+		Grace: plan.Grace, LoadGrace: plan.loadGrace(p.cfg), Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
 		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, LastFailed: last.failedLaunch(),
 	}
 	// Not delegated is the usual case; doctor tells of it.
@@ -135,7 +137,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	defer log.Close()
-	r.rec.TempDir = temp
+	r.rec.TempDir, r.rec.Launch.Args = temp, plan.argsIn(temp)
 	r.rec.Generation, r.rec.Log = n, files.log(n)
 	defer func() {
 		if err != nil {

@@ -154,7 +154,7 @@ func (u *unit) times() (load, end time.Duration) {
 func (u *unit) mounts() []string {
 	paths := map[string]bool{u.config.origin.dir: true}
 	for _, r := range u.replicas {
-		if path, err := r.modelPath(); err == nil { // else the start tells
+		if path, err := r.modelPath(ModelFile); err == nil { // else the start tells
 			paths[path] = true
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // pickyEngine refuses every flag that says so.
 type pickyEngine struct{ err error }
 
-func (pickyEngine) Name() string     { return "picky" }
-func (pickyEngine) Program() Program { return Program{Command: "picky"} }
+func (pickyEngine) Name() string                    { return "picky" }
+func (pickyEngine) Program(ProvisionConfig) Program { return Program{Command: "picky"} }
 func (e pickyEngine) Launch(cfg ProvisionConfig, _ Host) (LaunchSpec, error) {
 	if e.err != nil {
 		return LaunchSpec{}, e.err

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -23,7 +21,11 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	if _, err := localPath(c.Model.ID); err != nil {
+	var kind ModelKind
+	if known {
+		kind = engine.Program(c).Model
+	}
+	if _, err := c.modelPath(kind); err != nil {
 		k.report(prefix+"model.id", "%v", err)
 	}
 	k.executable(prefix, c)
@@ -201,42 +203,4 @@ func (k *checker) logs(prefix string, c LogsConfig) {
 	if all := c.withDefaults(); all.MaxPoolSize < all.MaxSize {
 		k.report(prefix+"max_pool_size", "must be at least max_size, which is %s, is %s", all.MaxSize, all.MaxPoolSize)
 	}
-}
-
-var schemePattern = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
-
-// localPath is the path in a model's reference, as it was written.
-func localPath(ref string) (string, error) {
-	const use = `write a path, such as "local:/models/chat.gguf"`
-	scheme := ""
-	if m := schemePattern.FindStringSubmatch(ref); m != nil {
-		scheme = m[1]
-	}
-	path := ref
-	switch scheme {
-	case "":
-	case "local":
-		path = strings.TrimPrefix(ref, "local:")
-	case "file":
-		u, err := url.Parse(ref)
-		if err != nil || u.Host != "" && u.Host != "localhost" || !strings.HasPrefix(u.Path, "/") || u.RawQuery != "" {
-			return "", fmt.Errorf(`%q is no reference to a file; write three slashes and an absolute path, `+
-				`such as "file:///models/chat.gguf"`, ref)
-		}
-		path = u.Path
-	case "hf", "https", "http", "s3", "oci":
-		return "", fmt.Errorf("models from %q are not supported yet; download the model and %s", scheme+":", use)
-	default:
-		return "", fmt.Errorf("%q is an unknown kind of reference; %s, or put \"./\" before the name of a file",
-			scheme+":", use)
-	}
-	switch {
-	case strings.TrimSpace(path) == "":
-		return "", fmt.Errorf("%q names no file; %s", ref, use)
-	case strings.ContainsRune(path, 0):
-		return "", errors.New("holds a NUL character; remove it")
-	case strings.HasPrefix(path, "~"):
-		return "", fmt.Errorf("is %q, and ~ is not expanded; write the whole path", ref)
-	}
-	return path, nil
 }

@@ -24,7 +24,7 @@ type fileServer struct{}
 
 func (fileServer) Name() string { return "files" }
 
-func (fileServer) Program() provisioner.Program {
+func (fileServer) Program(provisioner.ProvisionConfig) provisioner.Program {
 	return provisioner.Program{
 		Command:     "python3",
 		VersionArgs: []string{"--version"},

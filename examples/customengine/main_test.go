@@ -63,7 +63,7 @@ func TestLaunch(t *testing.T) {
 
 func TestParseVersion(t *testing.T) {
 	t.Parallel()
-	parse := fileServer{}.Program().ParseVersion
+	parse := fileServer{}.Program(provisioner.ProvisionConfig{}).ParseVersion
 	for output, want := range map[string]string{"Python 3.13.5\n": "3.13.5", "Perl 5": ""} {
 		version, _, err := parse(output)
 		if version != want || (err == nil) != (want != "") {

@@ -66,7 +66,8 @@ func TestReadStat(t *testing.T) {
 	}
 	pid := child(t)
 	s, err := ReadStat(pid)
-	if err != nil || s.Comm != "cat" || s.PPID != os.Getpid() || s.Dead() || s.StartTicks < self.StartTicks {
+	if err != nil || s.Comm != "cat" || s.PPID != os.Getpid() || s.Dead() || s.StartTicks < self.StartTicks ||
+		s.VirtBytes == 0 || s.EnvEnd == 0 {
 		t.Errorf("of a child: %+v (%v)", s, err)
 	}
 	if _, err := ReadStat(1 << 30); !errors.Is(err, fs.ErrNotExist) {
@@ -101,6 +102,35 @@ func TestHasEnv(t *testing.T) {
 	}
 	if HasEnv(1<<30, "MARK=abc") {
 		t.Error("no process has a variable")
+	}
+}
+
+// A process in the middle of its exec shows no environment. One round of a hundred met that before HasEnv waited.
+func TestHasEnvDuringExec(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		cmd := exec.Command("cat")
+		cmd.Env = []string{"MARK=abc"}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		marked := HasEnv(cmd.Process.Pid, "MARK=abc")
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if !marked {
+			t.Fatal("the mark was not seen")
+		}
+	}
+	// Without an environment there is nothing to wait for.
+	start := time.Now()
+	if pid := child(t, []string{}...); HasEnv(pid, "MARK=abc") || time.Since(start) > execPatience/2 {
+		t.Errorf("a process without an environment was waited for, %s", time.Since(start))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Stat is the part of /proc/<pid>/stat that is of use here.
@@ -28,7 +29,9 @@ type Stat struct {
 	SID        int
 	CPUTicks   uint64 // user and system time, in ticks of 10 ms
 	StartTicks uint64 // since boot, in ticks of 10 ms
+	VirtBytes  uint64 // size of the address space; 0 for the kernel's own threads and the dead
 	RSSPages   int64  // resident memory, in pages
+	EnvEnd     uint64 // where the environment ends in memory; 0 before it is there and when the reader may not know
 	ExitCode   int    // of the dead, as wait(2) tells it; 0 when the reader may not know
 }
 
@@ -69,7 +72,12 @@ func ParseStat(data []byte) (Stat, error) {
 		SID:        int(field(6)),
 		CPUTicks:   count(14) + count(15),
 		StartTicks: count(22),
+		VirtBytes:  count(23),
 		RSSPages:   field(24),
+	}
+	const envEnd = 51 // since Linux 3.5
+	if len(fields) > envEnd-3 {
+		s.EnvEnd = count(envEnd)
 	}
 	const exitCode = 52 // since Linux 3.5
 	if len(fields) > exitCode-3 {
@@ -114,10 +122,29 @@ func Processes() ([]Stat, error) {
 	return all, nil
 }
 
+// execPatience is how long HasEnv waits for an exec. One takes a millisecond, but the file can lie on a slow disk.
+const execPatience = 2 * time.Second
+
 // HasEnv reports whether the process was started with the variable entry, "NAME=value", in its environment. It is
 // false where the environment cannot be read, as for other users' processes.
+//
+// In the middle of an exec a process has no environment: the old one is gone and the new one is not there yet. HasEnv
+// waits for the end of that, else a worker that is just being started would be nobody's.
 func HasEnv(pid int, entry string) bool {
 	data, err := os.ReadFile(path(pid, "environ"))
+	for deadline := time.Now().Add(execPatience); err == nil && len(data) == 0 && time.Now().Before(deadline); {
+		s, gone := ReadStat(pid)
+		if gone != nil || s.VirtBytes == 0 {
+			return false
+		}
+		data, err = os.ReadFile(path(pid, "environ"))
+		if s.EnvEnd != 0 {
+			break // the exec was over before the environment was read again
+		}
+		if len(data) == 0 {
+			time.Sleep(200 * time.Microsecond)
+		}
+	}
 	if err != nil {
 		return false
 	}

@@ -14,7 +14,8 @@ func TestParseStat(t *testing.T) {
 	for _, comm := range []string{"llama-server", "a b", "a) S 1 (b", ")", "(", "", "a\nb", "x) Z 1 1 1", "\xff\x01"} {
 		got, err := ParseStat([]byte("4242 (" + comm + ")" + statTail + "\n"))
 		want := Stat{
-			PID: 4242, Comm: comm, State: 'S', PPID: 1, PGID: 4242, SID: 4242, CPUTicks: 175, StartTicks: 987654, RSSPages: 51200,
+			PID: 4242, Comm: comm, State: 'S', PPID: 1, PGID: 4242, SID: 4242, CPUTicks: 175, StartTicks: 987654,
+			VirtBytes: 1 << 30, RSSPages: 51200,
 		}
 		if err != nil || got != want {
 			t.Errorf("%q:\ngot  %+v (%v)\nwant %+v", comm, got, err, want)
