@@ -112,6 +112,9 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 	if err != nil {
 		return Binary{}, err
 	}
+	if program.Distribution != "" {
+		return i.installed(path, digest, program, env), nil
+	}
 	key := i.factsKey(digest, program, env)
 	var known Binary
 	if i.load(key, &known) && known.Digest == digest {

@@ -29,7 +29,7 @@ type Program struct {
 	Model ModelKind
 	// Distribution is the Python distribution that installs Command, such as "vllm"; "" means that it is no Python program.
 	// The version is then read from the distribution's metadata beside the executable, which takes a millisecond:
-	// "vllm --version" takes 16 s.
+	// "vllm --version" takes 16 s. HelpArgs are asked by [Inspect] alone, once for each version.
 	Distribution string
 	// VersionArgs make the executable print its version and exit; nil means that it cannot, or need not.
 	VersionArgs []string
@@ -55,7 +55,7 @@ const (
 // Binary is what is known of an engine's executable before it runs.
 type Binary struct {
 	Path    string  // absolute
-	Digest  string  // sha256 of the file, in hex
+	Digest  string  // sha256 of the file, and of the version of a Python program, in hex
 	Version string  // as Program.ParseVersion gives it; "" when unknown
 	Build   int     // 0 when unknown
 	Flags   FlagSet // the flags that its help lists; the zero value when unknown

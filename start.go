@@ -242,6 +242,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	var binary *binaryError
 	var asked *askError
 	var model *modelError
+	var folder *folderError
 	switch {
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
@@ -250,6 +251,8 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Advice = "stop what uses the port, or change \"port\""
 	case errors.As(err, &model):
 		f.Cause = CauseModelMissing
+	case errors.As(err, &folder):
+		f.Cause = folder.cause
 	case errors.As(err, &asked):
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing
