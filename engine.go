@@ -56,8 +56,8 @@ const (
 type Binary struct {
 	Path    string  // absolute
 	Digest  string  // sha256 of the file, and of the version of a Python program, in hex
-	Version string  // as Program.ParseVersion gives it; "" when unknown
-	Build   int     // 0 when unknown
+	Version string  // as Program.ParseVersion or the Distribution gives it; "" when unknown
+	Build   int     // a number that grows with each release: llama.cpp's own, or 28000 for 0.28.0; 0 when unknown
 	Flags   FlagSet // the flags that its help lists; the zero value when unknown
 }
 
