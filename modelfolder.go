@@ -57,9 +57,9 @@ func checkFolder(path string, flags []string) (modelConfig, error) {
 	case !info.IsDir():
 		return nil, fmt.Errorf("%q is a %s; name the folder of the model's files", path, kindOf(info))
 	}
-	// Mistral's own format has params.json in its place.
 	config, err := readModelConfig(path)
-	if err != nil && !isThere(filepath.Join(path, "params.json")) {
+	special := slices.ContainsFunc(flags, specialModel)
+	if err != nil && !special && !isThere(filepath.Join(path, "params.json")) { // Mistral's own format
 		return nil, err
 	}
 	shards, err := listedShards(filepath.Join(path, "model.safetensors.index.json"))
@@ -76,12 +76,17 @@ func checkFolder(path string, flags []string) (modelConfig, error) {
 			return nil, err
 		}
 	}
-	// A way of loading that is asked for, such as "dummy", may need none.
-	loadFormat := func(flag string) bool { return strings.HasPrefix(hyphens(flag), "--load-format") }
-	if len(shards) == 0 && !hasWeights(path) && !slices.ContainsFunc(flags, loadFormat) {
+	if len(shards) == 0 && !special && !hasWeights(path) {
 		return nil, fmt.Errorf("%q holds no weights, such as model.safetensors", path)
 	}
 	return config, nil
+}
+
+// specialModel reports whether a flag says that the configuration or the weights are elsewhere, or of a form of its own.
+func specialModel(flag string) bool {
+	return slices.ContainsFunc([]string{"--load-format", "--config-format", "--hf-config-path"}, func(name string) bool {
+		return strings.HasPrefix(hyphens(flag), name)
+	})
 }
 
 func hasWeights(path string) bool {

@@ -48,7 +48,7 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	spec := LaunchSpec{
 		KeyEnv:    "VLLM_API_KEY",
 		Health:    "/health",
-		Context:   tokens(m.said("max-model-len")),
+		Context:   m.vllmContext(),
 		Version:   Field{Path: "/version", Key: "version"},
 		Model:     Field{Path: "/v1/models", Key: "data.0.root"},
 		Answer:    completion(served),
@@ -66,6 +66,14 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		spec.Gauges = &Gauges{Path: "/metrics", Names: requests}
 	}
 	return spec, nil
+}
+
+// vllmContext is the context that is asked for, where nothing says that the model's config.json is not the last word.
+func (m *flagMerge) vllmContext() int {
+	if _, longer := m.cfg.Env["VLLM_ALLOW_LONG_MAX_MODEL_LEN"]; longer || m.says("hf-overrides", "hf-config-path") {
+		return 0
+	}
+	return tokens(m.said("max-model-len"))
 }
 
 // vllmShutdown adds --shutdown-timeout and returns how long vLLM may answer on after SIGTERM. Without it, it leaves its

@@ -28,6 +28,8 @@ func (c *cli) planCommand() *cobra.Command {
 			}
 			errs := make([]error, len(configs))
 			for i, config := range configs {
+				// The flags of a Python program are known only if it was asked; what is wrong with it, the plan tells.
+				_, _ = provisioner.Inspect(cmd.Context(), config)
 				var plan provisioner.LaunchPlan
 				if plan, errs[i] = provisioner.Plan(cmd.Context(), config); errs[i] == nil {
 					errs[i] = c.showPlan(plan)
