@@ -46,7 +46,7 @@ type ProvisionConfig struct {
 	// working directory. "" means the working directory; LoadConfig sets the file's folder.
 	Dir string `json:"-"`
 
-	// Engine names the kind of engine: "llamacpp", or one that was added with WithEngine.
+	// Engine names the kind of engine: "llamacpp", "vllm", "sglang", "tgi", or one that was added with WithEngine.
 	Engine string `json:"engine" validate:"required,id"`
 	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
@@ -92,7 +92,8 @@ type ProvisionConfig struct {
 // ModelConfig refers to a model.
 type ModelConfig struct {
 	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to the file's folder
-	// (in Go: to Dir). It stands in the handoff as it is.
+	// (in Go: to Dir). Engines other than llamacpp take a folder, or "hf:owner/repository@revision", which they fetch
+	// themselves. It stands in the handoff as it is.
 	ID string `json:"id" validate:"required"`
 }
 
@@ -139,7 +140,8 @@ type ReadyConfig struct {
 
 // StopConfig says how a replica is stopped.
 type StopConfig struct {
-	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default (5 seconds for llamacpp).
+	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default: 5 seconds for llamacpp,
+	// 10 for vllm and the time for what is in flight, 30 for sglang, 185 for tgi.
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
 }
 

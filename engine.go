@@ -83,7 +83,7 @@ type LaunchSpec struct {
 	// above it, and are that far apart.
 	HealthTakes time.Duration
 	// Ports are those that the engine listens on beside the configured one. They must be free before the start.
-	Ports []int
+	Ports []Port
 	// Context is the number of tokens of context that the flags ask for, to be held against the model; 0 means the model's own.
 	Context int
 	// Version is where the running engine says its version; the zero value means nowhere.
@@ -117,6 +117,12 @@ type LaunchSpec struct {
 // TempDirPlaceholder stands for the launch's temporary folder in a [LaunchSpec]'s Flags. The folder is made for each
 // launch and removed after it, and its path is short enough for unix sockets in it.
 const TempDirPlaceholder = "{tmpdir}"
+
+// Port is a TCP port that an engine needs beside the configured one.
+type Port struct {
+	Number int    `json:"number"`
+	Use    string `json:"use"` // what it is for, such as "the metrics of TGI"
+}
 
 // Field is a value in a JSON document that the running engine serves.
 type Field struct {

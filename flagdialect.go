@@ -22,6 +22,8 @@ type flagDialect struct {
 	repeatable []string
 	// changes are flags that were renamed or removed.
 	changes []flagChange
+	// deprecated are flags that are still taken, by name, and what to write instead.
+	deprecated map[string]string
 	// defaults are what a user most often wants of one replica in a pool.
 	defaults []flagDefault
 	// bridged are flags that take a value on some versions only, and what that is, for messages.
@@ -73,19 +75,20 @@ const (
 	advicePort  = `it is set from "port"; write "port: 8081"`
 	adviceKey   = "a key on the command line can be read by every user of this machine; " +
 		`write "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
-	adviceToken = "a token on the command line can be read by every user of this machine; " +
+	adviceKeyEnv = `write the key as "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
+	adviceToken  = "a token on the command line can be read by every user of this machine; " +
 		`write "env: {HF_TOKEN: {from_env: NAME}}"`
 	adviceTLS     = "the provisioner asks over plain HTTP; put a TLS proxy in front of the engine"
 	adviceExit    = "the engine would print and exit instead of serving; remove the flag"
 	adviceLog     = "the provisioner keeps the log and reads the causes of failures from it; remove the flag"
 	adviceFile    = `a second file could change what this one says; write its settings under "flags"`
 	adviceDevices = `it is set from "devices"; write "devices: [0]"`
-	adviceOwnPort = "it is chosen for each replica; remove the flag"
+	adviceOwnPort = "it is chosen for each replica; remove it"
 )
 
 // dialects are those of the built-in engines, by name.
 func dialects() map[string]*flagDialect {
-	return map[string]*flagDialect{llamaCPP{}.Name(): &llamaDialect, vLLM{}.Name(): &vllmDialect}
+	return map[string]*flagDialect{llamaCPP{}.Name(): &llamaDialect, vLLM{}.Name(): &vllmDialect, sgLang{}.Name(): &sglangDialect, tgi{}.Name(): &tgiDialect}
 }
 
 // find is FlagSet.find by the engine's own rules. full is the name as the engine lists it.

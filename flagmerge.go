@@ -73,9 +73,10 @@ func (m *flagMerge) has(name string) bool {
 	return ok
 }
 
-// since reports whether the executable knows a flag that a build brought. Without a word of either, it does not.
+// since reports whether the executable knows a flag that a build brought. One of which nothing is known may not; where
+// there is no executable at all yet, it is the newest.
 func (m *flagMerge) since(flag string, build int) bool {
-	if m.checked {
+	if m.checked || m.host.Binary.Path == "" {
 		return m.has(flag)
 	}
 	return m.host.Binary.Build >= build
@@ -225,8 +226,11 @@ func (m *flagMerge) addUser(f userFlag) {
 		m.problem(key, "%v", err)
 		return
 	}
-	if note != "" {
+	switch instead := m.deprecated[name]; {
+	case note != "":
 		flag.Note = note
+	case instead != "":
+		flag.Note = "deprecated: " + instead
 	}
 	flag.Args = m.args(f, name, values)
 	m.user = append(m.user, flag)

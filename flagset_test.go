@@ -102,6 +102,8 @@ func TestBuiltinFlags(t *testing.T) {
 	}{
 		{"llamacpp/help-b11669.txt", "llamacpp_flags.txt", parseLlamaHelp, llamaHelpLine},
 		{"vllm/help-0.32.0.txt", "vllm_flags.txt", parseArgparseHelp, argparseHelpLine},
+		{"sglang/help-0.5.23.txt", "sglang_flags.txt", parseSGLangHelp, argparseHelpLine},
+		{"tgi/help-3.3.txt", "tgi_flags.txt", parseClapHelp, clapHelpLine},
 	} {
 		text, err := os.ReadFile("testdata/" + tt.help)
 		if err != nil {
@@ -141,6 +143,25 @@ func argparseHelpLine(d FlagDef) string {
 		line += " [" + d.Value + "]"
 	case d.Value != "":
 		line += " " + d.Value
+	}
+	return line
+}
+
+func clapHelpLine(d FlagDef) string {
+	line := "      "
+	if len(d.Names) > 1 {
+		line = "  " + d.Names[0] + ", "
+	}
+	line += d.Names[len(d.Names)-1]
+	list, isChoice := strings.CutPrefix(d.Value, "{")
+	switch {
+	case isChoice:
+		line += " <VALUE>  [possible values: " + strings.ReplaceAll(strings.TrimSuffix(list, "}"), ",", ", ") + "]"
+	case d.Value != "":
+		line += " <" + d.Value + ">"
+	}
+	if d.Env != "" {
+		line += "  [env: " + d.Env + "=]"
 	}
 	return line
 }

@@ -327,6 +327,8 @@ func (p *prober) askToken(ctx context.Context, question AnswerRequest) (offered 
 		return true, nil
 	case a.status >= 400 && a.status < 500:
 		return false, nil
+	case a.status == http.StatusNotImplemented: // of some versions of vLLM
+		return false, nil
 	default:
 		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)
 	}

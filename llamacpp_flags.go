@@ -25,7 +25,7 @@ var llamaDialect = flagDialect{
 	defaults:   llamaDefaults,
 	bridged:    map[string]string{"-fa": "on, off or auto", "--flash-attn": "on, off or auto"},
 	ownedEnv: map[string]string{
-		"LLAMA_API_KEY": `write the key as "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`,
+		"LLAMA_API_KEY": adviceKeyEnv,
 		// llama-server then takes its port from AIP_HTTP_PORT (server-http.cpp of b10587).
 		"AIP_MODE": "it would change the engine's port; remove it",
 	},

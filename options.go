@@ -39,7 +39,7 @@ func (o *options) at(step string) {
 
 func newOptions(opts []Option) options {
 	o := options{
-		engines: []Engine{llamaCPP{}, vLLM{}},
+		engines: []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,

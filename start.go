@@ -100,8 +100,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
 		return nil, err
 	}
-	for _, port := range append([]int{p.cfg.Port}, plan.spec.Ports...) {
-		if problem := portProblem(p.cfg.Host, port); problem != "" {
+	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
+		if problem := portProblem(p.cfg.Host, port.Number); problem != "" {
 			return nil, &portError{port, problem}
 		}
 	}
@@ -221,13 +221,18 @@ func busy(files replicaFiles) error {
 		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
 }
 
-// portError says that the port is not free.
+// portError says that a port is not free.
 type portError struct {
-	port    int
+	port    Port
 	problem string
 }
 
-func (e *portError) Error() string { return fmt.Sprintf("port %d is not free: %s", e.port, e.problem) }
+func (e *portError) Error() string {
+	if e.port.Use != "" {
+		return fmt.Sprintf("port %d, for %s, is not free: %s", e.port.Number, e.port.Use, e.problem)
+	}
+	return fmt.Sprintf("port %d is not free: %s", e.port.Number, e.problem)
+}
 func (e *portError) Unwrap() error { return ErrBusy }
 
 // startError gives err the type that Start promises.

@@ -122,11 +122,7 @@ func (k *checker) unknownEngine(name string) string {
 		known = append(known, e.Name())
 	}
 	list := strings.Join(known, ", ")
-	planned := []string{"vllm", "tgi", "sglang", "custom"}
-	if slices.Contains(planned, name) {
-		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
-	}
-	if near := nearest.Of(name, slices.Concat(known, planned)); near != "" {
+	if near := nearest.Of(name, known); near != "" {
 		return fmt.Sprintf("unknown engine %q; did you mean %q?", name, near)
 	}
 	return fmt.Sprintf("unknown engine %q; the engines here are %s", name, list)

@@ -53,9 +53,12 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 	c = c.withDefaults()
 	c.origin = nil // the keys of its problems shall be relative
-	_, err := engine.Launch(c, Host{})
+	spec, err := engine.Launch(c, Host{})
 	var wrong *ConfigError
 	switch {
+	case err == nil && c.APIKey != nil && spec.KeyEnv == "":
+		k.report(prefix+"api_key", "%s takes no key by its environment, and other ways are open to every user of this machine; "+
+			"put a proxy that asks for the key in front of it", c.Engine)
 	case err == nil:
 	case errors.As(err, &wrong):
 		for _, p := range wrong.Problems {

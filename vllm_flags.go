@@ -54,6 +54,8 @@ var vllmDialect = flagDialect{
 		"VLLM_LOGGING_CONFIG_PATH":        adviceLog,
 		"VLLM_CONFIGURE_LOGGING":          adviceLog,
 	},
+	// arg_utils.py of 0.32.0.
+	deprecated: map[string]string{"--disable-cascade-attn": "it has no effect, and 0.33.0 has it no more"},
 	changes: []flagChange{
 		// #21739, removed in 0.12.0 (#29402).
 		{old: []string{"--disable-log-requests"}, to: []string{"--no-enable-log-requests"}, since: 12000},
