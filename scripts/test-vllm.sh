@@ -13,9 +13,9 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 # Two at once, as many as two cores can start.
 status=0
-go test -run '^TestVLLM' -count=1 -parallel 2 -timeout 15m -v "$@" . >"$log" 2>&1 || status=$?
+go test -run '^TestRealVLLM' -count=1 -parallel 2 -timeout 30m -v "$@" . >"$log" 2>&1 || status=$?
 grep -v '^=== ' "$log"
-count() { grep -c "^--- $1: TestVLLM" "$log" || true; }
+count() { grep -c "^--- $1: TestRealVLLM" "$log" || true; }
 passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)
 echo "tests against a real vLLM: $passed passed, $failed failed, $skipped skipped"
 [ "$status" -eq 0 ] || exit "$status"
