@@ -23,14 +23,18 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (Binary, 
 		return Binary{}, err
 	}
 	program := p.engine.Program(p.cfg)
-	path, err := lookupBinary(p.cfg, program)
-	if err == nil {
-		var b Binary
-		if b, err = p.opts.inspector().learn(ctx, path, program, plainEnv(p.cfg)); err == nil {
-			return b, nil
-		}
+	path, pending, err := p.opts.executable(p.cfg, program).find(ctx)
+	if err == nil && pending != "" {
+		err = &binaryError{fmt.Errorf("the executable is not there yet: %s; call Prepare first", pending)}
 	}
-	return Binary{}, p.startError(err)
+	if err != nil {
+		return Binary{}, p.startError(err)
+	}
+	b, err := p.opts.inspector().learn(ctx, path, program, plainEnv(p.cfg))
+	if err != nil {
+		return Binary{}, p.startError(err)
+	}
+	return b, nil
 }
 
 // learn is inspect with the questions that take long.

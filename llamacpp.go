@@ -14,6 +14,7 @@ func (llamaCPP) Name() string { return "llamacpp" }
 func (llamaCPP) Program(ProvisionConfig) Program {
 	return Program{
 		Command:      "llama-server",
+		Model:        ModelGGUF,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseLlamaVersion,
 		HelpArgs:     []string{"--help"},
@@ -51,6 +52,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	}
 	spec.Flags = append(spec.Flags, m.defaults...)
 	spec.Flags = append(spec.Flags, m.user...)
+	spec.GGUF = llamaMemory(m, spec.Flags)
 	if m.on("--metrics") {
 		// These four are there since the page exists; others came and went.
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: []string{

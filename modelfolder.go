@@ -18,15 +18,6 @@ import (
 // weightFiles are the forms in which the engines read weights.
 var weightFiles = []string{"*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.tensors"}
 
-// folderError says that a model folder is not what the engine needs.
-type folderError struct {
-	cause Cause
-	err   error
-}
-
-func (e *folderError) Error() string { return "cannot use the model: " + e.err.Error() }
-func (e *folderError) Unwrap() error { return e.err }
-
 // checkModelFolder finds out in milliseconds what an engine in Python says of a broken folder after 15 to 47 s: vLLM
 // looks for config.json when all is imported, and at the weights when its workers run. What only may be wrong passes.
 // context is the number of tokens that the flags ask for, 0 for what the model has.
@@ -37,10 +28,10 @@ func checkModelFolder(path string, flags []string, context int) error {
 		if errors.Is(err, safetensors.ErrFormat) || errors.Is(err, errGarbled) {
 			cause = CauseModelCorrupt
 		}
-		return &folderError{cause, fmt.Errorf(`%w; check "model.id", or fetch what is missing again`, err)}
+		return &modelError{cause, fmt.Errorf(`%w; check "model.id", or fetch what is missing again`, err)}
 	}
 	if has, key := config.context(); has > 0 && context > has {
-		return &folderError{CauseBadFlag, fmt.Errorf("\"flags\" ask for a context of %d tokens, and the model has %d (%q in its config.json); "+
+		return &modelError{CauseBadFlag, fmt.Errorf("\"flags\" ask for a context of %d tokens, and the model has %d (%q in its config.json); "+
 			"ask for less, or leave it out to have all", context, has, key)}
 	}
 	return nil

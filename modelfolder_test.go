@@ -99,7 +99,7 @@ func TestCheckModelFolder(t *testing.T) {
 				}
 				return
 			}
-			var folder *folderError
+			var folder *modelError
 			if !errors.As(err, &folder) || folder.cause != test.cause || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s with %q", err, test.cause, test.want)
 			}
@@ -113,7 +113,7 @@ func TestCheckModelFolder(t *testing.T) {
 func TestCheckModelFolderWantsAFolder(t *testing.T) {
 	t.Parallel()
 	dir := modelFolder(t)
-	var folder *folderError
+	var folder *modelError
 	err := checkModelFolder(filepath.Join(dir, "config.json"), nil, 0)
 	if !errors.As(err, &folder) || !strings.Contains(err.Error(), "name the folder of the model's files") {
 		t.Errorf("a file: %v", err)
@@ -167,7 +167,7 @@ func TestModelContext(t *testing.T) {
 			if err := checkModelFolder(dir, nil, test.want); err != nil {
 				t.Error(err)
 			}
-			var folder *folderError
+			var folder *modelError
 			want := fmt.Sprintf("ask for a context of %d tokens, and the model has %d", test.want+1, test.want)
 			if err := checkModelFolder(dir, nil, test.want+1); !errors.As(err, &folder) || folder.cause != CauseBadFlag ||
 				!strings.Contains(err.Error(), want) {

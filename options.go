@@ -39,7 +39,7 @@ func (o *options) at(step string) {
 
 func newOptions(opts []Option) options {
 	o := options{
-		engines: []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}},
+		engines: []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}, custom{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,

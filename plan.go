@@ -12,38 +12,87 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
 type Prepared struct {
 	Binary    Binary
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
+
+	gguf *gguf.Model // the model's header, when it is on this node and is one
 }
 
-// Prepare gets the executable and the model onto this node, without starting anything. It can be repeated, and Start
-// does it by itself.
+// Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
+// something is missing; Prepare also looks whether what was asked for by a name that can move, such as a branch, is
+// another by now. It can be repeated and canceled at any time, and two programs may do it at once: one works, and the
+// other waits and uses the result. Events of the kind EventProgress tell how far it is.
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
-	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine)
+	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
 	if err != nil {
-		return Prepared{}, p.startError(err)
+		return Prepared{}, p.startError(errors.Join(context.Cause(ctx), err))
 	}
 	return prepared, nil
 }
 
-func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, error) {
+// prepare gets what a launch needs.
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell func(Progress)) (Prepared, error) {
 	program := engine.Program(cfg)
-	model, err := checkModel(cfg, program.Model)
+	model, err := o.findModel(ctx, cfg, program.Model)
 	if err != nil {
 		return Prepared{}, err
 	}
-	path, err := lookupBinary(cfg, program)
+	path, err := o.executable(cfg, program).get(ctx, tell)
 	if err != nil {
 		return Prepared{}, err
 	}
 	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return Prepared{Binary: binary, ModelPath: model}, err
+	if err == nil {
+		err = model.fetch(ctx, tell)
+	}
+	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf}, err
+}
+
+// foreseen is what there is to get before a launch.
+type foreseen struct {
+	words    []string // for people
+	download *DownloadPlan
+}
+
+// foresee is prepare as far as that goes without getting anything.
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, foreseen, error) {
+	program := engine.Program(cfg)
+	model, err := o.findModel(ctx, cfg, program.Model)
+	if err != nil {
+		return Prepared{}, foreseen{}, err
+	}
+	prepared := Prepared{ModelPath: model.path, gguf: model.gguf}
+	path, words, err := o.executable(cfg, program).find(ctx)
+	if err != nil {
+		return Prepared{}, foreseen{}, err
+	}
+	var pending foreseen
+	if words != "" {
+		pending.words = append(pending.words, words)
+	} else {
+		prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+	}
+	if pending.download = model.plan; model.plan != nil {
+		pending.words = append(pending.words, model.plan.String())
+	}
+	return prepared, pending, err
+}
+
+// prepared is what a launch needs, which is got where it is missing.
+func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
+	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
+	if err == nil && len(pending.words) > 0 {
+		return p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
+	}
+	return prepared, err
 }
 
 // LaunchPlan is what a launch would run, and why.
@@ -56,13 +105,20 @@ type LaunchPlan struct {
 	Dir     string   `json:"dir"`    // working directory
 	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path
+	Model   string   `json:"model"`  // absolute path, also of a model that is still to be downloaded
 	URL     string   `json:"url"`
 	GPUs    []GPU    `json:"gpus"` // none: the CPU
-	Grace   Duration `json:"grace"`
-	Record  string   `json:"record"`
-	Log     string   `json:"log"`
-	Handoff string   `json:"handoff"`
+	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
+	Memory  []MemoryNeed `json:"memory,omitempty"`
+	Grace   Duration     `json:"grace"`
+	Record  string       `json:"record"`
+	Log     string       `json:"log"`
+	Handoff string       `json:"handoff"`
+	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
+	// be empty, and Flags are those of the newest known version.
+	Pending []string `json:"pending,omitempty"`
+	// Download is what of it is a download of the model; nil for none.
+	Download *DownloadPlan `json:"download,omitempty"`
 }
 
 // Args is the command line after the executable.
@@ -95,10 +151,15 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, err
 	}
-	plan, err := p.opts.plan(ctx, p.cfg)
+	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
 	if err != nil {
 		return LaunchPlan{}, p.startError(err)
 	}
+	plan, err := p.opts.plan(ctx, p.cfg, prepared)
+	if err != nil {
+		return LaunchPlan{}, p.startError(err)
+	}
+	plan.Pending, plan.Download = pending.words, pending.download
 	return plan.LaunchPlan, nil
 }
 
@@ -110,23 +171,27 @@ type launchPlan struct {
 	files replicaFiles
 }
 
-func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, error) {
+func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
 	engine, _ := o.engine(cfg.Engine)
-	prepared, err := o.prepare(ctx, cfg, engine)
+	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath}
+	driver := o.gpuDriver()
+	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, driver) })
 	if err != nil {
 		return launchPlan{}, err
 	}
-	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, o.gpuDriver()) })
-	if err != nil {
-		return launchPlan{}, err
-	}
-	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, GPUs: gpus}
-	spec, err := engine.Launch(cfg, host)
-	if err != nil {
-		var config *ConfigError
-		if errors.As(err, &config) {
-			err = cfg.configError(config.Problems...)
+	memory := o.memoryCheck(cfg, prepared.gguf, driver)
+	if cfg.Devices.auto() {
+		gpus, err = memory.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
+			host.GPUs = some
+			return describe(engine, cfg, host)
+		})
+		if err != nil {
+			return launchPlan{}, err
 		}
+	}
+	host.GPUs = gpus
+	spec, err := describe(engine, cfg, host)
+	if err != nil {
 		return launchPlan{}, err
 	}
 	if engine.Program(cfg).Model == ModelFolder && host.ModelPath != "" {
@@ -153,8 +218,19 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, er
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
+		Memory: memory.needs(spec.GGUF, gpus),
 	}
 	return plan, nil
+}
+
+// describe has the engine describe the launch.
+func describe(engine Engine, cfg ProvisionConfig, host Host) (LaunchSpec, error) {
+	spec, err := engine.Launch(cfg, host)
+	var config *ConfigError
+	if errors.As(err, &config) {
+		err = cfg.configError(config.Problems...)
+	}
+	return spec, err
 }
 
 // loadGrace is the engine's, unless the configuration says how long an engine is given.
@@ -170,6 +246,7 @@ func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 	l := launchRecord{
 		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
 		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
+		Memory: p.Memory,
 	}
 	if cfg.APIKey != nil {
 		l.Secrets = append(l.Secrets, *cfg.APIKey)
@@ -190,9 +267,23 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	for i, g := range p.GPUs {
 		gpus[i] = g.UUID
 	}
+	if cfg.Devices.auto() {
+		gpus = nil // what is chosen depends on what is free, and the engine itself has taken some
+	}
 	// Maps are encoded in the order of their keys.
-	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})
+	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus})
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// sameLaunch reports whether a launch of cfg would run what the launch with that hash runs.
+func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
+	engine, _ := o.engine(cfg.Engine)
+	prepared, pending, err := o.foresee(ctx, cfg, engine)
+	if err != nil || len(pending.words) > 0 {
+		return false
+	}
+	plan, err := o.plan(ctx, cfg, prepared)
+	return err == nil && plan.hash(cfg) == hash
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

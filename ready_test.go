@@ -270,13 +270,15 @@ func TestProgressExtendsTheStallLimit(t *testing.T) {
 
 func TestAnswerProof(t *testing.T) {
 	t.Parallel()
-	t.Run("not offered", func(t *testing.T) {
-		t.Parallel()
-		p, j := ready(t, fakeConfig(t, enginetest.Behavior{AnswerStatus: 400}))
-		if p.handoff.Answer != answerNotOffered || !strings.Contains(j.notes(), "offers no completions") {
-			t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
-		}
-	})
+	for _, status := range []int{400, 501} {
+		t.Run("not offered "+itoa(status), func(t *testing.T) {
+			t.Parallel()
+			p, j := ready(t, fakeConfig(t, enginetest.Behavior{AnswerStatus: status}))
+			if p.handoff.Answer != answerNotOffered || !strings.Contains(j.notes(), "offers no completions") {
+				t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
+			}
+		})
+	}
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{Answer: enginetest.AnswerDie})

@@ -51,3 +51,8 @@ func TestSGLangBadFlags(t *testing.T) {
 		{name: "values", host: host, flags: []string{"--context-length", "--enable-metrics=1", "--dtype", "int8"}},
 	}, "badflags")
 }
+
+func TestSGLangCauses(t *testing.T) {
+	t.Parallel()
+	testCauses(t, sgLang{})
+}

@@ -87,3 +87,8 @@ func TestTGIPorts(t *testing.T) {
 		}
 	}
 }
+
+func TestTGICauses(t *testing.T) {
+	t.Parallel()
+	testCauses(t, tgi{})
+}

@@ -105,8 +105,11 @@ func badMode(mode string) string {
 	if slices.Contains([]string{"source", "package", "container"}, mode) {
 		return fmt.Sprintf(`%q is not available in this build yet; use "binary"`, mode)
 	}
-	return notOneOf(mode, []string{"binary"})
+	return notOneOf(mode, provisioningModes)
 }
+
+// provisioningModes are those of this build.
+var provisioningModes = []string{"binary"}
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)

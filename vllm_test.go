@@ -63,3 +63,8 @@ func TestVLLMBadFlags(t *testing.T) {
 		{name: "positional", host: host, flags: []string{"facebook/opt-125m"}},
 	}, "badflags")
 }
+
+func TestVLLMCauses(t *testing.T) {
+	t.Parallel()
+	testCauses(t, vLLM{})
+}

@@ -57,17 +57,21 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%s/%s: %s %s\n", plan.Pool, plan.Replica, plan.Engine, orDash(plan.Version))
 	for _, row := range [][2]string{
-		{"executable", plan.Binary},
+		{"executable", orDash(plan.Binary)},
 		{"folder", plan.Dir},
 		{"model", plan.Model},
 		{"url", plan.URL},
 		{"gpus", gpuNames(plan.GPUs)},
+		{"memory", memory(plan.Memory)},
 		{"grace", plan.Grace.String()},
 		{"record", plan.Record},
 		{"log", plan.Log},
 		{"handoff", plan.Handoff},
 	} {
 		fmt.Fprintf(w, "  %s\t%s\n", row[0], row[1])
+	}
+	for _, todo := range plan.Pending {
+		fmt.Fprintf(w, "  first\t%s\n", todo)
 	}
 	fmt.Fprintln(w, "  command line:")
 	for _, f := range plan.Flags {
@@ -78,6 +82,21 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 		fmt.Fprintf(w, "    %s\t%s\n", v.Name, v.Origin)
 	}
 	return w.Flush()
+}
+
+// memory says the numbers of an estimate.
+func memory(needs []provisioner.MemoryNeed) string {
+	if len(needs) == 0 {
+		return "no estimate"
+	}
+	words := make([]string, len(needs))
+	for i, need := range needs {
+		words[i] = need.String()
+		if !need.Fits() {
+			words[i] += ", which is NOT ENOUGH"
+		}
+	}
+	return strings.Join(words, "; ")
 }
 
 func gpuNames(gpus []provisioner.GPU) string {
