@@ -134,21 +134,6 @@ func DevicesAuto() Devices { return Devices{autoDevice} }
 // auto reports whether a start chooses.
 func (d Devices) auto() bool { return len(d) == 1 && d[0] == autoDevice }
 
-// Provisioning says where an engine's executable comes from.
-type Provisioning struct {
-	// Mode is "binary", an executable that is already on the node. Left out, it is that.
-	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary"`
-	// Binary belongs to mode "binary".
-	Binary *BinaryConfig `json:"binary,omitempty"`
-}
-
-// BinaryConfig names an executable that is already on the node.
-type BinaryConfig struct {
-	// Path is the executable's path, relative to the file's folder (in Go: to Dir), or a bare name that is looked up in
-	// PATH. Left out, it is the engine's usual name.
-	Path string `json:"path,omitempty"`
-}
-
 // ReadyConfig says when a replica counts as ready.
 type ReadyConfig struct {
 	// Answer is "auto" or "off". With "auto" the engine must produce one token first; "off" leaves that proof out. Left

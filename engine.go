@@ -31,6 +31,9 @@ type Program struct {
 	// The version is then read from the distribution's metadata beside the executable, which takes a millisecond:
 	// "vllm --version" takes 16 s. HelpArgs are asked by [Inspect] alone, once for each version.
 	Distribution string
+	// SourceFlags are what cmake is given before the configuration's "cmake_flags" when the engine is built from source, at a
+	// reference that stands for a commit; the commit is "" where it is not known yet. nil means nothing.
+	SourceFlags func(ref, commit string) []string
 	// VersionArgs make the executable print its version and exit; nil means that it cannot, or need not.
 	VersionArgs []string
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine

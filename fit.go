@@ -91,7 +91,7 @@ func (o *options) memoryCheck(cfg ProvisionConfig, model *gguf.Model, driver gpu
 // loading is what the replicas of a state directory that are not ready yet are still going to take, beside cfg.
 func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint64 {
 	taken := map[string]uint64{}
-	stems, err := recordedReplicas(cfg.StateDir)
+	stems, err := listed(cfg.StateDir, recordName)
 	if err != nil {
 		return taken // there is none yet
 	}

@@ -14,6 +14,7 @@ func (llamaCPP) Name() string { return "llamacpp" }
 func (llamaCPP) Program(ProvisionConfig) Program {
 	return Program{
 		Command:      "llama-server",
+		SourceFlags:  llamaSourceFlags,
 		Model:        ModelGGUF,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseLlamaVersion,

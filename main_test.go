@@ -28,6 +28,7 @@ import (
 func TestMain(m *testing.M) {
 	chaosMain()
 	vllmMain()
+	racerMain()
 	goleak.VerifyTestMain(suite{m})
 }
 
@@ -156,8 +157,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	t.Helper()
 	r := p.run
-	if names := (&run{tree: tree{launchID: r.rec.LaunchID, leader: r.tree.leader}}).survivors(); names != "" {
-		t.Errorf("processes left: %s", names)
+	if names, err := (&run{tree: tree{launchID: r.rec.LaunchID, leader: r.tree.leader}}).survivors(); names != "" || err != nil {
+		t.Errorf("processes left: %s (%v)", names, err)
 	}
 	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {
 		t.Errorf("port %d left: %s", r.rec.Port, problem)

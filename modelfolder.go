@@ -50,7 +50,7 @@ func checkFolder(path string, flags []string) (modelConfig, error) {
 	}
 	config, err := readModelConfig(path)
 	special := slices.ContainsFunc(flags, specialModel)
-	if err != nil && !special && !isThere(filepath.Join(path, "params.json")) { // Mistral's own format
+	if err != nil && !special && !exists(filepath.Join(path, "params.json")) { // Mistral's own format
 		return nil, err
 	}
 	shards, err := listedShards(filepath.Join(path, "model.safetensors.index.json"))
@@ -85,11 +85,6 @@ func hasWeights(path string) bool {
 		found, err := filepath.Glob(filepath.Join(escapeGlob(path), pattern))
 		return err == nil && len(found) > 0
 	})
-}
-
-func isThere(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // errGarbled is wrapped by the errors of files that cannot be made sense of.

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -26,6 +27,7 @@ type options struct {
 	drain    *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
 
 	drainHooks []goHook
+	reload     func() ([]ProvisionConfig, error) // nil: RequestReload is refused
 
 	failpoint func(name string) // called at the steps that a test kills this program at; nil outside of tests
 }
@@ -64,12 +66,26 @@ func (o *options) engine(name string) (Engine, bool) {
 // WithEngine adds an engine, or replaces the built-in one of the same name.
 func WithEngine(e Engine) Option { return func(o *options) { o.engines = append(o.engines, e) } }
 
-// WithLogger sets where the provisioner tells what it does; by default nowhere.
-func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+// WithLogger sets where the provisioner tells what it does; by default, and with nil, nowhere.
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) { o.logger = cmp.Or(l, slog.New(slog.DiscardHandler)) }
+}
 
 // WithEventFunc has fn called on every event, in order. fn is called while a launch waits for it, so it must return
-// at once and must not call the provisioner back.
-func WithEventFunc(fn func(Event)) Option { return func(o *options) { o.onEvent = fn } }
+// at once and must not call the provisioner back. The last such option counts; nil means nobody.
+func WithEventFunc(fn func(Event)) Option {
+	return func(o *options) {
+		if o.onEvent = fn; fn == nil {
+			o.onEvent = func(Event) {}
+		}
+	}
+}
+
+// WithReloadFunc lets other programs ask a [Supervisor] for a reload, with [RequestReload]: fn gives the present
+// configuration of all its replicas.
+func WithReloadFunc(fn func() ([]ProvisionConfig, error)) Option {
+	return func(o *options) { o.reload = fn }
+}
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
 // user's cache folder; where there is none, as without HOME, nothing is kept.

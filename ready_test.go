@@ -533,3 +533,21 @@ func TestLookUp(t *testing.T) {
 		}
 	}
 }
+
+func TestAnswerForPeople(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		``: "503 Service Unavailable",
+		`{"error": {"message": "Loading model", "code": 503}}`: "503 Service Unavailable: Loading model",
+		`{"error": "model 'nope' not found"}`:                  "503 Service Unavailable: model 'nope' not found",
+		`{"detail": "starting"}`:                               "503 Service Unavailable: starting",
+		`{"error": {"message": 3}, "detail": [{"loc": 1}]}`:    "503 Service Unavailable",
+		`["error"]`: "503 Service Unavailable",
+		`{"error": "` + strings.Repeat("ä", 150) + `"}`: "503 Service Unavailable: " + strings.Repeat("ä", 100),
+		`{"error": "\u001b[31mred"}`:                    "503 Service Unavailable: red",
+	} {
+		if got := (answer{http.StatusServiceUnavailable, []byte(body)}).String(); got != want {
+			t.Errorf("%s:\ngot  %q\nwant %q", body, got, want)
+		}
+	}
+}

@@ -33,8 +33,6 @@ type run struct {
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
-	recording sync.Mutex // from a look at the record on disk to its change
-
 	noting sync.WaitGroup // the one noteShm that nobody waits for; it begins before the leader's end is seen
 	shmMu  sync.Mutex
 	shm    map[string]bool // objects below /dev/shm that the tree has mapped

@@ -32,6 +32,7 @@ func schemaTypes() []any {
 		ModelConfig{},
 		Provisioning{},
 		BinaryConfig{},
+		SourceConfig{},
 		ReadyConfig{},
 		RestartConfig{},
 		LivenessConfig{},

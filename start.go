@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -65,15 +66,15 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 1. Everything that can be checked before anything is touched.
+	secrets, err := readSecrets(p.cfg)
+	if err != nil {
+		return nil, err
+	}
 	prepared, err := p.prepared(ctx)
 	if err != nil {
 		return nil, err
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := readSecrets(p.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	defer lock.release()
 	last, err := files.readRecord()
 	if err == nil && !last.State.Final() {
-		if names := (&run{tree: treeOf(last)}).survivors(); names != "" {
+		names, err := (&run{tree: treeOf(last)}).survivors()
+		if err != nil {
+			return nil, err
+		}
+		if names != "" {
 			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
 		}
 	}
@@ -192,7 +197,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 5. The record of the process.
 	r.rec.State, r.rec.Process = StateStarting, r.leader.identity
-	if err := files.writeRecord(r.rec); err != nil {
+	err = files.changeRecord(func(current record, err error) (record, bool) {
+		rec := r.rec
+		if err == nil && current.LaunchID == rec.LaunchID {
+			rec.Desired = current.Desired // another command may have begun to stop it
+		}
+		return rec, true
+	})
+	if err != nil {
 		return nil, err
 	}
 	p.opts.at("after_running_record")
@@ -270,9 +282,19 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	var memory *memoryError
+	var build *buildError
 	switch {
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
+	case errors.As(err, &build):
+		f.LogPath = build.log
+		if !build.try {
+			f.Cause = CauseBuildFailed
+		}
+		if f.LogPath != "" {
+			f.LogTail = tail.Last(tail.Lines(f.LogPath))
+			f.Advice = adviceFor(f.Cause)
+		}
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""

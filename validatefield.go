@@ -49,6 +49,9 @@ var missing = map[string]string{
 	"port":     "give the first replica's port, such as 8081",
 	"model.id": `refer to the model, such as "local:/models/chat.gguf"`,
 
+	"provisioning.source.repo": `name the git repository, such as "https://github.com/ggml-org/llama.cpp"`,
+	"provisioning.source.ref":  `name a tag, a branch or a commit, such as "b11434"`,
+
 	"drain.hooks.http.url": `give the address, such as "http://router:8080/drain/{pool}"`,
 }
 
@@ -64,6 +67,8 @@ func (k *checker) fieldMessage(key string, b validator.FieldError) string {
 		return fmt.Sprintf("must be from 1 to 65535, is %d", b.Value())
 	case local == "replicas":
 		return fmt.Sprintf("must be from 1 to 256, is %d", b.Value())
+	case local == "provisioning.source.jobs":
+		return fmt.Sprintf("must be from 1 to 1024, is %d", b.Value())
 	case local == "logs.keep":
 		return fmt.Sprintf("must be from 1 to 1000, is %d", b.Value())
 	case local == "pools":
@@ -102,14 +107,14 @@ func badHost(host string) string {
 }
 
 func badMode(mode string) string {
-	if slices.Contains([]string{"source", "package", "container"}, mode) {
-		return fmt.Sprintf(`%q is not available in this build yet; use "binary"`, mode)
+	if slices.Contains([]string{"package", "container"}, mode) {
+		return fmt.Sprintf(`%q is not available in this build yet; use "binary" or "source"`, mode)
 	}
 	return notOneOf(mode, provisioningModes)
 }
 
 // provisioningModes are those of this build.
-var provisioningModes = []string{"binary"}
+var provisioningModes = []string{"binary", "source"}
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)

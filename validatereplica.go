@@ -29,7 +29,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if c.Custom != nil && c.Engine != (custom{}).Name() {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
-	k.executable(prefix, c)
+	k.provisioning(prefix+"provisioning", c.Provisioning)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
 		if wrong := c.APIKey.wellFormed(); wrong != "" {
@@ -110,23 +110,6 @@ func (k *checker) address(prefix string, c ProvisionConfig) {
 	case c.APIKey == nil:
 		k.report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}",
 			c.Host)
-	}
-}
-
-func (k *checker) executable(prefix string, c ProvisionConfig) {
-	if c.Provisioning.Binary == nil {
-		return
-	}
-	key := prefix + "provisioning.binary.path"
-	path := c.Provisioning.Binary.Path
-	if path == "" {
-		if k.written(key) {
-			k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
-		}
-		return
-	}
-	if wrong := badExecutable(path); wrong != "" {
-		k.report(key, "%s", wrong)
 	}
 }
 
