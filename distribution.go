@@ -90,8 +90,8 @@ func distributionVersion(script, distribution string) string {
 // and pipx make them, and that of the interpreter in its first line, for a script that was copied elsewhere.
 func scriptFolders(script string) []string {
 	var folders []string
-	if real, err := filepath.EvalSymlinks(script); err == nil {
-		folders = append(folders, filepath.Dir(real))
+	if target, err := filepath.EvalSymlinks(script); err == nil {
+		folders = append(folders, filepath.Dir(target))
 	}
 	f, err := os.Open(script)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -358,16 +359,19 @@ func vllmMain() {
 	if len(os.Args) != 4 || os.Args[1] != vllmManagerFlag {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // a killed test leaves nothing for ever
-	defer cancel()
-	var port int
-	_, err := fmt.Sscan(os.Args[3], &port)
-	if err == nil {
-		_, err = Supervise(ctx, vllmPair(os.Getenv("ENGINE_PROVISIONER_VLLM"), os.Args[2], port))
-	}
-	if err == nil {
+	err := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // a killed test leaves nothing for ever
+		defer cancel()
+		port, err := strconv.Atoi(os.Args[3])
+		if err != nil {
+			return err
+		}
+		if _, err := Supervise(ctx, vllmPair(os.Getenv("ENGINE_PROVISIONER_VLLM"), os.Args[2], port)); err != nil {
+			return err
+		}
 		<-ctx.Done()
-	}
+		return context.Cause(ctx)
+	}()
 	fmt.Fprintln(os.Stderr, "the manager ended by itself:", err)
 	os.Exit(1)
 }
