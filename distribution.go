@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Inspect finds out all that can be known of the executable that cfg asks for, and keeps it in the cache. Start and
@@ -37,12 +38,17 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (Binary, 
 	return b, nil
 }
 
+// helpTimeout bounds the question for the flags of a Python program, which no start waits for.
+const helpTimeout = 5 * time.Minute
+
 // learn is inspect with the questions that take long.
 func (i inspector) learn(ctx context.Context, path string, program Program, env map[string]string) (Binary, error) {
 	b, err := i.inspect(ctx, path, program, env)
 	if err != nil || program.Distribution == "" || program.HelpArgs == nil || b.Version == "" || b.Flags.known() {
 		return b, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, helpTimeout)
+	defer cancel()
 	output, err := ask(ctx, path, program.HelpArgs, env)
 	if err != nil {
 		return Binary{}, err
