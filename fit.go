@@ -102,7 +102,7 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 			continue
 		}
 		rec, err := files.readRecord()
-		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || published(files.handoff()) {
+		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || exists(files.handoff()) {
 			continue
 		}
 		for _, m := range rec.Launch.Memory {
@@ -122,11 +122,6 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 		}
 	}
 	return taken
-}
-
-func published(handoff string) bool {
-	_, err := os.Lstat(handoff)
-	return err == nil
 }
 
 // needs estimates one launch.
