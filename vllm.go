@@ -48,7 +48,7 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	spec := LaunchSpec{
 		KeyEnv:    "VLLM_API_KEY",
 		Health:    "/health",
-		Context:   m.vllmContext(),
+		Context:   m.context("max-model-len", "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "hf-overrides", "hf-config-path"),
 		Version:   Field{Path: "/version", Key: "version"},
 		Model:     Field{Path: "/v1/models", Key: "data.0.root"},
 		Answer:    completion(served),
@@ -68,12 +68,13 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	return spec, nil
 }
 
-// vllmContext is the context that is asked for, where nothing says that the model's config.json is not the last word.
-func (m *flagMerge) vllmContext() int {
-	if _, longer := m.cfg.Env["VLLM_ALLOW_LONG_MAX_MODEL_LEN"]; longer || m.says("hf-overrides", "hf-config-path") {
+// context is the context that the flag asks for. It is none where the variable allows more than the model's own, or a
+// flag changes what that is.
+func (m *flagMerge) context(flag, allowed string, changing ...string) int {
+	if _, longer := m.cfg.Env[allowed]; longer || m.says(changing...) {
 		return 0
 	}
-	return tokens(m.said("max-model-len"))
+	return tokens(m.said(flag))
 }
 
 // vllmShutdown adds --shutdown-timeout and returns how long vLLM may answer on after SIGTERM. Without it, it leaves its
