@@ -26,6 +26,26 @@ func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
 	return p
 }
 
+// An adopted engine that dies by itself leaves nothing either: a vLLM whose worker was killed leaves 250 MB in memory.
+func TestAdoptedEngineLeavesNoShm(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Shm: 4096})
+	first := abandoned(t, cfg)
+	adopted, _, err := Recover(bounded(t), cfg.StateDir, WithCacheDir(t.TempDir()))
+	if err != nil || len(adopted) != 1 {
+		t.Fatal(adopted, err)
+	}
+	pid := adopted[0].Status().PID
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = first.run.leader.cmd.Process.Wait()
+	awaitDone(t, adopted[0])
+	if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
+		t.Error("an object is left in /dev/shm")
+	}
+}
+
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})
@@ -147,6 +167,39 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{
 		{Kind: enginetest.OwnGroup, CloseFDs: true, IgnoreTerm: true}, {Kind: enginetest.DoubleFork, CloseFDs: true},
+	}})
+	p := abandoned(t, cfg)
+	children := enginetest.Inspect(t, p.handoff.URL).Children
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := newLaunch(t, cfg)
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) {
+		t.Errorf("Start beside the workers: %v", err)
+	}
+	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attached.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range children {
+		if alive(pid) {
+			t.Errorf("worker %d is alive", pid)
+		}
+	}
+	nothingLeft(t, p)
+}
+
+// Python's workers carry no mark once setproctitle has run, and hold no lock. Their dead leader's session and the log tell them.
+func TestUnmarkedWorkersWithoutLeader(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{
+		{CloseFDs: true, ClearEnv: true, HoldStdout: true}, {CloseFDs: true, ClearEnv: true, HoldStdout: true, Kind: enginetest.OwnGroup},
 	}})
 	p := abandoned(t, cfg)
 	children := enginetest.Inspect(t, p.handoff.URL).Children

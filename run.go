@@ -82,7 +82,9 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 }
 
 // treeOf is the tree of a recorded launch, as far as it is known without its leader.
-func treeOf(rec record) tree { return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup)} }
+func treeOf(rec record) tree {
+	return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup), past: pastLeader{rec.Process.PID, rec.Log}}
+}
 
 // oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
 type oomWatch struct {
@@ -134,7 +136,7 @@ func (r *run) progress() progress {
 	if info, err := os.Stat(r.rec.Log); err == nil {
 		now.logSize = info.Size()
 	}
-	members, _ := r.tree.members()
+	members, _ := r.noteShm() // a load that dies leaves what it had mapped
 	for _, m := range members {
 		now.cpuTicks += m.CPUTicks
 		now.rssPages += m.RSSPages
