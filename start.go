@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
-	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -297,7 +296,6 @@ func (p *EngineProvisioner) startError(err error) error {
 			f.Cause = CauseDownload
 		}
 		if f.LogPath != "" {
-			f.LogTail = tail.Last(tail.Lines(f.LogPath))
 			f.Advice = adviceFor(f.Cause)
 		}
 	case transient(err):
