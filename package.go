@@ -193,7 +193,7 @@ func (p pythonPackage) lock(ctx context.Context, with installer) (pylock.Lock, e
 	if err != nil {
 		return pylock.Lock{}, p.fail(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if with.uv != "" {
 		asked, file := filepath.Join(dir, "requirements.in"), filepath.Join(dir, "pylock.toml")
 		if err := os.WriteFile(asked, []byte(strings.Join(p.pkg.Requirements, "\n")+"\n"), 0o600); err != nil {
