@@ -27,6 +27,7 @@ import (
 // TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
 func TestMain(m *testing.M) {
 	chaosMain()
+	vllmMain()
 	racerMain()
 	goleak.VerifyTestMain(suite{m})
 }

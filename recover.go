@@ -274,6 +274,7 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 		found.Reason = p.unfit(ctx)
 		if found.Reason == "" {
 			found.Result, found.PID = RecoveredAdopted, p.Status().PID
+			_, _ = p.run.noteShm() // for the case that it ends by itself
 			break
 		}
 		if caller.Err() != nil { // what was found out may say nothing about the engine

@@ -26,6 +26,26 @@ func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
 	return p
 }
 
+// An adopted engine that dies by itself leaves nothing either: a vLLM whose worker was killed leaves 250 MB in memory.
+func TestAdoptedEngineLeavesNoShm(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Shm: 4096})
+	first := abandoned(t, cfg)
+	adopted, _, err := Recover(bounded(t), cfg.StateDir, WithCacheDir(t.TempDir()))
+	if err != nil || len(adopted) != 1 {
+		t.Fatal(adopted, err)
+	}
+	pid := adopted[0].Status().PID
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = first.run.leader.cmd.Process.Wait()
+	awaitDone(t, adopted[0])
+	if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
+		t.Error("an object is left in /dev/shm")
+	}
+}
+
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})

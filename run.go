@@ -136,7 +136,7 @@ func (r *run) progress() progress {
 	if info, err := os.Stat(r.rec.Log); err == nil {
 		now.logSize = info.Size()
 	}
-	members, _ := r.tree.members()
+	members, _ := r.noteShm() // a load that dies leaves what it had mapped
 	for _, m := range members {
 		now.cpuTicks += m.CPUTicks
 		now.rssPages += m.RSSPages

@@ -49,7 +49,7 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Health: "/health",
 		// A healthy answer is one token, looked for once a second (http_server.py).
 		HealthTakes: time.Second,
-		Context:     tokens(m.said("context-length")),
+		Context:     m.context("context-length", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "json-model-override-args"),
 		Version:     Field{Path: info, Key: "version"},
 		Model:       Field{Path: modelInfo, Key: "model_path"},
 		Answer:      completion(served),

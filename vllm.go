@@ -45,7 +45,7 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	spec := LaunchSpec{
 		KeyEnv:    "VLLM_API_KEY",
 		Health:    "/health",
-		Context:   tokens(m.said("max-model-len")),
+		Context:   m.context("max-model-len", "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "hf-overrides", "hf-config-path"),
 		Version:   Field{Path: "/version", Key: "version"},
 		Model:     Field{Path: "/v1/models", Key: "data.0.root"},
 		Answer:    completion(served),
@@ -70,6 +70,15 @@ func (m *flagMerge) drainTimeout() time.Duration {
 		return time.Duration(*m.cfg.Drain.Timeout)
 	}
 	return time.Duration(defaultDrainTimeout)
+}
+
+// context is the context that the flag asks for. It is none where the variable allows more than the model's own, or a
+// flag changes what that is.
+func (m *flagMerge) context(flag, allowed string, changing ...string) int {
+	if _, longer := m.cfg.Env[allowed]; longer || m.says(changing...) {
+		return 0
+	}
+	return tokens(m.said(flag))
 }
 
 // vllmShutdown adds --shutdown-timeout and returns how long vLLM may answer on after SIGTERM. Without it, it leaves its
