@@ -288,6 +288,8 @@ func (p *EngineProvisioner) startError(err error) error {
 	var memory *memoryError
 	var build *buildError
 	switch {
+	case errors.As(err, &model) && model.cause == CauseDownload: // a time-out among them
+		f.Cause = CauseDownload
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &build):
