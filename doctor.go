@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,8 +71,13 @@ func (d *doctor) problem(name, detail, fix string) {
 // engines tells what there is of every engine. One that is missing is no problem: a configuration can name another
 // place.
 func (d *doctor) engines(ctx context.Context) {
-	for _, e := range d.opts.engineInfos(ctx) {
+	infos := d.opts.engineInfos(ctx)
+	found := slices.ContainsFunc(infos, func(e EngineInfo) bool { return e.Binary != "" })
+	var missing []string
+	for _, e := range infos {
 		switch name := "engine " + e.Name; {
+		case e.Problem != "" && e.Binary == "" && found: // few need them all
+			missing = append(missing, e.Name)
 		case e.Problem != "" && e.Binary == "":
 			d.warning(name, e.Problem, "")
 		case e.Problem != "":
@@ -79,6 +85,9 @@ func (d *doctor) engines(ctx context.Context) {
 		case e.Binary != "":
 			d.ok(name, "%s, version %s", e.Binary, orUnknown(e.Version))
 		}
+	}
+	if missing != nil {
+		d.ok("other engines", "%s: not in PATH", strings.Join(missing, ", "))
 	}
 }
 

@@ -116,6 +116,8 @@ type LaunchSpec struct {
 	KillsItself bool
 	// Causes tell why the engine died from its last lines, most specific first.
 	Causes []CausePattern
+	// Advice is what to do about a cause, where there is more to say of this engine than of all.
+	Advice map[Cause]string
 	// Offload finds the engine's own report of layers on a GPU in its log, with the submatches "used" and "total".
 	Offload *regexp.Regexp
 	// NoGPU finds the engine's own words for having fallen back to the CPU.

@@ -1,6 +1,9 @@
 package provisioner
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // sgLang describes "sglang serve".
 type sgLang struct{}
@@ -51,10 +54,9 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Grace:       30 * time.Second,
 		KillsItself: true,
 		Causes:      sglangCauses,
+		Advice:      sglangAdvice,
 	}
-	spec.Flags = append(model, m.addressFlags("--host")...)
-	spec.Flags = append(spec.Flags, m.defaults...)
-	spec.Flags = append(spec.Flags, m.user...)
+	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}

@@ -134,6 +134,46 @@ func TestHasEnvDuringExec(t *testing.T) {
 	}
 }
 
+func TestEnv(t *testing.T) {
+	t.Parallel()
+	pid := child(t, "FIRST=1", "MARK=abc", "EMPTY=")
+	for name, want := range map[string]string{"FIRST": "1", "MARK": "abc", "EMPTY": ""} {
+		if got, ok := Env(pid, name); got != want || !ok {
+			t.Errorf("%s: %q, %t", name, got, ok)
+		}
+	}
+	if got, ok := Env(pid, "MAR"); ok {
+		t.Errorf("a part of a name is %q", got)
+	}
+	if _, ok := Env(1<<30, "MARK"); ok {
+		t.Error("no process has a variable")
+	}
+}
+
+func TestHoldsFile(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !HoldsFile(os.Getpid(), info) {
+		t.Error("this process does not hold its file")
+	}
+	if HoldsFile(child(t), info) {
+		t.Error("a child that inherited nothing holds it")
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if HoldsFile(os.Getpid(), info) || HoldsFile(1<<30, info) {
+		t.Error("a closed file is held")
+	}
+}
+
 func TestListenersAndHoldsSocket(t *testing.T) {
 	t.Parallel()
 	for _, network := range []struct{ name, listen, ask string }{

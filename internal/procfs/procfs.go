@@ -176,6 +176,40 @@ func ParseMemoryAvailable(data []byte) (uint64, error) {
 	return 0, errors.New("no MemAvailable")
 }
 
+// Env is a variable with which the process was started; false where it has none or it cannot be read.
+func Env(pid int, name string) (value string, ok bool) {
+	data, err := os.ReadFile(path(pid, "environ"))
+	if err != nil {
+		return "", false
+	}
+	for each := range bytes.SplitSeq(data, []byte{0}) {
+		if value, ok := bytes.CutPrefix(each, []byte(name+"=")); ok {
+			return string(value), true
+		}
+	}
+	return "", false
+}
+
+// HoldsFile reports whether one of the process's descriptors is the file.
+func HoldsFile(pid int, file fs.FileInfo) bool {
+	dir := path(pid, "fd")
+	d, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return slices.ContainsFunc(names, func(name string) bool {
+		fd := filepath.Join(dir, name)
+		target, err := os.Readlink(fd) // a look at each file could hang on a network disk
+		if err != nil || !strings.HasPrefix(filepath.Base(target), file.Name()) {
+			return false
+		}
+		info, err := os.Stat(fd)
+		return err == nil && os.SameFile(info, file)
+	})
+}
+
 // ParseListeners returns the inodes of the sockets that listen on the TCP port, from /proc/net/tcp or tcp6, and can be
 // reached at addr.
 func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {
