@@ -69,7 +69,9 @@ type Binary struct {
 type Host struct {
 	Binary    Binary
 	ModelPath string // absolute path of the model; "" when the engine resolves the reference itself or has none
-	GPUs      []GPU  // the devices this replica may use; none means that it runs on the CPU
+	// ModelRevision is the commit of a model of the Hugging Face hub that the engine fetches by itself; "" when it is not known.
+	ModelRevision string
+	GPUs          []GPU // the devices this replica may use; none means that it runs on the CPU
 }
 
 // LaunchSpec describes one launch of an engine and how to question it. It is inert data.

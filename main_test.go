@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 	chaosMain()
 	vllmMain()
 	racerMain()
+	_ = os.Setenv("HF_HUB_OFFLINE", "1") // tests that are about the hub bring one
 	goleak.VerifyTestMain(suite{m})
 }
 

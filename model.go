@@ -17,11 +17,12 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
-// modelRef is what a model's reference stands for. The zero value is a model that the engine finds itself.
+// modelRef is what a model's reference stands for. The zero value is a model that the engine finds by itself.
 type modelRef struct {
-	path string // absolute, of a model on this node
-	hub  *hubRef
-	url  string // of a file on some server
+	path string  // absolute, of a model on this node
+	hub  *hubRef // of a model on the hub
+	repo *hubRef // of a repository there that the engine fetches by itself
+	url  string  // of a file on some server
 }
 
 // modelRef reads the reference by the rules of what the engine takes for a model.
@@ -30,7 +31,10 @@ func (c ProvisionConfig) modelRef(kind ModelKind) (modelRef, error) {
 	scheme := schemeOf(id)
 	switch {
 	case scheme == "hf" && kind == ModelFolder:
-		return modelRef{}, checkHubName(id)
+		if err := checkHubName(id); err != nil {
+			return modelRef{}, err
+		}
+		return modelRef{repo: repository(id)}, nil
 	case scheme == "https" && kind == ModelFolder, scheme == "http" && kind == ModelFolder:
 		return modelRef{}, errors.New(`is a URL of one file, and this engine takes a folder; write "hf:owner/repo" or the folder's path`)
 	case kind == ModelAny && scheme != "local" && scheme != "file":
@@ -162,6 +166,8 @@ type stagedModel struct {
 	done  func() error // when they are there
 	gguf  *gguf.Model  // its header, when it is here and is one
 
+	revision string // commit of a model that the engine fetches by itself; "" where it is not known
+
 	note    *hubNote // of a model that comes from the hub
 	pending string   // what is to be downloaded, for people; "" for nothing
 }
@@ -177,6 +183,8 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 	switch {
 	case ref.hub != nil:
 		m, err = o.findHubModel(ctx, cfg, *ref.hub, refresh)
+	case ref.repo != nil:
+		m, err = o.pinHubModel(ctx, cfg, *ref.repo, refresh)
 	case ref.url != "":
 		m, err = o.findURLModel(cfg, ref.url)
 	}

@@ -295,6 +295,7 @@ func TestHubFailures(t *testing.T) {
 	const id = "hf:" + hubRepo + ":Q4_K_M"
 	for name, c := range map[string]struct {
 		id     string
+		kind   ModelKind
 		change func(*hubRig)
 		cause  Cause
 		text   string
@@ -337,6 +338,9 @@ func TestHubFailures(t *testing.T) {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
 			cause: CauseModelCorrupt, text: "truncated: tensor data needs",
 		},
+		"no such repository, for an engine that fetches": {
+			id: "hf:org/other", kind: ModelFolder, cause: CauseModelMissing, text: "/org/other exists",
+		},
 		"plain http": {
 			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: CauseDownload,
 			text: `"http://hub.example/api/models/org/Chat-GGUF/revision/main" is not https`,
@@ -348,7 +352,12 @@ func TestHubFailures(t *testing.T) {
 			if c.change != nil {
 				c.change(r)
 			}
-			_, _, err := r.prepare(t)
+			var opts []Option
+			if c.kind != "" {
+				opts = append(opts, WithEngine(tuned{kind: c.kind}))
+			}
+			p, _ := newLaunch(t, r.cfg, opts...)
+			_, err := p.Prepare(bounded(t))
 			var failed *StartError
 			if !errors.As(err, &failed) || failed.Cause != c.cause || failed.Retry != (c.cause == CauseDownload) {
 				t.Fatalf("%T: %v", err, err)
@@ -360,6 +369,53 @@ func TestHubFailures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHubPin pins a repository that the engine fetches by itself.
+func TestHubPin(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, "hf:"+hubRepo)
+	engine := WithEngine(tuned{kind: ModelFolder})
+	first := r.Add(hubRepo, "config.json", []byte("{}"))
+	look := func(ref string, refresh bool) stagedModel {
+		t.Helper()
+		r.cfg.Model.ID = "hf:" + hubRepo + ref
+		o := newOptions([]Option{WithCacheDir(t.TempDir()), engine})
+		m, err := o.findModel(bounded(t), r.cfg, ModelFolder, refresh)
+		if err == nil && refresh {
+			err = o.fetchModel(bounded(t), &m, func(Progress) {})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	if m := look("", false); m.revision != first || m.pending != "pin "+hubRepo+" at main to the commit "+first {
+		t.Errorf("first: %q, pending %q", m.revision, m.pending)
+	}
+	look("", true)
+	asked := len(r.Requests())
+	second := r.Add(hubRepo, "more.json", []byte("{}"))
+	if m := look("", false); m.revision != first || m.pending != "" || len(r.Requests()) != asked {
+		t.Errorf("again: %q, pending %q, %d requests", m.revision, m.pending, len(r.Requests())-asked)
+	}
+	if m := look("@"+first, true); m.revision != first || len(r.Requests()) != asked {
+		t.Errorf("a commit: %q", m.revision)
+	}
+	if m := look("@main", true); m.revision != second {
+		t.Errorf("after a refresh: %q, want %q", m.revision, second)
+	}
+	if m := look("@main", false); m.revision != second || m.pending != "" {
+		t.Errorf("after it: %q, pending %q", m.revision, m.pending)
+	}
+	r.Close()
+	if m := look("@v9", false); m.revision != "" {
+		t.Errorf("without a hub: %q", m.revision)
+	}
+	spec, err := vLLM{}.Launch(ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, Host{ModelRevision: second})
+	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
+		t.Errorf("%v (%v)", spec.Flags, err)
 	}
 }
 

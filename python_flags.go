@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"encoding/json"
 	"path"
 	"strconv"
@@ -36,7 +37,7 @@ func (m *flagMerge) model() (name, revision string) {
 		return m.host.ModelPath, ""
 	}
 	name, revision, _ = hubModel(m.cfg.Model.ID)
-	return name, revision
+	return name, cmp.Or(m.host.ModelRevision, revision)
 }
 
 // servedName is the name that clients call the model by. It adds the flag for it, unless the user did.

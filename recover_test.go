@@ -195,6 +195,39 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	nothingLeft(t, p)
 }
 
+// Python's workers carry no mark once setproctitle has run, and hold no lock. Their dead leader's session and the log tell them.
+func TestUnmarkedWorkersWithoutLeader(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{
+		{CloseFDs: true, ClearEnv: true, HoldStdout: true}, {CloseFDs: true, ClearEnv: true, HoldStdout: true, Kind: enginetest.OwnGroup},
+	}})
+	p := abandoned(t, cfg)
+	children := enginetest.Inspect(t, p.handoff.URL).Children
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := newLaunch(t, cfg)
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) {
+		t.Errorf("Start beside the workers: %v", err)
+	}
+	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attached.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range children {
+		if alive(pid) {
+			t.Errorf("worker %d is alive", pid)
+		}
+	}
+	nothingLeft(t, p)
+}
+
 // A provisioner that was killed between the start and the record of the process leaves a record without a pid.
 func TestRecordWithoutPID(t *testing.T) {
 	t.Parallel()

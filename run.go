@@ -82,7 +82,9 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 }
 
 // treeOf is the tree of a recorded launch, as far as it is known without its leader.
-func treeOf(rec record) tree { return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup)} }
+func treeOf(rec record) tree {
+	return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup), past: pastLeader{rec.Process.PID, rec.Log}}
+}
 
 // oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
 type oomWatch struct {

@@ -20,6 +20,10 @@ func (sgLang) Program(ProvisionConfig) Program {
 	}
 }
 
+// sglangGrace is for what SGLang does when all requests are done: its watchdog looks every 5 s, and gives the schedulers
+// 15 s, before it ends itself by SIGKILL (tokenizer_manager.py).
+const sglangGrace = 30 * time.Second
+
 // Launch gives no API key: SGLang takes one from its command line alone, which every user of the machine can read.
 func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	m := sglangDialect.merge(cfg, host)
@@ -49,9 +53,7 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Version:     Field{Path: info, Key: "version"},
 		Model:       Field{Path: modelInfo, Key: "model_path"},
 		Answer:      completion(served),
-		// Its watchdog looks every 5 s, and gives the schedulers 15 s, before it ends itself by SIGKILL
-		// (tokenizer_manager.py).
-		Grace:       30 * time.Second,
+		Grace:       sglangGrace + m.drainTimeout(),
 		KillsItself: true,
 		Causes:      sglangCauses,
 		Advice:      sglangAdvice,
@@ -60,7 +62,8 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
-		spec.Gauges = &Gauges{Path: "/metrics", Names: requests}
+		// No Gauges: the scheduler sets them every 40 steps, and up to 30 s late once it is idle ("During idle time" in
+		// check_memory), so that a drain by them waits for nothing and does not see what has just come.
 	}
 	return spec, nil
 }

@@ -58,9 +58,11 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Version: Field{Path: "/info", Key: "version"},
 		Model:   Field{Path: "/info", Key: "model_id"},
 		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
-		Grace:   m.tgiGrace(),
-		Causes:  tgiCauses,
-		Advice:  tgiAdvice,
+		// It serves nothing but completions, and says 424 of a shard that died over one (router/src/server.rs).
+		MustAnswer: true,
+		Grace:      m.tgiGrace(),
+		Causes:     tgiCauses,
+		Advice:     tgiAdvice,
 		// A series is there from the first request on; which ones come before it differs.
 		Metrics: &MetricsContract{Path: "/metrics"},
 		Gauges:  &Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},

@@ -64,6 +64,14 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	return spec, nil
 }
 
+// drainTimeout is how long the requests in flight may take.
+func (m *flagMerge) drainTimeout() time.Duration {
+	if m.cfg.Drain.Timeout != nil {
+		return time.Duration(*m.cfg.Drain.Timeout)
+	}
+	return time.Duration(defaultDrainTimeout)
+}
+
 // context is the context that the flag asks for. It is none where the variable allows more than the model's own, or a
 // flag changes what that is.
 func (m *flagMerge) context(flag, allowed string, changing ...string) int {
@@ -81,10 +89,7 @@ func (m *flagMerge) vllmShutdown() time.Duration {
 		seconds, _ := strconv.Atoi(m.said("shutdown-timeout"))
 		return time.Duration(max(seconds, 0)) * time.Second
 	}
-	wait := time.Duration(defaultDrainTimeout)
-	if m.cfg.Drain.Timeout != nil {
-		wait = time.Duration(*m.cfg.Drain.Timeout)
-	}
+	wait := m.drainTimeout()
 	if grace := time.Duration(m.cfg.Stop.Grace); grace > 0 {
 		wait = min(wait, grace-vllmGrace/2)
 	}

@@ -19,7 +19,10 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+func TestMain(m *testing.M) {
+	_ = os.Setenv("HF_HUB_OFFLINE", "1") // no test asks the real hub
+	os.Exit(enginetest.Run(m))
+}
 
 func TestPoolsFiles(t *testing.T) {
 	t.Parallel()

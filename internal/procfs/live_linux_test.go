@@ -301,3 +301,51 @@ func TestBootIDAndPIDNamespace(t *testing.T) {
 		t.Errorf("namespace %q (%v)", ns, err)
 	}
 }
+
+func TestPrintsTo(t *testing.T) {
+	t.Parallel()
+	log := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command("cat")
+	cmd.Stderr = f
+	in, err := cmd.StdinPipe()
+	if err := errors.Join(err, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	if !PrintsTo(cmd.Process.Pid, log) {
+		t.Error("it prints to the log, and is not seen to")
+	}
+	if PrintsTo(os.Getpid(), log) {
+		t.Error("to have the file open is not to print to it")
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Error(err)
+	}
+	if PrintsTo(cmd.Process.Pid, log) || PrintsTo(os.Getpid(), log+"x") {
+		t.Error("neither a dead process nor a missing file says anything")
+	}
+}
+
+func TestUsesPort(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := uint16(l.Addr().(*net.TCPAddr).Port)
+		if used, err := UsesPort(port); err != nil || !used {
+			t.Errorf("%s listens, and its port is used: %v (%v)", l.Addr(), used, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used, err := UsesPort(0); err != nil || used {
+		t.Errorf("port 0 is used: %v (%v)", used, err)
+	}
+}
