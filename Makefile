@@ -1,15 +1,18 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test cover lint fuzz bench clean chaos
+.PHONY: help demo test test-vllm cover lint fuzz bench clean chaos
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## start a real engine with a real small model, ask it a question, stop it
 	@scripts/demo.sh
 
 test: ## run all tests, those with a real llama-server included, and hold the coverage
 	@scripts/test.sh
+
+test-vllm: ## run the tests with a real vLLM on the CPU, which the first run installs (7 GB)
+	@scripts/test-vllm.sh
 
 cover: test ## show the coverage of each function
 	@go tool cover -func=coverage.out

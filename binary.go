@@ -146,11 +146,17 @@ func (o *options) cache() string {
 	return filepath.Join(user, "engine-provisioner")
 }
 
+// askTimeout bounds the questions to an executable on the way to a start.
+const askTimeout = 60 * time.Second
+
 // inspect returns the facts about the executable at path.
 func (i inspector) inspect(ctx context.Context, path string, program Program, env map[string]string) (Binary, error) {
 	digest, err := i.digest(path)
 	if err != nil {
 		return Binary{}, err
+	}
+	if program.Distribution != "" {
+		return i.installed(path, digest, program, env), nil
 	}
 	key := i.factsKey(digest, program, env)
 	var known Binary
@@ -158,6 +164,8 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 		known.Path = path
 		return known, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	b := Binary{Path: path, Digest: digest}
 	if program.VersionArgs != nil {
 		output, err := ask(ctx, path, program.VersionArgs, env)
@@ -253,14 +261,9 @@ func (i inspector) store(key string, value any) {
 	}
 }
 
-// askTimeout bounds a question to an executable. vLLM takes 17 s on a slow machine.
-const askTimeout = 60 * time.Second
-
 // ask runs the executable with args and returns what it prints on both streams. A wrapper may start processes of its
 // own, which go with the question, also when it took too long; they are found like those of a launch.
 func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	var environ []string
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}

@@ -31,7 +31,9 @@ func (c ProvisionConfig) modelRef(kind ModelKind) (modelRef, error) {
 	scheme := schemeOf(id)
 	switch {
 	case scheme == "hf" && kind == ModelFolder:
-		return modelRef{repo: repository(id)}, nil
+		return modelRef{repo: repository(id)}, checkHubName(id)
+	case scheme == "https" && kind == ModelFolder, scheme == "http" && kind == ModelFolder:
+		return modelRef{}, errors.New(`is a URL of one file, and this engine takes a folder; write "hf:owner/repo" or the folder's path`)
 	case kind == ModelAny && scheme != "local" && scheme != "file":
 		return modelRef{}, nil
 	case scheme == "hf":
@@ -79,6 +81,21 @@ func checkFileName(name string) error {
 func (c ProvisionConfig) modelPath(kind ModelKind) (string, error) {
 	ref, err := c.modelRef(kind)
 	return ref.path, err
+}
+
+var revisionPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+
+// checkHubName checks a reference that goes to the engine's own command line.
+func checkHubName(id string) error {
+	const form = `write "hf:owner/repo", with "@revision" behind it to pin it`
+	name, revision, _ := hubModel(id)
+	switch {
+	case !repoPattern.MatchString(name):
+		return fmt.Errorf("%q is no repository; %s", name, form)
+	case strings.Contains(id, "@") && !revisionPattern.MatchString(revision):
+		return fmt.Errorf("%q is no revision; %s", revision, form)
+	}
+	return nil
 }
 
 // hubModel takes apart "hf:owner/repository" and "hf:owner/repository@revision".

@@ -73,6 +73,28 @@ func TestModelRef(t *testing.T) {
 	}
 }
 
+// An engine that takes folders fetches a model by itself; what goes to its command line is a name and a revision.
+func TestModelRefOfFolder(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{
+		"hf:org/repo": "", "hf:org/repo@0123abc": "", "hf:org/repo@refs/pr/1": "", "/models/chat": "", "local:chat": "",
+		"hf:":                     `"" is no repository`,
+		"hf:repo":                 `"repo" is no repository`,
+		"hf:--port/1":             `"--port/1" is no repository`,
+		"hf:org/repo/a.gguf":      `"org/repo/a.gguf" is no repository`,
+		"hf:org/repo:Q4":          `"org/repo:Q4" is no repository`,
+		"hf:org/repo@":            `"" is no revision`,
+		"hf:org/repo@--port":      `"--port" is no revision`,
+		"https://m.example/a.tar": "this engine takes a folder",
+		"http://m.example/a.tar":  "this engine takes a folder",
+	} {
+		ref, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: id}}.modelRef(ModelFolder)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || ref.hub != nil || ref.url != "" {
+			t.Errorf("%s: got %+v, %v, want %q", id, ref, err, want)
+		}
+	}
+}
+
 func FuzzModelRef(f *testing.F) {
 	for _, id := range []string{"hf:org/repo@v1/chat.gguf", "hf:a/b:Q4", "https://m.example/a.gguf", "local:a", "hf:a/b@..%2f/c"} {
 		f.Add(id)

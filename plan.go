@@ -189,6 +189,11 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if err != nil {
 		return launchPlan{}, err
 	}
+	if engine.Program(cfg).Model == ModelFolder && host.ModelPath != "" {
+		if err := checkModelFolder(host.ModelPath, cfg.Flags, spec.Context); err != nil {
+			return launchPlan{}, err
+		}
+	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return launchPlan{}, fmt.Errorf("cannot find the working directory: %w", err)

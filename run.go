@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,11 +50,16 @@ func (r *run) fail(cause Cause) Failure {
 		Replica:  r.rec.Pool + "/" + r.rec.Replica,
 		Cause:    cause,
 		Evidence: tail.Cut(evidence),
-		Advice:   adviceFor(cause),
+		Advice:   r.advice(cause),
 		Retry:    retryable(cause),
 		LogTail:  tail.Last(lines),
 		LogPath:  r.rec.Log,
 	}
+}
+
+// advice is the engine's own on a cause, or the general one.
+func (r *run) advice(cause Cause) string {
+	return cmp.Or(r.rec.Launch.Spec.Advice[cause], adviceFor(cause))
 }
 
 // log is what the engine has said so far, without secrets.
@@ -66,7 +72,7 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 		r.oom.explain(&f, exit, r.rec.Launch.Spec.KillsItself)
 	}
 	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
-		f.Cause, f.Advice = CauseCannotAnswer, adviceFor(CauseCannotAnswer)
+		f.Cause, f.Advice = CauseCannotAnswer, r.advice(CauseCannotAnswer)
 	}
 	e := &ExitError{Failure: f, Code: -1, Signal: exit.signal, Ready: ready, After: time.Since(r.started)}
 	if exit.known {
@@ -76,7 +82,9 @@ func (r *run) exitError(exit exitStatus, ready bool) *ExitError {
 }
 
 // treeOf is the tree of a recorded launch, as far as it is known without its leader.
-func treeOf(rec record) tree { return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup)} }
+func treeOf(rec record) tree {
+	return tree{launchID: rec.LaunchID, group: cgroup.Open(rec.Cgroup), past: pastLeader{rec.Process.PID, rec.Log}}
+}
 
 // oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
 type oomWatch struct {
@@ -128,7 +136,7 @@ func (r *run) progress() progress {
 	if info, err := os.Stat(r.rec.Log); err == nil {
 		now.logSize = info.Size()
 	}
-	members, _ := r.tree.members()
+	members, _ := r.noteShm() // a load that dies leaves what it had mapped
 	for _, m := range members {
 		now.cpuTicks += m.CPUTicks
 		now.rssPages += m.RSSPages

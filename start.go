@@ -127,7 +127,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
-		if problem := portProblem(p.cfg.Host, port.Number); problem != "" {
+		problem := portProblem(p.cfg.Host, port.Number)
+		if problem == "" && boundSilently(p.cfg.Host, port.Number) {
+			problem = "it is bound by a process that does not listen yet, such as a vLLM that loads"
+		}
+		if problem != "" {
 			return nil, &portError{port, problem}
 		}
 	}
