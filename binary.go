@@ -41,6 +41,9 @@ func (o *options) executable(cfg ProvisionConfig, program Program) executable {
 	if p := cfg.Provisioning; p.Mode == "source" {
 		return sourceBuild{opts: o, cfg: cfg, source: *p.Source, program: program}
 	}
+	if p := cfg.Provisioning; p.Mode == "package" {
+		return pythonPackage{opts: o, cfg: cfg, pkg: *p.Package, program: program}
+	}
 	return localBinary{cfg, program}
 }
 

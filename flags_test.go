@@ -60,6 +60,7 @@ func TestNormalizeFlagsOfEngines(t *testing.T) {
 		{"vllm", "--gpu-mem|0.5|--gpu-mem=0.5", "--gpu-memory-utilization|0.5|--gpu-memory-utilization=0.5"},
 		{"vllm", "--compilation_config.cudagraph_mode|NONE", "--compilation-config.cudagraph_mode|NONE"},
 		{"vllm", "--served_model_name|a_b|c_d|--enable_lora", "--served-model-name|a_b|c_d|--enable-lora"},
+		{"vllm", "-cc.mode|3|-cc|{}", "--compilation-config.mode|3|-cc|{}"},
 		{"vllm", "-O3|-O=3|-O|3|-O.mode=3", "-O3|-O=3|-O|3|-O.mode=3"},
 		{"vllm", "--seed=-1|--seed|-1", "--seed=-1|--seed|-1"},
 		{"vllm", "--max|1|--no_such_flag|x", "--max|1|--no_such_flag|x"},

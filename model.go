@@ -31,7 +31,10 @@ func (c ProvisionConfig) modelRef(kind ModelKind) (modelRef, error) {
 	scheme := schemeOf(id)
 	switch {
 	case scheme == "hf" && kind == ModelFolder:
-		return modelRef{repo: repository(id)}, checkHubName(id)
+		if err := checkHubName(id); err != nil {
+			return modelRef{}, err
+		}
+		return modelRef{repo: repository(id)}, nil
 	case scheme == "https" && kind == ModelFolder, scheme == "http" && kind == ModelFolder:
 		return modelRef{}, errors.New(`is a URL of one file, and this engine takes a folder; write "hf:owner/repo" or the folder's path`)
 	case kind == ModelAny && scheme != "local" && scheme != "file":

@@ -33,6 +33,7 @@ func schemaTypes() []any {
 		Provisioning{},
 		BinaryConfig{},
 		SourceConfig{},
+		PackageConfig{},
 		ReadyConfig{},
 		RestartConfig{},
 		LivenessConfig{},

@@ -107,14 +107,14 @@ func badHost(host string) string {
 }
 
 func badMode(mode string) string {
-	if slices.Contains([]string{"package", "container"}, mode) {
-		return fmt.Sprintf(`%q is not available in this build yet; use "binary" or "source"`, mode)
+	if slices.Contains([]string{"container"}, mode) {
+		return fmt.Sprintf(`%q is not available in this build yet; use "binary", "source" or "package"`, mode)
 	}
 	return notOneOf(mode, provisioningModes)
 }
 
 // provisioningModes are those of this build.
-var provisioningModes = []string{"binary", "source"}
+var provisioningModes = []string{"binary", "source", "package"}
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)

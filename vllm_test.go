@@ -59,6 +59,10 @@ func TestVLLMBadFlags(t *testing.T) {
 			"--max-model-len", "--enable-lora", "--enforce-eager=1", "--dtype", "int8", "--seed", "-x", "--tensor-parallel-size", "2", "3",
 		}},
 		{name: "repeated", host: host, flags: []string{"-tp", "1", "--tensor-parallel-size=2", "--enable-lora", "--no-enable-lora"}},
+		{name: "json_and_keys", host: host, flags: []string{
+			"-cc.mode", "3", "--compilation-config.cudagraph_mode=NONE", "--compilation-config", "{}", "--hf-overrides={}", "--hf_overrides.rope_scaling.type", "yarn",
+			"--compilation-config.mode", "0",
+		}},
 		{name: "removed", host: host, flags: []string{"--swap-space", "4", "--task", "embed", "--device=cpu", "--num-scheduler-steps", "8"}},
 		{name: "positional", host: host, flags: []string{"facebook/opt-125m"}},
 	}, "badflags")
