@@ -44,6 +44,9 @@ func (o *options) executable(cfg ProvisionConfig, program Program) executable {
 	if p := cfg.Provisioning; p.Mode == "package" {
 		return pythonPackage{opts: o, cfg: cfg, pkg: *p.Package, program: program}
 	}
+	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
+		return downloadedBinary{opts: o, cfg: cfg, binary: *b, program: program}
+	}
 	return localBinary{cfg, program}
 }
 

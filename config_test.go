@@ -130,6 +130,15 @@ func TestLoadConfig(t *testing.T) {
 		if got := c.Pools[5].Provisioning.Package; got.Lock != "pylock.toml" {
 			t.Errorf("package is %+v", got)
 		}
+		wantBinary := BinaryConfig{
+			URL: "https://example.com/llama-server.tar.gz", SHA256: "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9", Strip: 1,
+		}
+		if got := *c.Pools[6].Provisioning.Binary; got != wantBinary {
+			t.Errorf("binary is %+v", got)
+		}
+		if got := *c.Pools[7].Provisioning.Binary; got != (BinaryConfig{Release: "b11434"}) {
+			t.Errorf("binary is %+v", got)
+		}
 		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
 			t.Errorf("devices are %q", p.Devices)
 		}

@@ -15,6 +15,7 @@ func (llamaCPP) Program(ProvisionConfig) Program {
 	return Program{
 		Command:      "llama-server",
 		SourceFlags:  llamaSourceFlags,
+		Release:      &llamaRelease,
 		Model:        ModelGGUF,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseLlamaVersion,
