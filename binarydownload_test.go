@@ -156,7 +156,7 @@ func TestStartDownloadsRelease(t *testing.T) {
 	cfg.Provisioning.Binary.Release = "b11434"
 	s := newSite(t)
 	s.release(t, "b11434", map[string][]byte{
-		cpuAsset("b11434"): tarball(t, "llama-b11434/llama-server", engine, "llama-b11434/libx.so", "->libx.so.0", "llama-b11434/libx.so.0", "x"),
+		cpuAsset("b11434"):                 tarball(t, "llama-b11434/llama-server", engine, "llama-b11434/libx.so", "->libx.so.0", "llama-b11434/libx.so.0", "x"),
 		"llama-b11434-bin-win-cpu-x64.zip": []byte("PK"),
 	})
 	cache := t.TempDir()
