@@ -3,6 +3,7 @@ package provisioner
 import (
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
