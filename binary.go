@@ -282,7 +282,7 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	err := endingTree(func(mark string) error {
 		return runInto(&out, func() *exec.Cmd {
 			cmd := exec.CommandContext(ctx, path, args...)
-			cmd.Env = slices.Concat(environ, []string{launchIDEnv + "=" + mark})
+			cmd.Env = append(slices.Clone(environ), launchIDEnv+"="+mark)
 			return cmd
 		})
 	})

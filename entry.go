@@ -63,10 +63,10 @@ func (e entry) manifest() (manifest, bool) {
 	return m, true
 }
 
-// get gives the executable of an entry that is complete, or has work complete it. Of two programs, or two replicas, one
-// makes it and the others wait, which they tell by waiting. The lock that work gets is for the processes that it starts:
+// get gives the executable of an entry that is complete, or has fill complete it. Of two programs, or two replicas, one
+// makes it and the others wait, which they tell by waiting. The lock that fill gets is for the processes that it starts:
 // they inherit it, so that nobody else begins before the last of them has ended, even if this program is killed.
-func (e entry) get(ctx context.Context, waiting func(), work func(lock *os.File) (manifest, error)) (string, error) {
+func (e entry) get(ctx context.Context, waiting func(), fill func(lock *os.File) (manifest, error)) (string, error) {
 	if path := e.executable(); path != "" {
 		e.used()
 		return path, nil
@@ -89,7 +89,7 @@ func (e entry) get(ctx context.Context, waiting func(), work func(lock *os.File)
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return "", fmt.Errorf("cannot use the cache: %w", err)
 	}
-	m, err := work(lock.file)
+	m, err := fill(lock.file)
 	if err != nil {
 		return "", err
 	}
