@@ -237,7 +237,7 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 		cmd.Env = environ
 		return cmd
 	})
-	asked := run{tree: tree{launchID: mark}, killTimeout: defaultKillTimeout}
+	asked := run{inst: &hostInstance{tree: tree{launchID: mark}}, killTimeout: defaultKillTimeout}
 	if _, left := asked.sweep(); left != nil {
 		err = errors.Join(err, left)
 	}

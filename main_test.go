@@ -151,11 +151,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// host is a launch of processes, for tests that do something to them.
+func (r *run) host() *hostInstance { return r.inst.(*hostInstance) }
+
 // nothingLeft fails the test unless every trace of the launch is gone: processes, port, handoff, temporary folder.
 func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	t.Helper()
 	r := p.run
-	if names := (&run{tree: tree{launchID: r.rec.LaunchID, leader: r.tree.leader}}).survivors(); names != "" {
+	if names := (&run{inst: &hostInstance{tree: tree{launchID: r.rec.LaunchID, leader: r.host().tree.leader}}}).survivors(); names != "" {
 		t.Errorf("processes left: %s", names)
 	}
 	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {

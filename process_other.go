@@ -108,7 +108,7 @@ func (p *process) signal(sig syscall.Signal) error {
 	return err
 }
 
-func (p *process) reap() exitStatus { return statusOf(p.cmd) }
+func (p *process) reap() Exit { return statusOf(p.cmd) }
 
 // close does nothing: the goroutine of own ends with the process, also when the process was released.
 func (p *process) close() {}

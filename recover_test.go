@@ -21,7 +21,7 @@ func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
 	t.Helper()
 	p, _ := ready(t, cfg)
 	p.Release()
-	t.Cleanup(func() { _ = p.run.leader.cmd.Process.Kill(); _, _ = p.run.leader.cmd.Process.Wait() })
+	t.Cleanup(func() { _ = p.run.host().leader.cmd.Process.Kill(); _, _ = p.run.host().leader.cmd.Process.Wait() })
 	return p
 }
 
@@ -49,7 +49,7 @@ func TestAttach(t *testing.T) {
 	if alive(children[0]) {
 		t.Error("the child is alive")
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -106,7 +106,7 @@ func TestDiedUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	all, err := Statuses(cfg.StateDir)
@@ -129,7 +129,7 @@ func TestStartAfterDeathUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := ready(t, cfg)
@@ -152,7 +152,7 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	next, _ := newLaunch(t, cfg)
@@ -197,7 +197,7 @@ func TestRecordWithoutPID(t *testing.T) {
 	if err := attached.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)

@@ -45,7 +45,7 @@ func TestStartCutShort(t *testing.T) {
 	if err != nil || rec.State != StateFailed || rec.Process.PID == 0 {
 		t.Fatalf("the record says %+v (%v)", rec, err)
 	}
-	if names := (&run{tree: tree{launchID: rec.LaunchID}}).survivors(); names != "" {
+	if names := (&run{inst: &hostInstance{tree: tree{launchID: rec.LaunchID}}}).survivors(); names != "" {
 		t.Errorf("processes left: %s", names)
 	}
 	for _, path := range []string{files.pid(), rec.TempDir} {

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,7 +63,7 @@ func statusOfRecord(rec record) Status {
 // Statuses tells of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
 // replica. It changes nothing: an engine that died while no provisioner watched is told as failed. A record that
 // cannot be read is an error beside the rest.
-func Statuses(stateDir string) ([]Status, error) {
+func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	state, err := stateDirectory(stateDir)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func Statuses(stateDir string) ([]Status, error) {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		all = append(all, files.status(rec))
+		all = append(all, files.status(rec, newOptions(opts)))
 	}
 	slices.SortFunc(all, func(a, b Status) int {
 		return strings.Compare(a.Pool+"\x00"+a.Replica, b.Pool+"\x00"+b.Replica)
@@ -89,22 +90,20 @@ func Statuses(stateDir string) ([]Status, error) {
 }
 
 // status is what a record says, corrected by what is true now.
-func (f replicaFiles) status(rec record) Status {
+func (f replicaFiles) status(rec record, opts options) Status {
 	s := statusOfRecord(rec)
 	if rec.State.Final() {
 		s.PID = 0
 		return s
 	}
-	r := run{rec: rec, tree: treeOf(rec)}
-	switch err := r.findLeader(); {
-	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
-	case err != nil:
-		s.State, s.PID = StateFailed, 0
-		s.Exit = diedUnwatched
-		return s
-	default:
-		r.leader.close()
-		s.PID = r.leader.PID
+	if inst, err := opts.find(context.Background(), f, rec); err == nil { // else the record is all that there is
+		defer inst.Release()
+		if inst.Exited() {
+			s.State, s.PID = StateFailed, 0
+			s.Exit = diedUnwatched
+			return s
+		}
+		s.PID = inst.PID()
 	}
 	h, err := ReadHandoff(f.handoff())
 	switch {
