@@ -29,6 +29,33 @@ type binaryError struct{ err error }
 func (e *binaryError) Error() string { return e.err.Error() }
 func (e *binaryError) Unwrap() error { return e.err }
 
+// executable is where an engine's executable comes from, by one mode of provisioning.
+type executable interface {
+	// find gives its path where it is on this node, and otherwise says what get would do, for people.
+	find(ctx context.Context) (path, pending string, err error)
+	// get brings it onto this node.
+	get(ctx context.Context, tell func(Progress)) (path string, err error)
+}
+
+func (o *options) executable(cfg ProvisionConfig, program Program) executable {
+	return localBinary{cfg, program}
+}
+
+// localBinary is an executable that is on this node already.
+type localBinary struct {
+	cfg     ProvisionConfig
+	program Program
+}
+
+func (b localBinary) get(context.Context, func(Progress)) (string, error) {
+	return lookupBinary(b.cfg, b.program)
+}
+
+func (b localBinary) find(context.Context) (path, pending string, err error) {
+	path, err = lookupBinary(b.cfg, b.program)
+	return path, "", err
+}
+
 // lookupBinary finds the engine's executable: the configured path, or the engine's usual name in PATH.
 func lookupBinary(cfg ProvisionConfig, program Program) (string, error) {
 	path, err := findBinary(cfg, program)
@@ -95,15 +122,22 @@ func fileMode(info fs.FileInfo) fs.FileMode {
 type inspector struct{ dir string }
 
 func (o *options) inspector() inspector {
-	dir := o.cacheDir
-	if dir == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return inspector{} // a system service of systemd has no HOME
-		}
-		dir = filepath.Join(user, "engine-provisioner")
+	if dir := o.cache(); dir != "" {
+		return inspector{filepath.Join(dir, "binaries")}
 	}
-	return inspector{filepath.Join(dir, "binaries")}
+	return inspector{}
+}
+
+// cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
+func (o *options) cache() string {
+	if o.cacheDir != "" {
+		return o.cacheDir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(user, "engine-provisioner")
 }
 
 // inspect returns the facts about the executable at path.

@@ -35,6 +35,10 @@ type eventFile struct {
 // lost meanwhile are counted in the next one that can be written.
 func (f *eventFile) keep(events <-chan Event, failed func(error)) {
 	for e := range events {
+		if e.Kind == EventProgress { // gone with the moment
+			f.lost += e.Missed
+			continue
+		}
 		missed := e.Missed
 		e.Missed += f.lost
 		err := f.write(e)

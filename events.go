@@ -21,6 +21,7 @@ type Event struct {
 	Message  string    `json:"message,omitempty"`   // for people
 	Handoff  *Handoff  `json:"handoff,omitempty"`   // with StateReady, of EventState and EventRecovery
 	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
+	Progress *Progress `json:"progress,omitempty"`  // with EventProgress
 	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended
 	// Missed is how many events the reader has missed between the one before and this one, because it was too slow.
 	Missed int `json:"missed,omitempty"`
@@ -35,4 +36,5 @@ const (
 	EventNote     EventKind = "note"     // worth telling, changes nothing
 	EventRestart  EventKind = "restart"  // a supervisor will start the replica again at Restarts.RetryAt, or has given it up
 	EventRecovery EventKind = "recovery" // what a supervisor did about what an earlier one had left
+	EventProgress EventKind = "progress" // how far a preparation is, a few times a second; these are not kept in the file of events
 )

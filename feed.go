@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -72,6 +73,11 @@ func (f *feed) subscribe(ctx context.Context) <-chan Event {
 
 func (r *feedReader) add(e Event) {
 	r.mu.Lock()
+	if e.Kind == EventProgress { // only the last counts, and it must not push out what matters
+		r.queue = slices.DeleteFunc(r.queue, func(old Event) bool {
+			return old.Kind == EventProgress && old.Missed == 0 && old.Pool == e.Pool && old.Replica == e.Replica
+		})
+	}
 	if len(r.queue) == feedBuffer {
 		r.missed += 1 + r.queue[0].Missed
 		r.queue = r.queue[1:]

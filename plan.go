@@ -20,30 +20,59 @@ type Prepared struct {
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
 }
 
-// Prepare gets the executable and the model onto this node, without starting anything. It can be repeated, and Start
-// does it by itself.
+// Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
+// something is missing; Prepare also looks whether what was asked for by a name that can move, such as a branch, is
+// another by now. It can be repeated and canceled at any time, and two programs may do it at once: one works, and the
+// other waits and uses the result. Events of the kind EventProgress tell how far it is.
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
-	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine)
+	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
 	if err != nil {
-		return Prepared{}, p.startError(err)
+		return Prepared{}, p.startError(errors.Join(context.Cause(ctx), err))
 	}
 	return prepared, nil
 }
 
-func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, error) {
+// prepare gets what a launch needs.
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell func(Progress)) (Prepared, error) {
 	program := engine.Program(cfg)
 	model, err := checkModel(cfg, program.Model)
 	if err != nil {
 		return Prepared{}, err
 	}
-	path, err := lookupBinary(cfg, program)
+	path, err := o.executable(cfg, program).get(ctx, tell)
 	if err != nil {
 		return Prepared{}, err
 	}
 	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
 	return Prepared{Binary: binary, ModelPath: model}, err
+}
+
+// foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []string, err error) {
+	program := engine.Program(cfg)
+	if prepared.ModelPath, err = checkModel(cfg, program.Model); err != nil {
+		return Prepared{}, nil, err
+	}
+	path, toDo, err := o.executable(cfg, program).find(ctx)
+	switch {
+	case err != nil:
+		return Prepared{}, nil, err
+	case toDo != "":
+		return prepared, append(pending, toDo), nil
+	}
+	prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+	return prepared, nil, err
+}
+
+// prepared is what a launch needs, which is got where it is missing.
+func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
+	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
+	if err == nil && len(pending) > 0 {
+		return p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
+	}
+	return prepared, err
 }
 
 // LaunchPlan is what a launch would run, and why.
@@ -63,6 +92,9 @@ type LaunchPlan struct {
 	Record  string   `json:"record"`
 	Log     string   `json:"log"`
 	Handoff string   `json:"handoff"`
+	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
+	// be empty, and Flags are those of the newest known version.
+	Pending []string `json:"pending,omitempty"`
 }
 
 // Args is the command line after the executable.
@@ -95,10 +127,15 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, err
 	}
-	plan, err := p.opts.plan(ctx, p.cfg)
+	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
 	if err != nil {
 		return LaunchPlan{}, p.startError(err)
 	}
+	plan, err := p.opts.plan(ctx, p.cfg, prepared)
+	if err != nil {
+		return LaunchPlan{}, p.startError(err)
+	}
+	plan.Pending = pending
 	return plan.LaunchPlan, nil
 }
 
@@ -110,12 +147,8 @@ type launchPlan struct {
 	files replicaFiles
 }
 
-func (o *options) plan(ctx context.Context, cfg ProvisionConfig) (launchPlan, error) {
+func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
 	engine, _ := o.engine(cfg.Engine)
-	prepared, err := o.prepare(ctx, cfg, engine)
-	if err != nil {
-		return launchPlan{}, err
-	}
 	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, o.gpuDriver()) })
 	if err != nil {
 		return launchPlan{}, err
@@ -188,6 +221,17 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	// Maps are encoded in the order of their keys.
 	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// sameLaunch reports whether a launch of cfg would run what the launch with that hash runs.
+func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
+	engine, _ := o.engine(cfg.Engine)
+	prepared, pending, err := o.foresee(ctx, cfg, engine)
+	if err != nil || len(pending) > 0 {
+		return false
+	}
+	plan, err := o.plan(ctx, cfg, prepared)
+	return err == nil && plan.hash(cfg) == hash
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

@@ -473,8 +473,7 @@ func (r *replica) status() Status {
 
 // adopt makes an engine that runs already the present launch.
 func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
-	plan, err := r.tell.plan(ctx, r.cfg)
-	r.outdated = err != nil || plan.hash(r.cfg) != p.run.rec.Launch.ConfigHash
+	r.outdated = !r.tell.sameLaunch(ctx, r.cfg, p.run.rec.Launch.ConfigHash)
 	p.mu.Lock()
 	p.cfg, p.attempt = r.cfg, r.past.Attempts+1
 	p.mu.Unlock()

@@ -62,7 +62,11 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 1. Everything that can be checked before anything is touched.
-	plan, err := p.opts.plan(ctx, p.cfg)
+	prepared, err := p.prepared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := p.opts.plan(ctx, p.cfg, prepared)
 	if err != nil {
 		return nil, err
 	}

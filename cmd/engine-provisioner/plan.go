@@ -55,7 +55,7 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%s/%s: %s %s\n", plan.Pool, plan.Replica, plan.Engine, orDash(plan.Version))
 	for _, row := range [][2]string{
-		{"executable", plan.Binary},
+		{"executable", orDash(plan.Binary)},
 		{"folder", plan.Dir},
 		{"model", plan.Model},
 		{"url", plan.URL},
@@ -66,6 +66,9 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 		{"handoff", plan.Handoff},
 	} {
 		fmt.Fprintf(w, "  %s\t%s\n", row[0], row[1])
+	}
+	for _, todo := range plan.Pending {
+		fmt.Fprintf(w, "  first\t%s\n", todo)
 	}
 	fmt.Fprintln(w, "  command line:")
 	for _, f := range plan.Flags {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,12 +25,13 @@ type reporter struct {
 	// Of the goroutine alone.
 	engines  *provisioner.Supervisor
 	loading  map[string]time.Time // when the load began, by the replica's name
-	isSteady bool                 // everything was ready once: from now on a failure is followed by a restart
+	progress map[string]provisioner.Progress
+	isSteady bool // everything was ready once: from now on a failure is followed by a restart
 }
 
 func (c *cli) newReporter() *reporter {
 	r := &reporter{
-		cli: c, display: newDisplay(c.std.err, c.output.json), loading: map[string]time.Time{},
+		cli: c, display: newDisplay(c.std.err, c.output.json), loading: map[string]time.Time{}, progress: map[string]provisioner.Progress{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	go r.work()
@@ -106,12 +109,29 @@ func (r *reporter) say(text string) {
 // fail tells an error.
 func (r *reporter) fail(err error) { r.do(func() { r.reportError(err) }) }
 
+// prepared says that a replica is prepared, or has failed to be.
+func (r *reporter) prepared(name string) {
+	r.do(func() {
+		delete(r.loading, name)
+		delete(r.progress, name)
+	})
+}
+
 // event tells an event.
 func (r *reporter) event(e provisioner.Event) { r.do(func() { r.tell(e) }) }
 
 func (r *reporter) tell(e provisioner.Event) {
 	name := e.Pool + "/" + e.Replica
-	if e.Kind == provisioner.EventState {
+	var before provisioner.Progress
+	switch e.Kind {
+	case provisioner.EventProgress:
+		before = r.progress[name]
+		r.progress[name] = *e.Progress
+		if _, ok := r.loading[name]; !ok {
+			r.loading[name] = e.Time
+		}
+	case provisioner.EventState:
+		delete(r.progress, name)
 		switch e.State {
 		case provisioner.StatePreparing:
 			r.loading[name] = e.Time
@@ -131,6 +151,11 @@ func (r *reporter) tell(e provisioner.Event) {
 		name = "engine-provisioner"
 	}
 	switch {
+	case e.Kind == provisioner.EventProgress:
+		began := e.Progress.Step != before.Step || e.Progress.What != before.What || e.Progress.Waiting != before.Waiting
+		if began && r.display.size == nil { // a terminal shows it anyway
+			fmt.Fprintf(r.std.err, "%s: %s\n", name, e.Progress)
+		}
 	case e.Kind == provisioner.EventRestart:
 		r.reportError(e.Err)
 		if r.isSteady {
@@ -169,14 +194,21 @@ func outlook(e provisioner.Event) string {
 
 // loads are the replicas that are not ready yet.
 func (r *reporter) loads() []load {
-	if r.engines == nil {
-		return nil
-	}
 	var all []load
+	if r.engines == nil { // nothing is started, only prepared
+		for _, name := range slices.Sorted(maps.Keys(r.loading)) {
+			all = append(all, load{name: name, state: provisioner.StatePreparing, since: r.loading[name], heard: r.progress[name].String()})
+		}
+		return all
+	}
 	for _, s := range r.engines.Status() {
 		name := s.Pool + "/" + s.Replica
 		if since, loading := r.loading[name]; loading {
-			all = append(all, load{name: name, state: s.State, since: since, heard: s.Heard, log: s.Log})
+			l := load{name: name, state: s.State, since: since, heard: s.Heard, log: s.Log}
+			if p, ok := r.progress[name]; ok {
+				l.heard, l.log = p.String(), "" // it would be that of the launch before
+			}
+			all = append(all, l)
 		}
 	}
 	return all

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+func (c *cli) prepareCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "prepare --config FILE",
+		Short: "Get engines and models onto this machine, without starting anything",
+		Long: `Get engines and models onto this machine: build, install and download what is missing. A run does so by itself; this
+command does it beforehand, and it also looks whether a branch that is built has moved. It can be interrupted and repeated.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.configFile == "" {
+				return &usageError{err: errors.New("no --config"), help: "engine-provisioner prepare --help"}
+			}
+			configs, err := c.load()
+			if err != nil {
+				return err
+			}
+			show := c.newReporter()
+			errs := make([]error, len(configs))
+			var all sync.WaitGroup
+			for i, config := range configs {
+				all.Go(func() {
+					p, err := provisioner.New(config, provisioner.WithEventFunc(show.event))
+					if err == nil {
+						var prepared provisioner.Prepared
+						if prepared, err = p.Prepare(cmd.Context()); err == nil {
+							show.gotReady(config, prepared)
+						}
+					}
+					show.prepared(config.Name())
+					errs[i] = err
+				})
+			}
+			all.Wait()
+			show.close()
+			if err := interruption(cmd.Context()); err != nil {
+				return err
+			}
+			return c.reportAll(errs)
+		},
+	}
+	c.chooseFlags(cmd)
+	return cmd
+}
+
+// gotReady tells what a preparation has brought.
+func (r *reporter) gotReady(config provisioner.ProvisionConfig, p provisioner.Prepared) {
+	r.do(func() {
+		if r.output.json {
+			_ = writeJSON(r.std.out, map[string]any{
+				"event": "prepared", "pool": config.PoolID, "replica": config.ReplicaID, "executable": p.Binary.Path, "engine_version": p.Binary.Version, "model": p.ModelPath,
+			})
+			return
+		}
+		fmt.Fprintf(r.std.out, "%s prepared %s\n", config.Name(), p.Binary.Path)
+	})
+}

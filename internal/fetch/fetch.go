@@ -1,0 +1,197 @@
+// Package fetch downloads large files: resumed after any interruption, in parallel ranges, verified before they get
+// their name, and by one process at a time.
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
+)
+
+// File is one file to download. URL, Path and Digest are required.
+type File struct {
+	URL   string // https, or http to a loopback address
+	Token string // sent as a bearer token to the host of URL and to no other
+	Path  string // where the file goes; its folder must exist
+	Lock  string // the lock file that others who download it hold; "" means Path with ".lock"
+
+	Digest  Digest
+	Size    int64 // 0: not known before
+	MaxSize int64 // larger files are refused; 0 means 1 TiB
+
+	Connections int           // for a large file; 0 means 4
+	Stall       time.Duration // how long a connection may bring nothing; 0 means 30 s
+
+	// Progress is called about five times a second, and once at the end; nil means never. It must return at once.
+	Progress func(Progress)
+
+	minRange   int64         // of a parallel download; 0 means 32 MiB
+	retryFloor time.Duration // the first wait before a new try; 0 means 250 ms
+}
+
+// Progress is how far a download is.
+type Progress struct {
+	Done    int64   // bytes, those of an earlier run included
+	Total   int64   // bytes; 0 where it is not known
+	Rate    float64 // bytes a second of late
+	Waiting bool    // another process downloads the file; this one waits for it
+}
+
+// Remaining is how long the rest takes at the present rate; 0 where that cannot be told.
+func (p Progress) Remaining() time.Duration {
+	if p.Rate <= 0 || p.Total <= p.Done {
+		return 0
+	}
+	return time.Duration(float64(p.Total-p.Done) / p.Rate * float64(time.Second))
+}
+
+// SpaceError says that a file does not fit on its disk.
+type SpaceError struct {
+	Dir        string
+	Need, Free int64 // bytes
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("%s more must fit into %q, which has %s free; make room there, or choose a folder on another disk",
+		Bytes(e.Need), e.Dir, Bytes(e.Free))
+}
+
+// DigestError says that what came is not what was asked for.
+type DigestError struct{ Want, Got Digest }
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("the content has the checksum %s, not %s; it was damaged or replaced, and is thrown away", e.Got, e.Want)
+}
+
+// Download brings the file to its path, or finds it there. Two processes may do so at once: one works, the other waits
+// and uses the result. What an interrupted run has got is kept beside the path under another name, and is used again.
+//
+// An error does not contain the token, nor the user or query of a URL.
+func Download(ctx context.Context, f File) error {
+	if err := download(ctx, f); err != nil {
+		return fmt.Errorf("cannot download %s: %w", Redact(f.URL), err)
+	}
+	return nil
+}
+
+func download(ctx context.Context, f File) error {
+	f.MaxSize = cmp.Or(f.MaxSize, 1<<40)
+	f.Connections = cmp.Or(f.Connections, 4)
+	f.Stall = cmp.Or(f.Stall, 30*time.Second)
+	f.Lock = cmp.Or(f.Lock, f.Path+".lock")
+	f.minRange = cmp.Or(f.minRange, 32<<20)
+	f.retryFloor = cmp.Or(f.retryFloor, 250*time.Millisecond)
+	if f.Progress == nil {
+		f.Progress = func(Progress) {}
+	}
+	if err := f.Digest.check(f.Size); err != nil {
+		return err
+	}
+	if err := CheckURL(f.URL); err != nil {
+		return err
+	}
+	if there, err := exists(f.Path); there || err != nil {
+		return err
+	}
+	unlock, err := Lock(ctx, f.Lock, func() { f.Progress(Progress{Total: f.Size, Waiting: true}) })
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if there, err := exists(f.Path); there || err != nil {
+		return err
+	}
+	d := newTransfer(f)
+	defer d.close()
+	resumed, err := d.attempt(ctx)
+	var wrong *DigestError
+	// A part whose bytes were lost with the power looks whole; the checksum tells, and a new start helps. So it does when
+	// another version of the file turned up on the way.
+	if errors.As(err, &wrong) && resumed || errors.Is(err, errChanged) {
+		_, err = d.attempt(ctx)
+	}
+	return err
+}
+
+// exists reports whether the file is there. It is trusted: it got its name when its checksum was right.
+func exists(path string) (bool, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !info.Mode().IsRegular():
+		return false, fmt.Errorf("%q is in the way: it is no regular file; remove it", path)
+	}
+	return true, nil
+}
+
+// attempt downloads what is missing. It reports whether there was something of an earlier run.
+func (d *transfer) attempt(ctx context.Context) (resumed bool, err error) {
+	src, err := d.probe(ctx)
+	if err != nil {
+		return false, err
+	}
+	if src.size > d.MaxSize {
+		return false, fmt.Errorf("it has %s, more than the %s that are allowed", Bytes(src.size), Bytes(d.MaxSize))
+	}
+	if d.Size > 0 && src.size > 0 && src.size != d.Size {
+		return false, fmt.Errorf("it has %d bytes, but should have %d", src.size, d.Size)
+	}
+	p, err := openPart(d.Path, d.Digest, src, d.minRange)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if err != nil && p.done() == 0 {
+			p.discard()
+		}
+		p.close()
+	}()
+	before := p.done()
+	if err := EnsureSpace(filepath.Dir(d.Path), max(src.size, d.Size)-before); err != nil {
+		return before > 0, err
+	}
+	got, err := d.run(ctx, src, p)
+	if err != nil {
+		return before > 0, err
+	}
+	if got != d.Digest {
+		p.discard()
+		return before > 0, &DigestError{Want: d.Digest, Got: got}
+	}
+	return before > 0, p.commit()
+}
+
+// EnsureSpace returns a *SpaceError when need more bytes do not fit into dir, which must exist.
+func EnsureSpace(dir string, need int64) error {
+	free, _, err := logcap.Space(dir)
+	if err != nil || need <= 0 || uint64(need) <= free {
+		return nil //nolint:nilerr // a file system that cannot tell is written to until it refuses
+	}
+	return &SpaceError{Dir: dir, Need: need, Free: int64(free)}
+}
+
+// Bytes writes a number of bytes for people, such as "1.5 GB".
+func Bytes(n int64) string {
+	const units = "kMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for ; value >= 999.5 && unit < len(units)-1; unit++ {
+		value /= 1000
+	}
+	if value < 9.95 {
+		return fmt.Sprintf("%.1f %cB", value, units[unit])
+	}
+	return fmt.Sprintf("%.0f %cB", value, units[unit])
+}

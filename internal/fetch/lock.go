@@ -1,0 +1,69 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lock waits for the lock file at path and returns how to let go of it. waiting is called once when another process
+// holds it. It is a flock, like the locks of huggingface_hub, and ends with the process that holds it. The file stays:
+// removing it would let two processes hold "the" lock.
+func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+	const first, longest = 10 * time.Millisecond, 250 * time.Millisecond
+	for pause := first; ; pause = min(2*pause, longest) {
+		file, err := tryLock(path)
+		if file != nil {
+			return func() { file.Close() }, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot lock %q: %w", path, err)
+		}
+		if pause == first {
+			waiting()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another process holds %q: %w", path, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
+// tryLock returns nil when another process holds the lock.
+func tryLock(path string) (*os.File, error) {
+	for {
+		// Not 0600: the cache of models may be shared by a group, as its owner's umask says.
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o666)
+		if err != nil {
+			return nil, err
+		}
+		for {
+			if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		if err != nil {
+			file.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, nil
+			}
+			return nil, err
+		}
+		// Some versions of Python's filelock remove the file when they let go of it.
+		held, err := file.Stat()
+		if err == nil {
+			if current, err := os.Lstat(path); err == nil && os.SameFile(held, current) {
+				return file, nil
+			}
+		}
+		file.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package provisioner
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+)
+
+// Progress is how far one step of a preparation is: of a download, or of a build.
+type Progress struct {
+	Step      Step    `json:"step"`
+	What      string  `json:"what"`                // such as "llama-server" or "chat.gguf"
+	Done      int64   `json:"done"`                // bytes of a download; else parts, or percent of 100
+	Total     int64   `json:"total,omitempty"`     // 0 where it is not known
+	Rate      float64 `json:"rate,omitempty"`      // of a download: bytes a second of late
+	Remaining float64 `json:"remaining,omitempty"` // seconds; 0 where that cannot be told
+	Waiting   bool    `json:"waiting,omitempty"`   // another process does it, and this one waits for it
+}
+
+// Step says what is done in a preparation.
+type Step string
+
+// The steps.
+const (
+	StepDownload  Step = "download"  // a file, in bytes
+	StepUnpack    Step = "unpack"    // an archive
+	StepFetch     Step = "fetch"     // a source tree
+	StepConfigure Step = "configure" // a build
+	StepBuild     Step = "build"     // an executable
+	StepInstall   Step = "install"   // a package with all that it needs
+)
+
+var stepWords = map[Step]string{
+	StepDownload: "downloading", StepUnpack: "unpacking", StepFetch: "fetching", StepConfigure: "configuring",
+	StepBuild: "building", StepInstall: "installing",
+}
+
+// String tells it to people, such as "downloading chat.gguf: 1.2 GB of 4.7 GB, 85 MB/s, 41s left".
+func (p Progress) String() string {
+	words := stepWords[p.Step]
+	if p.Waiting {
+		return "waiting for another process that is " + words + " " + p.What
+	}
+	number := func(n int64) string { return fmt.Sprint(n) }
+	if p.Step == StepDownload {
+		number = fetch.Bytes
+	}
+	var parts []string
+	switch {
+	case p.Total == 100 && p.Step != StepDownload:
+		parts = append(parts, fmt.Sprintf("%d %%", p.Done))
+	case p.Total > 0:
+		parts = append(parts, number(p.Done)+" of "+number(p.Total))
+	case p.Done > 0:
+		parts = append(parts, number(p.Done))
+	}
+	if p.Rate > 0 {
+		parts = append(parts, number(int64(p.Rate))+"/s")
+	}
+	if p.Remaining > 0 {
+		left := time.Duration(p.Remaining * float64(time.Second)).Round(time.Second)
+		parts = append(parts, left.String()+" left")
+	}
+	if len(parts) == 0 {
+		return words + " " + p.What
+	}
+	return words + " " + p.What + ": " + strings.Join(parts, ", ")
+}
+
+// progress tells how far a preparation is.
+func (p *EngineProvisioner) progress(now Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.emit(Event{Kind: EventProgress, Progress: &now})
+}
