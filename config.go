@@ -111,10 +111,13 @@ type Device string
 
 // Provisioning says where an engine's executable comes from.
 type Provisioning struct {
-	// Mode is "binary", an executable that is already on the node. Left out, it is that.
-	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary"`
+	// Mode is "binary", an executable that is already on the node, or "container", an image of Docker or Podman. Left out,
+	// it is "binary".
+	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary container"`
 	// Binary belongs to mode "binary".
 	Binary *BinaryConfig `json:"binary,omitempty"`
+	// Container belongs to mode "container".
+	Container *ContainerConfig `json:"container,omitempty"`
 }
 
 // BinaryConfig names an executable that is already on the node.

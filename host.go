@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -38,7 +37,7 @@ type hostInstance struct {
 	shm   map[string]bool // objects below /dev/shm that the tree has mapped
 }
 
-func (h hostLauncher) Reserve(ref LaunchRef) (Instance, error) {
+func (h hostLauncher) Reserve(_ ProvisionConfig, ref LaunchRef) (Instance, error) {
 	var err error
 	if ref.TempDir, err = tempDir(ref.LaunchID); err != nil {
 		return nil, err
@@ -169,11 +168,7 @@ func (i *hostInstance) Members() ([]Member, error) {
 }
 
 func member(s procfs.Stat) Member {
-	const tick = 10 * time.Millisecond
-	return Member{
-		PID: s.PID, Name: s.Comm, State: s.State,
-		CPU: time.Duration(s.CPUTicks) * tick, Memory: s.RSSPages * int64(os.Getpagesize()),
-	}
+	return Member{PID: s.PID, Name: s.Comm, State: s.State, CPU: s.CPU(), Memory: s.RSS()}
 }
 
 // Observe remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).

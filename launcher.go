@@ -17,18 +17,19 @@ type Launcher interface {
 	performer
 	// Mode is the provisioning mode in the configuration, such as "container".
 	Mode() string
-	// Prepare gets what cfg runs onto this node and says what it is: the zero Binary's Version, Build and Flags are found
-	// out by Ask. Without fetch nothing is got, and a Binary without a Digest is what is not there yet.
-	Prepare(ctx context.Context, cfg ProvisionConfig, program Program, fetch bool, tell func(string)) (Binary, error)
-	// Ask runs what Prepare has found with other arguments, such as "--version", and returns what it prints on both streams.
-	Ask(ctx context.Context, cfg ProvisionConfig, binary Binary, args []string) (output string, err error)
+	// Locate finds what the engine is run from. Where it is not on this node, pending says what Fetch would do, for people.
+	Locate(ctx context.Context, cfg ProvisionConfig, program Program) (b Binary, pending string, err error)
+	// Fetch gets it onto this node. Of the Binary, Path and Digest are known; the rest is found out by Ask.
+	Fetch(ctx context.Context, cfg ProvisionConfig, program Program, tell func(Progress)) (Binary, error)
+	// Ask runs a Binary with arguments such as "--version" and returns what it prints on both streams.
+	Ask(ctx context.Context, cfg ProvisionConfig, program Program, b Binary, args []string) (output string, err error)
 }
 
 // performer is the part of a Launcher that performs a launch.
 type performer interface {
 	// Reserve makes an Instance of a launch that is about to begin. It may complete ref with what finds the launch again,
 	// and changes nothing on the node: the launch's record is written in between.
-	Reserve(ref LaunchRef) (Instance, error)
+	Reserve(cfg ProvisionConfig, ref LaunchRef) (Instance, error)
 	// Find takes hold of a launch that this program or an earlier one has begun. An Instance that has exited is what
 	// becomes of a launch whose main process is gone; an error says that nobody can tell.
 	Find(ctx context.Context, ref LaunchRef) (Instance, error)
@@ -43,6 +44,7 @@ type LaunchRef struct {
 	StartedAt time.Time
 	Log       string // the file for the engine's output
 	TempDir   string // for the engine's temporary files, as the engine sees it
+	Runtime   string // of a container: the socket of its runtime
 
 	cgroup  string
 	process identity
@@ -53,6 +55,7 @@ type Launch struct {
 	Config ProvisionConfig // with its defaults
 	Spec   LaunchSpec
 	Host   Host
+	Image  Image    // the engine's own
 	Args   []string // the command line after the executable
 	Env    []string // all of the environment; it may hold secrets
 	Dir    string   // the working directory
@@ -146,6 +149,58 @@ func (o *options) performer(mode string) (performer, error) {
 
 var errNoLauncher = fmt.Errorf("this program was built without mode %q; give it WithLauncher(docker.New())", modeContainer)
 
+// locate finds what the engine of cfg is run from. pending says what there is to get first.
+func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program Program) (b Binary, pending string, err error) {
+	if !cfg.contained() {
+		path, pending, err := o.executable(cfg, program).find(ctx)
+		if err != nil || pending != "" {
+			return Binary{}, pending, err
+		}
+		b, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+		return b, "", err
+	}
+	l, ok := o.launcher(modeContainer)
+	if !ok {
+		return Binary{}, "", errNoLauncher
+	}
+	if b, pending, err = l.Locate(ctx, cfg, program); err != nil || pending != "" {
+		return Binary{}, pending, err
+	}
+	b, err = o.contained(ctx, l, cfg, program, b)
+	return b, "", err
+}
+
+// fetch is locate that gets what is missing.
+func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program Program, tell func(Progress)) (Binary, error) {
+	if !cfg.contained() {
+		path, err := o.executable(cfg, program).get(ctx, tell)
+		if err != nil {
+			return Binary{}, err
+		}
+		return o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+	}
+	l, ok := o.launcher(modeContainer)
+	if !ok {
+		return Binary{}, errNoLauncher
+	}
+	b, err := l.Fetch(ctx, cfg, program, tell)
+	if err != nil {
+		return Binary{}, err
+	}
+	return o.contained(ctx, l, cfg, program, b)
+}
+
+// contained completes the facts about what is in an image. The metadata of a Python distribution cannot be seen from
+// outside, and to ask a vLLM costs 17 s: its running server says its version.
+func (o *options) contained(ctx context.Context, l Launcher, cfg ProvisionConfig, program Program, b Binary) (Binary, error) {
+	if program.Distribution != "" {
+		return b, nil
+	}
+	return o.inspector().facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
+		return l.Ask(ctx, cfg, program, b, args)
+	})
+}
+
 // find takes hold of a recorded launch.
 func (o *options) find(ctx context.Context, files replicaFiles, rec record) (Instance, error) {
 	by, err := o.performer(rec.Launch.Mode)
@@ -156,14 +211,18 @@ func (o *options) find(ctx context.Context, files replicaFiles, rec record) (Ins
 }
 
 // refer takes over what has become known of the launch.
-func (r *record) refer(ref LaunchRef) {
-	r.TempDir, r.Cgroup, r.Process = ref.TempDir, ref.cgroup, ref.process
+func (r *record) refer(inst Instance) {
+	ref := inst.Ref()
+	r.TempDir, r.Runtime, r.Cgroup, r.Process = ref.TempDir, ref.Runtime, ref.cgroup, ref.process
+	if pid := inst.PID(); pid > 0 && pid != ref.process.PID {
+		r.Process = identify(pid)
+	}
 }
 
 // ref is what finds the launch of a record.
 func (r record) ref(state string) LaunchRef {
 	return LaunchRef{
 		StateDir: state, Pool: r.Pool, Replica: r.Replica, LaunchID: r.LaunchID, StartedAt: r.StartedAt, Log: r.Log,
-		TempDir: r.TempDir, cgroup: r.Cgroup, process: r.Process,
+		TempDir: r.TempDir, Runtime: r.Runtime, cgroup: r.Cgroup, process: r.Process,
 	}
 }

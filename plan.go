@@ -41,11 +41,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if err != nil {
 		return Prepared{}, err
 	}
-	path, err := o.executable(cfg, program).get(ctx, tell)
-	if err != nil {
-		return Prepared{}, err
-	}
-	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+	binary, err := o.fetch(ctx, cfg, program, tell)
 	return Prepared{Binary: binary, ModelPath: model}, err
 }
 
@@ -55,15 +51,12 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if prepared.ModelPath, err = checkModel(cfg, program.Model); err != nil {
 		return Prepared{}, nil, err
 	}
-	path, toDo, err := o.executable(cfg, program).find(ctx)
-	switch {
-	case err != nil:
-		return Prepared{}, nil, err
-	case toDo != "":
-		return prepared, append(pending, toDo), nil
+	binary, toDo, err := o.locate(ctx, cfg, program)
+	if toDo != "" {
+		pending = append(pending, toDo)
 	}
-	prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return prepared, nil, err
+	prepared.Binary = binary
+	return prepared, pending, err
 }
 
 // prepared is what a launch needs, which is got where it is missing.
@@ -154,13 +147,16 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		return launchPlan{}, err
 	}
 	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, GPUs: gpus}
-	spec, err := engine.Launch(cfg, host)
+	spec, err := engine.Launch(cfg.inside(), host)
 	if err != nil {
 		var config *ConfigError
 		if errors.As(err, &config) {
 			err = cfg.configError(config.Problems...)
 		}
 		return launchPlan{}, err
+	}
+	if cfg.bridged() {
+		spec.Ports = nil // those are the container's own
 	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
@@ -218,8 +214,11 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	for i, g := range p.GPUs {
 		gpus[i] = g.UUID
 	}
-	// Maps are encoded in the order of their keys.
-	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus})
+	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus}
+	if cfg.contained() {
+		what = append(what, cfg.Provisioning.Container, cfg.Host)
+	}
+	_ = json.NewEncoder(h).Encode(what) // maps are encoded in the order of their keys
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -105,6 +105,16 @@ func hold(pid int) (*process, error) {
 	return p, nil
 }
 
+// identify is the identity of a process that is another's child; no more than its pid when it cannot be seen.
+func identify(pid int) identity {
+	p, err := hold(pid)
+	if err != nil {
+		return identity{PID: pid}
+	}
+	defer p.close()
+	return p.identity
+}
+
 // thisBoot is the part of an identity that all processes of this boot and namespace share.
 func thisBoot() (identity, error) {
 	boot, err := procfs.BootID()

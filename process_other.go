@@ -82,6 +82,9 @@ func hold(pid int) (*process, error) {
 		pid, errors.ErrUnsupported, runtime.GOOS)
 }
 
+// identify is no more than the pid here.
+func identify(pid int) identity { return identity{PID: pid} }
+
 func (p *process) wait(ctx context.Context) error {
 	select {
 	case <-p.gone:

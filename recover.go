@@ -56,7 +56,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 	r := &run{
 		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}), inst: inst, killTimeout: defaultKillTimeout,
 	}
-	r.rec.refer(inst.Ref())
+	r.rec.refer(inst)
 	if inst.Exited() {
 		members, err := inst.Members()
 		if err == nil && len(members) == 0 {

@@ -32,6 +32,7 @@ func schemaTypes() []any {
 		ModelConfig{},
 		Provisioning{},
 		BinaryConfig{},
+		ContainerConfig{},
 		ReadyConfig{},
 		RestartConfig{},
 		LivenessConfig{},

@@ -93,7 +93,10 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note(err.Error() + "; it is replaced")
 	}
 	// What a launch left whose provisioner was killed and whose engine then died.
-	if err := errors.Join(files.unpublish(""), files.clearTorn(), p.opts.clear(ctx, files, last)); err != nil {
+	if err := p.opts.clear(ctx, files, last); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(files.unpublish(""), files.clearTorn()); err != nil {
 		return nil, err
 	}
 	for _, port := range append([]int{p.cfg.Port}, plan.spec.Ports...) {
@@ -126,10 +129,10 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.inst, err = by.Reserve(r.rec.ref(files.state)); err != nil {
+	if r.inst, err = by.Reserve(p.cfg, r.rec.ref(files.state)); err != nil {
 		return nil, err
 	}
-	r.rec.refer(r.inst.Ref())
+	r.rec.refer(r.inst)
 	r.rec.Launch.Args = plan.argsIn(r.rec.TempDir)
 	defer func() {
 		if err != nil {
@@ -146,11 +149,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
 	err = r.inst.Start(ctx, Launch{
-		Config: p.cfg, Spec: plan.spec, Host: plan.host, Args: r.rec.Launch.Args, Dir: plan.Dir, Grace: time.Duration(plan.Grace),
+		Config: p.cfg, Spec: plan.spec, Host: plan.host, Image: p.engine.Program(p.cfg).Image, Args: r.rec.Launch.Args, Dir: plan.Dir, Grace: time.Duration(plan.Grace),
 		Env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
 		Note: p.note, files: launchFiles{log, lock.file},
 	})
-	r.rec.refer(r.inst.Ref())
+	r.rec.refer(r.inst)
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +222,10 @@ func (p *EngineProvisioner) startError(err error) error {
 		return err
 	}
 	f := Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}
+	if start, ok := errors.AsType[*StartError](err); ok {
+		start.Replica, start.Retry = f.Replica, retryable(start.Cause)
+		return start
+	}
 	var port *portError
 	var binary *binaryError
 	var asked *askError

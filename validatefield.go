@@ -102,10 +102,10 @@ func badHost(host string) string {
 }
 
 func badMode(mode string) string {
-	if slices.Contains([]string{"source", "package", "container"}, mode) {
-		return fmt.Sprintf(`%q is not available in this build yet; use "binary"`, mode)
+	if slices.Contains([]string{"source", "package"}, mode) {
+		return fmt.Sprintf(`%q is not available in this build yet; use "binary" or "container"`, mode)
 	}
-	return notOneOf(mode, []string{"binary"})
+	return notOneOf(mode, []string{"binary", "container"})
 }
 
 func notOneOf(value string, allowed []string) string {

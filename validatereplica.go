@@ -29,6 +29,11 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"model.id", "%v", err)
 	}
 	k.executable(prefix, c)
+	var image Image
+	if known {
+		image = engine.Program(c).Image
+	}
+	k.container(prefix, c, image)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
 		if wrong := c.APIKey.wellFormed(); wrong != "" {
