@@ -30,14 +30,19 @@ func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, pro
 	r.removeAsked(ctx)
 	limited, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	output, code, err := r.output(limited, &container.Config{
-		Image: b.Path, Entrypoint: entrypoint(c, program.Image), Cmd: args, User: c.User,
-		Labels: map[string]string{labelAsked: strconv.FormatInt(time.Now().Unix(), 10)},
+	output, code, err := r.output(limited, client.ContainerCreateOptions{
+		Config: &container.Config{
+			Image: b.Path, Entrypoint: entrypoint(c, program.Image), Cmd: args, User: c.User,
+			Labels: map[string]string{labelAsked: strconv.FormatInt(time.Now().Unix(), 10)},
+		},
+		HostConfig: &container.HostConfig{
+			NetworkMode: "none", LogConfig: r.logConfig(), Mounts: mounts(c.Volumes), SecurityOpt: []string{"no-new-privileges"},
+		},
 	})
 	words := strings.Join(append([]string{b.Path}, args...), " ")
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("cannot run %q: %w", words, errors.Join(context.Cause(limited), err))
+		return "", explain(fmt.Errorf("cannot run %q: %w", words, errors.Join(context.Cause(limited), err)))
 	case code != 0:
 		lines := strings.Split(strings.TrimSpace(output), "\n")
 		return "", fmt.Errorf("cannot run %q: exit code %d: %q", words, code, lines[len(lines)-1])
@@ -46,18 +51,16 @@ func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, pro
 }
 
 // output runs a container to its end and returns what it prints on both streams.
-func (r *runtime) output(ctx context.Context, config *container.Config) (text string, code int, err error) {
-	created, err := r.api.ContainerCreate(ctx, client.ContainerCreateOptions{Config: config, HostConfig: &container.HostConfig{
-		NetworkMode: "none", LogConfig: r.logConfig(), SecurityOpt: []string{"no-new-privileges"},
-	}})
+func (r *runtime) output(ctx context.Context, options client.ContainerCreateOptions) (text string, code int, err error) {
+	created, err := r.api.ContainerCreate(ctx, options)
 	if err != nil {
 		return "", 0, err
 	}
 	defer func() { err = errors.Join(err, r.remove(context.WithoutCancel(ctx), created.ID)) }()
-	wait := r.api.ContainerWait(ctx, created.ID, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
 	if _, err := r.api.ContainerStart(ctx, created.ID, client.ContainerStartOptions{}); err != nil {
 		return "", 0, err
 	}
+	wait := r.api.ContainerWait(ctx, created.ID, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 	select {
 	case end := <-wait.Result:
 		code = int(end.StatusCode)

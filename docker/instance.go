@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"golang.org/x/sys/unix"
@@ -73,7 +72,7 @@ func (i *instance) inspect(ctx context.Context) (*container.State, error) {
 	defer cancel()
 	found, err := i.r.api.ContainerInspect(ctx, i.id, client.ContainerInspectOptions{})
 	switch {
-	case errdefs.IsNotFound(err):
+	case notFound(err):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("cannot look at the container %.12s: %w", i.id, err)
@@ -181,17 +180,16 @@ func (i *instance) Signal(sig syscall.Signal) error {
 	return i.send(ctx, sig)
 }
 
+// send sends a signal. A paused container is continued first: it would get the signal only then, and Docker refuses it.
 func (i *instance) send(ctx context.Context, sig syscall.Signal) error {
-	_, err := i.r.api.ContainerKill(ctx, i.id, client.ContainerKillOptions{Signal: unix.SignalName(sig)})
-	if err == nil || !gone(err) {
+	state, err := i.inspect(ctx)
+	if err != nil || !running(state) {
 		return err
 	}
-	// A paused container is in the way of signals like a stopped process.
-	if state, err := i.inspect(ctx); err != nil || !running(state) || !state.Paused {
-		return err
-	}
-	if _, err := i.r.api.ContainerUnpause(ctx, i.id, client.ContainerUnpauseOptions{}); err != nil {
-		return err
+	if state.Paused || state.Status == container.StatePaused {
+		if _, err := i.r.api.ContainerUnpause(ctx, i.id, client.ContainerUnpauseOptions{}); err != nil && !gone(err) {
+			return err
+		}
 	}
 	_, err = i.r.api.ContainerKill(ctx, i.id, client.ContainerKillOptions{Signal: unix.SignalName(sig)})
 	if gone(err) {

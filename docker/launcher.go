@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -163,9 +164,18 @@ func (r *runtime) labeled(ctx context.Context, labels map[string]string) (client
 func (r *runtime) remove(ctx context.Context, id string) error {
 	ctx, cancel := r.bound(ctx)
 	defer cancel()
-	_, err := r.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-	if err != nil && !errdefs.IsNotFound(err) && !beingRemoved(err) {
-		return fmt.Errorf("cannot remove the container %.12s: %w", id, err)
+	for {
+		_, err := r.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		switch {
+		case err == nil, notFound(err):
+			return nil
+		case !errdefs.IsConflict(err): // another program is removing it, which is waited for
+			return fmt.Errorf("cannot remove the container %.12s: %w", id, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cannot remove the container %.12s: %w", id, err)
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
-	return nil
 }

@@ -41,12 +41,21 @@ func newLogCopy(r *runtime, path string) *logCopy {
 	return &logCopy{r: r, path: path, cursor: strings.TrimSuffix(path, ".log") + ".cursor"}
 }
 
-// open takes the cursor. It reports false when another program copies.
+// create makes the cursor of a new log.
+func (l *logCopy) create() error {
+	file, err := os.OpenFile(l.cursor, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot create a file beside the log: %w", err)
+	}
+	return file.Close()
+}
+
+// open takes the cursor. It reports false when another program copies, or has copied all.
 func (l *logCopy) open() bool {
 	if l.file != nil {
 		return true
 	}
-	file, err := os.OpenFile(l.cursor, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	file, err := os.OpenFile(l.cursor, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return false
 	}
@@ -55,7 +64,7 @@ func (l *logCopy) open() bool {
 		return false
 	}
 	var nanos int64
-	if _, err := fmt.Fscan(io.NewSectionReader(file, 0, 64), &nanos, &l.at.lines); err == nil {
+	if _, err := fmt.Fscanf(io.NewSectionReader(file, 0, 64), "%d %d", &nanos, &l.at.lines); err == nil {
 		l.at.time = time.Unix(0, nanos)
 	}
 	l.file = file
@@ -96,7 +105,7 @@ func (l *logCopy) finish(ctx context.Context, id string) {
 	ctx, cancel := l.r.bound(ctx)
 	defer cancel()
 	for wait := time.Millisecond; !l.open(); wait *= 2 {
-		if wait > time.Second { // the program that copies is not done; it is left to it
+		if _, err := os.Lstat(l.cursor); err != nil || wait > time.Second { // all was copied, or it is left to who copies
 			return
 		}
 		time.Sleep(wait)

@@ -50,14 +50,11 @@ func (i *instance) options(l provisioner.Launch) (client.ContainerCreateOptions,
 	if volumes == nil {
 		volumes = own.Volumes
 	}
-	for _, v := range volumes {
-		host.Mounts = append(host.Mounts, volume(v))
-	}
 	models, err := modelMounts(l.Host.ModelPath)
 	if err != nil {
 		return client.ContainerCreateOptions{}, err
 	}
-	host.Mounts = append(host.Mounts, models...)
+	host.Mounts = append(mounts(volumes), models...)
 	host.DeviceRequests = i.r.devices(c, l.Host.GPUs)
 	if len(host.DeviceRequests) == 0 {
 		config.Env = append(config.Env, "NVIDIA_VISIBLE_DEVICES=void") // images of CUDA say "all", and a default runtime obeys
@@ -80,14 +77,18 @@ func publish(config *container.Config, host *container.HostConfig, address strin
 	return nil
 }
 
-// volume is one of the configuration's, whose form was checked.
-func volume(v string) mount.Mount {
-	parts := strings.Split(v, ":")
-	m := mount.Mount{Type: mount.TypeVolume, Source: parts[0], Target: parts[1], ReadOnly: len(parts) > 2 && parts[2] == "ro"}
-	if strings.HasPrefix(m.Source, "/") {
-		m.Type = mount.TypeBind
+// mounts are those of volumes, whose form was checked.
+func mounts(volumes []string) []mount.Mount {
+	var all []mount.Mount
+	for _, v := range volumes {
+		parts := strings.Split(v, ":")
+		m := mount.Mount{Type: mount.TypeVolume, Source: parts[0], Target: parts[1], ReadOnly: len(parts) > 2 && parts[2] == "ro"}
+		if strings.HasPrefix(m.Source, "/") {
+			m.Type = mount.TypeBind
+		}
+		all = append(all, m)
 	}
-	return m
+	return all
 }
 
 var splitPattern = regexp.MustCompile(`-\d{5}-of-\d{5}\.gguf$`)
@@ -106,15 +107,15 @@ func modelMounts(path string) ([]mount.Mount, error) {
 			return nil, fmt.Errorf("cannot find the parts of the model %q: %w", path, err)
 		}
 	}
-	var mounts []mount.Mount
+	var all []mount.Mount
 	for _, target := range paths {
 		source, err := filepath.EvalSymlinks(target) // a hub's cache links to its files
 		if err != nil {
 			return nil, fmt.Errorf("cannot mount the model: %w", err)
 		}
-		mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: source, Target: target, ReadOnly: true})
+		all = append(all, mount.Mount{Type: mount.TypeBind, Source: source, Target: target, ReadOnly: true})
 	}
-	return mounts, nil
+	return all, nil
 }
 
 // hubFolder is what must be mounted for a model: of one in the hub's cache, whose snapshot is a folder of links to

@@ -97,12 +97,12 @@ func usualSockets() []string {
 	return paths
 }
 
-// gone reports whether err says that there is no such container, or none that runs.
-func gone(err error) bool {
-	return errdefs.IsNotFound(err) || errdefs.IsConflict(err) ||
-		err != nil && strings.Contains(err.Error(), "not running") // Podman's 500
+// notFound reports whether err says that there is no such container. Podman says 500 to one that is just being removed.
+func notFound(err error) bool {
+	return errdefs.IsNotFound(err) || err != nil && strings.Contains(err.Error(), "no such container")
 }
 
-func beingRemoved(err error) bool {
-	return errdefs.IsConflict(err) && strings.Contains(err.Error(), "already in progress")
+// gone reports whether err says that there is no such container, or that it does not run.
+func gone(err error) bool {
+	return notFound(err) || errdefs.IsConflict(err) || err != nil && strings.Contains(err.Error(), "not running")
 }

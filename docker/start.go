@@ -28,11 +28,14 @@ func (i *instance) Start(ctx context.Context, l provisioner.Launch) error {
 		err = errors.Join(err, i.r.remove(context.WithoutCancel(ctx), i.id))
 		i.id = ""
 	}
-	return err
+	return errors.Join(err, i.log.remove())
 }
 
 func (i *instance) start(ctx context.Context, l provisioner.Launch) error {
 	if err := i.removeOrphans(ctx, l.Note); err != nil {
+		return err
+	}
+	if err := i.log.create(); err != nil {
 		return err
 	}
 	options, err := i.options(l)
@@ -113,7 +116,7 @@ func explain(err error) error {
 		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
 			Cause: provisioner.CausePortInUse, Advice: `stop what uses the port, or change "port"`,
 		}}
-	case has("executable file not found", "no such file or directory: unknown", "exec format error"):
+	case has("executable file not found", "no such file or directory: unknown", "command that was not found", "exec format error"):
 		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
 			Cause: provisioner.CauseLibMissing, Advice: `the image lacks the engine's command; check "image" and "entrypoint"`,
 		}}

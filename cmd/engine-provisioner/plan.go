@@ -29,7 +29,7 @@ func (c *cli) planCommand() *cobra.Command {
 			errs := make([]error, len(configs))
 			for i, config := range configs {
 				var plan provisioner.LaunchPlan
-				if plan, errs[i] = provisioner.Plan(cmd.Context(), config); errs[i] == nil {
+				if plan, errs[i] = provisioner.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
 					errs[i] = c.showPlan(plan)
 				}
 			}

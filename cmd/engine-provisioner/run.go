@@ -65,7 +65,7 @@ func (c *cli) checkAll(ctx context.Context, configs []provisioner.ProvisionConfi
 	errs := make([]error, len(configs))
 	var all sync.WaitGroup
 	for i, config := range configs {
-		all.Go(func() { _, errs[i] = provisioner.Plan(ctx, config) })
+		all.Go(func() { _, errs[i] = provisioner.Plan(ctx, config, withContainers()...) })
 	}
 	all.Wait()
 	if err := interruption(ctx); err != nil {
@@ -109,7 +109,7 @@ type session struct {
 }
 
 func (s *session) run(ctx context.Context) error {
-	engines, err := provisioner.Supervise(ctx, s.configs, provisioner.WithEventFunc(s.event))
+	engines, err := provisioner.Supervise(ctx, s.configs, withContainers(provisioner.WithEventFunc(s.event))...)
 	if err != nil {
 		return errors.Join(interruption(ctx), err)
 	}
