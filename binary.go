@@ -66,7 +66,10 @@ func lookupBinary(cfg ProvisionConfig, program Program) (string, error) {
 }
 
 func findBinary(cfg ProvisionConfig, program Program) (string, error) {
-	name := program.Command
+	name, key := program.Command, "provisioning.binary.path"
+	if cfg.Custom != nil {
+		key = "custom.command"
+	}
 	if b := cfg.Provisioning.Binary; b != nil && b.Path != "" {
 		name = b.Path
 	}
@@ -74,8 +77,8 @@ func findBinary(cfg ProvisionConfig, program Program) (string, error) {
 	if !strings.ContainsRune(name, filepath.Separator) {
 		found, err := exec.LookPath(name)
 		if err != nil {
-			return "", fmt.Errorf("no executable %q in PATH (looked in %s); install it, or name it in \"provisioning.binary.path\"",
-				name, strings.Join(searched(), ", "))
+			return "", fmt.Errorf("no executable %q in PATH (looked in %s); install it, or name it in %q",
+				name, strings.Join(searched(), ", "), key)
 		}
 		path = found
 	}
@@ -86,7 +89,7 @@ func findBinary(cfg ProvisionConfig, program Program) (string, error) {
 	info, err := os.Stat(path)
 	switch mode := fileMode(info); {
 	case err != nil:
-		return "", fmt.Errorf("cannot find the engine's executable: %w; set \"provisioning.binary.path\"", err)
+		return "", fmt.Errorf("cannot find the engine's executable: %w; set %q", err, key)
 	case !mode.IsRegular():
 		return "", fmt.Errorf("the engine's executable %q is a %s; name the executable file", path, kindOf(info))
 	case mode.Perm()&0o111 == 0:

@@ -46,7 +46,8 @@ type ProvisionConfig struct {
 	// working directory. "" means the working directory; LoadConfig sets the file's folder.
 	Dir string `json:"-"`
 
-	// Engine names the kind of engine: "llamacpp", or one that was added with WithEngine.
+	// Engine names the kind of engine: "llamacpp", "custom" for a server that Custom describes, or one that was added
+	// with WithEngine.
 	Engine string `json:"engine" validate:"required,id"`
 	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
@@ -54,8 +55,8 @@ type ProvisionConfig struct {
 	Expose bool `json:"expose,omitempty"`
 	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
-	// Model is the model to serve.
-	Model ModelConfig `json:"model"`
+	// Model is the model to serve. The engine "custom" can do without.
+	Model ModelConfig `json:"model,omitzero"`
 	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
 	// are added where no flag says otherwise; see NormalizeFlags.
 	Flags []string `json:"flags,omitempty"`
@@ -66,10 +67,16 @@ type ProvisionConfig struct {
 	APIKey *SecretRef `json:"api_key,omitempty"`
 	// GPU says whether a GPU must be used: "required", "optional" or "none". Left out, it is "required".
 	GPU GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none"`
-	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID. Left out, it is all.
-	Devices []Device `json:"devices,omitempty"`
+	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID. "auto" chooses as few as have
+	// enough free memory. Left out, it is all.
+	Devices Devices `json:"devices,omitempty"`
+	// Fit says what a start does when the model needs more memory than is free, by estimate: "warn", "require" (fail before
+	// the load) or "off". Left out, it is "warn".
+	Fit string `json:"fit,omitempty" validate:"omitempty,oneof=warn require off"`
 	// Provisioning says where the engine's executable comes from.
 	Provisioning Provisioning `json:"provisioning,omitzero"`
+	// Custom describes the server of the engine "custom".
+	Custom *CustomConfig `json:"custom,omitempty"`
 	// Ready says when the replica counts as ready.
 	Ready ReadyConfig `json:"ready,omitzero"`
 	// Restart says what a Supervisor does when the engine ends unasked.
@@ -91,9 +98,12 @@ type ProvisionConfig struct {
 
 // ModelConfig refers to a model.
 type ModelConfig struct {
-	// ID is the reference: "local:/path", "/path", "file:///path", or a path relative to the file's folder
-	// (in Go: to Dir). It stands in the handoff as it is.
-	ID string `json:"id" validate:"required"`
+	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH";
+	// "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub; or "https://…" with a
+	// sha256. The engine "custom" takes any other words as they are. It stands in the handoff as it is.
+	ID string `json:"id"`
+	// SHA256 is the checksum of the file at an "https:" URL, 64 hexadecimal digits. No other reference takes one.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // GPUPolicy says whether a replica must run on a GPU.
@@ -108,6 +118,20 @@ const (
 
 // Device is a GPU by index ("0") or UUID ("GPU-…", "MIG-…"). In a file an index may be written as a number.
 type Device string
+
+// Devices is a list of GPUs, or [DevicesAuto]. In a file, "auto" need not be in a list.
+type Devices []Device
+
+// autoDevice stands for the GPUs that a start chooses.
+const autoDevice Device = "auto"
+
+// DevicesAuto gives "devices: auto": as few GPUs as have enough free memory for the model, by estimate. Replicas of the
+// same state directory that are still loading count. An engine whose need cannot be told gets the GPU with the most free
+// memory.
+func DevicesAuto() Devices { return Devices{autoDevice} }
+
+// auto reports whether a start chooses.
+func (d Devices) auto() bool { return len(d) == 1 && d[0] == autoDevice }
 
 // Provisioning says where an engine's executable comes from.
 type Provisioning struct {
@@ -294,6 +318,7 @@ func (c ProvisionConfig) withDefaults() ProvisionConfig {
 	c.StateDir = cmp.Or(c.StateDir, defaultStateDir)
 	c.Host = cmp.Or(c.Host, "127.0.0.1")
 	c.GPU = cmp.Or(c.GPU, GPURequired)
+	c.Fit = cmp.Or(c.Fit, "warn")
 	c.Provisioning.Mode = cmp.Or(c.Provisioning.Mode, "binary")
 	c.Ready.Answer = cmp.Or(c.Ready.Answer, "auto")
 	// Ollama's, which large models on network disks live with.

@@ -86,6 +86,19 @@ func TestLoadConfig(t *testing.T) {
 		if d := c.Pools[1].Drain.Timeout; d == nil || *d != 0 {
 			t.Errorf("drain.timeout is %v", d)
 		}
+		wantCustom := CustomConfig{
+			Command: []string{
+				"bin/server", "--model", "{model}", "--listen={host}:{port}", "--cache", "{tmpdir}/cache", "--gpus", "{devices}",
+			},
+			Env: map[string]string{"SERVER_URL": "http://{host}:{port}"}, KeyEnv: "SERVER_KEY", Health: "/healthz",
+			Version: &Field{"/version", "server.version"}, Metrics: &MetricsContract{"/metrics", []string{"requests_total"}},
+			Gauges: []string{"requests_running", "requests_waiting"}, Grace: Duration(20 * time.Second),
+			Answer:  &AnswerRequest{"/v1/completions", `{"model": "{model}", "prompt": "Hi", "max_tokens": 1}`},
+			Aliases: map[string]string{"-p": "--parallel"},
+		}
+		if got := c.Pools[2].Custom; !reflect.DeepEqual(*got, wantCustom) {
+			t.Errorf("custom is %+v", got)
+		}
 		wantEnv := map[string]EnvValue{
 			"GGML_CUDA_GRAPH_OPT": {Value: "1"}, "STARTED": {Value: "2026-01-01"}, "LLAMA_ARG_THREADS": {Value: "8"},
 			"HF_TOKEN": {Secret: &SecretRef{FromEnv: "HF_TOKEN"}},
@@ -217,7 +230,7 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("%s: %v", r.Name(), err)
 		}
 	}
-	want := []string{"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100"}
+	want := []string{"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100", "any/r0 any-r0 9200"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
 	}
@@ -226,16 +239,16 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("embed has %v (%v)", one, err)
 	}
 	if _, err := c.Replicas("chta"); err == nil ||
-		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed` {
+		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any` {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed` {
+	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any` {
 		t.Errorf("error is %v", err)
 	}
 	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})
 	wantText := "2 problems in the configuration:\n" +
 		"testdata/config/full.yaml:14:9: pools[1].flags[1]: is odd\n" +
-		"testdata/config/full.yaml:59:5: pools[1].api_key: is missing"
+		"testdata/config/full.yaml:60:5: pools[1].api_key: is missing"
 	if wrong.Error() != wantText {
 		t.Errorf("got  %s\nwant %s", wrong, wantText)
 	}
@@ -261,7 +274,6 @@ func TestModelPath(t *testing.T) {
 		"local:":                       "",
 		"  ":                           "",
 		"ollama:llama3":                "",
-		"hf:org/name":                  "",
 		"local:~/a":                    "",
 		"file:///a?b":                  "",
 		"file://host/a":                "",

@@ -88,7 +88,7 @@ func (c ProvisionConfig) inside() ProvisionConfig {
 var (
 	imagePattern  = regexp.MustCompile(`^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
 	tagPattern    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	imageDigestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	namePattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 	userPattern   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
 )
@@ -154,7 +154,7 @@ func (k *checker) image(prefix string, box ContainerConfig, own Image) {
 	case box.Tag != "" && box.Digest != "":
 		k.report(prefix+"digest", `stands beside a "tag"; remove one of the two`)
 	}
-	if box.Digest != "" && !digestPattern.MatchString(box.Digest) {
+	if box.Digest != "" && !imageDigestPattern.MatchString(box.Digest) {
 		k.report(prefix+"digest", `must be "sha256:" and 64 digits in lower case, is %q`, box.Digest)
 	}
 }

@@ -168,6 +168,15 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 			Want:   `text with a unit, such as "90s" or "0s"`,
 			Scalar: parseDurationOrZero,
 		},
+		reflect.TypeFor[Devices](): {
+			Want: `"auto" or a list of GPUs, such as [0, 1]`,
+			Scalar: func(s strictyaml.Scalar) (any, error) {
+				if s.Kind != strictyaml.Text || s.Text != string(autoDevice) {
+					return nil, strictyaml.ErrKind
+				}
+				return DevicesAuto(), nil
+			},
+		},
 		reflect.TypeFor[Device](): {
 			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,
 			Scalar: parseDevice,
@@ -230,7 +239,7 @@ func checkDuration(d Duration) error {
 }
 
 func parseDevice(s strictyaml.Scalar) (any, error) {
-	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !devicePattern.MatchString(s.Text) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !devicePattern.MatchString(s.Text) && s.Text != string(autoDevice) {
 		return nil, strictyaml.ErrKind
 	}
 	return Device(s.Text), nil

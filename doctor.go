@@ -67,28 +67,18 @@ func (d *doctor) problem(name, detail, fix string) {
 	d.checks = append(d.checks, Check{name, CheckProblem, detail, fix})
 }
 
-// engines asks every engine's usual executable what it is. One that is missing is no problem: a configuration can name
-// another place.
+// engines tells what there is of every engine. One that is missing is no problem: a configuration can name another
+// place.
 func (d *doctor) engines(ctx context.Context) {
-	inspector := d.opts.inspector()
-	seen := map[string]bool{}
-	for _, e := range d.opts.engines {
-		name, program := "engine "+e.Name(), e.Program(ProvisionConfig{})
-		if seen[e.Name()] || program.Command == "" {
-			continue
+	for _, e := range d.opts.engineInfos(ctx) {
+		switch name := "engine " + e.Name; {
+		case e.Problem != "" && e.Binary == "":
+			d.warning(name, e.Problem, "")
+		case e.Problem != "":
+			d.problem(name, e.Problem, "repair or replace the executable: it cannot even tell its version")
+		case e.Binary != "":
+			d.ok(name, "%s, version %s", e.Binary, orUnknown(e.Version))
 		}
-		seen[e.Name()] = true
-		path, err := lookupBinary(ProvisionConfig{}, program)
-		if err != nil {
-			d.warning(name, err.Error(), "")
-			continue
-		}
-		binary, err := inspector.inspect(ctx, path, program, nil)
-		if err != nil {
-			d.problem(name, err.Error(), "repair or replace the executable: it cannot even tell its version")
-			continue
-		}
-		d.ok(name, "%s, version %s", path, orUnknown(binary.Version))
 	}
 }
 

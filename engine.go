@@ -49,7 +49,8 @@ type ModelKind string
 
 // The kinds of models.
 const (
-	ModelFile   ModelKind = ""       // a file on this node
+	ModelFile   ModelKind = ""       // a file
+	ModelGGUF   ModelKind = "gguf"   // a GGUF file of llama.cpp, maybe in parts, whose header is checked
 	ModelFolder ModelKind = "folder" // a folder of config.json and safetensors files, or the name of a repository that the engine itself fetches
 	ModelAny    ModelKind = "any"    // a path or any words, which the engine gets as they are; it may be left out
 )
@@ -101,6 +102,10 @@ type LaunchSpec struct {
 	Gauges *Gauges
 	// Answer is the request that proves that the engine can produce a token; nil means that there is none.
 	Answer *AnswerRequest
+	// MustAnswer says that a 4xx to Answer is a failure. Else it means that the model offers no completions.
+	MustAnswer bool
+	// GGUF is what the memory of an engine that loads a GGUF file depends on; nil means that it cannot be estimated.
+	GGUF *GGUFRun `json:"-"`
 	// Grace is how long the engine is given between SIGTERM and SIGKILL where the configuration says nothing.
 	Grace time.Duration
 	// LoadGrace is the same for a launch that was not ready yet; 0 means Grace. An engine that does not hear SIGTERM while it
@@ -122,14 +127,18 @@ const TempDirPlaceholder = "{tmpdir}"
 
 // Field is a value in a JSON document that the running engine serves.
 type Field struct {
-	Path string // the URL's path, such as "/props"
-	Key  string // where it is in the document: keys and indexes with dots between, such as "build_info" or "data.0.root"
+	// Path is the URL's path, such as "/props".
+	Path string `json:"path"`
+	// Key is where it is in the document: keys and indexes with dots between, such as "build_info" or "data.0.root".
+	Key string `json:"key"`
 }
 
 // MetricsContract is what an engine's metrics page must hold.
 type MetricsContract struct {
-	Path     string   // "/metrics"
-	Required []string // names of series that must be there
+	// Path is the URL's path, such as "/metrics".
+	Path string `json:"path"`
+	// Required are names of series that must be there.
+	Required []string `json:"required,omitempty"`
 }
 
 // Gauges say how many requests are in an engine, running or waiting.
@@ -138,10 +147,31 @@ type Gauges struct {
 	Names []string `json:"names"` // of series whose sum, over all their labels, is the number of requests
 }
 
+// GGUFRun is what the memory of a llama.cpp-like engine depends on beside the model. The zero value stands for the
+// engine's defaults on the CPU.
+type GGUFRun struct {
+	Context    int       // tokens over all slots; 0 means the model's own
+	Slots      int       // requests at once; 0 means 1
+	Batch      int       // logical; 0 means the engine's default
+	MicroBatch int       // physical; 0 means the engine's default
+	KeyType    string    // of the KV cache, such as "q8_0"; "" means "f16"
+	ValueType  string    // as KeyType
+	NoFlash    bool      // without flash attention
+	KVOnHost   bool      // the KV cache stays in main memory
+	FullSWA    bool      // sliding windows have a KV cache of full size
+	Layers     int       // on GPUs; negative means all
+	Split      string    // over GPUs: "layer", "row" or "none"; "" means "layer"
+	MainGPU    int       // the one that takes all where Split is "none"
+	Shares     []float64 // of each GPU; nil means by their free memory
+	Beside     []string  // files that are loaded, too: draft models, projectors, adapters
+}
+
 // AnswerRequest is a completion request for one token.
 type AnswerRequest struct {
-	Path string // posted to
-	Body string // JSON
+	// Path is the URL's path that is posted to.
+	Path string `json:"path"`
+	// Body is the request's body, in JSON.
+	Body string `json:"body"`
 }
 
 // CausePattern ties the words of a dying engine to a cause.

@@ -50,6 +50,7 @@ const (
 	CauseDriver       Cause = "driver"        // no usable GPU or driver
 
 	CausePortInUse    Cause = "port_in_use"   // something else listens on the port
+	CauseDownload     Cause = "download"      // what had to be downloaded did not come, or did not fit on the disk
 	CauseOOMGPU       Cause = "oom_gpu"       // out of GPU memory
 	CauseOOMHost      Cause = "oom_host"      // out of memory
 	CauseCannotAnswer Cause = "cannot_answer" // healthy by its own word, but it cannot produce a token

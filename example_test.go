@@ -130,7 +130,7 @@ func fakeEngine() (cfg provisioner.ProvisionConfig, cache string, remove func(),
 		},
 	}
 	err = errors.Join(
-		os.WriteFile(cfg.Model.ID, []byte("GGUF"), 0o600),
+		os.WriteFile(cfg.Model.ID, []byte(enginetest.GGUF), 0o600),
 		enginetest.InstallAt(cfg.Provisioning.Binary.Path, exe, enginetest.Behavior{}),
 	)
 	return cfg, filepath.Join(dir, "cache"), remove, err

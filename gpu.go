@@ -127,7 +127,7 @@ func selectGPUs(cfg ProvisionConfig, d gpuDriver) ([]GPU, error) {
 	case len(all) == 0:
 		return nil, &GPUError{Err: noDevice(), Advice: seeDevices + ", or " + otherPolicies}
 	}
-	if len(cfg.Devices) > 0 {
+	if len(cfg.Devices) > 0 && !cfg.Devices.auto() {
 		return namedGPUs(cfg.Devices, all, optional)
 	}
 	return usableGPUs(all, optional)

@@ -308,9 +308,9 @@ func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) err
 }
 
 // askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
-// and rerankers refuse with a 4xx, which is no failure. The question takes as long as ctx allows: a first token on a
+// and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a first token on a
 // CPU can take longer than any probe.
-func (p *prober) askToken(ctx context.Context, question AnswerRequest) (offered bool, err error) {
+func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool) (offered bool, err error) {
 	req, err := p.request(ctx, http.MethodPost, question.Path, question.Body)
 	if err != nil {
 		return false, err
@@ -325,7 +325,7 @@ func (p *prober) askToken(ctx context.Context, question AnswerRequest) (offered 
 		return false, fmt.Errorf("the connection broke on the first token: %w", err)
 	case a.status >= 200 && a.status < 300:
 		return true, nil
-	case a.status >= 400 && a.status < 500:
+	case a.status >= 400 && a.status < 500 && !must:
 		return false, nil
 	default:
 		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)

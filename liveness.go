@@ -125,7 +125,7 @@ func (p *EngineProvisioner) checkToken(ctx context.Context, ask *prober, timeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errNoAnswer)
 	defer cancel()
-	if _, err := ask.askToken(ctx, *spec.Answer); err != nil {
+	if _, err := ask.askToken(ctx, *spec.Answer, spec.MustAnswer); err != nil {
 		return fmt.Errorf("idle, but without a token: %w", err)
 	}
 	return nil

@@ -19,6 +19,7 @@ func (llamaCPP) Program(cfg ProvisionConfig) Program {
 	return Program{
 		Image:        image,
 		Command:      "llama-server",
+		Model:        ModelGGUF,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseLlamaVersion,
 		HelpArgs:     []string{"--help"},
@@ -59,6 +60,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	}
 	spec.Flags = append(spec.Flags, l.defaults...)
 	spec.Flags = append(spec.Flags, l.user...)
+	spec.GGUF = llamaMemory(l.set, spec.Flags, cfg.Env)
 	if l.metrics {
 		// These four are there since the page exists; others came and went.
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: []string{

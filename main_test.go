@@ -49,7 +49,7 @@ func fakeConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
 	t.Helper()
 	dir := t.TempDir()
 	model := filepath.Join(dir, "model.gguf")
-	if err := os.WriteFile(model, []byte("GGUF"), 0o600); err != nil {
+	if err := os.WriteFile(model, []byte(enginetest.GGUF), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return ProvisionConfig{

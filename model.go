@@ -1,30 +1,81 @@
 package provisioner
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
+	"unicode"
+
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
-// modelPath is the absolute path that the model's reference stands for, and "" where the engine resolves it itself.
-func (c ProvisionConfig) modelPath(kind ModelKind) (string, error) {
-	if _, _, ok := hubModel(c.Model.ID); ok && kind == ModelFolder {
-		return "", nil
+// modelRef is what a model's reference stands for. The zero value is a model that the engine finds itself.
+type modelRef struct {
+	path string // absolute, of a model on this node
+	hub  *hubRef
+	url  string // of a file on some server
+}
+
+// modelRef reads the reference by the rules of what the engine takes for a model.
+func (c ProvisionConfig) modelRef(kind ModelKind) (modelRef, error) {
+	id := c.Model.ID
+	scheme := schemeOf(id)
+	switch {
+	case scheme == "hf" && kind == ModelFolder, kind == ModelAny && scheme != "local" && scheme != "file":
+		return modelRef{}, nil
+	case scheme == "hf":
+		ref, err := parseHubRef(id, kind)
+		return modelRef{hub: ref}, err
+	case scheme == "https", scheme == "http":
+		return modelRef{url: id}, checkModelURL(id)
 	}
-	if kind == ModelAny && !strings.HasPrefix(c.Model.ID, "local:") && !strings.HasPrefix(c.Model.ID, "file:") {
-		return "", nil
-	}
-	path, err := localPath(c.Model.ID)
+	path, err := localPath(id)
 	if err != nil {
-		return "", err
+		return modelRef{}, err
 	}
-	return filepath.Abs(c.resolve(path))
+	path, err = filepath.Abs(c.resolve(path))
+	return modelRef{path: path}, err
+}
+
+// checkModelURL refuses what must not stand in the handoff, where the reference is for all to read.
+func checkModelURL(raw string) error {
+	if err := fetch.CheckURL(raw); err != nil {
+		return err
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return errors.New("is no URL")
+	case u.User != nil:
+		return errors.New("holds a user or password, which would stand in the handoff; remove it from the URL")
+	case u.RawQuery != "" || u.Fragment != "":
+		return errors.New("holds a query or fragment, which may be a secret and would stand in the handoff; remove it from the URL")
+	case splitPattern.MatchString(u.Path):
+		return errors.New(`is a part of a split model, and one checksum cannot vouch for all of them; use "hf:", or fetch the parts and name the first`)
+	}
+	return checkFileName(path.Base(u.Path))
+}
+
+// checkFileName refuses names that would be another file than one in the folder that it goes to.
+func checkFileName(name string) error {
+	if !filepath.IsLocal(name) || name == "." || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Errorf("%q is no name of a file", name)
+	}
+	return nil
+}
+
+// modelPath is the absolute path of a model that must be on this node, and "" for one that comes from elsewhere.
+func (c ProvisionConfig) modelPath(kind ModelKind) (string, error) {
+	ref, err := c.modelRef(kind)
+	return ref.path, err
 }
 
 // hubModel takes apart "hf:owner/repository" and "hf:owner/repository@revision".
@@ -36,15 +87,18 @@ func hubModel(ref string) (name, revision string, ok bool) {
 
 var schemePattern = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
 
+func schemeOf(ref string) string {
+	if m := schemePattern.FindStringSubmatch(ref); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
 // localPath is the path in a model's reference, as it was written.
 func localPath(ref string) (string, error) {
 	const use = `write a path, such as "local:/models/chat.gguf"`
-	scheme := ""
-	if m := schemePattern.FindStringSubmatch(ref); m != nil {
-		scheme = m[1]
-	}
 	path := ref
-	switch scheme {
+	switch scheme := schemeOf(ref); scheme {
 	case "":
 	case "local":
 		path = strings.TrimPrefix(ref, "local:")
@@ -55,8 +109,8 @@ func localPath(ref string) (string, error) {
 				`such as "file:///models/chat.gguf"`, ref)
 		}
 		path = u.Path
-	case "hf", "https", "http", "s3", "oci":
-		return "", fmt.Errorf("models from %q are not supported yet; download the model and %s", scheme+":", use)
+	case "s3", "oci":
+		return "", fmt.Errorf("models from %q are not supported; download the model and %s", scheme+":", use)
 	default:
 		return "", fmt.Errorf("%q is an unknown kind of reference; %s, or put \"./\" before the name of a file",
 			scheme+":", use)
@@ -72,36 +126,76 @@ func localPath(ref string) (string, error) {
 	return path, nil
 }
 
-// modelError says that the model is not there or cannot be read.
-type modelError struct{ err error }
-
-func (e *modelError) Error() string {
-	return fmt.Sprintf("cannot use the model: %v; check \"model.id\"", e.err)
+// modelError says that the model is not there, cannot be had or is of no use.
+type modelError struct {
+	cause Cause
+	err   error
 }
+
+func (e *modelError) Error() string { return fmt.Sprintf("cannot use the model: %v", e.err) }
 func (e *modelError) Unwrap() error { return e.err }
 
-// checkModel finds out in microseconds what the engine would say after its start.
-func checkModel(cfg ProvisionConfig, kind ModelKind) (string, error) {
-	path, err := cfg.modelPath(kind)
+// stagedModel is where the model of a launch is, or will be when its files are there.
+type stagedModel struct {
+	path  string        // absolute; "" when the engine resolves the reference itself or has none
+	kind  ModelKind     // what the engine takes
+	files []remoteFile  // to be downloaded; none when all is here
+	done  func() error  // when they are there
+	plan  *DownloadPlan // of the files; nil for none
+	gguf  *gguf.Model   // its header, when it is here and is one
+}
+
+// findModel finds out where the model is, in microseconds where it is here. For one that is not, it asks the server what
+// there is, and downloads nothing.
+func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind ModelKind) (stagedModel, error) {
+	ref, err := cfg.modelRef(kind)
 	if err != nil {
-		return "", &modelError{err}
+		return stagedModel{}, &modelError{CauseModelMissing, fmt.Errorf("%w; check \"model.id\"", err)}
 	}
-	if path == "" {
-		return "", nil
+	m := stagedModel{path: ref.path, kind: kind}
+	switch {
+	case ref.hub != nil:
+		m, err = findHubModel(ctx, cfg, *ref.hub)
+	case ref.url != "":
+		m, err = o.findURLModel(cfg, ref.url)
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would make it wait for a writer
 	if err != nil {
-		return "", &modelError{err}
+		return stagedModel{}, modelProblem(err)
+	}
+	m.kind = kind
+	if len(m.files) > 0 {
+		err = m.size()
+	} else {
+		err = m.check()
+	}
+	return m, err
+}
+
+// check finds out what the engine would say after its start.
+func (m *stagedModel) check() (err error) {
+	if m.path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(m.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would make it wait for a writer
+	if err != nil {
+		return &modelError{CauseModelMissing, fmt.Errorf("%w; check \"model.id\"", err)}
 	}
 	defer f.Close()
 	info, err := f.Stat()
+	wrong := func(cause Cause, format string, args ...any) error {
+		return &modelError{cause, fmt.Errorf(format+"; check \"model.id\"", args...)}
+	}
 	switch {
 	case err != nil:
-		return "", &modelError{err}
+		return wrong(CauseModelMissing, "%w", err)
 	case !info.Mode().IsRegular() && !info.IsDir(): // some engines take a folder
-		return "", &modelError{fmt.Errorf("%q is a %s", path, kindOf(info))}
+		return wrong(CauseModelMissing, "%q is a %s", m.path, kindOf(info))
+	case info.IsDir() && m.kind == ModelGGUF:
+		return wrong(CauseModelMissing, "%q is a folder; name the GGUF file in it", m.path)
 	case info.Size() == 0 && info.Mode().IsRegular():
-		return "", &modelError{&fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file is empty")}}
+		return wrong(CauseModelMissing, "read %s: the file is empty", m.path)
+	case m.kind == ModelGGUF:
+		m.gguf, err = checkGGUF(m.path)
 	}
-	return path, nil
+	return err
 }

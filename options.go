@@ -40,7 +40,7 @@ func (o *options) at(step string) {
 
 func newOptions(opts []Option) options {
 	o := options{
-		engines: []Engine{llamaCPP{}},
+		engines: []Engine{llamaCPP{}, custom{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,

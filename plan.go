@@ -12,12 +12,16 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
 type Prepared struct {
 	Binary    Binary
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
+
+	gguf *gguf.Model // the model's header, when it is on this node and is one
 }
 
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
@@ -37,32 +41,50 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 // prepare gets what a launch needs.
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell func(Progress)) (Prepared, error) {
 	program := engine.Program(cfg)
-	model, err := checkModel(cfg, program.Model)
+	model, err := o.findModel(ctx, cfg, program.Model)
 	if err != nil {
 		return Prepared{}, err
 	}
 	binary, err := o.fetch(ctx, cfg, program, tell)
-	return Prepared{Binary: binary, ModelPath: model}, err
+	if err == nil {
+		err = model.fetch(ctx, tell)
+	}
+	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf}, err
 }
 
-// foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
-func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []string, err error) {
+// foreseen is what there is to get before a launch.
+type foreseen struct {
+	words    []string // for people
+	download *DownloadPlan
+}
+
+// foresee is prepare as far as that goes without getting anything.
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, foreseen, error) {
 	program := engine.Program(cfg)
-	if prepared.ModelPath, err = checkModel(cfg, program.Model); err != nil {
-		return Prepared{}, nil, err
+	model, err := o.findModel(ctx, cfg, program.Model)
+	if err != nil {
+		return Prepared{}, foreseen{}, err
 	}
-	binary, toDo, err := o.locate(ctx, cfg, program)
-	if toDo != "" {
-		pending = append(pending, toDo)
+	prepared := Prepared{ModelPath: model.path, gguf: model.gguf}
+	binary, words, err := o.locate(ctx, cfg, program)
+	if err != nil {
+		return Prepared{}, foreseen{}, err
 	}
 	prepared.Binary = binary
+	var pending foreseen
+	if words != "" {
+		pending.words = append(pending.words, words)
+	}
+	if pending.download = model.plan; model.plan != nil {
+		pending.words = append(pending.words, model.plan.String())
+	}
 	return prepared, pending, err
 }
 
 // prepared is what a launch needs, which is got where it is missing.
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
-	if err == nil && len(pending) > 0 {
+	if err == nil && len(pending.words) > 0 {
 		return p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
 	}
 	return prepared, err
@@ -78,16 +100,20 @@ type LaunchPlan struct {
 	Dir     string   `json:"dir"`    // working directory
 	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path
+	Model   string   `json:"model"`  // absolute path, also of a model that is still to be downloaded
 	URL     string   `json:"url"`
 	GPUs    []GPU    `json:"gpus"` // none: the CPU
-	Grace   Duration `json:"grace"`
-	Record  string   `json:"record"`
-	Log     string   `json:"log"`
-	Handoff string   `json:"handoff"`
+	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
+	Memory  []MemoryNeed `json:"memory,omitempty"`
+	Grace   Duration     `json:"grace"`
+	Record  string       `json:"record"`
+	Log     string       `json:"log"`
+	Handoff string       `json:"handoff"`
 	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
 	// be empty, and Flags are those of the newest known version.
 	Pending []string `json:"pending,omitempty"`
+	// Download is what of it is a download of the model; nil for none.
+	Download *DownloadPlan `json:"download,omitempty"`
 }
 
 // Args is the command line after the executable.
@@ -128,7 +154,7 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, p.startError(err)
 	}
-	plan.Pending = pending
+	plan.Pending, plan.Download = pending.words, pending.download
 	return plan.LaunchPlan, nil
 }
 
@@ -142,21 +168,26 @@ type launchPlan struct {
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
 	engine, _ := o.engine(cfg.Engine)
-	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, o.gpuDriver()) })
+	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath}
+	driver := o.gpuDriver()
+	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, driver) })
 	if err != nil {
 		return launchPlan{}, err
 	}
-	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, GPUs: gpus}
-	spec, err := engine.Launch(cfg.inside(), host)
-	if err != nil {
-		var config *ConfigError
-		if errors.As(err, &config) {
-			err = cfg.configError(config.Problems...)
+	memory := o.memoryCheck(cfg, prepared.gguf, driver)
+	if cfg.Devices.auto() {
+		gpus, err = memory.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
+			host.GPUs = some
+			return describe(engine, cfg, host)
+		})
+		if err != nil {
+			return launchPlan{}, err
 		}
-		return launchPlan{}, err
 	}
-	if cfg.bridged() {
-		spec.Ports = nil // those are the container's own
+	host.GPUs = gpus
+	spec, err := describe(engine, cfg, host)
+	if err != nil {
+		return launchPlan{}, err
 	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
@@ -177,8 +208,22 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
+		Memory: memory.needs(spec.GGUF, gpus),
 	}
 	return plan, nil
+}
+
+// describe has the engine describe the launch.
+func describe(engine Engine, cfg ProvisionConfig, host Host) (LaunchSpec, error) {
+	spec, err := engine.Launch(cfg.inside(), host)
+	if cfg.bridged() {
+		spec.Ports = nil // those are the container's own
+	}
+	var config *ConfigError
+	if errors.As(err, &config) {
+		err = cfg.configError(config.Problems...)
+	}
+	return spec, err
 }
 
 // loadGrace is the engine's, unless the configuration says how long an engine is given.
@@ -194,6 +239,7 @@ func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 	l := launchRecord{
 		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
 		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
+		Memory: p.Memory,
 	}
 	if cfg.APIKey != nil {
 		l.Secrets = append(l.Secrets, *cfg.APIKey)
@@ -214,7 +260,10 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	for i, g := range p.GPUs {
 		gpus[i] = g.UUID
 	}
-	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, gpus}
+	if cfg.Devices.auto() {
+		gpus = nil // what is chosen depends on what is free, and the engine itself has taken some
+	}
+	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus}
 	if cfg.contained() {
 		what = append(what, cfg.Provisioning.Container, cfg.Host)
 	}
@@ -226,7 +275,7 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
 	engine, _ := o.engine(cfg.Engine)
 	prepared, pending, err := o.foresee(ctx, cfg, engine)
-	if err != nil || len(pending) > 0 {
+	if err != nil || len(pending.words) > 0 {
 		return false
 	}
 	plan, err := o.plan(ctx, cfg, prepared)

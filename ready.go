@@ -190,7 +190,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	answer := answerOff
 	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
 		r.asked.Store(true)
-		offered, err := ask.askToken(ctx, *spec.Answer)
+		offered, err := ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
 		switch {
 		case err != nil:
 			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}

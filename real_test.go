@@ -17,6 +17,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 )
 
 // llamaServer is the real engine: ENGINE_PROVISIONER_LLAMA_SERVER, which "make test" sets.
@@ -182,19 +183,17 @@ func TestRealFailures(t *testing.T) {
 		cause  Cause
 		text   string
 	}{
-		"not a model": {
+		"not an adapter": {
 			change: func(cfg *ProvisionConfig) {
-				_ = os.WriteFile(cfg.Model.ID, bytes.Repeat([]byte("garbage "), 1000), 0o600)
+				file := filepath.Join(cfg.Dir, "adapter.gguf")
+				_ = os.WriteFile(file, bytes.Repeat([]byte("garbage "), 1000), 0o600)
+				cfg.Flags = append(cfg.Flags, "--lora", file)
 			},
 			cause: CauseModelCorrupt, text: "magic",
 		},
-		"truncated model": {
-			change: func(cfg *ProvisionConfig) { _ = os.Truncate(cfg.Model.ID, 200_000) },
-			cause:  CauseModelCorrupt, text: "not within the file bounds",
-		},
-		"a folder": {
-			change: func(cfg *ProvisionConfig) { cfg.Model.ID = cfg.Dir },
-			cause:  CauseModelCorrupt, text: "magic",
+		"no architecture": {
+			change: func(cfg *ProvisionConfig) { _ = os.WriteFile(cfg.Model.ID, []byte(enginetest.GGUF), 0o600) },
+			cause:  CauseModelCorrupt, text: "unknown model architecture",
 		},
 		"no such adapter": {
 			change: func(cfg *ProvisionConfig) { cfg.Flags = append(cfg.Flags, "--lora", "/nonexistent.gguf") },
@@ -357,4 +356,45 @@ func TestRealAttachedDrain(t *testing.T) {
 	}
 	_, _ = p.run.host().leader.cmd.Process.Wait()
 	nothingLeft(t, p)
+}
+
+// TestRealHubModel fetches a model from a hub that cuts connections, whole and in parts, and has a real engine serve it.
+func TestRealHubModel(t *testing.T) {
+	t.Parallel()
+	hub := hubtest.New()
+	t.Cleanup(hub.Close)
+	dir := t.TempDir()
+	parts, err := ggufgen.WriteSplit(filepath.Join(dir, "chat-Q8_0"), tiny, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := filepath.Join(dir, "chat-Q4_K_M.gguf")
+	if err := ggufgen.WriteFile(whole, tiny); err != nil {
+		t.Fatal(err)
+	}
+	var commit string
+	for _, path := range append(parts, whole) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit = hub.Add("org/chat", filepath.Base(path), data)
+	}
+	hub.Inject(hubtest.Times(3, hubtest.Cut(100_000)))
+	for id, name := range map[string]string{
+		"hf:org/chat:Q8_0":                  "chat-Q8_0-00001-of-00003.gguf",
+		"hf:org/chat@main/chat-Q4_K_M.gguf": "chat-Q4_K_M.gguf",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := realConfig(t, tiny)
+			cfg.Model.ID = id
+			cfg.Env = map[string]EnvValue{"HF_ENDPOINT": {Value: hub.API.URL}, "HF_HOME": {Value: filepath.Join(dir, "hf-"+name)}}
+			p, _ := ready(t, cfg)
+			want := filepath.Join(dir, "hf-"+name, "hub/models--org--chat/snapshots", commit, name)
+			if p.handoff.Model != (HandoffModel{ID: id, Path: want}) {
+				t.Errorf("the handoff says %+v, want the path %q", p.handoff.Model, want)
+			}
+		})
+	}
 }

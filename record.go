@@ -69,7 +69,9 @@ type launchRecord struct {
 	GPU        GPUPolicy   `json:"gpu"`
 	GPUs       []GPU       `json:"gpus,omitempty"` // with their memory before the start
 	Ready      ReadyConfig `json:"ready"`
-	Secrets    []SecretRef `json:"secrets,omitempty"` // all of them, to keep them out of errors
+	// Memory is what the launch was going to take, for others that start while it loads.
+	Memory  []MemoryNeed `json:"memory,omitempty"`
+	Secrets []SecretRef  `json:"secrets,omitempty"` // all of them, to keep them out of errors
 }
 
 const (

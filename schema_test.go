@@ -42,6 +42,10 @@ func schemaTypes() []any {
 		DrainConfig{},
 		DrainHook{},
 		HTTPHook{},
+		CustomConfig{},
+		Field{},
+		MetricsContract{},
+		AnswerRequest{},
 	}
 }
 
@@ -84,6 +88,10 @@ func generateSchema(t *testing.T) string {
 	hook.OneOf = []*jsonschema.Schema{{Required: []string{"http"}}, {Required: []string{"command"}}}
 	command, _ := hook.Properties.Get("command")
 	command.MinItems = ptr(1)
+	command, _ = s.Definitions["CustomConfig"].Properties.Get("command")
+	command.MinItems = ptr(1)
+	id, _ := s.Definitions["ModelConfig"].Properties.Get("id")
+	id.MinLength = ptr(1)
 	headers, _ := s.Definitions["HTTPHook"].Properties.Get("headers")
 	headers.PropertyNames = &jsonschema.Schema{Pattern: headerPattern.String()}
 	secret := s.Definitions["SecretRef"]
@@ -110,6 +118,10 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Device]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: devicePattern.String()},
+		}}
+	case reflect.TypeFor[Devices]():
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+			{Type: "string", Const: string(autoDevice)}, {Type: "array", Items: unionSchema(reflect.TypeFor[Device]())},
 		}}
 	case reflect.TypeFor[EnvValue]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Ref: "#/$defs/SecretRef"}}}
@@ -224,7 +236,7 @@ func TestConfigSchemaAgreesWithLoader(t *testing.T) {
 		"key_misspelled", "key_case", "key_in_block", "required_missing", "id_upper", "id_long", "port_text", "port_zero",
 		"port_large", "replicas_zero", "replicas_many", "host_name", "model_text", "flags_number", "flags_text", "env_number",
 		"env_name", "env_owned", "env_secret_both", "api_key_plain", "api_key_none", "api_key_both", "api_key_value",
-		"gpu_unknown", "devices_bad", "devices_empty", "mode_planned", "binary_text", "answer_bool", "duration_number",
+		"gpu_unknown", "devices_bad", "devices_empty", "mode_planned", "binary_text", "custom_command_empty", "custom_command_text", "custom_misspelled", "custom_env_number", "custom_grace", "answer_bool", "duration_number",
 		"drain_hook_both", "drain_hook_empty", "drain_hook_headers", "drain_hook_text", "drain_hook_words", "drain_timeout_number",
 		"duration_text", "logs_keep_many", "logs_keep_zero", "logs_size_number", "logs_size_text", "pools_none", "pools_missing", "not_a_block", "json", "many",
 	} {

@@ -78,6 +78,23 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.create(); err != nil {
 		return nil, err
 	}
+	recorded := func() {}
+	if p.cfg.reserves() {
+		if recorded, err = files.reserve(); err != nil {
+			return nil, err
+		}
+		defer recorded()
+		if plan, err = p.opts.plan(ctx, p.cfg, prepared); err != nil { // again, while nobody else takes any memory
+			return nil, err
+		}
+	}
+	if lacking := lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
+		short := &memoryError{lacking}
+		if p.cfg.Fit == "require" {
+			return nil, short
+		}
+		p.note(short.Error())
+	}
 
 	// 2. The replica's lock: whoever holds it is a living engine, or a start that is under way.
 	lock, err := files.lock()
@@ -144,6 +161,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err // no record, no process
 	}
+	recorded()
 	p.opts.at("after_record")
 
 	// 4. The process.
@@ -230,6 +248,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	var binary *binaryError
 	var asked *askError
 	var model *modelError
+	var memory *memoryError
 	switch {
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
@@ -237,7 +256,10 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""
 	case errors.As(err, &model):
-		f.Cause = CauseModelMissing
+		f.Cause = model.cause
+	case errors.As(err, &memory):
+		f.Cause = memory.cause()
+		f.Advice = adviceFor(f.Cause) + `; "fit: warn" tries all the same`
 	case errors.As(err, &asked):
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing

@@ -151,7 +151,7 @@ func TestSuperviseGivesUpOnAPermanentCause(t *testing.T) {
 		t.Errorf("WaitReady: %v", err)
 	}
 	eventually(t, "it is given up", func() bool { return s.Status()[0].Restarts.Phase == PhaseFailed })
-	if err := os.WriteFile(cfg.Model.ID, []byte("GGUF"), 0o600); err != nil {
+	if err := os.WriteFile(cfg.Model.ID, []byte(enginetest.GGUF), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {

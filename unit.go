@@ -24,7 +24,7 @@ type UnitSpec struct {
 	User bool
 }
 
-// defaultEngineGrace is assumed where the configuration names no grace. It is more than any built-in engine's own.
+// defaultEngineGrace is assumed where nobody names a longer grace. It is more than most engines' own.
 const defaultEngineGrace = 30 * time.Second
 
 // SystemdUnit is the text of a systemd service that runs the pools file c, which must have been loaded from a file. It
@@ -144,17 +144,33 @@ func (u *unit) times() (load, end time.Duration) {
 		if r.Drain.Timeout != nil {
 			drain = time.Duration(*r.Drain.Timeout)
 		}
-		end = max(end, drain+time.Duration(cmp.Or(r.Stop.Grace, Duration(defaultEngineGrace))))
+		end = max(end, drain+cmp.Or(time.Duration(r.Stop.Grace), engineGrace(r)))
 	}
 	// The tree gets SIGKILL after the grace, and the record is written at last.
 	return load, end + defaultKillTimeout + 10*time.Second
 }
 
+// engineGrace is the grace of a replica's engine, or a longer one.
+func engineGrace(r ProvisionConfig) time.Duration {
+	builtin := newOptions(nil)
+	engine, ok := builtin.engine(r.Engine)
+	if !ok {
+		return defaultEngineGrace
+	}
+	spec, _ := engine.Launch(r.withDefaults(), Host{}) // what is wrong with r, the loader has told
+	return max(defaultEngineGrace, spec.Grace)
+}
+
 // mounts are the folders that must be there before the start.
 func (u *unit) mounts() []string {
 	paths := map[string]bool{u.config.origin.dir: true}
+	builtin := newOptions(nil)
 	for _, r := range u.replicas {
-		if path, err := r.modelPath(ModelFile); err == nil { // else the start tells
+		kind := ModelFile
+		if engine, ok := builtin.engine(r.Engine); ok {
+			kind = engine.Program(r).Model
+		}
+		if path, err := r.modelPath(kind); err == nil && path != "" { // else the start tells
 			paths[path] = true
 		}
 	}

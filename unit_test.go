@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // unitConfig is a pools file that was never written.
@@ -178,4 +179,31 @@ func goldenUnit(f *testing.F) string {
 		f.Fatal(err)
 	}
 	return string(data)
+}
+
+// The unit knows how long a built-in engine may take to stop, and that words are no path to wait for.
+func TestUnitOfCustom(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "pools.yaml")
+	config, err := ParseConfig([]byte(`pools:
+  - id: ollama
+    engine: custom
+    port: 8081
+    model: {id: "llama3.2:1b"}
+    drain: {timeout: 0s}
+    custom: {command: [ollama, "{host}", "{port}"], grace: 10m}
+`), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := config.SystemdUnit(UnitSpec{Executable: "/usr/bin/engine-provisioner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := 10*time.Minute + defaultKillTimeout + 10*time.Second
+	for _, want := range []string{"\nTimeoutStopSec=" + seconds(end) + "\n", "\nRequiresMountsFor=" + filepath.Dir(file) + "\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
 }

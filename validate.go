@@ -17,6 +17,7 @@ var (
 	envPattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	devicePattern = regexp.MustCompile(`^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*)$`)
 	sizePattern   = regexp.MustCompile(`^([0-9]+)((?:[KMGT]i?)?B)$`)
+	sha256Pattern = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
 	indexPattern  = regexp.MustCompile(`\[\d+\]`)
 )
 

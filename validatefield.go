@@ -105,8 +105,11 @@ func badMode(mode string) string {
 	if slices.Contains([]string{"source", "package"}, mode) {
 		return fmt.Sprintf(`%q is not available in this build yet; use "binary" or "container"`, mode)
 	}
-	return notOneOf(mode, []string{"binary", "container"})
+	return notOneOf(mode, provisioningModes)
 }
+
+// provisioningModes are those of this build.
+var provisioningModes = []string{"binary", "container"}
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)
@@ -122,7 +125,7 @@ func (k *checker) unknownEngine(name string) string {
 		known = append(known, e.Name())
 	}
 	list := strings.Join(known, ", ")
-	planned := []string{"vllm", "tgi", "sglang", "custom"}
+	planned := []string{"vllm", "tgi", "sglang"}
 	if slices.Contains(planned, name) {
 		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
 	}

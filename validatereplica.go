@@ -21,12 +21,13 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	var kind ModelKind
+	kind := ModelGGUF // which takes the most
 	if known {
 		kind = engine.Program(c).Model
 	}
-	if _, err := c.modelPath(kind); err != nil {
-		k.report(prefix+"model.id", "%v", err)
+	k.model(prefix+"model.", c, kind)
+	if c.Custom != nil && c.Engine != (custom{}).Name() {
+		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
 	k.executable(prefix, c)
 	var image Image
@@ -51,6 +52,34 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	}
 	if sound && known {
 		k.launch(prefix, engine, c)
+	}
+}
+
+// model checks the reference and its checksum.
+func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
+	switch key := prefix + "id"; {
+	case strings.ContainsRune(c.Model.ID, 0):
+		k.report(key, "holds a NUL character; remove it")
+		return
+	case c.Model.ID == "" && k.written(key):
+		k.report(key, "is empty; %s", missing["model.id"])
+		return
+	case c.Model.ID == "" && kind != ModelAny:
+		k.report(key, "is missing; %s", missing["model.id"])
+		return
+	}
+	ref, err := c.modelRef(kind)
+	if err != nil {
+		k.report(prefix+"id", "%v", err)
+	}
+	switch sha256 := c.Model.SHA256; {
+	case err != nil:
+	case ref.url == "" && (sha256 != "" || k.written(prefix+"sha256")):
+		k.report(prefix+"sha256", "belongs to a model from an https URL alone; remove it")
+	case ref.url != "" && sha256 == "":
+		k.report(prefix+"sha256", "is missing, and a file from a URL is not trusted without; write its checksum, as sha256sum prints it")
+	case ref.url != "" && !sha256Pattern.MatchString(sha256):
+		k.report(prefix+"sha256", "must be 64 hexadecimal digits, is %q", sha256)
 	}
 }
 
@@ -91,16 +120,31 @@ func (k *checker) executable(prefix string, c ProvisionConfig) {
 		return
 	}
 	key := prefix + "provisioning.binary.path"
-	switch path := c.Provisioning.Binary.Path; {
-	case path == "" && k.written(key):
-		k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
-	case strings.ContainsRune(path, 0):
-		k.report(key, "holds a NUL character; remove it")
-	case strings.HasPrefix(path, "~"):
-		k.report(key, "is %q, and ~ is not expanded; write the whole path", path)
-	case strings.HasSuffix(path, "/"):
-		k.report(key, "is %q, a folder; write the path of the executable in it", path)
+	path := c.Provisioning.Binary.Path
+	if path == "" {
+		if k.written(key) {
+			k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
+		}
+		return
 	}
+	if wrong := badExecutable(path); wrong != "" {
+		k.report(key, "%s", wrong)
+	}
+}
+
+// badExecutable tells what is wrong with the path or name of a program, or "".
+func badExecutable(path string) string {
+	switch {
+	case path == "":
+		return "is empty; write the path or the name of a program"
+	case strings.ContainsRune(path, 0):
+		return "holds a NUL character; remove it"
+	case strings.HasPrefix(path, "~"):
+		return fmt.Sprintf("is %q, and ~ is not expanded; write the whole path", path)
+	case strings.HasSuffix(path, "/"):
+		return fmt.Sprintf("is %q, a folder; write the path of the executable in it", path)
+	}
+	return ""
 }
 
 // ownedEnv are variables that this package sets, or that other keys decide, with what to do instead.
@@ -123,22 +167,30 @@ func (k *checker) environment(prefix string, env map[string]EnvValue) {
 	names := slices.Sorted(maps.Keys(env))
 	for _, name := range names {
 		key := strictyaml.Join(prefix+"env", name)
-		advice, owned := ownedEnv[name]
 		wrong := ""
 		if secret := env[name].Secret; secret != nil && !k.unreadIn(key) {
 			wrong = secret.wellFormed()
 		}
 		switch {
-		case !envPattern.MatchString(name):
-			k.report(key, "is no name of a variable; use letters, digits and _, with no digit first")
-		case owned:
-			k.report(key, "may not be set here; %s", advice)
+		case badVariable(name) != "":
+			k.report(key, "%s", badVariable(name))
 		case strings.ContainsRune(env[name].Value, 0):
 			k.report(key, "holds a NUL character; remove it")
 		case wrong != "":
 			k.report(key, "%s", wrong)
 		}
 	}
+}
+
+// badVariable tells why a variable may not be set, or "".
+func badVariable(name string) string {
+	if !envPattern.MatchString(name) {
+		return "is no name of a variable; use letters, digits and _, with no digit first"
+	}
+	if advice, owned := ownedEnv[name]; owned {
+		return "may not be set here; " + advice
+	}
+	return ""
 }
 
 func (k *checker) devices(prefix string, c ProvisionConfig) {
@@ -149,12 +201,17 @@ func (k *checker) devices(prefix string, c ProvisionConfig) {
 	case len(c.Devices) == 0 && k.written(key):
 		k.report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
 	}
+	if c.Devices.auto() {
+		return
+	}
 	first := map[string]int{}
 	for i, d := range c.Devices {
 		at := fmt.Sprintf("%s[%d]", key, i)
 		before, twice := first[strings.ToLower(string(d))]
 		switch {
 		case k.skipped(at):
+		case d == autoDevice:
+			k.report(at, `is "auto" beside others; write "devices: auto", or name them all`)
 		case !devicePattern.MatchString(string(d)):
 			k.report(at, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is %q`, string(d))
 		case twice:

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
 func TestPoolsFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.yaml")
-	if err != nil || len(files) < 4 {
+	if err != nil || len(files) < 9 {
 		t.Fatalf("pools files: %v (%v)", files, err)
 	}
 	for _, file := range files {
@@ -42,6 +42,105 @@ func TestPoolsFiles(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// TestPlans holds what the pools files for other servers would run. The servers themselves need not be there.
+func TestPlans(t *testing.T) {
+	dir := t.TempDir()
+	model := filepath.Join(dir, "model")
+	if err := os.WriteFile(model, []byte("model"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ollama", "tritonserver", "llama-server", "python3"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for file, want := range map[string]string{
+		"ollama.yaml": "serve",
+		"triton.yaml": "--model-repository=" + model + " --http-address=127.0.0.1 --http-port=8000" +
+			" --allow-grpc=false --allow-metrics=false --exit-timeout-secs=30",
+		"llamafile.yaml":           "./chat.llamafile --server --host 127.0.0.1 --port 8081 --ctx-size 4096",
+		"llama-server-custom.yaml": "--model " + model + " --host 127.0.0.1 --port 8081 --metrics --parallel 1",
+		"python.yaml":              "python/serve.py --model=" + model + " --host 127.0.0.1 --port 8081 --cache {tmpdir}/cache --verbose",
+	} {
+		cfg := replica(t, file)
+		cfg.GPU = provisioner.GPUNone // as on the machine of this test
+		if strings.HasPrefix(cfg.Model.ID, "local:") {
+			cfg.Model.ID = "local:" + model
+		}
+		plan, err := provisioner.Plan(t.Context(), cfg, provisioner.WithCacheDir(t.TempDir()))
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if got := strings.Join(plan.Args(), " "); got != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", file, got, want)
+		}
+	}
+}
+
+// replica is the one of a pools file, with a state directory of its own.
+func replica(t *testing.T, file string) provisioner.ProvisionConfig {
+	t.Helper()
+	config, err := provisioner.LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replicas, err := config.Replicas("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	replicas[0].StateDir = t.TempDir()
+	return replicas[0]
+}
+
+// TestPython runs a server that nothing is known of but its pools file.
+func TestPython(t *testing.T) {
+	t.Parallel()
+	needPython(t)
+	cfg := replica(t, "python.yaml")
+	cfg.Port = enginetest.FreePort(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	engine, err := provisioner.New(cfg, provisioner.WithCacheDir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = engine.Stop(context.Background()) })
+	if err := engine.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	h, err := engine.WaitReady(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Engine != "custom" || h.EngineVersion != "1.2.3" || h.Answer != "ok" || filepath.Base(h.Model.Path) != "serve.py" {
+		t.Errorf("handoff %+v", h)
+	}
+	resp, err := http.Post(h.URL+"/v1/completions", "application/json", strings.NewReader(`{"prompt": "hello"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); !strings.Contains(string(body), `"text": "hello"`) {
+		t.Errorf("the answer is %q (%v)", body, err)
+	}
+	if err := engine.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	wantNoHandoffs(t, cfg.StateDir)
+}
+
+func needPython(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("python3"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("python3 is not there, and it is the engine of this example")
 	}
 }
 
@@ -128,12 +227,7 @@ func TestPrograms(t *testing.T) {
 	})
 	t.Run("customengine", func(t *testing.T) {
 		t.Parallel()
-		if _, err := exec.LookPath("python3"); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skip("python3 is not there, and it is the engine of this example")
-		}
+		needPython(t)
 		folder := t.TempDir()
 		if err := os.WriteFile(filepath.Join(folder, "hello.txt"), []byte("hello"), 0o600); err != nil {
 			t.Fatal(err)
@@ -163,7 +257,7 @@ func poolsFile(t *testing.T, name string, b enginetest.Behavior) (path, state st
 	pool := config.Pools[0]
 	dir := t.TempDir()
 	model := filepath.Join(dir, "model.gguf")
-	if err := os.WriteFile(model, []byte("GGUF"), 0o600); err != nil {
+	if err := os.WriteFile(model, []byte(enginetest.GGUF), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	state = filepath.Join(dir, "state")

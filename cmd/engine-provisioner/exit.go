@@ -75,7 +75,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &exited) && exited.Ready:
 		return exitExited // it had enough GPU and its port once, so what it died of is not what this start lacks
-	case errors.As(err, &gpu), failure.Cause == provisioner.CauseDriver, failure.Cause == provisioner.CauseOOMGPU:
+	case errors.As(err, &gpu), failure.Cause == provisioner.CauseDriver, failure.Cause == provisioner.CauseOOMGPU,
+		errors.Is(err, provisioner.ErrNoMemory):
 		return exitGPU
 	case errors.Is(err, provisioner.ErrBusy), failure.Cause == provisioner.CausePortInUse:
 		return exitBusy

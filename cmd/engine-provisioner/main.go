@@ -110,7 +110,8 @@ func (c *cli) rootCommand() *cobra.Command {
 		`serve metrics for Prometheus there, such as "127.0.0.1:9464"; without a host, for this machine alone`)
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.eventsCommand(), c.validateCommand(),
-		c.planCommand(), c.prepareCommand(), c.doctorCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
+		c.planCommand(), c.prepareCommand(), c.doctorCommand(), c.enginesCommand(), c.renderCommand(), c.schemaCommand(),
+		c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root

@@ -139,7 +139,7 @@ func cmdConfig(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 2 {
 		replicas, more = args[2], args[3:]
 	}
-	ts.Check(os.WriteFile(ts.MkAbs("model.gguf"), []byte("GGUF"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("model.gguf"), []byte(enginetest.GGUF), 0o600))
 	text := fmt.Sprintf("pools:\n  - id: default\n    engine: llamacpp\n    replicas: %s\n    port: %s\n"+
 		"    model: {id: model.gguf}\n    gpu: none\n    provisioning: {binary: {path: ./%s}}\n", replicas, ts.Getenv("PORT"), args[1])
 	for _, line := range more {

@@ -71,7 +71,7 @@ func poolsFile(t *testing.T, replicas int) (path string, port int) {
 		"gpu: none, provisioning: {binary: {path: %q}}}\n", replicas, port, engine)
 	path = filepath.Join(dir, "pools.yaml")
 	if err := errors.Join(os.WriteFile(path, []byte(text), 0o600),
-		os.WriteFile(filepath.Join(dir, "model.gguf"), []byte("GGUF"), 0o600)); err != nil {
+		os.WriteFile(filepath.Join(dir, "model.gguf"), []byte(enginetest.GGUF), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stopDetached(t, dir) })

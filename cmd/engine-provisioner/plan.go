@@ -60,6 +60,7 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 		{"model", plan.Model},
 		{"url", plan.URL},
 		{"gpus", gpuNames(plan.GPUs)},
+		{"memory", memory(plan.Memory)},
 		{"grace", plan.Grace.String()},
 		{"record", plan.Record},
 		{"log", plan.Log},
@@ -79,6 +80,21 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 		fmt.Fprintf(w, "    %s\t%s\n", v.Name, v.Origin)
 	}
 	return w.Flush()
+}
+
+// memory says the numbers of an estimate.
+func memory(needs []provisioner.MemoryNeed) string {
+	if len(needs) == 0 {
+		return "no estimate"
+	}
+	words := make([]string, len(needs))
+	for i, need := range needs {
+		words[i] = need.String()
+		if !need.Fits() {
+			words[i] += ", which is NOT ENOUGH"
+		}
+	}
+	return strings.Join(words, "; ")
 }
 
 func gpuNames(gpus []provisioner.GPU) string {

@@ -5,6 +5,7 @@ package fetch
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -194,4 +195,33 @@ func Bytes(n int64) string {
 		return fmt.Sprintf("%.1f %cB", value, units[unit])
 	}
 	return fmt.Sprintf("%.0f %cB", value, units[unit])
+}
+
+// Missing is how many bytes of a file are still to come; 0 when it is there, -1 when that is not known.
+func Missing(f File) int64 {
+	if info, err := os.Stat(f.Path); err == nil && info.Mode().IsRegular() {
+		return 0
+	}
+	if f.Size == 0 {
+		return -1
+	}
+	data, err := os.ReadFile(f.Path + stateSuffix)
+	var s state
+	if err != nil || json.Unmarshal(data, &s) != nil || s.Digest != f.Digest {
+		return f.Size
+	}
+	missing := f.Size
+	for _, n := range s.Done {
+		missing -= n
+	}
+	return max(1, missing)
+}
+
+// Free is how many bytes fit into dir, which must exist; 0 where that cannot be told.
+func Free(dir string) int64 {
+	free, _, err := logcap.Space(dir)
+	if err != nil {
+		return 0
+	}
+	return int64(free)
 }

@@ -52,12 +52,14 @@ func Write(w io.Writer, p Params) error {
 	if err != nil {
 		return err
 	}
+	return write(w, p.metadata(), p.tensors(), rand.New(rand.NewPCG(p.Seed, 0)))
+}
+
+func write(w io.Writer, metadata []pair, tensors []tensor, random *rand.Rand) error {
 	out := bufio.NewWriterSize(w, 1<<20)
-	tensors := p.tensors()
-	if _, err := out.Write(header(p, tensors)); err != nil {
+	if _, err := out.Write(header(metadata, tensors)); err != nil {
 		return fmt.Errorf("cannot write a model: %w", err)
 	}
-	random := rand.New(rand.NewPCG(p.Seed, 0))
 	for _, t := range tensors {
 		if err := t.writeData(out, random); err != nil {
 			return fmt.Errorf("cannot write a model: %w", err)
@@ -70,7 +72,11 @@ func Write(w io.Writer, p Params) error {
 }
 
 // WriteFile writes a model to a file, whole or not at all. A file that is there is replaced.
-func WriteFile(path string, p Params) (err error) {
+func WriteFile(path string, p Params) error {
+	return replace(path, func(w io.Writer) error { return Write(w, p) })
+}
+
+func replace(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".gguf-*")
 	if err != nil {
 		return fmt.Errorf("cannot write a model: %w", err)
@@ -80,7 +86,7 @@ func WriteFile(path string, p Params) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	err = Write(f, p)
+	err = write(f)
 	if err == nil {
 		err = f.Chmod(0o644) // the engine may run as another user
 	}
@@ -145,6 +151,7 @@ func (t tensor) writeData(w io.Writer, random *rand.Rand) error {
 
 // Types of the GGUF format, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 const (
+	typeUint16  = 2
 	typeUint32  = 4
 	typeInt32   = 5
 	typeFloat32 = 6
@@ -176,7 +183,13 @@ func vocabulary() []token {
 	return tokens
 }
 
-func header(p Params, tensors []tensor) []byte {
+// pair is a key of the metadata and its value.
+type pair struct {
+	key   string
+	value any
+}
+
+func (p Params) metadata() []pair {
 	var texts []string
 	var scores []float32
 	var kinds []int32
@@ -186,10 +199,7 @@ func header(p Params, tensors []tensor) []byte {
 		kinds = append(kinds, t.kind)
 	}
 	heads := p.Width / headWidth
-	pairs := []struct {
-		key   string
-		value any
-	}{
+	return []pair{
 		{"general.architecture", "llama"},
 		{"general.name", fmt.Sprintf("random llama, width %d, %d layers", p.Width, p.Layers)},
 		{"general.file_type", uint32(0)}, // all float32
@@ -210,7 +220,9 @@ func header(p Params, tensors []tensor) []byte {
 		{"tokenizer.ggml.bos_token_id", uint32(1)},
 		{"tokenizer.ggml.eos_token_id", uint32(2)},
 	}
+}
 
+func header(pairs []pair, tensors []tensor) []byte {
 	var e encoder
 	e.WriteString("GGUF")
 	e.put(uint32(3), uint64(len(tensors)), uint64(len(pairs)))
@@ -251,6 +263,10 @@ func (e *encoder) text(s string) {
 
 func (e *encoder) value(v any) {
 	switch v := v.(type) {
+	case uint16:
+		e.put(uint32(typeUint16), v)
+	case int32:
+		e.put(uint32(typeInt32), v)
 	case uint32:
 		e.put(uint32(typeUint32), v)
 	case float32:

@@ -46,7 +46,7 @@ func TestWriteFillsTheTensors(t *testing.T) {
 		t.Fatal(err)
 	}
 	tensors := p.tensors()
-	size := len(header(p, tensors))
+	size := len(header(p.metadata(), tensors))
 	if size%32 != 0 {
 		t.Errorf("the data begin at %d, which is not aligned to 32 bytes", size)
 	}

@@ -175,6 +175,26 @@ func HasEnv(pid int, entry string) bool {
 	return false
 }
 
+// MemoryAvailable is how much main memory can be had without swapping, in bytes, as the kernel estimates it.
+func MemoryAvailable() (uint64, error) {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	return ParseMemoryAvailable(data)
+}
+
+// ParseMemoryAvailable reads the content of /proc/meminfo.
+func ParseMemoryAvailable(data []byte) (uint64, error) {
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			n, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 54)
+			return n << 10, err
+		}
+	}
+	return 0, errors.New("no MemAvailable")
+}
+
 // ParseListeners returns the inodes of the sockets that listen on the TCP port, from /proc/net/tcp or tcp6, and can be
 // reached at addr.
 func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {

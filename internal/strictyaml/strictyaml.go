@@ -119,7 +119,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		d.report(n, key, "has no value; write one, or remove it")
 		return
 	}
-	if t, ok := d.types[v.Type()]; ok {
+	if t, ok := d.types[v.Type()]; ok && (v.Kind() != reflect.Slice || n.Kind != yaml.SequenceNode) {
 		d.special(n, v, key, t)
 		return
 	}

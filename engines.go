@@ -1,0 +1,86 @@
+package provisioner
+
+import (
+	"context"
+	"slices"
+)
+
+// EngineInfo is what this host has of an engine, and how the engine is run.
+type EngineInfo struct {
+	Name string `json:"engine"`
+	// Binary is the absolute path of the executable in PATH; "" when there is none, or the configuration must name it.
+	Binary  string   `json:"binary,omitempty"`
+	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
+	Modes   []string `json:"modes"`             // the provisioning modes of this build
+	// Endpoints are where the running engine is asked, with its default flags.
+	Endpoints Endpoints `json:"endpoints,omitzero"`
+	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
+	// configuration knows.
+	Grace Duration `json:"grace,omitempty"`
+	// Problem says why there is no Binary, or no Version of it; "" when nothing is wrong.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Endpoints are paths of a running engine's pages. "" means that there is no such page, or that the configuration alone
+// knows it.
+type Endpoints struct {
+	Health  string `json:"health,omitempty"`
+	Version string `json:"version,omitempty"`
+	Metrics string `json:"metrics,omitempty"`
+	Answer  string `json:"answer,omitempty"` // of a request for one token
+}
+
+// Engines lists the engines of this build, and what is in PATH of each. An executable is asked for its version at most once
+// for all time, and not at all where it would take long, as with vLLM. Of opts, those matter that add an engine or set
+// the cache.
+func Engines(ctx context.Context, opts ...Option) []EngineInfo {
+	o := newOptions(opts)
+	return o.engineInfos(ctx)
+}
+
+func (o *options) engineInfos(ctx context.Context) []EngineInfo {
+	var infos []EngineInfo
+	for _, e := range o.engines {
+		if slices.ContainsFunc(infos, func(i EngineInfo) bool { return i.Name == e.Name() }) {
+			continue
+		}
+		used, _ := o.engine(e.Name()) // it may replace a built-in
+		infos = append(infos, o.engineInfo(ctx, used))
+	}
+	return infos
+}
+
+func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
+	info := EngineInfo{Name: e.Name(), Modes: slices.Clone(provisioningModes)}
+	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
+	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
+		info.Grace = Duration(spec.Grace)
+		info.Endpoints = Endpoints{Health: spec.Health, Version: spec.Version.Path}
+		if spec.Metrics != nil {
+			info.Endpoints.Metrics = spec.Metrics.Path
+		}
+		if spec.Answer != nil {
+			info.Endpoints.Answer = spec.Answer.Path
+		}
+	}
+	program := e.Program(ProvisionConfig{})
+	if program.Command == "" {
+		return info
+	}
+	path, err := lookupBinary(ProvisionConfig{}, program)
+	if err != nil {
+		info.Problem = err.Error()
+		return info
+	}
+	info.Binary = path
+	program.HelpArgs = nil // nobody asks for its flags
+	if program.Distribution != "" {
+		program.VersionArgs = nil // its metadata has to do: a Python engine takes many seconds to say its version
+	}
+	binary, err := o.inspector().inspect(ctx, path, program, nil)
+	if err != nil {
+		info.Problem = err.Error()
+	}
+	info.Version = binary.Version
+	return info
+}

@@ -1,0 +1,65 @@
+package provisioner
+
+import (
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// slowEngine is like a Python engine, which takes seconds to say what it is.
+type slowEngine struct{ custom }
+
+func (slowEngine) Name() string { return "slow" }
+func (slowEngine) Program(ProvisionConfig) Program {
+	return Program{Command: "slow-engine", Distribution: "slow", VersionArgs: []string{"--version"}, HelpArgs: []string{"--help"}}
+}
+
+func TestEngines(t *testing.T) {
+	bin := t.TempDir()
+	llama := filepath.Dir(enginetest.Install(t, enginetest.Behavior{}))
+	// It says no version, and would not end if it were asked.
+	writeProgram(t, filepath.Join(bin, "slow-engine"), "#!/bin/sh\nexec sleep 60\n")
+	t.Setenv("PATH", llama+":"+bin+":/usr/bin:/bin")
+	byName := map[string]EngineInfo{}
+	for _, e := range Engines(bounded(t), WithCacheDir(t.TempDir()), WithEngine(slowEngine{}), WithEngine(pickyEngine{})) {
+		if _, twice := byName[e.Name]; twice {
+			t.Errorf("%s is listed twice", e.Name)
+		}
+		byName[e.Name] = e
+	}
+	want := EngineInfo{
+		Name: "llamacpp", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake", Modes: []string{"binary"},
+		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
+	}
+	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if got := byName["slow"]; got.Binary != filepath.Join(bin, "slow-engine") || got.Version != "" || got.Problem != "" {
+		t.Errorf("%+v", got)
+	}
+	if got := byName["picky"]; got.Binary != "" || !strings.Contains(got.Problem, `no executable "picky" in PATH`) {
+		t.Errorf("%+v", got)
+	}
+	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary"}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// An engine that a program adds under the name of a built-in one is the one that is used, and listed.
+func TestEnginesReplaced(t *testing.T) {
+	t.Parallel()
+	infos := Engines(bounded(t), WithCacheDir(t.TempDir()), WithEngine(otherLlama{}))
+	if infos[0].Name != "llamacpp" || infos[0].Endpoints.Health != "/other" {
+		t.Errorf("%+v", infos)
+	}
+}
+
+type otherLlama struct{ llamaCPP }
+
+func (otherLlama) Launch(ProvisionConfig, Host) (LaunchSpec, error) {
+	return LaunchSpec{Health: "/other"}, nil
+}

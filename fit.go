@@ -1,0 +1,207 @@
+package provisioner
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// ErrNoMemory is wrapped by the [StartError] of a replica whose model does not fit into the memory that is free, under
+// "fit: require".
+var ErrNoMemory = errors.New("not enough memory")
+
+// MemoryNeed is an estimate of what a launch needs of one kind of memory, beside what is free of it.
+type MemoryNeed struct {
+	// GPU is the UUID of the GPU whose memory it is; "" means main memory.
+	GPU string `json:"gpu,omitempty"`
+	// Label is the same for people, such as "GPU 0".
+	Label string `json:"label"`
+	// Need is the estimate in bytes.
+	Need uint64 `json:"need"`
+	// Free is what is free in bytes, less what replicas that are still loading will take.
+	Free uint64 `json:"free"`
+}
+
+// Fits reports whether there is enough.
+func (m MemoryNeed) Fits() bool { return m.Need <= m.Free }
+
+// String says the numbers, such as "GPU 0 needs 5.2 GiB and has 3.1 GiB free".
+func (m MemoryNeed) String() string {
+	return fmt.Sprintf("%s needs %s and has %s free", m.Label, gibibytes(m.Need), gibibytes(m.Free))
+}
+
+func gibibytes(n uint64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%d MiB", (n+1<<19)>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+// lacking is the needs that are not met.
+func lacking(needs []MemoryNeed) []MemoryNeed {
+	return slices.DeleteFunc(slices.Clone(needs), MemoryNeed.Fits)
+}
+
+// memoryError says that a model does not fit.
+type memoryError struct{ lacking []MemoryNeed }
+
+func (e *memoryError) Error() string {
+	var all []string
+	for _, m := range e.lacking {
+		all = append(all, m.String())
+	}
+	return fmt.Sprintf("%v, by estimate: %s", ErrNoMemory, strings.Join(all, "; "))
+}
+func (e *memoryError) Unwrap() error { return ErrNoMemory }
+
+// cause is that of an engine that would die of it.
+func (e *memoryError) cause() Cause {
+	if e.lacking[0].GPU != "" {
+		return CauseOOMGPU
+	}
+	return CauseOOMHost
+}
+
+// memoryCheck estimates the memory of launches and knows what is free.
+type memoryCheck struct {
+	model    *gguf.Model
+	hostFree uint64            // 0 when it is not known
+	taken    map[string]uint64 // by GPU, "" for main memory: what replicas that are loading are still going to take
+}
+
+// memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be
+// estimated, as the model is not here or none of GGUF, or nobody wants to know.
+func (o *options) memoryCheck(cfg ProvisionConfig, model *gguf.Model, driver gpuDriver) *memoryCheck {
+	if model == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
+		return nil
+	}
+	free, _ := procfs.MemoryAvailable() // without it nothing is compared
+	return &memoryCheck{model: model, hostFree: free, taken: o.loading(cfg, driver)}
+}
+
+// loading is what the replicas of a state directory that are not ready yet are still going to take, beside cfg.
+func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint64 {
+	taken := map[string]uint64{}
+	stems, err := recordedReplicas(cfg.StateDir)
+	if err != nil {
+		return taken // there is none yet
+	}
+	var held map[int]uint64 // asked for once, and only where it matters
+	for _, stem := range stems {
+		files, err := filesOf(cfg.StateDir, stem)
+		if err != nil || stem == cfg.fileStem() {
+			continue
+		}
+		rec, err := files.readRecord()
+		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || published(files.handoff()) {
+			continue
+		}
+		for _, m := range rec.Launch.Memory {
+			var has uint64
+			switch {
+			case m.GPU == "":
+				if s, err := procfs.ReadStat(rec.Process.PID); err == nil {
+					has = uint64(s.RSSPages) * uint64(os.Getpagesize())
+				}
+			case held == nil:
+				held, _ = driver.ProcessMemory()
+				fallthrough
+			default:
+				has = held[rec.Process.PID] / uint64(max(1, len(rec.Launch.GPUs)))
+			}
+			taken[m.GPU] += m.Need - min(m.Need, has)
+		}
+	}
+	return taken
+}
+
+func published(handoff string) bool {
+	_, err := os.Lstat(handoff)
+	return err == nil
+}
+
+// needs estimates one launch.
+func (c *memoryCheck) needs(run *GGUFRun, gpus []GPU) []MemoryNeed {
+	if c == nil || run == nil {
+		return nil
+	}
+	s := gguf.Settings{
+		Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
+		KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
+		Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU,
+	}
+	for _, path := range run.Beside {
+		if info, err := os.Stat(path); err == nil {
+			s.BesideBytes += uint64(info.Size())
+		}
+	}
+	if len(s.Shares) != len(gpus) { // llama-server divides by free memory
+		s.Shares = nil
+		for _, g := range gpus {
+			s.Shares = append(s.Shares, float64(c.free(g)))
+		}
+	}
+	need := c.model.Estimate(s)
+	var all []MemoryNeed
+	for i, g := range gpus {
+		if need.GPUs[i] > 0 {
+			all = append(all, MemoryNeed{GPU: g.UUID, Label: "GPU " + fmt.Sprint(g.Index), Need: need.GPUs[i], Free: c.free(g)})
+		}
+	}
+	if c.hostFree > 0 {
+		all = append(all, MemoryNeed{Label: "main memory", Need: need.Host, Free: c.hostFree - min(c.hostFree, c.taken[""])})
+	}
+	return all
+}
+
+func (c *memoryCheck) free(g GPU) uint64 { return g.MemoryFree - min(g.MemoryFree, c.taken[g.UUID]) }
+
+// fewest chooses for "devices: auto": as few of the GPUs as have room, those with the most free memory first. describe
+// tells what the launch would be on some of them. Where no number of them is enough, it is all of them; where the
+// engine's need cannot be told, the one with the most free memory.
+func (c *memoryCheck) fewest(gpus []GPU, describe func([]GPU) (LaunchSpec, error)) ([]GPU, error) {
+	free := func(g GPU) uint64 { return g.MemoryFree }
+	if c != nil {
+		free = c.free
+	}
+	byFree := slices.SortedStableFunc(slices.Values(gpus), func(a, b GPU) int { return cmp.Compare(free(b), free(a)) })
+	for n := range byFree {
+		some := slices.SortedFunc(slices.Values(byFree[:n+1]), func(a, b GPU) int { return cmp.Compare(a.Index, b.Index) })
+		spec, err := describe(some)
+		if err != nil {
+			return nil, err
+		}
+		if c == nil || spec.GGUF == nil || len(lacking(c.needs(spec.GGUF, some))) == 0 {
+			return some, nil
+		}
+	}
+	return gpus, nil
+}
+
+// reserves reports whether a start must not count on memory that another start counts on at the same time.
+func (c ProvisionConfig) reserves() bool { return c.Fit == "require" || c.Devices.auto() }
+
+// reserve keeps other provisioners of the state directory from counting on the same memory until this launch has
+// recorded what it takes.
+func (f replicaFiles) reserve() (release func(), err error) {
+	lock, err := lockFile(filepath.Join(f.state, "memory.lock"), reservePatience)
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("%w: another provisioner has been reserving memory for %s", ErrBusy, reservePatience)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot reserve memory: %w", err)
+	}
+	return sync.OnceFunc(lock.release), nil
+}
+
+// reservePatience is how long a launch waits for others that reserve memory, each for some milliseconds.
+const reservePatience = 10 * time.Second

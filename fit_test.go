@@ -1,0 +1,255 @@
+package provisioner
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+)
+
+func TestLlamaMemory(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		flags []string
+		env   map[string]EnvValue
+		want  GGUFRun
+	}{
+		{name: "nothing said", want: GGUFRun{Layers: 0, Slots: 1}},
+		{
+			name: "all that counts",
+			flags: []string{
+				"-c", "4096", "-np", "4", "-b", "1024", "-ub", "256", "-ctk", "q8_0", "-ctv", "q4_0", "-fa", "off", "-nkvo", "--swa-full",
+				"-mm", "p.gguf", "-md", "d.gguf", "--lora", "l.gguf",
+			},
+			want: GGUFRun{
+				Context: 4096, Slots: 4, Batch: 1024, MicroBatch: 256, KeyType: "q8_0", ValueType: "q4_0", NoFlash: true, KVOnHost: true,
+				FullSWA: true, Beside: []string{"p.gguf", "d.gguf", "l.gguf"},
+			},
+		},
+		{
+			name:  "the command line wins over the environment",
+			flags: []string{"--ctx-size", "512"},
+			env:   map[string]EnvValue{"LLAMA_ARG_CACHE_TYPE_K": {Value: "q8_0"}},
+			want:  GGUFRun{Context: 512, Slots: 1, KeyType: "q8_0"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			spec, err := llamaCPP{}.Launch(ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, Host{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(*spec.GGUF, c.want) {
+				t.Errorf("got  %+v\nwant %+v", *spec.GGUF, c.want)
+			}
+		})
+	}
+	spec, err := llamaCPP{}.Launch(ProvisionConfig{
+		Model: ModelConfig{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
+	}, Host{GPUs: []GPU{gpu0, gpu1}})
+	want := GGUFRun{Slots: 1, Layers: 12, Shares: []float64{3, 1}, Split: "row", MainGPU: 1}
+	if err != nil || !reflect.DeepEqual(*spec.GGUF, want) {
+		t.Errorf("on GPUs: %+v (%v)", spec.GGUF, err)
+	}
+}
+
+// gpuWith is a GPU with so much free memory.
+func gpuWith(index int, free uint64) GPU {
+	return GPU{Index: index, UUID: fmt.Sprintf("GPU-%04d", index), Name: "NVIDIA A100", MemoryTotal: 80 << 30, MemoryFree: free}
+}
+
+// ggufConfig is a fake engine's replica with a model whose memory can be estimated: 125 MiB on the CPU.
+func ggufConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
+	t.Helper()
+	cfg := fakeConfig(t, b)
+	cfg.GPU = GPUOptional
+	if err := ggufgen.WriteFile(cfg.Model.ID, ggufgen.Params{Width: 512, Layers: 8}); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func TestDevicesAuto(t *testing.T) {
+	t.Parallel()
+	const whole = 500 << 20 // more than the model needs on one GPU, its share of the CUDA context included
+	for _, c := range []struct {
+		name string
+		gpus []GPU
+		want []int
+	}{
+		{"the roomiest that is enough", []GPU{gpuWith(0, whole), gpuWith(1, 2*whole), gpuWith(2, whole)}, []int{1}},
+		{"two where one is not enough", []GPU{gpuWith(0, 100<<20), gpuWith(1, 360<<20), gpuWith(2, 360<<20)}, []int{1, 2}},
+		{"all where none is", []GPU{gpuWith(0, 1<<20), gpuWith(1, 1<<20)}, []int{0, 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := ggufConfig(t, enginetest.Behavior{})
+			cfg.Devices = DevicesAuto()
+			plan, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: c.gpus}), WithCacheDir(t.TempDir()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int
+			for _, g := range plan.GPUs {
+				got = append(got, g.Index)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v: %v", got, c.want, plan.Memory)
+			}
+		})
+	}
+}
+
+// What can be told of no model is not judged, and the GPU with the most room is taken.
+func TestDevicesAutoWithoutEstimate(t *testing.T) {
+	t.Parallel()
+	var none *memoryCheck
+	got, err := none.fewest([]GPU{gpuWith(0, 1), gpuWith(1, 2)}, func([]GPU) (LaunchSpec, error) { return LaunchSpec{}, nil })
+	if err != nil || len(got) != 1 || got[0].Index != 1 {
+		t.Errorf("%v (%v)", got, err)
+	}
+}
+
+func TestFit(t *testing.T) {
+	t.Parallel()
+	small := withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 64<<20)}})
+	t.Run("require", func(t *testing.T) {
+		t.Parallel()
+		cfg := ggufConfig(t, enginetest.Behavior{})
+		cfg.Fit = "require"
+		p, err := New(cfg, small, WithCacheDir(t.TempDir()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Start(t.Context())
+		var start *StartError
+		if !errors.As(err, &start) || !errors.Is(err, ErrNoMemory) || start.Cause != CauseOOMGPU || !start.Retry {
+			t.Fatalf("%v", err)
+		}
+		if !regexp.MustCompile(`GPU 0 needs \d+ MiB and has 64 MiB free`).MatchString(err.Error()) {
+			t.Errorf("the numbers are missing: %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(cfg.StateDir, "pool-r0", "record.json")); err == nil {
+			t.Error("a launch was recorded")
+		}
+	})
+	t.Run("warn", func(t *testing.T) {
+		t.Parallel()
+		_, j := ready(t, ggufConfig(t, enginetest.Behavior{}), small)
+		if !strings.Contains(j.notes(), "GPU 0 needs") {
+			t.Errorf("notes: %q", j.notes())
+		}
+	})
+	t.Run("off", func(t *testing.T) {
+		t.Parallel()
+		cfg := ggufConfig(t, enginetest.Behavior{})
+		cfg.Fit = "off"
+		_, j := ready(t, cfg, small)
+		if strings.Contains(j.notes(), "needs") {
+			t.Errorf("notes: %q", j.notes())
+		}
+	})
+	t.Run("main memory", func(t *testing.T) {
+		t.Parallel()
+		cfg := ggufConfig(t, enginetest.Behavior{})
+		cfg.GPU = GPUNone
+		plan, err := Plan(t.Context(), cfg, WithCacheDir(t.TempDir()))
+		if err != nil || len(plan.Memory) != 1 || plan.Memory[0].GPU != "" || plan.Memory[0].Need < 100<<20 || !plan.Memory[0].Fits() {
+			t.Errorf("%v (%v)", plan.Memory, err)
+		}
+	})
+}
+
+// Two replicas that start at the same time do not both count on the same free memory.
+func TestFitCountsWhatIsLoading(t *testing.T) {
+	t.Parallel()
+	gpus := withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 500<<20), gpuWith(1, 500<<20)}})
+	cfg := ggufConfig(t, enginetest.Behavior{LoadTime: time.Hour})
+	cfg.Devices, cfg.Fit = DevicesAuto(), "require"
+	cache := WithCacheDir(t.TempDir())
+	var mu sync.Mutex
+	taken := map[int]int{}
+	refused := 0
+	var all sync.WaitGroup
+	for i := range 3 {
+		each := cfg
+		each.ReplicaID, each.Port = fmt.Sprintf("r%d", i), enginetest.FreePort(t, 1)
+		p, _ := newLaunch(t, each, gpus, cache)
+		all.Go(func() {
+			err := p.Start(t.Context())
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, ErrNoMemory):
+				refused++
+			case err != nil:
+				t.Error(err)
+			default:
+				for _, g := range p.run.rec.Launch.GPUs {
+					taken[g.Index]++
+				}
+			}
+		})
+	}
+	all.Wait()
+	if refused != 1 || taken[0] != 1 || taken[1] != 1 {
+		t.Errorf("%d refused, GPUs taken: %v", refused, taken)
+	}
+}
+
+// The estimate is held against what a real llama-server allocates.
+func TestRealMemoryEstimate(t *testing.T) {
+	t.Parallel()
+	buffer := regexp.MustCompile(`CPU\S* (model|KV|compute|output) buffer size = +([0-9.]+) MiB`)
+	for _, size := range []ggufgen.Params{{}, {Width: 512, Layers: 8}, {Width: 1024, Layers: 12}} {
+		for _, flags := range [][]string{
+			{"--ctx-size", "4096"},
+			{"--ctx-size", "4096", "--flash-attn", "off"},
+			{"--ctx-size", "2048", "--parallel", "4", "--cache-type-k", "q8_0", "--cache-type-v", "q8_0"},
+			{"--ubatch-size", "128"},
+		} {
+			cfg := realConfig(t, size)
+			cfg.Flags = append(flags, "--verbosity", "4")
+			p, _ := ready(t, cfg)
+			plan := p.run.rec.Launch.Memory
+			if len(plan) != 1 {
+				t.Fatalf("no estimate: %v", plan)
+			}
+			log, err := os.Open(p.run.rec.Log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var real float64
+			for lines := bufio.NewScanner(log); lines.Scan(); {
+				if m := buffer.FindStringSubmatch(lines.Text()); m != nil {
+					mib, _ := strconv.ParseFloat(m[2], 64)
+					real += mib
+				}
+			}
+			log.Close()
+			if err := p.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			estimate := float64(plan[0].Need) / (1 << 20)
+			t.Logf("width %d, %d layers, %v: estimated %.1f MiB, allocated %.1f MiB: %+.1f %%",
+				size.Width, size.Layers, flags, estimate, real, 100*(estimate/real-1))
+			if real == 0 || math.Abs(estimate-real) > 0.1*real+8 {
+				t.Errorf("estimated %.1f MiB, allocated %.1f MiB", estimate, real)
+			}
+		}
+	}
+}

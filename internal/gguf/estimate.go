@@ -1,0 +1,137 @@
+package gguf
+
+import (
+	"math"
+	"slices"
+
+	parser "github.com/gpustack/gguf-parser-go"
+)
+
+// Settings are those of a run that its memory depends on. The zero value stands for llama.cpp's defaults with one slot
+// on the CPU.
+type Settings struct {
+	Context     int       // tokens over all slots; 0 means the model's own
+	Slots       int       // requests at once; 0 means 1
+	Batch       int       // logical; 0 means 2048
+	MicroBatch  int       // physical; 0 means 512
+	KeyType     string    // of the KV cache, such as "q8_0"; "" means "f16"
+	ValueType   string    // as KeyType
+	NoFlash     bool      // without flash attention
+	KVOnHost    bool      // the KV cache stays off the GPUs
+	FullSWA     bool      // a KV cache of full size for sliding windows
+	Layers      int       // on GPUs; negative means all
+	Shares      []float64 // of each GPU in the layers, in any unit; nil means the CPU alone
+	Split       string    // over the GPUs: "layer", "row" or "none"; "" means "layer"
+	MainGPU     int       // the one that takes all where Split is "none"
+	BesideBytes uint64    // of models that are loaded beside: draft, projector, adapters
+}
+
+// Need is an estimate of memory in bytes.
+type Need struct {
+	Host uint64
+	GPUs []uint64 // as many as Settings.Shares
+}
+
+// gpuOverhead is what a CUDA context takes of each GPU: the default of gguf-parser's command line (--platform-footprint).
+const gpuOverhead = 250 << 20
+
+// Estimate says how much memory llama-server needs to run the model. TestEstimate holds it against what a real
+// llama-server allocates on the CPU; for GPUs it is gguf-parser's word.
+func (m *Model) Estimate(s Settings) Need {
+	if len(s.Shares) == 0 || s.Layers == 0 {
+		need := m.onHost(s)
+		need.GPUs = make([]uint64, len(s.Shares))
+		return need
+	}
+	options := append(m.options(s), parser.WithTensorSplitFraction(fractions(s.Shares)), parser.WithMainGPUIndex(s.MainGPU))
+	layers := uint64(math.MaxUint64)
+	if s.Layers > 0 {
+		layers = uint64(s.Layers)
+	}
+	switch s.Split {
+	case "row":
+		options = append(options, parser.WithLLaMACppSplitMode(parser.LLaMACppSplitModeRow))
+	case "none":
+		options = append(options, parser.WithLLaMACppSplitMode(parser.LLaMACppSplitModeNone))
+	}
+	sum := m.file.EstimateLLaMACppRun(append(options, parser.WithLLaMACppOffloadLayers(layers))...).SummarizeItem(true, 0, gpuOverhead)
+	need := Need{Host: uint64(sum.RAM.NonUMA), GPUs: make([]uint64, len(s.Shares))}
+	for i, v := range sum.VRAMs {
+		if i < len(need.GPUs) {
+			need.GPUs[i] = uint64(v.NonUMA)
+		}
+	}
+	if s.BesideBytes > 0 {
+		need.GPUs[min(max(s.MainGPU, 0), len(need.GPUs)-1)] += s.BesideBytes
+	}
+	return need
+}
+
+// onHost puts together what gguf-parser knows, rather than take its sum: it counts the logits of a whole batch and the
+// tied embedding twice, 57 % too much for a SmolLM2-135M, while its graph for a GPU is within 2 % of what the CPU takes.
+func (m *Model) onHost(s Settings) Need {
+	e := m.file.EstimateLLaMACppRun(append(m.options(s), parser.WithLLaMACppOffloadLayers(math.MaxUint64))...)
+	need := uint64(m.file.TensorInfos.Bytes()) + s.BesideBytes
+	for _, d := range e.Devices {
+		need += uint64(d.KVCache.Sum())
+	}
+	return Need{Host: need + uint64(e.Devices[len(e.Devices)-1].Computation.Compute)}
+}
+
+func (m *Model) options(s Settings) []parser.GGUFRunEstimateOption {
+	options := []parser.GGUFRunEstimateOption{
+		parser.WithParallelSize(int32(min(max(s.Slots, 1), math.MaxInt32))),
+		parser.WithLLaMACppCacheKeyType(cacheType(s.KeyType)), parser.WithLLaMACppCacheValueType(cacheType(s.ValueType)),
+	}
+	if s.Context > 0 {
+		options = append(options, parser.WithLLaMACppContextSize(int32(min(s.Context, math.MaxInt32))))
+	}
+	if s.Batch > 0 {
+		options = append(options, parser.WithLLaMACppLogicalBatchSize(int32(min(s.Batch, math.MaxInt32))))
+	}
+	if s.MicroBatch > 0 {
+		options = append(options, parser.WithLLaMACppPhysicalBatchSize(int32(min(s.MicroBatch, math.MaxInt32))))
+	}
+	if !s.NoFlash {
+		options = append(options, parser.WithFlashAttention())
+	}
+	if s.KVOnHost {
+		options = append(options, parser.WithoutLLaMACppOffloadKVCache())
+	}
+	if s.FullSWA {
+		options = append(options, parser.WithLLaMACppFullSizeSWACache())
+	}
+	return options
+}
+
+// cacheTypes are those of llama-server's --cache-type-k.
+var cacheTypes = map[string]parser.GGMLType{
+	"f32": parser.GGMLTypeF32, "f16": parser.GGMLTypeF16, "bf16": parser.GGMLTypeBF16, "q8_0": parser.GGMLTypeQ8_0,
+	"q4_0": parser.GGMLTypeQ4_0, "q4_1": parser.GGMLTypeQ4_1, "iq4_nl": parser.GGMLTypeIQ4_NL,
+	"q5_0": parser.GGMLTypeQ5_0, "q5_1": parser.GGMLTypeQ5_1,
+}
+
+func cacheType(name string) parser.GGMLType {
+	if t, ok := cacheTypes[name]; ok {
+		return t
+	}
+	return parser.GGMLTypeF16
+}
+
+// fractions turns shares into the sums that gguf-parser wants: 3 and 1 are 0.75 and 1.
+func fractions(shares []float64) []float64 {
+	var all, sofar float64
+	for _, s := range shares {
+		all += max(s, 0)
+	}
+	if all == 0 {
+		return fractions(slices.Repeat([]float64{1}, len(shares)))
+	}
+	sums := make([]float64, len(shares))
+	for i, s := range shares {
+		sofar += max(s, 0)
+		sums[i] = min(sofar/all, 1)
+	}
+	sums[len(sums)-1] = 1
+	return sums
+}

@@ -1,0 +1,70 @@
+package provisioner
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// llamaMemory reads from a command line, and from what the environment says beside it, what the memory of a
+// llama-server depends on. What llama-server would refuse is left for it to refuse.
+func llamaMemory(set FlagSet, flags []Flag, env map[string]EnvValue) *GGUFRun {
+	run := &GGUFRun{Layers: -1}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if def, ok := set.findEnv(name); ok {
+			run.read(def.subject(), env[name].Value, def.Env != name)
+		}
+	}
+	for _, f := range flags { // after the environment, over which the command line wins
+		if def, negated, ok := set.find(f.Args[0]); ok {
+			run.read(def.subject(), strings.Join(f.Args[1:], " "), negated)
+		}
+	}
+	return run
+}
+
+// read takes in what is said on one subject.
+func (r *GGUFRun) read(subject, value string, negated bool) {
+	switch subject {
+	case "ctx-size":
+		r.Context = numberIn(value, 0)
+	case "parallel":
+		r.Slots = numberIn(value, 0)
+	case "batch-size":
+		r.Batch = numberIn(value, 0)
+	case "ubatch-size":
+		r.MicroBatch = numberIn(value, 0)
+	case "cache-type-k":
+		r.KeyType = value
+	case "cache-type-v":
+		r.ValueType = value
+	case "flash-attn":
+		r.NoFlash = slices.Contains([]string{"off", "0", "false", "disabled"}, value)
+	case subjectGPULayers:
+		r.Layers = numberIn(value, -1) // "all", and "auto", which is as many as there is room for
+	case "split-mode":
+		r.Split = value
+	case "main-gpu":
+		r.MainGPU = numberIn(value, 0)
+	case "tensor-split":
+		r.Shares = nil
+		for share := range strings.FieldsFuncSeq(value, func(c rune) bool { return c == ',' || c == '/' }) {
+			n, _ := strconv.ParseFloat(share, 64)
+			r.Shares = append(r.Shares, n)
+		}
+	case "kv-offload":
+		r.KVOnHost = negated
+	case "swa-full":
+		r.FullSWA = true
+	case "mmproj", "spec-draft-model", "model-draft", "lora", "control-vector":
+		r.Beside = append(r.Beside, value)
+	}
+}
+
+func numberIn(text string, otherwise int) int {
+	if n, err := strconv.Atoi(text); err == nil {
+		return n
+	}
+	return otherwise
+}
