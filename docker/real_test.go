@@ -413,11 +413,11 @@ func TestHostNetwork(t *testing.T) {
 		cfg := rt.config(t)
 		cfg.Provisioning.Container.Network = "host"
 		p, _ := rt.ready(t, cfg)
-		if log := readLog(t, p); !strings.Contains(log, "listening on http://127.0.0.1:"+strconv.Itoa(cfg.Port)) {
-			t.Errorf("log:\n%s", log)
-		}
 		if err := p.Stop(bounded(t)); err != nil {
 			t.Error(err)
+		}
+		if log := readLog(t, p); !strings.Contains(log, "listening on http://127.0.0.1:"+strconv.Itoa(cfg.Port)) {
+			t.Errorf("log:\n%s", log)
 		}
 	})
 }
