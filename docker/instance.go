@@ -157,10 +157,10 @@ func (i *instance) awaitEnd(ctx context.Context) *container.State {
 		wait := i.r.api.ContainerWait(ctx, i.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 		select {
 		case <-wait.Result:
-		case <-wait.Error:
+		case err := <-wait.Error: // such as a lost connection; the state counts
+			_ = err
 		}
-		state, err := i.inspect(ctx)
-		if err == nil && !running(state) {
+		if state, err := i.inspect(ctx); err == nil && !running(state) {
 			return state
 		}
 		select {

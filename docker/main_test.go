@@ -103,7 +103,7 @@ func (rt testRuntime) provideImage(t testing.TB) {
 	once, _ := importing.LoadOrStore(rt.socket, sync.OnceValue(func() error {
 		read, write := io.Pipe()
 		go func() { write.CloseWithError(writeImage(write)) }()
-		defer read.Close()
+		defer func() { _ = read.Close() }()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		changes := []string{

@@ -434,7 +434,7 @@ func TestHostNetworkStranger(t *testing.T) {
 		server := &http.Server{Addr: "127.0.0.1:" + strconv.Itoa(cfg.Port), Handler: http.NotFoundHandler()}
 		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
 		go func() { _ = server.ListenAndServe() }()
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		_, err := p.WaitReady(bounded(t))
 		var notReady *provisioner.NotReadyError
 		if !errors.As(err, &notReady) || notReady.Cause != provisioner.CausePortInUse {

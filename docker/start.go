@@ -42,6 +42,9 @@ func (i *instance) start(ctx context.Context, l provisioner.Launch) error {
 	if err != nil {
 		return err
 	}
+	if i.r.podman && !i.r.checksHealth(ctx, options.Config.Image) {
+		options.Config.Healthcheck = nil // Podman makes a timer of systemd's for NONE, too
+	}
 	created, err := i.r.api.ContainerCreate(ctx, options)
 	if err != nil {
 		return explain(fmt.Errorf("cannot create the container: %w", err))
@@ -65,6 +68,12 @@ func (i *instance) start(ctx context.Context, l provisioner.Launch) error {
 		i.pid = state.Pid
 	}
 	return nil
+}
+
+// checksHealth reports whether an image has a health check of its own, or may have one.
+func (r *runtime) checksHealth(ctx context.Context, image string) bool {
+	found, err := r.api.ImageInspect(ctx, image)
+	return err != nil || found.Config != nil && found.Config.Healthcheck != nil
 }
 
 // removeOrphans removes containers of the replica that no record tells of any more. This start holds the replica's lock,

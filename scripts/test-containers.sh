@@ -15,18 +15,19 @@ fail() {
 [ "$(id -u)" = 0 ] || fail "cannot start container runtimes without root; run it as root"
 
 # What a package is needed for stands beside it; one is installed only where that is missing.
-missing=()
-command -v dockerd >/dev/null || missing+=(docker.io)
-command -v runc >/dev/null || missing+=(runc)              # Podman's default, crun, refuses hybrid control groups
-command -v podman >/dev/null || missing+=(podman conmon)
-command -v iptables >/dev/null || missing+=(iptables)      # Podman publishes ports with it
-[ -x /usr/lib/podman/netavark ] || missing+=(netavark)
-command -v catatonit >/dev/null || [ -x /usr/libexec/podman/catatonit ] || missing+=(catatonit) # Podman's --init
-command -v ip >/dev/null || missing+=(iproute2)
-if [ ${#missing[@]} -gt 0 ]; then
-	command -v apt-get >/dev/null || fail "cannot install ${missing[*]}: there is no apt-get; install Docker and Podman"
+missing=
+command -v dockerd >/dev/null || missing="$missing docker.io"
+command -v runc >/dev/null || missing="$missing runc"              # Podman's default, crun, refuses hybrid control groups
+command -v podman >/dev/null || missing="$missing podman conmon"
+command -v iptables >/dev/null || missing="$missing iptables"      # Podman publishes ports with it
+[ -x /usr/lib/podman/netavark ] || missing="$missing netavark"
+command -v catatonit >/dev/null || [ -x /usr/libexec/podman/catatonit ] || missing="$missing catatonit" # Podman's --init
+command -v ip >/dev/null || missing="$missing iproute2"
+if [ -n "$missing" ]; then
+	command -v apt-get >/dev/null || fail "cannot install $missing: there is no apt-get; install Docker and Podman"
 	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+	# shellcheck disable=SC2086
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
 fi
 provide_llama_server
 [ -n "${ENGINE_PROVISIONER_LLAMA_SERVER:-}" ] || fail "there is no real llama-server to put into an image"
