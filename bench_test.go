@@ -181,7 +181,7 @@ func BenchmarkCommand(b *testing.B) {
 }
 
 // fakeConfigs are n replicas of one pool with one executable.
-func fakeConfigs(b *testing.B, n int, behavior enginetest.Behavior) []ProvisionConfig {
+func fakeConfigs(b testing.TB, n int, behavior enginetest.Behavior) []ProvisionConfig {
 	first := fakeConfig(b, behavior)
 	port := enginetest.FreePort(b, n)
 	cfgs := make([]ProvisionConfig, n)

@@ -34,10 +34,13 @@ type executable interface {
 	// find gives its path where it is on this node, and otherwise says what get would do, for people.
 	find(ctx context.Context) (path, pending string, err error)
 	// get brings it onto this node.
-	get(ctx context.Context, tell func(Progress)) (path string, err error)
+	get(ctx context.Context, tell listener) (path string, err error)
 }
 
 func (o *options) executable(cfg ProvisionConfig, program Program) executable {
+	if p := cfg.Provisioning; p.Mode == "source" {
+		return sourceBuild{opts: o, cfg: cfg, source: *p.Source, program: program}
+	}
 	return localBinary{cfg, program}
 }
 
@@ -47,7 +50,7 @@ type localBinary struct {
 	program Program
 }
 
-func (b localBinary) get(context.Context, func(Progress)) (string, error) {
+func (b localBinary) get(context.Context, listener) (string, error) {
 	return lookupBinary(b.cfg, b.program)
 }
 
@@ -267,25 +270,21 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var environ []string
-	mark := newLaunchID()
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
 	maps.Copy(all, hostEnvironment())
 	maps.Copy(all, env)
-	all[launchIDEnv] = mark
 	for name, value := range all {
 		environ = append(environ, name+"="+value)
 	}
 	var out limitedBuffer
-	err := runInto(&out, func() *exec.Cmd {
-		cmd := exec.CommandContext(ctx, path, args...)
-		cmd.Env = environ
-		return cmd
+	err := endingTree(func(mark string) error {
+		return runInto(&out, func() *exec.Cmd {
+			cmd := exec.CommandContext(ctx, path, args...)
+			cmd.Env = append(environ, launchIDEnv+"="+mark)
+			return cmd
+		})
 	})
-	asked := run{inst: &hostInstance{tree: tree{launchID: mark}}, killTimeout: defaultKillTimeout}
-	if _, left := asked.sweep(); left != nil {
-		err = errors.Join(err, left)
-	}
 	if err != nil {
 		return "", &askError{
 			args:  strings.Join(append([]string{path}, args...), " "),

@@ -26,6 +26,8 @@ func adviceFor(cause Cause) string {
 		return "install the engine with all its libraries; a copied executable must keep those that lay beside it"
 	case CauseDriver:
 		return `check the driver with nvidia-smi and that the engine was built for this GPU, or set "gpu: none"`
+	case CauseBuildFailed:
+		return "read the log of the build"
 	case CausePortInUse:
 		return `free the port or change "port"; if "host" is set, it must be an address of this machine`
 	case CauseOOMGPU:
@@ -41,7 +43,7 @@ func adviceFor(cause Cause) string {
 // retryable reports whether trying again unchanged can help.
 func retryable(cause Cause) bool {
 	switch cause {
-	case CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver:
+	case CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver, CauseBuildFailed:
 		return false
 	}
 	return true

@@ -73,7 +73,7 @@ func (s *Supervisor) Collector() prometheus.Collector { return s.counts }
 
 // count takes in an event.
 func (c *collector) count(e Event) {
-	if e.Kind == EventRestart && (e.Restarts.Phase == PhaseBackoff || e.Restarts.Phase == PhaseOpen) {
+	if e.Kind == EventRestart && e.Restarts.waits() {
 		c.restarts.WithLabelValues(e.Pool, e.Replica, string(e.Cause)).Inc()
 	}
 	if e.Kind != EventState {

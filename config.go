@@ -46,8 +46,8 @@ type ProvisionConfig struct {
 	// working directory. "" means the working directory; LoadConfig sets the file's folder.
 	Dir string `json:"-"`
 
-	// Engine names the kind of engine: "llamacpp", "custom" for a server that Custom describes, or one that was added
-	// with WithEngine.
+	// Engine names the kind of engine: "llamacpp", "vllm", "sglang", "tgi", "custom" for a server that Custom describes, or
+	// one that was added with WithEngine.
 	Engine string `json:"engine" validate:"required,id"`
 	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
@@ -100,7 +100,8 @@ type ProvisionConfig struct {
 type ModelConfig struct {
 	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH";
 	// "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub; or "https://…" with a
-	// sha256. The engine "custom" takes any other words as they are. It stands in the handoff as it is.
+	// sha256. vllm, sglang and tgi take a folder, or "hf:OWNER/REPO[@REVISION]", which they fetch themselves; custom takes any
+	// other words as they are. It stands in the handoff as it is.
 	ID string `json:"id"`
 	// SHA256 is the checksum of the file at an "https:" URL, 64 hexadecimal digits. No other reference takes one.
 	SHA256 string `json:"sha256,omitempty"`
@@ -133,24 +134,6 @@ func DevicesAuto() Devices { return Devices{autoDevice} }
 // auto reports whether a start chooses.
 func (d Devices) auto() bool { return len(d) == 1 && d[0] == autoDevice }
 
-// Provisioning says where an engine's executable comes from.
-type Provisioning struct {
-	// Mode is "binary", an executable that is already on the node, or "container", an image of Docker or Podman. Left out,
-	// it is "binary".
-	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary container"`
-	// Binary belongs to mode "binary".
-	Binary *BinaryConfig `json:"binary,omitempty"`
-	// Container belongs to mode "container".
-	Container *ContainerConfig `json:"container,omitempty"`
-}
-
-// BinaryConfig names an executable that is already on the node.
-type BinaryConfig struct {
-	// Path is the executable's path, relative to the file's folder (in Go: to Dir), or a bare name that is looked up in
-	// PATH. Left out, it is the engine's usual name.
-	Path string `json:"path,omitempty"`
-}
-
 // ReadyConfig says when a replica counts as ready.
 type ReadyConfig struct {
 	// Answer is "auto" or "off". With "auto" the engine must produce one token first; "off" leaves that proof out. Left
@@ -166,7 +149,8 @@ type ReadyConfig struct {
 
 // StopConfig says how a replica is stopped.
 type StopConfig struct {
-	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default (5 seconds for llamacpp).
+	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default: 5 seconds for llamacpp,
+	// 10 for vllm and the time for what is in flight, 30 for sglang, 185 for tgi.
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
 }
 

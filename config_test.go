@@ -112,6 +112,14 @@ func TestLoadConfig(t *testing.T) {
 		if !slices.Equal(p.Flags, c.Pools[1].Flags) || len(p.Flags) != 4 {
 			t.Errorf("the alias gave %q for %q", c.Pools[1].Flags, p.Flags)
 		}
+		wantSource := &SourceConfig{
+			Repo: "https://github.com/ggml-org/llama.cpp", Ref: "b11434", Submodules: true,
+			CMakeFlags: []string{"-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=86"}, Targets: []string{"llama-server"},
+			Generator: "ninja", Jobs: 8,
+		}
+		if got := c.Pools[3].Provisioning; got.Mode != "source" || !reflect.DeepEqual(got.Source, wantSource) {
+			t.Errorf("provisioning is %+v", got)
+		}
 		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
 			t.Errorf("devices are %q", p.Devices)
 		}
@@ -230,7 +238,7 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("%s: %v", r.Name(), err)
 		}
 	}
-	want := []string{"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100", "any/r0 any-r0 9200"}
+	want := []string{"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100", "any/r0 any-r0 9200", "built/r0 built-r0 9300"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
 	}
@@ -239,10 +247,10 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("embed has %v (%v)", one, err)
 	}
 	if _, err := c.Replicas("chta"); err == nil ||
-		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any` {
+		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any, built` {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any` {
+	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any, built` {
 		t.Errorf("error is %v", err)
 	}
 	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})

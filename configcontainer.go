@@ -98,19 +98,11 @@ func (k *checker) container(prefix string, c ProvisionConfig, own Image) {
 	if c.contained() && c.tied() {
 		k.report(prefix+"on_manager_exit", `is "kill", which cannot be done to a container; remove the key`)
 	}
-	box := c.Provisioning.Container
-	prefix += "provisioning."
-	switch {
-	case box != nil && !c.contained() && !k.unreadIn(prefix+"mode"):
-		k.report(prefix+"container", `belongs to mode "container"; write "mode: container", or remove it`)
-		return
-	case c.contained() && c.Provisioning.Binary != nil:
-		k.report(prefix+"binary", `belongs to mode "binary"; remove it, or write "mode: binary"`)
-	}
 	if !c.contained() {
 		return
 	}
-	prefix += "container."
+	box := c.Provisioning.Container
+	prefix += "provisioning.container."
 	if box == nil {
 		box = &ContainerConfig{}
 	}

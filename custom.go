@@ -52,6 +52,10 @@ func (custom) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Flags: flags, Env: env, KeyEnv: c.KeyEnv, Health: cmp.Or(c.Health, "/health"),
 		Grace: cmp.Or(time.Duration(c.Grace), 5*time.Second), Causes: customCauses,
 	}
+	if len(host.GPUs) > 0 {
+		// Of no meaning on the CPU: Triton complains of the driver, and goes on.
+		spec.Causes = slices.Concat(customCauses, customGPUCauses)
+	}
 	if c.Version != nil {
 		spec.Version = *c.Version
 	}
@@ -334,5 +338,8 @@ var customCauses = []CausePattern{
 		`CUDA out of memory`, `(?i)CUDA error: out of memory`, `(cuda|hip)Malloc failed: out of memory`, `OutOfMemoryError`,
 	)},
 	{CauseOOMHost, anyOf(`std::bad_alloc`, `\bMemoryError\b`, `(?i)cannot allocate memory`)},
+}
+
+var customGPUCauses = []CausePattern{
 	{CauseDriver, anyOf(`(?i)no CUDA-capable device`, `CUDA driver version is insufficient`, `Found no NVIDIA driver`)},
 }

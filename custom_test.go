@@ -143,6 +143,21 @@ func TestCustomQuestions(t *testing.T) {
 
 func TestCustomCauses(t *testing.T) {
 	t.Parallel()
+	cfg := ProvisionConfig{Port: 8081, Custom: &CustomConfig{Command: []string{"server", "{host}", "{port}"}}}
+	onCPU, err := custom{}.Launch(cfg, Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	onGPU, err := custom{}.Launch(cfg, Host{GPUs: []GPU{gpu0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// By Triton 2.51.0, which goes on.
+	const warning = `"Unable to allocate pinned system memory, pinned memory pool will not be available: ` +
+		`CUDA driver version is insufficient for CUDA runtime version"`
+	if got, _ := classify([]string{warning}, onCPU.Causes); got != CauseUnknown {
+		t.Errorf("on the CPU, a warning about the GPU is %s", got)
+	}
 	for line, want := range map[string]Cause{
 		"ModuleNotFoundError: No module named 'torch'":                            CauseLibMissing,
 		"./server: error while loading shared libraries: libcudart.so.12: cannot": CauseLibMissing,
@@ -154,7 +169,7 @@ func TestCustomCauses(t *testing.T) {
 		"RuntimeError: No CUDA-capable device is detected":                        CauseDriver,
 		"Killed": CauseUnknown,
 	} {
-		if got, _ := classify([]string{line}, customCauses); got != want {
+		if got, _ := classify([]string{line}, onGPU.Causes); got != want {
 			t.Errorf("%q: %s, want %s", line, got, want)
 		}
 	}
@@ -198,6 +213,12 @@ func TestCustomLife(t *testing.T) {
 	model := strings.TrimPrefix(cfg.Model.ID, "local:")
 	if h.Engine != "custom" || h.EngineVersion != "b11669-Fake" || h.Answer != answerOK || h.Model != (HandoffModel{cfg.Model.ID, model}) {
 		t.Errorf("handoff %+v", h)
+	}
+	if got := p.Status().Version; got != h.EngineVersion {
+		t.Errorf("the status says version %q", got)
+	}
+	if all, err := Statuses(cfg.StateDir); err != nil || len(all) != 1 || all[0].Version != h.EngineVersion {
+		t.Errorf("statuses: %+v, %v", all, err)
 	}
 	report := enginetest.Inspect(t, h.URL)
 	want := []string{

@@ -13,28 +13,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
-// DownloadPlan is what Start would download.
-type DownloadPlan struct {
-	From  string   `json:"from"`  // such as "https://huggingface.co"
-	To    string   `json:"to"`    // folder
-	Files []string `json:"files"` // that are not here yet
-	Bytes int64    `json:"bytes"` // still to come; 0 where the server did not say
-	Free  int64    `json:"free"`  // bytes where they go
-}
-
-// String tells it to people.
-func (d DownloadPlan) String() string {
-	what := fmt.Sprintf("%d files", len(d.Files))
-	if len(d.Files) == 1 {
-		what = d.Files[0]
-	}
-	size := ""
-	if d.Bytes > 0 {
-		size = ", " + fetch.Bytes(d.Bytes)
-	}
-	return fmt.Sprintf("download %s%s from %s to %q, where %s are free", what, size, d.From, d.To, fetch.Bytes(d.Free))
-}
-
 // remoteFile is a file that is not here yet.
 type remoteFile struct {
 	fetch.File
@@ -75,56 +53,68 @@ func (o *options) findURLModel(cfg ProvisionConfig, from string) (stagedModel, e
 	return m, nil
 }
 
+var errNoCache = errors.New("there is no folder for caches: HOME is not set; set XDG_CACHE_HOME")
+
 // cacheFolder is a folder of our own cache.
 func (o *options) cacheFolder(name string) (string, error) {
 	dir := o.cache()
 	if dir == "" {
-		return "", errors.New("there is no folder to keep downloads in, since HOME is not set; set XDG_CACHE_HOME")
+		return "", errNoCache
 	}
 	return filepath.Abs(filepath.Join(dir, name))
 }
 
-// size plans the download and finds out whether it fits.
+// size says what is to be downloaded, and finds out whether it fits.
 func (m *stagedModel) size() error {
-	to := filepath.Dir(m.path)
-	m.plan = &DownloadPlan{From: m.files[0].host, To: to}
-	need := map[string]int64{} // by folder
+	var names []string
+	var missing, known int64
 	for _, f := range m.files {
-		missing := fetch.Missing(f.File)
-		if missing == 0 {
+		n := fetch.Missing(f.File)
+		if n == 0 {
 			continue // another reference brought it here
 		}
-		m.plan.Files = append(m.plan.Files, f.name)
-		m.plan.Bytes += max(0, missing)
-		need[filepath.Dir(f.Path)] += max(0, missing)
+		names = append(names, f.name)
+		missing += max(0, n)
+		known += f.Size
 	}
-	if len(m.plan.Files) == 0 {
-		m.plan = nil
+	if len(names) == 0 {
+		m.pending = "link " + m.files[0].name + " to what is in the cache"
 		return nil
 	}
-	for dir, bytes := range need {
-		there := dir
-		for {
-			if _, err := os.Stat(there); err == nil || there == filepath.Dir(there) {
-				break
-			}
-			there = filepath.Dir(there)
-		}
-		m.plan.Free = fetch.Free(there)
-		if err := fetch.EnsureSpace(there, bytes); err != nil {
-			return &modelError{CauseDownload, fmt.Errorf("cannot download %d files: %w", len(m.plan.Files), err)}
-		}
+	dir := existing(filepath.Dir(m.files[0].Path))
+	if err := fetch.EnsureSpace(dir, missing); err != nil {
+		return &modelError{CauseDownload, fmt.Errorf("cannot download %s: %w", fileNames(names), err)}
+	}
+	m.pending = fmt.Sprintf("download %s from %s", fileNames(names), m.files[0].host)
+	if known > 0 {
+		m.pending += fmt.Sprintf(", %s", fetch.Bytes(missing))
+	}
+	if known > missing {
+		m.pending += fmt.Sprintf(" (the rest of %s)", fetch.Bytes(known))
+	}
+	if free := fetch.Free(dir); free > 0 {
+		m.pending += fmt.Sprintf("; %s are free", fetch.Bytes(free))
 	}
 	return nil
 }
 
+// fileNames names one file, or the first of several.
+func fileNames(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return fmt.Sprintf("%s and %d more files", names[0], len(names)-1)
+}
+
 // fetch downloads what is missing, and then looks at the model.
-func (m *stagedModel) fetch(ctx context.Context, tell func(Progress)) error {
+func (o *options) fetchModel(ctx context.Context, m stagedModel, tell func(Progress)) error {
 	if len(m.files) == 0 {
 		return nil
 	}
+	if m.note != nil {
+		o.noteHub(m.path, m.note)
+	}
 	var total, before int64
-	var last time.Time
 	for _, f := range m.files {
 		total += f.Size
 	}
@@ -134,15 +124,10 @@ func (m *stagedModel) fetch(ctx context.Context, tell func(Progress)) error {
 				continue
 			}
 			if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
-				return modelProblem(fmt.Errorf("cannot make room for the model: %w", err))
+				return modelProblem(fmt.Errorf("cannot make a folder for the model: %w", err))
 			}
 		}
 		f.Progress = func(p fetch.Progress) {
-			const often = 500 * time.Millisecond
-			if time.Since(last) < often && p.Done != p.Total && !p.Waiting {
-				return
-			}
-			last = time.Now()
 			now := Progress{
 				Step: StepDownload, What: f.name, Done: before + p.Done, Total: max(total, before+p.Total), Rate: p.Rate, Waiting: p.Waiting,
 			}

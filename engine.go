@@ -31,6 +31,9 @@ type Program struct {
 	// The version is then read from the distribution's metadata beside the executable, which takes a millisecond:
 	// "vllm --version" takes 16 s.
 	Distribution string
+	// SourceFlags are what cmake is given before the configuration's "cmake_flags" when the engine is built from source, at a
+	// reference that stands for a commit; the commit is "" where it is not known yet. nil means nothing.
+	SourceFlags func(ref, commit string) []string
 	// VersionArgs make the executable print its version and exit; nil means that it cannot, or need not.
 	VersionArgs []string
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine
@@ -59,8 +62,8 @@ const (
 type Binary struct {
 	Path    string  // absolute
 	Digest  string  // sha256 of the file, in hex
-	Version string  // as Program.ParseVersion gives it; "" when unknown
-	Build   int     // 0 when unknown
+	Version string  // as Program.ParseVersion or the Distribution gives it; "" when unknown
+	Build   int     // a number that grows with each release: llama.cpp's own, or 28000 for 0.28.0; 0 when unknown
 	Flags   FlagSet // the flags that its help lists; the zero value when unknown
 }
 
@@ -86,7 +89,7 @@ type LaunchSpec struct {
 	// above it, and are that far apart.
 	HealthTakes time.Duration
 	// Ports are those that the engine listens on beside the configured one. They must be free before the start.
-	Ports []int
+	Ports []Port
 	// Context is the number of tokens of context that the flags ask for, to be held against the model; 0 means the model's own.
 	Context int
 	// Version is where the running engine says its version; the zero value means nowhere.
@@ -124,6 +127,12 @@ type LaunchSpec struct {
 // TempDirPlaceholder stands for the launch's temporary folder in a [LaunchSpec]'s Flags. The folder is made for each
 // launch and removed after it, and its path is short enough for unix sockets in it.
 const TempDirPlaceholder = "{tmpdir}"
+
+// Port is a TCP port that an engine needs beside the configured one.
+type Port struct {
+	Number int    `json:"number"`
+	Use    string `json:"use"` // what it is for, such as "the metrics of TGI"
+}
 
 // Field is a value in a JSON document that the running engine serves.
 type Field struct {

@@ -32,7 +32,7 @@ func TestEngines(t *testing.T) {
 		byName[e.Name] = e
 	}
 	want := EngineInfo{
-		Name: "llamacpp", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake", Modes: []string{"binary", "container"},
+		Name: "llamacpp", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake", Modes: []string{"binary", "source", "container"},
 		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
@@ -44,7 +44,7 @@ func TestEngines(t *testing.T) {
 	if got := byName["picky"]; got.Binary != "" || !strings.Contains(got.Problem, `no executable "picky" in PATH`) {
 		t.Errorf("%+v", got)
 	}
-	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "container"}}); !reflect.DeepEqual(got, want) {
+	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "container"}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

@@ -36,6 +36,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrNotRunning is returned by Attach for a replica whose engine is gone.
 	ErrNotRunning = errors.New("not running")
+	// ErrNotManaged says that no supervisor is at work in a state directory.
+	ErrNotManaged = errors.New("no manager is at work there; start a run, or a Supervisor")
 )
 
 // Cause says why an engine could not be started or died. It is stable, for programs.
@@ -48,6 +50,7 @@ const (
 	CauseBadFlag      Cause = "bad_flag"      // the engine refused a flag or its value
 	CauseLibMissing   Cause = "lib_missing"   // the executable or a shared library is missing or cannot be run
 	CauseDriver       Cause = "driver"        // no usable GPU or driver
+	CauseBuildFailed  Cause = "build_failed"  // the engine could not be built or installed
 
 	CausePortInUse    Cause = "port_in_use"   // something else listens on the port
 	CauseDownload     Cause = "download"      // what had to be downloaded did not come, or did not fit on the disk

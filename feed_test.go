@@ -110,7 +110,7 @@ func TestFeedAccountsAreComplete(t *testing.T) {
 
 func TestSupervisorEvents(t *testing.T) {
 	t.Parallel()
-	s, j := supervised(t, []ProvisionConfig{briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 20 * time.Millisecond}))})
+	s, j := supervised(t, []ProvisionConfig{briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 200 * time.Millisecond}))})
 	events, absent := s.Events(t.Context()), s.Events(t.Context())
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestSupervisorEvents(t *testing.T) {
 		if e.ExitCode != nil {
 			st.exit = *e.ExitCode
 		}
-		st.loaded = e.State == StateReady && e.Took >= 0.02
+		st.loaded = e.State == StateReady && e.Took >= 0.1 // it begins to load a little before it is told as starting
 		st.retries = e.Kind == EventRestart && !e.Restarts.RetryAt.IsZero()
 		steps = append(steps, st)
 	}

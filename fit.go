@@ -91,7 +91,7 @@ func (o *options) memoryCheck(cfg ProvisionConfig, model *gguf.Model, driver gpu
 // loading is what the replicas of a state directory that are not ready yet are still going to take, beside cfg.
 func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint64 {
 	taken := map[string]uint64{}
-	stems, err := recordedReplicas(cfg.StateDir)
+	stems, err := listed(cfg.StateDir, recordName)
 	if err != nil {
 		return taken // there is none yet
 	}
@@ -102,7 +102,7 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 			continue
 		}
 		rec, err := files.readRecord()
-		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || published(files.handoff()) {
+		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || exists(files.handoff()) {
 			continue
 		}
 		for _, m := range rec.Launch.Memory {
@@ -122,11 +122,6 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 		}
 	}
 	return taken
-}
-
-func published(handoff string) bool {
-	_, err := os.Lstat(handoff)
-	return err == nil
 }
 
 // needs estimates one launch.

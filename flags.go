@@ -29,6 +29,7 @@ type FlagDef struct {
 	Negated  []string `json:"negated,omitempty"`  // such as "-nocb", "--no-cont-batching"
 	Value    string   `json:"value,omitempty"`    // the value's placeholder, such as "N"; "" for a switch
 	Optional bool     `json:"optional,omitempty"` // the value may be left out
+	Many     bool     `json:"many,omitempty"`     // more values may follow
 	Env      string   `json:"env,omitempty"`      // the environment variable that says the same
 }
 
@@ -43,13 +44,13 @@ type FlagDef struct {
 //
 // Values are never touched, whatever they look like: which flags take one is read from llama-server's own help.
 func NormalizeFlags(engine string, flags []string) []string {
-	if engine != (llamaCPP{}).Name() {
+	d, ok := dialects()[engine]
+	if !ok {
 		return append([]string{}, flags...)
 	}
 	out := make([]string, 0, len(flags))
-	for _, f := range splitLlamaFlags(FlagSet{}, flags) {
-		out = append(out, f.canonical())
-		out = append(out, f.values...)
+	for _, f := range d.split(FlagSet{}, flags) {
+		out = append(out, d.args(f, d.canonicalName(f), f.values)...)
 	}
 	return out
 }

@@ -112,7 +112,7 @@ func checkLaunchKeeps(t *testing.T, in []string, host Host) {
 		return
 	}
 	var want, got []string
-	for _, f := range splitLlamaFlags(host.Binary.Flags, in) {
+	for _, f := range llamaDialect.split(host.Binary.Flags, in) {
 		want = append(want, fmt.Sprintf("flags[%d]", f.index))
 	}
 	for _, f := range spec.Flags {

@@ -10,7 +10,7 @@ import (
 func (s FlagSet) known() bool { return len(s.Defs) > 0 }
 
 // find returns the subject that name is a spelling of, and whether it is the negated one. Underscores in a long name
-// count as hyphens, as they do for llama-server.
+// count as hyphens, as they do for most engines.
 func (s FlagSet) find(name string) (def FlagDef, negated, ok bool) {
 	name = hyphens(name)
 	same := func(n string) bool { return hyphens(n) == name }
@@ -23,17 +23,6 @@ func (s FlagSet) find(name string) (def FlagDef, negated, ok bool) {
 		}
 	}
 	return FlagDef{}, false, false
-}
-
-// findEnv returns the subject that an environment variable speaks of.
-func (s FlagSet) findEnv(name string) (FlagDef, bool) {
-	for _, d := range s.Defs {
-		// Upstream accepts LLAMA_ARG_NO_X for each LLAMA_ARG_X that has a negation.
-		if d.Env != "" && (d.Env == name || strings.Replace(d.Env, "LLAMA_ARG_", "LLAMA_ARG_NO_", 1) == name) {
-			return d, true
-		}
-	}
-	return FlagDef{}, false
 }
 
 // has reports whether name is a spelling that the executable knows.
@@ -90,12 +79,17 @@ func (d FlagDef) values() int {
 	return n
 }
 
-// hyphens writes a long name the way help lists it.
+// hyphens writes a long name the way help lists it. What follows a dot is a key of JSON, which may well have underscores.
 func hyphens(name string) string {
-	if strings.HasPrefix(name, "--") {
-		return strings.ReplaceAll(name, "_", "-")
+	if !strings.HasPrefix(name, "--") {
+		return name
 	}
-	return name
+	head, keys, dot := strings.Cut(name, ".")
+	head = strings.ReplaceAll(head, "_", "-")
+	if dot {
+		return head + "." + keys
+	}
+	return head
 }
 
 var (

@@ -95,22 +95,75 @@ func wantDefs(t *testing.T) int {
 // TestBuiltinFlags keeps the built-in flags those of the newest recorded help.
 func TestBuiltinFlags(t *testing.T) {
 	t.Parallel()
-	set := helpOf(t, "help-b11669.txt")
-	var b strings.Builder
-	for _, d := range set.Defs {
-		b.WriteString(strings.Join(slices.Concat(d.Names, d.Negated), ", "))
-		if d.Value != "" {
-			b.WriteString(" " + d.Value)
+	for _, tt := range []struct {
+		help, file string
+		parse      func(string) FlagSet
+		line       func(FlagDef) string
+	}{
+		{"llamacpp/help-b11669.txt", "llamacpp_flags.txt", parseLlamaHelp, llamaHelpLine},
+		{"vllm/help-0.32.0.txt", "vllm_flags.txt", parseArgparseHelp, argparseHelpLine},
+		{"sglang/help-0.5.23.txt", "sglang_flags.txt", parseSGLangHelp, argparseHelpLine},
+		{"tgi/help-3.3.txt", "tgi_flags.txt", parseClapHelp, clapHelpLine},
+	} {
+		text, err := os.ReadFile("testdata/" + tt.help)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if d.Env != "" {
-			b.WriteString("  (env: " + d.Env + ")")
+		set := tt.parse(string(text))
+		var b strings.Builder
+		for _, d := range set.Defs {
+			b.WriteString(tt.line(d) + "\n")
 		}
-		b.WriteString("\n")
+		golden(t, tt.file, b.String())
+		if got := tt.parse(b.String()); !reflect.DeepEqual(got, set) {
+			t.Errorf("%s: the short form reads differently from the help that it was made of", tt.file)
+		}
 	}
-	golden(t, "llamacpp_flags.txt", b.String())
-	if got := parseLlamaHelp(b.String()); !reflect.DeepEqual(got, set) {
-		t.Error("the short form reads differently from the help that it was made of")
+}
+
+func llamaHelpLine(d FlagDef) string {
+	line := strings.Join(slices.Concat(d.Names, d.Negated), ", ")
+	if d.Value != "" {
+		line += " " + d.Value
 	}
+	if d.Env != "" {
+		line += "  (env: " + d.Env + ")"
+	}
+	return line
+}
+
+func argparseHelpLine(d FlagDef) string {
+	line := "  " + strings.Join(slices.Concat(d.Names, d.Negated), ", ")
+	switch {
+	case d.Many && d.Optional:
+		line += " [" + d.Value + " ...]"
+	case d.Many:
+		line += " " + d.Value + " [" + d.Value + " ...]"
+	case d.Optional:
+		line += " [" + d.Value + "]"
+	case d.Value != "":
+		line += " " + d.Value
+	}
+	return line
+}
+
+func clapHelpLine(d FlagDef) string {
+	line := "      "
+	if len(d.Names) > 1 {
+		line = "  " + d.Names[0] + ", "
+	}
+	line += d.Names[len(d.Names)-1]
+	list, isChoice := strings.CutPrefix(d.Value, "{")
+	switch {
+	case isChoice:
+		line += " <VALUE>  [possible values: " + strings.ReplaceAll(strings.TrimSuffix(list, "}"), ",", ", ") + "]"
+	case d.Value != "":
+		line += " <" + d.Value + ">"
+	}
+	if d.Env != "" {
+		line += "  [env: " + d.Env + "=]"
+	}
+	return line
 }
 
 func FuzzParseHelp(f *testing.F) {

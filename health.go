@@ -75,15 +75,17 @@ type answer struct {
 // String is the answer for people: the status and the beginning of a text that the engine gave with it.
 func (a answer) String() string {
 	text := strconv.Itoa(a.status) + " " + http.StatusText(a.status)
-	var doc struct {
-		Error struct {
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(a.body, &doc) == nil && doc.Error.Message != "" {
-		const most = 200
-		message := tail.Clean(doc.Error.Message)
-		text += ": " + strings.ToValidUTF8(message[:min(len(message), most)], "")
+	var doc any
+	if json.Unmarshal(a.body, &doc) == nil {
+		// Ollama, FastAPI and Triton have a text where those that speak like OpenAI have a block.
+		for _, key := range []string{"error.message", "error", "detail"} {
+			if said, ok := lookUp(doc, key).(string); ok && said != "" {
+				const most = 200
+				message := tail.Clean(said)
+				text += ": " + strings.ToValidUTF8(message[:min(len(message), most)], "")
+				break
+			}
+		}
 	}
 	return strings.TrimSpace(text)
 }
@@ -326,6 +328,8 @@ func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool
 	case a.status >= 200 && a.status < 300:
 		return true, nil
 	case a.status >= 400 && a.status < 500 && !must:
+		return false, nil
+	case a.status == http.StatusNotImplemented: // of some versions of vLLM
 		return false, nil
 	default:
 		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)

@@ -171,7 +171,7 @@ func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program Progr
 }
 
 // fetch is locate that gets what is missing.
-func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program Program, tell func(Progress)) (Binary, error) {
+func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program Program, tell listener) (Binary, error) {
 	if !cfg.contained() {
 		path, err := o.executable(cfg, program).get(ctx, tell)
 		if err != nil {
@@ -183,7 +183,7 @@ func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program Progra
 	if !ok {
 		return Binary{}, errNoLauncher
 	}
-	b, err := l.Fetch(ctx, cfg, program, tell)
+	b, err := l.Fetch(ctx, cfg, program, tell.progress)
 	if err != nil {
 		return Binary{}, err
 	}

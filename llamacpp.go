@@ -19,6 +19,7 @@ func (llamaCPP) Program(cfg ProvisionConfig) Program {
 	return Program{
 		Image:        image,
 		Command:      "llama-server",
+		SourceFlags:  llamaSourceFlags,
 		Model:        ModelGGUF,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseLlamaVersion,
@@ -29,19 +30,16 @@ func (llamaCPP) Program(cfg ProvisionConfig) Program {
 
 // Launch puts the flags of the provisioner first, then its defaults, then the user's.
 func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	l := newLlamaLaunch(cfg, host)
-	l.readEnv()
-	for _, f := range splitLlamaFlags(host.Binary.Flags, cfg.Flags) {
-		l.addUser(f)
+	m := llamaDialect.merge(cfg, host)
+	readLlamaGPUEnv(m)
+	if err := m.err(); err != nil {
+		return LaunchSpec{}, err
 	}
-	l.readGPUEnv()
-	if len(l.problems) > 0 {
-		return LaunchSpec{}, &ConfigError{Problems: l.problems}
-	}
-	l.addDefaults()
+	m.addDefaults()
+	addLlamaLayers(m)
 
 	spec := LaunchSpec{
-		Env:     l.offloadEnv(),
+		Env:     llamaOffloadEnv(m),
 		KeyEnv:  "LLAMA_API_KEY",
 		Health:  "/health",
 		Version: Field{Path: "/props", Key: "build_info"},
@@ -58,10 +56,10 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		{Args: []string{"--host", cmp.Or(cfg.Host, "127.0.0.1")}, Origin: OriginProvisioner, Key: "host"},
 		{Args: []string{"--port", strconv.Itoa(cfg.Port)}, Origin: OriginProvisioner, Key: "port"},
 	}
-	spec.Flags = append(spec.Flags, l.defaults...)
-	spec.Flags = append(spec.Flags, l.user...)
-	spec.GGUF = llamaMemory(l.set, spec.Flags, cfg.Env)
-	if l.metrics {
+	spec.Flags = append(spec.Flags, m.defaults...)
+	spec.Flags = append(spec.Flags, m.user...)
+	spec.GGUF = llamaMemory(m, spec.Flags)
+	if m.on("--metrics") {
 		// These four are there since the page exists; others came and went.
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: []string{
 			"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total",

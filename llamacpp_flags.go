@@ -14,6 +14,26 @@ var llamaFlagsText string
 // builtinLlamaFlags is the newest set of flags known to this package.
 var builtinLlamaFlags = sync.OnceValue(func() FlagSet { return parseLlamaHelp(llamaFlagsText) })
 
+// llamaDialect is llama-server's command line.
+var llamaDialect = flagDialect{
+	program:    "llama-server",
+	builtin:    builtinLlamaFlags,
+	canonical:  llamaCanonical,
+	owned:      llamaOwned,
+	repeatable: llamaRepeatable,
+	changes:    llamaChanges,
+	defaults:   llamaDefaults,
+	bridged:    map[string]string{"-fa": "on, off or auto", "--flash-attn": "on, off or auto"},
+	ownedEnv: map[string]string{
+		"LLAMA_API_KEY": adviceKeyEnv,
+		// llama-server then takes its port from AIP_HTTP_PORT (server-http.cpp of b10587).
+		"AIP_MODE": "it would change the engine's port; remove it",
+	},
+	envPrefix: "LLAMA_ARG_",
+	bridge:    llamaFlashAttn,
+	value:     llamaValue,
+}
+
 // llamaCanonical maps the spellings of what our defaults are about, and those that people write but llama-server never
 // had, to one.
 var llamaCanonical = map[string]string{
@@ -22,11 +42,7 @@ var llamaCanonical = map[string]string{
 }
 
 // llamaDefaults are what a user most often wants of one replica in a pool.
-var llamaDefaults = []struct {
-	subjects []string   // a word of the user on any of these is enough
-	args     [][]string // the first whose flag the executable knows is taken
-	note     string
-}{
+var llamaDefaults = []flagDefault{
 	{[]string{"parallel"}, [][]string{{"--parallel", "1"}}, "one request at a time, with the whole context"},
 	{[]string{"cont-batching"}, [][]string{{"--no-cont-batching"}}, "nothing to batch with one slot"},
 	{[]string{"metrics"}, [][]string{{"--metrics"}}, "for monitoring, and to drain before a stop"},
@@ -34,28 +50,17 @@ var llamaDefaults = []struct {
 }
 
 const (
-	adviceModel = `it is set from "model"; write "model: {id: …}"`
-	adviceKey   = "a key on the command line can be read by every user of this machine; " +
-		`write "api_key: {from_env: NAME}" or "api_key: {from_file: PATH}"`
-	adviceToken = "a token on the command line can be read by every user of this machine; " +
-		`write "env: {HF_TOKEN: {from_env: NAME}}"`
 	advicePrefix = "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"
 	adviceRouter = "a replica serves one model and not a router; make a pool for each model"
-	adviceTLS    = "the provisioner asks over plain HTTP; put a TLS proxy in front of the engine"
-	adviceLog    = "the provisioner keeps the log and reads the causes of failures from it; remove the flag"
-	adviceExit   = "the engine would print and exit instead of serving; remove the flag"
 	advicePreset = `it chooses the model by itself; write "model: {id: …}"`
 )
 
 // llamaOwned are flags that a user may not give, and what to write instead.
-var llamaOwned = []struct {
-	names  []string
-	advice string
-}{
+var llamaOwned = []ownedFlag{
 	{[]string{"-m", "--model"}, adviceModel},
 	{[]string{"-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url", "-dr", "--docker-repo"}, adviceModel},
-	{[]string{"--host"}, `it is set from "host"; write "host: 127.0.0.1"`},
-	{[]string{"--port"}, `it is set from "port"; write "port: 8081"`},
+	{[]string{"--host"}, adviceHost},
+	{[]string{"--port"}, advicePort},
 	{[]string{"--reuse-port"}, `two engines would share one port unseen; give each its own "port"`},
 	{[]string{"--api-key", "--api-key-file"}, adviceKey},
 	{[]string{"-hft", "--hf-token"}, adviceToken},
@@ -80,17 +85,8 @@ var llamaRepeatable = []string{
 	"spec-draft-override-tensor", "override-tensor-draft", "logit-bias", "dry-sequence-breaker", "reverse-prompt",
 }
 
-// llamaChange is a flag that was renamed or removed.
-type llamaChange struct {
-	old    []string // its spellings
-	values int      // how many values it took
-	to     []string // what says the same now; nil when nothing does
-	since  int      // the first build without it; 1 when no build in use has it, 0 when only the help can tell
-	advice string   // what to do where to is nil
-}
-
 // llamaChanges are the changes that matter to configurations in use, with llama.cpp's pull request.
-var llamaChanges = []llamaChange{
+var llamaChanges = []flagChange{
 	// Never existed.
 	{old: []string{"--ngl"}, values: 1, to: []string{"--n-gpu-layers"}, since: 1},
 	// #20834.

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,20 +17,52 @@ const (
 	subjectDevice    = "device"
 )
 
-// gpuLayers translates the user's number of layers for the build and the machine.
-func (l *llamaLaunch) gpuLayers(name, value string) (values []string, note string, err error) {
+// llamaValue checks what depends on the machine.
+func llamaValue(m *flagMerge, word string, def FlagDef, values []string) ([]string, string, error) {
+	switch def.subject() {
+	case subjectGPULayers:
+		return llamaGPULayers(m, word, values[0])
+	case subjectDevice:
+		if m.cfg.GPU == GPUNone && values[0] != "none" {
+			return nil, "", fmt.Errorf(`%q chooses a GPU while "gpu" is none; remove one of them`, word)
+		}
+	}
+	return nil, "", nil
+}
+
+// llamaFlashAttn bridges b6325 (llama.cpp #15434), which gave --flash-attn a value. Without one it eats the flag after it.
+func llamaFlashAttn(m *flagMerge, word string, def FlagDef, values []string) ([]string, string, error) {
+	build := m.host.Binary.Build
+	isSwitch := def.Value == "" || !m.checked && build > 0 && build < 6325
+	switch {
+	case len(values) == 0 && isSwitch:
+		return nil, "", nil
+	case len(values) == 0:
+		return []string{"on"}, fmt.Sprintf("rewritten from %q, which takes a value since b6325", word), nil
+	case isSwitch && truthy(values[0]):
+		return nil, fmt.Sprintf("rewritten from %q with a value, which it takes since b6325", word), nil
+	case isSwitch:
+		return nil, "", fmt.Errorf("%q takes no value before b6325; leave it out for off", word)
+	case !truthy(values[0]) && !slices.Contains([]string{"off", "disabled", "false", "0", "auto", "-1"}, values[0]):
+		return nil, "", fmt.Errorf("%q takes %s", word, m.bridged["--flash-attn"])
+	}
+	return values, "", nil
+}
+
+// llamaGPULayers translates the user's number of layers for the build and the machine.
+func llamaGPULayers(m *flagMerge, name, value string) (values []string, note string, err error) {
 	n, numErr := strconv.Atoi(value)
 	word := value == "all" || value == "auto"
 	switch {
 	case numErr != nil && !word:
 		return nil, "", fmt.Errorf("%q takes a whole number, all or auto", name)
-	case l.cfg.GPU == GPUNone && value != "0":
+	case m.cfg.GPU == GPUNone && value != "0":
 		return nil, "", fmt.Errorf(`%q must be 0 while "gpu" is none; remove one of them`, name)
-	case l.cpu && value != "0":
+	case m.onCPU() && value != "0":
 		return []string{"0"}, fmt.Sprintf("%s is not possible: there is no GPU", value), nil
-	case !l.cpu && numErr == nil && n == 0 && l.cfg.GPU != GPUOptional:
+	case !m.onCPU() && numErr == nil && n == 0 && m.cfg.GPU != GPUOptional:
 		return nil, "", fmt.Errorf(`%q of 0 leaves the GPU idle while "gpu" is required; write "gpu: none" or "gpu: optional"`, name)
-	case value == "auto" && (l.build == 0 || l.build >= 7553):
+	case value == "auto" && (m.host.Binary.Build == 0 || m.host.Binary.Build >= 7553):
 		return []string{value}, "", nil
 	case word || n < 0:
 		note = fmt.Sprintf("all layers; %q means different things on different builds", value)
@@ -38,93 +71,65 @@ func (l *llamaLaunch) gpuLayers(name, value string) (values []string, note strin
 	return []string{value}, "", nil
 }
 
-// readGPUEnv checks what the environment says on GPUs like the flags of the same meaning, and translates it: the
+// readLlamaGPUEnv checks what the environment says on GPUs like the flags of the same meaning, and translates it: the
 // command line wins over the environment.
-func (l *llamaLaunch) readGPUEnv() {
-	if key, value, ok := l.fromEnv(subjectDevice); ok && l.cfg.GPU == GPUNone && value != "none" {
-		l.problem(key, `it chooses a GPU while "gpu" is none; remove one of them`)
+func readLlamaGPUEnv(m *flagMerge) {
+	if key, value, ok := fromEnv(m, subjectDevice); ok && m.cfg.GPU == GPUNone && value != "none" {
+		m.problem(key, `it chooses a GPU while "gpu" is none; remove one of them`)
 	}
-	key, value, ok := l.fromEnv(subjectGPULayers)
+	key, value, ok := fromEnv(m, subjectGPULayers)
 	if !ok {
 		return
 	}
-	values, note, err := l.gpuLayers(strings.TrimPrefix(key, "env."), value)
+	values, note, err := llamaGPULayers(m, strings.TrimPrefix(key, "env."), value)
 	switch {
 	case err != nil:
-		l.problem(key, "%v", err)
+		m.problem(key, "%v", err)
 	case values[0] != value:
-		l.user = append(l.user, Flag{
+		m.user = append(m.user, Flag{
 			Args: []string{"--n-gpu-layers", values[0]}, Origin: OriginConfig, Key: key, Note: note,
 		})
 	}
 }
 
 // fromEnv returns what the user says on a subject through the environment.
-func (l *llamaLaunch) fromEnv(subject string) (key, value string, ok bool) {
-	given := l.given[subject]
+func fromEnv(m *flagMerge, subject string) (key, value string, ok bool) {
+	given := m.given[subject]
 	if !strings.HasPrefix(given.key, "env.") {
 		return "", "", false
 	}
-	return given.key, l.cfg.Env[given.name].Value, true
+	return given.key, given.values[0], true
 }
 
-// addDefaults adds a flag for each subject that the user left open.
-func (l *llamaLaunch) addDefaults() {
-	for _, d := range llamaDefaults {
-		if l.givenAny(d.subjects) {
-			continue
-		}
-		for _, args := range d.args {
-			if l.set.has(args[0]) {
-				l.defaults = append(l.defaults, Flag{Args: args, Origin: OriginDefault, Note: d.note})
-				break
-			}
-		}
-	}
-	l.metrics = l.metricsOn()
-
-	if !l.givenAny([]string{subjectGPULayers}) {
+// addLlamaLayers says how many layers go to the GPU, unless the user did.
+func addLlamaLayers(m *flagMerge) {
+	if !m.says(subjectGPULayers) {
 		layers := Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: OriginDefault, Note: "all layers"}
 		switch {
-		case l.cfg.GPU == GPUNone:
+		case m.cfg.GPU == GPUNone:
 			layers = Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used"}
-		case l.cpu:
+		case m.onCPU():
 			layers.Args[1], layers.Note = "0", "there is no GPU"
 		}
-		l.defaults = append(l.defaults, layers)
+		m.defaults = append(m.defaults, layers)
 	}
 	// Hides GPUs that CUDA_VISIBLE_DEVICES does not; a build without any accepts it.
-	if l.cfg.GPU == GPUNone && l.checked && l.set.has("--device") && !l.givenAny([]string{subjectDevice}) {
-		l.defaults = append(l.defaults, Flag{
+	if m.cfg.GPU == GPUNone && m.checked && m.has("--device") && !m.says(subjectDevice) {
+		m.defaults = append(m.defaults, Flag{
 			Args: []string{"--device", "none"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used",
 		})
 	}
 }
 
-// offloadEnv makes llama-server report the layers on the GPU, which b11669 leaves out below its log level "trace". That
-// level costs 24 lines per request instead of 8, with no prompts in them. On older builds the same number can mean
+// llamaOffloadEnv makes llama-server report the layers on the GPU, which b11669 leaves out below its log level "trace".
+// That level costs 24 lines per request instead of 8, with no prompts in them. On older builds the same number can mean
 // "debug", so they are left alone.
-func (l *llamaLaunch) offloadEnv() map[string]string {
+func llamaOffloadEnv(m *flagMerge) map[string]string {
 	const name = "LLAMA_ARG_LOG_VERBOSITY"
-	_, known := l.set.findEnv(name)
-	required := l.cfg.GPU == "" || l.cfg.GPU == GPURequired
-	if !required || !known || l.build < 11669 || l.givenAny([]string{"verbosity", "verbose"}) {
+	_, known := m.findEnv(m.set, name)
+	required := m.cfg.GPU == "" || m.cfg.GPU == GPURequired
+	if !required || !known || m.host.Binary.Build < 11669 || m.says("verbosity", "verbose") {
 		return nil
 	}
 	return map[string]string{name: "4"}
-}
-
-func (l *llamaLaunch) givenAny(subjects []string) bool {
-	for _, s := range subjects {
-		if _, ok := l.given[s]; ok {
-			return true
-		}
-	}
-	return false
-}
-
-// metricsOn reports whether the command line or the environment turns the metrics page on.
-func (l *llamaLaunch) metricsOn() bool {
-	given, ok := l.given["metrics"]
-	return !ok && l.set.has("--metrics") || ok && !given.negated
 }

@@ -9,15 +9,15 @@ import (
 
 // llamaMemory reads from a command line, and from what the environment says beside it, what the memory of a
 // llama-server depends on. What llama-server would refuse is left for it to refuse.
-func llamaMemory(set FlagSet, flags []Flag, env map[string]EnvValue) *GGUFRun {
+func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 	run := &GGUFRun{Layers: -1}
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if def, ok := set.findEnv(name); ok {
-			run.read(def.subject(), env[name].Value, def.Env != name)
+	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
+		if def, ok := m.findEnv(m.set, name); ok {
+			run.read(def.subject(), m.cfg.Env[name].Value, def.Env != name)
 		}
 	}
 	for _, f := range flags { // after the environment, over which the command line wins
-		if def, negated, ok := set.find(f.Args[0]); ok {
+		if def, negated, ok := m.set.find(f.Args[0]); ok {
 			run.read(def.subject(), strings.Join(f.Args[1:], " "), negated)
 		}
 	}

@@ -40,3 +40,24 @@ func parseBuildInfo(s string) (build int, ok bool) {
 	build, err := strconv.Atoi(m[1])
 	return build, err == nil
 }
+
+var llamaTag = regexp.MustCompile(`^b([0-9]{1,9})$`)
+
+// llamaSourceFlags builds the server and nothing that needs a network. The build's number is the count of commits, which
+// cannot be counted in a shallow clone; 0 stands for an unknown one.
+func llamaSourceFlags(ref, commit string) []string {
+	number := "0"
+	if m := llamaTag.FindStringSubmatch(ref); m != nil {
+		number = m[1]
+	}
+	flags := []string{
+		"-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF",
+		"-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF", // both would fetch it
+		"-DLLAMA_CURL=OFF", // builds of 2025 need its headers otherwise; models come from the provisioner
+		"-DLLAMA_BUILD_NUMBER=" + number,
+	}
+	if len(commit) >= 9 {
+		flags = append(flags, "-DLLAMA_BUILD_COMMIT="+commit[:9])
+	}
+	return flags
+}

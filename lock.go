@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -71,6 +72,26 @@ func tryLock(path string) (*fileLock, error) {
 // explicitly, since that would unlock the engine's copy too.
 func (l *fileLock) release() { _ = l.file.Close() }
 
+// awaitLock waits for a lock until ctx ends. waiting is called once when another process holds it.
+func awaitLock(ctx context.Context, path string, waiting func()) (*fileLock, error) {
+	const first, longest = 5 * time.Millisecond, 250 * time.Millisecond
+	for pause := first; ; pause = min(2*pause, longest) {
+		l, err := tryLock(path)
+		if !errors.Is(err, errLocked) {
+			return l, err
+		}
+		if pause == longest { // a program that is between fork and exec holds it for milliseconds
+			waiting()
+			waiting = func() {}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another process is at work with %q: %w", path, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
 // LockedError says who manages the state directory.
 type LockedError struct {
 	StateDir string
@@ -87,12 +108,14 @@ func (e *LockedError) Error() string {
 }
 func (e *LockedError) Unwrap() error { return ErrLocked }
 
+const managerLockName = "manager.lock"
+
 // managerPatience is how long a new manager waits for the old one, which may be on its way out after an upgrade.
 const managerPatience = 2 * time.Second
 
 // lockManager makes this program the manager of the state directory.
 func lockManager(state string) (*fileLock, error) {
-	path := filepath.Join(state, "manager.lock")
+	path := filepath.Join(state, managerLockName)
 	l, err := lockFile(path, managerPatience)
 	if errors.Is(err, errLocked) {
 		e := &LockedError{StateDir: state}
@@ -110,6 +133,16 @@ func lockManager(state string) (*fileLock, error) {
 		_, _ = l.file.WriteAt(fmt.Appendf(nil, "%d %s\n", os.Getpid(), host), 0)
 	}
 	return l, nil
+}
+
+// managed reports whether a manager has the state directory. It looks by a shared lock, which nobody waits for.
+func managed(state string) bool {
+	file, err := openNoFollow(filepath.Join(state, managerLockName))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // inodeOf names a file's content holder, with its change time: a file that was replaced or written has another.

@@ -80,17 +80,14 @@ func (k *logKeeper) run(ctx context.Context) {
 	defer timer.Stop()
 	last, interval := time.Now(), logInterval
 	for {
-		// All launches look at the same moment, so that a hundred of them wake the program once a second, not a hundred
-		// times.
-		now := time.Now()
-		timer.Reset(now.Truncate(interval).Add(interval).Sub(now))
+		timer.Reset(untilNext(time.Now(), interval))
 		select {
 		case <-ctx.Done():
 			k.look(time.Since(last))
 			return
 		case <-timer.C:
 		}
-		now = time.Now()
+		now := time.Now()
 		interval = k.look(now.Sub(last))
 		last = now
 	}

@@ -27,6 +27,7 @@ import (
 // TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
 func TestMain(m *testing.M) {
 	chaosMain()
+	racerMain()
 	goleak.VerifyTestMain(suite{m})
 }
 
@@ -158,8 +159,8 @@ func (r *run) host() *hostInstance { return r.inst.(*hostInstance) }
 func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	t.Helper()
 	r := p.run
-	if names := (&run{inst: &hostInstance{tree: tree{launchID: r.rec.LaunchID, leader: r.host().tree.leader}}}).survivors(); names != "" {
-		t.Errorf("processes left: %s", names)
+	if names, err := (&run{inst: &hostInstance{tree: tree{launchID: r.rec.LaunchID, leader: r.host().tree.leader}}}).survivors(); names != "" || err != nil {
+		t.Errorf("processes left: %s (%v)", names, err)
 	}
 	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {
 		t.Errorf("port %d left: %s", r.rec.Port, problem)

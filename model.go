@@ -137,17 +137,19 @@ func (e *modelError) Unwrap() error { return e.err }
 
 // stagedModel is where the model of a launch is, or will be when its files are there.
 type stagedModel struct {
-	path  string        // absolute; "" when the engine resolves the reference itself or has none
-	kind  ModelKind     // what the engine takes
-	files []remoteFile  // to be downloaded; none when all is here
-	done  func() error  // when they are there
-	plan  *DownloadPlan // of the files; nil for none
-	gguf  *gguf.Model   // its header, when it is here and is one
+	path  string       // absolute; "" when the engine resolves the reference itself or has none
+	kind  ModelKind    // what the engine takes
+	files []remoteFile // to be downloaded; none when all is here
+	done  func() error // when they are there
+	gguf  *gguf.Model  // its header, when it is here and is one
+
+	note    *hubNote // of a model that comes from the hub
+	pending string   // what is to be downloaded, for people; "" for nothing
 }
 
 // findModel finds out where the model is, in microseconds where it is here. For one that is not, it asks the server what
-// there is, and downloads nothing.
-func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind ModelKind) (stagedModel, error) {
+// there is, and downloads nothing. With refresh it also asks whether a branch or tag has moved.
+func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind ModelKind, refresh bool) (stagedModel, error) {
 	ref, err := cfg.modelRef(kind)
 	if err != nil {
 		return stagedModel{}, &modelError{CauseModelMissing, fmt.Errorf("%w; check \"model.id\"", err)}
@@ -155,7 +157,7 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 	m := stagedModel{path: ref.path, kind: kind}
 	switch {
 	case ref.hub != nil:
-		m, err = findHubModel(ctx, cfg, *ref.hub)
+		m, err = o.findHubModel(ctx, cfg, *ref.hub, refresh)
 	case ref.url != "":
 		m, err = o.findURLModel(cfg, ref.url)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 )
@@ -186,9 +187,9 @@ func TestHubCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := plan.Download; d == nil || d.From != r.API.URL || !slices.Equal(d.Files, []string{"chat-Q4_K_M.gguf"}) ||
-		d.Bytes != int64(len(r.tiny)) || d.Free <= 0 {
-		t.Errorf("plan %+v", plan.Download)
+	want := fmt.Sprintf("download chat-Q4_K_M.gguf from %s, %s; ", r.API.URL, fetch.Bytes(int64(len(r.tiny))))
+	if len(plan.Pending) != 1 || !strings.HasPrefix(plan.Pending[0], want) || !strings.HasSuffix(plan.Pending[0], " are free") {
+		t.Errorf("pending: %q, want %q", plan.Pending, want)
 	}
 	if _, err := os.Stat(r.cache); !errors.Is(err, os.ErrNotExist) || r.Served() != 0 {
 		t.Errorf("the plan has downloaded: %v", err)
@@ -222,29 +223,36 @@ func TestHubCache(t *testing.T) {
 		t.Errorf("progress %+v", last)
 	}
 
-	// What is there needs no network, whatever the hub has meanwhile.
-	r.Add(hubRepo, "new.txt", []byte("x"))
+	// A start needs no network for what is there, whatever the hub has meanwhile.
+	newer := r.Add(hubRepo, "new.txt", []byte("x"))
 	asked := len(r.Requests())
 	for _, id := range []string{"hf:" + hubRepo, "hf:" + hubRepo + "/chat-Q4_K_M.gguf", "hf:" + hubRepo + "@" + string(commit) + ":Q4_K_M"} {
 		r.cfg.Model.ID = id
-		if again, _ := r.mustPrepare(t); again != path {
-			t.Errorf("%s: %q, want %q", id, again, path)
+		if again, err := Plan(bounded(t), r.cfg, WithCacheDir(t.TempDir())); err != nil || again.Model != path || again.Pending != nil {
+			t.Errorf("%s: %q, pending %q (%v), want %q", id, again.Model, again.Pending, err, path)
 		}
 	}
 	if len(r.Requests()) != asked {
 		t.Error("the hub was asked for what the cache holds")
 	}
 
-	// Another file of a newer commit; its content comes from the blob that is there.
-	r.Tag(hubRepo, "v2")
-	r.cfg.Model.ID = "hf:" + hubRepo + "@v2/chat-Q4_K_M.gguf"
+	if again, _ := r.mustPrepare(t); again != path {
+		t.Errorf("a commit became %q", again)
+	}
+
+	// Prepare sees that the branch has moved; the content comes from the blob that is there.
+	r.cfg.Model.ID = "hf:" + hubRepo
 	served := r.Served()
 	second, _ := r.mustPrepare(t)
-	if second == path || r.Served() != served {
+	if !strings.Contains(second, "/snapshots/"+newer+"/") || r.Served() != served {
 		t.Errorf("%q, and the content was fetched again: %v", second, r.Served() != served)
 	}
-	if ref, err := os.ReadFile(filepath.Join(folder, "refs/v2")); err != nil || !strings.Contains(second, string(ref)) {
-		t.Errorf("refs/v2 is %q (%v)", ref, err)
+	if ref, err := os.ReadFile(filepath.Join(folder, "refs/main")); err != nil || string(ref) != newer {
+		t.Errorf("refs/main is %q (%v)", ref, err)
+	}
+	r.Close()
+	if third, _ := r.mustPrepare(t); third != second {
+		t.Errorf("without a hub: %q, want %q", third, second)
 	}
 }
 
@@ -301,11 +309,11 @@ func TestHubFailures(t *testing.T) {
 			id: id, change: func(r *hubRig) { r.Inject(hubtest.Damage) }, cause: CauseModelCorrupt, text: "the content has the checksum",
 		},
 		"no model": {
-			id: "hf:" + hubRepo + "/README.md", cause: CauseModelCorrupt, text: `it begins with "# A " and not with the magic "GGUF"`,
+			id: "hf:" + hubRepo + "/README.md", cause: CauseModelCorrupt, text: `begins with "# A " instead of "GGUF"`,
 		},
 		"cut short": {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
-			cause: CauseModelCorrupt, text: "it is cut short: tensor data needs",
+			cause: CauseModelCorrupt, text: "truncated: tensor data needs",
 		},
 		"plain http": {
 			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: CauseDownload,
@@ -410,8 +418,8 @@ func TestURLModel(t *testing.T) {
 	r.cfg.Model = ModelConfig{ID: r.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: strings.ToUpper(sha256Of(r.tiny))}
 	cache := t.TempDir()
 	plan, err := Plan(bounded(t), r.cfg, WithCacheDir(cache))
-	if err != nil || plan.Download == nil || plan.Download.From != r.API.URL || r.Served() != 0 {
-		t.Fatalf("%+v (%v)", plan.Download, err)
+	if err != nil || len(plan.Pending) != 1 || !strings.HasPrefix(plan.Pending[0], "download chat-Q4_K_M.gguf from "+r.API.URL+"; ") || r.Served() != 0 {
+		t.Fatalf("%q (%v)", plan.Pending, err)
 	}
 	p, _ := newLaunch(t, r.cfg, WithCacheDir(cache))
 	prepared, err := p.Prepare(bounded(t))
@@ -419,7 +427,7 @@ func TestURLModel(t *testing.T) {
 		t.Fatalf("%q (%v), want %q", prepared.ModelPath, err, want)
 	}
 	r.Close()
-	if plan, err = Plan(bounded(t), r.cfg, WithCacheDir(cache)); err != nil || plan.Download != nil || plan.Model != prepared.ModelPath {
+	if plan, err = Plan(bounded(t), r.cfg, WithCacheDir(cache)); err != nil || plan.Pending != nil || plan.Model != prepared.ModelPath {
 		t.Errorf("%+v (%v)", plan, err)
 	}
 
@@ -500,7 +508,7 @@ func TestSplitModel(t *testing.T) {
 	if err := os.Truncate(parts[2], info.Size()-1000); err != nil {
 		t.Fatal(err)
 	}
-	check("is cut short: its tensors take")
+	check("truncated: its weights need")
 	if err := os.Remove(parts[2]); err != nil {
 		t.Fatal(err)
 	}
@@ -523,9 +531,9 @@ func TestCheckGGUF(t *testing.T) {
 	}{
 		"sound":        {sound, ""},
 		"header alone": {[]byte(enginetest.GGUF), ""},
-		"a web page":   {[]byte("<!DOCTYPE html>"), `it begins with "<!DO" and not with the magic "GGUF"`},
-		"short header": {sound[:2000], "is no sound GGUF file"},
-		"cut short":    {sound[:len(sound)/2], "it is cut short: tensor data needs"},
+		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" instead of "GGUF"`},
+		"short header": {sound[:2000], "ends within its header"},
+		"cut short":    {sound[:len(sound)/2], "truncated: tensor data needs"},
 		"many tensors": {[]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 100)), "tensor count too large"},
 		"new version":  {[]byte("GGUF\x09\x00\x00\x00" + strings.Repeat("\x00", 100)), ""}, // for the engine to judge
 	} {
@@ -538,26 +546,6 @@ func TestCheckGGUF(t *testing.T) {
 			t.Errorf("%s: error = %v, want %q", name, err, c.want)
 		}
 	}
-}
-
-func FuzzGGUF(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "chat.gguf")
-	if err := ggufgen.WriteFile(path, ggufgen.Params{}); err != nil {
-		f.Fatal(err)
-	}
-	sound, err := os.ReadFile(path)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(sound[:8000])
-	f.Add([]byte(enginetest.GGUF))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		file := filepath.Join(t.TempDir(), "m.gguf")
-		if err := os.WriteFile(file, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, _ = checkGGUF(file) // it returns
-	})
 }
 
 func sha256Of(content []byte) string {

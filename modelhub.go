@@ -206,19 +206,24 @@ func (h hub) folder(repo string) string {
 }
 
 // findHubModel finds a model in the cache, or finds out what must be downloaded. What the cache holds for a branch or a tag
-// is used without asking the hub: a restart needs no network, and all replicas serve the same.
-func findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef) (stagedModel, error) {
+// is used without asking the hub, unless refresh is set: a restart needs no network, and all replicas serve the same.
+func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
 	h, err := newHub(cfg)
 	if err != nil {
 		return stagedModel{}, err
 	}
-	if path := h.cached(ref, h.offline); path != "" {
-		return stagedModel{path: path}, nil
+	cached := stagedModel{path: h.cached(ref, h.offline)}
+	if cached.path != "" && (!refresh || h.offline || commitPattern.MatchString(ref.revision)) {
+		o.noteHub(cached.path, nil)
+		return cached, nil
 	}
 	if h.offline {
 		return stagedModel{}, fmt.Errorf("it is not in the cache %q, and %w; unset it, or put the model there", h.cache, errOffline)
 	}
 	listing, err := h.list(ctx, ref)
+	if err != nil && cached.path != "" {
+		return cached, nil //nolint:nilerr // what is there is as good as it was yesterday
+	}
 	if err != nil {
 		return stagedModel{}, &hubError{h, ref, err}
 	}
@@ -230,7 +235,10 @@ func findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef) (stagedM
 	if chosen == nil {
 		return stagedModel{}, &modelError{CauseModelMissing, ref.noFile(names)}
 	}
-	return h.stage(ref, listing, chosen)
+	if m := h.stage(ref, listing, chosen); m.path != cached.path {
+		return m, nil
+	}
+	return cached, nil
 }
 
 // cached is the path of the model in the cache, or "".
@@ -306,23 +314,25 @@ func (h hub) list(ctx context.Context, ref hubRef) (hubListing, error) {
 
 // stage says what is to be downloaded to where, in the layout of huggingface_hub: content under its digest in blobs, and
 // links to it, by commit and name, in snapshots.
-func (h hub) stage(ref hubRef, l hubListing, chosen []string) (stagedModel, error) {
+func (h hub) stage(ref hubRef, l hubListing, chosen []string) stagedModel {
 	folder := h.folder(ref.repo)
 	snapshot := filepath.Join(folder, "snapshots", l.Commit)
 	m := stagedModel{path: filepath.Join(snapshot, filepath.FromSlash(chosen[0]))}
-	links := map[string]string{} // from the snapshot to the blob
+	m.note = &hubNote{Name: fmt.Sprintf("%s@%s/%s", ref.repo, l.Commit[:12], chosen[0]), Links: map[string]string{}}
 	for _, name := range chosen {
 		file := l.Files[name]
 		blob := filepath.Join(folder, "blobs", file.Digest.Hex())
-		links[filepath.Join(snapshot, filepath.FromSlash(name))] = blob
+		m.note.Links[filepath.Join(snapshot, filepath.FromSlash(name))] = blob
+		lock := filepath.Join(h.cache, ".locks", filepath.Base(folder), file.Digest.Hex()+".lock")
+		m.note.Locks = append(m.note.Locks, lock)
 		m.files = append(m.files, remoteFile{name: name, host: h.endpoint, File: fetch.File{
 			URL:   h.endpoint + "/" + ref.repo + "/resolve/" + l.Commit + "/" + escapePath(name),
 			Token: h.token, Path: blob, Digest: file.Digest, Size: file.Size,
-			Lock: filepath.Join(h.cache, ".locks", filepath.Base(folder), file.Digest.Hex()+".lock"),
+			Lock: lock,
 		}})
 	}
 	m.done = func() error {
-		for link, blob := range links {
+		for link, blob := range m.note.Links {
 			if err := linkTo(link, blob); err != nil {
 				return fmt.Errorf("cannot put the model into the cache: %w", err)
 			}
@@ -332,7 +342,7 @@ func (h hub) stage(ref hubRef, l hubListing, chosen []string) (stagedModel, erro
 		}
 		return writeRef(filepath.Join(folder, "refs", filepath.FromSlash(ref.revision)), l.Commit)
 	}
-	return m, nil
+	return m
 }
 
 func escapePath(name string) string {

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -27,6 +28,7 @@ type options struct {
 	drain     *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
 
 	drainHooks []goHook
+	reload     func() ([]ProvisionConfig, error) // nil: RequestReload is refused
 
 	failpoint func(name string) // called at the steps that a test kills this program at; nil outside of tests
 }
@@ -40,7 +42,7 @@ func (o *options) at(step string) {
 
 func newOptions(opts []Option) options {
 	o := options{
-		engines: []Engine{llamaCPP{}, custom{}},
+		engines: []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}, custom{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,
@@ -70,12 +72,26 @@ func WithLauncher(l Launcher) Option {
 	return func(o *options) { o.launchers = append(o.launchers, l) }
 }
 
-// WithLogger sets where the provisioner tells what it does; by default nowhere.
-func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+// WithLogger sets where the provisioner tells what it does; by default, and with nil, nowhere.
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) { o.logger = cmp.Or(l, slog.New(slog.DiscardHandler)) }
+}
 
 // WithEventFunc has fn called on every event, in order. fn is called while a launch waits for it, so it must return
-// at once and must not call the provisioner back.
-func WithEventFunc(fn func(Event)) Option { return func(o *options) { o.onEvent = fn } }
+// at once and must not call the provisioner back. The last such option counts; nil means nobody.
+func WithEventFunc(fn func(Event)) Option {
+	return func(o *options) {
+		if o.onEvent = fn; fn == nil {
+			o.onEvent = func(Event) {}
+		}
+	}
+}
+
+// WithReloadFunc lets other programs ask a [Supervisor] for a reload, with [RequestReload]: fn gives the present
+// configuration of all its replicas.
+func WithReloadFunc(fn func() ([]ProvisionConfig, error)) Option {
+	return func(o *options) { o.reload = fn }
+}
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
 // user's cache folder; where there is none, as without HOME, nothing is kept.

@@ -31,63 +31,60 @@ type Prepared struct {
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
-	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
+	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p)
 	if err != nil {
 		return Prepared{}, p.startError(errors.Join(context.Cause(ctx), err))
 	}
 	return prepared, nil
 }
 
-// prepare gets what a launch needs.
-func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell func(Progress)) (Prepared, error) {
+// prepare gets what a launch needs. The model comes last: it is the largest, and the rest is of no use without an executable.
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (Prepared, error) {
 	program := engine.Program(cfg)
-	model, err := o.findModel(ctx, cfg, program.Model)
+	model, err := o.findModel(ctx, cfg, program.Model, true)
 	if err != nil {
 		return Prepared{}, err
 	}
 	binary, err := o.fetch(ctx, cfg, program, tell)
-	if err == nil {
-		err = model.fetch(ctx, tell)
+	if err != nil {
+		return Prepared{}, err
 	}
-	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf}, err
+	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf}, o.fetchModel(ctx, model, tell.progress)
 }
 
-// foreseen is what there is to get before a launch.
-type foreseen struct {
-	words    []string // for people
-	download *DownloadPlan
-}
-
-// foresee is prepare as far as that goes without getting anything.
-func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (Prepared, foreseen, error) {
+// foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []string, err error) {
 	program := engine.Program(cfg)
-	model, err := o.findModel(ctx, cfg, program.Model)
+	model, err := o.findModel(ctx, cfg, program.Model, false)
 	if err != nil {
-		return Prepared{}, foreseen{}, err
+		return Prepared{}, nil, err
 	}
-	prepared := Prepared{ModelPath: model.path, gguf: model.gguf}
-	binary, words, err := o.locate(ctx, cfg, program)
-	if err != nil {
-		return Prepared{}, foreseen{}, err
+	prepared.ModelPath, prepared.gguf = model.path, model.gguf
+	if model.pending != "" {
+		pending = append(pending, model.pending)
+	}
+	binary, toDo, err := o.locate(ctx, cfg, program)
+	switch {
+	case err != nil:
+		return Prepared{}, nil, err
+	case toDo != "":
+		return prepared, append(pending, toDo), nil
 	}
 	prepared.Binary = binary
-	var pending foreseen
-	if words != "" {
-		pending.words = append(pending.words, words)
-	}
-	if pending.download = model.plan; model.plan != nil {
-		pending.words = append(pending.words, model.plan.String())
-	}
-	return prepared, pending, err
+	return prepared, pending, nil
 }
 
 // prepared is what a launch needs, which is got where it is missing.
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
-	if err == nil && len(pending.words) > 0 {
-		return p.opts.prepare(ctx, p.cfg, p.engine, p.progress)
+	if err != nil || len(pending) == 0 {
+		return prepared, err
 	}
-	return prepared, err
+	// A wrong flag or a missing GPU shall be known before hours of download.
+	if _, err := p.opts.plan(ctx, p.cfg, prepared); err != nil {
+		return Prepared{}, err
+	}
+	return p.opts.prepare(ctx, p.cfg, p.engine, p)
 }
 
 // LaunchPlan is what a launch would run, and why.
@@ -100,7 +97,7 @@ type LaunchPlan struct {
 	Dir     string   `json:"dir"`    // working directory
 	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path, also of a model that is still to be downloaded
+	Model   string   `json:"model"`  // absolute path; of a model that is pending, where it will be
 	URL     string   `json:"url"`
 	GPUs    []GPU    `json:"gpus"` // none: the CPU
 	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
@@ -112,8 +109,6 @@ type LaunchPlan struct {
 	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
 	// be empty, and Flags are those of the newest known version.
 	Pending []string `json:"pending,omitempty"`
-	// Download is what of it is a download of the model; nil for none.
-	Download *DownloadPlan `json:"download,omitempty"`
 }
 
 // Args is the command line after the executable.
@@ -154,7 +149,7 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, p.startError(err)
 	}
-	plan.Pending, plan.Download = pending.words, pending.download
+	plan.Pending = pending
 	return plan.LaunchPlan, nil
 }
 
@@ -271,15 +266,16 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// sameLaunch reports whether a launch of cfg would run what the launch with that hash runs.
-func (o *options) sameLaunch(ctx context.Context, cfg ProvisionConfig, hash string) bool {
+// outdated reports whether a launch of cfg would run something else than what was launched. What is still to be got for
+// it makes a difference.
+func (o *options) outdated(ctx context.Context, cfg ProvisionConfig, launched launchRecord) (bool, error) {
 	engine, _ := o.engine(cfg.Engine)
 	prepared, pending, err := o.foresee(ctx, cfg, engine)
-	if err != nil || len(pending.words) > 0 {
-		return false
+	if err != nil || len(pending) > 0 {
+		return len(pending) > 0, err
 	}
 	plan, err := o.plan(ctx, cfg, prepared)
-	return err == nil && plan.hash(cfg) == hash
+	return err == nil && plan.hash(cfg) != launched.ConfigHash, err
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

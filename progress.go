@@ -69,6 +69,12 @@ func (p Progress) String() string {
 	return words + " " + p.What + ": " + strings.Join(parts, ", ")
 }
 
+// listener is told how a preparation goes.
+type listener interface {
+	progress(now Progress)
+	note(message string)
+}
+
 // progress tells how far a preparation is.
 func (p *EngineProvisioner) progress(now Progress) {
 	p.mu.Lock()

@@ -17,8 +17,8 @@ const (
 )
 
 // WaitReady returns when the engine is ready and its handoff file is written. Ready means: the health path says 200;
-// what answers is this launch's process tree, of the expected model; the metrics page keeps its contract when metrics
-// are on; the engine can produce a token; and it runs on the GPU when one is required.
+// what answers is this launch's process tree, of the expected model; the engine can produce a token; the metrics page keeps
+// its contract when metrics are on; and it runs on the GPU when one is required.
 //
 // It returns an *ExitError as soon as the engine exits, and a *NotReadyError or *GPUError when the engine makes no
 // progress, takes too long (see ReadyConfig) or is not what it should be: then the engine is stopped before the
@@ -180,13 +180,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	if err != nil {
 		return Handoff{}, err
 	}
-	// 3. Its metrics are there when they were asked for.
-	if spec.Metrics != nil {
-		if err := ask.checkMetrics(ctx, *spec.Metrics); err != nil {
-			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
-		}
-	}
-	// 4. It can produce a token: a vLLM was healthy until its first one killed it.
+	// 3. It can produce a token: a vLLM was healthy until its first one killed it.
 	answer := answerOff
 	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
 		r.asked.Store(true)
@@ -199,6 +193,12 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		default:
 			answer = answerNotOffered
 			p.note("the model offers no completions (embeddings or reranking?): ready without the proof of an answer")
+		}
+	}
+	// 4. Its metrics are there when they were asked for. After the first token, because engines make some series for it.
+	if spec.Metrics != nil {
+		if err := ask.checkMetrics(ctx, *spec.Metrics); err != nil {
+			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
 		}
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
@@ -244,9 +244,15 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 		if err != nil {
 			return "", &proofError{cause: CauseUnknown, err: err}
 		}
-		if !sameFile(path, r.rec.Launch.ModelPath, r.rec.Dir) {
+		want := r.rec.Launch.ModelPath
+		same := sameFile(path, want, r.rec.Dir)
+		if want == "" { // the engine fetched it by its name
+			want, _, _ = hubModel(r.rec.Model)
+			same = path == want
+		}
+		if !same {
 			return "", &proofError{
-				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, r.rec.Launch.ModelPath),
+				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, want),
 				"remove what selects another model from \"flags\" and \"env\"",
 			}
 		}

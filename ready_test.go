@@ -270,13 +270,15 @@ func TestProgressExtendsTheStallLimit(t *testing.T) {
 
 func TestAnswerProof(t *testing.T) {
 	t.Parallel()
-	t.Run("not offered", func(t *testing.T) {
-		t.Parallel()
-		p, j := ready(t, fakeConfig(t, enginetest.Behavior{AnswerStatus: 400}))
-		if p.handoff.Answer != answerNotOffered || !strings.Contains(j.notes(), "offers no completions") {
-			t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
-		}
-	})
+	for _, status := range []int{400, 501} {
+		t.Run("not offered "+itoa(status), func(t *testing.T) {
+			t.Parallel()
+			p, j := ready(t, fakeConfig(t, enginetest.Behavior{AnswerStatus: status}))
+			if p.handoff.Answer != answerNotOffered || !strings.Contains(j.notes(), "offers no completions") {
+				t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
+			}
+		})
+	}
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{Answer: enginetest.AnswerDie})
@@ -528,6 +530,24 @@ func TestLookUp(t *testing.T) {
 	} {
 		if got := lookUp(doc, key); got != want {
 			t.Errorf("%q: got %v, want %v", key, got, want)
+		}
+	}
+}
+
+func TestAnswerForPeople(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		``: "503 Service Unavailable",
+		`{"error": {"message": "Loading model", "code": 503}}`: "503 Service Unavailable: Loading model",
+		`{"error": "model 'nope' not found"}`:                  "503 Service Unavailable: model 'nope' not found",
+		`{"detail": "starting"}`:                               "503 Service Unavailable: starting",
+		`{"error": {"message": 3}, "detail": [{"loc": 1}]}`:    "503 Service Unavailable",
+		`["error"]`: "503 Service Unavailable",
+		`{"error": "` + strings.Repeat("ä", 150) + `"}`: "503 Service Unavailable: " + strings.Repeat("ä", 100),
+		`{"error": "\u001b[31mred"}`:                    "503 Service Unavailable: red",
+	} {
+		if got := (answer{http.StatusServiceUnavailable, []byte(body)}).String(); got != want {
+			t.Errorf("%s:\ngot  %q\nwant %q", body, got, want)
 		}
 	}
 }

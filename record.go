@@ -100,23 +100,32 @@ func (a identity) matches(b identity) bool {
 // replicaFiles are the files of one replica:
 //
 //	<state>/<pool>-<replica>/record.json  the record
+//	<state>/<pool>-<replica>/record.lock  held by whoever changes the record
 //	<state>/<pool>-<replica>/engine.lock  held by the engine's processes as long as one of them lives
 //	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
 //	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
+//	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
 //	<state>/engines/<pool>-<replica>.json the handoff
 type replicaFiles struct {
 	state string // absolute
 	stem  string
 }
 
-func (f replicaFiles) dir() string      { return filepath.Join(f.state, f.stem) }
-func (f replicaFiles) record() string   { return filepath.Join(f.dir(), "record.json") }
-func (f replicaFiles) lockPath() string { return filepath.Join(f.dir(), "engine.lock") }
-func (f replicaFiles) pid() string      { return filepath.Join(f.dir(), "engine.pid") }
-func (f replicaFiles) logs() string     { return filepath.Join(f.dir(), "logs") }
+func (f replicaFiles) dir() string        { return filepath.Join(f.state, f.stem) }
+func (f replicaFiles) record() string     { return filepath.Join(f.dir(), recordName) }
+func (f replicaFiles) recordLock() string { return filepath.Join(f.dir(), "record.lock") }
+func (f replicaFiles) lockPath() string   { return filepath.Join(f.dir(), "engine.lock") }
+func (f replicaFiles) pid() string        { return filepath.Join(f.dir(), "engine.pid") }
+func (f replicaFiles) logs() string       { return filepath.Join(f.dir(), "logs") }
 func (f replicaFiles) log(n int64) string {
 	return filepath.Join(f.logs(), strconv.FormatInt(n, 10)+".log")
 }
+
+const (
+	recordName   = "record.json"
+	requestsName = "requests" // see request
+)
+
 func (f replicaFiles) handoffs() string { return filepath.Join(f.state, "engines") }
 func (f replicaFiles) handoff() string  { return filepath.Join(f.handoffs(), f.stem+".json") }
 
@@ -139,7 +148,7 @@ func stateDirectory(dir string) (string, error) {
 
 // create makes the folders, for this user alone.
 func (f replicaFiles) create() error {
-	for _, dir := range []string{f.state, f.dir(), f.logs(), f.handoffs()} {
+	for _, dir := range []string{f.state, f.dir(), f.logs(), f.handoffs(), filepath.Join(f.state, requestsName)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("cannot create the state directory: %w; make its parent writable or set \"state_dir\"", err)
 		}
@@ -239,25 +248,56 @@ func (f replicaFiles) readRecord() (record, error) {
 	return r, nil
 }
 
-func (f replicaFiles) writeRecord(r record) error {
-	data, err := json.MarshalIndent(r, "", "  ")
+// recordPatience bounds the wait for another process's change of the record, which takes a millisecond.
+const recordPatience = 2 * time.Second
+
+// lockRecord keeps other processes from changing the record.
+func (f replicaFiles) lockRecord() (*fileLock, error) {
+	lock, err := lockFile(f.recordLock(), recordPatience)
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("another process has held %q for %s; see fuser", f.recordLock(), recordPatience)
+	}
+	return lock, err
+}
+
+// changeRecord writes what change makes of the record that is on disk, or of the error of reading it. It writes nothing
+// when change says so. No other process changes the record meanwhile.
+func (f replicaFiles) changeRecord(change func(current record, err error) (next record, write bool)) error {
+	lock, err := f.lockRecord()
+	if err != nil {
+		return fmt.Errorf("cannot write the record %q: %w", f.record(), err)
+	}
+	defer lock.release()
+	next, write := change(f.readRecord())
+	if !write {
+		return nil
+	}
+	data, err := json.MarshalIndent(next, "", "  ")
 	if err != nil {
 		return fmt.Errorf("cannot write the record %q: %w", f.record(), err)
 	}
 	return atomicfile.Write(f.record(), append(data, '\n'))
 }
 
+// writeRecord writes r, whatever is there.
+func (f replicaFiles) writeRecord(r record) error {
+	return f.changeRecord(func(record, error) (record, bool) { return r, true })
+}
+
 // updateRecord writes r unless another launch has taken over, or this one has ended meanwhile.
 func (f replicaFiles) updateRecord(r record) error {
-	current, err := f.readRecord()
-	if err == nil && (current.LaunchID != r.LaunchID || current.State.Final()) {
-		return nil
-	}
-	return f.writeRecord(r)
+	return f.changeRecord(func(current record, err error) (record, bool) {
+		return r, err != nil || current.LaunchID == r.LaunchID && !current.State.Final()
+	})
 }
 
 // clearTorn removes the halves of files whose writer was killed. It is called with the replica's lock held.
 func (f replicaFiles) clearTorn() error {
+	lock, err := f.lockRecord() // another process may be writing
+	if err != nil {
+		return err
+	}
+	defer lock.release()
 	return errors.Join(atomicfile.Clear(f.record()), atomicfile.Clear(f.handoff()))
 }
 

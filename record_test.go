@@ -1,6 +1,9 @@
 package provisioner
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
 	"reflect"
 	"testing"
 )
@@ -38,5 +41,61 @@ func TestUpdateRecord(t *testing.T) {
 		if got, err := files.readRecord(); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s %s:\ngot  %+v (%v)\nwant %+v", c.launch, c.state, got, err, want)
 		}
+	}
+}
+
+// racerFlag makes the test binary a process that changes a record racerRounds times.
+const (
+	racerFlag   = "-record-racer"
+	racerRounds = 300
+)
+
+func racerMain() {
+	if len(os.Args) != 3 || os.Args[1] != racerFlag {
+		return
+	}
+	files := replicaFiles{state: os.Args[2], stem: "pool-r0"}
+	for range racerRounds {
+		err := files.changeRecord(func(r record, err error) (record, bool) {
+			r.Generation++
+			return r, err == nil
+		})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(0)
+}
+
+// TestChangeRecordRace has two processes change one record: no change may be lost.
+func TestChangeRecordRace(t *testing.T) {
+	t.Parallel()
+	files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+	if err := files.create(); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.writeRecord(record{Schema: recordSchema, LaunchID: "a", Pool: "pool", Replica: "r0"}); err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	racers := [2]*exec.Cmd{}
+	for i := range racers {
+		racers[i] = exec.Command(exe, racerFlag, files.state)
+		racers[i].Stderr = os.Stderr
+		if err := racers[i].Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, racer := range racers {
+		if err := racer.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	if rec, err := files.readRecord(); err != nil || rec.Generation != 2*racerRounds {
+		t.Errorf("%d changes are left of %d (%v)", rec.Generation, 2*racerRounds, err)
 	}
 }

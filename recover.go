@@ -99,8 +99,11 @@ func (r *run) clearAway() error {
 	if err != nil {
 		return err
 	}
-	names := r.survivors() // the start may have come to its end before the lock was asked for
+	names, err := r.survivors() // the start may have come to its end before the lock was asked for
 	lock.release()
+	if err != nil {
+		return err
+	}
 	if names != "" {
 		return fmt.Errorf("%w: it has just been started: %s; try again", ErrBusy, names)
 	}
@@ -140,6 +143,8 @@ const recoveryBudget = 10 * time.Second
 // engines that are not fit to go on are stopped, and what the dead left is removed. All replicas at once, each within
 // 10 seconds.
 //
+// When ctx ends first, all engines that are not stopped yet are left as they are, and the error is ctx's cause.
+//
 // The adopted launches are returned with one Recovered for each replica that was not ended properly. It returns
 // ErrLocked when another manager is at work in the directory.
 func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EngineProvisioner, []Recovered, error) {
@@ -161,7 +166,7 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 
 // recoverAll is Recover for who has the manager's lock. The adopted launches are by the names of their files.
 func recoverAll(ctx context.Context, state string, opts options) (map[string]*EngineProvisioner, []Recovered, error) {
-	stems, err := recordedReplicas(state)
+	stems, err := listed(state, recordName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -178,7 +183,14 @@ func recoverAll(ctx context.Context, state string, opts options) (map[string]*En
 			adopted[stems[i]] = p
 		}
 	}
-	return adopted, slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" }), nil
+	found = slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" })
+	if ctx.Err() != nil {
+		for _, p := range adopted {
+			p.Release()
+		}
+		return nil, found, context.Cause(ctx)
+	}
+	return adopted, found, nil
 }
 
 // event tells of a recovery.
@@ -198,7 +210,7 @@ func (f Recovered) event() Event {
 
 // adopt deals with one replica. Its result is empty when there is nothing to deal with.
 func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvisioner, Recovered) {
-	begin := time.Now()
+	begin, caller := time.Now(), ctx
 	ctx, cancel := context.WithTimeout(ctx, recoveryBudget)
 	defer cancel()
 	rec, err := files.readRecord()
@@ -220,6 +232,11 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 		found.Reason = p.unfit(ctx)
 		if found.Reason == "" {
 			found.Result, found.PID = RecoveredAdopted, p.Status().PID
+			break
+		}
+		if caller.Err() != nil { // what was found out may say nothing about the engine
+			p.Release()
+			found.Reason, found.Err = "", context.Cause(caller)
 			break
 		}
 		found.Result = RecoveredStopped

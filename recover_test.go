@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -360,5 +361,24 @@ func TestAdoptedExit(t *testing.T) {
 				t.Errorf("exit %q (%v), want %q", rec.Exit, err, name)
 			}
 		})
+	}
+}
+
+// A recovery that is called off says nothing about the engines, and leaves them as they are.
+func TestRecoverCalledOff(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	was := abandoned(t, cfg)
+	ctx, cancel := context.WithCancel(bounded(t))
+	cancel()
+	if adopted, _, err := Recover(ctx, cfg.StateDir); !errors.Is(err, context.Canceled) || len(adopted) > 0 {
+		t.Errorf("Recover: %v, %v", adopted, err)
+	}
+	if _, err := Supervise(ctx, []ProvisionConfig{cfg}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Supervise: %v", err)
+	}
+	s, _ := superviseReady(t, cfg)
+	if now := s.Status()[0]; now.PID != was.run.host().leader.PID {
+		t.Errorf("the engine was replaced: %+v", now)
 	}
 }

@@ -3,17 +3,11 @@ package provisioner
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
 // replica is one replica under a Supervisor. Its goroutine, run, decides everything; others send it orders.
@@ -26,8 +20,9 @@ type replica struct {
 	done   chan struct{} // closed when run has ended
 
 	// Owned by run.
-	reload *reload // under way
-	gpus   []GPU   // of the last launch, with their memory before it
+	reload *reload          // under way
+	proven *ProvisionConfig // the last settings that were ready; nil before there were any
+	gpus   []GPU            // of the last launch, with their memory before it
 
 	mu       sync.Mutex
 	cfg      ProvisionConfig
@@ -49,35 +44,29 @@ type order struct {
 type orderKind int
 
 const (
-	orderStop    orderKind = iota // for good
+	orderStop    orderKind = iota // until a reset or a reload
+	orderEnd                      // stop, for good
 	orderRelease                  // leave the engine alone, for good
 	orderReset
 	orderReload
 )
-
-// reload is a change of the configuration that is not decided yet.
-type reload struct {
-	old    ProvisionConfig
-	reply  chan error
-	failed error // why the new configuration did not work: the old one is coming back
-}
 
 func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica {
 	r := &replica{
 		name: cfg.Name(), opts: opts, tell: newOptions(opts), files: files, cfg: cfg,
 		orders: make(chan order), done: make(chan struct{}), changed: make(chan struct{}),
 	}
-	// Only the manager writes this file, so what is left of a write is an earlier one's.
-	if err := atomicfile.Clear(r.restartFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := files.clearRestarts(); err != nil {
 		r.tell.logger.Warn(err.Error(), "replica", r.name)
 	}
-	r.past = r.readPast(time.Now())
+	r.resume(time.Now())
 	return r
 }
 
 // run takes care of the replica until it is told to end.
 func (r *replica) run() {
 	defer close(r.done)
+	defer r.dropReload(ErrStopped)
 	for {
 		var goOn bool
 		switch past := r.history(); past.Phase {
@@ -140,12 +129,15 @@ func (r *replica) runLaunch() bool {
 			if !r.obey(o, p) {
 				return false
 			}
-			if o.kind == orderReload {
+			if o.kind != orderReset {
 				return true
 			}
 		}
 	}
 	r.judge(incident{what: becameReady})
+	if !r.isOutdated() {
+		r.proven = new(r.config())
+	}
 	r.settleReload(nil)
 	go p.keepHealthy(ctx, r.config().Liveness)
 	stable := time.NewTimer(time.Duration(r.config().Restart.StableAfter))
@@ -156,7 +148,7 @@ func (r *replica) runLaunch() bool {
 			if err := p.Err(); err != nil {
 				r.ended(err, p)
 			} else {
-				r.judge(incident{what: unwanted, text: "stopped by another command"})
+				r.stoppedElsewhere()
 			}
 			return true
 		case <-stable.C:
@@ -165,7 +157,7 @@ func (r *replica) runLaunch() bool {
 			if !r.obey(o, p) {
 				return false
 			}
-			if o.kind == orderReload {
+			if o.kind != orderReset {
 				return true
 			}
 		}
@@ -209,6 +201,10 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 	if p != nil && !p.Status().State.Final() { // it was given up by bringUp's context, say
 		_ = p.Stop(context.Background())
 	}
+	if errors.Is(err, ErrStopped) { // nobody here has asked for it, or there would be an order
+		r.stoppedElsewhere()
+		return
+	}
 	if r.settleReload(err) {
 		return
 	}
@@ -216,24 +212,10 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 	r.judge(incidentOf(err))
 }
 
-// incidentOf reads from an error what the restart policy needs.
-func incidentOf(err error) incident {
-	e := incident{what: ended, text: err.Error(), cause: causeOf(err), err: err}
-	var failure interface{ failure() *Failure }
-	var config *ConfigError
-	var gpu *GPUError
-	switch {
-	case errors.As(err, &config), errors.As(err, &gpu):
-		e.permanent = true
-	case errors.As(err, &failure):
-		e.permanent = !failure.failure().Retry
-	}
-	for _, passing := range []error{ErrBusy, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
-		if errors.Is(err, passing) {
-			e.blameless, e.permanent = true, false
-		}
-	}
-	return e
+// stoppedElsewhere takes note of a stop by another command: the replica stays stopped.
+func (r *replica) stoppedElsewhere() {
+	r.dropReload(errStoppedElsewhere)
+	r.judge(incident{what: unwanted})
 }
 
 // obey carries out an order; p is the launch that it finds, nil when there is none. It returns false when the replica
@@ -245,58 +227,28 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		o.reply <- nil
 		return true
 	case orderReload:
-		old := r.config()
-		r.update(func() { r.cfg = o.cfg })
-		r.reload = &reload{old: old, reply: o.reply}
-		if p != nil {
-			if err := p.Stop(o.ctx); err != nil && !errors.Is(err, ErrKilled) {
-				r.settleReload(err)
-				return true
-			}
-		}
-		r.update(func() { r.past.Phase, r.past.RetryAt, r.past.ReadyAt = PhaseRunning, time.Time{}, time.Time{} })
+		r.obeyReload(o, p)
 		return true
 	case orderRelease:
+		// Its past is for the next supervisor: an open breaker stays open.
+		var err error
 		if p != nil && p.Status().State == StateReady {
 			p.Release()
-			o.reply <- nil
-			return false
+		} else if p != nil {
+			err = p.Stop(o.ctx)
 		}
-	}
-	var err error
-	if p != nil {
-		err = p.Stop(o.ctx)
-	}
-	if r.reload != nil {
-		r.reload.reply <- fmt.Errorf("cannot reload %s: %w", r.name, ErrStopped)
-		r.reload = nil
-	}
-	r.judge(incident{what: unwanted})
-	o.reply <- err
-	return false
-}
-
-// settleReload decides a reload by the outcome of a launch. It reports whether it has dealt with a failure.
-func (r *replica) settleReload(outcome error) bool {
-	l := r.reload
-	switch {
-	case l == nil:
+		o.reply <- err
 		return false
-	case outcome == nil && l.failed == nil:
-		l.reply <- nil
-	case outcome == nil:
-		l.reply <- fmt.Errorf("cannot reload %s, the old settings are back: %w", r.name, l.failed)
-	case l.failed == nil:
-		l.failed = outcome
-		r.update(func() { r.cfg = l.old })
-		return true // the phase is still running: the old settings are launched next
-	default:
-		l.reply <- fmt.Errorf("cannot reload %s, and the old settings do not work any more: %w", r.name, errors.Join(l.failed, outcome))
-		r.reload = nil
-		return false
+	default: // orderStop, orderEnd
+		r.dropReload(ErrStopped)
+		var err error
+		if p != nil {
+			err = p.Stop(o.ctx)
+		}
+		r.judge(incident{what: unwanted})
+		o.reply <- err
+		return o.kind == orderStop
 	}
-	r.reload = nil
-	return false
 }
 
 // judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
@@ -306,13 +258,11 @@ func (r *replica) judge(e incident) {
 	if now == before {
 		return
 	}
-	if err := r.writePast(now); err != nil {
-		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)
-	}
+	r.keep(now)
 	launchID := ""
 	r.update(func() {
 		r.past = now
-		if e.what == becameReady {
+		if e.what == becameReady || e.what == forgiven || e.what == wanted {
 			r.last = nil
 		}
 		if r.launch != nil {
@@ -327,52 +277,6 @@ func (r *replica) judge(e incident) {
 	}
 }
 
-// readPast is the replica's past as an earlier supervisor kept it, as far as it matters to one that is told to run it.
-func (r *replica) readPast(now time.Time) Restarts {
-	var past Restarts
-	data, err := readState(r.restartFile())
-	if err != nil || json.Unmarshal(data, &past) != nil {
-		past = Restarts{}
-	}
-	if past.Phase != PhaseBackoff && past.Phase != PhaseOpen {
-		past.Phase, past.ReadyAt = PhaseRunning, time.Time{}
-	}
-	// A clock that was set back must not make a wait longer than it can be.
-	if limit := now.Add(2 * time.Duration(r.cfg.Restart.CooldownMax)); past.RetryAt.After(limit) {
-		past.RetryAt = limit
-	}
-	return past
-}
-
-// announceWait tells of a wait that an earlier supervisor began and this one goes on with: else nothing would be heard
-// of the replica for as long as half an hour.
-func (r *replica) announceWait() {
-	past, now := r.past, time.Now()
-	wait := past.RetryAt.Sub(now).Round(100 * time.Millisecond)
-	if past.Phase != PhaseBackoff && past.Phase != PhaseOpen || wait <= 0 {
-		return
-	}
-	r.tell.onEvent(Event{
-		Time: now.UTC(), Pool: r.cfg.PoolID, Replica: r.cfg.ReplicaID, Kind: EventNote, State: StateNew, Cause: past.Cause,
-		Attempt: past.Attempts + 1, Message: fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait),
-	})
-}
-
-// restartFile keeps the past across a crash of the supervisor: one that crashes together with its engines would
-// otherwise never open a breaker.
-func (r *replica) restartFile() string { return filepath.Join(r.files.dir(), "restarts.json") }
-
-func (r *replica) writePast(past Restarts) error {
-	data, err := json.MarshalIndent(past, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := r.files.create(); err != nil {
-		return err
-	}
-	return atomicfile.Write(r.restartFile(), append(data, '\n'))
-}
-
 func (r *replica) config() ProvisionConfig {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -383,6 +287,13 @@ func (r *replica) history() Restarts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.past
+}
+
+// isOutdated reports whether the launch was made with other settings than the present ones.
+func (r *replica) isOutdated() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.outdated
 }
 
 // update changes what others may read, and wakes those who wait for it.
@@ -411,6 +322,28 @@ func (r *replica) ask(ctx context.Context, o order) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// hurry ends all waiting of the present launch's stop. ctx has ended.
+func (r *replica) hurry(ctx context.Context) {
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p != nil {
+		go func() { _ = p.Stop(ctx) }() // the replica's own Stop tells what came of it
+	}
+}
+
+// isReady reports whether the present launch is ready.
+func (r *replica) isReady() bool {
+	past := r.history()
+	return past.Phase == PhaseRunning && !past.ReadyAt.IsZero()
+}
+
+// atRest reports whether nothing runs, nor will by itself.
+func (r *replica) atRest() bool {
+	phase := r.history().Phase
+	return phase == PhaseFailed || phase == PhaseStopped || closed(r.done)
 }
 
 // waitReady returns when the replica is ready, or with the failure that came first.
@@ -473,13 +406,18 @@ func (r *replica) status() Status {
 
 // adopt makes an engine that runs already the present launch.
 func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
-	r.outdated = !r.tell.sameLaunch(ctx, r.cfg, p.run.rec.Launch.ConfigHash)
+	outdated, err := r.tell.outdated(ctx, r.cfg, p.run.rec.Launch)
+	r.outdated = outdated || err != nil
 	p.mu.Lock()
 	p.cfg, p.attempt = r.cfg, r.past.Attempts+1
 	p.mu.Unlock()
-	if r.outdated {
+	switch {
+	case err != nil:
+		p.note("whether it runs with the present settings cannot be told: " + err.Error())
+	case outdated:
 		p.note("it runs with other settings than those of the configuration; replace it when it suits")
 	}
 	r.launch = p
 	r.past.Phase, r.past.RetryAt = PhaseRunning, time.Time{}
+	r.keep(r.past)
 }

@@ -1,7 +1,9 @@
 package provisioner
 
 import (
+	"errors"
 	"math"
+	"syscall"
 	"time"
 )
 
@@ -55,22 +57,26 @@ const (
 // Restarts is what a supervisor remembers of a replica's failures. It survives the supervisor's own crash.
 type Restarts struct {
 	Phase    Phase     `json:"phase"`
-	Attempts int       `json:"attempts"`          // failures since the replica was last stable
-	Failures int       `json:"failures"`          // starts in a row that failed before readiness
-	Trials   int       `json:"trials"`            // starts of the open breaker that failed
-	Trial    bool      `json:"trial,omitempty"`   // the breaker is half open: this launch decides
-	RetryAt  time.Time `json:"retry_at,omitzero"` // of the next start, in backoff and open
-	ReadyAt  time.Time `json:"ready_at,omitzero"` // of the launch that runs
-	Last     string    `json:"last,omitempty"`    // the last failure, for people
-	Total    int       `json:"total"`             // restarts since the replica was supervised first
-	Cause    Cause     `json:"cause,omitempty"`   // of the last failure
+	Attempts int       `json:"attempts"`           // failures since the replica was last stable
+	Failures int       `json:"failures"`           // starts in a row that failed before readiness
+	Hindered int       `json:"hindered,omitempty"` // starts in a row that failed for a reason that is not the engine's
+	Trials   int       `json:"trials"`             // starts of the open breaker that failed
+	Trial    bool      `json:"trial,omitempty"`    // the breaker is half open: this launch decides
+	RetryAt  time.Time `json:"retry_at,omitzero"`  // of the next start, in backoff and open
+	ReadyAt  time.Time `json:"ready_at,omitzero"`  // of the launch that runs
+	Last     string    `json:"last,omitempty"`     // the last failure, for people
+	Total    int       `json:"total"`              // restarts since the replica was supervised first
+	Cause    Cause     `json:"cause,omitempty"`    // of the last failure
 }
+
+// waits reports whether the replica is to be started again at RetryAt.
+func (s Restarts) waits() bool { return s.Phase == PhaseBackoff || s.Phase == PhaseOpen }
 
 // happening is what a replica's restarts depend on.
 type happening int
 
 const (
-	wanted      happening = iota // the replica shall run
+	wanted      happening = iota // the replica shall run, by a new launch
 	becameReady                  // its launch is ready
 	ended                        // its launch ended, or could not be started
 	due                          // time has passed
@@ -82,10 +88,30 @@ const (
 type incident struct {
 	what      happening
 	permanent bool // trying again unchanged cannot help
-	blameless bool // not the engine's fault (a busy port, a full disk): tried again without being counted
+	blameless bool // not the engine's fault (a busy port, a full disk): tried again, and never given up
 	cause     Cause
 	text      string
 	err       error
+}
+
+// incidentOf reads from an error what the restart policy needs.
+func incidentOf(err error) incident {
+	e := incident{what: ended, text: err.Error(), cause: causeOf(err), err: err}
+	var failure interface{ failure() *Failure }
+	var config *ConfigError
+	var gpu *GPUError
+	switch {
+	case errors.As(err, &config), errors.As(err, &gpu):
+		e.permanent = true
+	case errors.As(err, &failure):
+		e.permanent = !failure.failure().Retry
+	}
+	for _, passing := range []error{ErrBusy, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+		if errors.Is(err, passing) {
+			e.blameless, e.permanent = true, false
+		}
+	}
+	return e
 }
 
 // decision is what follows.
@@ -101,15 +127,15 @@ const (
 // next is the whole restart policy: a pure function of the past, what happened, and the time. random is from [0, 1).
 func (c RestartConfig) next(s Restarts, e incident, now time.Time, random float64) (Restarts, decision) {
 	switch e.what {
-	case wanted, forgiven:
-		if e.what == forgiven {
-			s = Restarts{Phase: s.Phase, ReadyAt: s.ReadyAt, Total: s.Total}
-		}
+	case forgiven:
+		s = Restarts{Phase: s.Phase, ReadyAt: s.ReadyAt, Total: s.Total}
 		if s.Phase == PhaseRunning {
 			return s, nothing
 		}
-		s.RetryAt = time.Time{}
-		s.Phase, s.ReadyAt = PhaseRunning, time.Time{}
+		s.Phase = PhaseRunning
+		return s, launchNow
+	case wanted:
+		s.Phase, s.RetryAt, s.ReadyAt = PhaseRunning, time.Time{}, time.Time{}
 		return s, launchNow
 	case unwanted:
 		s.Phase, s.RetryAt, s.ReadyAt, s.Trial = PhaseStopped, time.Time{}, time.Time{}, false
@@ -118,7 +144,7 @@ func (c RestartConfig) next(s Restarts, e incident, now time.Time, random float6
 		if s.Phase != PhaseRunning {
 			return s, nothing
 		}
-		s.ReadyAt, s.Failures = now, 0
+		s.ReadyAt, s.Failures, s.Hindered = now, 0, 0
 		return s, nothing
 	case due:
 		return c.pass(s, now)
@@ -137,7 +163,7 @@ func (c RestartConfig) pass(s Restarts, now time.Time) (Restarts, decision) {
 	switch {
 	case s.Phase == PhaseRunning && !s.ReadyAt.IsZero() && now.Sub(s.ReadyAt) >= time.Duration(c.StableAfter):
 		s.Attempts, s.Failures, s.Trials, s.Trial = 0, 0, 0, false
-	case (s.Phase == PhaseBackoff || s.Phase == PhaseOpen) && !now.Before(s.RetryAt):
+	case s.waits() && !now.Before(s.RetryAt):
 		s.Trial = s.Trial || s.Phase == PhaseOpen
 		s.Phase, s.RetryAt = PhaseRunning, time.Time{}
 		return s, launchNow
@@ -161,8 +187,10 @@ func (c RestartConfig) fail(s Restarts, e incident, now time.Time, random float6
 		s.Phase = PhaseFailed
 		return s, giveUp
 	case e.blameless:
-		return wait(PhaseBackoff, time.Duration(c.InitialDelay))
+		s.Hindered++
+		return wait(PhaseBackoff, grow(c.InitialDelay, c.MaxDelay, s.Hindered-1))
 	}
+	s.Hindered = 0
 	s.Attempts++
 	if !wasReady {
 		s.Failures++

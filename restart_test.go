@@ -65,6 +65,10 @@ func TestRestartPolicy(t *testing.T) {
 			{e: run, want: launchNow, phase: PhaseRunning},
 			{e: incident{what: ended, blameless: true}, want: waitUntil, phase: PhaseBackoff, wait: time.Second},
 			{e: tick, after: time.Second, want: launchNow, phase: PhaseRunning},
+			{e: incident{what: ended, blameless: true}, want: waitUntil, phase: PhaseBackoff, wait: 2 * time.Second},
+			{e: tick, after: 2 * time.Second, want: launchNow, phase: PhaseRunning},
+			{e: crash, want: waitUntil, phase: PhaseBackoff, wait: time.Second},
+			{e: tick, after: time.Second, want: launchNow, phase: PhaseRunning},
 			{e: incident{what: ended, blameless: true}, want: waitUntil, phase: PhaseBackoff, wait: time.Second},
 		},
 		"a stop wins": {
@@ -126,7 +130,7 @@ func TestRestartInvariants(t *testing.T) {
 			before := s
 			var d decision
 			s, d = c.next(s, e, now, rapid.Float64Range(0, 0.999).Draw(t, "random"))
-			if e.what == ended || e.what == unwanted {
+			if e.what == ended || e.what == unwanted || e.what == wanted { // whoever wants a new launch has ended the present one
 				live = 0
 			}
 			if d == launchNow {

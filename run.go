@@ -28,8 +28,6 @@ type run struct {
 
 	asked atomic.Bool // for a token: an engine that dies from now on may die of it
 
-	recording sync.Mutex // from a look at the record on disk to its change
-
 	noting sync.WaitGroup // the one Observe that nobody waits for; it begins before the end is seen
 }
 

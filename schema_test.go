@@ -33,6 +33,7 @@ func schemaTypes() []any {
 		Provisioning{},
 		BinaryConfig{},
 		ContainerConfig{},
+		SourceConfig{},
 		ReadyConfig{},
 		RestartConfig{},
 		LivenessConfig{},

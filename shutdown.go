@@ -67,14 +67,12 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	// 1. Whoever finds the record from now on knows that the engine is to be gone. If it is, its watcher writes the last
 	// one, which must stay.
-	r.recording.Lock()
 	if rec := r.rec; !closed(r.exited) {
 		rec.Desired = desiredStopped
 		if err := r.files.updateRecord(rec); err != nil {
 			p.note("cannot record the stop: " + err.Error())
 		}
 	}
-	r.recording.Unlock()
 	p.mu.Lock()
 	ready := !p.handoff.ReadyAt.IsZero()
 	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
@@ -158,17 +156,27 @@ func closed(c <-chan struct{}) bool {
 }
 
 func (p *EngineProvisioner) unkillable(r *run) error {
-	return fmt.Errorf("cannot stop %s: %w: %s; its port and GPU memory must be taken as in use", p.cfg.Name(), ErrUnkillable, r.survivors())
+	return fmt.Errorf("cannot stop %s: %w: %s; its port and GPU memory must be taken as in use", p.cfg.Name(), ErrUnkillable, r.unkilled())
 }
 
-func (r *run) survivors() string {
-	members, _ := r.inst.Members()
+// survivors names the living processes of the launch; "" when there is none.
+func (r *run) survivors() (string, error) {
+	members, err := r.inst.Members()
 	var names []string
 	for _, m := range members {
 		names = append(names, fmt.Sprintf("%q (pid %d, state %c)", m.Name, m.PID, m.State))
 	}
 	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return strings.Join(names, ", "), err
+}
+
+// unkilled is survivors for the text of an error.
+func (r *run) unkilled() string {
+	names, err := r.survivors()
+	if err != nil {
+		return err.Error()
+	}
+	return names
 }
 
 // ending is how a launch ended.
@@ -216,7 +224,7 @@ func (r *run) sweep() (int, error) {
 		case n == 0:
 			return swept, nil
 		case time.Now().After(deadline):
-			return swept, fmt.Errorf("%w: %s", ErrUnkillable, r.survivors())
+			return swept, fmt.Errorf("%w: %s", ErrUnkillable, r.unkilled())
 		}
 		time.Sleep(wait)
 	}
@@ -262,31 +270,33 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		return err
 	}
 	defer lock.release()
-	r.recording.Lock()
-	defer r.recording.Unlock()
 	// Of a provisioner that was killed while it wrote. A launch that was adopted has no Start that clears them away.
 	if err := r.files.clearTorn(); err != nil {
 		return err
 	}
-	onDisk, err := r.files.readRecord()
-	if err == nil && onDisk.LaunchID != r.rec.LaunchID {
-		return nil
-	}
-	if err == nil {
-		end.rec = onDisk
-	}
-	end.foreign = !asked && end.rec.Desired == desiredStopped
-	if onDisk.State.Final() && !end.exit.Known {
-		return nil // the provisioner whose child it was knows better how it ended
-	}
-	if end.foreign {
-		state = StateStopped
-	}
-	end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
-	if !end.exit.Known && r.inst.PID() == 0 && state == StateFailed {
-		end.rec.Exit = diedUnwatched
-	}
-	return errors.Join(r.files.writeRecord(end.rec), r.files.removePID())
+	var removePID error
+	err = r.files.changeRecord(func(onDisk record, err error) (record, bool) {
+		if err == nil && onDisk.LaunchID != r.rec.LaunchID {
+			return record{}, false
+		}
+		if err == nil {
+			end.rec = onDisk
+		}
+		end.foreign = !asked && end.rec.Desired == desiredStopped
+		if onDisk.State.Final() && !end.exit.Known {
+			return record{}, false // the provisioner whose child it was knows better how it ended
+		}
+		if end.foreign {
+			state = StateStopped
+		}
+		end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
+		if !end.exit.Known && r.inst.PID() == 0 && state == StateFailed {
+			end.rec.Exit = diedUnwatched
+		}
+		removePID = r.files.removePID()
+		return end.rec, true
+	})
+	return errors.Join(err, removePID)
 }
 
 // undo ends what a failed start began and holds the replica's lock for. A process that survives is told as

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -62,15 +64,15 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 1. Everything that can be checked before anything is touched.
+	secrets, err := readSecrets(p.cfg)
+	if err != nil {
+		return nil, err
+	}
 	prepared, err := p.prepared(ctx)
 	if err != nil {
 		return nil, err
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := readSecrets(p.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -116,8 +118,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := errors.Join(files.unpublish(""), files.clearTorn()); err != nil {
 		return nil, err
 	}
-	for _, port := range append([]int{p.cfg.Port}, plan.spec.Ports...) {
-		if problem := portProblem(p.cfg.Host, port); problem != "" {
+	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
+		if problem := portProblem(p.cfg.Host, port.Number); problem != "" {
 			return nil, &portError{port, problem}
 		}
 	}
@@ -179,7 +181,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 5. The record of the process.
 	r.rec.State = StateStarting
-	if err := files.writeRecord(r.rec); err != nil {
+	err = files.changeRecord(func(current record, err error) (record, bool) {
+		rec := r.rec
+		if err == nil && current.LaunchID == rec.LaunchID {
+			rec.Desired = current.Desired // another command may have begun to stop it
+		}
+		return rec, true
+	})
+	if err != nil {
 		return nil, err
 	}
 	p.opts.at("after_running_record")
@@ -203,7 +212,11 @@ func (o *options) clear(ctx context.Context, files replicaFiles, last record) er
 	}
 	defer inst.Release()
 	if !last.State.Final() {
-		if names := (&run{inst: inst}).survivors(); names != "" {
+		names, err := (&run{inst: inst}).survivors()
+		if err != nil {
+			return err
+		}
+		if names != "" {
 			return fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
 		}
 	}
@@ -223,13 +236,18 @@ func busy(files replicaFiles) error {
 		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
 }
 
-// portError says that the port is not free.
+// portError says that a port is not free.
 type portError struct {
-	port    int
+	port    Port
 	problem string
 }
 
-func (e *portError) Error() string { return fmt.Sprintf("port %d is not free: %s", e.port, e.problem) }
+func (e *portError) Error() string {
+	if e.port.Use != "" {
+		return fmt.Sprintf("port %d, for %s, is not free: %s", e.port.Number, e.port.Use, e.problem)
+	}
+	return fmt.Sprintf("port %d is not free: %s", e.port.Number, e.problem)
+}
 func (e *portError) Unwrap() error { return ErrBusy }
 
 // startError gives err the type that Start promises.
@@ -249,9 +267,19 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	var memory *memoryError
+	var build *buildError
 	switch {
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
+	case errors.As(err, &build):
+		f.LogPath = build.log
+		if !build.try {
+			f.Cause = CauseBuildFailed
+		}
+		if f.LogPath != "" {
+			f.LogTail = tail.Last(tail.Lines(f.LogPath))
+			f.Advice = adviceFor(f.Cause)
+		}
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""

@@ -33,8 +33,8 @@ type Status struct {
 	Exit      string    `json:"exit,omitempty"`  // how it ended
 	Log       string    `json:"log,omitempty"`   // path of the launch's log
 
-	Restarts *Restarts `json:"restarts,omitempty"` // of a supervised replica
-	Outdated bool      `json:"outdated,omitempty"` // it was launched differently from its present configuration
+	Restarts *Restarts `json:"restarts,omitempty"` // of a supervised replica, while its supervisor is there
+	Outdated bool      `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
 }
 
 // Status is where the launch stands now.
@@ -46,6 +46,7 @@ func (p *EngineProvisioner) Status() Status {
 		s = statusOfRecord(*cmp.Or(p.final, &p.run.rec))
 	}
 	s.State, s.Heard = p.state, p.heard
+	s.Version = cmp.Or(p.handoff.EngineVersion, s.Version) // some executables cannot tell before they run
 	if s.State.Final() {
 		s.PID = 0
 	}
@@ -61,27 +62,45 @@ func statusOfRecord(rec record) Status {
 }
 
 // Statuses tells of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
-// replica. It changes nothing: an engine that died while no provisioner watched is told as failed. A record that
-// cannot be read is an error beside the rest.
+// replica, and of those that a supervisor there has never got so far. It changes nothing: an engine that died while no
+// provisioner watched is told as failed. A record that cannot be read is an error beside the rest. Of opts, those matter
+// that add a Launcher: without it, of its launches only the record is told.
 func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	state, err := stateDirectory(stateDir)
 	if err != nil {
 		return nil, err
 	}
-	stems, err := recordedReplicas(state)
+	stems, err := listed(state, recordName)
 	if err != nil {
 		return nil, err
+	}
+	watched := managed(state)
+	if watched {
+		tried, err := listed(state, restartsName)
+		if err != nil {
+			return nil, err
+		}
+		stems = slices.Compact(slices.Sorted(slices.Values(append(stems, tried...))))
 	}
 	var all []Status
 	var failed error
 	for _, stem := range stems {
 		files := replicaFiles{state: state, stem: stem}
 		rec, err := files.readRecord()
-		if err != nil {
+		var s Status
+		if err == nil {
+			s, err = files.status(rec, newOptions(opts))
+			failed = errors.Join(failed, err)
+		} else if !watched || !errors.Is(err, fs.ErrNotExist) {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		all = append(all, files.status(rec, newOptions(opts)))
+		if watched {
+			files.addRestarts(&s, time.Now())
+		}
+		if s.Pool != "" {
+			all = append(all, s)
+		}
 	}
 	slices.SortFunc(all, func(a, b Status) int {
 		return strings.Compare(a.Pool+"\x00"+a.Replica, b.Pool+"\x00"+b.Replica)
@@ -89,19 +108,23 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	return all, failed
 }
 
-// status is what a record says, corrected by what is true now.
-func (f replicaFiles) status(rec record, opts options) Status {
+// status is what a record says, corrected by what is true now. With an error it is what the record says.
+func (f replicaFiles) status(rec record, opts options) (Status, error) {
 	s := statusOfRecord(rec)
 	if rec.State.Final() {
 		s.PID = 0
-		return s
+		return s, nil
 	}
-	if inst, err := opts.find(context.Background(), f, rec); err == nil { // else the record is all that there is
+	switch inst, err := opts.find(context.Background(), f, rec); {
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, errNoLauncher): // the record is all that there is
+	case err != nil:
+		return s, fmt.Errorf("cannot tell whether %s/%s runs: %w", rec.Pool, rec.Replica, err)
+	default:
 		defer inst.Release()
 		if inst.Exited() {
 			s.State, s.PID = StateFailed, 0
 			s.Exit = diedUnwatched
-			return s
+			return s, nil
 		}
 		s.PID = inst.PID()
 	}
@@ -111,18 +134,63 @@ func (f replicaFiles) status(rec record, opts options) Status {
 	case rec.Desired == desiredStopped:
 		s.State = StateStopping
 	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:
-		s.State = StateReady
+		s.State, s.Version = StateReady, h.EngineVersion
 	}
-	return s
+	return s, nil
 }
 
-// recordedReplicas names the replicas that have a record.
-func recordedReplicas(state string) ([]string, error) {
+// staleRetry is how long ago a next try must have been to be one that nobody makes: of a replica that the present
+// supervisor does not look after.
+const staleRetry = time.Minute
+
+// addRestarts adds what the replica's supervisor remembers.
+func (f replicaFiles) addRestarts(s *Status, now time.Time) {
+	kept, err := f.readRestarts()
+	if err != nil || kept.waits() && now.Sub(kept.RetryAt) > staleRetry {
+		return // it was never supervised, or is not now
+	}
+	if s.PID == 0 && (kept.waits() || kept.Phase == PhaseFailed) {
+		s.State = StateFailed
+		if s.Pool == "" { // it has no record
+			s.Pool, s.Replica, s.Engine = kept.Pool, kept.Replica, kept.Engine
+		}
+	}
+	s.Restarts, s.Outdated = &kept.Restarts, kept.Outdated && s.PID != 0
+}
+
+// Outdated reports whether Start would run something else than what the replica's recorded launch runs: another
+// executable, arguments, environment or GPUs. What only the provisioner acts on, such as a grace period, is no
+// difference. The error is ErrNotFound when nothing is recorded, or what Plan returns.
+func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, error) {
+	p, err := New(cfg, opts...)
+	if err != nil {
+		return false, err
+	}
+	files, err := filesOf(p.cfg.StateDir, p.cfg.fileStem())
+	if err != nil {
+		return false, err
+	}
+	rec, err := files.readRecord()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
+	}
+	if err != nil {
+		return false, err
+	}
+	outdated, err := p.opts.outdated(ctx, p.cfg, rec.Launch)
+	if err != nil {
+		return false, p.startError(err)
+	}
+	return outdated, nil
+}
+
+// listed names the replicas that have a file.
+func listed(state, file string) ([]string, error) {
 	// Glob hides why it finds nothing, and of a folder that cannot be read nobody may say that nothing runs.
 	if _, err := os.ReadDir(state); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list the replicas: %w", err)
 	}
-	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", "record.json"))
+	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", file))
 	if err != nil {
 		return nil, fmt.Errorf("cannot list %q: %w", state, err)
 	}

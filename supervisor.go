@@ -20,6 +20,7 @@ type Supervisor struct {
 	replicas []*replica // in the order of the configuration
 	feed     feed
 	counts   *collector
+	inbox    *inbox
 	kept     chan struct{} // closed when all events are in the file
 
 	reloading sync.Mutex // one at a time, so that a pool never lacks more than one replica
@@ -33,7 +34,8 @@ type Supervisor struct {
 //
 // An adopted engine that was launched differently from its present configuration goes on and is marked as outdated in
 // Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on. The error is
-// a *ConfigError, or a *LockedError when another manager has the state directory.
+// a *ConfigError, a *LockedError when another manager has the state directory, or ctx's cause: then all engines are let
+// go.
 func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Supervisor, error) {
 	if len(cfgs) == 0 {
 		return nil, errors.New("cannot supervise: no replica is configured")
@@ -64,6 +66,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 		return nil, err
 	}
 	s := &Supervisor{lock: lock, kept: make(chan struct{}), done: make(chan struct{})}
+	s.inbox = newInbox(s, files.state, newOptions(opts).reload)
 	s.counts = newCollector(s)
 	opts = s.observe(files.state, opts)
 	tell := newOptions(opts)
@@ -104,6 +107,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	for _, r := range s.replicas {
 		go r.run()
 	}
+	s.inbox.start()
 	return s, nil
 }
 
@@ -129,21 +133,20 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 // Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command. The
 // error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause.
 func (s *Supervisor) Wait(ctx context.Context) error {
-	var failed []error
-	for _, r := range s.replicas {
-		ended, err := r.waitEnd(ctx)
-		if !ended {
-			return context.Cause(ctx)
+	for {
+		var failed []error
+		for _, r := range s.replicas {
+			ended, err := r.waitEnd(ctx)
+			if !ended {
+				return context.Cause(ctx)
+			}
+			failed = append(failed, err)
 		}
-		failed = append(failed, err)
-	}
-	// One that ended early may have been reset meanwhile.
-	for _, r := range s.replicas {
-		if phase := r.history().Phase; phase != PhaseFailed && phase != PhaseStopped {
-			return s.Wait(ctx)
+		// One that ended early may have been reset meanwhile.
+		if !slices.ContainsFunc(s.replicas, func(r *replica) bool { return !r.atRest() }) {
+			return errors.Join(failed...)
 		}
 	}
-	return errors.Join(failed...)
 }
 
 // Status tells where the replicas stand, in the order of the configuration.
@@ -155,7 +158,7 @@ func (s *Supervisor) Status() []Status {
 	return all
 }
 
-// Reset forgets the failures of a replica and starts it at once if it waits or was given up.
+// Reset forgets the failures of a replica and starts it at once if it waits, was given up, or was stopped.
 func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
 	if err != nil {
@@ -164,31 +167,13 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 	return r.ask(ctx, order{kind: orderReset})
 }
 
-// Reload gives a replica another configuration, of the same pool and replica. The running engine is stopped, with its
-// drain, and the new one is started and awaited. When it does not become ready, the old settings come back, and the
-// error says both. One replica is reloaded at a time, and only while the others of its pool are ready.
-func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
-	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+// StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, and leaves the replica so until Reset or Reload.
+func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) error {
+	r, err := s.find(pool, replica)
 	if err != nil {
 		return err
 	}
-	if err := cfg.Validate(r.opts...); err != nil {
-		return err
-	}
-	cfg = cfg.withDefaults()
-	if cfg.StateDir != r.config().StateDir {
-		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", cfg.Name())
-	}
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
-	for _, other := range s.replicas {
-		if other != r && other.config().PoolID == cfg.PoolID {
-			if err := other.waitReady(ctx); err != nil {
-				return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", cfg.Name(), err)
-			}
-		}
-	}
-	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
+	return r.ask(ctx, order{kind: orderStop, ctx: ctx})
 }
 
 func (s *Supervisor) find(pool, id string) (*replica, error) {
@@ -201,7 +186,7 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 
 // Stop stops all engines, as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds the grace of
 // each. Stopping again waits for the first.
-func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderStop, ctx: ctx}) }
+func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderEnd, ctx: ctx}) }
 
 // Release gives the state directory back and lets the engines run on, for another Supervisor to adopt. Those that are
 // not ready are stopped: nobody would tell when they are.
@@ -213,12 +198,21 @@ func (s *Supervisor) Release() error {
 func (s *Supervisor) end(o order) error {
 	var failed error
 	s.endOnce.Do(func() {
+		s.inbox.leave()
+		// A replica may be in the middle of a stop of its own, for a reload say, and hear of no order until that is over.
+		unhurry := context.AfterFunc(o.ctx, func() {
+			for _, r := range s.replicas {
+				r.hurry(o.ctx)
+			}
+		})
+		defer unhurry()
 		errs := make([]error, len(s.replicas))
 		var all sync.WaitGroup
 		for i, r := range s.replicas {
 			all.Go(func() { errs[i] = r.ask(context.Background(), o) })
 		}
 		all.Wait()
+		s.inbox.work.Wait()
 		s.letGo()
 		failed = errors.Join(errs...)
 		close(s.done)

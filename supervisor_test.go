@@ -122,20 +122,28 @@ func TestSupervisePastSurvives(t *testing.T) {
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == PhaseOpen })
 	want := *s.Status()[0].Restarts
-	next := newReplica(cfg.withDefaults(), s.replicas[0].files, nil)
-	if got := next.history(); got.Phase != want.Phase || got.Failures != want.Failures || !got.RetryAt.Equal(want.RetryAt) {
-		t.Errorf("the next supervisor reads %+v, want %+v", got, want)
+	same := func(got Restarts) bool {
+		return got.Phase == want.Phase && got.Failures == want.Failures && got.Attempts == want.Attempts && got.RetryAt.Equal(want.RetryAt)
 	}
-	if err := s.Release(); err != nil {
-		t.Fatal(err)
+	// As it is while the supervisor lives, and so after its crash, and after an orderly Release.
+	for _, end := range []func() error{func() error { return nil }, s.Release} {
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		if got := newReplica(cfg.withDefaults(), s.replicas[0].files, nil).history(); !same(got) {
+			t.Errorf("the next supervisor reads %+v, want %+v", got, want)
+		}
 	}
-	// It left nothing that runs, and the phase of a replica that was released is "stopped".
-	if err := next.writePast(want); err != nil {
-		t.Fatal(err)
+	next, j := supervised(t, []ProvisionConfig{cfg})
+	if got := *next.Status()[0].Restarts; !same(got) {
+		t.Errorf("the next supervisor goes on with %+v, want %+v", got, want)
 	}
-	_, j := supervised(t, []ProvisionConfig{cfg})
 	if notes := j.notes(); !strings.Contains(notes, "it failed under an earlier manager, and is started in ") {
 		t.Errorf("a wait that goes on is not told: %q", notes)
+	}
+	// Nobody waits for a supervisor that has let go.
+	if err := s.Wait(bounded(t)); err != nil {
+		t.Errorf("Wait after Release: %v", err)
 	}
 }
 
@@ -215,6 +223,27 @@ func TestSuperviseSeesAnotherCommandsStop(t *testing.T) {
 	}
 }
 
+// Nor is an engine started again that another command has stopped while it was loading.
+func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	s, _ := supervised(t, []ProvisionConfig{cfg})
+	eventually(t, "it loads", func() bool { return s.Status()[0].State == StateStarting })
+	other, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Stop(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitReady(bounded(t)); !errors.Is(err, ErrStopped) {
+		t.Errorf("WaitReady: %v", err)
+	}
+	if now := s.Status()[0]; now.Restarts.Phase != PhaseStopped || now.Restarts.Attempts != 0 {
+		t.Errorf("%+v, restarts %+v", now, now.Restarts)
+	}
+}
+
 func TestOneManagerForADirectory(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
@@ -291,25 +320,6 @@ func TestSuperviseMarksAnOutdatedEngine(t *testing.T) {
 	now = s.Status()[0]
 	if now.Outdated || now.PID == was.PID || !slices.Contains(enginetest.Inspect(t, now.URL).Argv, "777") {
 		t.Errorf("after the reload: %+v", now)
-	}
-}
-
-func TestReloadComesBack(t *testing.T) {
-	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	s, _ := superviseReady(t, cfg)
-	bad := cfg
-	bad.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
-		LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
-	})}
-	err := s.Reload(bounded(t), bad)
-	wantText(t, err, "cannot reload pool/r0, the old settings are back", "bad new settings")
-	now := s.Status()[0]
-	if now.State != StateReady || now.Restarts.Attempts != 0 {
-		t.Errorf("%+v, restarts %+v", now, now.Restarts)
-	}
-	if err := s.Reload(bounded(t), ProvisionConfig{PoolID: "pool", ReplicaID: "r0"}); err == nil {
-		t.Error("a configuration without anything was taken")
 	}
 }
 

@@ -93,11 +93,13 @@ func (u *unit) text() {
 	u.set("Type", "notify")
 	u.set("NotifyAccess", "main")
 	u.set("WatchdogSec", "30s")
-	command := u.quoted(u.spec.Executable) + " " + u.argument("--config") + " " + u.argument(file)
+	place := "--config " + u.argument(file)
 	if u.config.StateDir == "" {
-		command += " --state-dir " + u.folders["state"]
+		place += " --state-dir " + u.folders["state"]
 	}
-	u.set("ExecStart", command)
+	u.set("ExecStart", u.quoted(u.spec.Executable)+" "+place)
+	u.why("The pools file is read again, and what has changed is replaced, one replica after the other.")
+	u.set("ExecReload", u.quoted(u.spec.Executable)+" reload "+place)
 	u.set("WorkingDirectory", u.plain(u.config.origin.dir))
 	u.why("The longest ready.timeout, and time to ask executables for their version and to stop what came up.")
 	u.set("TimeoutStartSec", seconds(load+2*time.Minute+end))

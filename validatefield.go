@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 
@@ -49,6 +48,9 @@ var missing = map[string]string{
 	"port":     "give the first replica's port, such as 8081",
 	"model.id": `refer to the model, such as "local:/models/chat.gguf"`,
 
+	"provisioning.source.repo": `name the git repository, such as "https://github.com/ggml-org/llama.cpp"`,
+	"provisioning.source.ref":  `name a tag, a branch or a commit, such as "b11434"`,
+
 	"drain.hooks.http.url": `give the address, such as "http://router:8080/drain/{pool}"`,
 }
 
@@ -64,6 +66,8 @@ func (k *checker) fieldMessage(key string, b validator.FieldError) string {
 		return fmt.Sprintf("must be from 1 to 65535, is %d", b.Value())
 	case local == "replicas":
 		return fmt.Sprintf("must be from 1 to 256, is %d", b.Value())
+	case local == "provisioning.source.jobs":
+		return fmt.Sprintf("must be from 1 to 1024, is %d", b.Value())
 	case local == "logs.keep":
 		return fmt.Sprintf("must be from 1 to 1000, is %d", b.Value())
 	case local == "pools":
@@ -102,14 +106,14 @@ func badHost(host string) string {
 }
 
 func badMode(mode string) string {
-	if slices.Contains([]string{"source", "package"}, mode) {
-		return fmt.Sprintf(`%q is not available in this build yet; use "binary" or "container"`, mode)
+	if mode == "package" {
+		return fmt.Sprintf(`%q is not available in this build yet; use "binary", "source" or "container"`, mode)
 	}
 	return notOneOf(mode, provisioningModes)
 }
 
 // provisioningModes are those of this build.
-var provisioningModes = []string{"binary", "container"}
+var provisioningModes = []string{"binary", "source", "container"}
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)
@@ -125,11 +129,7 @@ func (k *checker) unknownEngine(name string) string {
 		known = append(known, e.Name())
 	}
 	list := strings.Join(known, ", ")
-	planned := []string{"vllm", "tgi", "sglang"}
-	if slices.Contains(planned, name) {
-		return fmt.Sprintf("%q is not available in this build yet; the engines here are %s", name, list)
-	}
-	if near := nearest.Of(name, slices.Concat(known, planned)); near != "" {
+	if near := nearest.Of(name, known); near != "" {
 		return fmt.Sprintf("unknown engine %q; did you mean %q?", name, near)
 	}
 	return fmt.Sprintf("unknown engine %q; the engines here are %s", name, list)

@@ -29,7 +29,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if c.Custom != nil && c.Engine != (custom{}).Name() {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
-	k.executable(prefix, c)
+	k.provisioning(prefix+"provisioning", c.Provisioning)
 	var image Image
 	if known {
 		image = engine.Program(c).Image
@@ -87,9 +87,12 @@ func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 	c = c.withDefaults()
 	c.origin = nil // the keys of its problems shall be relative
-	_, err := engine.Launch(c, Host{})
+	spec, err := engine.Launch(c, Host{})
 	var wrong *ConfigError
 	switch {
+	case err == nil && c.APIKey != nil && spec.KeyEnv == "":
+		k.report(prefix+"api_key", "%s takes no key by its environment, and other ways are open to every user of this machine; "+
+			"put a proxy that asks for the key in front of it", c.Engine)
 	case err == nil:
 	case errors.As(err, &wrong):
 		for _, p := range wrong.Problems {
@@ -112,23 +115,6 @@ func (k *checker) address(prefix string, c ProvisionConfig) {
 	case c.APIKey == nil:
 		k.report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}",
 			c.Host)
-	}
-}
-
-func (k *checker) executable(prefix string, c ProvisionConfig) {
-	if c.Provisioning.Binary == nil {
-		return
-	}
-	key := prefix + "provisioning.binary.path"
-	path := c.Provisioning.Binary.Path
-	if path == "" {
-		if k.written(key) {
-			k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
-		}
-		return
-	}
-	if wrong := badExecutable(path); wrong != "" {
-		k.report(key, "%s", wrong)
 	}
 }
 

@@ -72,7 +72,7 @@ Without a command it runs the file's replicas: it checks all of them, goes on wi
 others, and tells each one's URL when it is ready. The first failure until then ends the run. Afterwards it stays in the
 foreground and starts again what dies. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop the engines gracefully:
 what is in flight is waited for first; a second signal ends all waiting at once. With --detach the engines run on after
-they are ready; then "status", "logs" and "stop" work on them.
+they are ready; then "status", "logs" and "stop" work on them. "reload" has a run take a changed file.
 
 Exit status: 0 done, 1 failed, 2 usage or configuration, 3 GPU missing or too small, 4 not ready in time, 5 engine
 exited, 6 busy (another manager, port taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before
@@ -109,24 +109,30 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.Flags().StringVar(&metricsAddr, "metrics-addr", "",
 		`serve metrics for Prometheus there, such as "127.0.0.1:9464"; without a host, for this machine alone`)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.stopCommand(), c.statusCommand(), c.logsCommand(), c.eventsCommand(), c.validateCommand(),
-		c.planCommand(), c.prepareCommand(), c.doctorCommand(), c.enginesCommand(), c.renderCommand(), c.schemaCommand(),
-		c.versionCommand())
+	root.AddCommand(c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.logsCommand(),
+		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
+		c.enginesCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root
 }
 
-// chooseFlags adds the flags that say which replicas a command is about.
-func (c *cli) chooseFlags(cmd *cobra.Command) {
+// placeFlags adds the flags that say where a command looks.
+func (c *cli) placeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&c.configFile, "config", "c", "", "the pools file")
-	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; can be repeated")
-	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
 	f.StringVar(&c.stateDir, "state-dir", "",
 		`where records, logs and handoffs live (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("state-dir")
+}
+
+// chooseFlags adds the flags that say which replicas a command is about.
+func (c *cli) chooseFlags(cmd *cobra.Command) {
+	c.placeFlags(cmd)
+	f := cmd.Flags()
+	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; can be repeated")
+	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
 	pools := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return c.knownPools(), cobra.ShellCompDirectiveNoFileComp
 	}

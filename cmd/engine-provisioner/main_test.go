@@ -22,6 +22,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -83,7 +84,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"engine": cmdEngine, "config": cmdConfig, "ep": cmdEP, "epstart": cmdStart, "signal": cmdSignal,
 			"epwait": cmdWait, "waitfor": cmdWaitFor, "enginepid": cmdEnginePID, "gone": cmdGone, "awaitdeath": cmdAwaitDeath, "jsonlines": cmdJSONLines,
-			"scrape": cmdScrape,
+			"scrape": cmdScrape, "hub": cmdHub,
 		},
 	})
 }
@@ -143,12 +144,26 @@ func cmdConfig(ts *testscript.TestScript, _ bool, args []string) {
 	text := fmt.Sprintf("pools:\n  - id: default\n    engine: llamacpp\n    replicas: %s\n    port: %s\n"+
 		"    model: {id: model.gguf}\n    gpu: none\n    provisioning: {binary: {path: ./%s}}\n", replicas, ts.Getenv("PORT"), args[1])
 	for _, line := range more {
+		if strings.HasPrefix(line, "model:") {
+			text = strings.Replace(text, "    model: {id: model.gguf}\n", "", 1)
+		}
 		if strings.HasPrefix(line, "gpu:") {
 			text = strings.Replace(text, "    gpu: none\n", "", 1)
 		}
 		text += "    " + line + "\n"
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// cmdHub starts a hub that has a repository org/chat with the named files, and points the variables of the hub at it.
+func cmdHub(ts *testscript.TestScript, _ bool, args []string) {
+	hub := hubtest.New()
+	ts.Defer(hub.Close)
+	for _, name := range args {
+		hub.Add("org/chat", name, append([]byte(enginetest.GGUF), make([]byte, 1_000_000)...))
+	}
+	ts.Setenv("HF_ENDPOINT", hub.API.URL)
+	ts.Setenv("HF_HOME", ts.MkAbs("hf"))
 }
 
 func cmdEP(ts *testscript.TestScript, _ bool, args []string) {

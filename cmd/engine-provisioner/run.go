@@ -109,7 +109,8 @@ type session struct {
 }
 
 func (s *session) run(ctx context.Context) error {
-	engines, err := provisioner.Supervise(ctx, s.configs, withContainers(provisioner.WithEventFunc(s.event))...)
+	engines, err := provisioner.Supervise(ctx, s.configs,
+		withContainers(provisioner.WithEventFunc(s.event), provisioner.WithReloadFunc(s.load))...)
 	if err != nil {
 		return errors.Join(interruption(ctx), err)
 	}
@@ -187,15 +188,12 @@ func (s *session) awaitReady(ctx context.Context) error {
 
 // replaceOutdated gives the adopted engines the present configuration, one after the other.
 func (s *session) replaceOutdated(ctx context.Context) error {
-	for i, status := range s.engines.Status() {
-		if !status.Outdated {
-			continue
-		}
-		if err := s.engines.Reload(ctx, s.configs[i]); err != nil {
+	for _, r := range s.engines.ReloadChanged(ctx, s.configs) {
+		if r.Err != nil {
 			if interruption(ctx) == nil {
-				s.show.fail(err)
+				s.show.fail(r.Err)
 			}
-			return err
+			return r.Err
 		}
 	}
 	return nil
@@ -245,9 +243,10 @@ func (s *session) allReady() bool {
 
 // failures are those of the replicas that were given up, which have been told.
 func (s *session) failures() error {
+	all := s.engines.Status() // not under the lock: whoever tells an event holds one of the library's, and waits for ours
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, status := range s.engines.Status() {
+	for _, status := range all {
 		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == provisioner.PhaseFailed {
 			return &toldError{err}
 		}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -14,9 +16,13 @@ func (c *cli) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the replicas of a state directory and where they stand",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Long: `Show the replicas of a state directory and where they stand. Of those that a run in the foreground looks after, it tells
+when they are started again, and whether they were given up. With --config, engines that run with other settings than
+those of the file are told as outdated.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			found, stateDir, err := c.recorded()
+			c.compare(cmd.Context(), found)
 			if len(found) == 0 && err == nil {
 				c.say(c.nothing(stateDir).Error())
 				return nil
@@ -50,9 +56,54 @@ func (c *cli) statusTable(all []provisioner.Status) {
 		} else if s.State == provisioner.StateFailed && s.Exit != "" {
 			state += " (" + s.Exit + ")"
 		}
+		state += outlookOf(s, time.Now())
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Pool, s.Replica, state, pid, url, uptime, orDash(s.Version))
 	}
 	_ = w.Flush() // where stdout is gone there is nobody to tell
+}
+
+// outlookOf says what is to come of a replica, for people.
+func outlookOf(s provisioner.Status, now time.Time) string {
+	switch r := s.Restarts; {
+	case s.Outdated:
+		return ", outdated"
+	case r == nil || s.PID > 0:
+		return ""
+	case r.Phase == provisioner.PhaseFailed:
+		return ", given up"
+	case r.Phase == provisioner.PhaseStopped && s.State == provisioner.StateFailed:
+		return ", stopped"
+	case r.Phase == provisioner.PhaseBackoff:
+		return ", next try in " + until(r.RetryAt, now)
+	case r.Phase == provisioner.PhaseOpen:
+		return ", breaker open, next try in " + until(r.RetryAt, now)
+	}
+	return ""
+}
+
+func until(at, now time.Time) string { return max(0, at.Sub(now)).Round(time.Second).String() }
+
+// compare marks what runs with other settings than those of the file, if one was named.
+func (c *cli) compare(ctx context.Context, found []provisioner.Status) {
+	if c.configFile == "" {
+		return
+	}
+	configs, err := c.load()
+	if err != nil {
+		return // it has been told
+	}
+	for i, s := range found {
+		at := slices.IndexFunc(configs, func(cfg provisioner.ProvisionConfig) bool { return cfg.Name() == s.Pool+"/"+s.Replica })
+		if at < 0 || s.PID == 0 {
+			continue
+		}
+		outdated, err := provisioner.Outdated(ctx, configs[at])
+		if err != nil {
+			c.say(fmt.Sprintf("note: whether %s/%s is outdated cannot be told: %v", s.Pool, s.Replica, err))
+			continue
+		}
+		found[i].Outdated = outdated
+	}
 }
 
 func orDash(text string) string {

@@ -20,7 +20,8 @@ func (c *cli) stopCommand() *cobra.Command {
 		Short: "Stop running replicas",
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
 Replicas that are ready are drained first: their drain hooks run, and their requests in flight are waited for, as the
-replica's configuration says. A replica that does not run is no error.`,
+replica's configuration says. One that a run is about to start again stays stopped. A replica that does not run is no
+error.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" && len(c.pools) == 0 && !all {
@@ -116,7 +117,7 @@ func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.St
 	}
 	p, err := provisioner.Attach(stateDir, s.Pool, s.Replica, withContainers(opts...)...)
 	if err != nil {
-		return err
+		return stopWaiting(ctx, stateDir, s, err)
 	}
 	if grace == 0 {
 		var cancel context.CancelFunc
@@ -124,6 +125,23 @@ func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.St
 		cancel()
 	}
 	return p.Stop(ctx)
+}
+
+// stopWaiting stops a replica of which no engine was found: a run may be about to start one.
+func stopWaiting(ctx context.Context, stateDir string, s provisioner.Status, found error) error {
+	idle := errors.Is(found, provisioner.ErrNotRunning) || errors.Is(found, provisioner.ErrNotFound)
+	wanted := s.Restarts != nil && s.Restarts.Phase != provisioner.PhaseStopped
+	if !wanted || !idle && !errors.Is(found, provisioner.ErrBusy) {
+		return found
+	}
+	answers, err := provisioner.RequestStop(ctx, stateDir, s.Pool+"/"+s.Replica)
+	switch {
+	case errors.Is(err, provisioner.ErrNotManaged) || err != nil && idle:
+		return found
+	case err == nil && answers[0].Error != "":
+		return errors.New(answers[0].Error)
+	}
+	return err
 }
 
 // stopResult is what became of one replica, as --output json tells it.

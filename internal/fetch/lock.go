@@ -67,3 +67,13 @@ func tryLock(path string) (*os.File, error) {
 		}
 	}
 }
+
+// Locked reports whether a process holds the lock file at path.
+func Locked(path string) bool {
+	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+}

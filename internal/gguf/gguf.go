@@ -30,7 +30,7 @@ type Model struct{ file *parser.GGUFFile }
 // too soon, and ErrUnknown when that cannot be judged.
 func Open(path string) (_ *Model, err error) {
 	if magic := magicOf(path); magic != "GGUF" && magic != "" {
-		return nil, fmt.Errorf(`%w: it begins with %q and not with the magic "GGUF"`, ErrFormat, magic)
+		return nil, fmt.Errorf(`%w: it begins with %q instead of "GGUF"`, ErrFormat, magic)
 	}
 	// The parser panics on some metadata of a wrong type, and the file is mapped, which is 17 times as fast as reading it:
 	// without this, a file that is cut while it is read would end the program.
@@ -49,7 +49,7 @@ func Open(path string) (_ *Model, err error) {
 		held += max(0, int64(size)-file.SplitTensorDataStartOffsets[i])
 	}
 	if need := int64(file.TensorInfos.Bytes()); need > held {
-		return nil, fmt.Errorf("%w: it is cut short: its tensors take %d bytes, and %d are there", ErrFormat, need, held)
+		return nil, fmt.Errorf("%w: it is truncated: its weights need %d bytes, and there are %d", ErrFormat, need, held)
 	}
 	return &Model{file}, nil
 }
@@ -67,7 +67,7 @@ func problem(err error) error {
 	}
 	// It blames the layout of a type, where a download that was cut off is the usual reason.
 	if short, _, ok := strings.Cut(text, ": a tensor type's block layout"); ok {
-		return fmt.Errorf("%w: it is cut short: %s", ErrFormat, short)
+		return fmt.Errorf("%w: it is truncated: %s", ErrFormat, short)
 	}
 	return fmt.Errorf("%w: %w", ErrFormat, err)
 }

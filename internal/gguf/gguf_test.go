@@ -46,7 +46,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"empty":               {nil, ""},
 		"two bytes":           {[]byte("GG"), `begins with "GG"`},
-		"a web page":          {[]byte("<!doctype html>"), `begins with "<!do" and not`},
+		"a web page":          {[]byte("<!doctype html>"), `begins with "<!do" instead`},
 		"the magic alone":     {[]byte("GGUF"), "ends within its header"},
 		"half a header":       {whole[:1000], "ends within its header"},
 		"half of the weights": {whole[:len(whole)/2], "bytes"},

@@ -1,0 +1,299 @@
+package provisioner
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// CacheItem is something that was got onto this node and can be got again.
+type CacheItem struct {
+	Kind    CacheKind `json:"kind"`
+	Name    string    `json:"name"` // for people
+	Path    string    `json:"path"` // absolute
+	Bytes   int64     `json:"bytes"`
+	UsedAt  time.Time `json:"used_at"`           // about the last start with it
+	Partial bool      `json:"partial,omitempty"` // it is not complete; the next try goes on with it
+	InUse   bool      `json:"in_use,omitempty"`  // a process runs with it or works on it; seen on Linux alone
+
+	note hubNote // of CacheHubModel
+}
+
+// CacheKind says what an item of the cache is.
+type CacheKind string
+
+// The kinds of items.
+const (
+	CacheModel    CacheKind = "model"     // of an https URL
+	CacheHubModel CacheKind = "hub_model" // in the cache of Hugging Face, which other tools share
+	CacheEngine   CacheKind = "engine"    // built, installed or unpacked
+	CacheFacts    CacheKind = "facts"     // what is known of executables
+	CacheOther    CacheKind = "other"     // whatever else lies in the folder
+)
+
+// Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
+// has downloaded them.
+func Cache(opts ...Option) ([]CacheItem, error) {
+	o := newOptions(opts)
+	dir := o.cache()
+	if dir == "" {
+		return nil, errNoCache
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	folders, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the cache: %w", err)
+	}
+	var items []CacheItem
+	for _, f := range folders {
+		path := filepath.Join(dir, f.Name())
+		switch f.Name() {
+		case "binaries":
+			items = append(items, measured(CacheItem{Kind: CacheFacts, Name: "facts about executables", Path: path}))
+		case "hub":
+			items = append(items, hubItems(path)...)
+		case "models":
+			items = append(items, itemsIn(path, modelItem)...)
+		case "engines":
+			items = append(items, itemsIn(path, engineItem)...)
+		default:
+			items = append(items, measured(CacheItem{Kind: CacheOther, Name: f.Name(), Path: path}))
+		}
+	}
+	use := filesInUse()
+	for i := range items {
+		items[i].InUse = items[i].InUse || slices.ContainsFunc(items[i].paths(), func(path string) bool { return strings.Contains(use, path) })
+	}
+	return items, nil
+}
+
+// PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
+// does not matter.
+func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error) {
+	items, err := Cache(opts...)
+	var removed []CacheItem
+	for _, item := range items {
+		if item.InUse || !choose(item) {
+			continue
+		}
+		if failed := item.remove(); failed != nil {
+			err = errors.Join(err, fmt.Errorf("cannot remove %q: %w", item.Path, failed))
+			continue
+		}
+		removed = append(removed, item)
+	}
+	return removed, err
+}
+
+func itemsIn(dir string, item func(path string) (CacheItem, bool)) []CacheItem {
+	var items []CacheItem
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if i, ok := item(filepath.Join(dir, e.Name())); ok {
+			items = append(items, i)
+		}
+	}
+	return items
+}
+
+// modelItem is a model of a URL, in a folder that is named by its checksum.
+func modelItem(path string) (CacheItem, bool) {
+	if len(filepath.Base(path)) != 64 || !digestPattern.MatchString(filepath.Base(path)) {
+		return measured(CacheItem{Kind: CacheOther, Name: filepath.Base(path), Path: path}), true
+	}
+	item := measured(CacheItem{Kind: CacheModel, Path: path, Partial: true})
+	files, _ := os.ReadDir(path)
+	for _, f := range files {
+		name := strings.TrimSuffix(strings.TrimSuffix(f.Name(), ".json"), fetch.PartSuffix)
+		if lock, ok := strings.CutSuffix(name, ".lock"); ok {
+			name = lock
+			item.InUse = fetch.Locked(filepath.Join(path, f.Name()))
+		}
+		item.Name = name
+		item.Partial = item.Partial && f.Name() != name
+	}
+	return item, len(files) > 0
+}
+
+// engineItem is an engine with a manifest, which is written when it is complete.
+func engineItem(path string) (CacheItem, bool) {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return CacheItem{}, false // a lock
+	}
+	item := measured(CacheItem{Kind: CacheEngine, Name: filepath.Base(path), Path: path, Partial: true})
+	var manifest struct {
+		What string `json:"what"`
+	}
+	file := filepath.Join(path, manifestName)
+	if data, err := readState(file); err == nil && json.Unmarshal(data, &manifest) == nil {
+		item.Name, item.Partial = manifest.What, false
+		if info, err := os.Stat(file); err == nil {
+			item.UsedAt = info.ModTime()
+		}
+	}
+	item.InUse = fetch.Locked(path + ".lock")
+	return item, true
+}
+
+// hubNote says which files of the shared cache were brought there by this package.
+type hubNote struct {
+	Name  string            `json:"name"`
+	Links map[string]string `json:"links"` // from the path in a snapshot to the blob
+	Locks []string          `json:"locks"`
+	file  string
+}
+
+// noteHub keeps or renews a note. It is for people who tidy up, and no more: what fails is left out.
+func (o *options) noteHub(model string, n *hubNote) {
+	dir := o.cache()
+	if dir == "" {
+		return
+	}
+	key := sha256.Sum256([]byte(model))
+	file := filepath.Join(dir, "hub", hex.EncodeToString(key[:8])+".json")
+	if n == nil {
+		now := time.Now()
+		_ = os.Chtimes(file, now, now)
+		return
+	}
+	if data, err := json.Marshal(n); err == nil && os.MkdirAll(filepath.Dir(file), 0o700) == nil {
+		_ = atomicfile.Write(file, data)
+	}
+}
+
+func hubItems(dir string) []CacheItem {
+	return itemsIn(dir, func(path string) (CacheItem, bool) {
+		n := hubNote{file: path}
+		data, err := readState(path)
+		if err != nil || json.Unmarshal(data, &n) != nil || len(n.Links) == 0 {
+			return CacheItem{}, false
+		}
+		item := CacheItem{Kind: CacheHubModel, Name: n.Name, note: n}
+		if info, err := os.Stat(path); err == nil {
+			item.UsedAt = info.ModTime()
+		}
+		for link, blob := range n.Links {
+			if item.Path == "" || link < item.Path {
+				item.Path = link
+			}
+			if info, err := os.Stat(blob); err == nil {
+				item.Bytes += info.Size()
+			}
+			if info, err := os.Stat(blob + fetch.PartSuffix); err == nil {
+				item.Bytes += blocks(info)
+			}
+			if _, err := os.Stat(link); err != nil {
+				item.Partial = true
+			}
+		}
+		item.InUse = slices.ContainsFunc(n.Locks, fetch.Locked)
+		return item, true
+	})
+}
+
+// paths are those that a process which uses the item has to do with.
+func (i CacheItem) paths() []string {
+	paths := []string{i.Path}
+	for link, blob := range i.note.Links {
+		paths = append(paths, link, blob)
+	}
+	return paths
+}
+
+func (i CacheItem) remove() error {
+	if i.Kind == CacheEngine { // first what makes it count: half an engine must not be taken for one
+		if err := os.Remove(filepath.Join(i.Path, manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if i.Kind != CacheHubModel {
+		return os.RemoveAll(i.Path)
+	}
+	for link, blob := range i.note.Links {
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		_ = os.Remove(filepath.Dir(link)) // a snapshot without files
+		for _, path := range []string{blob + fetch.PartSuffix, blob + fetch.PartSuffix + ".json", blob} {
+			if path == blob && linked(blob) {
+				continue // another commit has it
+			}
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return os.Remove(i.note.file)
+}
+
+// linked reports whether a snapshot still shows a blob.
+func linked(blob string) bool {
+	found := false
+	_ = filepath.WalkDir(filepath.Join(filepath.Dir(filepath.Dir(blob)), "snapshots"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&fs.ModeSymlink != 0 {
+			target, err := os.Readlink(path)
+			found = found || err == nil && filepath.Base(target) == filepath.Base(blob)
+		}
+		return nil
+	})
+	return found
+}
+
+// measured adds the size of what is at the item's path, and when it was changed.
+func measured(item CacheItem) CacheItem {
+	if info, err := os.Stat(item.Path); err == nil {
+		item.UsedAt = info.ModTime()
+	}
+	_ = filepath.WalkDir(item.Path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // it has just been removed
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			item.Bytes += blocks(info)
+		}
+		return nil
+	})
+	return item
+}
+
+// blocks is what a file takes of the disk: a download in parts has holes.
+func blocks(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return min(info.Size(), st.Blocks*512)
+	}
+	return info.Size()
+}
+
+// filesInUse is what the processes of this user run and map, as one text to look for paths in.
+func filesInUse() string {
+	var text strings.Builder
+	processes, _ := procfs.Processes()
+	for _, p := range processes {
+		for _, name := range []string{"cmdline", "maps"} {
+			if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.PID, name)); err == nil {
+				text.Write(data)
+				text.WriteByte('\n')
+			}
+		}
+	}
+	return text.String()
+}

@@ -1,0 +1,171 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/hubtest"
+)
+
+// TestCache fills the cache by all ways, lists it and empties it.
+func TestCache(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	r := newHubRig(t, "hf:"+hubRepo+":Q4_K_M")
+	prepare := func() string {
+		t.Helper()
+		p, _ := newLaunch(t, r.cfg, WithCacheDir(cache))
+		prepared, err := p.Prepare(bounded(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return prepared.ModelPath
+	}
+	hubModel := prepare()
+	again := r.cfg
+	r.cfg.Model = ModelConfig{ID: r.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: sha256Of(r.tiny)}
+	urlModel := prepare()
+	r.cfg = again
+	for path, content := range map[string]string{
+		"engines/source-0123/manifest.json":                       `{"what": "llama.cpp b1", "executable": "bin/llama-server"}`,
+		"engines/source-0123/bin/llama":                           strings.Repeat("x", 10000),
+		"engines/package-4567/venv/bin/vllm":                      "x",
+		"engines/package-4567.lock":                               "",
+		"llama-server/b1/llama-server":                            "x",
+		"models/" + strings.Repeat("a", 64) + "/b.gguf.part":      strings.Repeat("x", 5000),
+		"models/" + strings.Repeat("a", 64) + "/b.gguf.part.json": "{}",
+		"models/" + strings.Repeat("a", 64) + "/b.gguf.lock":      "",
+	} {
+		path = filepath.Join(cache, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func() []string {
+		t.Helper()
+		items, err := Cache(WithCacheDir(cache))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for _, i := range items {
+			if i.Bytes <= 0 || time.Since(i.UsedAt) > time.Hour {
+				t.Errorf("%+v", i)
+			}
+			lines = append(lines, fmt.Sprintf("%s %s partial %v in use %v", i.Kind, i.Name, i.Partial, i.InUse))
+		}
+		slices.Sort(lines)
+		return lines
+	}
+	commit := filepath.Base(filepath.Dir(hubModel))
+	want := []string{
+		"engine llama.cpp b1 partial false in use false",
+		"engine package-4567 partial true in use false",
+		"facts facts about executables partial false in use false",
+		"hub_model " + hubRepo + "@" + commit[:12] + "/chat-Q4_K_M.gguf partial false in use false",
+		"model b.gguf partial true in use false",
+		"model chat-Q4_K_M.gguf partial false in use false",
+		"other llama-server partial false in use false",
+	}
+	if got := list(); !slices.Equal(got, want) {
+		t.Fatalf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+
+	// What a process works with stays.
+	running, _ := ready(t, again, WithCacheDir(cache))
+	unlock, err := fetch.Lock(t.Context(), filepath.Join(cache, "engines/package-4567.lock"), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	everything := func(CacheItem) bool { return true }
+	removed, err := PruneCache(everything, WithCacheDir(cache))
+	if err != nil || len(removed) != 5 {
+		t.Errorf("removed %d items (%v)", len(removed), err)
+	}
+	if _, err := os.Stat(hubModel); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(urlModel); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the model of a URL: %v", err)
+	}
+	unlock()
+	if err := running.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if _, err := PruneCache(everything, WithCacheDir(cache)); err != nil {
+		t.Error(err)
+	}
+	if got := list(); got != nil {
+		t.Errorf("left: %v", got)
+	}
+	blobs, _ := filepath.Glob(filepath.Join(r.cache, "models--org--Chat-GGUF/blobs/*"))
+	if _, err := os.Lstat(hubModel); !errors.Is(err, fs.ErrNotExist) || len(blobs) > 0 {
+		t.Errorf("left of the hub's model: %v, blobs %v", err, blobs)
+	}
+}
+
+// TestCacheSparesOthers removes a model of the hub whose content another commit has, too.
+func TestCacheSparesOthers(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	r := newHubRig(t, "hf:"+hubRepo+":Q4_K_M")
+	var paths []string
+	for range 2 {
+		p, _ := newLaunch(t, r.cfg, WithCacheDir(cache))
+		prepared, err := p.Prepare(bounded(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, prepared.ModelPath)
+		r.Add(hubRepo, "more.txt", []byte("x"))
+	}
+	first := func(i CacheItem) bool { return i.Path == paths[0] }
+	if removed, err := PruneCache(first, WithCacheDir(cache)); err != nil || len(removed) != 1 {
+		t.Fatalf("%v (%v)", removed, err)
+	}
+	if _, err := os.Stat(paths[1]); err != nil {
+		t.Errorf("the other commit has lost its content: %v", err)
+	}
+}
+
+// TestCacheOfABrokenDownload has a download that failed halfway: it is listed as not complete, and can be removed.
+func TestCacheOfABrokenDownload(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	r := newHubRig(t, "hf:"+hubRepo+":Q4_K_M")
+	r.Inject(hubtest.Times(1, hubtest.Cut(100_000)))
+	r.Inject(func(w http.ResponseWriter, req *http.Request, cdn bool, _ http.Handler) bool {
+		gone := cdn && req.Header.Get("Range") != "bytes=0-0"
+		if gone {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		return gone
+	})
+	p, _ := newLaunch(t, r.cfg, WithCacheDir(cache))
+	if _, err := p.Prepare(bounded(t)); err == nil {
+		t.Fatal("no error")
+	}
+	plan, err := Plan(bounded(t), r.cfg, WithCacheDir(cache))
+	if err != nil || len(plan.Pending) != 1 || !strings.Contains(plan.Pending[0], " (the rest of ") {
+		t.Errorf("pending %q (%v)", plan.Pending, err)
+	}
+	items, err := Cache(WithCacheDir(cache))
+	if err != nil || len(items) < 1 || !items[len(items)-1].Partial || items[len(items)-1].Bytes < 90_000 {
+		t.Fatalf("%+v (%v)", items, err)
+	}
+	if _, err := PruneCache(func(CacheItem) bool { return true }, WithCacheDir(cache)); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(r.cache, "models--org--Chat-GGUF/blobs/*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}

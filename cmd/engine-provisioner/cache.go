@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+)
+
+func (c *cli) cacheCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cache",
+		Short: "List and tidy up what was downloaded, built and installed",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(c.cacheListCommand(), c.cachePruneCommand())
+	return cmd
+}
+
+func (c *cli) cacheListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List what is in the cache",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			items, err := provisioner.Cache()
+			if err != nil {
+				return err
+			}
+			if len(items) == 0 {
+				c.say("the cache is empty")
+				return nil
+			}
+			return c.showCache(items)
+		},
+	}
+}
+
+func (c *cli) cachePruneCommand() *cobra.Command {
+	var unused time.Duration
+	var all, shared, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Remove what was not used for some time",
+		Long: `Remove models and engines that no start has used for some time, 30 days unless told otherwise. What is in use stays.
+Models of the Hugging Face hub are in a cache that other tools share; they go with --shared alone.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			chosen := func(item provisioner.CacheItem) bool {
+				switch {
+				case item.Kind == provisioner.CacheHubModel && !shared:
+					return false
+				case item.Kind == provisioner.CacheFacts, item.Kind == provisioner.CacheOther:
+					return all
+				}
+				return all || time.Since(item.UsedAt) >= unused
+			}
+			if dryRun {
+				return c.showChosen(chosen)
+			}
+			removed, err := provisioner.PruneCache(chosen)
+			if len(removed) > 0 {
+				if failed := c.showCache(removed); err == nil {
+					err = failed
+				}
+			}
+			c.say(fmt.Sprintf("removed %d items, %s", len(removed), bytesOf(removed)))
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.DurationVar(&unused, "unused-for", 30*24*time.Hour, "how long nothing has used it")
+	f.BoolVar(&all, "all", false, "also what was used of late, and whatever else is in the folder")
+	f.BoolVar(&shared, "shared", false, "also models of the Hugging Face hub that were downloaded here")
+	f.BoolVar(&dryRun, "dry-run", false, "only say what would be removed")
+	return cmd
+}
+
+// showChosen tells what would be removed.
+func (c *cli) showChosen(chosen func(provisioner.CacheItem) bool) error {
+	items, err := provisioner.Cache()
+	if err != nil {
+		return err
+	}
+	var would []provisioner.CacheItem
+	for _, item := range items {
+		if !item.InUse && chosen(item) {
+			would = append(would, item)
+		}
+	}
+	if len(would) > 0 {
+		err = c.showCache(would)
+	}
+	c.say(fmt.Sprintf("would remove %d items, %s", len(would), bytesOf(would)))
+	return err
+}
+
+func bytesOf(items []provisioner.CacheItem) string {
+	var sum int64
+	for _, item := range items {
+		sum += item.Bytes
+	}
+	return fetch.Bytes(sum)
+}
+
+func (c *cli) showCache(items []provisioner.CacheItem) error {
+	if c.output.json {
+		for _, item := range items {
+			if err := writeJSON(c.std.out, item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(c.std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "KIND\tSIZE\tUSED\tNAME\tNOTE")
+	for _, item := range items {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", item.Kind, fetch.Bytes(item.Bytes), item.UsedAt.Local().Format(time.DateOnly), item.Name, cacheNote(item))
+	}
+	return w.Flush()
+}
+
+// cacheNote is what is special about an item.
+func cacheNote(item provisioner.CacheItem) string {
+	switch {
+	case item.InUse:
+		return "in use"
+	case item.Partial:
+		return "not complete"
+	case item.Kind == provisioner.CacheHubModel:
+		return "shared with other tools"
+	}
+	return ""
+}

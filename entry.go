@@ -1,0 +1,128 @@
+package provisioner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+)
+
+// entry is an engine in the cache that was built, installed or unpacked there. It stays in the folder in which it was
+// made, because scripts and libraries hold that path, and it counts from the moment that its manifest is there, which is
+// written last. What a run that was canceled or killed has left has no manifest: it is made again, or gone on with.
+type entry struct{ dir string }
+
+// manifest says what an entry is.
+type manifest struct {
+	What       string    `json:"what"`       // for people
+	Executable string    `json:"executable"` // relative to the entry
+	MadeAt     time.Time `json:"made_at"`
+}
+
+const manifestName = "manifest.json"
+
+// entry is the one of a kind ("source", "package", "download") for a key, which stands for everything that decides what
+// is in it.
+func (o *options) entry(kind, key string) (entry, error) {
+	dir, err := o.cacheFolder("engines")
+	// Short, since the first line of a script holds the path, and old kernels read 127 bytes of that.
+	return entry{filepath.Join(dir, kind+"-"+key[:16])}, err
+}
+
+// path is that of file in the entry.
+func (e entry) path(file ...string) string { return filepath.Join(append([]string{e.dir}, file...)...) }
+
+// executable is the path of what the entry is there for; "" when the entry is not complete.
+func (e entry) executable() string {
+	m, ok := e.manifest()
+	path := e.path(m.Executable)
+	if !ok {
+		return ""
+	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return "" // somebody has tidied up by hand
+	}
+	return path
+}
+
+func (e entry) manifest() (manifest, bool) {
+	var m manifest
+	data, err := readState(e.path(manifestName))
+	if err != nil || json.Unmarshal(data, &m) != nil || !filepath.IsLocal(m.Executable) {
+		return manifest{}, false
+	}
+	return m, true
+}
+
+// get gives the executable of an entry that is complete, or has make complete it. Of two programs, or two replicas, one
+// makes it and the others wait, which they tell by waiting. The lock that make gets is for the processes that it starts:
+// they inherit it, so that nobody else begins before the last of them has ended, even if this program is killed.
+func (e entry) get(ctx context.Context, waiting func(), make func(lock *os.File) (manifest, error)) (string, error) {
+	if path := e.executable(); path != "" {
+		e.used()
+		return path, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(e.dir), 0o700); err != nil {
+		return "", fmt.Errorf("cannot use the cache: %w", err)
+	}
+	lock, err := awaitLock(ctx, e.dir+".lock", waiting)
+	if err != nil {
+		return "", err
+	}
+	defer lock.release()
+	if path := e.executable(); path != "" { // made meanwhile
+		return path, nil
+	}
+	// One whose executable was removed is no entry any more.
+	if err := os.Remove(e.path(manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("cannot use the cache: %w", err)
+	}
+	if err := os.MkdirAll(e.dir, 0o700); err != nil {
+		return "", fmt.Errorf("cannot use the cache: %w", err)
+	}
+	m, err := make(lock.file)
+	if err != nil {
+		return "", err
+	}
+	if err := ctx.Err(); err != nil {
+		return "", context.Cause(ctx)
+	}
+	m.MadeAt = time.Now().UTC().Truncate(time.Second)
+	data, err := json.Marshal(m)
+	if err == nil {
+		// The manifest must not outlive a power cut that what it vouches for does not.
+		err = atomicfile.SyncTree(e.dir)
+	}
+	if err == nil {
+		err = atomicfile.Write(e.path(manifestName), append(data, '\n'))
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot complete %q: %w", e.dir, err)
+	}
+	if path := e.executable(); path != "" {
+		return path, nil
+	}
+	return "", fmt.Errorf("cannot use %q: its executable is gone", e.dir)
+}
+
+// used notes the time, for whoever tidies up.
+func (e entry) used() {
+	now := time.Now()
+	_ = os.Chtimes(e.path(manifestName), now, now) // it is but a hint
+}
+
+// clear removes what is in the way of a new beginning.
+func (e entry) clear(names ...string) error {
+	for _, name := range names {
+		if err := os.RemoveAll(e.path(name)); err != nil {
+			return fmt.Errorf("cannot clear the cache: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,361 @@
+package provisioner
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/nearest"
+)
+
+// flagMerge gathers the flags of one launch, and all that is wrong with them.
+type flagMerge struct {
+	*flagDialect
+	cfg      ProvisionConfig
+	host     Host
+	set      FlagSet // the executable's, or the built-in one
+	checked  bool    // set is the executable's
+	problems []Problem
+	given    map[string]givenFlag // by subject
+	last     string               // the flag before, for words about a stray value
+	defaults []Flag
+	user     []Flag
+}
+
+// givenFlag is where the user said something on a subject.
+type givenFlag struct {
+	key     string
+	name    string   // as written
+	now     string   // its name on this build where that was changed
+	values  []string // as the engine gets them; of a variable, its text
+	negated bool
+}
+
+// merge takes in what the user says, by variables and by flags.
+func (d *flagDialect) merge(cfg ProvisionConfig, host Host) *flagMerge {
+	m := &flagMerge{
+		flagDialect: d, cfg: cfg, host: host, set: host.Binary.Flags, checked: host.Binary.Flags.known(),
+		given: map[string]givenFlag{},
+	}
+	if !m.checked {
+		m.set = d.builtin()
+	}
+	m.readEnv()
+	for _, f := range d.split(host.Binary.Flags, cfg.Flags) {
+		m.addUser(f)
+	}
+	return m
+}
+
+func (m *flagMerge) problem(key, format string, args ...any) {
+	m.problems = append(m.problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// err is all that is wrong.
+func (m *flagMerge) err() error {
+	if len(m.problems) == 0 {
+		return nil
+	}
+	return &ConfigError{Problems: m.problems}
+}
+
+// onCPU reports whether no GPU may or can be used.
+func (m *flagMerge) onCPU() bool {
+	return m.cfg.GPU == GPUNone || m.cfg.GPU == GPUOptional && len(m.host.GPUs) == 0
+}
+
+// has reports whether the executable knows a flag.
+func (m *flagMerge) has(name string) bool {
+	_, _, _, ok := m.find(m.set, name)
+	return ok
+}
+
+// since reports whether the executable knows a flag that a build brought. One of which nothing is known may not; where
+// there is no executable at all yet, it is the newest.
+func (m *flagMerge) since(flag string, build int) bool {
+	if m.checked || m.host.Binary.Path == "" {
+		return m.has(flag)
+	}
+	return m.host.Binary.Build >= build
+}
+
+// says reports whether the user said something on one of the subjects.
+func (m *flagMerge) says(subjects ...string) bool {
+	return slices.ContainsFunc(subjects, func(s string) bool { _, ok := m.given[s]; return ok })
+}
+
+// said is the user's first value on a subject, "" for none.
+func (m *flagMerge) said(subject string) string {
+	if given := m.given[subject]; len(given.values) > 0 {
+		return given.values[0]
+	}
+	return ""
+}
+
+// on reports whether a switch is on that is on unless the user says otherwise.
+func (m *flagMerge) on(flag string) bool {
+	given, ok := m.given[strings.TrimPrefix(flag, "--")]
+	return !ok && m.has(flag) || ok && !given.negated
+}
+
+// addDefaults adds a flag for each subject that the user left open.
+func (m *flagMerge) addDefaults() {
+	for _, d := range m.flagDialect.defaults {
+		if m.says(d.subjects...) {
+			continue
+		}
+		for _, args := range d.args {
+			if m.has(args[0]) {
+				m.defaults = append(m.defaults, Flag{Args: args, Origin: OriginDefault, Note: d.note})
+				break
+			}
+		}
+	}
+}
+
+// readEnv notes what the user says through the engine's own variables. Such a variable counts like its flag.
+func (m *flagMerge) readEnv() {
+	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
+		key := "env." + name
+		def, ok := m.findEnv(m.set, name)
+		switch {
+		case m.ownedEnv[name] != "":
+			m.problem(key, "%s", m.ownedEnv[name])
+		case ok && m.advice(def.Names...) == adviceToken:
+			// The environment is the right place for it.
+		case ok && m.advice(def.Names...) != "":
+			m.problem(key, "%q cannot be given: %s", name, m.advice(def.Names...))
+		case ok:
+			value := m.cfg.Env[name].Value
+			negated := def.Env != name
+			if def.Value == "" && !truthy(value) {
+				negated = !negated
+			}
+			m.given[def.subject()] = givenFlag{key: key, name: name, values: []string{value}, negated: negated}
+		case m.checked && m.envPrefix != "" && strings.HasPrefix(name, m.envPrefix):
+			m.problem(key, "this %s knows no such variable and would ignore it%s", m.program, m.nearestEnv(name))
+		}
+	}
+}
+
+// nearestEnv helps with an unknown variable.
+func (m *flagMerge) nearestEnv(name string) string {
+	var known []string
+	for _, d := range m.set.Defs {
+		if rest, ok := strings.CutPrefix(d.Env, m.envPrefix); ok {
+			known = append(known, rest)
+		}
+	}
+	if n := nearest.Of(strings.TrimPrefix(name, m.envPrefix), known); n != "" {
+		return fmt.Sprintf("; did you mean %q?", m.envPrefix+n)
+	}
+	return "; remove it"
+}
+
+// truthy is how engines read the variable of a switch.
+func truthy(value string) bool { return slices.Contains([]string{"on", "enabled", "true", "1"}, value) }
+
+// addUser takes one flag of the user's list, or reports what is wrong with it. Messages name flags and never values:
+// a value may be a secret.
+func (m *flagMerge) addUser(f userFlag) {
+	key := fmt.Sprintf("flags[%d]", f.index)
+	if f.stray {
+		if m.last == "" {
+			m.problem(key, `a value without a flag before it; if it is the model, write "model: {id: …}"`)
+		} else {
+			m.problem(key, "a value too many after %q; remove it, or write the flag that it belongs to before it", m.last)
+		}
+		return
+	}
+	name := m.canonicalName(f)
+	word := f.name[:endOfName(f.name)] // as the user wrote it, for messages
+	m.last = word
+
+	lookup := hyphens(name[:endOfName(name)])
+	def, _, negated, ok := m.find(m.set, lookup)
+	if !ok {
+		def, _, negated, _ = m.find(m.builtin(), lookup)
+	}
+	names := append([]string{lookup}, slices.Concat(def.Names, def.Negated)...)
+	if advice := m.advice(names...); advice != "" {
+		m.problem(key, "%q cannot be given: %s", word, advice)
+		return
+	}
+	if len(lookup) < len(name) {
+		if def, _, known := m.lookUp(m.set, lookup); known {
+			m.problem(key, "%s", m.badElement(word, lookup, def.values(), name[len(lookup)]))
+			return
+		}
+	}
+
+	flag := Flag{Origin: OriginConfig, Key: key, Note: m.rewritten(f, name)}
+	values, now := f.values, ""
+	if !ok {
+		change, changed := m.change(lookup)
+		build := m.host.Binary.Build
+		switch {
+		case changed && !m.checked && build > 0 && build < change.since:
+			def = change.def()
+		case changed && change.to == nil:
+			m.problem(key, "%s has no %q any more; %s", m.program, word, change.advice)
+			return
+		case changed && (!m.checked || m.has(change.to[0])):
+			name, now, values = change.to[0], change.to[0], slices.Concat(change.to[1:], values)
+			flag.Note = fmt.Sprintf("rewritten from %q", word)
+			def, _, negated, _ = m.find(m.set, name)
+		case m.checked:
+			m.problem(key, "this %s does not know %q%s", m.program, word, m.nearestFlag(lookup, def))
+			return
+		default:
+			// A flag of a build that is newer than this package, and no executable at hand to ask.
+			flag.Args = m.args(f, name, values)
+			m.user = append(m.user, flag)
+			return
+		}
+	}
+	negated = negated || strings.HasPrefix(def.Names[0], "--no-")
+	given := givenFlag{key: key, name: word, now: now, values: values, negated: negated}
+	if m.isRepeated(def.subject(), given) {
+		return
+	}
+	values, note, err := m.values(name, word, def, f, values)
+	if err != nil {
+		m.problem(key, "%v", err)
+		return
+	}
+	switch instead := m.deprecated[name]; {
+	case note != "":
+		flag.Note = note
+	case instead != "":
+		flag.Note = "deprecated: " + instead
+	}
+	flag.Args = m.args(f, name, values)
+	m.user = append(m.user, flag)
+}
+
+// endOfName is where a flag's name ends in an element that may hold more.
+func endOfName(element string) int {
+	if i := strings.IndexAny(element, "= \t\n"); i >= 0 {
+		return i
+	}
+	return len(element)
+}
+
+// badElement says what is wrong with an element that holds a flag and more.
+func (m *flagMerge) badElement(word, name string, values int, sep byte) string {
+	switch {
+	case values == 0:
+		return fmt.Sprintf("%q takes no value; write it alone", word)
+	case sep == '=' && m.bridged[name] != "":
+		return fmt.Sprintf("%q takes %s", word, m.bridged[name])
+	case sep == '=':
+		return fmt.Sprintf("%q takes %d values; write each as an element of its own", word, values)
+	}
+	return fmt.Sprintf("%q and its value are one element; write them as two", word)
+}
+
+func (m *flagMerge) rewritten(f userFlag, name string) string {
+	switch {
+	case f.name != name:
+		return fmt.Sprintf("rewritten from %q", f.name)
+	case f.joined && !m.joined:
+		return fmt.Sprintf(`split at "=", which %s does not know`, m.program)
+	}
+	return ""
+}
+
+// nearestFlag helps with an unknown flag. A flag that other builds know needs no guess.
+func (m *flagMerge) nearestFlag(word string, elsewhere FlagDef) string {
+	if len(elsewhere.Names) > 0 {
+		return fmt.Sprintf("; other builds do: update %s, or leave the flag out", m.program)
+	}
+	switch n := nearest.Of(word, m.set.spellings(strings.HasPrefix(word, "--"))); {
+	case n == "":
+		return "; remove it"
+	case m.advice(n) != "":
+		return fmt.Sprintf("; if %q is meant, it cannot be given: %s", n, m.advice(n))
+	default:
+		return fmt.Sprintf("; did you mean %q?", n)
+	}
+}
+
+// isRepeated notes what the user says on a subject, and reports a second word on it.
+func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
+	before, ok := m.given[subject]
+	if !ok {
+		m.given[subject] = f
+		return false
+	}
+	switch {
+	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
+		return false
+	case before.now+f.now != "":
+		m.problem(f.key, "%q and %q in %s are both %q on this %s; write that once",
+			f.name, before.name, before.key, cmp.Or(f.now, before.now), m.program)
+	case before.negated != f.negated:
+		m.problem(f.key, "%q contradicts %q in %s; keep one of them", f.name, before.name, before.key)
+	case strings.HasPrefix(before.key, "env."):
+		m.problem(f.key, "%q says the same as %s; keep one of them", f.name, before.key)
+	case before.name == f.name:
+		m.problem(f.key, "%q is already in %s; keep one of them", f.name, before.key)
+	default:
+		m.problem(f.key, "%q says the same as %q in %s; keep one of them", f.name, before.name, before.key)
+	}
+	return true
+}
+
+var (
+	leadingNumber = regexp.MustCompile(`^\s*[-+]?\.?[0-9]`)
+	choices       = regexp.MustCompile(`^\{([^{}]+)\}$`)
+)
+
+// values checks the values of a flag and translates those that mean different things on different builds.
+func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []string) ([]string, string, error) {
+	if m.bridged[name] != "" {
+		return m.bridge(m, word, def, values)
+	}
+	want, least := def.values(), def.values()
+	if def.Optional {
+		least = 0
+	}
+	switch {
+	case len(values) < least && want == 1:
+		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, def.Value)
+	case len(values) < least:
+		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, def.Value)
+	case len(values) > want && !def.Many:
+		return nil, "", fmt.Errorf("%q takes no value on this %s; write it alone", word, m.program)
+	}
+	for _, v := range values {
+		switch {
+		case f.joined || !flagShape.MatchString(v):
+		case m.has(v):
+			return nil, "", fmt.Errorf("%q needs a value (%s), but the flag %q follows; if that is the value, write %q",
+				word, def.Value, v, word+"="+v)
+		case m.joined:
+			return nil, "", fmt.Errorf(`%q needs a value (%s); one that begins with "-" is written %q`, word, def.Value, word+"=VALUE")
+		}
+	}
+	if len(values) == 0 {
+		return nil, "", nil
+	}
+	if m.value != nil {
+		now, note, err := m.value(m, word, def, values)
+		if err != nil || now != nil {
+			return now, note, err
+		}
+	}
+	if def.Value == "N" && !leadingNumber.MatchString(values[0]) && values[0] != "auto" && values[0] != "all" {
+		return nil, "", fmt.Errorf("%q takes a number", word)
+	}
+	if choice := choices.FindStringSubmatch(def.Value); choice != nil {
+		known := strings.Split(choice[1], ",")
+		if slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(known, v) }) {
+			return nil, "", fmt.Errorf("%q takes one of %s", word, strings.Join(known, ", "))
+		}
+	}
+	return values, "", nil
+}

@@ -1,0 +1,134 @@
+package provisioner
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// tuned is llama-server with another Program or LaunchSpec, as other engines have.
+type tuned struct {
+	llamaCPP
+	kind ModelKind
+	tune func(*LaunchSpec)
+}
+
+func (e tuned) Program(cfg ProvisionConfig) Program {
+	program := e.llamaCPP.Program(cfg)
+	program.Model = e.kind
+	return program
+}
+
+func (e tuned) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
+	spec, err := e.llamaCPP.Launch(cfg, host)
+	if err == nil && e.tune != nil {
+		e.tune(&spec)
+	}
+	return spec, err
+}
+
+// A side port that is taken is found before the start, and told by what it is for.
+func TestSidePortIsTaken(t *testing.T) {
+	t.Parallel()
+	port := enginetest.Stranger(t)
+	p, j := newLaunch(t, fakeConfig(t, enginetest.Behavior{}), WithEngine(tuned{tune: func(s *LaunchSpec) {
+		s.Ports = []Port{{enginetest.FreePort(t, 1), "the shards"}, {port, "the metrics"}}
+	}}))
+	err := p.Start(bounded(t))
+	var start *StartError
+	if !errors.As(err, &start) || start.Cause != CausePortInUse || !errors.Is(err, ErrBusy) {
+		t.Fatalf("got %v", err)
+	}
+	wantText(t, err, "port "+itoa(port)+", for the metrics, is not free: it is taken by", itoa(os.Getpid()))
+	wantStates(t, j, StatePreparing, StateFailed)
+}
+
+// The launch's temporary folder stands in the engine's own flags, and the user's words stay as they are.
+func TestTempDirInFlags(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	cfg.Flags = []string{"--alias", TempDirPlaceholder}
+	engine := WithEngine(tuned{tune: func(s *LaunchSpec) {
+		s.Flags = append(s.Flags, Flag{Args: []string{"--slot-save-path", TempDirPlaceholder + "/slots"}, Origin: OriginProvisioner})
+	}})
+	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()), engine)
+	if err != nil || !slices.Contains(plan.Args(), TempDirPlaceholder+"/slots") {
+		t.Errorf("the plan is %q (%v)", plan.Args(), err)
+	}
+	p, _ := ready(t, cfg, engine)
+	args := enginetest.Inspect(t, p.handoff.URL).Argv
+	dir := p.run.rec.TempDir
+	i, j := slices.Index(args, "--slot-save-path"), slices.Index(args, "--alias")
+	if i < 0 || j < 0 || args[i+1] != dir+"/slots" || args[j+1] != TempDirPlaceholder {
+		t.Errorf("the engine got %q, its folder is %q", args, dir)
+	}
+	if !slices.Equal(p.handoff.Flags, p.run.rec.Launch.Args) || !slices.Contains(p.handoff.Flags, dir+"/slots") {
+		t.Errorf("the handoff has %q", p.handoff.Flags)
+	}
+}
+
+// An engine that is deaf while it loads is not waited for as long as one that has requests to answer.
+func TestLoadGrace(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		load  time.Duration
+		grace Duration
+		want  string
+	}{
+		"loading":                        {load: time.Minute, want: "10ms"},
+		"ready":                          {want: "20ms"},
+		"loading, the user knows better": {load: time.Minute, grace: Duration(30 * time.Millisecond), want: "30ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, enginetest.Behavior{LoadTime: test.load, IgnoreTerm: true})
+			cfg.Stop.Grace = test.grace
+			engine := WithEngine(tuned{tune: func(s *LaunchSpec) { s.Grace, s.LoadGrace = 20*time.Millisecond, 10*time.Millisecond }})
+			launch := ready
+			if test.load > 0 {
+				launch = started
+			}
+			p, _ := launch(t, cfg, engine)
+			eventually(t, "the engine is deaf", func() bool { return portProblem("127.0.0.1", cfg.Port) != "" })
+			err := p.Stop(bounded(t))
+			if !errors.Is(err, ErrKilled) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+// A model that the engine fetches by itself has no path; it is known by its name.
+func TestModelByName(t *testing.T) {
+	t.Parallel()
+	for said, fits := range map[string]bool{"owner/model": true, "owner/other": false} {
+		t.Run(said, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, enginetest.Behavior{PropsModel: said})
+			cfg.Model.ID = "hf:owner/model@0123abc"
+			p, _ := started(t, cfg, WithEngine(tuned{kind: ModelFolder}))
+			h, err := p.WaitReady(bounded(t))
+			if !fits {
+				wantText(t, err, `the engine serves another model: "owner/other" instead of "owner/model"`)
+				return
+			}
+			if err != nil || h.Model != (HandoffModel{ID: cfg.Model.ID}) {
+				t.Errorf("got %+v, %v", h.Model, err)
+			}
+		})
+	}
+}
+
+// A key that an engine cannot take in secret is refused, rather than left out.
+func TestEngineTakesNoKey(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	cfg.APIKey = &SecretRef{FromEnv: "KEY"}
+	_, err := New(cfg, WithEngine(tuned{tune: func(s *LaunchSpec) { s.KeyEnv = "" }}))
+	wantText(t, err, "api_key: llamacpp takes no key by its environment", "put a proxy")
+}

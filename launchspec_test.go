@@ -1,0 +1,127 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// launchCase is a configuration and a host, whose launch a golden file holds.
+type launchCase struct {
+	name  string
+	model string // "local:/models/chat" when left out
+	flags []string
+	env   map[string]EnvValue
+	host  Host
+	cfg   func(*ProvisionConfig) // what else is different
+}
+
+func (c launchCase) config(engine Engine) ProvisionConfig {
+	cfg := ProvisionConfig{
+		PoolID: "chat", ReplicaID: "r0", Engine: engine.Name(), Port: 8081, Model: ModelConfig{ID: "local:/models/chat"},
+		Flags: c.flags, Env: c.env,
+	}
+	if c.model != "" {
+		cfg.Model.ID = c.model
+	}
+	if c.cfg != nil {
+		c.cfg(&cfg)
+	}
+	return cfg.withDefaults()
+}
+
+// testLaunches compares the launches of an engine with testdata/ENGINE/launches/*.txt, and refusals with
+// testdata/ENGINE/badflags/*.txt.
+func testLaunches(t *testing.T, engine Engine, cases []launchCase, folder string) {
+	t.Helper()
+	dir := filepath.Join("testdata", engine.Name(), folder)
+	for _, tt := range cases {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			spec, err := engine.Launch(tt.config(engine), tt.host)
+			var bad *ConfigError
+			if folder == "badflags" {
+				if !errors.As(err, &bad) {
+					t.Fatalf("got %v, want a *ConfigError", err)
+				}
+				if strings.Contains(err.Error(), "s3cret") {
+					t.Errorf("the message tells a secret: %v", err)
+				}
+				golden(t, filepath.Join(dir, tt.name+".txt"), err.Error()+"\n")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, filepath.Join(dir, tt.name+".txt"), specText(spec))
+		})
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".txt")
+		if !slices.ContainsFunc(cases, func(c launchCase) bool { return c.name == name }) {
+			t.Errorf("%s belongs to no test", f)
+		}
+	}
+}
+
+// specText is a launch for people: what it runs and how it is questioned.
+func specText(spec LaunchSpec) string {
+	var b strings.Builder
+	for _, f := range spec.Flags {
+		line := fmt.Sprintf("%-55s %-12s %-14s %s", strings.Join(f.Args, " "), f.Origin, f.Key, f.Note)
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	b.WriteString("\n")
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s "+format+"\n", append([]any{name}, args...)...)
+	}
+	line("env", "%v, key in %q", spec.Env, spec.KeyEnv)
+	line("health", "%s, takes %s", spec.Health, spec.HealthTakes)
+	line("version", "%s %s", spec.Version.Path, spec.Version.Key)
+	line("model", "%s %s", spec.Model.Path, spec.Model.Key)
+	line("ports", "%v", spec.Ports)
+	line("context", "%d", spec.Context)
+	if spec.Metrics != nil {
+		line("metrics", "%s %s", spec.Metrics.Path, strings.Join(spec.Metrics.Required, " "))
+	}
+	if spec.Gauges != nil {
+		line("gauges", "%s %s", spec.Gauges.Path, strings.Join(spec.Gauges.Names, " "))
+	}
+	if spec.Answer != nil {
+		line("answer", "%s %s", spec.Answer.Path, spec.Answer.Body)
+	}
+	line("grace", "%s, while loading %s, kills itself: %v", spec.Grace, spec.LoadGrace, spec.KillsItself)
+	return b.String()
+}
+
+// testCauses classifies all of testdata/ENGINE/logs, whose names begin with the cause.
+func testCauses(t *testing.T, engine Engine) {
+	t.Helper()
+	spec, err := engine.Launch(launchCase{}.config(engine), Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join("testdata", engine.Name(), "logs", "*.log"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d logs, %v", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(text), "\n")
+		cause, evidence := classify(lines, spec.Causes)
+		if !strings.HasPrefix(filepath.Base(file), string(cause)) || evidence == "" {
+			t.Errorf("%s: got %q by %q", file, cause, evidence)
+		}
+	}
+}

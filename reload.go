@@ -1,0 +1,197 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// reload is a change of a replica's configuration that is not decided yet.
+type reload struct {
+	reply  chan error // of one element
+	failed error      // why the new configuration did not work: the proven one is coming back
+}
+
+// Reload gives a replica another configuration, of the same pool and replica. What has to be downloaded or built for it
+// is, and what can be found out without a start is found out, before anything is stopped. Then the running engine is stopped, with its drain, and the new one is started and awaited. When it
+// does not become ready, the last settings that were ready come back, and the error says both. One replica is reloaded
+// at a time, and one that is ready only while the others of its pool are.
+//
+// When ctx ends, the drain and the grace of the old engine are cut short, and the rest goes on without the caller.
+func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
+	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+	if err != nil {
+		return err
+	}
+	if err := cfg.Validate(r.opts...); err != nil {
+		return err
+	}
+	cfg = cfg.withDefaults()
+	if cfg.StateDir != r.config().StateDir {
+		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", r.name)
+	}
+	if err := r.rehearse(ctx, cfg); err != nil {
+		return fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
+	}
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	for _, other := range s.replicas {
+		if r.isReady() && other != r && other.config().PoolID == cfg.PoolID {
+			if err := other.waitReady(ctx); err != nil {
+				return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", r.name, err)
+			}
+		}
+	}
+	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
+}
+
+// rehearse does what a start can do while another engine runs.
+func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
+	p, err := New(cfg, r.opts...)
+	if err != nil {
+		return err
+	}
+	prepared, err := p.prepared(ctx)
+	if err == nil {
+		_, err = p.opts.plan(ctx, p.cfg, prepared)
+	}
+	return err
+}
+
+// Reloaded is what ReloadChanged did about a replica.
+type Reloaded struct {
+	Pool    string       `json:"pool"`
+	Replica string       `json:"replica"`
+	Result  ReloadResult `json:"result"`
+	Err     error        `json:"-"` // with ReloadFailed
+}
+
+// ReloadResult is the outcome of a reload for one replica.
+type ReloadResult string
+
+// The outcomes.
+const (
+	ReloadDone      ReloadResult = "reloaded"   // it is ready with the new settings
+	ReloadUnchanged ReloadResult = "unchanged"  // it has these settings already
+	ReloadFailed    ReloadResult = "failed"     // see Err
+	ReloadSkipped   ReloadResult = "skipped"    // another replica of the pool failed before
+	ReloadStopped   ReloadResult = "stopped"    // it was stopped by another command, and stays so
+	ReloadNew       ReloadResult = "new"        // it is not supervised, which takes another Supervise
+	ReloadRemoved   ReloadResult = "not listed" // it is not among the configurations, and goes on as it is
+)
+
+// ReloadChanged reloads those of the replicas whose settings or whose executable have changed since their launch, one
+// after the other, those that are not ready first. After a failure the rest of the pool is left as it is. It tells of
+// every replica that is configured or supervised; ctx bounds it as it does Reload.
+func (s *Supervisor) ReloadChanged(ctx context.Context, cfgs []ProvisionConfig) []Reloaded {
+	results := make([]Reloaded, len(cfgs))
+	var changed []int // indexes of cfgs
+	for i, cfg := range cfgs {
+		results[i] = Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadUnchanged}
+		r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+		switch {
+		case err != nil:
+			results[i].Result = ReloadNew
+		case r.history().Phase == PhaseStopped:
+			results[i].Result = ReloadStopped
+		case r.changes(ctx, cfg):
+			changed = append(changed, i)
+		}
+	}
+	ready := func(i int) int {
+		r, _ := s.find(cfgs[i].PoolID, cfgs[i].ReplicaID)
+		if r.isReady() {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(changed, func(a, b int) int { return ready(a) - ready(b) })
+	failed := map[string]bool{} // by pool
+	for _, i := range changed {
+		if failed[cfgs[i].PoolID] {
+			results[i].Result = ReloadSkipped
+			continue
+		}
+		results[i].Result = ReloadDone
+		if err := s.Reload(ctx, cfgs[i]); err != nil {
+			results[i].Result, results[i].Err = ReloadFailed, err
+			failed[cfgs[i].PoolID] = true
+		}
+	}
+	for _, r := range s.replicas {
+		if !slices.ContainsFunc(cfgs, func(cfg ProvisionConfig) bool { return cfg.Name() == r.name }) {
+			cfg := r.config()
+			results = append(results, Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadRemoved})
+		}
+	}
+	return results
+}
+
+// changes reports whether a launch by cfg would differ from the present one.
+func (r *replica) changes(ctx context.Context, cfg ProvisionConfig) bool {
+	r.mu.Lock()
+	present, launch, outdated := r.cfg, r.launch, r.outdated
+	r.mu.Unlock()
+	cfg = cfg.withDefaults()
+	present.origin, cfg.origin = nil, nil
+	if outdated || !reflect.DeepEqual(present, cfg) {
+		return true
+	}
+	if launch == nil || launch.Status().State.Final() {
+		return false
+	}
+	launch.mu.Lock()
+	run := launch.run
+	launch.mu.Unlock()
+	if run == nil {
+		return false
+	}
+	differs, err := r.tell.outdated(ctx, cfg, run.rec.Launch)
+	return err == nil && differs
+}
+
+// obeyReload ends launch p, which is nil when there is none, and makes the new settings the present ones.
+func (r *replica) obeyReload(o order, p *EngineProvisioner) {
+	r.dropReload(errors.New("another reload took its place"))
+	r.reload = &reload{reply: o.reply}
+	r.update(func() { r.cfg = o.cfg })
+	if p != nil {
+		if err := p.Stop(o.ctx); err != nil && !errors.Is(err, ErrKilled) {
+			r.settleReload(err)
+		}
+	}
+	r.judge(incident{what: wanted})
+}
+
+// dropReload ends the reload that is under way, if one is.
+func (r *replica) dropReload(err error) {
+	if r.reload != nil {
+		r.reload.reply <- fmt.Errorf("cannot reload %s: %w", r.name, err)
+		r.reload = nil
+	}
+}
+
+// settleReload decides a reload by the outcome of a launch. It reports whether it has dealt with a failure.
+func (r *replica) settleReload(outcome error) bool {
+	l := r.reload
+	switch {
+	case l == nil:
+		return false
+	case outcome == nil && l.failed == nil:
+		l.reply <- nil
+	case outcome == nil:
+		l.reply <- fmt.Errorf("cannot reload %s, the old settings are back: %w", r.name, l.failed)
+	case l.failed != nil:
+		l.reply <- fmt.Errorf("cannot reload %s, and the old settings do not work any more: %w", r.name, errors.Join(l.failed, outcome))
+	case r.proven == nil:
+		l.reply <- fmt.Errorf("cannot reload %s, and no other settings were ready before: %w", r.name, outcome)
+	default:
+		l.failed = outcome
+		r.update(func() { r.cfg = *r.proven })
+		return true // the phase is still running: the old settings are launched next
+	}
+	r.reload = nil
+	return false
+}

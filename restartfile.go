@@ -1,0 +1,98 @@
+package provisioner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+)
+
+// keptRestarts is what the supervisor of a replica keeps on disk: for the next one, which otherwise would never open a
+// breaker if it crashes together with its engines, and for "status" in any other program. Only the manager writes it.
+type keptRestarts struct {
+	Pool     string `json:"pool"`
+	Replica  string `json:"replica"`
+	Engine   string `json:"engine"`
+	Outdated bool   `json:"outdated,omitempty"`
+	Restarts
+}
+
+const restartsName = "restarts.json"
+
+func (f replicaFiles) restarts() string { return filepath.Join(f.dir(), restartsName) }
+
+func (f replicaFiles) readRestarts() (keptRestarts, error) {
+	var kept keptRestarts
+	data, err := readState(f.restarts())
+	if err == nil {
+		err = json.Unmarshal(data, &kept)
+	}
+	if err != nil {
+		return keptRestarts{}, fmt.Errorf("cannot read %q: %w", f.restarts(), err)
+	}
+	return kept, nil
+}
+
+func (f replicaFiles) writeRestarts(kept keptRestarts) error {
+	data, err := json.MarshalIndent(kept, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := f.create(); err != nil {
+		return err
+	}
+	return atomicfile.Write(f.restarts(), append(data, '\n'))
+}
+
+// clearRestarts removes what a manager left that was killed while it wrote.
+func (f replicaFiles) clearRestarts() error {
+	err := atomicfile.Clear(f.restarts())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// resume takes over what an earlier supervisor kept, as far as it matters to one that is told to run the replica.
+func (r *replica) resume(now time.Time) {
+	kept, err := r.files.readRestarts() // whatever is wrong with it, the replica begins anew
+	past := kept.Restarts
+	if !past.waits() {
+		past.Phase, past.ReadyAt = PhaseRunning, time.Time{}
+	}
+	// A clock that was set back must not make a wait longer than it can be.
+	if limit := now.Add(2 * time.Duration(r.cfg.Restart.CooldownMax)); past.RetryAt.After(limit) {
+		past.RetryAt = limit
+	}
+	r.past = past
+	if err == nil && past.Phase != kept.Phase { // others read it, too
+		r.keep(past)
+	}
+}
+
+// keep keeps the replica's past for the next supervisor and for other programs.
+func (r *replica) keep(past Restarts) {
+	cfg := r.config()
+	kept := keptRestarts{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: r.isOutdated(), Restarts: past}
+	if err := r.files.writeRestarts(kept); err != nil {
+		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)
+	}
+}
+
+// announceWait tells of a wait that an earlier supervisor began and this one goes on with: else nothing would be heard
+// of the replica for as long as half an hour.
+func (r *replica) announceWait() {
+	past, now := r.past, time.Now()
+	wait := past.RetryAt.Sub(now).Round(100 * time.Millisecond)
+	if !past.waits() || wait <= 0 {
+		return
+	}
+	r.tell.onEvent(Event{
+		Time: now.UTC(), Pool: r.cfg.PoolID, Replica: r.cfg.ReplicaID, Kind: EventNote, State: StateNew, Cause: past.Cause,
+		Attempt: past.Attempts + 1, Message: fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait),
+	})
+}

@@ -1,0 +1,301 @@
+package provisioner
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/cmake"
+)
+
+// sourceBuild is an executable that is built from source.
+//
+// What is built is decided by the commit, the flags and the toolchain. A start takes what was built for the configuration
+// last: neither a branch that has moved nor a new compiler makes an engine that crashed wait for a build. Prepare looks at both.
+type sourceBuild struct {
+	opts    *options
+	cfg     ProvisionConfig
+	source  SourceConfig
+	program Program
+}
+
+// built remembers what a configuration was built from last.
+type built struct {
+	Entry  string `json:"entry"`
+	Commit string `json:"commit"`
+}
+
+// buildError says that an engine could not be built, and where its log is.
+type buildError struct {
+	what string
+	err  error
+	log  string // "" where nothing was built yet
+	try  bool   // trying again unchanged can help
+}
+
+func (e *buildError) Error() string { return e.what + ": " + e.err.Error() }
+func (e *buildError) Unwrap() error { return e.err }
+
+var fullCommit = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+
+// name is what is built, for people.
+func (s sourceBuild) name() string { return s.program.Command }
+
+func (s sourceBuild) targets() []string {
+	if len(s.source.Targets) > 0 {
+		return s.source.Targets
+	}
+	return []string{s.program.Command}
+}
+
+// repo is the repository as git takes it.
+func (s sourceBuild) repo() string {
+	if localRepo(s.source.Repo) {
+		return s.cfg.resolve(s.source.Repo)
+	}
+	return s.source.Repo
+}
+
+// localRepo reports whether a repository is a folder on this node: "host:path" is none.
+func localRepo(repo string) bool {
+	colon := strings.IndexByte(repo, ':')
+	return colon < 0 || strings.IndexByte(repo, '/') < colon && strings.Contains(repo, "/")
+}
+
+// flags are the configuration's, by their names of today.
+func (s sourceBuild) flags() cmake.Flags { return cmake.Current(s.source.CMakeFlags) }
+
+func (s sourceBuild) find(ctx context.Context) (path, pending string, err error) {
+	if e, ok := s.last(); ok {
+		if path := e.executable(); path != "" {
+			e.used()
+			return path, "", nil
+		}
+	}
+	tools, err := s.tools()
+	if err != nil {
+		return "", "", err
+	}
+	with := append([]string{"-DCMAKE_BUILD_TYPE=Release"}, s.engineFlags("")...)
+	for _, flag := range append(with, s.flags()...) {
+		pending += " " + flag
+	}
+	compilers := tools.CXX
+	if tools.NVCC != "" {
+		compilers += " and " + tools.NVCC
+	}
+	return "", fmt.Sprintf("build %s from %s at %s with %s, %s and%s", strings.Join(s.targets(), ", "), s.repo(), s.source.Ref,
+		tools.Generator, compilers, pending), nil
+}
+
+// tools are the programs that the build needs.
+func (s sourceBuild) tools() (cmake.Tools, error) {
+	flags := s.flags()
+	tools, err := cmake.Machine{Look: exec.LookPath, Env: os.Getenv}.Find(cmake.Need{
+		CUDA: flags.On("GGML_CUDA"), Generator: s.source.Generator, Flags: flags,
+	})
+	if err != nil {
+		return tools, s.fail(err)
+	}
+	return tools, nil
+}
+
+func (s sourceBuild) fail(err error) *buildError {
+	return &buildError{what: fmt.Sprintf("cannot build %s", s.name()), err: err}
+}
+
+func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
+	tools, err := s.tools()
+	if err != nil {
+		return "", err
+	}
+	tell.progress(Progress{Step: StepFetch, What: s.source.Ref})
+	shop := workshop{dir: os.TempDir()}
+	commit, err := s.commit(ctx, shop, tools.Git, tell)
+	if err != nil {
+		return "", err
+	}
+	key, err := s.key(commit, tools)
+	if err != nil {
+		return "", s.fail(err)
+	}
+	e, err := s.opts.entry("source", key)
+	if err != nil {
+		return "", s.fail(err)
+	}
+	b, made := build{sourceBuild: s, entry: e, tools: tools, commit: commit, tell: tell}, false
+	waiting := func() { tell.progress(Progress{Step: StepBuild, What: s.name(), Waiting: true}) }
+	path, err := e.get(ctx, waiting, func(lock *os.File) (manifest, error) {
+		made = true
+		return b.make(ctx, lock)
+	})
+	if err != nil {
+		return "", err
+	}
+	if made {
+		b.trim()
+	}
+	s.remember(built{Entry: filepath.Base(e.dir), Commit: commit})
+	return path, nil
+}
+
+// commit is what the reference stands for now; without the repository at hand, what it stood for last.
+func (s sourceBuild) commit(ctx context.Context, shop workshop, git string, tell listener) (string, error) {
+	ref := s.source.Ref
+	if fullCommit.MatchString(ref) {
+		return ref, nil
+	}
+	names := []string{"refs/tags/" + ref + "^{}", "refs/tags/" + ref, "refs/heads/" + ref, ref}
+	out, err := shop.output(ctx, git, append([]string{"ls-remote", "--", s.repo()}, names...)...)
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", err
+		}
+		if last, ok := s.recall(); ok {
+			tell.note(fmt.Sprintf("the repository %q cannot be read, so what %q stood for last is used (commit %.12s)", s.repo(), ref, last.Commit))
+			return last.Commit, nil
+		}
+		failed := s.fail(fmt.Errorf("the repository %q cannot be read: %w", s.repo(), err))
+		failed.try = !localRepo(s.source.Repo)
+		return "", failed
+	}
+	found := map[string]string{}
+	for line := range strings.Lines(out) {
+		if hash, name, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok && fullCommit.MatchString(hash) {
+			found[name] = hash
+		}
+	}
+	for _, name := range names {
+		if hash := found[name]; hash != "" {
+			return hash, nil
+		}
+	}
+	return "", s.fail(fmt.Errorf("%q has no tag or branch %q; a commit must be written in full (40 digits)", s.repo(), ref))
+}
+
+// key stands for everything that decides what is built.
+func (s sourceBuild) key(commit string, tools cmake.Tools) (string, error) {
+	parts := []any{1, commit, s.source.Submodules, s.flags(), s.engineFlags(commit), s.targets(), tools.Generator, s.program.Command, s.processor()}
+	for _, tool := range []string{tools.CMake, tools.CC, tools.CXX, tools.NVCC} {
+		if tool == "" {
+			continue
+		}
+		// An upgrade replaces the file. To ask each one for its version would take longer than a start.
+		file, err := filepath.EvalSymlinks(tool)
+		if err != nil {
+			return "", err
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, tool, file, info.Size(), info.ModTime().UnixNano())
+	}
+	for _, entry := range (workshop{}).environment() {
+		if name, _, _ := strings.Cut(entry, "="); matches(decisive, name) {
+			parts = append(parts, entry)
+		}
+	}
+	return hashOf(parts...), nil
+}
+
+// decisive are variables that decide what compilers make.
+var decisive = []string{"CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX", "CMAKE_*"}
+
+// processor tells processors apart that need builds of their own: by default a build is for the processor at hand, and
+// a cache may be shared by machines.
+func (s sourceBuild) processor() string {
+	if value, ok := s.flags().Value("GGML_NATIVE"); ok && !s.flags().On("GGML_NATIVE") {
+		return cmp.Or(value, "portable")
+	}
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "flags") || strings.HasPrefix(line, "Features") {
+			return line
+		}
+	}
+	return ""
+}
+
+func hashOf(parts ...any) string {
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode(parts) // these are texts and numbers
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// memory is the file that says what the configuration was built from last.
+func (s sourceBuild) memory() (string, error) {
+	e, err := s.opts.entry("source", hashOf("ref", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(),
+		s.source.Generator, s.program.Command, s.processor()))
+	return e.dir + ".ref", err
+}
+
+func (s sourceBuild) recall() (built, bool) {
+	var b built
+	file, err := s.memory()
+	if err != nil {
+		return b, false
+	}
+	data, err := readState(file)
+	ok := err == nil && json.Unmarshal(data, &b) == nil && fullCommit.MatchString(b.Commit) && filepath.IsLocal(b.Entry)
+	return b, ok
+}
+
+// remember keeps a hint: without it, the next start looks at the repository.
+func (s sourceBuild) remember(b built) {
+	data, err := json.Marshal(b)
+	file, missing := s.memory()
+	if err == nil && missing == nil {
+		_ = atomicfile.Write(file, data)
+	}
+}
+
+func (s sourceBuild) last() (entry, bool) {
+	b, ok := s.recall()
+	file, err := s.memory()
+	if !ok || err != nil {
+		return entry{}, false
+	}
+	return entry{filepath.Join(filepath.Dir(file), b.Entry)}, true
+}
+
+var errNoExecutable = errors.New("no executable")
+
+// findExecutable looks for a built program by its name; the one nearest to the top wins.
+func findExecutable(dir, name string) (string, error) {
+	best := ""
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && d.Name() == "CMakeFiles" {
+			return fs.SkipDir
+		}
+		if d.Name() != name || !d.Type().IsRegular() {
+			return nil
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode()&0o111 != 0 && (best == "" || strings.Count(path, "/") < strings.Count(best, "/")) {
+			best = path
+		}
+		return err
+	})
+	if err == nil && best == "" {
+		err = fmt.Errorf("%w %q came out of the build; name the target that makes it in \"targets\"", errNoExecutable, name)
+	}
+	return best, err
+}

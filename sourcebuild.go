@@ -1,0 +1,280 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/cmake"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// build is one build in its entry of the cache: the source in "src", the build in "build", and marks of what is done
+// beside them. It goes on where an earlier one was interrupted, as far as what that has left can be trusted.
+type build struct {
+	sourceBuild
+	entry  entry
+	tools  cmake.Tools
+	commit string
+	tell   listener
+
+	shop workshop
+}
+
+// The marks. Make takes the half of a file that a killed compiler has written for the whole, so that a build which it
+// was killed in begins anew; ninja knows what it has finished.
+const (
+	markFetched    = "fetched"    // the source is whole
+	markConfigured = "configured" // cmake has ended well
+	markBuilding   = "building"   // make is at work, or was killed at it
+)
+
+const buildLog = "build.log"
+
+func (b build) make(ctx context.Context, lock *os.File) (manifest, error) {
+	log, err := os.OpenFile(b.entry.path(buildLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return manifest{}, b.fail(err)
+	}
+	defer log.Close()
+	b.shop = workshop{
+		dir: b.entry.dir, log: log, lock: lock,
+		// The folder is another for each commit, and so would be the hash of each file.
+		env: []string{"CCACHE_BASEDIR=" + b.entry.dir, "CCACHE_NOHASHDIR=1"},
+	}
+	for _, step := range []func(context.Context) error{b.fetch, b.configure, b.compile} {
+		if err := step(ctx); err != nil {
+			return manifest{}, b.explain(ctx, err)
+		}
+	}
+	path, err := findExecutable(b.entry.path("build"), b.program.Command)
+	if err != nil {
+		return manifest{}, b.explain(ctx, err)
+	}
+	relative, err := filepath.Rel(b.entry.dir, path)
+	if err != nil {
+		return manifest{}, b.explain(ctx, err)
+	}
+	what := fmt.Sprintf("%s of %s at %s (commit %.12s)", b.name(), b.repo(), b.source.Ref, b.commit)
+	return manifest{What: what, Executable: relative}, nil
+}
+
+// explain says what went wrong first: what a build says last is rarely the reason.
+func (b build) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var already *buildError
+	if errors.As(err, &already) {
+		already.log = b.entry.path(buildLog)
+		return already
+	}
+	var tool *toolError
+	failed := b.fail(err)
+	failed.log = b.entry.path(buildLog)
+	if errors.As(err, &tool) {
+		if first := tail.Cut(cmake.FirstError(tail.All(failed.log))); first != "" {
+			failed.err = fmt.Errorf("%s failed: %q", tool.command, first)
+			if cmake.OutOfMemory(first) {
+				failed.err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.err)
+			}
+		}
+	}
+	return failed
+}
+
+func (b build) marked(mark string) bool {
+	_, err := os.Lstat(b.entry.path(mark))
+	return err == nil
+}
+
+func (b build) mark(mark string) error { return os.WriteFile(b.entry.path(mark), nil, 0o600) }
+
+// fetch brings the one commit, without what was before it.
+func (b build) fetch(ctx context.Context) error {
+	if b.marked(markFetched) {
+		return nil
+	}
+	b.tell.progress(Progress{Step: StepFetch, What: b.source.Ref})
+	if err := b.entry.clear("src", "build", markConfigured, markBuilding); err != nil { // git leaves locks behind when it is killed
+		return err
+	}
+	if err := os.Mkdir(b.entry.path("src"), 0o700); err != nil {
+		return err
+	}
+	in := b.shop
+	in.dir = b.entry.path("src")
+	// No process of git's may stay in the background: it would hold the lock.
+	quiet := []string{"-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false", "-c", "core.fsmonitor=false"}
+	steps := [][]string{
+		{"init", "--quiet"},
+		{"fetch", "--depth=1", "--no-tags", "--", b.repo(), b.commit},
+		{"checkout", "--quiet", "--force", "--detach", "FETCH_HEAD"},
+	}
+	if b.source.Submodules {
+		// A relative URL of a submodule counts from the remote.
+		steps = append(steps, []string{"remote", "add", "origin", b.repo()},
+			[]string{"submodule", "update", "--init", "--recursive", "--depth=1"})
+	}
+	for _, step := range steps {
+		if err := in.run(ctx, b.tools.Git, append(quiet, step...)...); err != nil {
+			var tool *toolError
+			if errors.As(err, &tool) && step[0] != "init" {
+				tool.command = "git " + step[0]
+				failed := b.fail(fmt.Errorf("commit %.12s cannot be fetched from %q: %w", b.commit, b.repo(), err))
+				failed.try = !localRepo(b.source.Repo)
+				return failed
+			}
+			return err
+		}
+	}
+	return b.mark(markFetched)
+}
+
+// engineFlags are what the engine needs, below the configuration's own.
+func (s sourceBuild) engineFlags(commit string) []string {
+	if s.program.SourceFlags == nil {
+		return nil
+	}
+	return s.program.SourceFlags(s.source.Ref, commit)
+}
+
+func (b build) configure(ctx context.Context) error {
+	if b.marked(markConfigured) && (!b.marked(markBuilding) || b.tools.Generator == "Ninja") {
+		return nil
+	}
+	err := b.configureWith(ctx, nil)
+	var tool *toolError
+	if err == nil || !errors.As(err, &tool) || b.tools.NVCC == "" {
+		return err
+	}
+	// nvcc takes no compiler that is newer than itself; another one may be there.
+	for _, name := range cmake.HostCompilers(tool.lines) {
+		if compiler, missing := exec.LookPath(name); missing == nil {
+			return b.configureWith(ctx, []string{"-DCMAKE_CUDA_HOST_COMPILER=" + compiler})
+		}
+	}
+	if names := cmake.HostCompilers(tool.lines); len(names) > 0 {
+		return b.fail(fmt.Errorf("nvcc refuses the C++ compiler as too new, and none of %s is in PATH; install %s",
+			strings.Join(names, ", "), names[0]))
+	}
+	return err
+}
+
+func (b build) configureWith(ctx context.Context, more []string) error {
+	if err := b.entry.clear("build", markConfigured, markBuilding); err != nil {
+		return err
+	}
+	b.tell.progress(Progress{Step: StepConfigure, What: b.name()})
+	args := []string{"-S", b.entry.path("src"), "-B", b.entry.path("build"), "-G", b.tools.Generator, "-DCMAKE_BUILD_TYPE=Release"}
+	if b.tools.CCache != "" {
+		args = append(args, "-DCMAKE_C_COMPILER_LAUNCHER="+b.tools.CCache, "-DCMAKE_CXX_COMPILER_LAUNCHER="+b.tools.CCache)
+	}
+	if b.tools.NVCC != "" {
+		if b.tools.CCache != "" {
+			args = append(args, "-DCMAKE_CUDA_COMPILER_LAUNCHER="+b.tools.CCache)
+		}
+		if !b.tools.NVCCInPath {
+			root := filepath.Dir(filepath.Dir(b.tools.NVCC))
+			args = append(args, "-DCMAKE_CUDA_COMPILER="+b.tools.NVCC, "-DCUDAToolkit_ROOT="+root)
+		}
+	}
+	args = append(args, b.engineFlags(b.commit)...)
+	args = append(args, more...)
+	args = append(args, b.flags()...)
+	if err := b.shop.run(ctx, b.tools.CMake, args...); err != nil {
+		return err
+	}
+	// Older projects fall back to the CPU with a warning when they do not find CUDA.
+	if b.tools.NVCC != "" && !b.usesCUDA() {
+		return b.fail(errors.New("CUDA was asked for, and the project was configured without it; the log says why"))
+	}
+	b.noteUnused()
+	return b.mark(markConfigured)
+}
+
+// noteUnused tells of variables that the project does not know: most likely their names are misspelled.
+func (b build) noteUnused() {
+	for _, name := range cmake.Unused(tail.All(b.shop.log.Name())) {
+		if _, ours := cmake.Flags(b.engineFlags(b.commit)).Value(name); ours {
+			continue
+		}
+		if _, users := b.flags().Value(name); users {
+			b.tell.note(fmt.Sprintf("the project does not know %q of \"cmake_flags\"; is it spelled right?", name))
+		}
+	}
+}
+
+// usesCUDA reports whether CMake has found a CUDA compiler that works.
+func (b build) usesCUDA() bool {
+	cache, err := os.ReadFile(b.entry.path("build", "CMakeCache.txt"))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(cache)) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), "="); strings.HasPrefix(name, "CMAKE_CUDA_COMPILER:") {
+			return value != "" && !strings.HasSuffix(value, "NOTFOUND")
+		}
+	}
+	return false
+}
+
+func (b build) compile(ctx context.Context) error {
+	if err := b.mark(markBuilding); err != nil {
+		return err
+	}
+	b.tell.progress(Progress{Step: StepBuild, What: b.name()})
+	last := Progress{Step: StepBuild, What: b.name()}
+	stop := b.shop.follow(func(line string) {
+		now := Progress{Step: StepBuild, What: b.name()}
+		var ok bool
+		if now.Done, now.Total, ok = cmake.BuildProgress(line); ok && now.Done > last.Done {
+			last = now
+			b.tell.progress(now)
+		}
+	})
+	args := []string{"--build", b.entry.path("build"), "--config", "Release", "--parallel", fmt.Sprint(b.jobs()), "--target"}
+	err := b.shop.run(ctx, b.tools.CMake, append(args, b.targets()...)...)
+	stop()
+	var exit *exec.ExitError
+	if err == nil || ctx.Err() == nil && errors.As(err, &exit) && exit.Exited() {
+		return errors.Join(err, b.entry.clear(markBuilding))
+	}
+	return err
+}
+
+// jobs is as many compilers as there are CPUs, but each has 2 GiB: CUDA's need that much, and a machine that swaps builds
+// nothing.
+func (b build) jobs() int {
+	if b.source.Jobs > 0 {
+		return b.source.Jobs
+	}
+	n := runtime.GOMAXPROCS(0) // it heeds a limit of the cgroup
+	if free, ok := procfs.MemAvailable(); ok {
+		n = min(n, max(1, int(free>>31)))
+	}
+	return n
+}
+
+// trim removes what only the build needed, which with CUDA is gigabytes of objects. What it cannot remove does no harm.
+func (b build) trim() {
+	_ = b.entry.clear(markFetched, markConfigured, markBuilding, "src") // the marks first: what is left then is not gone on with
+	_ = filepath.WalkDir(b.entry.path("build"), func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "CMakeFiles":
+			return errors.Join(os.RemoveAll(path), fs.SkipDir)
+		case d.Type().IsRegular() && (strings.HasSuffix(path, ".a") || strings.HasSuffix(path, ".o")):
+			return os.Remove(path)
+		}
+		return nil
+	})
+}

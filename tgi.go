@@ -1,0 +1,99 @@
+package provisioner
+
+import (
+	"errors"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// tgi describes Hugging Face's text-generation-launcher.
+type tgi struct{}
+
+func (tgi) Name() string { return "tgi" }
+
+func (tgi) Program(ProvisionConfig) Program {
+	return Program{
+		Command:      "text-generation-launcher",
+		Model:        ModelFolder,
+		VersionArgs:  []string{"--version"},
+		ParseVersion: parseTGIVersion,
+		HelpArgs:     []string{"--help"},
+		ParseHelp:    parseClapHelp,
+	}
+}
+
+var tgiVersion = regexp.MustCompile(`(?m)^text-generation-launcher (\d+\.\d+\.\d+\S*)\s*$`)
+
+func parseTGIVersion(output string) (version string, build int, err error) {
+	m := tgiVersion.FindStringSubmatch(output)
+	if m == nil {
+		return "", 0, errors.New(`cannot find the version: no line like "text-generation-launcher 3.3.5"`)
+	}
+	return m[1], versionNumber(m[1]), nil
+}
+
+// tgiTermination is how long the launcher waits for its router, and then again for its shards.
+const tgiTermination = 90 * time.Second
+
+// Launch gives each replica what the launcher takes from fixed places: a second one would delete the sockets of the
+// first, and share its ports.
+func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
+	m := tgiDialect.merge(cfg, host)
+	if err := m.err(); err != nil {
+		return LaunchSpec{}, err
+	}
+	m.addDefaults()
+	model := m.modelFlags("", "--model-id")
+	if model[0].Note != "" {
+		model[0].Note += "; "
+	}
+	model[0].Note += "TGI is in maintenance mode since December 2025 (#3345): vllm and sglang serve the same models"
+	m.shards("--num-shard", "num-shard", "sharded")
+
+	spec := LaunchSpec{
+		KeyEnv:  "API_KEY",
+		Health:  "/health",
+		Context: tokens(m.said("max-total-tokens")),
+		Version: Field{Path: "/info", Key: "version"},
+		Model:   Field{Path: "/info", Key: "model_id"},
+		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
+		Grace:   m.tgiGrace(),
+		Causes:  tgiCauses,
+		// A series is there from the first request on; which ones come before it differs.
+		Metrics: &MetricsContract{Path: "/metrics"},
+		Gauges:  &Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},
+	}
+	spec.Flags = append(model, m.addressFlags("--hostname")...)
+	own := func(flag, value, note string) {
+		spec.Flags = append(spec.Flags, Flag{Args: []string{flag, value}, Origin: OriginProvisioner, Note: note})
+	}
+	own("--shard-uds-path", TempDirPlaceholder+"/shard", "sockets of its own")
+	for _, side := range []struct {
+		flag, use string
+		base      int
+	}{{"--master-port", "the shards of TGI", 20000}, {"--prometheus-port", "the metrics of TGI", 20000 + tgiPorts}} {
+		if !m.has(side.flag) { // --prometheus-port is not in every version
+			continue
+		}
+		port := Port{Number: side.base + cfg.Port%tgiPorts, Use: side.use}
+		own(side.flag, strconv.Itoa(port.Number), `a port of its own, by "port"`)
+		spec.Ports = append(spec.Ports, port)
+	}
+	spec.Flags = append(spec.Flags, m.defaults...)
+	spec.Flags = append(spec.Flags, m.user...)
+	return spec, nil
+}
+
+// tgiPorts is how many ports there are of each kind between 20000 and where Linux begins to give out ports by itself,
+// 32768. With this number no port is its own side port, and replicas on ports in a row have different ones.
+const tgiPorts = 6384
+
+// tgiGrace is the launcher's: once for the router, once for the shards, and a little.
+func (m *flagMerge) tgiGrace() time.Duration {
+	wait := tgiTermination
+	if seconds, err := strconv.Atoi(m.said("graceful-termination-timeout")); err == nil && seconds >= 0 {
+		wait = time.Duration(seconds) * time.Second
+	}
+	return 2*wait + 5*time.Second
+}

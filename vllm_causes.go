@@ -1,0 +1,27 @@
+package provisioner
+
+// vllmCauses are the dying words of vLLM, most specific first. The server's own last words only point to "root cause
+// above", which is what its EngineCore or a worker said. testdata/vllm/logs holds the words in full.
+var vllmCauses = []CausePattern{
+	pythonLibMissing,
+	pythonPortInUse,
+	{CauseBadFlag, anyOf(
+		`error: unrecognized arguments`, `error: argument `, `error: ambiguous option`,
+		`is greater than the derived max_model_len`, `must be divisible by tensor parallel size`,
+		`World size \(\d+\) is larger than the number of available GPUs`,
+		`VLLM_PORT '.*' (appears to be a URI|must be a valid integer)`,
+	)},
+	pythonModelMissing,
+	pythonModelCorrupt,
+	{CauseOOMGPU, anyOf(
+		pythonOOMGPU, `Free memory on device \S+ \(.*\) on startup is less than desired GPU memory utilization`,
+		`No available memory for the cache blocks`, `larger than the available KV cache memory`,
+	)},
+	{CauseOOMHost, anyOf(`on kv cache allocation is less than requested memory for kv`)},
+	pythonOOMHost,
+	{CauseDriver, anyOf(`Failed to infer device type`)},
+	pythonDriver,
+}
+
+// A build for CUDA without a GPU dies. One for the CPU serves, and some versions say so.
+var vllmNoGPU = anyOf(`Failed to infer device type`, `Automatically detected platform cpu`)

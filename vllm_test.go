@@ -1,0 +1,70 @@
+package provisioner
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// vllmHost has the flags of the recorded vLLM and two GPUs.
+func vllmHost(t testing.TB) Host {
+	t.Helper()
+	text, err := os.ReadFile("testdata/vllm/help-0.32.0.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Host{
+		Binary:    Binary{Path: "/opt/vllm/bin/vllm", Version: "0.32.0", Build: versionNumber("0.32.0"), Flags: parseArgparseHelp(string(text))},
+		ModelPath: "/models/chat", GPUs: []GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
+	}
+}
+
+func TestVLLMLaunch(t *testing.T) {
+	t.Parallel()
+	host := vllmHost(t)
+	hub, one, old, cpu := host, host, host, host
+	hub.ModelPath = ""
+	one.GPUs = host.GPUs[:1]
+	cpu.GPUs = nil
+	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.11.0", versionNumber("0.11.0"), FlagSet{}
+	testLaunches(t, vLLM{}, []launchCase{
+		{name: "folder", host: host},
+		{name: "hub", host: hub, model: "hf:Qwen/Qwen3-0.6B"},
+		{name: "hub_pinned", host: hub, model: "hf:Qwen/Qwen3-0.6B@c1899de289a04d12100db370d81485cdf75e47ca"},
+		{name: "cpu", host: cpu, cfg: func(c *ProvisionConfig) { c.GPU = GPUNone }},
+		{name: "user", host: host, flags: []string{
+			"--served-model-name", "a", "b", "-tp=1", "--max_model_len", "4K", "-O3", "--enable-lora", "--compilation-config.cudagraph_mode", "NONE",
+			"--shutdown-timeout=60", "--disable-log-stats", "--seed", "-1", "--gpu-mem", "0.5",
+		}},
+		{name: "renamed", host: one, flags: []string{"--disable-log-requests", "--guided-decoding-backend=xgrammar"}},
+		{name: "old", host: old, flags: []string{"--disable-log-requests", "--swap-space", "4", "--brand-new"}},
+		{name: "no_drain", host: one, cfg: func(c *ProvisionConfig) { c.Drain.Timeout = new(Duration(0)) }},
+		{name: "short_grace", host: one, cfg: func(c *ProvisionConfig) { c.Stop.Grace = Duration(12 * time.Second) }},
+		{name: "no_facts"},
+	}, "launches")
+}
+
+func TestVLLMBadFlags(t *testing.T) {
+	t.Parallel()
+	host := vllmHost(t)
+	testLaunches(t, vLLM{}, []launchCase{
+		{name: "owned", host: host, flags: []string{
+			"--model", "x", "--host=0.0.0.0", "--port", "1", "--uds", "/x", "--api-key", "s3cret", "--hf-token=s3cret", "--device-ids", "0",
+			"--config", "x.yaml", "--headless", "--nnodes", "2", "--ssl-keyfile", "k", "--help", "-v", "--revision", "main",
+		}},
+		{name: "owned_abbreviated", host: host, flags: []string{"--por", "1", "--api-k=s3cret", "--host-x"}},
+		{name: "env", host: host, env: map[string]EnvValue{"VLLM_PORT": {Value: "1"}}},
+		{name: "unknown", host: host, flags: []string{"--tensor-paralel-size", "2", "-ngl", "99", "--compilation-confg.level", "3"}},
+		{name: "values", host: host, flags: []string{
+			"--max-model-len", "--enable-lora", "--enforce-eager=1", "--dtype", "int8", "--seed", "-x", "--tensor-parallel-size", "2", "3",
+		}},
+		{name: "repeated", host: host, flags: []string{"-tp", "1", "--tensor-parallel-size=2", "--enable-lora", "--no-enable-lora"}},
+		{name: "removed", host: host, flags: []string{"--swap-space", "4", "--task", "embed", "--device=cpu", "--num-scheduler-steps", "8"}},
+		{name: "positional", host: host, flags: []string{"facebook/opt-125m"}},
+	}, "badflags")
+}
+
+func TestVLLMCauses(t *testing.T) {
+	t.Parallel()
+	testCauses(t, vLLM{})
+}
