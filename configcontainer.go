@@ -48,6 +48,9 @@ type Image struct {
 	ShmSize    Size     // of /dev/shm; 0: the runtime's default
 }
 
+// hubVolume keeps what engines download from the hub, for all of them.
+const hubVolume = "engine-provisioner-huggingface"
+
 // Reference is the full name of the image that cfg asks for, such as "vllm/vllm-openai:v0.12.0"; "" when none is known.
 func (c ContainerConfig) Reference(own Image) string {
 	name, tag := c.Image, c.Tag

@@ -153,11 +153,19 @@ func (r *runtime) labeled(ctx context.Context, labels map[string]string) (client
 	for name, value := range labels {
 		filters.Add("label", name+"="+value)
 	}
-	list, err := r.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
-	if err != nil {
-		return list, fmt.Errorf("cannot list the containers: %w", err)
+	for tries := 1; ; tries++ {
+		list, err := r.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
+		switch {
+		case err == nil:
+			return list, nil
+		case tries == 5 || !errdefs.IsInternal(err): // Podman's list fails while any of its containers is dying
+			return list, fmt.Errorf("cannot list the containers: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	return list, nil
 }
 
 // remove removes a container with its anonymous volumes, dead or alive.

@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
 func TestReadEntry(t *testing.T) {
@@ -359,5 +360,42 @@ func TestOptions(t *testing.T) {
 	if got, err = i.options(launch); err != nil || got.HostConfig.PortBindings != nil || got.HostConfig.ShmSize != 1<<30 ||
 		len(got.HostConfig.Mounts) != 1 || !got.HostConfig.NetworkMode.IsHost() {
 		t.Errorf("%+v (%v)", got.HostConfig, err)
+	}
+}
+
+// TestImages names the image of every built-in engine, on the GPU and on the CPU.
+func TestImages(t *testing.T) {
+	t.Parallel()
+	for engine, want := range map[string][2]string{
+		"llamacpp": {"ghcr.io/ggml-org/llama.cpp:server-cuda", "ghcr.io/ggml-org/llama.cpp:server"},
+		"vllm":     {"vllm/vllm-openai:latest", "vllm/vllm-openai-cpu:latest-x86_64"},
+		"sglang":   {"lmsysorg/sglang:latest", "lmsysorg/sglang:latest"},
+		"tgi":      {"ghcr.io/huggingface/text-generation-inference:3.3.5", "ghcr.io/huggingface/text-generation-inference:3.3.5"},
+	} {
+		for i, gpu := range []provisioner.GPUPolicy{provisioner.GPURequired, provisioner.GPUNone} {
+			r := fakeRuntime(t, false, nil)
+			launcher := New()
+			launcher.runtimes[r.socket] = r
+			model := t.TempDir()
+			if engine == "llamacpp" {
+				model += "/tiny.gguf"
+				if err := ggufgen.WriteFile(model, ggufgen.Params{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg := provisioner.ProvisionConfig{
+				PoolID: "p", ReplicaID: "r0", Engine: engine, Port: 8081, GPU: gpu, Model: provisioner.ModelConfig{ID: model},
+				Provisioning: provisioner.Provisioning{Mode: "container", Container: &provisioner.ContainerConfig{RuntimeSocket: r.socket}},
+			}
+			p, err := provisioner.New(cfg, provisioner.WithLauncher(launcher))
+			if err != nil {
+				t.Errorf("%s: %v", engine, err)
+				continue
+			}
+			if _, err = p.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("cannot pull the image %q", want[i])) {
+				t.Errorf("%s, gpu %s: %v", engine, gpu, err)
+			}
+			_ = launcher.Close()
+		}
 	}
 }
