@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test cover lint fuzz bench clean chaos test-containers
+.PHONY: help demo test test-vllm test-source test-containers cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,9 @@ demo: ## start a real engine with a real small model, ask it a question, stop it
 
 test: ## run all tests, those with a real llama-server included, and hold the coverage
 	@scripts/test.sh
+
+test-vllm: ## run the tests with a real vLLM on the CPU, which the first run installs (7 GB)
+	@scripts/test-vllm.sh
 
 cover: test ## show the coverage of each function
 	@go tool cover -func=coverage.out
@@ -22,6 +25,9 @@ fuzz: ## run each fuzz target for 10 seconds (FUZZTIME=1m for longer)
 
 chaos: ## kill managers 5,000 times and more (CHAOS_ROUNDS, CHAOS_CYCLES, CHAOS_REAL)
 	@scripts/chaos.sh
+
+test-source: ## build the real llama.cpp from source, run it and ask it (half an hour of CPU time)
+	@scripts/test-source.sh
 
 test-containers: ## run the tests of engines in containers, against a Docker and a Podman of their own (root)
 	@scripts/test-containers.sh

@@ -41,6 +41,9 @@ func (o *options) executable(cfg ProvisionConfig, program Program) executable {
 	if p := cfg.Provisioning; p.Mode == "source" {
 		return sourceBuild{opts: o, cfg: cfg, source: *p.Source, program: program}
 	}
+	if p := cfg.Provisioning; p.Mode == "package" {
+		return pythonPackage{opts: o, cfg: cfg, pkg: *p.Package, program: program}
+	}
 	return localBinary{cfg, program}
 }
 
@@ -146,13 +149,21 @@ func (o *options) cache() string {
 	return filepath.Join(user, "engine-provisioner")
 }
 
+// askTimeout bounds the questions to an executable on the way to a start.
+const askTimeout = 60 * time.Second
+
 // inspect returns the facts about the executable at path.
 func (i inspector) inspect(ctx context.Context, path string, program Program, env map[string]string) (Binary, error) {
 	digest, err := i.digest(path)
 	if err != nil {
 		return Binary{}, err
 	}
+	if program.Distribution != "" {
+		return i.installed(path, digest, program, env), nil
+	}
 	return i.facts(ctx, Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
 		return ask(ctx, path, args, env)
 	})
 }
@@ -261,14 +272,9 @@ func (i inspector) store(key string, value any) {
 	}
 }
 
-// askTimeout bounds a question to an executable. vLLM takes 17 s on a slow machine.
-const askTimeout = 60 * time.Second
-
 // ask runs the executable with args and returns what it prints on both streams. A wrapper may start processes of its
 // own, which go with the question, also when it took too long; they are found like those of a launch.
 func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	var environ []string
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}

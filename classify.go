@@ -31,9 +31,9 @@ func adviceFor(cause Cause) string {
 	case CausePortInUse:
 		return `free the port or change "port"; if "host" is set, it must be an address of this machine`
 	case CauseOOMGPU:
-		return "free GPU memory, or use a smaller model, a smaller context (--ctx-size) or fewer layers (--n-gpu-layers)"
+		return "free GPU memory, or use a smaller model or a smaller context"
 	case CauseOOMHost:
-		return "free memory, or use a smaller model or a smaller context (--ctx-size)"
+		return "free memory, or use a smaller model or a smaller context"
 	case CauseCannotAnswer:
 		return `read the log; if the model is not meant to complete text, set "ready: {answer: off}"`
 	}

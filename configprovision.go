@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
@@ -12,13 +13,15 @@ import (
 
 // Provisioning says where an engine's executable comes from.
 type Provisioning struct {
-	// Mode is "binary", an executable that is already on the node, "source", one that is built there, or "container", an
-	// image of Docker or Podman. Left out, it is "binary".
-	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary source container"`
+	// Mode is "binary", an executable that is already on the node, "source", one that is built there, "package", one that
+	// comes with a Python package, or "container", an image of Docker or Podman. Left out, it is "binary".
+	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary source package container"`
 	// Binary belongs to mode "binary".
 	Binary *BinaryConfig `json:"binary,omitempty"`
 	// Source belongs to mode "source".
 	Source *SourceConfig `json:"source,omitempty"`
+	// Package belongs to mode "package".
+	Package *PackageConfig `json:"package,omitempty"`
 	// Container belongs to mode "container".
 	Container *ContainerConfig `json:"container,omitempty"`
 }
@@ -50,6 +53,24 @@ type SourceConfig struct {
 	Jobs int `json:"jobs,omitempty" validate:"min=0,max=1024"`
 }
 
+// PackageConfig says how an engine is installed as a Python package, into a virtual environment of its own. Exactly one of
+// Requirements and Lock is set.
+type PackageConfig struct {
+	// Requirements are what is installed, one requirement each, such as "vllm==0.32.0". Paths are relative to the file's
+	// folder (in Go: to Dir). What they stand for is resolved once, and then by Prepare alone.
+	Requirements []string `json:"requirements,omitempty"`
+	// Lock is a file that names every package with its version, as "uv pip compile" or pip-compile write it. Nothing else is
+	// installed, and checksums in it are checked.
+	Lock string `json:"lock,omitempty"`
+	// Python is a version, such as "3.12", or the interpreter's name or path. Left out, it is python3.
+	Python string `json:"python,omitempty"`
+	// Installer is "uv" or "pip". Left out, it is uv where that is installed.
+	Installer string `json:"installer,omitempty" validate:"omitempty,oneof=uv pip"`
+	// ExtraArgs are passed to the installer, both to resolve and to install, such as "--index-url". Passwords do not belong
+	// here: the installers take them from a netrc file, a keyring, or variables.
+	ExtraArgs []string `json:"extra_args,omitempty"`
+}
+
 // provisioning checks where an executable comes from.
 func (k *checker) provisioning(key string, c Provisioning) {
 	mode := cmp.Or(c.Mode, "binary")
@@ -57,7 +78,12 @@ func (k *checker) provisioning(key string, c Provisioning) {
 		name   string
 		there  bool
 		needed bool
-	}{{"binary", c.Binary != nil, false}, {"source", c.Source != nil, true}, {modeContainer, c.Container != nil, false}} {
+	}{
+		{"binary", c.Binary != nil, false},
+		{"source", c.Source != nil, true},
+		{"package", c.Package != nil, true},
+		{modeContainer, c.Container != nil, false},
+	} {
 		at := key + "." + block.name
 		switch {
 		case block.there && c.Mode == "" && block.name != mode:
@@ -73,6 +99,9 @@ func (k *checker) provisioning(key string, c Provisioning) {
 	}
 	if c.Source != nil {
 		k.source(key+".source", *c.Source)
+	}
+	if c.Package != nil {
+		k.pythonPackage(key+".package", *c.Package)
 	}
 }
 
@@ -140,3 +169,57 @@ func badRepo(repo string) string {
 	}
 	return fmt.Sprintf("is a URL of %q; write one of https or ssh, or a path", u.Scheme)
 }
+
+// installerOwned are arguments that would install elsewhere or something else.
+var installerOwned = []string{
+	"--target", "--prefix", "--root", "--user", "--system", "--python", "--requirement", "--requirements", "--dry-run", "--report",
+	"--output-file", "--format", "--upgrade", "--editable",
+}
+
+var shortOwned = regexp.MustCompile(`^-[tproUe]`) // the same in short, whatever follows
+
+func (k *checker) pythonPackage(key string, c PackageConfig) {
+	switch {
+	case k.unreadIn(key):
+	case len(c.Requirements) == 0 && c.Lock == "":
+		k.report(key, "says nothing to install; write \"requirements\" or \"lock\"")
+	case len(c.Requirements) > 0 && c.Lock != "":
+		k.report(key+".lock", "stands beside \"requirements\"; keep one of the two")
+	}
+	for i, r := range c.Requirements {
+		at := fmt.Sprintf("%s.requirements[%d]", key, i)
+		switch {
+		case strings.TrimSpace(r) == "" || strings.ContainsAny(r, "\x00\n\r"):
+			k.report(at, "is no requirement; write one, such as \"vllm==0.32.0\"")
+		case strings.HasPrefix(r, "-"):
+			k.report(at, "is %q; arguments of the installer belong into \"extra_args\"", r)
+		case credentials.MatchString(r):
+			k.report(at, "holds a user or password; remove it, and use a netrc file or a keyring")
+		}
+	}
+	for i, arg := range c.ExtraArgs {
+		at := fmt.Sprintf("%s.extra_args[%d]", key, i)
+		name, _, _ := strings.Cut(arg, "=")
+		switch {
+		case arg == "" || strings.ContainsRune(arg, 0):
+			k.report(at, "is empty or holds a NUL character; remove it")
+		case slices.Contains(installerOwned, name), shortOwned.MatchString(arg):
+			k.report(at, "is %q, which is decided for you; remove it", arg)
+		case credentials.MatchString(arg):
+			k.report(at, "holds a user or password; remove it, and use a netrc file, a keyring, or a variable of the installer")
+		}
+	}
+	for _, path := range []struct{ key, value string }{{key + ".lock", c.Lock}, {key + ".python", c.Python}} {
+		switch {
+		case strings.ContainsRune(path.value, 0):
+			k.report(path.key, "holds a NUL character; remove it")
+		case strings.HasPrefix(path.value, "~"):
+			k.report(path.key, "is %q, and ~ is not expanded; write the whole path", path.value)
+		case strings.HasPrefix(path.value, "-"):
+			k.report(path.key, "is %q; write a path", path.value)
+		}
+	}
+}
+
+// credentials is the part of a URL that no file should hold.
+var credentials = regexp.MustCompile(`https?://[^/@\s]*@|://[^/@\s]*:[^/@\s]*@`)

@@ -67,18 +67,26 @@ func (d *doctor) problem(name, detail, fix string) {
 	d.checks = append(d.checks, Check{name, CheckProblem, detail, fix})
 }
 
-// engines tells what there is of every engine. One that is missing is no problem: a configuration can name another
-// place.
+// engines tells what there is in PATH. An engine that is missing is not told: few hosts have all, and a configuration can
+// name another place.
 func (d *doctor) engines(ctx context.Context) {
+	found, missing := false, []string{}
 	for _, e := range d.opts.engineInfos(ctx) {
 		switch name := "engine " + e.Name; {
-		case e.Problem != "" && e.Binary == "":
-			d.warning(name, e.Problem, "")
+		case e.Command == "":
+		case e.Binary == "":
+			missing = append(missing, e.Command)
 		case e.Problem != "":
+			found = true
 			d.problem(name, e.Problem, "repair or replace the executable: it cannot even tell its version")
-		case e.Binary != "":
+		default:
+			found = true
 			d.ok(name, "%s, version %s", e.Binary, orUnknown(e.Version))
 		}
+	}
+	if !found {
+		d.warning("engines", "none in PATH: "+strings.Join(missing, ", "),
+			`install one, or name its executable in "provisioning.binary.path"`)
 	}
 }
 

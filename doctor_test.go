@@ -34,7 +34,7 @@ func TestDiagnoseBareHost(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	got := diagnoses(t, state, t.TempDir(), doctorGPUs{err: errors.New("no driver here")})
 	for name, want := range map[string]CheckLevel{
-		"engine llamacpp": CheckWarning, "gpu": CheckWarning, "kernel": CheckOK, "/proc": CheckOK,
+		"engines": CheckWarning, "gpu": CheckWarning, "kernel": CheckOK, "/proc": CheckOK,
 	} {
 		if l := level(got[name]); l != want {
 			t.Errorf("%s is %q, want %q: %+v", name, l, want, got[name])

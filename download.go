@@ -106,9 +106,9 @@ func fileNames(names []string) string {
 	return fmt.Sprintf("%s and %d more files", names[0], len(names)-1)
 }
 
-// fetch downloads what is missing, and then looks at the model.
-func (o *options) fetchModel(ctx context.Context, m stagedModel, tell func(Progress)) error {
-	if len(m.files) == 0 {
+// fetchModel downloads what is missing, and then looks at the model.
+func (o *options) fetchModel(ctx context.Context, m *stagedModel, tell func(Progress)) error {
+	if m.done == nil {
 		return nil
 	}
 	if m.note != nil {

@@ -29,7 +29,7 @@ type Program struct {
 	Model ModelKind
 	// Distribution is the Python distribution that installs Command, such as "vllm"; "" means that it is no Python program.
 	// The version is then read from the distribution's metadata beside the executable, which takes a millisecond:
-	// "vllm --version" takes 16 s.
+	// "vllm --version" takes 16 s. HelpArgs are asked by [Inspect] alone, once for each version.
 	Distribution string
 	// SourceFlags are what cmake is given before the configuration's "cmake_flags" when the engine is built from source, at a
 	// reference that stands for a commit; the commit is "" where it is not known yet. nil means nothing.
@@ -61,7 +61,7 @@ const (
 // Binary is what is known of an engine's executable before it runs.
 type Binary struct {
 	Path    string  // absolute
-	Digest  string  // sha256 of the file, in hex
+	Digest  string  // sha256 of the file, and of the version of a Python program, in hex
 	Version string  // as Program.ParseVersion or the Distribution gives it; "" when unknown
 	Build   int     // a number that grows with each release: llama.cpp's own, or 28000 for 0.28.0; 0 when unknown
 	Flags   FlagSet // the flags that its help lists; the zero value when unknown
@@ -71,7 +71,9 @@ type Binary struct {
 type Host struct {
 	Binary    Binary
 	ModelPath string // absolute path of the model; "" when the engine resolves the reference itself or has none
-	GPUs      []GPU  // the devices this replica may use; none means that it runs on the CPU
+	// ModelRevision is the commit of a model of the Hugging Face hub that the engine fetches by itself; "" when it is not known.
+	ModelRevision string
+	GPUs          []GPU // the devices this replica may use; none means that it runs on the CPU
 }
 
 // LaunchSpec describes one launch of an engine and how to question it. It is inert data.
@@ -118,6 +120,8 @@ type LaunchSpec struct {
 	KillsItself bool
 	// Causes tell why the engine died from its last lines, most specific first.
 	Causes []CausePattern
+	// Advice is what to do about a cause, where there is more to say of this engine than of all.
+	Advice map[Cause]string
 	// Offload finds the engine's own report of layers on a GPU in its log, with the submatches "used" and "total".
 	Offload *regexp.Regexp
 	// NoGPU finds the engine's own words for having fallen back to the CPU.

@@ -8,10 +8,12 @@ import (
 // EngineInfo is what this host has of an engine, and how the engine is run.
 type EngineInfo struct {
 	Name string `json:"engine"`
-	// Binary is the absolute path of the executable in PATH; "" when there is none, or the configuration must name it.
+	// Command is the executable's usual name; "" when the configuration must name it.
+	Command string `json:"command,omitempty"`
+	// Binary is the absolute path of Command in PATH; "" when there is none.
 	Binary  string   `json:"binary,omitempty"`
 	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
-	Modes   []string `json:"modes"`             // the provisioning modes of this build
+	Modes   []string `json:"modes"`             // the provisioning modes that are known to work for it
 	// Endpoints are where the running engine is asked, with its default flags.
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
@@ -51,7 +53,11 @@ func (o *options) engineInfos(ctx context.Context) []EngineInfo {
 }
 
 func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
-	info := EngineInfo{Name: e.Name(), Modes: slices.Clone(provisioningModes)}
+	program := e.Program(ProvisionConfig{})
+	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: []string{"binary"}}
+	if program.SourceFlags != nil || program.Command == "" {
+		info.Modes = append(info.Modes, "source")
+	}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
 	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)
@@ -63,7 +69,6 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 			info.Endpoints.Answer = spec.Answer.Path
 		}
 	}
-	program := e.Program(ProvisionConfig{})
 	if program.Command == "" {
 		return info
 	}
@@ -73,10 +78,7 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 		return info
 	}
 	info.Binary = path
-	program.HelpArgs = nil // nobody asks for its flags
-	if program.Distribution != "" {
-		program.VersionArgs = nil // its metadata has to do: a Python engine takes many seconds to say its version
-	}
+	program.HelpArgs = nil // nobody asks for its flags, and vLLM takes 17 s to tell them
 	binary, err := o.inspector().inspect(ctx, path, program, nil)
 	if err != nil {
 		info.Problem = err.Error()

@@ -15,7 +15,7 @@ type slowEngine struct{ custom }
 
 func (slowEngine) Name() string { return "slow" }
 func (slowEngine) Program(ProvisionConfig) Program {
-	return Program{Command: "slow-engine", Distribution: "slow", VersionArgs: []string{"--version"}, HelpArgs: []string{"--help"}}
+	return Program{Command: "slow-engine", Distribution: "slow", HelpArgs: []string{"--help"}}
 }
 
 func TestEngines(t *testing.T) {
@@ -32,7 +32,8 @@ func TestEngines(t *testing.T) {
 		byName[e.Name] = e
 	}
 	want := EngineInfo{
-		Name: "llamacpp", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake", Modes: []string{"binary", "source", "container"},
+		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake",
+		Modes: []string{"binary", "source", "package", "container"},
 		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {

@@ -2,6 +2,8 @@ package provisioner
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +24,7 @@ type entry struct{ dir string }
 type manifest struct {
 	What       string    `json:"what"`       // for people
 	Executable string    `json:"executable"` // relative to the entry
+	Dir        string    `json:"dir"`        // of the entry when it was made
 	MadeAt     time.Time `json:"made_at"`
 }
 
@@ -42,7 +45,7 @@ func (e entry) path(file ...string) string { return filepath.Join(append([]strin
 func (e entry) executable() string {
 	m, ok := e.manifest()
 	path := e.path(m.Executable)
-	if !ok {
+	if !ok || m.Dir != e.dir { // a cache that was moved: what is in it looks where it was made
 		return ""
 	}
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
@@ -93,7 +96,7 @@ func (e entry) get(ctx context.Context, waiting func(), make func(lock *os.File)
 	if err := ctx.Err(); err != nil {
 		return "", context.Cause(ctx)
 	}
-	m.MadeAt = time.Now().UTC().Truncate(time.Second)
+	m.Dir, m.MadeAt = e.dir, time.Now().UTC().Truncate(time.Second)
 	data, err := json.Marshal(m)
 	if err == nil {
 		// The manifest must not outlive a power cut that what it vouches for does not.
@@ -125,4 +128,41 @@ func (e entry) clear(names ...string) error {
 		}
 	}
 	return nil
+}
+
+// remembered is what a configuration was last made into. Without it, the next start would have to ask for what it stands.
+type remembered struct {
+	Entry string `json:"entry"`
+	Of    string `json:"of,omitempty"` // what the configuration stood for, such as a commit
+}
+
+// last is the entry that a configuration was made into last, and of what. config is a hash.
+func (o *options) last(kind, config string) (e entry, of string, ok bool) {
+	note, err := o.entry(kind, config)
+	if err != nil {
+		return entry{}, "", false
+	}
+	var r remembered
+	data, err := readState(note.dir + ".ref")
+	if err != nil || json.Unmarshal(data, &r) != nil || r.Entry != filepath.Base(r.Entry) {
+		return entry{}, "", false
+	}
+	return entry{filepath.Join(filepath.Dir(note.dir), r.Entry)}, r.Of, true
+}
+
+// remember notes what a configuration was made into; without the note it is found out again.
+func (o *options) remember(kind, config string, e entry, of string) {
+	note, err := o.entry(kind, config)
+	if err != nil {
+		return
+	}
+	if data, err := json.Marshal(remembered{filepath.Base(e.dir), of}); err == nil {
+		_ = atomicfile.Write(note.dir+".ref", data)
+	}
+}
+
+func hashOf(parts ...any) string {
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode(parts) // these are texts and numbers
+	return hex.EncodeToString(h.Sum(nil))
 }

@@ -103,6 +103,9 @@ func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, 
 		if !ok || def.Value == "" {
 			return FlagDef{}, "", false, false
 		}
+		if i := slices.IndexFunc(def.Names, func(n string) bool { return strings.HasPrefix(n, "--") }); i >= 0 {
+			full = def.Names[i] // keys under two names would be two values, of which the second counts
+		}
 		full += "." + keys
 		def.Names, def.Negated = append([]string{full}, def.Names...), nil
 		return def, full, false, true

@@ -7,12 +7,11 @@ import (
 )
 
 var (
-	argparseName = regexp.MustCompile(`^--?[A-Za-z][A-Za-z0-9._-]*$`)
 	argparseMany = regexp.MustCompile(`^(\S+) \[\S+ \.\.\.\]$`)
 	argparseAny  = regexp.MustCompile(`^\[(\S+) \.\.\.\]$`)
 	argparseOpt  = regexp.MustCompile(`^\[([^'"\s\[\]]+)\]$`)
 
-	clapFlag   = regexp.MustCompile(`^ {2,6}(?:(-[A-Za-z0-9]), )?(--[A-Za-z][A-Za-z0-9-]*)(?: (<[^>]+>|\[[^\]]+\])(\.\.\.)?)?(?:  .*)?$`)
+	clapFlag   = regexp.MustCompile(`^ {2,6}(?:(-[A-Za-z0-9]), )?(--[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?: (<[^>]+>|\[[^\]]+\])(\.\.\.)?)?(?:  .*)?$`)
 	clapEnv    = regexp.MustCompile(`\[env: ([A-Za-z_][A-Za-z0-9_]*)=`)
 	clapValues = regexp.MustCompile(`\[possible values: ([^\]]+)\]`)
 )
@@ -31,7 +30,7 @@ func parseArgparseHelp(output string) FlagSet {
 		value := ""
 		for _, one := range splitOutside(spellings, ", ") {
 			name, placeholder, _ := strings.Cut(one, " ")
-			if !argparseName.MatchString(name) {
+			if !helpName.MatchString(name) {
 				names = nil
 				break
 			}

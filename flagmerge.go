@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
@@ -101,6 +102,14 @@ func (m *flagMerge) on(flag string) bool {
 	return !ok && m.has(flag) || ok && !given.negated
 }
 
+// addressFlags say where to listen.
+func (m *flagMerge) addressFlags(host string) []Flag {
+	return []Flag{
+		{Args: []string{host, cmp.Or(m.cfg.Host, "127.0.0.1")}, Origin: OriginProvisioner, Key: "host"},
+		{Args: []string{"--port", strconv.Itoa(m.cfg.Port)}, Origin: OriginProvisioner, Key: "port"},
+	}
+}
+
 // addDefaults adds a flag for each subject that the user left open.
 func (m *flagMerge) addDefaults() {
 	for _, d := range m.flagDialect.defaults {
@@ -115,48 +124,6 @@ func (m *flagMerge) addDefaults() {
 		}
 	}
 }
-
-// readEnv notes what the user says through the engine's own variables. Such a variable counts like its flag.
-func (m *flagMerge) readEnv() {
-	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
-		key := "env." + name
-		def, ok := m.findEnv(m.set, name)
-		switch {
-		case m.ownedEnv[name] != "":
-			m.problem(key, "%s", m.ownedEnv[name])
-		case ok && m.advice(def.Names...) == adviceToken:
-			// The environment is the right place for it.
-		case ok && m.advice(def.Names...) != "":
-			m.problem(key, "%q cannot be given: %s", name, m.advice(def.Names...))
-		case ok:
-			value := m.cfg.Env[name].Value
-			negated := def.Env != name
-			if def.Value == "" && !truthy(value) {
-				negated = !negated
-			}
-			m.given[def.subject()] = givenFlag{key: key, name: name, values: []string{value}, negated: negated}
-		case m.checked && m.envPrefix != "" && strings.HasPrefix(name, m.envPrefix):
-			m.problem(key, "this %s knows no such variable and would ignore it%s", m.program, m.nearestEnv(name))
-		}
-	}
-}
-
-// nearestEnv helps with an unknown variable.
-func (m *flagMerge) nearestEnv(name string) string {
-	var known []string
-	for _, d := range m.set.Defs {
-		if rest, ok := strings.CutPrefix(d.Env, m.envPrefix); ok {
-			known = append(known, rest)
-		}
-	}
-	if n := nearest.Of(strings.TrimPrefix(name, m.envPrefix), known); n != "" {
-		return fmt.Sprintf("; did you mean %q?", m.envPrefix+n)
-	}
-	return "; remove it"
-}
-
-// truthy is how engines read the variable of a switch.
-func truthy(value string) bool { return slices.Contains([]string{"on", "enabled", "true", "1"}, value) }
 
 // addUser takes one flag of the user's list, or reports what is wrong with it. Messages name flags and never values:
 // a value may be a secret.
@@ -287,7 +254,7 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 	before, ok := m.given[subject]
 	if !ok {
 		m.given[subject] = f
-		return false
+		return m.dotted && m.isReplaced(subject, f)
 	}
 	switch {
 	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
@@ -305,6 +272,18 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 		m.problem(f.key, "%q says the same as %q in %s; keep one of them", f.name, before.name, before.key)
 	}
 	return true
+}
+
+// isReplaced reports a JSON value beside keys of it: the engine makes a value of the keys, which replaces the other.
+func (m *flagMerge) isReplaced(subject string, f givenFlag) bool {
+	for _, other := range slices.Sorted(maps.Keys(m.given)) {
+		if strings.HasPrefix(other, subject+".") || strings.HasPrefix(subject, other+".") {
+			m.problem(f.key, "%q and %q in %s are about the same value, and one replaces the other; write all of it as keys, or as one value",
+				f.name, m.given[other].name, m.given[other].key)
+			return true
+		}
+	}
+	return false
 }
 
 var (
@@ -351,7 +330,7 @@ func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []
 	if def.Value == "N" && !leadingNumber.MatchString(values[0]) && values[0] != "auto" && values[0] != "all" {
 		return nil, "", fmt.Errorf("%q takes a number", word)
 	}
-	if choice := choices.FindStringSubmatch(def.Value); choice != nil {
+	if choice := choices.FindStringSubmatch(def.Value); choice != nil && m.checked { // other builds have others
 		known := strings.Split(choice[1], ",")
 		if slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(known, v) }) {
 			return nil, "", fmt.Errorf("%q takes one of %s", word, strings.Join(known, ", "))

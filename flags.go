@@ -42,7 +42,11 @@ type FlagDef struct {
 //     --no-cont-batching;
 //   - underscores in a known long flag become hyphens.
 //
-// Values are never touched, whatever they look like: which flags take one is read from llama-server's own help.
+// For "vllm", "sglang" and "tgi", which know the "=" form, it stays, and underscores become hyphens. For the first two the
+// beginning of a name becomes the name ("--gpu-mem" of vllm), and for "sglang" --tensor-parallel-size,
+// --pipeline-parallel-size and --data-parallel-size become --tp-size, --pp-size and --dp-size.
+//
+// Values are never touched, whatever they look like: which flags take one is read from the engine's own help.
 func NormalizeFlags(engine string, flags []string) []string {
 	d, ok := dialects()[engine]
 	if !ok {

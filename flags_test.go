@@ -53,6 +53,27 @@ func TestNormalizeFlags(t *testing.T) {
 	}
 }
 
+func TestNormalizeFlagsOfEngines(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ engine, in, want string }{
+		{"vllm", "--max_model_len=4k|-tp|2", "--max-model-len=4k|-tp|2"},
+		{"vllm", "--gpu-mem|0.5|--gpu-mem=0.5", "--gpu-memory-utilization|0.5|--gpu-memory-utilization=0.5"},
+		{"vllm", "--compilation_config.cudagraph_mode|NONE", "--compilation-config.cudagraph_mode|NONE"},
+		{"vllm", "--served_model_name|a_b|c_d|--enable_lora", "--served-model-name|a_b|c_d|--enable-lora"},
+		{"vllm", "-cc.mode|3|-cc|{}", "--compilation-config.mode|3|-cc|{}"},
+		{"vllm", "-O3|-O=3|-O|3|-O.mode=3", "-O3|-O=3|-O|3|-O.mode=3"},
+		{"vllm", "--seed=-1|--seed|-1", "--seed=-1|--seed|-1"},
+		{"vllm", "--max|1|--no_such_flag|x", "--max|1|--no_such_flag|x"},
+		{"sglang", "--tensor-parallel-size=2|--context_length|4096", "--tp-size=2|--context-length|4096"},
+		{"sglang", "--lora_paths|a=/x|b=/y", "--lora-paths|a=/x|b=/y"},
+		{"tgi", "--num_shard|2|-p8080|--max-tot|1", "--num-shard|2|-p8080|--max-tot|1"},
+	} {
+		if got := strings.Join(NormalizeFlags(tt.engine, strings.Split(tt.in, "|")), "|"); got != tt.want {
+			t.Errorf("%s: %q: got %q, want %q", tt.engine, tt.in, got, tt.want)
+		}
+	}
+}
+
 func TestNormalizeFlagsOfOtherEngine(t *testing.T) {
 	t.Parallel()
 	in := []string{"-ngl=3", "--x"}
@@ -75,44 +96,58 @@ func FuzzNormalizeFlags(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	hosts := []Host{{}, realHost(f), oldHost(f)}
+	f.Add("--served-model-name|a|b|--gpu-mem=1|-O3|--cc.x+|y|-p8080|--max|--num_shard|-1|--tensor-parallel-size|2")
+	engines := map[Engine][]Host{
+		llamaCPP{}: {{}, realHost(f), oldHost(f)}, vLLM{}: {{}, vllmHost(f)}, sgLang{}: {{}, sglangHost(f)}, tgi{}: {{}, tgiHost(f)},
+	}
 	f.Fuzz(func(t *testing.T, list string) {
 		in := strings.Split(list, "|")
-		out := NormalizeFlags("llamacpp", in)
-		if again := NormalizeFlags("llamacpp", out); !slices.Equal(again, out) {
-			t.Fatalf("%q: once %q, twice %q", in, out, again)
-		}
-		rest := out
-		for _, element := range in {
-			switch name, value, joined := strings.Cut(element, "="); {
-			case len(rest) == 0:
-				t.Fatalf("%q: %q is lost in %q", in, element, out)
-			case rest[0] == element, sameFlag(element, rest[0]):
-				rest = rest[1:]
-			case joined && sameFlag(name, rest[0]) && len(rest) > 1 && rest[1] == value:
-				rest = rest[2:]
-			default:
-				t.Fatalf("%q: %q became %q in %q", in, element, rest[0], out)
+		for engine, hosts := range engines {
+			checkNormalized(t, engine, in)
+			for _, host := range hosts {
+				checkLaunchKeeps(t, engine, in, host)
 			}
-		}
-		if len(rest) > 0 {
-			t.Fatalf("%q: %q was made up", in, rest)
-		}
-		for _, host := range hosts {
-			checkLaunchKeeps(t, in, host)
 		}
 	})
 }
 
-// checkLaunchKeeps checks that a launch either names a problem or passes on each flag of the user, in order.
-func checkLaunchKeeps(t *testing.T, in []string, host Host) {
+// checkNormalized checks that a second time changes nothing, and that all that is given back comes from the list.
+func checkNormalized(t *testing.T, engine Engine, in []string) {
 	t.Helper()
-	spec, err := llamaCPP{}.Launch(llamaConfig(in...), host)
+	d := dialects()[engine.Name()]
+	out := NormalizeFlags(engine.Name(), in)
+	if again := NormalizeFlags(engine.Name(), out); !slices.Equal(again, out) {
+		t.Fatalf("%s: %q: once %q, twice %q", engine.Name(), in, out, again)
+	}
+	rest := out
+	for _, element := range in {
+		switch name, value, joined := strings.Cut(element, "="); {
+		case len(rest) == 0:
+			t.Fatalf("%q: %q is lost in %q", in, element, out)
+		case rest[0] == element, d.sameFlag(element, rest[0]):
+			rest = rest[1:]
+		case joined && !d.joined && d.sameFlag(name, rest[0]) && len(rest) > 1 && rest[1] == value:
+			rest = rest[2:]
+		case joined && d.joined && strings.HasSuffix(rest[0], "="+value) && d.sameFlag(name, strings.TrimSuffix(rest[0], "="+value)):
+			rest = rest[1:]
+		default:
+			t.Fatalf("%s: %q: %q became %q in %q", engine.Name(), in, element, rest[0], out)
+		}
+	}
+	if len(rest) > 0 {
+		t.Fatalf("%q: %q was made up", in, rest)
+	}
+}
+
+// checkLaunchKeeps checks that a launch either names a problem or passes on each flag of the user, in order.
+func checkLaunchKeeps(t *testing.T, engine Engine, in []string, host Host) {
+	t.Helper()
+	spec, err := engine.Launch(llamaConfig(in...), host)
 	if err != nil {
 		return
 	}
 	var want, got []string
-	for _, f := range llamaDialect.split(host.Binary.Flags, in) {
+	for _, f := range dialects()[engine.Name()].split(host.Binary.Flags, in) {
 		want = append(want, fmt.Sprintf("flags[%d]", f.index))
 	}
 	for _, f := range spec.Flags {
@@ -126,6 +161,10 @@ func checkLaunchKeeps(t *testing.T, in []string, host Host) {
 }
 
 // sameFlag reports whether b is a spelling that a may be rewritten to.
-func sameFlag(a, b string) bool {
-	return flagShape.MatchString(a) && (a == b || hyphens(a) == b || llamaCanonical[hyphens(a)] == b)
+func (d *flagDialect) sameFlag(a, b string) bool {
+	full := hyphens(a)
+	if _, f, _, ok := d.anywhere(FlagSet{}, a); ok {
+		full = f
+	}
+	return flagShape.MatchString(a) && (a == b || full == b || d.canonical[full] == b)
 }

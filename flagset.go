@@ -93,7 +93,7 @@ func hyphens(name string) string {
 }
 
 var (
-	helpName = regexp.MustCompile(`^--?[A-Za-z][A-Za-z0-9._-]*$`)
+	helpName = regexp.MustCompile(`^--?[A-Za-z](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 	helpEnv  = regexp.MustCompile(`\(env: ([A-Za-z_][A-Za-z0-9_]*)\)`)
 )
 

@@ -176,20 +176,29 @@ func FuzzParseHelp(f *testing.F) {
 	}
 	f.Add("-a, --b N  text (env: X)\n-----\n--c, \n  -d\n--e <x y> z\n")
 	f.Add("--no-a, --a, -b  the argument has been removed\n")
+	f.Add("--no- a\n  --no-\n      --no-\n")
+	f.Add("  --a A, -b A  text\n  --c, --no-c, -d\n  --e E [E ...]\n  --f [F ...]\n  --g ['x', 'y']\n  -h, --help\n")
+	f.Add("  -p, --port <PORT>\n          [env: PORT=80]\n      --s <S>  [possible values: true, false]\n      --m [<M>]...\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		set := parseLlamaHelp(text)
-		for _, d := range set.Defs {
-			if len(d.Names) == 0 {
-				t.Errorf("a flag without a name: %+v", d)
-			}
-			if d.values() < 0 || d.subject() == "" {
-				t.Errorf("%+v: %d values, subject %q", d, d.values(), d.subject())
-			}
-			for _, n := range slices.Concat(d.Names, d.Negated) {
-				if !flagShape.MatchString(n) || !set.has(n) {
-					t.Errorf("%q is no flag or cannot be found", n)
-				}
-			}
+		for _, parse := range []func(string) FlagSet{parseLlamaHelp, parseArgparseHelp, parseSGLangHelp, parseClapHelp} {
+			checkFlagSet(t, parse(text))
 		}
 	})
+}
+
+func checkFlagSet(t *testing.T, set FlagSet) {
+	t.Helper()
+	for _, d := range set.Defs {
+		if len(d.Names) == 0 {
+			t.Errorf("a flag without a name: %+v", d)
+		}
+		if d.values() < 0 || d.subject() == "" {
+			t.Errorf("%+v: %d values, subject %q", d, d.values(), d.subject())
+		}
+		for _, n := range slices.Concat(d.Names, d.Negated) {
+			if !flagShape.MatchString(n) || !set.has(n) {
+				t.Errorf("%q is no flag or cannot be found", n)
+			}
+		}
+	}
 }

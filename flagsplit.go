@@ -18,7 +18,7 @@ type userFlag struct {
 	stray  bool     // a value that belongs to no flag
 }
 
-// canonical is the flag's name as the rest of the package expects it.
+// canonicalName is the flag's name as the rest of the package expects it.
 func (d *flagDialect) canonicalName(f userFlag) string {
 	if !f.known {
 		return f.name

@@ -53,7 +53,9 @@ func (h hostLauncher) Reserve(_ ProvisionConfig, ref LaunchRef) (Instance, error
 }
 
 func (h hostLauncher) Find(_ context.Context, ref LaunchRef) (Instance, error) {
-	i := &hostInstance{ref: ref, tree: tree{launchID: ref.LaunchID, group: cgroup.Open(ref.cgroup)}}
+	i := &hostInstance{ref: ref, tree: tree{
+		launchID: ref.LaunchID, group: cgroup.Open(ref.cgroup), past: pastLeader{ref.process.PID, ref.Log},
+	}}
 	if err := i.findLeader(); err != nil && !errors.Is(err, errGone) {
 		return nil, err
 	}
@@ -160,21 +162,21 @@ func (i *hostInstance) Signal(sig syscall.Signal) error {
 
 func (i *hostInstance) Members() ([]Member, error) {
 	found, err := i.tree.members()
-	members := make([]Member, len(found))
-	for n, s := range found {
-		members[n] = member(s)
-	}
-	return members, err
+	return asMembers(found), err
 }
 
-func member(s procfs.Stat) Member {
-	return Member{PID: s.PID, Name: s.Comm, State: s.State, CPU: s.CPU(), Memory: s.RSS()}
+func asMembers(found []procfs.Stat) []Member {
+	members := make([]Member, len(found))
+	for i, s := range found {
+		members[i] = Member{PID: s.PID, Name: s.Comm, State: s.State, CPU: s.CPU(), Memory: s.RSS()}
+	}
+	return members
 }
 
 // Observe remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).
-func (i *hostInstance) Observe() error {
-	_, err := i.observe()
-	return err
+func (i *hostInstance) Observe() ([]Member, error) {
+	found, err := i.observe()
+	return asMembers(found), err
 }
 
 func (i *hostInstance) observe() ([]procfs.Stat, error) {

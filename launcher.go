@@ -81,8 +81,8 @@ type Instance interface {
 	Signal(sig syscall.Signal) error
 	// Members lists the living processes.
 	Members() ([]Member, error)
-	// Observe remembers what the processes would leave behind if they were killed.
-	Observe() error
+	// Observe is Members that remembers what they would leave behind if they were killed.
+	Observe() ([]Member, error)
 	// Kill sends SIGKILL to all processes and returns how many there were.
 	Kill() (int, error)
 	// Listens reports whether a process of the launch listens on host and port; known is false when that cannot be seen.

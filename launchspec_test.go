@@ -125,3 +125,17 @@ func testCauses(t *testing.T, engine Engine) {
 		}
 	}
 }
+
+func BenchmarkLaunch(b *testing.B) {
+	for name, engine := range map[string]Engine{"llamacpp": llamaCPP{}, "vllm": vLLM{}, "sglang": sgLang{}} {
+		host := map[string]func(testing.TB) Host{"llamacpp": realHost, "vllm": vllmHost, "sglang": sglangHost}[name](b)
+		cfg := launchCase{flags: []string{"--seed", "1"}}.config(engine)
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := engine.Launch(cfg, host); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

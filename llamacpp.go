@@ -2,7 +2,7 @@ package provisioner
 
 import (
 	"cmp"
-	"strconv"
+	"slices"
 	"time"
 )
 
@@ -48,16 +48,12 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Answer:  &AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
 		Grace:   5 * time.Second,
 		Causes:  llamaCauses,
+		Advice:  llamaAdvice,
 		Offload: llamaOffload,
 		NoGPU:   llamaNoGPU,
 	}
-	spec.Flags = []Flag{
-		{Args: []string{"--model", cmp.Or(host.ModelPath, cfg.Model.ID)}, Origin: OriginProvisioner, Key: "model.id"},
-		{Args: []string{"--host", cmp.Or(cfg.Host, "127.0.0.1")}, Origin: OriginProvisioner, Key: "host"},
-		{Args: []string{"--port", strconv.Itoa(cfg.Port)}, Origin: OriginProvisioner, Key: "port"},
-	}
-	spec.Flags = append(spec.Flags, m.defaults...)
-	spec.Flags = append(spec.Flags, m.user...)
+	model := []Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, cfg.Model.ID)}, Origin: OriginProvisioner, Key: "model.id"}}
+	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	spec.GGUF = llamaMemory(m, spec.Flags)
 	if m.on("--metrics") {
 		// These four are there since the page exists; others came and went.

@@ -17,11 +17,12 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
-// modelRef is what a model's reference stands for. The zero value is a model that the engine finds itself.
+// modelRef is what a model's reference stands for. The zero value is a model that the engine finds by itself.
 type modelRef struct {
-	path string // absolute, of a model on this node
-	hub  *hubRef
-	url  string // of a file on some server
+	path string  // absolute, of a model on this node
+	hub  *hubRef // of a model on the hub
+	repo *hubRef // of a repository there that the engine fetches by itself
+	url  string  // of a file on some server
 }
 
 // modelRef reads the reference by the rules of what the engine takes for a model.
@@ -29,7 +30,14 @@ func (c ProvisionConfig) modelRef(kind ModelKind) (modelRef, error) {
 	id := c.Model.ID
 	scheme := schemeOf(id)
 	switch {
-	case scheme == "hf" && kind == ModelFolder, kind == ModelAny && scheme != "local" && scheme != "file":
+	case scheme == "hf" && kind == ModelFolder:
+		if err := checkHubName(id); err != nil {
+			return modelRef{}, err
+		}
+		return modelRef{repo: repository(id)}, nil
+	case scheme == "https" && kind == ModelFolder, scheme == "http" && kind == ModelFolder:
+		return modelRef{}, errors.New(`is a URL of one file, and this engine takes a folder; write "hf:owner/repo" or the folder's path`)
+	case kind == ModelAny && scheme != "local" && scheme != "file":
 		return modelRef{}, nil
 	case scheme == "hf":
 		ref, err := parseHubRef(id, kind)
@@ -76,6 +84,21 @@ func checkFileName(name string) error {
 func (c ProvisionConfig) modelPath(kind ModelKind) (string, error) {
 	ref, err := c.modelRef(kind)
 	return ref.path, err
+}
+
+var revisionPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+
+// checkHubName checks a reference that goes to the engine's own command line.
+func checkHubName(id string) error {
+	const form = `write "hf:owner/repo", with "@revision" behind it to pin it`
+	name, revision, _ := hubModel(id)
+	switch {
+	case !repoPattern.MatchString(name):
+		return fmt.Errorf("%q is no repository; %s", name, form)
+	case strings.Contains(id, "@") && !revisionPattern.MatchString(revision):
+		return fmt.Errorf("%q is no revision; %s", revision, form)
+	}
+	return nil
 }
 
 // hubModel takes apart "hf:owner/repository" and "hf:owner/repository@revision".
@@ -143,6 +166,8 @@ type stagedModel struct {
 	done  func() error // when they are there
 	gguf  *gguf.Model  // its header, when it is here and is one
 
+	revision string // commit of a model that the engine fetches by itself; "" where it is not known
+
 	note    *hubNote // of a model that comes from the hub
 	pending string   // what is to be downloaded, for people; "" for nothing
 }
@@ -158,6 +183,8 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 	switch {
 	case ref.hub != nil:
 		m, err = o.findHubModel(ctx, cfg, *ref.hub, refresh)
+	case ref.repo != nil:
+		m, err = o.pinHubModel(ctx, cfg, *ref.repo, refresh)
 	case ref.url != "":
 		m, err = o.findURLModel(cfg, ref.url)
 	}

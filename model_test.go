@@ -73,6 +73,28 @@ func TestModelRef(t *testing.T) {
 	}
 }
 
+// An engine that takes folders fetches a model by itself; what goes to its command line is a name and a revision.
+func TestModelRefOfFolder(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{
+		"hf:org/repo": "", "hf:org/repo@0123abc": "", "hf:org/repo@refs/pr/1": "", "/models/chat": "", "local:chat": "",
+		"hf:":                     `"" is no repository`,
+		"hf:repo":                 `"repo" is no repository`,
+		"hf:--port/1":             `"--port/1" is no repository`,
+		"hf:org/repo/a.gguf":      `"org/repo/a.gguf" is no repository`,
+		"hf:org/repo:Q4":          `"org/repo:Q4" is no repository`,
+		"hf:org/repo@":            `"" is no revision`,
+		"hf:org/repo@--port":      `"--port" is no revision`,
+		"https://m.example/a.tar": "this engine takes a folder",
+		"http://m.example/a.tar":  "this engine takes a folder",
+	} {
+		ref, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: id}}.modelRef(ModelFolder)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || ref.hub != nil || ref.url != "" {
+			t.Errorf("%s: got %+v, %v, want %q", id, ref, err, want)
+		}
+	}
+}
+
 func FuzzModelRef(f *testing.F) {
 	for _, id := range []string{"hf:org/repo@v1/chat.gguf", "hf:a/b:Q4", "https://m.example/a.gguf", "local:a", "hf:a/b@..%2f/c"} {
 		f.Add(id)
@@ -273,6 +295,7 @@ func TestHubFailures(t *testing.T) {
 	const id = "hf:" + hubRepo + ":Q4_K_M"
 	for name, c := range map[string]struct {
 		id     string
+		kind   ModelKind
 		change func(*hubRig)
 		cause  Cause
 		text   string
@@ -315,6 +338,9 @@ func TestHubFailures(t *testing.T) {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
 			cause: CauseModelCorrupt, text: "truncated: tensor data needs",
 		},
+		"no such repository, for an engine that fetches": {
+			id: "hf:org/other", kind: ModelFolder, cause: CauseModelMissing, text: "/org/other exists",
+		},
 		"plain http": {
 			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: CauseDownload,
 			text: `"http://hub.example/api/models/org/Chat-GGUF/revision/main" is not https`,
@@ -326,7 +352,12 @@ func TestHubFailures(t *testing.T) {
 			if c.change != nil {
 				c.change(r)
 			}
-			_, _, err := r.prepare(t)
+			var opts []Option
+			if c.kind != "" {
+				opts = append(opts, WithEngine(tuned{kind: c.kind}))
+			}
+			p, _ := newLaunch(t, r.cfg, opts...)
+			_, err := p.Prepare(bounded(t))
 			var failed *StartError
 			if !errors.As(err, &failed) || failed.Cause != c.cause || failed.Retry != (c.cause == CauseDownload) {
 				t.Fatalf("%T: %v", err, err)
@@ -338,6 +369,53 @@ func TestHubFailures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHubPin pins a repository that the engine fetches by itself.
+func TestHubPin(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, "hf:"+hubRepo)
+	engine := WithEngine(tuned{kind: ModelFolder})
+	first := r.Add(hubRepo, "config.json", []byte("{}"))
+	look := func(ref string, refresh bool) stagedModel {
+		t.Helper()
+		r.cfg.Model.ID = "hf:" + hubRepo + ref
+		o := newOptions([]Option{WithCacheDir(t.TempDir()), engine})
+		m, err := o.findModel(bounded(t), r.cfg, ModelFolder, refresh)
+		if err == nil && refresh {
+			err = o.fetchModel(bounded(t), &m, func(Progress) {})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	if m := look("", false); m.revision != first || m.pending != "pin "+hubRepo+" at main to the commit "+first {
+		t.Errorf("first: %q, pending %q", m.revision, m.pending)
+	}
+	look("", true)
+	asked := len(r.Requests())
+	second := r.Add(hubRepo, "more.json", []byte("{}"))
+	if m := look("", false); m.revision != first || m.pending != "" || len(r.Requests()) != asked {
+		t.Errorf("again: %q, pending %q, %d requests", m.revision, m.pending, len(r.Requests())-asked)
+	}
+	if m := look("@"+first, true); m.revision != first || len(r.Requests()) != asked {
+		t.Errorf("a commit: %q", m.revision)
+	}
+	if m := look("@main", true); m.revision != second {
+		t.Errorf("after a refresh: %q, want %q", m.revision, second)
+	}
+	if m := look("@main", false); m.revision != second || m.pending != "" {
+		t.Errorf("after it: %q, pending %q", m.revision, m.pending)
+	}
+	r.Close()
+	if m := look("@v9", false); m.revision != "" {
+		t.Errorf("without a hub: %q", m.revision)
+	}
+	spec, err := vLLM{}.Launch(ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, Host{ModelRevision: second})
+	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
+		t.Errorf("%v (%v)", spec.Flags, err)
 	}
 }
 

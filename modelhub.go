@@ -6,131 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
-
-// hubRef is a model in a repository of the Hugging Face hub: one file of it, or the quantization that fits.
-type hubRef struct {
-	repo, revision string // "owner/name", and a branch, tag or commit
-	file           string // path in the repository; "" to choose by quant
-	quant          string // such as "Q4_K_M"; "" for the usual one
-}
-
-var (
-	repoPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	quantPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	commitPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	digestPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-)
-
-// parseHubRef reads "hf:owner/repo[@revision]/file" and, for engines that take GGUF files, "hf:owner/repo[@revision][:QUANT]".
-func parseHubRef(id string, kind ModelKind) (*hubRef, error) {
-	const forms = `write "hf:owner/repo/file.gguf" or "hf:owner/repo:QUANT", with "@revision" behind the repository to pin it`
-	rest := strings.TrimPrefix(id, "hf:")
-	owner, rest, _ := strings.Cut(rest, "/")
-	end := strings.IndexAny(rest, "@/:")
-	if end < 0 {
-		end = len(rest)
-	}
-	ref := &hubRef{repo: strings.TrimSuffix(owner+"/"+rest[:end], "/"), revision: "main"}
-	rest = rest[end:]
-	if after, ok := strings.CutPrefix(rest, "@"); ok {
-		end := strings.IndexAny(after, "/:")
-		if end < 0 {
-			end = len(after)
-		}
-		var err error
-		// A slash in a revision is written as the hub does in its URLs: refs%2Fpr%2F1.
-		if ref.revision, err = url.PathUnescape(after[:end]); err != nil || !filepath.IsLocal(ref.revision) ||
-			strings.ContainsAny(ref.revision, " \\?*[^~:") {
-			return nil, fmt.Errorf("%q is no revision; %s", after[:end], forms)
-		}
-		rest = after[end:]
-	}
-	switch {
-	case !repoPattern.MatchString(ref.repo) || strings.Contains(ref.repo, "--") || strings.Contains(ref.repo, ".."):
-		return nil, fmt.Errorf("%q is no repository; %s", ref.repo, forms)
-	case strings.HasPrefix(rest, "/"):
-		ref.file = rest[1:]
-		if err := checkFileName(ref.file); err != nil {
-			return nil, fmt.Errorf("%w; %s", err, forms)
-		}
-		if _, part, of := splitName(ref.file); of > 0 && part != 1 {
-			return nil, fmt.Errorf("%q is part %d of a model in %d; name the first, and all are fetched", ref.file, part, of)
-		}
-		return ref, nil
-	case kind != ModelGGUF:
-		return nil, fmt.Errorf(`%q names no file; write "hf:owner/repo/file"`, id)
-	}
-	ref.quant = strings.TrimPrefix(rest, ":")
-	if rest != "" && !quantPattern.MatchString(ref.quant) {
-		return nil, fmt.Errorf("%q is no quantization; %s", ref.quant, forms)
-	}
-	return ref, nil
-}
-
-// defaultQuant is llama-server's for "-hf owner/repo".
-const defaultQuant = "Q4_K_M"
-
-// choose picks the files of the model among those of a repository, as llama-server does: the quantization in the name,
-// in any case, and without one the default, or else the first model if first is set.
-func (r hubRef) choose(names []string, first bool) []string {
-	if r.file != "" {
-		return allParts(r.file, names)
-	}
-	names = slices.Sorted(slices.Values(names))
-	named := func(quant string) []string {
-		word := regexp.MustCompile(`(?i)(^|[-._/])` + regexp.QuoteMeta(quant) + `([-./]|$)`)
-		for _, name := range names {
-			if isModelFile(name) && word.MatchString(strings.TrimSuffix(name, ".gguf")) {
-				if all := allParts(name, names); all != nil {
-					return all
-				}
-			}
-		}
-		return nil
-	}
-	if r.quant != "" {
-		return named(r.quant)
-	}
-	if all := named(defaultQuant); all != nil || !first {
-		return all
-	}
-	for _, name := range names {
-		if all := allParts(name, names); isModelFile(name) && all != nil {
-			return all
-		}
-	}
-	return nil
-}
-
-// isModelFile leaves out what is in a GGUF file and no model, and all parts of a model but the first.
-func isModelFile(name string) bool {
-	base := strings.ToLower(path.Base(name))
-	_, part, of := splitName(name)
-	return strings.HasSuffix(name, ".gguf") && !strings.Contains(base, "mmproj") && !strings.Contains(base, "imatrix") &&
-		(of == 0 || part == 1)
-}
-
-// allParts is the parts of a model, nil unless all are among names.
-func allParts(name string, names []string) []string {
-	all := splitNames(name)
-	for _, part := range all {
-		if !slices.Contains(names, part) {
-			return nil
-		}
-	}
-	return all
-}
 
 // hub is the Hugging Face hub and its cache on this node, which other tools share.
 type hub struct {
@@ -200,11 +83,6 @@ func newHub(cfg ProvisionConfig) (hub, error) {
 	return h, err
 }
 
-// folder is where the cache keeps a repository.
-func (h hub) folder(repo string) string {
-	return filepath.Join(h.cache, "models--"+strings.ReplaceAll(repo, "/", "--"))
-}
-
 // findHubModel finds a model in the cache, or finds out what must be downloaded. What the cache holds for a branch or a tag
 // is used without asking the hub, unless refresh is set: a restart needs no network, and all replicas serve the same.
 func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
@@ -222,7 +100,7 @@ func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hub
 	}
 	listing, err := h.list(ctx, ref)
 	if err != nil && cached.path != "" {
-		return cached, nil //nolint:nilerr // what is there is as good as it was yesterday
+		return cached, nil // as good as it was yesterday
 	}
 	if err != nil {
 		return stagedModel{}, &hubError{h, ref, err}
@@ -241,31 +119,32 @@ func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hub
 	return cached, nil
 }
 
-// cached is the path of the model in the cache, or "".
-func (h hub) cached(ref hubRef, first bool) string {
-	commit := ref.revision
-	if !commitPattern.MatchString(commit) {
-		data, err := os.ReadFile(filepath.Join(h.folder(ref.repo), "refs", filepath.FromSlash(ref.revision)))
-		if commit = strings.TrimSpace(string(data)); err != nil || !commitPattern.MatchString(commit) {
-			return ""
-		}
+// pinHubModel finds the commit of a repository that the engine fetches by itself, so that all replicas and restarts serve
+// the same. It is taken from the cache, as for other models, and written there. Where the hub cannot be reached, the
+// engine has to find its way alone.
+func (o *options) pinHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
+	h, err := newHub(cfg)
+	if err != nil {
+		return stagedModel{}, nil //nolint:nilerr // the engine may know a folder
 	}
-	snapshot := filepath.Join(h.folder(ref.repo), "snapshots", commit)
-	var names []string
-	_ = filepath.WalkDir(snapshot, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return nil //nolint:nilerr // what cannot be read is not there
-		}
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() { // a link may point to nowhere
-			name, _ := filepath.Rel(snapshot, path)
-			names = append(names, filepath.ToSlash(name))
-		}
-		return nil
-	})
-	if chosen := ref.choose(names, first); chosen != nil {
-		return filepath.Join(snapshot, filepath.FromSlash(chosen[0]))
+	m := stagedModel{revision: h.commit(ref)}
+	if h.offline || m.revision != "" && !refresh || m.revision == ref.revision {
+		return m, nil
 	}
-	return ""
+	listing, err := h.list(ctx, ref)
+	var status *fetch.StatusError
+	switch {
+	case ctx.Err() != nil:
+		return stagedModel{}, context.Cause(ctx)
+	case err != nil && m.revision == "" && errors.As(err, &status) && status.Code < 500 && status.Code != 429:
+		return stagedModel{}, &hubError{h, ref, err}
+	case err != nil || listing.Commit == m.revision:
+		return m, nil
+	}
+	m.revision = listing.Commit
+	m.pending = fmt.Sprintf("pin %s at %s to the commit %s", ref.repo, ref.revision, m.revision)
+	m.done = func() error { return writeRef(h.refFile(ref), m.revision) }
+	return m, nil
 }
 
 // hubListing is what the hub says of a repository at a revision.
@@ -310,106 +189,6 @@ func (h hub) list(ctx context.Context, ref hubRef) (hubListing, error) {
 		}
 	}
 	return l, nil
-}
-
-// stage says what is to be downloaded to where, in the layout of huggingface_hub: content under its digest in blobs, and
-// links to it, by commit and name, in snapshots.
-func (h hub) stage(ref hubRef, l hubListing, chosen []string) stagedModel {
-	folder := h.folder(ref.repo)
-	snapshot := filepath.Join(folder, "snapshots", l.Commit)
-	m := stagedModel{path: filepath.Join(snapshot, filepath.FromSlash(chosen[0]))}
-	m.note = &hubNote{Name: fmt.Sprintf("%s@%s/%s", ref.repo, l.Commit[:12], chosen[0]), Links: map[string]string{}}
-	for _, name := range chosen {
-		file := l.Files[name]
-		blob := filepath.Join(folder, "blobs", file.Digest.Hex())
-		m.note.Links[filepath.Join(snapshot, filepath.FromSlash(name))] = blob
-		lock := filepath.Join(h.cache, ".locks", filepath.Base(folder), file.Digest.Hex()+".lock")
-		m.note.Locks = append(m.note.Locks, lock)
-		m.files = append(m.files, remoteFile{name: name, host: h.endpoint, File: fetch.File{
-			URL:   h.endpoint + "/" + ref.repo + "/resolve/" + l.Commit + "/" + escapePath(name),
-			Token: h.token, Path: blob, Digest: file.Digest, Size: file.Size,
-			Lock: lock,
-		}})
-	}
-	m.done = func() error {
-		for link, blob := range m.note.Links {
-			if err := linkTo(link, blob); err != nil {
-				return fmt.Errorf("cannot put the model into the cache: %w", err)
-			}
-		}
-		if ref.revision == l.Commit {
-			return nil
-		}
-		return writeRef(filepath.Join(folder, "refs", filepath.FromSlash(ref.revision)), l.Commit)
-	}
-	return m
-}
-
-func escapePath(name string) string {
-	parts := strings.Split(name, "/")
-	for i := range parts {
-		parts[i] = url.PathEscape(parts[i])
-	}
-	return strings.Join(parts, "/")
-}
-
-// linkTo makes a relative link, so that the cache can be moved. Another process may make it at the same time.
-func linkTo(link, target string) error {
-	dir := filepath.Dir(link)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
-	relative, err := filepath.Rel(dir, target)
-	if err != nil {
-		return err
-	}
-	if old, err := os.Readlink(link); err == nil && old == relative {
-		return nil
-	}
-	return replace(link, func(temp string) error { return os.Symlink(relative, temp) })
-}
-
-// writeRef says which commit a branch or tag is. It is as readable as the rest of the cache, which others share.
-func writeRef(path, commit string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return err
-	}
-	return replace(path, func(temp string) error { return os.WriteFile(temp, []byte(commit), 0o666) })
-}
-
-// replace makes a file under another name and then gives it its own.
-func replace(path string, write func(temp string) error) error {
-	temp := fmt.Sprintf("%s.%s.tmp", path, newLaunchID()[:8])
-	if err := write(temp); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return nil
-}
-
-// noFile says that nothing in the repository fits, and what there is.
-func (r hubRef) noFile(names []string) error {
-	var models []string
-	for _, name := range slices.Sorted(slices.Values(names)) {
-		if isModelFile(name) {
-			models = append(models, name)
-		}
-	}
-	there := "it holds no GGUF file"
-	if len(models) > 0 {
-		const most = 20
-		there = "it holds " + strings.Join(models[:min(most, len(models))], ", ")
-		if len(models) > most {
-			there += fmt.Sprintf(" and %d more", len(models)-most)
-		}
-	}
-	what := cmp.Or(r.file, r.quant)
-	if what == "" {
-		return fmt.Errorf("%q has no model at %q: %s", r.repo, r.revision, there)
-	}
-	return fmt.Errorf("%q has no %q at %q: %s", r.repo, what, r.revision, there)
 }
 
 // hubError says what an answer of the hub means.

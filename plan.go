@@ -21,7 +21,8 @@ type Prepared struct {
 	Binary    Binary
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
 
-	gguf *gguf.Model // the model's header, when it is on this node and is one
+	gguf     *gguf.Model // the model's header, when it is on this node and is one
+	revision string      // of a model that the engine fetches by itself
 }
 
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
@@ -38,7 +39,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	return prepared, nil
 }
 
-// prepare gets what a launch needs. The model comes last: it is the largest, and the rest is of no use without an executable.
+// prepare gets what a launch needs. The model comes last: it is the largest, and of no use without an executable.
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (Prepared, error) {
 	program := engine.Program(cfg)
 	model, err := o.findModel(ctx, cfg, program.Model, true)
@@ -46,10 +47,10 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 		return Prepared{}, err
 	}
 	binary, err := o.fetch(ctx, cfg, program, tell)
-	if err != nil {
-		return Prepared{}, err
+	if err == nil {
+		err = o.fetchModel(ctx, &model, tell.progress)
 	}
-	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf}, o.fetchModel(ctx, model, tell.progress)
+	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf, revision: model.revision}, err
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
@@ -59,7 +60,7 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if err != nil {
 		return Prepared{}, nil, err
 	}
-	prepared.ModelPath, prepared.gguf = model.path, model.gguf
+	prepared.ModelPath, prepared.gguf, prepared.revision = model.path, model.gguf, model.revision
 	if model.pending != "" {
 		pending = append(pending, model.pending)
 	}
@@ -163,7 +164,7 @@ type launchPlan struct {
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
 	engine, _ := o.engine(cfg.Engine)
-	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath}
+	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, ModelRevision: prepared.revision}
 	driver := o.gpuDriver()
 	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, driver) })
 	if err != nil {
@@ -183,6 +184,11 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	spec, err := describe(engine, cfg, host)
 	if err != nil {
 		return launchPlan{}, err
+	}
+	if engine.Program(cfg).Model == ModelFolder && host.ModelPath != "" {
+		if err := checkModelFolder(host.ModelPath, cfg.Flags, spec.Context); err != nil {
+			return launchPlan{}, err
+		}
 	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {

@@ -103,3 +103,9 @@ func waitStatus(ws syscall.WaitStatus) Exit {
 	}
 	return Exit{Known: true, Code: ws.ExitStatus()}
 }
+
+// pastLeader is what a record says of a launch's leader, which led a session and a group.
+type pastLeader struct {
+	pid int // 0 when it is not known
+	log string
+}

@@ -226,9 +226,17 @@ type tree struct {
 	launchID string
 	group    *cgroup.Group // nil where none was delegated
 	leader   identity      // the zero value when it is not known; no member is older
+	past     pastLeader    // of a launch whose leader may be gone
 
 	mu   sync.Mutex
 	seen map[int]uint64 // start ticks by pid of the members so far: a member stays one when its parent dies
+}
+
+// hasLeft tells whether s is of a leader that may be gone. Its session and group may be a stranger's by now, but no stranger
+// prints into the launch's own log. Without that, the workers of a vLLM that was killed are nobody's: setproctitle has
+// overwritten the environment with their mark, and Python has closed the lock in them.
+func (l pastLeader) hasLeft(s procfs.Stat) bool {
+	return l.pid > 0 && (s.SID == l.pid || s.PGID == l.pid) && procfs.PrintsTo(s.PID, l.log)
 }
 
 // members lists the living processes of the tree. Processes of other users are left out.
@@ -249,6 +257,7 @@ func (t *tree) members() ([]procfs.Stat, error) {
 		ticks, known := t.seen[s.PID]
 		return known && ticks == s.StartTicks ||
 			leaderThere && (s.SID == t.leader.PID || s.PGID == t.leader.PID) ||
+			t.past.hasLeft(s) ||
 			slices.Contains(grouped, s.PID) ||
 			procfs.HasEnv(s.PID, launchIDEnv+"="+t.launchID)
 	}

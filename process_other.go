@@ -121,6 +121,7 @@ type tree struct {
 	launchID string
 	leader   identity      // the zero value when it was never known
 	group    *cgroup.Group // none here
+	past     pastLeader    // says nothing without /proc
 }
 
 // members lists the living processes of the tree. Once the leader is reaped its number can be a stranger's, so then
@@ -168,6 +169,9 @@ func kill(members []procfs.Stat) {
 		_ = unix.Kill(m.PID, unix.SIGKILL)
 	}
 }
+
+// boundSilently cannot be told without /proc.
+func boundSilently(string, int) bool { return false }
 
 // listenerOwner cannot be told without /proc.
 func listenerOwner(string, int) string { return "" }

@@ -264,7 +264,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 	if err != nil {
 		return "", &proofError{cause: CauseUnknown, err: err}
 	}
-	if version != "" && running != version {
+	if version != "" && !sameVersion(running, version) {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
 		p.opts.inspector().forget(r.rec.Launch.Digest, p.engine.Program(p.cfg), plainEnv(p.cfg))
@@ -359,6 +359,6 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	p.handoff = h
 	p.transition(StateReady, h.URL)
 	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
-	r.noting.Go(func() { _ = r.inst.Observe() })
+	r.noting.Go(func() { _, _ = r.inst.Observe() })
 	return h, nil
 }

@@ -389,7 +389,7 @@ func TestRealHubModel(t *testing.T) {
 			t.Parallel()
 			cfg := realConfig(t, tiny)
 			cfg.Model.ID = id
-			cfg.Env = map[string]EnvValue{"HF_ENDPOINT": {Value: hub.API.URL}, "HF_HOME": {Value: filepath.Join(dir, "hf-"+name)}}
+			cfg.Env = map[string]EnvValue{"HF_ENDPOINT": {Value: hub.API.URL}, "HF_HUB_OFFLINE": {Value: "0"}, "HF_HOME": {Value: filepath.Join(dir, "hf-"+name)}}
 			p, _ := ready(t, cfg)
 			want := filepath.Join(dir, "hf-"+name, "hub/models--org--chat/snapshots", commit, name)
 			if p.handoff.Model != (HandoffModel{ID: id, Path: want}) {

@@ -114,7 +114,7 @@ type replicaFiles struct {
 func (f replicaFiles) dir() string        { return filepath.Join(f.state, f.stem) }
 func (f replicaFiles) record() string     { return filepath.Join(f.dir(), recordName) }
 func (f replicaFiles) recordLock() string { return filepath.Join(f.dir(), "record.lock") }
-func (f replicaFiles) lockPath() string   { return filepath.Join(f.dir(), "engine.lock") }
+func (f replicaFiles) lockPath() string   { return filepath.Join(f.dir(), lockName) }
 func (f replicaFiles) pid() string        { return filepath.Join(f.dir(), "engine.pid") }
 func (f replicaFiles) logs() string       { return filepath.Join(f.dir(), "logs") }
 func (f replicaFiles) log(n int64) string {
@@ -123,10 +123,12 @@ func (f replicaFiles) log(n int64) string {
 
 const (
 	recordName   = "record.json"
+	lockName     = "engine.lock"
+	handoffsName = "engines"
 	requestsName = "requests" // see request
 )
 
-func (f replicaFiles) handoffs() string { return filepath.Join(f.state, "engines") }
+func (f replicaFiles) handoffs() string { return filepath.Join(f.state, handoffsName) }
 func (f replicaFiles) handoff() string  { return filepath.Join(f.handoffs(), f.stem+".json") }
 
 // filesOf resolves the state directory; "" means .runtime in the working directory.

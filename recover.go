@@ -140,8 +140,8 @@ const recoveryBudget = 10 * time.Second
 // Recover puts in order what an earlier provisioner left in the state directory ("" means .runtime) when it crashed.
 // Engines that are ready and healthy are adopted, which takes milliseconds where a reload of the model takes minutes;
 // engines that load are adopted, too, and WaitReady carries on with them. Stops that were interrupted are finished,
-// engines that are not fit to go on are stopped, and what the dead left is removed. All replicas at once, each within
-// 10 seconds.
+// engines that are not fit to go on are stopped, those whose record is gone are killed, and what the dead left is
+// removed. All replicas at once, each within 10 seconds.
 //
 // When ctx ends first, all engines that are not stopped yet are left as they are, and the error is ctx's cause.
 //
@@ -170,6 +170,11 @@ func recoverAll(ctx context.Context, state string, opts options) (map[string]*En
 	if err != nil {
 		return nil, nil, err
 	}
+	more, err := unrecorded(state)
+	if err != nil {
+		return nil, nil, err
+	}
+	stems = slices.Compact(slices.Sorted(slices.Values(append(stems, more...))))
 	found := make([]Recovered, len(stems))
 	launches := make([]*EngineProvisioner, len(stems))
 	var all sync.WaitGroup
@@ -215,7 +220,10 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 	defer cancel()
 	rec, err := files.readRecord()
 	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State.Final() {
-		return nil, Recovered{}
+		if caller.Err() != nil {
+			return nil, Recovered{}
+		}
+		return nil, files.endOrphans(err == nil)
 	}
 	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
 	if err != nil {
@@ -232,6 +240,7 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 		found.Reason = p.unfit(ctx)
 		if found.Reason == "" {
 			found.Result, found.PID = RecoveredAdopted, p.Status().PID
+			_, _ = p.run.inst.Observe() // for the case that it ends by itself
 			break
 		}
 		if caller.Err() != nil { // what was found out may say nothing about the engine

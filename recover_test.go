@@ -26,6 +26,26 @@ func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
 	return p
 }
 
+// An adopted engine that dies by itself leaves nothing either: a vLLM whose worker was killed leaves 250 MB in memory.
+func TestAdoptedEngineLeavesNoShm(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Shm: 4096})
+	first := abandoned(t, cfg)
+	adopted, _, err := Recover(bounded(t), cfg.StateDir, WithCacheDir(t.TempDir()))
+	if err != nil || len(adopted) != 1 {
+		t.Fatal(adopted, err)
+	}
+	pid := adopted[0].Status().PID
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = first.run.host().leader.cmd.Process.Wait()
+	awaitDone(t, adopted[0])
+	if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
+		t.Error("an object is left in /dev/shm")
+	}
+}
+
 func TestAttach(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})
@@ -147,6 +167,39 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{
 		{Kind: enginetest.OwnGroup, CloseFDs: true, IgnoreTerm: true}, {Kind: enginetest.DoubleFork, CloseFDs: true},
+	}})
+	p := abandoned(t, cfg)
+	children := enginetest.Inspect(t, p.handoff.URL).Children
+	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := newLaunch(t, cfg)
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) {
+		t.Errorf("Start beside the workers: %v", err)
+	}
+	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attached.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range children {
+		if alive(pid) {
+			t.Errorf("worker %d is alive", pid)
+		}
+	}
+	nothingLeft(t, p)
+}
+
+// Python's workers carry no mark once setproctitle has run, and hold no lock. Their dead leader's session and the log tell them.
+func TestUnmarkedWorkersWithoutLeader(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{
+		{CloseFDs: true, ClearEnv: true, HoldStdout: true}, {CloseFDs: true, ClearEnv: true, HoldStdout: true, Kind: enginetest.OwnGroup},
 	}})
 	p := abandoned(t, cfg)
 	children := enginetest.Inspect(t, p.handoff.URL).Children
@@ -380,5 +433,74 @@ func TestRecoverCalledOff(t *testing.T) {
 	s, _ := superviseReady(t, cfg)
 	if now := s.Status()[0]; now.PID != was.run.host().leader.PID {
 		t.Errorf("the engine was replaced: %+v", now)
+	}
+}
+
+// TestRecoverWithoutRecord loses the record of engines: one that nobody can watch or stop must not run on.
+func TestRecoverWithoutRecord(t *testing.T) {
+	t.Parallel()
+	lose := map[string]func(f replicaFiles) error{
+		"record":  func(f replicaFiles) error { return os.Remove(f.record()) },
+		"handoff": func(f replicaFiles) error { return errors.Join(os.Remove(f.record()), os.Remove(f.handoff())) },
+		"folder":  func(f replicaFiles) error { return os.RemoveAll(f.dir()) },
+	}
+	for name, forget := range lose {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})
+			p := abandoned(t, cfg)
+			worker := enginetest.Inspect(t, p.handoff.URL).Children[0]
+			if err := forget(p.run.files); err != nil {
+				t.Fatal(err)
+			}
+			adopted, found, err := Recover(bounded(t), cfg.StateDir)
+			if err != nil || len(adopted) > 0 || len(found) != 1 || found[0].Result != RecoveredStopped {
+				t.Fatalf("%v, %+v (%v)", adopted, found, err)
+			}
+			if alive(p.run.host().leader.PID) || alive(worker) || exists(p.run.files.handoff()) || exists(p.run.rec.TempDir) {
+				t.Error("something is left")
+			}
+			if adopted, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(adopted)+len(found) > 0 {
+				t.Errorf("again: %v, %+v (%v)", adopted, found, err)
+			}
+			next, _ := ready(t, cfg)
+			if err := next.Stop(bounded(t)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Who holds the lock without the mark of a launch is a stranger, and is left alone.
+func TestRecoverLeavesStrangers(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	files, err := filesOf(cfg.StateDir, "pool-r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := files.create(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := files.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := exec.Command("cat")
+	stranger.ExtraFiles = []*os.File{lock.file}
+	in, err := stranger.StdinPipe()
+	if err == nil {
+		err = stranger.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.release()
+	_, found, err := Recover(bounded(t), cfg.StateDir)
+	if err != nil || len(found) != 1 || found[0].Result != RecoveredUnknown || !errors.Is(found[0].Err, ErrBusy) {
+		t.Errorf("%+v (%v)", found, err)
+	}
+	if err := errors.Join(in.Close(), stranger.Wait()); err != nil {
+		t.Errorf("the stranger did not end by itself: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ const (
 type Answer struct {
 	Pool    string `json:"pool"`
 	Replica string `json:"replica"`
-	Result  string `json:"result"`          // "reset", "stopped", or a ReloadResult
+	Result  string `json:"result"`          // "reset", "stopped", "failed", or a ReloadResult
 	Error   string `json:"error,omitempty"` // why it failed; "" when it did not
 }
 
@@ -80,7 +80,7 @@ func RequestReload(ctx context.Context, stateDir string) ([]Answer, error) {
 }
 
 // RequestStop has the manager of a state directory ("" means .runtime) stop replicas, named as "pool/replica", as
-// [Supervisor.StopReplica] does. It also reaches those that run no engine, because they wait for their next try. The
+// [Supervisor.StopReplica] does; none means all. It also reaches those that run no engine, because they wait for their next try. The
 // error is ErrNotManaged when there is no manager, and ErrNotFound when it does not look after one of them.
 func RequestStop(ctx context.Context, stateDir string, replicas ...string) ([]Answer, error) {
 	state, err := stateDirectory(stateDir)
@@ -306,7 +306,7 @@ func (s *Supervisor) each(names []string, result string, do func(r *replica) err
 			cfg := r.config()
 			all[i] = Answer{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: result}
 			if err := do(r); err != nil {
-				all[i].Error = err.Error()
+				all[i].Result, all[i].Error = string(ReloadFailed), err.Error()
 			}
 		})
 	}

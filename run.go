@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,11 +43,16 @@ func (r *run) fail(cause Cause) Failure {
 		Replica:  r.rec.Pool + "/" + r.rec.Replica,
 		Cause:    cause,
 		Evidence: tail.Cut(evidence),
-		Advice:   adviceFor(cause),
+		Advice:   r.advice(cause),
 		Retry:    retryable(cause),
 		LogTail:  tail.Last(lines),
 		LogPath:  r.rec.Log,
 	}
+}
+
+// advice is the engine's own on a cause, or the general one.
+func (r *run) advice(cause Cause) string {
+	return cmp.Or(r.rec.Launch.Spec.Advice[cause], adviceFor(cause))
 }
 
 // log is what the engine has said so far, without secrets.
@@ -59,7 +65,7 @@ func (r *run) exitError(exit Exit, ready bool) *ExitError {
 		exit.explain(&f, r.rec.Launch.Spec.KillsItself)
 	}
 	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
-		f.Cause, f.Advice = CauseCannotAnswer, adviceFor(CauseCannotAnswer)
+		f.Cause, f.Advice = CauseCannotAnswer, r.advice(CauseCannotAnswer)
 	}
 	e := &ExitError{Failure: f, Code: -1, Signal: exit.Signal, Ready: ready, After: time.Since(r.started)}
 	if exit.Known {
@@ -98,7 +104,7 @@ func (r *run) progress() progress {
 	if info, err := os.Stat(r.rec.Log); err == nil {
 		now.logSize = info.Size()
 	}
-	members, _ := r.inst.Members()
+	members, _ := r.inst.Observe() // a load that dies leaves what it had mapped
 	for _, m := range members {
 		now.cpu += m.CPU
 		now.memory += m.Memory

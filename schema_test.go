@@ -34,6 +34,7 @@ func schemaTypes() []any {
 		BinaryConfig{},
 		ContainerConfig{},
 		SourceConfig{},
+		PackageConfig{},
 		ReadyConfig{},
 		RestartConfig{},
 		LivenessConfig{},

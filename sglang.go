@@ -1,6 +1,9 @@
 package provisioner
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // sgLang describes "sglang serve".
 type sgLang struct{}
@@ -22,6 +25,10 @@ func (sgLang) Program(ProvisionConfig) Program {
 		ParseHelp:    parseSGLangHelp,
 	}
 }
+
+// sglangGrace is for what SGLang does when all requests are done: its watchdog looks every 5 s, and gives the schedulers
+// 15 s, before it ends itself by SIGKILL (tokenizer_manager.py).
+const sglangGrace = 30 * time.Second
 
 // Launch gives no API key: SGLang takes one from its command line alone, which every user of the machine can read.
 func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
@@ -48,23 +55,21 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Health: "/health",
 		// A healthy answer is one token, looked for once a second (http_server.py).
 		HealthTakes: time.Second,
-		Context:     tokens(m.said("context-length")),
+		Context:     m.context("context-length", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "json-model-override-args"),
 		Version:     Field{Path: info, Key: "version"},
 		Model:       Field{Path: modelInfo, Key: "model_path"},
 		Answer:      completion(served),
-		// Its watchdog looks every 5 s, and gives the schedulers 15 s, before it ends itself by SIGKILL
-		// (tokenizer_manager.py).
-		Grace:       30 * time.Second,
+		Grace:       sglangGrace + m.drainTimeout(),
 		KillsItself: true,
 		Causes:      sglangCauses,
+		Advice:      sglangAdvice,
 	}
-	spec.Flags = append(model, m.addressFlags("--host")...)
-	spec.Flags = append(spec.Flags, m.defaults...)
-	spec.Flags = append(spec.Flags, m.user...)
+	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
-		spec.Gauges = &Gauges{Path: "/metrics", Names: requests}
+		// No Gauges: the scheduler sets them every 40 steps, and up to 30 s late once it is idle ("During idle time" in
+		// check_memory), so that a drain by them waits for nothing and does not see what has just come.
 	}
 	return spec, nil
 }

@@ -19,3 +19,7 @@ var sglangCauses = []CausePattern{
 	pythonOOMHost,
 	pythonDriver,
 }
+
+var sglangAdvice = map[Cause]string{
+	CauseOOMGPU: "free GPU memory, or use a smaller model, a smaller context (--context-length), more GPUs (devices) or another share (--mem-fraction-static)",
+}

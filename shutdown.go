@@ -78,7 +78,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
 	p.mu.Unlock()
 	// 2. See who belongs to the tree while all parents are alive.
-	if err := r.inst.Observe(); err != nil {
+	if _, err := r.inst.Observe(); err != nil {
 		p.note(err.Error())
 	}
 	p.opts.at("before_term")

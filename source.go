@@ -3,9 +3,6 @@ package provisioner
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 )
 
@@ -28,12 +24,6 @@ type sourceBuild struct {
 	cfg     ProvisionConfig
 	source  SourceConfig
 	program Program
-}
-
-// built remembers what a configuration was built from last.
-type built struct {
-	Entry  string `json:"entry"`
-	Commit string `json:"commit"`
 }
 
 // buildError says that an engine could not be built, and where its log is.
@@ -77,7 +67,7 @@ func localRepo(repo string) bool {
 func (s sourceBuild) flags() cmake.Flags { return cmake.Current(s.source.CMakeFlags) }
 
 func (s sourceBuild) find(ctx context.Context) (path, pending string, err error) {
-	if e, ok := s.last(); ok {
+	if e, _, ok := s.opts.last("source", s.memory()); ok {
 		if path := e.executable(); path != "" {
 			e.used()
 			return path, "", nil
@@ -146,7 +136,7 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 	if made {
 		b.trim()
 	}
-	s.remember(built{Entry: filepath.Base(e.dir), Commit: commit})
+	s.opts.remember("source", s.memory(), e, commit)
 	return path, nil
 }
 
@@ -162,9 +152,9 @@ func (s sourceBuild) commit(ctx context.Context, shop workshop, git string, tell
 		if ctx.Err() != nil {
 			return "", err
 		}
-		if last, ok := s.recall(); ok {
-			tell.note(fmt.Sprintf("the repository %q cannot be read, so what %q stood for last is used (commit %.12s)", s.repo(), ref, last.Commit))
-			return last.Commit, nil
+		if _, commit, ok := s.opts.last("source", s.memory()); ok && fullCommit.MatchString(commit) {
+			tell.note(fmt.Sprintf("the repository %q cannot be read, so what %q stood for last is used (commit %.12s)", s.repo(), ref, commit))
+			return commit, nil
 		}
 		failed := s.fail(fmt.Errorf("the repository %q cannot be read: %w", s.repo(), err))
 		failed.try = !localRepo(s.source.Repo)
@@ -231,46 +221,9 @@ func (s sourceBuild) processor() string {
 	return ""
 }
 
-func hashOf(parts ...any) string {
-	h := sha256.New()
-	_ = json.NewEncoder(h).Encode(parts) // these are texts and numbers
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// memory is the file that says what the configuration was built from last.
-func (s sourceBuild) memory() (string, error) {
-	e, err := s.opts.entry("source", hashOf("ref", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(),
-		s.source.Generator, s.program.Command, s.processor()))
-	return e.dir + ".ref", err
-}
-
-func (s sourceBuild) recall() (built, bool) {
-	var b built
-	file, err := s.memory()
-	if err != nil {
-		return b, false
-	}
-	data, err := readState(file)
-	ok := err == nil && json.Unmarshal(data, &b) == nil && fullCommit.MatchString(b.Commit) && filepath.IsLocal(b.Entry)
-	return b, ok
-}
-
-// remember keeps a hint: without it, the next start looks at the repository.
-func (s sourceBuild) remember(b built) {
-	data, err := json.Marshal(b)
-	file, missing := s.memory()
-	if err == nil && missing == nil {
-		_ = atomicfile.Write(file, data)
-	}
-}
-
-func (s sourceBuild) last() (entry, bool) {
-	b, ok := s.recall()
-	file, err := s.memory()
-	if !ok || err != nil {
-		return entry{}, false
-	}
-	return entry{filepath.Join(filepath.Dir(file), b.Entry)}, true
+// memory stands for the configuration.
+func (s sourceBuild) memory() string {
+	return hashOf("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator, s.program.Command, s.processor())
 }
 
 var errNoExecutable = errors.New("no executable")

@@ -119,7 +119,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
-		if problem := portProblem(p.cfg.Host, port.Number); problem != "" {
+		problem := portProblem(p.cfg.Host, port.Number)
+		if problem == "" && boundSilently(p.cfg.Host, port.Number) {
+			problem = "it is bound by a process that does not listen yet, such as a vLLM that loads"
+		}
+		if problem != "" {
 			return nil, &portError{port, problem}
 		}
 	}
@@ -269,6 +273,8 @@ func (p *EngineProvisioner) startError(err error) error {
 	var memory *memoryError
 	var build *buildError
 	switch {
+	case errors.As(err, &model) && model.cause == CauseDownload: // a time-out among them
+		f.Cause = CauseDownload
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &build):

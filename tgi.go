@@ -3,6 +3,7 @@ package provisioner
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -59,21 +60,23 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	spec := LaunchSpec{
 		KeyEnv:  "API_KEY",
 		Health:  "/health",
-		Context: tokens(m.said("max-total-tokens")),
 		Version: Field{Path: "/info", Key: "version"},
 		Model:   Field{Path: "/info", Key: "model_id"},
 		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
-		Grace:   m.tgiGrace(),
-		Causes:  tgiCauses,
+		// It serves nothing but completions, and says 424 of a shard that died over one (router/src/server.rs).
+		MustAnswer: true,
+		Grace:      m.tgiGrace(),
+		Causes:     tgiCauses,
+		Advice:     tgiAdvice,
 		// A series is there from the first request on; which ones come before it differs.
 		Metrics: &MetricsContract{Path: "/metrics"},
 		Gauges:  &Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},
 	}
-	spec.Flags = append(model, m.addressFlags("--hostname")...)
-	own := func(flag, value, note string) {
-		spec.Flags = append(spec.Flags, Flag{Args: []string{flag, value}, Origin: OriginProvisioner, Note: note})
+	var own []Flag
+	add := func(flag, value, note string) {
+		own = append(own, Flag{Args: []string{flag, value}, Origin: OriginProvisioner, Note: note})
 	}
-	own("--shard-uds-path", TempDirPlaceholder+"/shard", "sockets of its own")
+	add("--shard-uds-path", TempDirPlaceholder+"/shard", "sockets of its own")
 	for _, side := range []struct {
 		flag, use string
 		base      int
@@ -82,11 +85,10 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 			continue
 		}
 		port := Port{Number: side.base + cfg.Port%tgiPorts, Use: side.use}
-		own(side.flag, strconv.Itoa(port.Number), `a port of its own, by "port"`)
+		add(side.flag, strconv.Itoa(port.Number), `a port of its own, by "port"`)
 		spec.Ports = append(spec.Ports, port)
 	}
-	spec.Flags = append(spec.Flags, m.defaults...)
-	spec.Flags = append(spec.Flags, m.user...)
+	spec.Flags = slices.Concat(model, m.addressFlags("--hostname"), own, m.defaults, m.user)
 	return spec, nil
 }
 

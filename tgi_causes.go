@@ -16,3 +16,7 @@ var tgiCauses = []CausePattern{
 	pythonOOMHost,
 	pythonDriver,
 }
+
+var tgiAdvice = map[Cause]string{
+	CauseOOMGPU: "free GPU memory, or use a smaller model, a smaller context (--max-total-tokens), more GPUs (devices) or another share (--cuda-memory-fraction)",
+}

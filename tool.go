@@ -19,6 +19,7 @@ import (
 type workshop struct {
 	dir  string   // where they run
 	env  []string // beside the environment of this program
+	kept []string // names, as patterns, that stay although they look like secrets
 	log  *os.File // what they say
 	lock *os.File // what they hold, so that nobody else works there before the last of them has ended; nil: nothing
 }
@@ -35,7 +36,7 @@ var dropped = []string{
 func (w workshop) environment() []string {
 	var env []string
 	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); !matches(dropped, name) {
+		if name, _, _ := strings.Cut(entry, "="); !matches(dropped, name) || matches(w.kept, name) {
 			env = append(env, entry)
 		}
 	}

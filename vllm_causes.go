@@ -25,3 +25,8 @@ var vllmCauses = []CausePattern{
 
 // A build for CUDA without a GPU dies. One for the CPU serves, and some versions say so.
 var vllmNoGPU = anyOf(`Failed to infer device type`, `Automatically detected platform cpu`)
+
+var vllmAdvice = map[Cause]string{
+	CauseOOMGPU:  "free GPU memory, or use a smaller model, a smaller context (--max-model-len), more GPUs (devices) or another share (--gpu-memory-utilization)",
+	CauseOOMHost: "free memory, or use a smaller model or a smaller context (--max-model-len); on a CPU the cache takes VLLM_CPU_KVCACHE_SPACE GiB",
+}

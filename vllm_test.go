@@ -59,6 +59,10 @@ func TestVLLMBadFlags(t *testing.T) {
 			"--max-model-len", "--enable-lora", "--enforce-eager=1", "--dtype", "int8", "--seed", "-x", "--tensor-parallel-size", "2", "3",
 		}},
 		{name: "repeated", host: host, flags: []string{"-tp", "1", "--tensor-parallel-size=2", "--enable-lora", "--no-enable-lora"}},
+		{name: "json_and_keys", host: host, flags: []string{
+			"-cc.mode", "3", "--compilation-config.cudagraph_mode=NONE", "--compilation-config", "{}", "--hf-overrides={}", "--hf_overrides.rope_scaling.type", "yarn",
+			"--compilation-config.mode", "0",
+		}},
 		{name: "removed", host: host, flags: []string{"--swap-space", "4", "--task", "embed", "--device=cpu", "--num-scheduler-steps", "8"}},
 		{name: "positional", host: host, flags: []string{"facebook/opt-125m"}},
 	}, "badflags")
@@ -67,4 +71,15 @@ func TestVLLMBadFlags(t *testing.T) {
 func TestVLLMCauses(t *testing.T) {
 	t.Parallel()
 	testCauses(t, vLLM{})
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		"4096": 4096, "4k": 4000, "4K": 4096, "25.6k": 25600, "1M": 1 << 20, "-1": 0, "auto": 0, "": 0, "k": 0, "1e300": 0, "NaN": 0, "Inf": 0,
+	} {
+		if got := tokens(text); got != want {
+			t.Errorf("%q: got %d, want %d", text, got, want)
+		}
+	}
 }

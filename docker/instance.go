@@ -227,8 +227,8 @@ func (i *instance) Members() ([]provisioner.Member, error) {
 	return []provisioner.Member{{PID: state.Pid, Name: "container " + i.name(), State: 'R'}}, nil
 }
 
-// Observe has nothing to do: what the processes leave behind is in the container, and goes with it.
-func (i *instance) Observe() error { return nil }
+// Observe has nothing to remember: what the processes leave behind is in the container, and goes with it.
+func (i *instance) Observe() ([]provisioner.Member, error) { return i.Members() }
 
 func (i *instance) Kill() (int, error) {
 	ctx, cancel := i.r.bound(context.Background())

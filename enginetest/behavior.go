@@ -9,8 +9,16 @@ import (
 //
 // Options can be combined. A duration or size of zero turns its option off.
 type Behavior struct {
-	// LoadTime is how long the engine answers 503 before it is ready.
+	// Engine is the kind of engine; the zero value is llama.cpp's llama-server.
+	Engine Profile `json:",omitzero"`
+	// Speed divides the engine's own waits, such as the five seconds after which vLLM ends when its EngineCore is gone.
+	// 0 is 1: as slow as the real one. Times that the command line gives are kept.
+	Speed int `json:",omitzero"`
+
+	// LoadTime is how long the engine loads. llama-server answers 503 meanwhile; the port of the others is closed.
 	LoadTime time.Duration `json:",omitzero"`
+	// WarmUp is how long SGLang answers 503 after the load.
+	WarmUp time.Duration `json:",omitzero"`
 	// StallLog prints a line of progress each time it passes while loading.
 	StallLog time.Duration `json:",omitzero"`
 	// DieLoading ends the engine before it is ready, counted from its start. With [BindNever] or a longer BindDelay it
@@ -23,7 +31,8 @@ type Behavior struct {
 	// Lifetime is when the engine gives up by itself; [Install] sets ten minutes when it is zero.
 	Lifetime time.Duration `json:",omitzero"`
 
-	// BindDelay is how long the port stays closed at first, as during a download or vLLM's imports.
+	// BindDelay is how long nothing happens at first, as during a download or the imports of a Python engine. The port is
+	// closed, and SIGTERM kills all but TGI.
 	BindDelay time.Duration `json:",omitzero"`
 	// Bind says what goes wrong with the port.
 	Bind Bind `json:",omitzero"`
@@ -34,9 +43,9 @@ type Behavior struct {
 	HealthStatus int `json:",omitzero"`
 	// Redirect is where GET /health redirects to (302), from the bind on.
 	Redirect string `json:",omitzero"`
-	// PropsModel is the model_path that /props reports instead of the real one.
+	// PropsModel is the model that the engine reports (llama-server: model_path in /props) instead of the real one.
 	PropsModel string `json:",omitzero"`
-	// PropsBuild is the build_info that /props reports instead of "b11669-Fake".
+	// PropsBuild is the version that the engine reports (llama-server: build_info in /props) instead of the real one.
 	PropsBuild string `json:",omitzero"`
 	// Metrics says how GET /metrics misbehaves when --metrics is on.
 	Metrics Metrics `json:",omitzero"`
@@ -81,13 +90,14 @@ type Behavior struct {
 	// LogEnv logs the whole environment, one variable a line.
 	LogEnv bool `json:",omitzero"`
 
-	// StrictFlags refuses flags that --help does not list, as the real engine does.
+	// StrictFlags refuses flags that the help does not list, as the real engines do.
 	StrictFlags bool `json:",omitzero"`
-	// CheckModel fails the start when the file of --model is not there, as the real engine does.
+	// CheckModel fails the start when the model's file is not there, or its folder has no config.json or no whole
+	// safetensors, as the real engines do.
 	CheckModel bool `json:",omitzero"`
-	// VersionText is what --version prints to stderr instead of the version of b11669.
+	// VersionText is what the engine prints when it is asked for its version, instead of the profile's.
 	VersionText string `json:",omitzero"`
-	// HelpText is what --help prints to stdout instead of a short extract of llama-server's.
+	// HelpText is what the engine prints when it is asked for help, instead of a short extract of the real one.
 	HelpText string `json:",omitzero"`
 }
 
@@ -128,7 +138,7 @@ type Metrics string
 
 // The ways in which GET /metrics misbehaves.
 const (
-	MetricsOff           Metrics = "off"            // 501, as without --metrics
+	MetricsOff           Metrics = "off"            // 501, as llama-server's without --metrics; 404 from others
 	MetricsNotFound      Metrics = "not-found"      // 404, as on another server
 	MetricsMalformed     Metrics = "malformed"      // 200 with a text that is not Prometheus'
 	MetricsMissingSeries Metrics = "missing-series" // valid, without the gauges of running and waiting requests
@@ -141,7 +151,7 @@ type Answer string
 // The ways in which completion requests misbehave.
 const (
 	AnswerCut  Answer = "cut"  // the connection ends in the middle of the answer
-	AnswerDie  Answer = "die"  // the engine dies by SIGILL at its first token
+	AnswerDie  Answer = "die"  // the process that computes dies at its first token; llama-server by SIGILL
 	AnswerHang Answer = "hang" // no answer ever comes
 )
 

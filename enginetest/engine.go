@@ -1,13 +1,13 @@
 package enginetest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,19 +17,33 @@ import (
 // engine is one running fake engine.
 type engine struct {
 	b        Behavior
+	profile  profile
+	about    about
+	cookie   string
 	argv     []string
 	opts     options
 	began    time.Time
 	children []int
-	keep     []any // what must stay referenced while the engine runs
+	parts    []*member // of the engine's own tree
+	parent   *link     // to the process that started this one, for a part that serves
+	keep     []any     // what must stay referenced while the engine runs
 
 	listener net.Listener
+	server   *http.Server
 	ready    atomic.Bool
+	dead     atomic.Bool   // what computes is gone, and the web server is still there
+	draining atomic.Bool   // told to end, and finishing what is in flight
 	hung     atomic.Bool   // by order: no health check is answered any more
-	stopping chan struct{} // closed on the first SIGTERM that counts
+	stopping chan struct{} // closed when requests in flight get no answer any more
 	busy     sync.RWMutex  // held for reading by each completion request in flight
 	inFlight atomic.Int64  // how many they are
+	served   atomic.Int64  // how many requests came so far
 	exit     chan int      // the exit status
+
+	shownRunning, shownWaiting atomic.Int64 // by the gauges of an engine that seldom sets them
+
+	turn  sync.Mutex // held while the engine becomes ready, and while it decides what a signal means
+	stuck bool       // by a signal while it loaded
 
 	mu          sync.Mutex
 	signals     map[string]int
@@ -37,113 +51,76 @@ type engine struct {
 	firstAnswer time.Duration
 }
 
-// serve runs an engine until it ends and returns its exit status.
-func serve(args []string, inv invocation) int {
-	b := inv.Behavior
-	opts, err := parseOptions(args, os.LookupEnv, b)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+func newEngine(args []string, inv invocation) *engine {
+	p := inv.Behavior.Engine.profile()
+	return &engine{
+		b: inv.Behavior, profile: p, about: p.about(), cookie: inv.Cookie, argv: args, began: time.Now(),
+		stopping: make(chan struct{}), exit: make(chan int, 4), signals: map[string]int{},
 	}
-	switch {
-	case opts.version:
-		fmt.Fprint(os.Stderr, orElse(b.VersionText, versionText))
-		return 0
-	case opts.help:
-		fmt.Print(orElse(b.HelpText, helpText))
-		return 0
-	}
-	e := &engine{
-		b: b, argv: args, opts: opts, began: time.Now(),
-		stopping: make(chan struct{}), exit: make(chan int, 1), signals: map[string]int{},
-	}
-	e.quitBySignal()
-	if b.IgnoreTerm {
-		e.handleSignals()
-	}
-	if b.Lifetime > 0 {
-		time.AfterFunc(b.Lifetime, func() { os.Exit(3) })
-	}
-	if err := e.setUp(inv.Cookie); err != nil {
-		e.log('E', "main: %v", err)
-		return 1
-	}
-	e.log('I', "load_model: loading model '%s'", e.opts.model)
-	fmt.Fprint(os.Stderr, b.LogText)
-	e.noise()
-	if d := b.DieLoading; d != nil {
-		time.AfterFunc(d.After, func() { e.die(*d) })
-	}
-	if !e.bind() {
-		return 1
-	}
-	go e.load()
-	return <-e.exit
 }
 
-// bind opens the port and starts to answer on it.
-func (e *engine) bind() bool {
-	time.Sleep(e.b.BindDelay)
-	address := net.JoinHostPort(e.opts.host, e.opts.port)
-	network := "tcp"
-	switch {
-	case e.b.Bind == BindNever:
-		e.log('I', "main: downloading the model")
-		<-e.exit
-		return false
-	case e.b.Bind == BindOther:
-		address = net.JoinHostPort(e.opts.host, "0")
-	case strings.HasSuffix(e.opts.host, ".sock"):
-		network, address = "unix", e.opts.host
-	}
+// serve runs an engine until it ends and returns its exit status.
+func serve(args []string, inv invocation) int {
+	e := newEngine(args, inv)
 	var err error
-	if e.b.Bind != BindFail {
-		e.listener, err = net.Listen(network, address)
+	if e.opts, err = e.profile.parse(args, os.LookupEnv, e.b); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		var refused *refusal
+		if errors.As(err, &refused) {
+			return refused.code
+		}
+		return 1
 	}
-	if e.b.Bind == BindFail || err != nil {
-		e.log('E', "start: couldn't bind HTTP server socket, hostname: %s, port: %s", e.opts.host, e.opts.port)
-		e.log('E', "main: exiting due to HTTP server error")
+	switch {
+	case e.opts.version && e.about.stderr:
+		fmt.Fprint(os.Stderr, orElse(e.b.VersionText, e.about.asked))
+		return 0
+	case e.opts.version:
+		fmt.Print(orElse(e.b.VersionText, e.about.asked))
+		return 0
+	case e.opts.help:
+		fmt.Print(orElse(e.b.HelpText, e.about.help))
+		return 0
+	}
+	if e.b.IgnoreTerm {
+		e.onTerm(nil)
+	}
+	if e.b.Lifetime > 0 {
+		time.AfterFunc(e.b.Lifetime, func() { os.Exit(3) })
+	}
+	return e.profile.run(e)
+}
+
+// begin does what comes before the load: it sets the engine up, says hello, and starts what the behaviour wants.
+func (e *engine) begin(hello string, args ...any) bool {
+	if err := e.setUp(); err != nil {
+		e.log('E', "main: %v", err)
 		return false
 	}
-	if e.b.Health == AcceptOnly {
-		go e.acceptOnly()
-		return true
+	e.log('I', hello, args...)
+	fmt.Fprint(os.Stderr, e.b.LogText)
+	e.noise()
+	if d := e.b.DieLoading; d != nil {
+		time.AfterFunc(d.After, func() { e.die(*d) })
 	}
-	server := &http.Server{Handler: e.routes(), ReadHeaderTimeout: time.Minute}
-	go func() { _ = server.Serve(e.listener) }()
 	return true
 }
 
-// acceptOnly accepts connections and leaves them alone.
-func (e *engine) acceptOnly() {
-	var held []net.Conn
-	for {
-		conn, err := e.listener.Accept()
-		if err != nil {
-			runtime.KeepAlive(held) // a connection that nobody holds is closed by the garbage collector
-			return
-		}
-		held = append(held, conn)
-	}
-}
-
-// load passes the time that a load takes, and what comes after it.
+// load passes the time that a load takes; an engine that is to die of it does not come back.
 func (e *engine) load() {
 	e.pass(e.b.LoadTime)
 	if e.b.DieLoading != nil {
 		select {} // dies before it is ready
 	}
-	// Handlers first, as a client that has seen 200 may stop the engine at once. Before, SIGTERM kills, as it does
-	// the real engine.
-	if !e.b.IgnoreTerm {
-		e.handleSignals()
-	}
-	e.log('I', "load_model: model loaded")
+}
+
+// isReady tells clients that the engine is ready. Signal handlers must stand by then, as a client that has seen 200 may stop the
+// engine at once.
+func (e *engine) isReady() {
 	e.mu.Lock()
 	e.readyAt = time.Now()
 	e.mu.Unlock()
 	e.ready.Store(true)
-	e.log('I', "main: server is listening on %s", e.url())
 	if d := e.b.DieReady; d != nil {
 		time.AfterFunc(d.After, func() { e.die(*d) })
 	}
@@ -171,45 +148,53 @@ func (e *engine) pass(d time.Duration) {
 	}
 }
 
-// url is where the engine listens.
-func (e *engine) url() string {
-	if e.listener.Addr().Network() == "unix" {
-		return "unix://" + e.listener.Addr().String()
-	}
-	return "http://" + e.listener.Addr().String()
-}
+// scaled is one of the profile's own times in this engine.
+func (e *engine) scaled(d time.Duration) time.Duration { return d / time.Duration(max(1, e.b.Speed)) }
 
-// handleSignals counts SIGTERM and SIGINT from now on and acts on them.
-func (e *engine) handleSignals() {
+// onTerm counts SIGTERM, SIGINT and more signals from now on, and calls act for each with its number. The
+// behaviour may want them to be ignored.
+func (e *engine) onTerm(act func(n int), more ...os.Signal) {
+	if e.b.IgnoreTerm && act != nil {
+		return // it is ignored since the start
+	}
 	ch := make(chan os.Signal, 16)
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(ch, append(more, syscall.SIGTERM, syscall.SIGINT)...)
 	go func() {
 		for n := 1; ; n++ {
 			sig := <-ch
 			e.mu.Lock()
 			e.signals[signalName(sig)]++
 			e.mu.Unlock()
-			switch {
-			case e.b.IgnoreTerm:
-			case n > 1:
-				e.log('W', "Received second interrupt, terminating immediately.")
-				e.exit <- 1
-			case !e.b.ExitOnSecondTerm:
-				go e.stop()
+			if act != nil {
+				act(n)
 			}
 		}
 	}()
 }
 
-// stop does what llama-server does on SIGTERM: it closes the port and gives no more tokens, but stays until every
-// client in flight has hung up.
-func (e *engine) stop() {
-	e.log('I', "operator(): cleaning up before exit...")
-	close(e.stopping)
-	_ = e.listener.Close()
-	e.busy.Lock()
-	time.Sleep(e.b.SlowExit)
-	e.exit <- 0
+// onQuit makes SIGQUIT do what it does without a Go runtime, which would print its stacks and exit 2.
+func (e *engine) onQuit(act func()) {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGQUIT)
+	go func() {
+		<-ch
+		act()
+	}()
+}
+
+// finish lets the requests in flight come to their end, for at most limit where that is not zero.
+func (e *engine) finish(limit time.Duration) {
+	ctx := context.Background()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	if e.server == nil {
+		_ = e.listener.Close()
+		return
+	}
+	_ = e.server.Shutdown(ctx) // what is in flight after the limit is cut by the exit
 }
 
 // die ends the process as d says.
@@ -233,26 +218,17 @@ func dieBySignal(sig syscall.Signal) {
 	select {}
 }
 
-// quitBySignal makes SIGQUIT kill, where the Go runtime would print its stacks and exit 2.
-func (e *engine) quitBySignal() {
-	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGQUIT)
-	go func() {
-		<-ch
-		dieBySignal(syscall.SIGQUIT)
-	}()
-}
-
-// log prints one line in llama-server's form: minutes, seconds, milliseconds and microseconds since the start, level, source.
+// log prints one line in the engine's form.
 func (e *engine) log(level byte, format string, args ...any) {
-	us := time.Since(e.began).Microseconds()
-	fmt.Fprintf(os.Stderr, "%d.%02d.%03d.%03d %c srv    %s\n", us/60e6, us/1e6%60, us/1e3%1e3, us%1e3, level,
-		fmt.Sprintf(format, args...))
+	fmt.Fprintln(os.Stderr, e.profile.line(e, level, fmt.Sprintf(format, args...)))
 }
 
 func signalName(sig os.Signal) string {
-	if sig == syscall.SIGINT {
+	switch sig {
+	case syscall.SIGINT:
 		return "SIGINT"
+	case syscall.SIGHUP:
+		return "SIGHUP"
 	}
 	return "SIGTERM"
 }

@@ -21,6 +21,7 @@ type invocation struct {
 	Cookie   string
 	Behavior Behavior
 	Child    *Child `json:",omitzero"` // set for a child of an engine
+	Part     *part  `json:",omitzero"` // set for a process of an engine's own tree
 }
 
 // cookie marks the processes that this test process started, so that those of tests running beside it are not counted.
@@ -39,6 +40,9 @@ func Main() {
 	}
 	if inv.Child != nil {
 		os.Exit(runChild(inv))
+	}
+	if inv.Part != nil {
+		os.Exit(runPart(os.Args[3:], inv))
 	}
 	os.Exit(serve(os.Args[3:], inv))
 }
@@ -68,8 +72,9 @@ func Run(m *testing.M) int {
 	return code
 }
 
-// Install writes an executable llama-server that behaves like b into a temporary folder of t and returns its path.
-// Executed, it becomes this test binary (by exec, so the pid stays). TestMain must call [Run] or [Main].
+// Install writes an executable that behaves like b into a temporary folder of t and returns its path. It has the name
+// of b's [Profile], such as llama-server. Executed, it becomes this test binary (by exec, so the pid stays). TestMain
+// must call [Run] or [Main].
 func Install(t testing.TB, b Behavior) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -79,7 +84,14 @@ func Install(t testing.TB, b Behavior) string {
 	if b.Lifetime == 0 {
 		b.Lifetime = 10 * time.Minute
 	}
-	path := filepath.Join(t.TempDir(), "llama-server")
+	dir := t.TempDir()
+	if a := b.Engine.profile().about(); a.dist != "" {
+		if err := installDist(dir, a); err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(dir, "bin")
+	}
+	path := filepath.Join(dir, b.Engine.Program())
 	if err := InstallAt(path, exe, b); err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +108,9 @@ func InstallAt(path, exe string, b Behavior) error {
 	script := fmt.Sprintf("#!/bin/sh\n%sexec %s %s %s \"$@\"\n", fastExit, quote(exe), marker, quote(string(inv)))
 	// A new file by rename: the path may be executing right now.
 	tmp := path + ".new"
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("cannot install the fake engine: %w", err)
+	}
 	if err := writeExecutable(tmp, script); err != nil {
 		return fmt.Errorf("cannot install the fake engine: %w", err)
 	}

@@ -68,9 +68,9 @@ func TestVersionAndHelp(t *testing.T) {
 		b              Behavior
 		stdout, stderr string
 	}{
-		{"--version", Behavior{}, "", versionText},
+		{"--version", Behavior{}, "", llamacpp{}.about().asked},
 		{"--version", Behavior{VersionText: "version: 7951 (22cae8321)\n"}, "", "version: 7951 (22cae8321)\n"},
-		{"--help", Behavior{}, helpText, ""},
+		{"--help", Behavior{}, llamaHelp, ""},
 		{"-h", Behavior{HelpText: "none\n"}, "none\n", ""},
 	} {
 		var stdout, stderr strings.Builder
@@ -87,17 +87,17 @@ func TestVersionAndHelp(t *testing.T) {
 
 func TestParseHelp(t *testing.T) {
 	t.Parallel()
-	defs := parseHelp(helpText)
+	defs := parseHelp(llamaHelp)
 	if len(defs) < 40 {
 		t.Errorf("%d entries, want at least 40", len(defs))
 	}
 	for _, want := range []flagDef{
-		{[]string{"-ngl", "--gpu-layers", "--n-gpu-layers"}, true, "LLAMA_ARG_N_GPU_LAYERS"},
-		{[]string{"-kvo", "--kv-offload", "-nkvo", "--no-kv-offload"}, false, "LLAMA_ARG_KV_OFFLOAD"},
-		{[]string{"--metrics"}, false, "LLAMA_ARG_ENDPOINT_METRICS"},
-		{[]string{"-h", "--help", "--usage"}, false, ""},
-		{[]string{"-hf", "-hfr", "--hf-repo"}, true, "LLAMA_ARG_HF_REPO"},
-		{[]string{"-fa", "--flash-attn"}, true, "LLAMA_ARG_FLASH_ATTN"},
+		{[]string{"-ngl", "--gpu-layers", "--n-gpu-layers"}, true, false, "LLAMA_ARG_N_GPU_LAYERS"},
+		{[]string{"-kvo", "--kv-offload", "-nkvo", "--no-kv-offload"}, false, false, "LLAMA_ARG_KV_OFFLOAD"},
+		{[]string{"--metrics"}, false, false, "LLAMA_ARG_ENDPOINT_METRICS"},
+		{[]string{"-h", "--help", "--usage"}, false, false, ""},
+		{[]string{"-hf", "-hfr", "--hf-repo"}, true, false, "LLAMA_ARG_HF_REPO"},
+		{[]string{"-fa", "--flash-attn"}, true, false, "LLAMA_ARG_FLASH_ATTN"},
 	} {
 		if !slices.ContainsFunc(defs, func(d *flagDef) bool {
 			return slices.Equal(d.names, want.names) && d.value == want.value && d.env == want.env

@@ -40,7 +40,7 @@ func startEnv(t *testing.T, b Behavior, env []string, args ...string) *process {
 	t.Helper()
 	port := strconv.Itoa(FreePort(t, 1))
 	p := &process{url: "http://127.0.0.1:" + port, exited: make(chan struct{})}
-	p.cmd = exec.Command(Install(t, b), append([]string{"--model", "/models/m.gguf", "--port", port}, args...)...)
+	p.cmd = exec.Command(Install(t, b), append(launchArgs(b.Engine, "/models/m.gguf", port), args...)...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.log
 	// A child that holds the engine's stderr would keep Wait waiting for the pipe. It is long, as a busy machine takes
@@ -55,6 +55,19 @@ func startEnv(t *testing.T, b Behavior, env []string, args ...string) *process {
 		<-p.exited
 	})
 	return p
+}
+
+// launchArgs is how an engine is told its model and port.
+func launchArgs(p Profile, model, port string) []string {
+	switch p {
+	case VLLM:
+		return []string{"serve", model, "--host", "127.0.0.1", "--port", port}
+	case SGLang:
+		return []string{"serve", "--model-path", model, "--port", port, "--enable-metrics"}
+	case TGI:
+		return []string{"--model-id", model, "--hostname", "127.0.0.1", "--port", port}
+	}
+	return []string{"--model", model, "--port", port}
 }
 
 // get returns the status and the body of path, status 0 when there is no answer.

@@ -1,153 +1,165 @@
 package enginetest
 
 import (
-	_ "embed"
+	"cmp"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
-
-// helpText is an extract of llama-server's own help. It is also the table by which command lines are read.
-//
-//go:embed help.txt
-var helpText string
-
-const versionText = "version: 0.7.0 (build 11669, commit Fake)\nbuilt with GNU 16.2.0 for Linux x86_64\n"
 
 // options is the part of a command line that the fake acts on.
 type options struct {
 	version, help bool
 	model, alias  string
+	checksName    bool // requests for a model of another name are refused
 	host, port    string
 	slots         int
 	metrics       bool
 	slotsRoute    bool
 	keys          []string
+	values        map[string]string // of other flags, by their long names
 }
 
-// flagDef is one entry of the help.
+// flagDef is one entry of a help text.
 type flagDef struct {
 	names []string
 	value bool // takes a value
+	many  bool // takes all that follows up to the next flag
 	env   string
 }
 
-// parseHelp reads the entries of a help text in llama-server's format.
-func parseHelp(text string) []*flagDef {
+// name is the flag's first long name.
+func (d *flagDef) name() string {
+	i := slices.IndexFunc(d.names, func(s string) bool { return strings.HasPrefix(s, "--") })
+	return d.names[max(i, 0)]
+}
+
+// parsePythonHelp reads the entries of a help text that Python's argparse wrote.
+func parsePythonHelp(text string) []*flagDef {
 	var defs []*flagDef
 	for line := range strings.Lines(text) {
-		if _, env, ok := strings.Cut(line, "(env: "); ok && len(defs) > 0 {
-			defs[len(defs)-1].env = strings.TrimRight(env, ")\n")
-		}
-		if !strings.HasPrefix(line, "-") || strings.HasPrefix(line, "---") {
+		entry := strings.TrimPrefix(line, "  ")
+		if !strings.HasPrefix(entry, "-") {
 			continue
 		}
+		entry, _, _ = strings.Cut(strings.TrimSpace(entry), "  ") // the description is set off by two spaces
 		def := &flagDef{}
-		fields := strings.Fields(line)
-		for more := true; more && len(fields) > 0; fields = fields[1:] {
-			def.names = append(def.names, strings.TrimSuffix(fields[0], ","))
-			more = strings.HasSuffix(fields[0], ",")
+		for item := range strings.SplitSeq(entry, ", ") {
+			name, value, hasValue := strings.Cut(item, " ")
+			if !strings.HasPrefix(name, "-") {
+				continue // a choice of values
+			}
+			def.names = append(def.names, name)
+			def.value = def.value || hasValue
+			def.many = def.many || strings.Contains(value, "...")
 		}
-		// The description is set off by two spaces at least, a value by one.
-		last := def.names[len(def.names)-1]
-		_, rest, _ := strings.Cut(line, last)
-		def.value = len(rest) > 1 && rest[0] == ' ' && rest[1] != ' '
 		defs = append(defs, def)
 	}
 	return defs
 }
 
-// parseOptions reads args and the environment's twins of flags. Unknown flags pass unless b is strict.
-func parseOptions(args []string, lookup func(string) (string, bool), b Behavior) (options, error) {
-	o := options{host: "127.0.0.1", port: "9931", slots: 4, slotsRoute: true}
+// parseClapHelp reads the entries of a help text that Rust's clap wrote.
+func parseClapHelp(text string) []*flagDef {
+	var defs []*flagDef
+	for line := range strings.Lines(text) {
+		entry := strings.TrimSpace(line)
+		if _, env, ok := strings.Cut(entry, "[env: "); ok && len(defs) > 0 {
+			defs[len(defs)-1].env, _, _ = strings.Cut(env, "=")
+		}
+		// Descriptions are indented by ten columns, entries by six at most.
+		if !strings.HasPrefix(entry, "-") || strings.HasPrefix(line, "          ") {
+			continue
+		}
+		def := &flagDef{}
+		for item := range strings.SplitSeq(entry, ", ") {
+			name, _, value := strings.Cut(item, " ")
+			def.names, def.value = append(def.names, name), def.value || value
+		}
+		defs = append(defs, def)
+	}
+	return defs
+}
+
+// commandLine is a command line that was read by a help text.
+type commandLine struct {
+	values     map[string]string // by the flags' long names; "true" for a switch, and "false" for its --no- form
+	positional []string
+	unknown    []string
+	incomplete string // a flag without its value
+}
+
+// readFlags reads args. Flags that defs lack are kept as unknown.
+func readFlags(args []string, defs []*flagDef) commandLine {
 	byName := map[string]*flagDef{}
-	for _, def := range parseHelp(helpText) {
+	for _, def := range defs {
 		for _, name := range def.names {
 			byName[name] = def
 		}
-		if value, ok := lookup(def.env); ok && def.env != "" {
-			if err := o.set(def.names[len(def.names)-1], value); err != nil {
-				return o, fmt.Errorf("error while handling environment variable %q: %w", def.env, err)
-			}
-		}
 	}
+	line := commandLine{values: map[string]string{}}
 	for i := 0; i < len(args); i++ {
-		name := args[i]
+		name, value, joined := strings.Cut(args[i], "=")
 		if strings.HasPrefix(name, "--") {
 			name = strings.ReplaceAll(name, "_", "-")
 		}
 		def := byName[name]
 		switch {
-		case def == nil && b.StrictFlags:
-			return o, fmt.Errorf("error: invalid argument: %s", args[i])
+		case !strings.HasPrefix(name, "-"):
+			line.positional = append(line.positional, args[i])
 		case def == nil:
+			line.unknown = append(line.unknown, args[i])
 		case !def.value:
-			_ = o.set(name, "1")
-		case i+1 == len(args):
-			return o, fmt.Errorf("error while handling argument %q: expected value for argument", args[i])
+			line.values[def.name()] = cmp.Or(value, map[bool]string{true: "false", false: "true"}[isNegative(name, def)])
+		case joined:
+			line.values[def.name()] = value
+		case i+1 == len(args) || strings.HasPrefix(args[i+1], "--"):
+			line.incomplete = name
 		default:
 			i++
-			if err := o.set(name, args[i]); err != nil {
-				return o, fmt.Errorf("error while handling argument %q: %w", name, err)
+			line.values[def.name()] = args[i]
+			for def.many && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+				i++
+				line.values[def.name()] += " " + args[i]
 			}
 		}
 	}
-	return o, o.finish(b)
+	return line
 }
 
-// set takes one flag over. Those that change nothing in a fake are let through.
-func (o *options) set(name, value string) error {
-	var err error
-	switch name {
-	case "-h", "--help", "--usage":
-		o.help = true
-	case "--version":
-		o.version = true
-	case "-m", "--model":
-		o.model = value
-	case "-a", "--alias":
-		o.alias, _, _ = strings.Cut(value, ",")
-	case "--host":
-		o.host, _, _ = strings.Cut(value, ",")
-	case "--port":
-		if _, err = strconv.Atoi(value); err == nil {
-			o.port = value
-		}
-	case "-np", "--parallel":
-		if o.slots, err = strconv.Atoi(value); o.slots < 1 {
-			o.slots = 4 // "auto"
-		}
-	case "--metrics":
-		o.metrics = value != "0"
-	case "--no-slots":
-		o.slotsRoute = false
-	case "--api-key":
-		o.keys = append(o.keys, strings.Split(value, ",")...)
-	case "--api-key-file":
-		var data []byte
-		if data, err = os.ReadFile(value); err != nil {
-			return fmt.Errorf("error: failed to open file '%s'", value)
-		}
-		o.keys = append(o.keys, strings.Fields(string(data))...)
-	}
-	if err != nil {
-		return fmt.Errorf("stoi")
-	}
-	return nil
+func isNegative(name string, def *flagDef) bool {
+	return strings.HasPrefix(name, "--no-") && name != def.name()
 }
 
-// finish checks the whole and fills in what follows from it.
-func (o *options) finish(b Behavior) error {
-	if o.alias == "" && o.model != "" {
-		o.alias = filepath.Base(o.model)
+// pythonRefusal is what argparse says of a command line that it does not take, with status 2.
+func pythonRefusal(usage, program string, line commandLine, b Behavior, positional int) error {
+	why := ""
+	unknown := line.unknown
+	if len(line.positional) > positional {
+		unknown = slices.Concat(unknown, line.positional[positional:])
 	}
-	if b.CheckModel && o.model != "" && !o.help && !o.version {
-		if _, err := os.Stat(o.model); err != nil {
-			return fmt.Errorf("gguf_init_from_file: failed to open GGUF file '%[1]s' (No such file or directory)\n"+
-				"srv    load_model: failed to load model, '%[1]s'\nsrv    main: exiting due to model loading error", o.model)
-		}
+	switch {
+	case line.incomplete != "":
+		why = "argument " + line.incomplete + ": expected one argument"
+	case b.StrictFlags && len(unknown) > 0:
+		why = "unrecognized arguments: " + strings.Join(unknown, " ")
+	default:
+		return nil
 	}
-	return nil
+	return &refusal{2, fmt.Sprintf("usage: %s\n%s: error: %s", usage, program, why)}
+}
+
+// take sets an option from a flag where that was given.
+func (o *options) take(to *string, flag string) {
+	if value, ok := o.values[flag]; ok {
+		*to = value
+	}
+}
+
+// number is the value of a flag that is a number.
+func (o *options) number(flag string, other int) int {
+	if n, err := strconv.Atoi(o.values[flag]); err == nil {
+		return n
+	}
+	return other
 }

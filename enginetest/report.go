@@ -25,6 +25,7 @@ type Report struct {
 	PGID     int               `json:"pgid"`
 	SID      int               `json:"sid"`
 	Children []int             `json:"children"` // pids, in the order of Behavior.Children
+	Parts    map[string]int    `json:"parts"`    // pids of the profile's own processes by their titles
 	Signals  map[string]int    `json:"signals"`  // SIGTERM and SIGINT that it survived
 	Files    map[string]string `json:"files"`    // descriptor to what it is open on; Linux only
 
@@ -62,10 +63,17 @@ func Hang(t testing.TB, baseURL string) {
 	tell(t, baseURL, order{Hang: true})
 }
 
+// KillPart kills a process of the profile's own tree at baseURL by SIGKILL. Its title is a key of Report.Parts.
+func KillPart(t testing.TB, baseURL, title string) {
+	t.Helper()
+	tell(t, baseURL, order{Part: title})
+}
+
 // order is what a test tells an engine to do.
 type order struct {
 	Death
 	Hang bool
+	Part string
 }
 
 func tell(t testing.TB, baseURL string, o order) {
@@ -92,12 +100,40 @@ func (e *engine) obey(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if o.Hang {
+	switch {
+	case o.Hang:
 		e.hung.Store(true)
-	} else {
-		time.AfterFunc(o.After, func() { e.die(o.Death) })
+	case e.parent != nil:
+		_ = e.parent.send(message{Order: &o})
+	default:
+		e.execute(o)
 	}
 	w.WriteHeader(http.StatusOK)
+}
+
+// execute does what a test tells the engine's first process.
+func (e *engine) execute(o order) {
+	if o.Part != "" {
+		e.kill(o.Part)
+		return
+	}
+	time.AfterFunc(o.After, func() { e.die(o.Death) })
+}
+
+// tell answers with the report of the engine's first process.
+func (e *engine) tell(w http.ResponseWriter) {
+	own := e.report()
+	if e.parent == nil {
+		reply(w, http.StatusOK, own)
+		return
+	}
+	first, err := e.parent.ask()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	first.ReadyAt, first.FirstAnswer = own.ReadyAt, own.FirstAnswer
+	reply(w, http.StatusOK, first)
 }
 
 func (e *engine) report() Report {
@@ -108,7 +144,7 @@ func (e *engine) report() Report {
 	e.mu.Unlock()
 	return Report{
 		Argv: e.argv, Env: os.Environ(), Cwd: cwd, PID: os.Getpid(), PPID: os.Getppid(), PGID: unix.Getpgrp(), SID: sid,
-		Children: e.children, Signals: signals, Files: openFiles(),
+		Children: e.children, Parts: e.pids(""), Signals: signals, Files: openFiles(),
 		ReadyAt: readyAt, FirstAnswer: firstAnswer,
 	}
 }

@@ -3,12 +3,10 @@ package enginetest
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -18,109 +16,72 @@ const sentence = "This is a fake engine: it always says the same words."
 // object is a JSON object.
 type object = map[string]any
 
-// routes answers as llama-server does.
-func (e *engine) routes() http.Handler {
-	mux := http.NewServeMux()
-	for _, path := range []string{"GET /health", "GET /v1/health"} {
-		mux.HandleFunc(path, e.health)
-	}
-	mux.HandleFunc("GET /props", e.props)
-	mux.HandleFunc("GET /metrics", e.metrics)
-	mux.HandleFunc("GET /slots", e.slots)
-	for _, path := range []string{"GET /models", "GET /v1/models"} {
-		mux.HandleFunc(path, e.models)
-	}
-	for _, path := range []string{"POST /completion", "POST /completions"} {
-		mux.HandleFunc(path, e.answering(e.completion))
-	}
-	mux.HandleFunc("POST /v1/completions", e.answering(e.openAICompletion))
-	for _, path := range []string{"POST /v1/chat/completions", "POST /chat/completions"} {
-		mux.HandleFunc(path, e.answering(e.chatCompletion))
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "not_found_error", "File Not Found")
-	})
-	return e.guard(mux)
-}
-
-// guard checks what comes before every route, in the real engine's order: first the state, then the key.
-func (e *engine) guard(next http.Handler) http.Handler {
+// handler answers what comes before every route: tests, and health checks that go wrong.
+func (e *engine) handler() http.Handler {
+	routes := e.profile.routes(e)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		health := r.URL.Path == "/health" || r.URL.Path == "/v1/health"
+		w.Header().Set("Server", e.about.server)
 		switch {
 		case r.URL.Path == reportPath && r.Method == http.MethodPost:
 			e.obey(w, r)
 		case r.URL.Path == reportPath:
-			reply(w, http.StatusOK, e.report())
-		case health && e.hung.Load():
+			e.tell(w)
+		case e.isHealth(r) && e.hung.Load():
 			<-r.Context().Done()
-		case health && e.misbehave(w, r):
-		case !e.ready.Load():
-			fail(w, http.StatusServiceUnavailable, "unavailable_error", "Loading model")
-		case !health && !e.authorized(r):
-			fail(w, http.StatusUnauthorized, "authentication_error", "Invalid API Key")
+		case e.isHealth(r) && e.misbehave(w, r):
 		default:
-			next.ServeHTTP(w, r)
+			routes.ServeHTTP(w, r)
 		}
 	})
 }
 
+func (e *engine) isHealth(r *http.Request) bool { return slices.Contains(e.about.health, r.URL.Path) }
+
+// healthy answers a health check with an empty body, as most engines do: 200, or what the behaviour wants.
+func (e *engine) healthy(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(cmp.Or(e.b.HealthStatus, http.StatusOK))
+}
+
+// version is what the running engine says of itself.
+func (e *engine) version() string { return orElse(e.b.PropsBuild, e.about.version) }
+
+// model is the model that the running engine says it serves.
+func (e *engine) model() string { return orElse(e.b.PropsModel, e.opts.model) }
+
 func (e *engine) authorized(r *http.Request) bool {
-	key := cmp.Or(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), r.Header.Get("X-Api-Key"))
-	return len(e.opts.keys) == 0 || slices.Contains(e.opts.keys, key)
-}
-
-func (e *engine) health(w http.ResponseWriter, _ *http.Request) {
-	if code := e.b.HealthStatus; code != 0 && code != http.StatusOK {
-		fail(w, code, "server_error", "told to fail")
-		return
-	}
-	reply(w, http.StatusOK, object{"status": "ok"})
-}
-
-func (e *engine) props(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, object{
-		"total_slots":      e.opts.slots,
-		"model_alias":      e.opts.alias,
-		"model_path":       orElse(e.b.PropsModel, e.opts.model),
-		"modalities":       object{"vision": false, "audio": false},
-		"endpoint_slots":   e.opts.slotsRoute,
-		"endpoint_props":   false,
-		"endpoint_metrics": e.opts.metrics,
-		"build_info":       e.build(),
-		"is_sleeping":      false,
-	})
-}
-
-func (e *engine) build() string { return orElse(e.b.PropsBuild, "b11669-Fake") }
-
-func (e *engine) models(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, object{"object": "list", "data": []object{{
-		"id": e.opts.alias, "object": "model", "created": e.began.Unix(), "owned_by": "llamacpp",
-		"meta": object{"n_ctx_train": 2048, "n_params": 0, "size": 0},
-	}}})
-}
-
-func (e *engine) slots(w http.ResponseWriter, r *http.Request) {
-	if !e.opts.slotsRoute {
-		fail(w, http.StatusNotImplemented, "not_supported_error",
-			"This server does not support slots endpoint. Start it with `--slots`")
-		return
-	}
-	running := e.running()
-	if r.URL.Query().Get("fail_on_no_slot") == "1" && running == e.opts.slots {
-		fail(w, http.StatusServiceUnavailable, "unavailable_error", "no slot available")
-		return
-	}
-	all := make([]object, e.opts.slots)
-	for i := range all {
-		all[i] = object{"id": i, "n_ctx": 2048, "speculative": false, "is_processing": i < running}
-	}
-	reply(w, http.StatusOK, all)
+	key, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return len(e.opts.keys) == 0 || bearer && slices.Contains(e.opts.keys, key)
 }
 
 // running is how many requests have a slot; the others wait.
 func (e *engine) running() int { return min(int(e.inFlight.Load()), e.opts.slots) }
+
+// waiting is how many requests have none.
+func (e *engine) waiting() int { return max(0, int(e.inFlight.Load())-e.opts.slots) }
+
+// completionRequest is what the fake reads of a request, in the words of each engine.
+type completionRequest struct {
+	Model      *string    `json:"model"`
+	Predict    *int       `json:"n_predict"`
+	MaxTokens  *int       `json:"max_tokens"`
+	Sampling   *newTokens `json:"sampling_params"` // SGLang's /generate
+	Parameters *newTokens `json:"parameters"`      // TGI's /generate
+}
+
+type newTokens struct {
+	Max *int `json:"max_new_tokens"`
+}
+
+// words is how many words an answer has.
+func (r completionRequest) words() int {
+	limit := cmp.Or(r.Predict, r.MaxTokens)
+	for _, n := range []*newTokens{r.Sampling, r.Parameters} {
+		if n != nil {
+			limit = cmp.Or(limit, n.Max)
+		}
+	}
+	return tokens(limit)
+}
 
 // answering wraps a completion route with the ways in which answers go wrong.
 func (e *engine) answering(next func(w http.ResponseWriter, words int)) http.HandlerFunc {
@@ -130,16 +91,18 @@ func (e *engine) answering(next func(w http.ResponseWriter, words int)) http.Han
 		if err != nil {
 			return
 		}
-		var limits struct {
-			Predict   *int `json:"n_predict"`
-			MaxTokens *int `json:"max_tokens"`
+		var request completionRequest
+		if err := json.Unmarshal(body, &request); err != nil {
+			e.profile.fail(w, http.StatusBadRequest, "invalid_request_error", "cannot parse the request: "+err.Error())
+			return
 		}
-		if err := json.Unmarshal(body, &limits); err != nil {
-			fail(w, http.StatusBadRequest, "invalid_request_error", "cannot parse the request: "+err.Error())
+		if request.Model != nil && e.opts.checksName && *request.Model != e.opts.alias {
+			e.profile.fail(w, http.StatusNotFound, "NotFoundError", "The model `"+*request.Model+"` does not exist.")
 			return
 		}
 		e.busy.RLock()
 		defer e.busy.RUnlock()
+		e.served.Add(1)
 		e.inFlight.Add(1)
 		defer e.inFlight.Add(-1)
 		var done <-chan time.Time
@@ -156,16 +119,15 @@ func (e *engine) answering(next func(w http.ResponseWriter, words int)) http.Han
 		}
 		switch {
 		case e.b.Answer == AnswerDie:
-			dieBySignal(syscall.SIGILL)
+			e.profile.dieAnswering(e, w)
 		case e.b.Answer == AnswerCut:
 			cut(w)
 		case e.b.AnswerStatus >= 500:
-			fail(w, e.b.AnswerStatus, "server_error", "told to fail")
+			e.profile.fail(w, e.b.AnswerStatus, "server_error", "told to fail")
 		case e.b.AnswerStatus >= 400:
-			fail(w, e.b.AnswerStatus, "invalid_request_error", "told to fail")
+			e.profile.fail(w, e.b.AnswerStatus, "invalid_request_error", "told to fail")
 		default:
-			limit := cmp.Or(limits.Predict, limits.MaxTokens)
-			next(w, tokens(limit))
+			next(w, request.words())
 		}
 	}
 }
@@ -190,13 +152,6 @@ func tokens(limit *int) int {
 
 func say(words int) string { return strings.Join(strings.Fields(sentence)[:words], " ") }
 
-func (e *engine) completion(w http.ResponseWriter, words int) {
-	reply(w, http.StatusOK, object{
-		"index": 0, "content": say(words), "id_slot": 0, "stop": true, "model": e.opts.alias,
-		"tokens_predicted": words, "tokens_evaluated": 1, "stop_type": stopReason(words, "limit", "eos"),
-	})
-}
-
 func (e *engine) openAICompletion(w http.ResponseWriter, words int) {
 	e.openAI(w, words, "text_completion", object{"text": say(words)})
 }
@@ -209,7 +164,7 @@ func (e *engine) openAI(w http.ResponseWriter, words int, kind string, choice ob
 	choice["index"], choice["finish_reason"] = 0, stopReason(words, "length", "stop")
 	reply(w, http.StatusOK, object{
 		"id": "cmpl-fake", "object": kind, "created": time.Now().Unix(), "model": e.opts.alias,
-		"system_fingerprint": e.build(), "choices": []object{choice},
+		"system_fingerprint": e.version(), "choices": []object{choice},
 		"usage": object{"prompt_tokens": 1, "completion_tokens": words, "total_tokens": 1 + words},
 	})
 }
@@ -224,20 +179,9 @@ func stopReason(words int, limited, ended string) string {
 func reply(w http.ResponseWriter, code int, body any) {
 	data, err := json.Marshal(body)
 	if err != nil {
-		data = fmt.Appendf(nil, "%q", err)
+		data, code = []byte(err.Error()), http.StatusInternalServerError
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Server", "llama.cpp")
 	w.WriteHeader(code)
 	_, _ = w.Write(data)
-}
-
-// fail answers in the form of all errors of llama-server.
-func fail(w http.ResponseWriter, code int, kind, message string) {
-	type detail struct {
-		Message string `json:"message"`
-		Type    string `json:"type"`
-		Code    int    `json:"code"`
-	}
-	reply(w, code, map[string]detail{"error": {message, kind, code}})
 }

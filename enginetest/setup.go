@@ -11,14 +11,14 @@ import (
 )
 
 // setUp does what an engine does to its surroundings before it opens its port.
-func (e *engine) setUp(cookie string) error {
+func (e *engine) setUp() error {
 	if e.b.WipeEnviron {
 		if err := wipeEnviron(); err != nil {
 			return fmt.Errorf("cannot wipe the environment: %w", err)
 		}
 	}
 	for _, c := range e.b.Children {
-		pid, err := startChild(c, cookie)
+		pid, err := startChild(c, e.cookie)
 		if err != nil {
 			return err
 		}

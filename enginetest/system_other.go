@@ -2,7 +2,10 @@
 
 package enginetest
 
-import "errors"
+import (
+	"errors"
+	"syscall"
+)
 
 func closeInherited() {}
 
@@ -11,3 +14,7 @@ func openFiles() map[string]string { return nil }
 func mapShm(string, int) ([]byte, error) { return nil, errors.ErrUnsupported }
 
 func wipeEnviron() error { return errors.ErrUnsupported }
+
+func rename(string) error { return errors.ErrUnsupported }
+
+func bindToParent(*syscall.SysProcAttr) {}

@@ -19,7 +19,10 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+func TestMain(m *testing.M) {
+	_ = os.Setenv("HF_HUB_OFFLINE", "1") // no test asks the real hub
+	os.Exit(enginetest.Run(m))
+}
 
 func TestPoolsFiles(t *testing.T) {
 	t.Parallel()
@@ -141,6 +144,54 @@ func needPython(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Skip("python3 is not there, and it is the engine of this example")
+	}
+}
+
+// TestPlansOfEngines plans what the examples of engines in Python and Rust would run, on a machine that has none of them:
+// the executables are scripts that only say who they are, and the models are not looked at.
+func TestPlansOfEngines(t *testing.T) {
+	t.Parallel()
+	script := filepath.Join(t.TempDir(), "engine")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho text-generation-launcher 3.3.5\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string][]string{
+		"vllm.yaml": {
+			"serve Qwen/Qwen3-0.6B --host 127.0.0.1 --port 8081 --served-model-name qwen3 --max-model-len 32768 --compilation-config.cudagraph_mode FULL_AND_PIECEWISE",
+			"serve Qwen/Qwen3-0.6B --host 127.0.0.1 --port 8091 --served-model-name Qwen/Qwen3-0.6B",
+		},
+		"sglang.yaml": {
+			"serve --model-path Qwen/Qwen3-0.6B --host 127.0.0.1 --port 30000 --enable-metrics --served-model-name Qwen/Qwen3-0.6B --device cpu " +
+				"--context-length 32768 --mem-fraction-static=0.85",
+		},
+		"tgi.yaml": {
+			"--model-id Qwen/Qwen3-0.6B --hostname 127.0.0.1 --port 8081 --shard-uds-path {tmpdir}/shard --master-port 21697 --prometheus-port 28081 --max-total-tokens 16384",
+			"--model-id Qwen/Qwen3-0.6B --hostname 127.0.0.1 --port 8082 --shard-uds-path {tmpdir}/shard --master-port 21698 --prometheus-port 28082 --max-total-tokens 16384",
+		},
+	} {
+		config, err := provisioner.LoadConfig(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		replicas, err := config.Replicas("")
+		if err != nil || len(replicas) != len(want) {
+			t.Errorf("%s: %d replicas (%v)", file, len(replicas), err)
+			continue
+		}
+		for i, r := range replicas {
+			r.StateDir, r.GPU, r.Devices = t.TempDir(), provisioner.GPUOptional, []provisioner.Device{"GPU-of-no-machine"}
+			r.Model.ID = "hf:Qwen/Qwen3-0.6B"
+			r.Provisioning.Binary = &provisioner.BinaryConfig{Path: script}
+			plan, err := provisioner.Plan(t.Context(), r, provisioner.WithCacheDir(t.TempDir()))
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			if got := strings.Join(plan.Args(), " "); got != want[i] {
+				t.Errorf("%s:\ngot  %s\nwant %s", file, got, want[i])
+			}
+		}
 	}
 }
 

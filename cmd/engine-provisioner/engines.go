@@ -49,10 +49,10 @@ func writeEngines(out io.Writer, engines []provisioner.EngineInfo) error {
 		}
 		binary := e.Binary
 		switch {
-		case binary == "" && e.Problem == "":
+		case e.Command == "":
 			binary = "as configured"
 		case binary == "":
-			binary = "none in PATH"
+			binary = "no " + e.Command + " in PATH"
 		}
 		row := []string{
 			e.Name, e.Version, strings.Join(e.Modes, ","),

@@ -36,6 +36,9 @@ With --follow, it goes on, also with the replica's next launches, until it is in
 			}
 			p := printer{w: c.std.out, pool: status.Pool, replica: status.Replica, json: c.output.json}
 			path := status.Log
+			if path == "" && status.Restarts != nil { // no launch has got so far
+				return fmt.Errorf("%s has no log yet; it failed with: %s", p.name(), status.Restarts.Last)
+			}
 			if previous {
 				if path, err = neighbour(path, -1); err == nil && path == "" {
 					err = fmt.Errorf("cannot read the log: there is none of an earlier launch of %s", p.name())

@@ -14,6 +14,8 @@ type notifier struct {
 	conn net.Conn // nil: nobody listens
 	beat *time.Ticker
 	told string // the last status
+
+	extended time.Time // when more time to start was last asked for
 }
 
 // newNotifier finds the service manager in the environment. The engines do not see it there: their environment is a
@@ -61,6 +63,14 @@ func (n *notifier) alive()              { n.send("WATCHDOG=1") }
 func (n *notifier) ready(status string) { n.tell("READY=1\n", status) }
 func (n *notifier) stopping()           { n.tell("STOPPING=1\n", "stopping") }
 func (n *notifier) status(text string)  { n.tell("", text) }
+
+// preparing asks for more time to start, since a download or a build goes on: as much as the start may take after it.
+func (n *notifier) preparing(start time.Duration) {
+	if now := time.Now(); now.Sub(n.extended) >= start/10 {
+		n.extended = now
+		n.send(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", start.Microseconds()))
+	}
+}
 
 func (n *notifier) tell(state, status string) {
 	if state == "" && status == n.told {

@@ -16,6 +16,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 )
 
 // serviceManager listens as systemd does.
@@ -98,6 +99,42 @@ func exitOf(t *testing.T, cmd *exec.Cmd) int {
 		t.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode()
+}
+
+// TestServiceManagerWaitsForADownload gets more time for a download than a start is given.
+func TestServiceManagerWaitsForADownload(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "ep") // t.TempDir can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	hub := hubtest.New()
+	t.Cleanup(hub.Close)
+	hub.Add("org/chat", "chat.gguf", []byte(enginetest.GGUF))
+	config, _ := poolsFile(t, 1)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, []byte(strings.Replace(string(text), "model.gguf", "'hf:org/chat'", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	manager := listenAs(t, filepath.Join(dir, "notify"))
+	cmd := command(t, []string{
+		"NOTIFY_SOCKET=" + filepath.Join(dir, "notify"), "HF_ENDPOINT=" + hub.API.URL, "HF_HOME=" + filepath.Join(dir, "hf"),
+	}, "--config", config)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	manager.until("EXTEND_TIMEOUT_USEC=1500000000")
+	manager.until("READY=1\nSTATUS=1 of 1 replicas ready")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := exitOf(t, cmd); code != 0 {
+		t.Errorf("exit status %d", code)
+	}
 }
 
 func TestServiceManagerIsTold(t *testing.T) {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +30,7 @@ func (c *cli) planCommand() *cobra.Command {
 			}
 			errs := make([]error, len(configs))
 			for i, config := range configs {
+				c.inspect(cmd.Context(), config)
 				var plan provisioner.LaunchPlan
 				if plan, errs[i] = provisioner.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
 					errs[i] = c.showPlan(plan)
@@ -41,6 +44,21 @@ func (c *cli) planCommand() *cobra.Command {
 	}
 	c.chooseFlags(cmd)
 	return cmd
+}
+
+// inspect has the executable asked for its flags, if that was not done before. What is wrong with it, the plan tells.
+func (c *cli) inspect(ctx context.Context, config provisioner.ProvisionConfig) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = provisioner.Inspect(ctx, config)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+		fmt.Fprintln(c.std.err, "asking the engine for its flags; this is done once for each version")
+		<-done
+	}
 }
 
 func (c *cli) showPlan(plan provisioner.LaunchPlan) error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
@@ -105,6 +106,7 @@ type session struct {
 
 	mu      sync.Mutex
 	given   map[string]error // replicas that were given up, by name
+	goesOn  bool             // a preparation has told how far it is
 	adopted bool             // an earlier run's engine
 }
 
@@ -182,8 +184,29 @@ func (s *session) awaitReady(ctx context.Context) error {
 			return err
 		case <-s.happened:
 			s.manager.status(s.standing())
+			if s.preparing() {
+				s.manager.preparing(s.startTime())
+			}
 		}
 	}
+}
+
+// preparing reports whether a preparation has told how far it is since the last call.
+func (s *session) preparing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.goesOn
+	s.goesOn = false
+	return was
+}
+
+// startTime is how long a start can take behind its preparation.
+func (s *session) startTime() time.Duration {
+	longest := 20 * time.Minute // the default of ready.timeout
+	for _, config := range s.configs {
+		longest = max(longest, time.Duration(config.Ready.Timeout))
+	}
+	return longest + 5*time.Minute
 }
 
 // replaceOutdated gives the adopted engines the present configuration, one after the other.
@@ -205,6 +228,8 @@ func (s *session) event(e provisioner.Event) {
 	switch {
 	case e.Kind == provisioner.EventRestart && e.Restarts.Phase == provisioner.PhaseFailed:
 		s.given[e.Pool+"/"+e.Replica] = e.Err
+	case e.Kind == provisioner.EventProgress:
+		s.goesOn = true
 	case e.Kind == provisioner.EventRecovery && e.Message == string(provisioner.RecoveredAdopted):
 		s.adopted = true
 	}

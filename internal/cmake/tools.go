@@ -149,7 +149,7 @@ func newer(a, b string) int {
 }
 
 func (m Machine) advice(missing []string) string {
-	family := m.family()
+	family := m.Family()
 	names := packages[family]
 	var list []string
 	for _, tool := range missing {
@@ -167,7 +167,8 @@ func (m Machine) advice(missing []string) string {
 	return advice
 }
 
-func (m Machine) family() string {
+// Family is the distribution's, such as "debian"; "" where it is not known.
+func (m Machine) Family() string {
 	text, err := os.ReadFile(m.Root + "/etc/os-release")
 	if err != nil {
 		return ""

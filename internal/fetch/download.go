@@ -253,3 +253,20 @@ func (w *watched) Close() error {
 	w.cancel(nil)
 	return w.ReadCloser.Close()
 }
+
+// Size asks how large the file at a URL is; 0 where that is not told.
+func Size(ctx context.Context, url string) int64 {
+	r := newRequester("", 1, 250*time.Millisecond, 10*time.Second)
+	defer r.close()
+	resp, err := r.get(ctx, url, rangeHeader(0, 1))
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusPartialContent {
+		_, total, _ := strings.Cut(resp.Header.Get("Content-Range"), "/")
+		size, _ := strconv.ParseInt(total, 10, 64)
+		return size
+	}
+	return max(0, resp.ContentLength)
+}

@@ -111,12 +111,19 @@ func download(ctx context.Context, f File) error {
 	}
 	d := newTransfer(f)
 	defer d.close()
-	resumed, err := d.attempt(ctx)
-	var wrong *DigestError
-	// A part whose bytes were lost with the power looks whole; the checksum tells, and a new start helps. So it does when
-	// another version of the file turned up on the way.
-	if errors.As(err, &wrong) && resumed || errors.Is(err, errChanged) {
-		_, err = d.attempt(ctx)
+	for range 3 {
+		var resumed bool
+		resumed, err = d.attempt(ctx)
+		var wrong *DigestError
+		switch {
+		case errors.Is(err, errChanged):
+			// Servers behind one name may not agree on the ETag of one file. From now on the checksum alone decides.
+			d.anyETag = true
+		case errors.As(err, &wrong) && resumed:
+			// Bytes that were lost with the power, or are of another version of the file, look as if they were there.
+		default:
+			return err
+		}
 	}
 	return err
 }

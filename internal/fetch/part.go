@@ -21,7 +21,6 @@ const (
 // state is what is known of a part between runs. It is written after the bytes that it counts.
 type state struct {
 	Digest Digest  `json:"digest"`
-	ETag   string  `json:"etag,omitempty"`
 	Size   int64   `json:"size"`
 	Ranges []int64 `json:"ranges"` // where each begins
 	Done   []int64 `json:"done"`   // bytes of each that are there
@@ -44,7 +43,7 @@ type byteRange struct {
 
 // openPart continues what was left of the same content, where the server can; else it begins anew.
 func openPart(path string, digest Digest, src source, minRange int64) (*part, error) {
-	p := &part{path: path, state: state{Digest: digest, ETag: src.etag, Size: src.size}, ranges: src.split(minRange)}
+	p := &part{path: path, state: state{Digest: digest, Size: src.size}, ranges: src.split(minRange)}
 	var err error
 	if p.file, err = os.OpenFile(path+PartSuffix, os.O_RDWR|os.O_CREATE, 0o666); err != nil {
 		return nil, err
@@ -70,7 +69,7 @@ func (p *part) resume(length int64) bool {
 	now := p.state
 	switch {
 	case json.Unmarshal(data, &old) != nil,
-		old.Digest != now.Digest || old.Size != now.Size || old.ETag != now.ETag,
+		old.Digest != now.Digest || old.Size != now.Size,
 		len(old.Ranges) == 0 || old.Ranges[0] != 0 || len(old.Ranges) != len(old.Done):
 		return false
 	}

@@ -17,6 +17,7 @@ type transfer struct {
 	File
 	requester
 	probing requester // for the first question, which a person waits for
+	anyETag bool      // it has changed without a reason that can be seen
 }
 
 func newTransfer(f File) *transfer {
@@ -210,7 +211,7 @@ func (d *transfer) stream(ctx context.Context, src source, p *part, r *byteRange
 		from = 0
 		r.done.Store(0)
 		header.Del("Range")
-	} else if strings.HasPrefix(src.etag, `"`) { // a weak one does not tell the bytes
+	} else if strings.HasPrefix(src.etag, `"`) && !d.anyETag { // a weak one does not tell the bytes
 		header.Set("If-Range", src.etag)
 	}
 	resp, err := d.get(ctx, d.URL, header)

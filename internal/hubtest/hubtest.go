@@ -48,6 +48,7 @@ type repo struct {
 type file struct {
 	content []byte
 	lfs     bool
+	sha256  string
 }
 
 // Fault can answer a request in place of the server. It reports whether it did; else the next one is asked.
@@ -72,12 +73,12 @@ func (h *Hub) Close() {
 // Add puts a file into a repository, as large files are kept there, and makes a new commit of its main branch. It
 // returns the commit.
 func (h *Hub) Add(repoID, path string, content []byte) string {
-	return h.add(repoID, path, file{content, true})
+	return h.add(repoID, path, file{content, true, sha256Of(content)})
 }
 
 // AddSmall is Add for a file that git keeps.
 func (h *Hub) AddSmall(repoID, path string, content []byte) string {
-	return h.add(repoID, path, file{content, false})
+	return h.add(repoID, path, file{content, false, sha256Of(content)})
 }
 
 func (h *Hub) add(repoID, path string, f file) string {
@@ -91,7 +92,7 @@ func (h *Hub) add(repoID, path string, f file) string {
 	r.files[path] = f
 	sum := sha1.New()
 	for _, name := range slices.Sorted(maps.Keys(r.files)) {
-		fmt.Fprintf(sum, "%s %s\n", name, sha256Of(r.files[name].content))
+		fmt.Fprintf(sum, "%s %s\n", name, r.files[name].sha256)
 	}
 	r.refs["main"] = hex.EncodeToString(sum.Sum(nil))
 	return r.refs["main"]
@@ -181,9 +182,9 @@ func (h *Hub) api(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
 		return
 	}
-	w.Header().Set("X-Linked-Etag", `"`+sha256Of(f.content)+`"`)
+	w.Header().Set("X-Linked-Etag", `"`+f.sha256+`"`)
 	w.Header().Set("X-Linked-Size", fmt.Sprint(len(f.content)))
-	http.Redirect(w, r, h.CDN.URL+"/"+sha256Of(f.content)+"?X-Amz-Signature="+Signature, http.StatusFound)
+	http.Redirect(w, r, h.CDN.URL+"/"+f.sha256+"?X-Amz-Signature="+Signature, http.StatusFound)
 }
 
 func (h *Hub) list(w http.ResponseWriter, id, rev string) {
@@ -196,7 +197,7 @@ func (h *Hub) list(w http.ResponseWriter, id, rev string) {
 		f := repo.files[name]
 		s := map[string]any{"rfilename": name, "size": len(f.content), "blobId": gitSHA1(f.content)}
 		if f.lfs {
-			s["lfs"] = map[string]any{"sha256": sha256Of(f.content), "size": len(f.content), "pointerSize": 135}
+			s["lfs"] = map[string]any{"sha256": f.sha256, "size": len(f.content), "pointerSize": 135}
 		}
 		siblings = append(siblings, s)
 	}
@@ -228,12 +229,13 @@ func (h *Hub) cdn(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
-	content, ok := h.content(strings.TrimPrefix(r.URL.Path, "/"))
+	digest := strings.TrimPrefix(r.URL.Path, "/")
+	content, ok := h.content(digest)
 	if !ok {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	w.Header().Set("Etag", `"cdn-`+sha256Of(content)[:8]+`"`)
+	w.Header().Set("Etag", `"cdn-`+digest[:8]+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 }
 
@@ -242,7 +244,7 @@ func (h *Hub) content(digest string) ([]byte, bool) {
 	defer h.mu.Unlock()
 	for _, repo := range h.repos {
 		for _, f := range repo.files {
-			if sha256Of(f.content) == digest {
+			if f.sha256 == digest {
 				return f.content, true
 			}
 		}

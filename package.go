@@ -1,0 +1,365 @@
+package provisioner
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/llama-orch/engine-provisioner/internal/cmake"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/pylock"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// pythonPackage is an executable that comes with a Python package, in a virtual environment of its own.
+//
+// What is installed is decided by the lock: every package with its version and checksum, as the installer has resolved
+// them or as a file says. As with a build, a start takes what was installed for the configuration last, and Prepare
+// resolves the requirements anew.
+type pythonPackage struct {
+	opts    *options
+	cfg     ProvisionConfig
+	pkg     PackageConfig
+	program Program
+}
+
+// installer is what makes the environment.
+type installer struct {
+	name   string // "uv" or "pip"
+	uv     string // its path; "" for pip
+	python string // the interpreter's path; with uv, it may be a version
+}
+
+const installLog = "install.log"
+
+func (p pythonPackage) fail(err error) *buildError {
+	return &buildError{what: "cannot install " + p.program.Command, err: err}
+}
+
+// wanted names what is installed, for people.
+func (p pythonPackage) wanted() string {
+	if p.pkg.Lock != "" {
+		return p.cfg.resolve(p.pkg.Lock)
+	}
+	return strings.Join(p.pkg.Requirements, ", ")
+}
+
+// memory stands for the configuration.
+func (p pythonPackage) memory() string {
+	return hashOf("package", p.cfg.Dir, p.pkg, p.program.Command)
+}
+
+func (p pythonPackage) find(context.Context) (path, pending string, err error) {
+	// A lock is as quick to read as a note, and says for certain what is meant.
+	if e, _, ok := p.opts.last("package", p.memory()); ok && !p.lockChanged(e) {
+		if path := e.executable(); path != "" {
+			e.used()
+			return path, "", nil
+		}
+	}
+	with, err := p.installer()
+	if err != nil {
+		return "", "", err
+	}
+	return "", fmt.Sprintf("install %s with %s into an environment of %s", p.wanted(), with.name, with.python), nil
+}
+
+// lockChanged reports whether the file is not what the entry was installed from.
+func (p pythonPackage) lockChanged(e entry) bool {
+	if p.pkg.Lock == "" {
+		return false
+	}
+	now, err := os.ReadFile(p.cfg.resolve(p.pkg.Lock))
+	if err != nil {
+		return false // what is installed is good without it
+	}
+	then, err := os.ReadFile(e.path(filepath.Base(p.pkg.Lock)))
+	return err != nil || string(now) != string(then)
+}
+
+// installer finds uv or pip, and the interpreter.
+func (p pythonPackage) installer() (installer, error) {
+	with := installer{name: p.pkg.Installer, python: p.pkg.Python}
+	path, err := exec.LookPath("uv")
+	switch {
+	case err == nil && with.name != "pip":
+		with.name, with.uv = "uv", path
+	case with.name == "uv":
+		return with, p.fail(errors.New("there is no uv in PATH; install it, or set \"installer: pip\""))
+	default:
+		with.name = "pip"
+	}
+	if pythonVersion.MatchString(with.python) {
+		if with.uv != "" {
+			return with, nil // uv knows more places than PATH
+		}
+		with.python = "python" + with.python
+	}
+	name := cmp.Or(with.python, "python3")
+	if strings.ContainsRune(name, filepath.Separator) {
+		name = p.cfg.resolve(name)
+	}
+	if with.python, err = exec.LookPath(name); err != nil {
+		return with, p.fail(fmt.Errorf("there is no Python %q; install it, or set \"python\"", name))
+	}
+	with.python, err = filepath.Abs(with.python)
+	return with, err
+}
+
+func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
+	with, err := p.installer()
+	if err != nil {
+		return "", err
+	}
+	if with.uv == "" {
+		if err := p.checkPip(ctx, with); err != nil {
+			return "", err
+		}
+	}
+	tell.progress(Progress{Step: StepInstall, What: p.program.Command})
+	lock, err := p.lock(ctx, with)
+	if err != nil {
+		last, _, ok := p.opts.last("package", p.memory())
+		if path := last.executable(); ok && path != "" && ctx.Err() == nil {
+			tell.note(fmt.Sprintf("what was installed last is used: %v", err))
+			return path, nil
+		}
+		return "", err
+	}
+	python := []any{with.python}
+	if info, err := os.Stat(with.python); err == nil {
+		python = append(python, info.Size(), info.ModTime().UnixNano())
+	}
+	key := hashOf(1, lock.Text, python, with.name, p.pkg.ExtraArgs, p.program.Command)
+	e, err := p.opts.entry("package", key)
+	if err != nil {
+		return "", p.fail(err)
+	}
+	waiting := func() { tell.progress(Progress{Step: StepInstall, What: p.program.Command, Waiting: true}) }
+	path, err := e.get(ctx, waiting, func(file *os.File) (manifest, error) {
+		i := installation{pythonPackage: p, entry: e, with: with, lock: lock, tell: tell}
+		return i.make(ctx, file)
+	})
+	if err == nil {
+		p.opts.remember("package", p.memory(), e, "")
+	}
+	return path, err
+}
+
+// checkPip finds out whether the interpreter has a pip that can install into another environment, without bringing
+// itself along.
+func (p pythonPackage) checkPip(ctx context.Context, with installer) error {
+	version, err := p.shop().output(ctx, with.python, "-c", "import pip, venv; print(pip.__version__)")
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var major, minor int
+	if _, bad := fmt.Sscanf(version, "%d.%d", &major, &minor); err == nil && bad == nil && (major > 22 || major == 22 && minor >= 3) {
+		return nil
+	}
+	advice := "install pip 22.3 or newer for it, or install uv"
+	if (cmake.Machine{}).Family() == "debian" && err != nil {
+		advice = `install with "apt-get install python3-pip", or install uv`
+	}
+	return p.fail(fmt.Errorf("the Python %q has no pip, or one that is too old; %s", with.python, advice))
+}
+
+func (p pythonPackage) shop() workshop {
+	return workshop{
+		dir: cmp.Or(p.cfg.Dir, "."), kept: []string{"PIP_*", "UV_*"},
+		env: []string{"PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_NO_INPUT=1", "UV_NO_PROGRESS=1", "PYTHONNOUSERSITE=1"},
+	}
+}
+
+// lock is what is to be installed, to the last package.
+func (p pythonPackage) lock(ctx context.Context, with installer) (pylock.Lock, error) {
+	if p.pkg.Lock != "" {
+		text, err := os.ReadFile(p.cfg.resolve(p.pkg.Lock))
+		if err != nil {
+			return pylock.Lock{}, p.fail(fmt.Errorf("cannot read the lock: %w", err))
+		}
+		return pylock.Read(filepath.Base(p.pkg.Lock), string(text)), nil
+	}
+	dir, err := os.MkdirTemp("", tempPrefix+"lock-*")
+	if err != nil {
+		return pylock.Lock{}, p.fail(err)
+	}
+	defer os.RemoveAll(dir)
+	if with.uv != "" {
+		asked, file := filepath.Join(dir, "requirements.in"), filepath.Join(dir, "pylock.toml")
+		if err := os.WriteFile(asked, []byte(strings.Join(p.pkg.Requirements, "\n")+"\n"), 0o600); err != nil {
+			return pylock.Lock{}, p.fail(err)
+		}
+		// Relative paths count from the file with the requirements, which is elsewhere: the working directory must do.
+		args := []string{"pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", with.python, "--format", "pylock.toml", "-o", file}
+		if _, err := p.shop().output(ctx, with.uv, slices.Concat(args, p.pkg.ExtraArgs, []string{asked})...); err != nil {
+			return pylock.Lock{}, p.explain(ctx, "", err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return pylock.Lock{}, p.fail(err)
+		}
+		return pylock.Read("pylock.toml", string(text)), nil
+	}
+	file := filepath.Join(dir, "report.json")
+	args := []string{"-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", file}
+	if _, err := p.shop().output(ctx, with.python, slices.Concat(args, p.pkg.ExtraArgs, p.pkg.Requirements)...); err != nil {
+		return pylock.Lock{}, p.explain(ctx, "", err)
+	}
+	report, err := os.ReadFile(file)
+	if err != nil {
+		return pylock.Lock{}, p.fail(err)
+	}
+	lock, err := pylock.OfReport(report)
+	if err != nil {
+		return pylock.Lock{}, p.fail(fmt.Errorf("cannot read what pip has resolved: %w", err))
+	}
+	return lock, nil
+}
+
+var (
+	installFailed = regexp.MustCompile(`^(ERROR|error|Error)\b|^\s*×`)
+	networkFailed = regexp.MustCompile(`(?i)connection|timed out|timeout|temporary failure|network|dns error|name resolution|50[0234] `)
+)
+
+// explain says what the installer said of its failure.
+func (p pythonPackage) explain(ctx context.Context, log string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var tool *toolError
+	var already *buildError
+	if errors.As(err, &already) {
+		return already
+	}
+	failed := p.fail(err)
+	failed.log = log
+	if errors.As(err, &tool) {
+		if i := slices.IndexFunc(tool.lines, installFailed.MatchString); i >= 0 {
+			said := strings.Join(tool.lines[i:min(len(tool.lines), i+3)], " ")
+			failed.err = fmt.Errorf("%s failed: %q", tool.command, tail.Cut(strings.Join(strings.Fields(said), " ")))
+		}
+		failed.try = slices.ContainsFunc(tool.lines, networkFailed.MatchString)
+	}
+	return failed
+}
+
+// installation is one environment in its entry of the cache.
+type installation struct {
+	pythonPackage
+	entry entry
+	with  installer
+	lock  pylock.Lock
+	tell  listener
+}
+
+func (i installation) make(ctx context.Context, held *os.File) (manifest, error) {
+	log, err := os.OpenFile(i.entry.path(installLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return manifest{}, i.fail(err)
+	}
+	defer log.Close()
+	if err := i.room(ctx); err != nil {
+		return manifest{}, err
+	}
+	// What an interrupted installation has left is not gone on with: the installers keep what they have downloaded.
+	if err := i.entry.clear("venv"); err != nil {
+		return manifest{}, i.fail(err)
+	}
+	lock := i.entry.path(i.lock.Name)
+	if err := os.WriteFile(lock, []byte(i.lock.Text), 0o600); err != nil {
+		return manifest{}, i.fail(err)
+	}
+	shop := i.shop()
+	shop.log, shop.lock = log, held
+	venv := i.entry.path("venv")
+	done := int64(0)
+	stop := shop.follow(func(string) {
+		if n := i.lock.Installed(tail.Lines(log.Name())); n > done {
+			done = n
+			i.tell.progress(Progress{Step: StepInstall, What: i.program.Command, Done: n, Total: int64(i.lock.Packages)})
+		}
+	})
+	defer stop()
+	var steps [][]string
+	if i.with.uv != "" {
+		steps = [][]string{
+			{i.with.uv, "venv", "--quiet", "--python", i.with.python, venv},
+			slices.Concat([]string{i.with.uv, "pip", "install", "--no-deps", "--python", filepath.Join(venv, "bin", "python")}, i.pkg.ExtraArgs, []string{"-r", lock}),
+		}
+	} else {
+		steps = [][]string{
+			{i.with.python, "-m", "venv", "--without-pip", venv},
+			slices.Concat([]string{i.with.python, "-m", "pip", "--python", filepath.Join(venv, "bin", "python"), "install", "--no-deps"}, i.pkg.ExtraArgs, []string{"-r", lock}),
+		}
+	}
+	for _, step := range steps {
+		if err := shop.run(ctx, step[0], step[1:]...); err != nil {
+			return manifest{}, i.explain(ctx, log.Name(), err)
+		}
+	}
+	command := filepath.Join(venv, "bin", filepath.Base(i.program.Command))
+	if _, err := os.Stat(command); errors.Is(err, fs.ErrNotExist) {
+		failed := i.fail(fmt.Errorf("none of the %d packages brings a command %q; add the one that does", i.lock.Packages, i.program.Command))
+		failed.log = log.Name()
+		return manifest{}, failed
+	}
+	what := fmt.Sprintf("%s with %d packages (%s)", i.program.Command, i.lock.Packages, i.wanted())
+	relative, err := filepath.Rel(i.entry.dir, command)
+	return manifest{What: what, Executable: relative}, err
+}
+
+// room says how much is to come and how much fits, and refuses what certainly does not: an installer holds a package and
+// what it unpacks to at once.
+func (i installation) room(ctx context.Context) error {
+	size, unknown := i.size(ctx)
+	free := fetch.Free(i.entry.dir)
+	words := fmt.Sprintf("%s are %d packages of %s", i.program.Command, i.lock.Packages, fetch.Bytes(size))
+	if unknown > 0 {
+		words = fmt.Sprintf("%s are %d packages of at least %s (%d do not tell)", i.program.Command, i.lock.Packages, fetch.Bytes(size), unknown)
+	}
+	i.tell.note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(free)))
+	if err := fetch.EnsureSpace(i.entry.dir, 2*size); err != nil {
+		return i.fail(err)
+	}
+	return nil
+}
+
+// size is that of the packages together, and of how many it is not known.
+func (i installation) size(ctx context.Context) (size int64, unknown int) {
+	sizes := make([]int64, len(i.lock.Files))
+	var all sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for n, file := range i.lock.Files {
+		if file.Size > 0 || file.URL == "" {
+			sizes[n] = file.Size
+			continue
+		}
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			sizes[n] = fetch.Size(ctx, file.URL)
+		})
+	}
+	all.Wait()
+	for _, s := range sizes {
+		if s > 0 {
+			size += s
+		} else {
+			unknown++
+		}
+	}
+	return size, unknown + max(0, i.lock.Packages-len(sizes))
+}
+
+// pythonVersion is a version alone, such as "3.12".
+var pythonVersion = regexp.MustCompile(`^3(\.[0-9]{1,2}){0,2}$`)

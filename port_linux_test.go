@@ -1,0 +1,66 @@
+package provisioner
+
+import (
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// A vLLM that loads has its port without listening on it, and Linux would let a second one load for as long, to fail at the end.
+func TestStartOnABoundPort(t *testing.T) {
+	t.Parallel()
+	first := vllmFake(t, enginetest.Behavior{LoadTime: time.Minute})
+	loading, _ := started(t, first)
+	eventually(t, "the port is bound", func() bool { return boundSilently("127.0.0.1", first.Port) })
+	second := vllmFake(t, enginetest.Behavior{})
+	second.Port = first.Port
+	p, _ := newLaunch(t, second)
+	err := p.Start(bounded(t))
+	wantText(t, err, "it is bound by a process that does not listen yet", `change "port"`)
+	if causeOf(err) != CausePortInUse {
+		t.Errorf("cause %q", causeOf(err))
+	}
+	if err := loading.Stop(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
+		t.Error(err)
+	}
+}
+
+// Connections of the past keep nobody from a port.
+func TestOldConnectionsLeaveAPortFree(t *testing.T) {
+	t.Parallel()
+	port := enginetest.FreePort(t, 1)
+	l := listen(t, port)
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Who closes first has the connection for another minute.
+	if err := errors.Join(server.Close(), client.Close(), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if bindable("127.0.0.1", port) {
+		t.Error("there is no old connection")
+	}
+	if problem := portProblem("127.0.0.1", port); problem != "" || boundSilently("127.0.0.1", port) {
+		t.Errorf("the port is taken: %q", problem)
+	}
+	if boundSilently("::1", port) {
+		t.Error("the port is taken on ::1")
+	}
+}
+
+// vllmFake is a replica of a fake vLLM whose own waits are short.
+func vllmFake(t testing.TB, b enginetest.Behavior) ProvisionConfig {
+	t.Helper()
+	b.Engine, b.Speed = enginetest.VLLM, 50
+	cfg := fakeConfig(t, b)
+	cfg.Engine, cfg.Model.ID = "vllm", "hf:owner/model"
+	return cfg
+}

@@ -1,0 +1,89 @@
+package provisioner
+
+import (
+	"cmp"
+	"encoding/json"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// What vLLM, SGLang and TGI have in common: they take a folder or fetch a model themselves, and spread it over GPUs.
+
+// modelFlags name the model, which stands after command, or after flag where there is one.
+func (m *flagMerge) modelFlags(command, flag string) []Flag {
+	name, revision := m.model()
+	args := []string{command, flag, name}
+	f := Flag{Origin: OriginProvisioner, Key: "model.id"}
+	for _, arg := range args {
+		if arg != "" {
+			f.Args = append(f.Args, arg)
+		}
+	}
+	flags := []Flag{f}
+	_, _, hub := hubModel(m.cfg.Model.ID)
+	switch {
+	case revision != "":
+		flags = append(flags, Flag{Args: []string{"--revision", revision}, Origin: OriginProvisioner, Key: "model.id"})
+	case hub:
+		flags[0].Note = `fetched by the engine; not pinned: "hf:owner/repository@commit" is always the same model`
+	}
+	return flags
+}
+
+// model is what stands for the model on the command line of an engine that fetches models itself.
+func (m *flagMerge) model() (name, revision string) {
+	if m.host.ModelPath != "" {
+		return m.host.ModelPath, ""
+	}
+	name, revision, _ = hubModel(m.cfg.Model.ID)
+	return name, cmp.Or(m.host.ModelRevision, revision)
+}
+
+// servedName is the name that clients call the model by. It adds the flag for it, unless the user did.
+func (m *flagMerge) servedName() string {
+	if name := m.said("served-model-name"); name != "" {
+		return name
+	}
+	name, _ := m.model()
+	if m.host.ModelPath != "" {
+		name = path.Base(name)
+	}
+	m.defaults = append(m.defaults, Flag{
+		Args: []string{"--served-model-name", name}, Origin: OriginDefault, Key: "model.id", Note: "what clients call the model",
+	})
+	return name
+}
+
+// shards adds the flag for the number of GPUs, unless the user says how the model is spread.
+func (m *flagMerge) shards(flag string, subjects ...string) {
+	n := len(m.host.GPUs)
+	if n < 2 || m.onCPU() || m.says(subjects...) {
+		return
+	}
+	m.defaults = append(m.defaults, Flag{
+		Args: []string{flag, strconv.Itoa(n)}, Origin: OriginDefault, Key: "devices", Note: "the model is spread over all its GPUs",
+	})
+}
+
+// completion asks an engine with the API of OpenAI for one token.
+func completion(model string) *AnswerRequest {
+	body, _ := json.Marshal(map[string]any{"model": model, "prompt": "Hi", "max_tokens": 1})
+	return &AnswerRequest{Path: "/v1/completions", Body: string(body)}
+}
+
+// tokens reads a number such as "4096", "4k" (4000) or "4K" (4096); 0 when there is none.
+func tokens(s string) int {
+	units := map[string]float64{"k": 1e3, "K": 1 << 10, "m": 1e6, "M": 1 << 20, "g": 1e9, "G": 1 << 30}
+	factor := 1.0
+	if s != "" {
+		if f, ok := units[s[len(s)-1:]]; ok {
+			factor, s = f, s[:len(s)-1]
+		}
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	if n *= factor; err != nil || !(n >= 1 && n <= 1<<40) { // NaN, too
+		return 0
+	}
+	return int(n)
+}

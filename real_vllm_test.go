@@ -1,0 +1,472 @@
+package provisioner
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/hfgen"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// vllmProgram is the real engine of these tests: ENGINE_PROVISIONER_VLLM, which "make test-vllm" sets. They are no part
+// of "make test", in CI either: each start takes 20 to 50 s and 4 GB.
+func vllmProgram(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("ENGINE_PROVISIONER_VLLM")
+	if path == "" {
+		t.Skip("needs a real vLLM: run make test-vllm")
+	}
+	return path
+}
+
+// atLeisure is bounded for an engine that takes so long: a start beside another one, on two busy cores.
+func atLeisure(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// vllmConfig is a replica of a real vLLM on the CPU with a tiny generated model.
+func vllmConfig(t testing.TB) ProvisionConfig {
+	t.Helper()
+	program, dir := vllmProgram(t), t.TempDir()
+	if err := hfgen.Write(filepath.Join(dir, "tiny"), hfgen.Params{}); err != nil {
+		t.Fatal(err)
+	}
+	return vllmReplica(program, dir, "r0", enginetest.FreePort(t, 1))
+}
+
+func vllmReplica(program, dir, replica string, port int) ProvisionConfig {
+	return ProvisionConfig{
+		PoolID: "pool", ReplicaID: replica, StateDir: filepath.Join(dir, "state"), Dir: dir,
+		Engine: "vllm", Port: port, Model: ModelConfig{ID: filepath.Join(dir, "tiny")}, GPU: GPUNone,
+		Flags: []string{"--enforce-eager", "--dtype", "float32"},
+		Env: map[string]EnvValue{
+			"HF_HUB_OFFLINE": {Value: "1"}, "VLLM_NO_USAGE_STATS": {Value: "1"}, "VLLM_CPU_KVCACHE_SPACE": {Value: "1"},
+		},
+		Provisioning: Provisioning{Binary: &BinaryConfig{Path: program}},
+		Restart:      RestartConfig{InitialDelay: Duration(10 * time.Millisecond)},
+		// Much less than the load takes, so it goes on only for its progress: imports are silent, but they use the CPU.
+		Ready: ReadyConfig{Stall: Duration(10 * time.Second)},
+	}
+}
+
+// vllmReady starts a launch and waits until it is ready.
+func vllmReady(t *testing.T, cfg ProvisionConfig) (*EngineProvisioner, *journal) {
+	t.Helper()
+	p, j := started(t, cfg)
+	began := time.Now()
+	if _, err := p.WaitReady(atLeisure(t)); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("ready after %s", time.Since(began).Round(time.Millisecond))
+	return p, j
+}
+
+// vllmTree is the processes of a launch by what they call themselves, and their objects below /dev/shm.
+func vllmTree(t *testing.T, launch string) (pids map[string]int, shm []string) {
+	t.Helper()
+	members, err := (&tree{launchID: launch}).members()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids = map[string]int{}
+	for _, m := range members {
+		pids[m.Comm] = m.PID
+		shm = append(shm, procfs.Shm(m.PID)...)
+	}
+	return pids, shm
+}
+
+// The kernel cuts names at 15 bytes.
+const (
+	engineCore = "VLLM::EngineCor"
+	vllmWorker = "VLLM::Worker"
+)
+
+// vllmGone fails the test unless nothing of the launch is left.
+func vllmGone(t *testing.T, p *EngineProvisioner, pids map[string]int, shm []string) {
+	t.Helper()
+	nothingLeft(t, p)
+	for name, pid := range pids {
+		if alive(pid) {
+			t.Errorf("%s (%d) is alive", name, pid)
+		}
+	}
+	for _, path := range shm {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
+}
+
+// streams has n clients ask for tokens. It returns when all have got some, with a channel for what became of each.
+func streams(t *testing.T, url string, n, tokens int) <-chan string {
+	t.Helper()
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
+	body, err := json.Marshal(map[string]any{"prompt": "Hello", "max_tokens": tokens, "stream": true, "ignore_eos": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, results := make(chan error, n), make(chan string, n)
+	for range n {
+		go func() {
+			resp, err := client.Post(url+"/v1/completions", "application/json", bytes.NewReader(body))
+			if err != nil {
+				begun <- err
+				return
+			}
+			defer resp.Body.Close()
+			_, err = io.ReadFull(resp.Body, make([]byte, 1))
+			begun <- err
+			rest, err := io.ReadAll(resp.Body)
+			if err == nil && bytes.HasSuffix(bytes.TrimSpace(rest), []byte("[DONE]")) {
+				results <- "whole"
+				return
+			}
+			results <- fmt.Sprintf("cut after %d bytes (%v)", len(rest), err)
+		}()
+	}
+	for range n {
+		if err := <-begun; err != nil {
+			t.Fatal(err)
+		}
+	}
+	return results
+}
+
+func wantWhole(t *testing.T, results <-chan string, n int) {
+	t.Helper()
+	for range n {
+		select {
+		case got := <-results:
+			if got != "whole" {
+				t.Errorf("a client's answer was %s", got)
+			}
+		case <-time.After(patience):
+			t.Fatal("a client has neither an answer nor an end")
+		}
+	}
+}
+
+// Everything that vLLM would find out after 15 to 47 s is found before it is started, and in no time.
+func TestRealVLLMChecks(t *testing.T) {
+	t.Parallel()
+	cfg, cache := vllmConfig(t), WithCacheDir(t.TempDir())
+	b, err := Inspect(atLeisure(t), cfg, cache)
+	if err != nil || b.Build < 10_000 || len(b.Flags.Defs) < 100 || !b.Flags.has("--max-model-len") {
+		t.Fatalf("version %q, build %d, %d flags, %v", b.Version, b.Build, len(b.Flags.Defs), err)
+	}
+	in := func(name string) string { return filepath.Join(cfg.Model.ID, name) }
+	weights := mustRead(t, in("model.safetensors"))
+	check := func(what string, cause Cause, parts ...string) {
+		t.Helper()
+		p, _ := newLaunch(t, cfg, cache)
+		began := time.Now()
+		err := p.Start(bounded(t))
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s: it took %s", what, took)
+		}
+		if causeOf(err) != cause {
+			t.Errorf("%s: %q: %v", what, causeOf(err), err)
+		}
+		wantText(t, err, parts...)
+	}
+
+	cfg.Flags = append(cfg.Flags, "--max-modl-len", "64")
+	check("unknown flag", CauseBadFlag, "--max-modl-len", "--max-model-len")
+	cfg.Flags = append(cfg.Flags[:3], "--max-model-len", "99999")
+	check("context", CauseBadFlag, "99999", "2048")
+	cfg.Flags = cfg.Flags[:3]
+
+	if err := os.Truncate(in("model.safetensors"), int64(len(weights)/2)); err != nil {
+		t.Fatal(err)
+	}
+	check("truncated weights", CauseModelCorrupt, in("model.safetensors"), "is cut short")
+	if err := os.WriteFile(in("model.safetensors"), weights, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(in("config.json"), in("config")); err != nil {
+		t.Fatal(err)
+	}
+	check("no configuration", CauseModelMissing, in("config.json"))
+	if err := os.Rename(in("config"), in("config.json")); err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", cfg.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("port", CausePortInUse, "is not free")
+	if err := stranger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Model.ID = filepath.Join(cfg.Dir, "absent")
+	check("no model", CauseModelMissing, cfg.Model.ID)
+}
+
+// The whole way to ready, and the death of the API server, which leaves the rest of vLLM alive (vLLM #55510). It runs
+// with bfloat16, because on a CPU that announces AMX to a machine that forbids it, the first token kills such a vLLM,
+// whose /health has said 200 until then: there it must be no readiness but a failed start.
+func TestRealVLLMLife(t *testing.T) {
+	t.Parallel()
+	cfg := vllmConfig(t)
+	cfg.Flags[2] = "bfloat16"
+	p, j := started(t, cfg)
+	waited := make(chan error, 1)
+	ctx := atLeisure(t)
+	go func() {
+		_, err := p.WaitReady(ctx)
+		waited <- err
+	}()
+	eventually(t, "it is heard to load", func() bool { return p.Status().Heard != "" })
+	if status := p.Status(); status.State != StateStarting || !strings.Contains(status.Heard, "refused") {
+		t.Errorf("while it loads: %+v", status)
+	}
+	err := <-waited
+	if causeOf(err) == CauseCannotAnswer {
+		t.Logf("this CPU has no working bfloat16, and the proof found it: %v", err)
+		nothingLeft(t, p)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := ReadHandoff(p.run.files.handoff())
+	if err != nil || h.Engine != "vllm" || h.Answer != answerOK || h.Model.Path != cfg.Model.ID || h.Process == nil ||
+		!strings.HasPrefix(p.run.rec.Version, h.EngineVersion) {
+		t.Errorf("handoff %+v (%v)", h, err)
+	}
+	if notes := j.notes(); notes != "" {
+		t.Errorf("notes: %s", notes)
+	}
+	if p.run.rec.Launch.Spec.Metrics == nil || p.run.rec.Launch.Spec.Gauges == nil {
+		t.Error("neither metrics nor gauges")
+	}
+
+	pids, shm := vllmTree(t, p.Status().LaunchID)
+	if pids[engineCore] == 0 || pids[vllmWorker] == 0 || len(pids) < 3 || len(shm) == 0 {
+		t.Errorf("tree %v with %v", pids, shm)
+	}
+	if err := p.run.host().leader.signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	awaitDone(t, p)
+	var exit *ExitError
+	if !errors.As(p.Err(), &exit) || exit.Signal != "killed" || !exit.Ready {
+		t.Errorf("%T: %v", p.Err(), p.Err())
+	}
+	vllmGone(t, p, pids, shm)
+}
+
+// vLLM itself answers what is in flight when it is told to: no client is cut, though nothing drains before SIGTERM.
+func TestRealVLLMShutdownTimeout(t *testing.T) {
+	t.Parallel()
+	cfg := vllmConfig(t)
+	cfg.Flags = append(cfg.Flags, "--shutdown-timeout", "20")
+	cfg.Drain.Timeout = new(Duration)
+	p, _ := vllmReady(t, cfg)
+	pids, shm := vllmTree(t, p.Status().LaunchID)
+	const clients = 8
+	results := streams(t, p.handoff.URL, clients, 1000)
+	began := time.Now()
+	if err := p.Stop(atLeisure(t)); err != nil {
+		t.Error(err)
+	}
+	t.Logf("stopped after %s", time.Since(began).Round(time.Millisecond))
+	wantWhole(t, results, clients)
+	if rec, err := p.run.files.readRecord(); err != nil || rec.Exit != "code 0" {
+		t.Errorf("exit %q (%v)", rec.Exit, err)
+	}
+	vllmGone(t, p, pids, shm)
+}
+
+// While it imports, vLLM dies of SIGTERM. From the birth of its EngineCore until it is ready it ignores it.
+func TestRealVLLMStopWhileLoading(t *testing.T) {
+	t.Parallel()
+	p, _ := started(t, vllmConfig(t))
+	if err := p.Stop(atLeisure(t)); err != nil {
+		t.Errorf("at the beginning: %v", err)
+	}
+	nothingLeft(t, p)
+
+	p, _ = started(t, vllmConfig(t))
+	var pids map[string]int
+	var shm []string
+	limit := atLeisure(t)
+	for pids[engineCore] == 0 {
+		select {
+		case <-p.Done():
+			t.Fatal(p.Err())
+		case <-limit.Done():
+			t.Fatalf("no EngineCore: %v", pids)
+		case <-time.After(10 * time.Millisecond):
+			pids, shm = vllmTree(t, p.Status().LaunchID)
+		}
+	}
+	began := time.Now()
+	err := p.Stop(atLeisure(t))
+	if err != nil && !errors.Is(err, ErrKilled) {
+		t.Error(err)
+	}
+	took := time.Since(began)
+	t.Logf("stopped after %s: %v", took.Round(time.Millisecond), err)
+	if took > vllmLoadGrace+5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	vllmGone(t, p, pids, shm)
+}
+
+// What cannot be known before is told by its own words.
+func TestRealVLLMNoRoom(t *testing.T) {
+	t.Parallel()
+	cfg := vllmConfig(t)
+	cfg.Env["VLLM_CPU_KVCACHE_SPACE"] = EnvValue{Value: "200"}
+	p, _ := started(t, cfg)
+	_, err := p.WaitReady(atLeisure(t))
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Cause != CauseOOMHost || exit.Code != 1 {
+		t.Errorf("%T: %v", err, err)
+	}
+	nothingLeft(t, p)
+}
+
+// vllmManagerFlag makes the test binary a manager of two replicas: folder and first port follow.
+const vllmManagerFlag = "-vllm-manager"
+
+func vllmPair(program, dir string, port int) []ProvisionConfig {
+	return []ProvisionConfig{vllmReplica(program, dir, "r0", port), vllmReplica(program, dir, "r1", port+1)}
+}
+
+// vllmMain is the life of that manager, if this process is it.
+func vllmMain() {
+	if len(os.Args) != 4 || os.Args[1] != vllmManagerFlag {
+		return
+	}
+	err := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // a killed test leaves nothing for ever
+		defer cancel()
+		port, err := strconv.Atoi(os.Args[3])
+		if err != nil {
+			return err
+		}
+		if _, err := Supervise(ctx, vllmPair(os.Getenv("ENGINE_PROVISIONER_VLLM"), os.Args[2], port)); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}()
+	fmt.Fprintln(os.Stderr, "the manager ended by itself:", err)
+	os.Exit(1)
+}
+
+// Two replicas survive the death of their manager and are adopted. One loses its Worker, whereupon vLLM ends with exit
+// status 0: that is a failure, and it is restarted. At last one is stopped idle, and the other with clients that get
+// their whole answers.
+func TestRealVLLMSupervised(t *testing.T) {
+	t.Parallel()
+	cfg := vllmConfig(t)
+	port := enginetest.FreePort(t, 2)
+	cfgs := vllmPair(cfg.Provisioning.Binary.Path, cfg.Dir, port)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manager := exec.Command(exe, vllmManagerFlag, cfg.Dir, itoa(port))
+	manager.Stderr = os.Stderr
+	if err := manager.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var handoffs [2]Handoff
+	limit := atLeisure(t)
+	for i, c := range cfgs {
+		files, err := filesOf(c.StateDir, c.fileStem())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if handoffs[i], err = ReadHandoff(files.handoff()); err == nil {
+				break
+			}
+			select {
+			case <-limit.Done():
+				_ = manager.Process.Kill()
+				t.Fatalf("replica %s is not ready: %v", c.Name(), err)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	if err := manager.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = manager.Wait()
+
+	began := time.Now()
+	s, j := supervised(t, cfgs)
+	if err := s.WaitReady(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("adopted after %s", took)
+	}
+	before := s.Status()
+	for i, status := range before {
+		if status.PID != handoffs[i].Process.PID || status.URL != fmt.Sprintf("http://127.0.0.1:%d", port+i) {
+			t.Errorf("adopted: %+v, handed off: %+v", status, handoffs[i])
+		}
+	}
+
+	pids, shm := vllmTree(t, before[0].LaunchID)
+	if err := syscall.Kill(pids[vllmWorker], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for after := before; after[0].State != StateReady || after[0].LaunchID == before[0].LaunchID; after = s.Status() {
+		select {
+		case <-limit.Done():
+			t.Fatalf("not restarted: %+v", after[0])
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	for _, path := range shm {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
+	j.mu.Lock()
+	failed := slices.ContainsFunc(j.events, func(e Event) bool {
+		return e.Kind == EventState && e.State == StateFailed && e.ExitCode != nil && *e.ExitCode == 0
+	})
+	j.mu.Unlock()
+	if !failed {
+		t.Errorf("no failure with exit code 0 among %v", j.states())
+	}
+	after := s.Status()[1]
+	if after.LaunchID != before[1].LaunchID || after.State != StateReady {
+		t.Errorf("the other replica: %+v", after)
+	}
+
+	const clients = 8
+	results := streams(t, before[1].URL, clients, 1000)
+	began = time.Now()
+	if err := s.Stop(atLeisure(t)); err != nil {
+		t.Error(err)
+	}
+	t.Logf("stopped after %s", time.Since(began).Round(time.Millisecond))
+	wantWhole(t, results, clients)
+}
