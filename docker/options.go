@@ -55,6 +55,9 @@ func (i *instance) options(l provisioner.Launch) (client.ContainerCreateOptions,
 		return client.ContainerCreateOptions{}, err
 	}
 	host.Mounts = append(mounts(volumes), models...)
+	if i.r.podman {
+		host.Mounts, host.Binds = withoutCommas(host.Mounts)
+	}
 	host.DeviceRequests = i.r.devices(c, l.Host.GPUs)
 	if len(host.DeviceRequests) == 0 {
 		config.Env = append(config.Env, "NVIDIA_VISIBLE_DEVICES=void") // images of CUDA say "all", and a default runtime obeys
@@ -89,6 +92,23 @@ func mounts(volumes []string) []mount.Mount {
 		all = append(all, m)
 	}
 	return all
+}
+
+// withoutCommas finds another form for mounts with a comma in a path, which Podman takes for the end of it: its
+// Docker-compatible service makes text of them (4.3.1).
+func withoutCommas(all []mount.Mount) (mounts []mount.Mount, binds []string) {
+	for _, m := range all {
+		if !strings.Contains(m.Source+m.Target, ",") {
+			mounts = append(mounts, m)
+			continue
+		}
+		bind := m.Source + ":" + m.Target
+		if m.ReadOnly {
+			bind += ":ro"
+		}
+		binds = append(binds, bind)
+	}
+	return mounts, binds
 }
 
 var splitPattern = regexp.MustCompile(`-\d{5}-of-\d{5}\.gguf$`)
