@@ -74,6 +74,11 @@ func (c ContainerConfig) Reference(own Image) string {
 // contained reports whether the engine runs in a container.
 func (c ProvisionConfig) contained() bool { return c.Provisioning.Mode == modeContainer }
 
+// pullsAlways reports whether a start asks the registry, whatever is there.
+func (c ProvisionConfig) pullsAlways() bool {
+	return c.contained() && c.Provisioning.Container != nil && c.Provisioning.Container.Pull == "always"
+}
+
 // bridged reports whether the engine has a network of its own, so that its port is published.
 func (c ProvisionConfig) bridged() bool {
 	return c.contained() && (c.Provisioning.Container == nil || c.Provisioning.Container.Network != "host")

@@ -14,7 +14,6 @@ const modeContainer = "container"
 // to be added; package docker has the one for containers, which keeps the container client out of programs that want
 // none. A Launcher must be safe for concurrent use. Add one with [WithLauncher].
 type Launcher interface {
-	performer
 	// Mode is the provisioning mode in the configuration, such as "container".
 	Mode() string
 	// Locate finds what the engine is run from. Where it is not on this node, pending says what Fetch would do, for people.
@@ -23,15 +22,17 @@ type Launcher interface {
 	Fetch(ctx context.Context, cfg ProvisionConfig, program Program, tell func(Progress)) (Binary, error)
 	// Ask runs a Binary with arguments such as "--version" and returns what it prints on both streams.
 	Ask(ctx context.Context, cfg ProvisionConfig, program Program, b Binary, args []string) (output string, err error)
-}
-
-// performer is the part of a Launcher that performs a launch.
-type performer interface {
 	// Reserve makes an Instance of a launch that is about to begin. It may complete ref with what finds the launch again,
 	// and changes nothing on the node: the launch's record is written in between.
 	Reserve(cfg ProvisionConfig, ref LaunchRef) (Instance, error)
 	// Find takes hold of a launch that this program or an earlier one has begun. An Instance that has exited is what
 	// becomes of a launch whose main process is gone; an error says that nobody can tell.
+	Find(ctx context.Context, ref LaunchRef) (Instance, error)
+}
+
+// performer is the part of a Launcher that the processes of this host have as well.
+type performer interface {
+	Reserve(cfg ProvisionConfig, ref LaunchRef) (Instance, error)
 	Find(ctx context.Context, ref LaunchRef) (Instance, error)
 }
 

@@ -78,7 +78,7 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 // prepared is what a launch needs, which is got where it is missing.
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
-	if err != nil || len(pending) == 0 {
+	if err != nil || len(pending) == 0 && !p.cfg.pullsAlways() {
 		return prepared, err
 	}
 	// A wrong flag or a missing GPU shall be known before hours of download.

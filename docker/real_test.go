@@ -668,7 +668,6 @@ func TestGPURefused(t *testing.T) {
 			if !errors.As(err, &gpu) || gpu.Advice == "" {
 				t.Errorf("driver %q: %v", driver, err)
 			}
-			t.Logf("driver %q: %v", driver, err)
 			rt.nothingLeft(t, cfg)
 		}
 	})
@@ -680,11 +679,21 @@ func TestMissingImage(t *testing.T) {
 		for pull, want := range map[string]string{
 			"never":   `the image "engine-provisioner-test:none" is not on this node, and "provisioning.container.pull" is "never"`,
 			"missing": `cannot pull the image "localhost:1/engine-provisioner-test:none": `,
+			"always":  `cannot pull the image "localhost:1/engine-provisioner-test:latest": `,
 		} {
 			cfg := rt.config(t)
-			cfg.Provisioning.Container.Tag, cfg.Provisioning.Container.Pull = "none", pull
-			if pull == "missing" {
-				cfg.Provisioning.Container.Image = "localhost:1/" + imageName // nobody listens there
+			c := cfg.Provisioning.Container
+			c.Tag, c.Pull = "none", pull
+			if pull != "never" {
+				c.Image = "localhost:1/" + imageName // nobody listens there
+			}
+			if pull == "always" { // although it is there
+				c.Tag = imageTag
+				if _, err := rt.api(t).ImageTag(bounded(t), client.ImageTagOptions{
+					Source: imageName + ":" + imageTag, Target: c.Image + ":" + c.Tag,
+				}); err != nil {
+					t.Fatal(err)
+				}
 			}
 			p, _ := rt.launch(t, cfg)
 			err := p.Start(bounded(t))
@@ -692,7 +701,6 @@ func TestMissingImage(t *testing.T) {
 			if !errors.As(err, &start) || !strings.Contains(err.Error(), want) {
 				t.Errorf("Start: %v", err)
 			}
-			t.Log(err)
 		}
 	})
 }
