@@ -33,7 +33,7 @@ func TestEngines(t *testing.T) {
 	}
 	want := EngineInfo{
 		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake",
-		Modes: []string{"binary", "source", "container"},
+		Modes:     []string{"binary", "source", "container"},
 		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
