@@ -44,6 +44,9 @@ func (o *options) executable(cfg ProvisionConfig, program Program) executable {
 	if p := cfg.Provisioning; p.Mode == "package" {
 		return pythonPackage{opts: o, cfg: cfg, pkg: *p.Package, program: program}
 	}
+	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
+		return downloadedBinary{opts: o, cfg: cfg, binary: *b, program: program}
+	}
 	return localBinary{cfg, program}
 }
 
@@ -287,7 +290,7 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	err := endingTree(func(mark string) error {
 		return runInto(&out, func() *exec.Cmd {
 			cmd := exec.CommandContext(ctx, path, args...)
-			cmd.Env = append(environ, launchIDEnv+"="+mark)
+			cmd.Env = append(slices.Clone(environ), launchIDEnv+"="+mark)
 			return cmd
 		})
 	})

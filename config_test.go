@@ -130,6 +130,15 @@ func TestLoadConfig(t *testing.T) {
 		if got := c.Pools[5].Provisioning.Package; got.Lock != "pylock.toml" {
 			t.Errorf("package is %+v", got)
 		}
+		wantBinary := BinaryConfig{
+			URL: "https://example.com/llama-server.tar.gz", SHA256: "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9", Strip: 1,
+		}
+		if got := *c.Pools[6].Provisioning.Binary; got != wantBinary {
+			t.Errorf("binary is %+v", got)
+		}
+		if got := *c.Pools[7].Provisioning.Binary; got != (BinaryConfig{Release: "b11434"}) {
+			t.Errorf("binary is %+v", got)
+		}
 		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
 			t.Errorf("devices are %q", p.Devices)
 		}
@@ -250,7 +259,8 @@ func TestReplicas(t *testing.T) {
 	}
 	want := []string{
 		"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100", "any/r0 any-r0 9200", "built/r0 built-r0 9300",
-		"installed/r0 installed-r0 9400", "locked/r0 locked-r0 9500", "box/r0 box-r0 9600",
+		"installed/r0 installed-r0 9400", "locked/r0 locked-r0 9500", "downloaded/r0 downloaded-r0 9600", "released/r0 released-r0 9700",
+		"box/r0 box-r0 9800",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
@@ -260,10 +270,10 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("embed has %v (%v)", one, err)
 	}
 	if _, err := c.Replicas("chta"); err == nil ||
-		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any, built, installed, locked, box` {
+		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any, built, installed, locked, downloaded, released, box` {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any, built, installed, locked, box` {
+	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any, built, installed, locked, downloaded, released, box` {
 		t.Errorf("error is %v", err)
 	}
 	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})

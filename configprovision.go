@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
 // Provisioning says where an engine's executable comes from.
@@ -26,11 +27,21 @@ type Provisioning struct {
 	Container *ContainerConfig `json:"container,omitempty"`
 }
 
-// BinaryConfig names an executable that is already on the node.
+// BinaryConfig names an executable: one that is on the node, or one to download. At most one of Path, URL and Release is
+// set.
 type BinaryConfig struct {
 	// Path is the executable's path, relative to the file's folder (in Go: to Dir), or a bare name that is looked up in
 	// PATH. Left out, it is the engine's usual name.
 	Path string `json:"path,omitempty"`
+	// URL is where the executable, or a tar.gz or zip file with it, is downloaded from, by https.
+	URL string `json:"url,omitempty"`
+	// Release is the tag of a release that the engine's project has published, such as "b11434" of llama.cpp. The file for
+	// this machine is chosen, with CUDA unless "gpu" is "none", and its checksum is that of the release.
+	Release string `json:"release,omitempty"`
+	// SHA256 is the checksum of the download in hexadecimal digits. A URL needs it.
+	SHA256 string `json:"sha256,omitempty"`
+	// Strip is how many leading folders of the names in an archive are left out, 0 to 16. Left out, it is 0.
+	Strip int `json:"strip,omitempty" validate:"min=0,max=16"`
 }
 
 // SourceConfig says how an engine is built from source: a CMake project in a git repository.
@@ -72,7 +83,7 @@ type PackageConfig struct {
 }
 
 // provisioning checks where an executable comes from.
-func (k *checker) provisioning(key string, c Provisioning) {
+func (k *checker) provisioning(key string, c Provisioning, program Program) {
 	mode := cmp.Or(c.Mode, "binary")
 	for _, block := range []struct {
 		name   string
@@ -95,7 +106,7 @@ func (k *checker) provisioning(key string, c Provisioning) {
 		}
 	}
 	if c.Binary != nil {
-		k.binary(key+".binary", *c.Binary)
+		k.binary(key+".binary", *c.Binary, program)
 	}
 	if c.Source != nil {
 		k.source(key+".source", *c.Source)
@@ -105,7 +116,8 @@ func (k *checker) provisioning(key string, c Provisioning) {
 	}
 }
 
-func (k *checker) binary(key string, c BinaryConfig) {
+func (k *checker) binary(key string, c BinaryConfig, program Program) {
+	k.download(key, c, program)
 	key += ".path"
 	switch path := c.Path; {
 	case path == "" && k.written(key):
@@ -168,6 +180,45 @@ func badRepo(repo string) string {
 		return ""
 	}
 	return fmt.Sprintf("is a URL of %q; write one of https or ssh, or a path", u.Scheme)
+}
+
+// download checks the keys of an executable that is not on the node yet.
+func (k *checker) download(key string, c BinaryConfig, program Program) {
+	ways := 0
+	for _, way := range []string{c.Path, c.URL, c.Release} {
+		if way != "" {
+			ways++
+		}
+	}
+	switch {
+	case ways > 1:
+		k.report(key, "says twice where the executable comes from; keep one of path, url and release")
+	case c.URL == "" && c.Release == "" && c.SHA256 != "":
+		k.report(key+".sha256", "belongs to a download; remove it, or write \"url\" or \"release\"")
+	case c.URL == "" && c.Release == "" && c.Strip != 0:
+		k.report(key+".strip", "belongs to a download; remove it, or write \"url\" or \"release\"")
+	case c.URL != "" && c.SHA256 == "":
+		k.report(key+".sha256", "is missing; what comes from a URL must be known by its checksum (sha256sum prints it)")
+	}
+	if c.SHA256 != "" && !sha256Pattern.MatchString(c.SHA256) {
+		k.report(key+".sha256", "is no sha256, which has 64 hexadecimal digits")
+	}
+	if c.URL != "" {
+		switch err := fetch.CheckURL(c.URL); {
+		case credentials.MatchString(c.URL):
+			k.report(key+".url", "holds a user or password; remove it")
+		case err != nil:
+			k.report(key+".url", "%v", err)
+		}
+	}
+	if c.Release != "" {
+		switch r := program.Release; {
+		case r == nil:
+			k.report(key+".release", "is not known for this engine; write \"url\" and \"sha256\"")
+		case !r.Tag.MatchString(c.Release):
+			k.report(key+".release", "is %q, which is no tag of a release of %s with executables; they match %s", c.Release, r.Repo, r.Tag)
+		}
+	}
 }
 
 // installerOwned are arguments that would install elsewhere or something else.

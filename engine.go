@@ -34,6 +34,8 @@ type Program struct {
 	// SourceFlags are what cmake is given before the configuration's "cmake_flags" when the engine is built from source, at a
 	// reference that stands for a commit; the commit is "" where it is not known yet. nil means nothing.
 	SourceFlags func(ref, commit string) []string
+	// Release is where executables of the engine are published; nil means nowhere that is known.
+	Release *Release
 	// VersionArgs make the executable print its version and exit; nil means that it cannot, or need not.
 	VersionArgs []string
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine
@@ -45,6 +47,15 @@ type Program struct {
 	HelpArgs []string
 	// ParseHelp reads what HelpArgs printed on both streams.
 	ParseHelp func(output string) FlagSet
+}
+
+// Release is where executables of an engine are published, on GitHub.
+type Release struct {
+	Repo string         // such as "ggml-org/llama.cpp"
+	Tag  *regexp.Regexp // what the tags of releases with executables look like
+	// Pick chooses, by their names, the files of a release for an operating system and an architecture, with or without the use
+	// of a GPU: an archive with the executable, and then those with libraries that belong beside it.
+	Pick func(tag string, names []string, goos, goarch string, gpu bool) ([]string, error)
 }
 
 // ModelKind says what an engine takes for a model, and so what can be checked before it starts.

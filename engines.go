@@ -58,6 +58,9 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	if program.SourceFlags != nil || program.Command == "" {
 		info.Modes = append(info.Modes, "source")
 	}
+	if program.Distribution != "" || program.Command == "" {
+		info.Modes = append(info.Modes, "package")
+	}
 	if program.Image.Name != "" || program.Command == "" {
 		info.Modes = append(info.Modes, modeContainer)
 	}

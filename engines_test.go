@@ -3,6 +3,7 @@ package provisioner
 import (
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,10 @@ func TestEngines(t *testing.T) {
 	if got := byName["picky"]; got.Binary != "" || !strings.Contains(got.Problem, `no executable "picky" in PATH`) {
 		t.Errorf("%+v", got)
 	}
-	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "container"}}); !reflect.DeepEqual(got, want) {
+	if got := byName["vllm"].Modes; !slices.Equal(got, []string{"binary", "package", "container"}) {
+		t.Errorf("vllm has the modes %q", got)
+	}
+	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package", "container"}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

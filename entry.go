@@ -66,7 +66,7 @@ func (e entry) manifest() (manifest, bool) {
 // get gives the executable of an entry that is complete, or has make complete it. Of two programs, or two replicas, one
 // makes it and the others wait, which they tell by waiting. The lock that make gets is for the processes that it starts:
 // they inherit it, so that nobody else begins before the last of them has ended, even if this program is killed.
-func (e entry) get(ctx context.Context, waiting func(), make func(lock *os.File) (manifest, error)) (string, error) {
+func (e entry) get(ctx context.Context, waiting func(), fill func(lock *os.File) (manifest, error)) (string, error) {
 	if path := e.executable(); path != "" {
 		e.used()
 		return path, nil
@@ -89,7 +89,7 @@ func (e entry) get(ctx context.Context, waiting func(), make func(lock *os.File)
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return "", fmt.Errorf("cannot use the cache: %w", err)
 	}
-	m, err := make(lock.file)
+	m, err := fill(lock.file)
 	if err != nil {
 		return "", err
 	}

@@ -223,7 +223,7 @@ func TestRealMemoryEstimate(t *testing.T) {
 			{"--ubatch-size", "128"},
 		} {
 			cfg := realConfig(t, size)
-			cfg.Flags = append(flags, "--verbosity", "4")
+			cfg.Flags = slices.Concat(flags, []string{"--verbosity", "4"})
 			p, _ := ready(t, cfg)
 			plan := p.run.rec.Launch.Memory
 			if len(plan) != 1 {
@@ -233,11 +233,11 @@ func TestRealMemoryEstimate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var real float64
+			var allocated float64
 			for lines := bufio.NewScanner(log); lines.Scan(); {
 				if m := buffer.FindStringSubmatch(lines.Text()); m != nil {
 					mib, _ := strconv.ParseFloat(m[2], 64)
-					real += mib
+					allocated += mib
 				}
 			}
 			log.Close()
@@ -246,9 +246,9 @@ func TestRealMemoryEstimate(t *testing.T) {
 			}
 			estimate := float64(plan[0].Need) / (1 << 20)
 			t.Logf("width %d, %d layers, %v: estimated %.1f MiB, allocated %.1f MiB: %+.1f %%",
-				size.Width, size.Layers, flags, estimate, real, 100*(estimate/real-1))
-			if real == 0 || math.Abs(estimate-real) > 0.1*real+8 {
-				t.Errorf("estimated %.1f MiB, allocated %.1f MiB", estimate, real)
+				size.Width, size.Layers, flags, estimate, allocated, 100*(estimate/allocated-1))
+			if allocated == 0 || math.Abs(estimate-allocated) > 0.1*allocated+8 {
+				t.Errorf("estimated %.1f MiB, allocated %.1f MiB", estimate, allocated)
 			}
 		}
 	}

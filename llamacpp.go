@@ -20,6 +20,7 @@ func (llamaCPP) Program(cfg ProvisionConfig) Program {
 		Image:        image,
 		Command:      "llama-server",
 		SourceFlags:  llamaSourceFlags,
+		Release:      &llamaRelease,
 		Model:        ModelGGUF,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseLlamaVersion,

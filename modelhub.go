@@ -139,7 +139,7 @@ func (o *options) pinHubModel(ctx context.Context, cfg ProvisionConfig, ref hubR
 	case err != nil && m.revision == "" && errors.As(err, &status) && status.Code < 500 && status.Code != 429:
 		return stagedModel{}, &hubError{h, ref, err}
 	case err != nil || listing.Commit == m.revision:
-		return m, nil
+		return m, nil //nolint:nilerr // the engine has its own way to the hub
 	}
 	m.revision = listing.Commit
 	m.pending = fmt.Sprintf("pin %s at %s to the commit %s", ref.repo, ref.revision, m.revision)

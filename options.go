@@ -21,6 +21,7 @@ type options struct {
 	logger    *slog.Logger
 	onEvent   func(Event)
 	cacheDir  string
+	releases  string // the API that releases are looked up with; "" is GitHub's
 	gpus      gpuDriver
 	grace     time.Duration
 	cgroup    func() (cgroup.Base, error)                       // finds what was delegated

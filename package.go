@@ -41,8 +41,8 @@ type installer struct {
 
 const installLog = "install.log"
 
-func (p pythonPackage) fail(err error) *buildError {
-	return &buildError{what: "cannot install " + p.program.Command, err: err}
+func (p pythonPackage) fail(err error) *provisionError {
+	return &provisionError{what: "cannot install " + p.program.Command, err: err}
 }
 
 // wanted names what is installed, for people.
@@ -193,7 +193,7 @@ func (p pythonPackage) lock(ctx context.Context, with installer) (pylock.Lock, e
 	if err != nil {
 		return pylock.Lock{}, p.fail(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if with.uv != "" {
 		asked, file := filepath.Join(dir, "requirements.in"), filepath.Join(dir, "pylock.toml")
 		if err := os.WriteFile(asked, []byte(strings.Join(p.pkg.Requirements, "\n")+"\n"), 0o600); err != nil {
@@ -237,7 +237,7 @@ func (p pythonPackage) explain(ctx context.Context, log string, err error) error
 		return context.Cause(ctx)
 	}
 	var tool *toolError
-	var already *buildError
+	var already *provisionError
 	if errors.As(err, &already) {
 		return already
 	}

@@ -26,27 +26,27 @@ type sourceBuild struct {
 	program Program
 }
 
-// buildError says that an engine could not be built, and where its log is.
-type buildError struct {
+// provisionError says that an engine could not be built, and where its log is.
+type provisionError struct {
 	what string
 	err  error
 	log  string // "" where nothing was built yet
 	try  bool   // trying again unchanged can help
 }
 
-func (e *buildError) Error() string { return e.what + ": " + e.err.Error() }
-func (e *buildError) Unwrap() error { return e.err }
+func (e *provisionError) Error() string { return e.what + ": " + e.err.Error() }
+func (e *provisionError) Unwrap() error { return e.err }
 
 var fullCommit = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
 // name is what is built, for people.
-func (s sourceBuild) name() string { return s.program.Command }
+func (s sourceBuild) name() string { return filepath.Base(s.program.Command) }
 
 func (s sourceBuild) targets() []string {
 	if len(s.source.Targets) > 0 {
 		return s.source.Targets
 	}
-	return []string{s.program.Command}
+	return []string{s.name()}
 }
 
 // repo is the repository as git takes it.
@@ -101,8 +101,8 @@ func (s sourceBuild) tools() (cmake.Tools, error) {
 	return tools, nil
 }
 
-func (s sourceBuild) fail(err error) *buildError {
-	return &buildError{what: fmt.Sprintf("cannot build %s", s.name()), err: err}
+func (s sourceBuild) fail(err error) *provisionError {
+	return &provisionError{what: fmt.Sprintf("cannot build %s", s.name()), err: err}
 }
 
 func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {

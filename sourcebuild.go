@@ -54,7 +54,7 @@ func (b build) make(ctx context.Context, lock *os.File) (manifest, error) {
 			return manifest{}, b.explain(ctx, err)
 		}
 	}
-	path, err := findExecutable(b.entry.path("build"), b.program.Command)
+	path, err := findExecutable(b.entry.path("build"), b.name())
 	if err != nil {
 		return manifest{}, b.explain(ctx, err)
 	}
@@ -71,7 +71,7 @@ func (b build) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var already *buildError
+	var already *provisionError
 	if errors.As(err, &already) {
 		already.log = b.entry.path(buildLog)
 		return already

@@ -271,21 +271,22 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	var memory *memoryError
-	var build *buildError
+	var build *provisionError
 	switch {
 	case errors.As(err, &model) && model.cause == CauseDownload: // a time-out among them
 		f.Cause = CauseDownload
-	case transient(err):
-		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &build):
 		f.LogPath = build.log
-		if !build.try {
-			f.Cause = CauseBuildFailed
+		f.Cause = CauseBuildFailed
+		if build.try {
+			f.Cause = CauseDownload
 		}
 		if f.LogPath != "" {
 			f.LogTail = tail.Last(tail.Lines(f.LogPath))
 			f.Advice = adviceFor(f.Cause)
 		}
+	case transient(err):
+		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &port):
 		f.Cause = CausePortInUse
 		f.Advice = "stop what uses the port, or change \"port\""

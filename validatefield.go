@@ -66,6 +66,8 @@ func (k *checker) fieldMessage(key string, b validator.FieldError) string {
 		return fmt.Sprintf("must be from 1 to 65535, is %d", b.Value())
 	case local == "replicas":
 		return fmt.Sprintf("must be from 1 to 256, is %d", b.Value())
+	case local == "provisioning.binary.strip":
+		return fmt.Sprintf("must be from 0 to 16, is %d", b.Value())
 	case local == "provisioning.source.jobs":
 		return fmt.Sprintf("must be from 1 to 1024, is %d", b.Value())
 	case local == "logs.keep":

@@ -21,20 +21,16 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	kind := ModelGGUF // which takes the most
+	program := Program{Model: ModelGGUF, Release: &llamaRelease} // which takes the most
 	if known {
-		kind = engine.Program(c).Model
+		program = engine.Program(c)
 	}
-	k.model(prefix+"model.", c, kind)
+	k.model(prefix+"model.", c, program.Model)
 	if c.Custom != nil && c.Engine != (custom{}).Name() {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
-	k.provisioning(prefix+"provisioning", c.Provisioning)
-	var image Image
-	if known {
-		image = engine.Program(c).Image
-	}
-	k.container(prefix, c, image)
+	k.provisioning(prefix+"provisioning", c.Provisioning, program)
+	k.container(prefix, c, program.Image)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
 		if wrong := c.APIKey.wellFormed(); wrong != "" {

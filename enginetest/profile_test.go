@@ -338,20 +338,32 @@ func TestProfileTree(t *testing.T) {
 
 func TestProfileBadModel(t *testing.T) {
 	t.Parallel()
-	whole := safetensors(16, 16)
+	whole, config := safetensors(16, 16), `{"max_position_embeddings":2048}`
 	for _, tc := range []struct {
 		name    string
+		engine  Profile
 		weights []byte
 		config  string
-		want    string
+		args    []string
+		end     string
+		log     string
 	}{
-		{"whole", whole, `{"max_position_embeddings":2048}`, ""},
-		{"cut in the header", whole[:20], `{}`, "invalid header length"},
-		{"cut in the data", whole[:len(whole)-1], `{}`, "incomplete metadata, file not fully covered"},
-		{"no config", whole, "", "Invalid repository ID or local directory specified"},
-		{"short context", whole, `{"max_position_embeddings":100}`, "User-specified max_model_len (2000) is greater than the derived"},
+		{"whole", VLLM, whole, config, nil, "exit status 0", ""},
+		{"cut in the header", VLLM, whole[:20], config, nil, "exit status 1", "invalid header length\n" + vllmCoreFailed},
+		{"cut in the data", VLLM, whole[:len(whole)-1], config, nil, "exit status 1", "incomplete metadata, file not fully covered"},
+		{"no config", VLLM, whole, "", nil, "exit status 1", "Invalid repository ID or local directory specified"},
+		{
+			"short context", VLLM, whole, config,
+			[]string{"--max-model-len", "9999"},
+			"exit status 1",
+			"User-specified max_model_len (9999) is greater than the derived max_model_len",
+		},
+		{"cut in the header", SGLang, whole[:20], config, nil, "signal: killed", "Scheduler hit an exception"},
+		{"no config", SGLang, whole, "", nil, "exit status 1", "Can't load the configuration"},
+		{"cut in the header", TGI, whole[:20], config, nil, "exit status 1", "Error: ShardCannotStart"},
+		{"no config", TGI, whole, "", nil, "exit status 1", "Error: DownloadError"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
+		t.Run(tc.engine.Program()+" "+tc.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			if err := os.WriteFile(filepath.Join(dir, "model.safetensors"), tc.weights, 0o600); err != nil {
@@ -362,15 +374,15 @@ func TestProfileBadModel(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b := quick(VLLM)
+			b := quick(tc.engine)
 			b.CheckModel = true
-			p := start(t, b, "--model", dir, "--max-model-len", "2000")
-			if tc.want == "" {
+			flag := map[Profile]string{VLLM: "--model", SGLang: "--model-path", TGI: "--model-id"}[tc.engine]
+			p := start(t, b, append([]string{flag, dir}, tc.args...)...)
+			if tc.end == "exit status 0" {
 				p.waitReady(t).signal(t, syscall.SIGTERM)
 			}
-			p.wait(t)
-			if !strings.Contains(p.log.String(), tc.want) {
-				t.Errorf("log: %s", p.log.String())
+			if got := p.wait(t); got != tc.end || !strings.Contains(p.log.String(), tc.log) {
+				t.Errorf("it ended with %q, want %q and %q; log:\n%s", got, tc.end, tc.log, p.log.String())
 			}
 		})
 	}

@@ -124,7 +124,7 @@ func (m Machine) nvcc(flags Flags) string {
 	root, _ := flags.Value("CUDAToolkit_ROOT")
 	roots := []string{root, m.Env("CUDA_HOME"), m.Env("CUDA_PATH"), m.Env("CUDA_ROOT"), m.Root + "/usr/local/cuda", m.Root + "/opt/cuda"}
 	versions, _ := filepath.Glob(m.Root + "/usr/local/cuda-*")
-	slices.SortFunc(versions, func(a, b string) int { return newer(a, b) })
+	slices.SortFunc(versions, newer)
 	for _, root := range append(roots, versions...) {
 		path := filepath.Join(root, "bin", "nvcc")
 		if info, err := os.Stat(path); root != "" && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {

@@ -534,3 +534,31 @@ func TestBytes(t *testing.T) {
 		}
 	}
 }
+
+// FuzzResume has any state beside a part: what is taken over covers the file once and counts no byte that is not there.
+func FuzzResume(f *testing.F) {
+	digest := digestOf(nil)
+	f.Add(fmt.Sprintf(`{"digest": %q, "size": 100, "ranges": [0, 50], "done": [50, 3]}`, digest), int64(53))
+	f.Add(fmt.Sprintf(`{"digest": %q, "size": 100, "ranges": [0, 200], "done": [9223372036854775807, -1]}`, digest), int64(100))
+	f.Fuzz(func(t *testing.T, text string, length int64) {
+		path := filepath.Join(t.TempDir(), "model")
+		if err := os.WriteFile(path+stateSuffix, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := &part{path: path, state: state{Digest: digest, Size: 100}}
+		if !p.resume(length) {
+			return
+		}
+		at := int64(0)
+		for _, r := range p.ranges {
+			done := r.done.Load()
+			if r.from != at || r.to <= r.from || done < 0 || done > r.to-r.from || done > 0 && r.from+done > length {
+				t.Errorf("%q: a range from %d to %d with %d", text, r.from, r.to, done)
+			}
+			at = r.to
+		}
+		if at != 100 {
+			t.Errorf("%q: the ranges end at %d", text, at)
+		}
+	})
+}

@@ -71,7 +71,7 @@ func (m *Model) Estimate(s Settings) Need {
 // tied embedding twice, 57 % too much for a SmolLM2-135M, while its graph for a GPU is within 2 % of what the CPU takes.
 func (m *Model) onHost(s Settings) Need {
 	e := m.file.EstimateLLaMACppRun(append(m.options(s), parser.WithLLaMACppOffloadLayers(math.MaxUint64))...)
-	need := uint64(m.file.TensorInfos.Bytes()) + s.BesideBytes
+	need := m.file.TensorInfos.Bytes() + s.BesideBytes
 	for _, d := range e.Devices {
 		need += uint64(d.KVCache.Sum())
 	}

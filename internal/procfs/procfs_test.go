@@ -104,12 +104,14 @@ func TestParseShm(t *testing.T) {
 7f0000006000-7f0000007000 rw-s 00000000 00:1b 11                         /dev/shm/new\012line
 7f0000007000-7f0000008000 rw-s 00000000 00:01 12                         /SYSV00000000 (deleted)
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
-7f0000008000-7f0000009000 rw-s 00000000 00:1b 13                         /dev/shm/sub/last`
-	want := []string{"/dev/shm/psm_1a2b", "/dev/shm/with space", "/dev/shm/sub/last"}
-	if got := ParseShm(strings.NewReader(maps)); !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
+7f0000008000-7f0000009000 rw-s 00000000 00:1b 13                         /dev/shm/sub/last
+7f0000009000-7f000000a000 rw-s 00000000 00:1b 993                        /dev/shm/sem.oQjXVo (deleted)
+7f000000a000-7f000000b000 rw-s 00000000 00:1b 994                        /dev/shm/sem.mp-1a2b`
+	want := []string{"/dev/shm/psm_1a2b", "/dev/shm/with space", "/dev/shm/sub/last", "/dev/shm/sem.mp-1a2b"}
+	if got, semaphores := ParseShm(strings.NewReader(maps)); !slices.Equal(got, want) || !slices.Equal(semaphores, []uint64{993}) {
+		t.Errorf("got  %q, %d\nwant %q", got, semaphores, want)
 	}
-	if got := ParseShm(strings.NewReader("/dev/shm/a\n a b c /dev/shm/b\n" + strings.Repeat("x", 1<<20))); got != nil {
+	if got, _ := ParseShm(strings.NewReader("/dev/shm/a\n a b c /dev/shm/b\n" + strings.Repeat("x", 1<<20))); got != nil {
 		t.Errorf("of garbage: %q", got)
 	}
 }
@@ -148,7 +150,7 @@ func FuzzParseShm(f *testing.F) {
 	f.Add([]byte("7f0000001000-7f0000002000 rw-s 00000000 00:1b 7      /dev/shm/a (deleted)\n/dev/shm/b"))
 	f.Add([]byte("a b c d e /tmp/ /dev/shm/x\na b c d e /dev/shm/ y\n"))
 	f.Fuzz(func(t *testing.T, maps []byte) {
-		got := ParseShm(strings.NewReader(string(maps)))
+		got, _ := ParseShm(strings.NewReader(string(maps)))
 		for i, path := range got {
 			if !strings.HasPrefix(path, "/dev/shm/") || strings.Contains(path, "\n") || slices.Contains(got[:i], path) {
 				t.Errorf("%q: %q", maps, got)

@@ -1,0 +1,294 @@
+package provisioner
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/unpack"
+)
+
+// downloadedBinary is an executable that is downloaded: from a URL, or out of a release. What it is is known by its
+// checksum before anything of it is unpacked or run.
+type downloadedBinary struct {
+	opts    *options
+	cfg     ProvisionConfig
+	binary  BinaryConfig
+	program Program
+}
+
+// asset is one file to download.
+type asset struct {
+	name   string
+	url    string
+	size   int64 // 0 where it is not known
+	digest fetch.Digest
+}
+
+// maxEngineSize is far above the largest: llama.cpp with its CUDA runtime has 0.8 GB.
+const maxEngineSize = 32 << 30
+
+func (d downloadedBinary) fail(err error) *provisionError {
+	return &provisionError{what: "cannot download " + d.command(), err: err}
+}
+
+// command is the name of the executable.
+func (d downloadedBinary) command() string { return filepath.Base(d.program.Command) }
+
+// from is where it comes from, for people.
+func (d downloadedBinary) from() string {
+	if d.binary.Release != "" {
+		return fmt.Sprintf("release %s of %s", d.binary.Release, d.program.Release.Repo)
+	}
+	return fetch.Redact(d.binary.URL)
+}
+
+func (d downloadedBinary) memory() string {
+	return hashOf("download", d.binary, d.program.Command, runtime.GOOS, runtime.GOARCH, d.cfg.GPU == GPUNone)
+}
+
+// known is the executable of an earlier download. A release does not change, so nobody is asked again.
+func (d downloadedBinary) known() string {
+	e, _, ok := d.opts.last("download", d.memory())
+	if !ok {
+		return ""
+	}
+	path := e.executable()
+	if path != "" {
+		e.used()
+	}
+	return path
+}
+
+func (d downloadedBinary) find(context.Context) (path, pending string, err error) {
+	if path = d.known(); path != "" {
+		return path, "", nil
+	}
+	return "", fmt.Sprintf("download %s from %s", d.command(), d.from()), nil
+}
+
+func (d downloadedBinary) get(ctx context.Context, tell listener) (string, error) {
+	if path := d.known(); path != "" {
+		return path, nil
+	}
+	assets, err := d.assets(ctx)
+	if err != nil {
+		return "", d.explain(ctx, err)
+	}
+	parts := []any{1, d.binary.Strip, d.command()}
+	for _, a := range assets {
+		parts = append(parts, a.digest)
+	}
+	e, err := d.opts.entry("download", hashOf(parts...))
+	if err != nil {
+		return "", d.fail(err)
+	}
+	waiting := func() { tell.progress(Progress{Step: StepDownload, What: assets[0].name, Waiting: true}) }
+	path, err := e.get(ctx, waiting, func(*os.File) (manifest, error) { return d.make(ctx, e, assets, tell) })
+	if err != nil {
+		return "", d.explain(ctx, err)
+	}
+	d.opts.remember("download", d.memory(), e, "")
+	return path, nil
+}
+
+// explain tells what can be better next time from what cannot.
+func (d downloadedBinary) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var already *provisionError
+	if errors.As(err, &already) {
+		return err
+	}
+	failed := d.fail(err)
+	var status *fetch.StatusError
+	var digest *fetch.DigestError
+	var archive *archiveError
+	switch {
+	case errors.As(err, &digest), errors.As(err, &archive), errors.Is(err, errNoExecutable), errors.Is(err, errNoAsset):
+	case errors.As(err, &status) && status.Code < 500 && status.Code != http.StatusTooManyRequests:
+	default:
+		failed.try = true
+	}
+	return failed
+}
+
+// archiveError says that an archive is not what it should be.
+type archiveError struct {
+	name string
+	err  error
+}
+
+func (e *archiveError) Error() string { return fmt.Sprintf("cannot unpack %q: %v", e.name, e.err) }
+func (e *archiveError) Unwrap() error { return e.err }
+
+func (d downloadedBinary) make(ctx context.Context, e entry, assets []asset, tell listener) (manifest, error) {
+	if err := e.clear("files", "more"); err != nil {
+		return manifest{}, err
+	}
+	for _, a := range assets {
+		err := fetch.Download(ctx, fetch.File{
+			URL: a.url, Path: e.path(a.name), Digest: a.digest, Size: a.size, MaxSize: maxEngineSize,
+			Progress: func(p fetch.Progress) {
+				now := Progress{Step: StepDownload, What: a.name, Done: p.Done, Total: p.Total, Rate: p.Rate, Waiting: p.Waiting}
+				now.Remaining = p.Remaining().Seconds()
+				tell.progress(now)
+			},
+		})
+		if err != nil {
+			return manifest{}, err
+		}
+	}
+	executable := ""
+	for i, a := range assets {
+		tell.progress(Progress{Step: StepUnpack, What: a.name})
+		into := "files"
+		if i > 0 {
+			into = "more"
+		}
+		if err := d.unpack(ctx, e, a, into); err != nil {
+			return manifest{}, err
+		}
+		if i > 0 { // what runs the executable is found beside it
+			if err := beside(e.path(into), filepath.Dir(executable)); err != nil {
+				return manifest{}, err
+			}
+			continue
+		}
+		var err error
+		if executable, err = findExecutable(e.path(into), d.command()); err != nil {
+			return manifest{}, fmt.Errorf("%w in %q; is it for another engine?", err, a.name)
+		}
+	}
+	for _, a := range assets {
+		if err := e.clear(a.name, a.name+".lock"); err != nil {
+			return manifest{}, err
+		}
+	}
+	relative, err := filepath.Rel(e.dir, executable)
+	return manifest{What: fmt.Sprintf("%s from %s", d.command(), d.from()), Executable: relative}, errors.Join(err, e.clear("more"))
+}
+
+// unpack brings what was downloaded to light: an archive, or the executable itself.
+func (d downloadedBinary) unpack(ctx context.Context, e entry, a asset, into string) error {
+	if err := os.Mkdir(e.path(into), 0o700); err != nil {
+		return err
+	}
+	f, err := os.Open(e.path(a.name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var magic [4]byte
+	_, _ = f.ReadAt(magic[:], 0)
+	if string(magic[:]) == "\x7fELF" || magic[0] == '#' && magic[1] == '!' {
+		return copyProgram(f, e.path(into, d.command()))
+	}
+	err = unpack.Archive(ctx, e.path(a.name), e.path(into), unpack.Options{Strip: d.binary.Strip})
+	if err != nil && ctx.Err() == nil {
+		return &archiveError{a.name, err}
+	}
+	return err
+}
+
+func copyProgram(from *os.File, to string) error {
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = f.ReadFrom(from)
+	return errors.Join(err, f.Close())
+}
+
+// beside moves the libraries below from into the folder of the executable, where its loader looks.
+func beside(from, dir string) error {
+	return filepath.WalkDir(from, func(file string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.Contains(entry.Name(), ".so") && !strings.HasSuffix(entry.Name(), ".dylib") {
+			return err
+		}
+		to := filepath.Join(dir, entry.Name())
+		if _, err := os.Lstat(to); err == nil {
+			return nil // the engine's own wins
+		}
+		return os.Rename(file, to)
+	})
+}
+
+// assets are the files to download, the one with the executable first.
+func (d downloadedBinary) assets(ctx context.Context) ([]asset, error) {
+	if d.binary.Release != "" {
+		return d.released(ctx)
+	}
+	name := "download"
+	if u, err := url.Parse(d.binary.URL); err == nil {
+		if base := path.Base(u.Path); base != "/" && base != "." {
+			name = "download-" + base
+		}
+	}
+	return []asset{{name: name, url: d.binary.URL, digest: fetch.SHA256(d.binary.SHA256)}}, nil
+}
+
+var errNoAsset = errors.New("no such file")
+
+// released looks a release up. Of the whole answer, only the checksums must be believed, and they come by https.
+func (d downloadedBinary) released(ctx context.Context) ([]asset, error) {
+	r := d.program.Release
+	from := fmt.Sprintf("%s/repos/%s/releases/tags/%s", cmp.Or(d.opts.releases, "https://api.github.com"), r.Repo, d.binary.Release)
+	token := cmp.Or(os.Getenv("GITHUB_TOKEN"), os.Getenv("GH_TOKEN")) // only for the number of questions that one may ask
+	data, err := fetch.Get(ctx, from, token, 16<<20)
+	var status *fetch.StatusError
+	switch {
+	case errors.As(err, &status) && status.Code == http.StatusNotFound:
+		return nil, fmt.Errorf("%s has no release %q: %w", r.Repo, d.binary.Release, err)
+	case errors.As(err, &status) && status.Code == http.StatusForbidden:
+		failed := d.fail(fmt.Errorf("%w; without a GITHUB_TOKEN only a few releases an hour can be looked up", err))
+		failed.try = true
+		return nil, failed
+	case err != nil:
+		return nil, err
+	}
+	var release struct {
+		Assets []struct {
+			Name   string `json:"name"`
+			URL    string `json:"browser_download_url"`
+			Size   int64  `json:"size"`
+			Digest string `json:"digest"`
+		} `json:"assets"`
+	}
+	if err := json.Unmarshal(data, &release); err != nil {
+		return nil, fmt.Errorf("cannot read the release: %w", err)
+	}
+	names := make([]string, len(release.Assets))
+	for i, a := range release.Assets {
+		names[i] = a.Name
+	}
+	chosen, err := r.Pick(d.binary.Release, names, runtime.GOOS, runtime.GOARCH, d.cfg.GPU != GPUNone)
+	if err != nil {
+		return nil, fmt.Errorf("%w: release %s of %s: %w", errNoAsset, d.binary.Release, r.Repo, err)
+	}
+	var assets []asset
+	for _, name := range chosen {
+		found := release.Assets[slices.Index(names, name)]
+		a := asset{name: "download-" + filepath.Base(found.Name), url: found.URL, size: found.Size, digest: fetch.Digest(found.Digest)}
+		if len(assets) == 0 && d.binary.SHA256 != "" {
+			a.digest = fetch.SHA256(d.binary.SHA256)
+		}
+		if a.digest == "" {
+			return nil, fmt.Errorf("%w: release %s tells no checksum of %s; write its \"sha256\"", errNoAsset, d.binary.Release, name)
+		}
+		assets = append(assets, a)
+	}
+	return assets, nil
+}
