@@ -21,7 +21,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	program := Program{Model: ModelGGUF, Release: &llamaRelease} // which takes the most
+	program := Program{Model: ModelGGUF, Release: &llamaRelease, Image: Image{Name: "any"}} // which takes the most
 	if known {
 		program = engine.Program(c)
 	}
