@@ -26,6 +26,7 @@ func (custom) Program(cfg ProvisionConfig) Program {
 	p := Program{Model: ModelAny}
 	if cfg.Custom != nil && len(cfg.Custom.Command) > 0 {
 		p.Command = cfg.Custom.Command[0]
+		p.Image.Entrypoint = cfg.Custom.Command[:1]
 	}
 	return p
 }

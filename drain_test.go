@@ -188,7 +188,7 @@ func TestEngineDiesWhileDraining(t *testing.T) {
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	stopped := stopping(context.Background(), p)
 	awaitDraining(t, p)
-	if err := syscall.Kill(p.run.leader.PID, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(p.run.host().leader.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-stopped; err != nil {
@@ -243,7 +243,7 @@ func TestDrainWithoutGauges(t *testing.T) {
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
 				p.cfg.Ready.RequestTimeout = Duration(50 * time.Millisecond)
-				_ = p.run.leader.signal(syscall.SIGSTOP)
+				_ = p.run.host().leader.signal(syscall.SIGSTOP)
 			},
 			note: "not waited for: cannot read /metrics: no answer in time",
 		},
@@ -342,7 +342,7 @@ func TestAttachedDrain(t *testing.T) {
 		t.Errorf("the hook wrote %q (%v)", data, err)
 	}
 	wantNote(t, j, "1 request in flight; waiting for up to 20s")
-	_, _ = p.run.leader.cmd.Process.Wait()
+	_, _ = p.run.host().leader.cmd.Process.Wait()
 	nothingLeft(t, p)
 }
 
@@ -379,7 +379,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 					t.Errorf("%s holds the key", path)
 				}
 			}
-			_, _ = p.run.leader.cmd.Process.Wait()
+			_, _ = p.run.host().leader.cmd.Process.Wait()
 			nothingLeft(t, p)
 		})
 	}
@@ -406,7 +406,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 			if drained := strings.Contains(j.notes(), "the drain's 300ms are over"); drained != (limit > 0) {
 				t.Errorf("notes: %q", j.notes())
 			}
-			_, _ = p.run.leader.cmd.Process.Wait()
+			_, _ = p.run.host().leader.cmd.Process.Wait()
 			nothingLeft(t, p)
 		})
 	}

@@ -41,6 +41,8 @@ type Program struct {
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine
 	// reports of itself where it does ("b11669-Debian"), the second a number that grows with each release, 0 when unknown.
 	ParseVersion func(output string) (version string, build int, err error)
+	// Image is where the engine is found as a container image.
+	Image Image
 	// HelpArgs make the executable list its flags; nil means that flags cannot be checked before the start.
 	HelpArgs []string
 	// ParseHelp reads what HelpArgs printed on both streams.

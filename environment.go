@@ -55,7 +55,9 @@ func environment(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU, s secrets, ow
 			all[name] = variable{EnvVar{name, origin}, value}
 		}
 	}
-	layer("inherited", hostEnvironment())
+	if !cfg.contained() { // the image has its own
+		layer("inherited", hostEnvironment())
+	}
 	layer("engine", spec.Env)
 	layer("config", plainEnv(cfg))
 	for name, value := range s.env {

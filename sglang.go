@@ -12,6 +12,12 @@ func (sgLang) Name() string { return "sglang" }
 
 func (sgLang) Program(ProvisionConfig) Program {
 	return Program{
+		Image: Image{
+			Name: "lmsysorg/sglang", Tag: "latest",
+			Entrypoint: []string{"sglang"}, // the image has none
+			Volumes:    []string{hubVolume + ":/root/.cache/huggingface"},
+			ShmSize:    32 << 30, // as its documentation says; it is a limit
+		},
 		Command:      "sglang",
 		Model:        ModelFolder,
 		Distribution: "sglang",

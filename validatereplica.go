@@ -21,7 +21,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	program := Program{Model: ModelGGUF, Release: &llamaRelease} // which takes the most
+	program := Program{Model: ModelGGUF, Release: &llamaRelease, Image: Image{Name: "any"}} // which takes the most
 	if known {
 		program = engine.Program(c)
 	}
@@ -30,6 +30,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
 	k.provisioning(prefix+"provisioning", c.Provisioning, program)
+	k.container(prefix, c, program.Image)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
 		if wrong := c.APIKey.wellFormed(); wrong != "" {

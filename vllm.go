@@ -11,8 +11,18 @@ type vLLM struct{}
 
 func (vLLM) Name() string { return "vllm" }
 
-func (vLLM) Program(ProvisionConfig) Program {
+func (vLLM) Program(cfg ProvisionConfig) Program {
+	image := Image{
+		Name: "vllm/vllm-openai", Tag: "latest",
+		Entrypoint: []string{"vllm"}, // the image's own says "vllm serve", and that of images before 2025-10 something else
+		Volumes:    []string{hubVolume + ":/root/.cache/huggingface", "engine-provisioner-vllm:/root/.cache/vllm"},
+		ShmSize:    2 << 30, // what its workers talk through; 64 MiB are not enough
+	}
+	if cfg.GPU == GPUNone {
+		image.Name, image.Tag = "vllm/vllm-openai-cpu", "latest-x86_64"
+	}
 	return Program{
+		Image:        image,
 		Command:      "vllm",
 		Model:        ModelFolder,
 		Distribution: "vllm",

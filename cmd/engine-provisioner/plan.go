@@ -32,7 +32,7 @@ func (c *cli) planCommand() *cobra.Command {
 			for i, config := range configs {
 				c.inspect(cmd.Context(), config)
 				var plan provisioner.LaunchPlan
-				if plan, errs[i] = provisioner.Plan(cmd.Context(), config); errs[i] == nil {
+				if plan, errs[i] = provisioner.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
 					errs[i] = c.showPlan(plan)
 				}
 			}
