@@ -159,7 +159,7 @@ func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, error),
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, time.Duration(p.cfg.Ready.RequestTimeout))
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
 	return func(ctx context.Context) (int, error) {
 		page, err := ask.metricsPage(ctx, gauges.Path)
 		if err != nil {

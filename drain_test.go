@@ -242,7 +242,7 @@ func TestDrainWithoutGauges(t *testing.T) {
 		},
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
-				p.cfg.Ready.RequestTimeout = Duration(50 * time.Millisecond)
+				p.run.rec.Launch.Ready.RequestTimeout = Duration(50 * time.Millisecond)
 				_ = p.run.host().leader.signal(syscall.SIGSTOP)
 			},
 			note: "not waited for: cannot read /metrics: no answer in time",
