@@ -105,6 +105,9 @@ func (k *checker) provisioning(key string, c Provisioning, program Program) {
 			k.report(at, "is missing; mode %q needs it", mode)
 		}
 	}
+	if mode == "source" && program.Distribution != "" {
+		k.report(key+".mode", `"source" builds a CMake project, and %s is a Python program; write "mode: package"`, program.Command)
+	}
 	if c.Binary != nil {
 		k.binary(key+".binary", *c.Binary, program)
 	}

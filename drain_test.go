@@ -217,6 +217,11 @@ func TestDrainWithoutGauges(t *testing.T) {
 			change: func(cfg *ProvisionConfig) { cfg.Env = map[string]EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: "0"}} },
 			note:   "not waited for: the engine's metrics are off",
 		},
+		"it drains itself": {
+			broken: func(p *EngineProvisioner) {
+				p.run.rec.Launch.Spec.Gauges, p.run.rec.Launch.Spec.DrainsItself = nil, true
+			},
+		},
 		"no such page": {
 			broken: func(p *EngineProvisioner) {
 				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/none", Names: []string{"x"}}
@@ -237,7 +242,7 @@ func TestDrainWithoutGauges(t *testing.T) {
 		},
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
-				p.cfg.Ready.RequestTimeout = Duration(50 * time.Millisecond)
+				p.run.rec.Launch.Ready.RequestTimeout = Duration(50 * time.Millisecond)
 				_ = p.run.host().leader.signal(syscall.SIGSTOP)
 			},
 			note: "not waited for: cannot read /metrics: no answer in time",
@@ -260,6 +265,9 @@ func TestDrainWithoutGauges(t *testing.T) {
 			}
 			nothingLeft(t, p)
 			wantNote(t, j, test.note)
+			if notes := j.notes(); test.note == "" && strings.Contains(notes, "waited for") {
+				t.Errorf("notes: %q", notes)
+			}
 		})
 	}
 }

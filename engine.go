@@ -116,6 +116,8 @@ type LaunchSpec struct {
 	Metrics *MetricsContract
 	// Gauges count the requests in the engine; nil means that they cannot be counted, so no stop waits for them.
 	Gauges *Gauges
+	// DrainsItself says that the engine answers what is in flight after SIGTERM, so that nothing is lost without Gauges.
+	DrainsItself bool
 	// Answer is the request that proves that the engine can produce a token; nil means that there is none.
 	Answer *AnswerRequest
 	// MustAnswer says that a 4xx to Answer is a failure. Else it means that the model offers no completions.

@@ -74,23 +74,6 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	return spec, nil
 }
 
-// drainTimeout is how long the requests in flight may take.
-func (m *flagMerge) drainTimeout() time.Duration {
-	if m.cfg.Drain.Timeout != nil {
-		return time.Duration(*m.cfg.Drain.Timeout)
-	}
-	return time.Duration(defaultDrainTimeout)
-}
-
-// context is the context that the flag asks for. It is none where the variable allows more than the model's own, or a
-// flag changes what that is.
-func (m *flagMerge) context(flag, allowed string, changing ...string) int {
-	if _, longer := m.cfg.Env[allowed]; longer || m.says(changing...) {
-		return 0
-	}
-	return tokens(m.said(flag))
-}
-
 // vllmShutdown adds --shutdown-timeout and returns how long vLLM may answer on after SIGTERM. Without it, it leaves its
 // clients without data and without an end until they hang up.
 func (m *flagMerge) vllmShutdown() time.Duration {

@@ -75,7 +75,7 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	for _, row := range [][2]string{
 		{"executable", orDash(plan.Binary)},
 		{"folder", plan.Dir},
-		{"model", plan.Model},
+		{"model", orDash(plan.Model)},
 		{"url", plan.URL},
 		{"gpus", gpuNames(plan.GPUs)},
 		{"memory", memory(plan.Memory)},
