@@ -55,6 +55,9 @@ func (b build) make(ctx context.Context, lock *os.File) (manifest, error) {
 		}
 	}
 	path, err := findExecutable(b.entry.path("build"), b.name())
+	if errors.Is(err, errNoExecutable) {
+		err = fmt.Errorf("%w in what was built; name the target that makes it in \"targets\"", err)
+	}
 	if err != nil {
 		return manifest{}, b.explain(ctx, err)
 	}
