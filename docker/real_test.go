@@ -534,6 +534,15 @@ func TestDiedUnwatched(t *testing.T) {
 		if err := syscall.Kill(h.Process.PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		for deadline := time.Now().Add(patience); ; {
+			all, err := provisioner.Statuses(cfg.StateDir, provisioner.WithLauncher(rt.launcher))
+			if err == nil && len(all) == 1 && all[0].State == provisioner.StateFailed && all[0].Exit == "signal: killed" {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("statuses before: %+v (%v)", all, err)
+			}
+		}
 		_, err := provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, provisioner.WithLauncher(rt.launcher))
 		for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); { // the runtime has not seen it yet
 			_, err = provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, provisioner.WithLauncher(rt.launcher))
