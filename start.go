@@ -8,8 +8,6 @@ import (
 	"slices"
 	"syscall"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -282,7 +280,6 @@ func (p *EngineProvisioner) startError(err error) error {
 			f.Cause = CauseDownload
 		}
 		if f.LogPath != "" {
-			f.LogTail = tail.Last(tail.Lines(f.LogPath))
 			f.Advice = adviceFor(f.Cause)
 		}
 	case transient(err):
