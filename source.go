@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -209,12 +210,13 @@ func (s sourceBuild) processor() string {
 	if value, ok := s.flags().Value("GGML_NATIVE"); ok && !s.flags().On("GGML_NATIVE") {
 		return cmp.Or(value, "portable")
 	}
-	text, err := os.ReadFile("/proc/cpuinfo")
+	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
 		return ""
 	}
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "flags") || strings.HasPrefix(line, "Features") {
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); { // the first of maybe hundreds is enough
+		if line := lines.Text(); strings.HasPrefix(line, "flags") || strings.HasPrefix(line, "Features") {
 			return line
 		}
 	}
@@ -226,9 +228,9 @@ func (s sourceBuild) memory() string {
 	return hashOf("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator, s.program.Command, s.processor())
 }
 
-var errNoExecutable = errors.New("no executable")
+var errNoExecutable = errors.New("there is no executable")
 
-// findExecutable looks for a built program by its name; the one nearest to the top wins.
+// findExecutable looks for a program by its name; the one nearest to the top wins.
 func findExecutable(dir, name string) (string, error) {
 	best := ""
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -248,7 +250,7 @@ func findExecutable(dir, name string) (string, error) {
 		return err
 	})
 	if err == nil && best == "" {
-		err = fmt.Errorf("%w %q came out of the build; name the target that makes it in \"targets\"", errNoExecutable, name)
+		err = fmt.Errorf("%w %q", errNoExecutable, name)
 	}
 	return best, err
 }

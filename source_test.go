@@ -264,7 +264,7 @@ func TestBuildFails(t *testing.T) {
 		"cmake":   {"CMakeLists.txt", "cmake_minimum_required(VERSION 3.14)\nproject(x C)\nmessage(FATAL_ERROR\n \"this engine needs more\")\n", "this engine needs more"},
 		"no such executable": {
 			"CMakeLists.txt", "cmake_minimum_required(VERSION 3.14)\nproject(x C)\nadd_custom_target(llama-server)\n",
-			`no executable "llama-server" came out of the build`,
+			`no executable "llama-server" in what was built; name the target`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -369,6 +369,28 @@ func TestBuildCanceled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stop ends a start that builds, with all that the build has started.
+func TestStopWhileBuilding(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	cfg, _ := p.config("main")
+	pid, _ := stuck(p, cfg.Dir)
+	engine, j := newLaunch(t, cfg)
+	done := make(chan error, 1)
+	go func() { done <- engine.Start(patiently(t)) }()
+	eventually(t, "the build hangs", func() bool { return pidIn(pid) > 0 })
+	if err := engine.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, ErrStopped) {
+		t.Errorf("%v", err)
+	}
+	if alive(pidIn(pid)) {
+		t.Errorf("process %d of the build is left", pidIn(pid))
+	}
+	wantStates(t, j, StatePreparing, StateFailed)
 }
 
 // Of two who need the same build at once, one builds and the other waits.
