@@ -61,6 +61,9 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	if program.Distribution != "" || program.Command == "" {
 		info.Modes = append(info.Modes, "package")
 	}
+	if program.Image.Name != "" || program.Command == "" {
+		info.Modes = append(info.Modes, modeContainer)
+	}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
 	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -105,6 +106,9 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || exists(files.handoff()) {
 			continue
 		}
+		if !locked(files.lockPath()) { // it died, and nobody was there to take note
+			continue
+		}
 		for _, m := range rec.Launch.Memory {
 			var has uint64
 			switch {
@@ -187,11 +191,10 @@ func (c ProvisionConfig) reserves() bool { return c.Fit == "require" || c.Device
 
 // reserve keeps other provisioners of the state directory from counting on the same memory until this launch has
 // recorded what it takes.
-func (f replicaFiles) reserve() (release func(), err error) {
-	lock, err := lockFile(filepath.Join(f.state, "memory.lock"), reservePatience)
-	if errors.Is(err, errLocked) {
-		return nil, fmt.Errorf("%w: another provisioner has been reserving memory for %s", ErrBusy, reservePatience)
-	}
+func (f replicaFiles) reserve(ctx context.Context) (release func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, reservePatience, ErrBusy)
+	defer cancel()
+	lock, err := awaitLock(ctx, filepath.Join(f.state, "memory.lock"), func() {})
 	if err != nil {
 		return nil, fmt.Errorf("cannot reserve memory: %w", err)
 	}

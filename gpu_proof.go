@@ -142,18 +142,28 @@ const gpuMemoryWait = 30 * time.Second
 // errGPUBusy says that memory of a GPU was not given back.
 var errGPUBusy = errors.New("the GPU's memory was not given back")
 
-// awaitGPUMemory returns when the GPUs have as much free memory as before the last launch, less 5 %: an engine that
-// starts sooner runs out of memory that nobody uses.
-func awaitGPUMemory(ctx context.Context, d gpuDriver, before []GPU) error {
-	if len(before) == 0 {
+// gpuUse is how the GPUs of a launch stood before it.
+type gpuUse struct {
+	gpus []GPU
+	held map[int]uint64 // by process, as far as the driver tells
+}
+
+// awaitGPUMemory returns when the GPUs have as much free memory as before the last launch, less 5 % and what other
+// processes have taken since: an engine that starts sooner runs out of memory that nobody uses.
+func awaitGPUMemory(ctx context.Context, d gpuDriver, before gpuUse) error {
+	if len(before.gpus) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, gpuMemoryWait, errGPUBusy)
 	defer cancel()
 	for {
 		now, err := d.GPUs()
-		if err != nil || !slices.ContainsFunc(before, func(b GPU) bool { return lacks(now, b) }) {
+		if err != nil || !slices.ContainsFunc(before.gpus, func(b GPU) bool { return lacks(now, b, 0) }) {
 			return nil // a driver that fails is a matter of the start
+		}
+		held, _ := d.ProcessMemory()
+		if taken := before.taken(held); !slices.ContainsFunc(before.gpus, func(b GPU) bool { return lacks(now, b, taken) }) {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -163,9 +173,17 @@ func awaitGPUMemory(ctx context.Context, d gpuDriver, before []GPU) error {
 	}
 }
 
-// lacks reports whether a GPU has less free memory than before.
-func lacks(now []GPU, before GPU) bool {
+// taken is what processes hold now beyond what they held before. One that has ended is not among them.
+func (u gpuUse) taken(now map[int]uint64) (bytes uint64) {
+	for pid, n := range now {
+		bytes += n - min(n, u.held[pid])
+	}
+	return bytes
+}
+
+// lacks reports whether a GPU has less free memory than before, apart from what others have taken.
+func lacks(now []GPU, before GPU, taken uint64) bool {
 	return slices.ContainsFunc(now, func(g GPU) bool {
-		return g.UUID == before.UUID && float64(g.MemoryFree) < 0.95*float64(before.MemoryFree)
+		return g.UUID == before.UUID && float64(g.MemoryFree+taken) < 0.95*float64(before.MemoryFree)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestProveOffload(t *testing.T) {
@@ -95,5 +96,35 @@ func TestProcessMemory(t *testing.T) {
 	ns, _ := os.Readlink("/proc/self/ns/pid")
 	if foreign := ns != initialPIDNamespace; foreign != errors.Is(err, errForeignPIDs) {
 		t.Errorf("in the namespace %q: got the error %v", ns, err)
+	}
+}
+
+// Memory of the last launch must be back before the next one, but what others have taken since never will be.
+func TestAwaitGPUMemory(t *testing.T) {
+	t.Parallel()
+	free := func(bytes uint64) []GPU { g := gpu0; g.MemoryFree = bytes; return []GPU{g} }
+	before := gpuUse{gpus: free(30 << 30), held: map[int]uint64{7: 9 << 30}}
+	for _, tt := range []struct {
+		name string
+		free uint64
+		held map[int]uint64
+		want error
+	}{
+		{"all is back", 30 << 30, map[int]uint64{7: 9 << 30}, nil},
+		{"all but little", 29 << 30, nil, nil},
+		{"not yet", 10 << 30, map[int]uint64{7: 9 << 30}, errGPUBusy},
+		{"another replica has come", 10 << 30, map[int]uint64{7: 9 << 30, 8: 20 << 30}, nil},
+		{"another has grown", 10 << 30, map[int]uint64{7: 29 << 30}, nil},
+		{"another has come, and not all is back", 5 << 30, map[int]uint64{7: 9 << 30, 8: 20 << 30}, errGPUBusy},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				err := awaitGPUMemory(t.Context(), &fakeGPUs{gpus: free(tt.free), memory: tt.held}, before)
+				if !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v", err, tt.want)
+				}
+			})
+		})
 	}
 }

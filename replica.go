@@ -22,7 +22,7 @@ type replica struct {
 	// Owned by run.
 	reload *reload          // under way
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
-	gpus   []GPU            // of the last launch, with their memory before it
+	gpus   gpuUse           // before the last launch
 
 	mu       sync.Mutex
 	cfg      ProvisionConfig
@@ -184,14 +184,20 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 // bringUp starts the launch, unless it was adopted, and waits until it is ready.
 func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) error {
 	if p.Status().State == StateNew {
-		if err := awaitGPUMemory(ctx, r.tell.gpuDriver(), r.gpus); err != nil {
+		driver := r.tell.gpuDriver()
+		before := r.gpus
+		r.gpus = gpuUse{} // memory that never comes back is waited for once
+		if err := awaitGPUMemory(ctx, driver, before); err != nil {
 			return err
+		}
+		if p.cfg.GPU != GPUNone {
+			r.gpus.held, _ = driver.ProcessMemory()
 		}
 		if err := p.Start(ctx); err != nil {
 			return err
 		}
 	}
-	r.gpus = p.run.rec.Launch.GPUs
+	r.gpus.gpus = p.run.rec.Launch.GPUs
 	_, err := p.WaitReady(ctx)
 	return err
 }

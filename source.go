@@ -228,9 +228,9 @@ func (s sourceBuild) memory() string {
 	return hashOf("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator, s.program.Command, s.processor())
 }
 
-var errNoExecutable = errors.New("no executable")
+var errNoExecutable = errors.New("there is no executable")
 
-// findExecutable looks for a built program by its name; the one nearest to the top wins.
+// findExecutable looks for a program by its name; the one nearest to the top wins.
 func findExecutable(dir, name string) (string, error) {
 	best := ""
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -250,7 +250,7 @@ func findExecutable(dir, name string) (string, error) {
 		return err
 	})
 	if err == nil && best == "" {
-		err = fmt.Errorf("%w %q came out of the build; name the target that makes it in \"targets\"", errNoExecutable, name)
+		err = fmt.Errorf("%w %q", errNoExecutable, name)
 	}
 	return best, err
 }

@@ -264,7 +264,7 @@ func TestBuildFails(t *testing.T) {
 		"cmake":   {"CMakeLists.txt", "cmake_minimum_required(VERSION 3.14)\nproject(x C)\nmessage(FATAL_ERROR\n \"this engine needs more\")\n", "this engine needs more"},
 		"no such executable": {
 			"CMakeLists.txt", "cmake_minimum_required(VERSION 3.14)\nproject(x C)\nadd_custom_target(llama-server)\n",
-			`no executable "llama-server" came out of the build`,
+			`no executable "llama-server" in what was built; name the target`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

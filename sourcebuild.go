@@ -55,6 +55,9 @@ func (b build) make(ctx context.Context, lock *os.File) (manifest, error) {
 		}
 	}
 	path, err := findExecutable(b.entry.path("build"), b.name())
+	if errors.Is(err, errNoExecutable) {
+		err = fmt.Errorf("%w in what was built; name the target that makes it in \"targets\"", err)
+	}
 	if err != nil {
 		return manifest{}, b.explain(ctx, err)
 	}
@@ -257,7 +260,7 @@ func (b build) jobs() int {
 		return b.source.Jobs
 	}
 	n := runtime.GOMAXPROCS(0) // it heeds a limit of the cgroup
-	if free, ok := procfs.MemAvailable(); ok {
+	if free, err := procfs.MemoryAvailable(); err == nil {
 		n = min(n, max(1, int(free>>31)))
 	}
 	return n

@@ -118,7 +118,7 @@ func (e *toolError) Unwrap() error { return e.err }
 func endingTree(program func(mark string) error) error {
 	mark := newLaunchID()
 	err := program(mark)
-	left := run{tree: tree{launchID: mark}, killTimeout: defaultKillTimeout}
+	left := run{inst: &hostInstance{tree: tree{launchID: mark}}, killTimeout: defaultKillTimeout}
 	if _, stuck := left.sweep(); stuck != nil {
 		err = errors.Join(err, stuck)
 	}
