@@ -62,9 +62,11 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Answer:    completion(served),
 		Grace:     vllmGrace + wait,
 		LoadGrace: vllmLoadGrace,
-		Causes:    vllmCauses,
-		Advice:    vllmAdvice,
-		NoGPU:     vllmNoGPU,
+		// With --shutdown-timeout alone.
+		DrainsItself: wait > 0,
+		Causes:       vllmCauses,
+		Advice:       vllmAdvice,
+		NoGPU:        vllmNoGPU,
 	}
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if !m.says("disable-log-stats") {
