@@ -1,9 +1,9 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-source cover lint fuzz bench clean chaos
+.PHONY: help demo test test-vllm test-source test-containers cover lint fuzz bench clean chaos
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## start a real engine with a real small model, ask it a question, stop it
 	@scripts/demo.sh
@@ -26,8 +26,11 @@ fuzz: ## run each fuzz target for 10 seconds (FUZZTIME=1m for longer)
 chaos: ## kill managers 5,000 times and more (CHAOS_ROUNDS, CHAOS_CYCLES, CHAOS_REAL)
 	@scripts/chaos.sh
 
-test-source: ## build the real llama.cpp from source, run it and ask it (half an hour of CPU time)
+test-source: ## build the real llama.cpp from source, run it and ask it (10 minutes of CPU time)
 	@scripts/test-source.sh
+
+test-containers: ## run the tests of engines in containers, against a Docker and a Podman of their own (root)
+	@scripts/test-containers.sh
 
 bench: ## run the benchmarks (BENCH=regexp, COUNT=n)
 	@scripts/bench.sh

@@ -164,26 +164,34 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 	if program.Distribution != "" {
 		return i.installed(path, digest, program, env), nil
 	}
-	key := i.factsKey(digest, program, env)
+	return i.facts(ctx, Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		return ask(ctx, path, args, env)
+	})
+}
+
+// facts completes what is known of b by asking it.
+func (i inspector) facts(
+	ctx context.Context, b Binary, program Program, env map[string]string, ask func(args []string) (string, error),
+) (Binary, error) {
+	key := i.factsKey(b.Digest, program, env)
 	var known Binary
-	if i.load(key, &known) && known.Digest == digest {
-		known.Path = path
+	if i.load(key, &known) && known.Digest == b.Digest {
+		known.Path = b.Path
 		return known, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	b := Binary{Path: path, Digest: digest}
 	if program.VersionArgs != nil {
-		output, err := ask(ctx, path, program.VersionArgs, env)
+		output, err := ask(program.VersionArgs)
 		if err != nil {
 			return Binary{}, err
 		}
 		if b.Version, b.Build, err = program.ParseVersion(output); err != nil {
-			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable?", path, err)
+			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable?", b.Path, err)
 		}
 	}
 	if program.HelpArgs != nil {
-		output, err := ask(ctx, path, program.HelpArgs, env)
+		output, err := ask(program.HelpArgs)
 		if err != nil {
 			return Binary{}, err
 		}

@@ -295,7 +295,7 @@ func TestDownloadInterrupted(t *testing.T) {
 // The names are those of release.yml.
 func TestPickLlamaAssets(t *testing.T) {
 	t.Parallel()
-	new := strings.Fields(`cudart-llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz cudart-llama-b11070-bin-ubuntu-cuda-13.3-x64.tar.gz
+	full := strings.Fields(`cudart-llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz cudart-llama-b11070-bin-ubuntu-cuda-13.3-x64.tar.gz
 		cudart-llama-bin-win-cuda-12.4-x64.zip llama-b11070-bin-macos-arm64.tar.gz llama-b11070-bin-macos-x64.tar.gz
 		llama-b11070-bin-ubuntu-arm64.tar.gz llama-b11070-bin-ubuntu-cuda-13.3-x64.tar.gz llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz
 		llama-b11070-bin-ubuntu-rocm-7.2-x64.tar.gz llama-b11070-bin-ubuntu-s390x.tar.gz llama-b11070-bin-ubuntu-vulkan-x64.tar.gz
@@ -307,13 +307,13 @@ func TestPickLlamaAssets(t *testing.T) {
 		names             []string
 		want              string
 	}{
-		{"b11070", "linux", "amd64", false, new, "llama-b11070-bin-ubuntu-x64.tar.gz"},
-		{"b11070", "linux", "amd64", true, new, "llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz cudart-llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz"},
-		{"b11070", "linux", "arm64", false, new, "llama-b11070-bin-ubuntu-arm64.tar.gz"},
-		{"b11070", "linux", "s390x", false, new, "llama-b11070-bin-ubuntu-s390x.tar.gz"},
-		{"b11070", "darwin", "arm64", true, new, "llama-b11070-bin-macos-arm64.tar.gz"},
+		{"b11070", "linux", "amd64", false, full, "llama-b11070-bin-ubuntu-x64.tar.gz"},
+		{"b11070", "linux", "amd64", true, full, "llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz cudart-llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz"},
+		{"b11070", "linux", "arm64", false, full, "llama-b11070-bin-ubuntu-arm64.tar.gz"},
+		{"b11070", "linux", "s390x", false, full, "llama-b11070-bin-ubuntu-s390x.tar.gz"},
+		{"b11070", "darwin", "arm64", true, full, "llama-b11070-bin-macos-arm64.tar.gz"},
 		{"b5083", "linux", "amd64", false, old, "llama-b5083-bin-ubuntu-x64.zip"},
-		{"b11070", "linux", "amd64", true, new[7:8], "llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz"},
+		{"b11070", "linux", "amd64", true, full[7:8], "llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz"},
 	} {
 		got, err := pickLlamaAssets(c.tag, c.names, c.goos, c.goarch, c.gpu)
 		if err != nil || strings.Join(got, " ") != c.want {
@@ -326,11 +326,11 @@ func TestPickLlamaAssets(t *testing.T) {
 		names             []string
 		want              string
 	}{
-		{"b11070", "linux", "arm64", true, new, "it has no build with CUDA for linux on arm64"},
+		{"b11070", "linux", "arm64", true, full, "it has no build with CUDA for linux on arm64"},
 		{"b5083", "linux", "amd64", true, old, "it has no build with CUDA for linux on amd64"},
 		{"b11027", "linux", "amd64", false, nil, "it has no llama-b11027-bin-ubuntu-x64.tar.gz; some builds lack files"},
-		{"b11070", "linux", "riscv64", false, new, "none of its files is for linux on riscv64"},
-		{"b11070", "freebsd", "amd64", false, new, "none of its files is for freebsd on amd64"},
+		{"b11070", "linux", "riscv64", false, full, "none of its files is for linux on riscv64"},
+		{"b11070", "freebsd", "amd64", false, full, "none of its files is for freebsd on amd64"},
 	} {
 		_, err := pickLlamaAssets(c.tag, c.names, c.goos, c.goarch, c.gpu)
 		wantText(t, err, c.want)

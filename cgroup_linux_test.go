@@ -188,7 +188,7 @@ func TestOOMOfAWorker(t *testing.T) {
 	t.Parallel()
 	for _, own := range []bool{true, false} {
 		f := Failure{Cause: CauseUnknown}
-		(&oomWatch{own: own, kills: 1, where: "memory.events"}).explain(&f, exitStatus{known: true, code: 1}, false)
+		Exit{Known: true, Code: 1, OOM: "oom_kill rose by 1", OOMShared: !own}.explain(&f, false)
 		if (f.Cause == CauseOOMHost) != own {
 			t.Errorf("own %t: %q", own, f.Cause)
 		}

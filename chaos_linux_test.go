@@ -199,11 +199,11 @@ func TestChaosReusedPid(t *testing.T) {
 	for range 20 {
 		p, _ := ready(t, cfg, cache)
 		p.Release()
-		pid := p.run.leader.PID
+		pid := p.run.host().leader.PID
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = p.run.leader.cmd.Process.Wait()
+		_, _ = p.run.host().leader.cmd.Process.Wait()
 		tried++
 		stranger, counted := strangerAt(t, last, pid)
 		if stranger == nil {

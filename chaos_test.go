@@ -338,7 +338,7 @@ func (c *chaosRig) recover(t *testing.T, way int) (orphans int) {
 func (c *chaosRig) strangers(t *testing.T, p *EngineProvisioner) (n int) {
 	t.Helper()
 	before, engines := c.processes()
-	members, err := p.run.tree.members()
+	members, err := p.run.host().tree.members()
 	if err != nil {
 		t.Fatal(err)
 	}

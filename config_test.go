@@ -260,6 +260,7 @@ func TestReplicas(t *testing.T) {
 	want := []string{
 		"chat/r0 chat-r0 9000", "chat/r1 chat-r1 9001", "chat/r2 chat-r2 9002", "embed/r0 embed-r0 9100", "any/r0 any-r0 9200", "built/r0 built-r0 9300",
 		"installed/r0 installed-r0 9400", "locked/r0 locked-r0 9500", "downloaded/r0 downloaded-r0 9600", "released/r0 released-r0 9700",
+		"box/r0 box-r0 9800",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q\nwant %q", names, want)
@@ -269,10 +270,10 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("embed has %v (%v)", one, err)
 	}
 	if _, err := c.Replicas("chta"); err == nil ||
-		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any, built, installed, locked, downloaded, released` {
+		err.Error() != `unknown pool "chta"; did you mean "chat"? The pools are chat, embed, any, built, installed, locked, downloaded, released, box` {
 		t.Errorf("error is %v", err)
 	}
-	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any, built, installed, locked, downloaded, released` {
+	if _, err := c.Replicas("x"); err == nil || err.Error() != `unknown pool "x"; the pools are chat, embed, any, built, installed, locked, downloaded, released, box` {
 		t.Errorf("error is %v", err)
 	}
 	wrong := one[0].configError(Problem{Key: "flags[1]", Message: "is odd"}, Problem{Key: "api_key", Message: "is missing"})

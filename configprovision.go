@@ -14,15 +14,17 @@ import (
 
 // Provisioning says where an engine's executable comes from.
 type Provisioning struct {
-	// Mode is "binary", an executable that is already on the node, "source", one that is built there, or "package", one
-	// that comes with a Python package. Left out, it is "binary".
-	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary source package"`
+	// Mode is "binary", an executable that is already on the node, "source", one that is built there, "package", one that
+	// comes with a Python package, or "container", an image of Docker or Podman. Left out, it is "binary".
+	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=binary source package container"`
 	// Binary belongs to mode "binary".
 	Binary *BinaryConfig `json:"binary,omitempty"`
 	// Source belongs to mode "source".
 	Source *SourceConfig `json:"source,omitempty"`
 	// Package belongs to mode "package".
 	Package *PackageConfig `json:"package,omitempty"`
+	// Container belongs to mode "container".
+	Container *ContainerConfig `json:"container,omitempty"`
 }
 
 // BinaryConfig names an executable: one that is on the node, or one to download. At most one of Path, URL and Release is
@@ -87,7 +89,12 @@ func (k *checker) provisioning(key string, c Provisioning, program Program) {
 		name   string
 		there  bool
 		needed bool
-	}{{"binary", c.Binary != nil, false}, {"source", c.Source != nil, true}, {"package", c.Package != nil, true}} {
+	}{
+		{"binary", c.Binary != nil, false},
+		{"source", c.Source != nil, true},
+		{"package", c.Package != nil, true},
+		{modeContainer, c.Container != nil, false},
+	} {
 		at := key + "." + block.name
 		switch {
 		case block.there && c.Mode == "" && block.name != mode:
@@ -97,6 +104,9 @@ func (k *checker) provisioning(key string, c Provisioning, program Program) {
 		case !block.there && block.needed && block.name == mode && !k.unreadIn(at):
 			k.report(at, "is missing; mode %q needs it", mode)
 		}
+	}
+	if mode == "source" && program.Distribution != "" {
+		k.report(key+".mode", `"source" builds a CMake project, and %s is a Python program; write "mode: package"`, program.Command)
 	}
 	if c.Binary != nil {
 		k.binary(key+".binary", *c.Binary, program)

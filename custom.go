@@ -26,6 +26,7 @@ func (custom) Program(cfg ProvisionConfig) Program {
 	p := Program{Model: ModelAny}
 	if cfg.Custom != nil && len(cfg.Custom.Command) > 0 {
 		p.Command = cfg.Custom.Command[0]
+		p.Image.Entrypoint = cfg.Custom.Command[:1]
 	}
 	return p
 }
@@ -292,7 +293,7 @@ func (l *customLaunch) checkKey() {
 	case !envPattern.MatchString(name):
 		// The text is left out: it may be the key itself.
 		l.problem(key, "must be the name of a variable (letters, digits and _), not its value")
-	case badVariable(name) != "" && !strings.HasSuffix(name, "API_KEY"):
+	case badVariable(name) != "":
 		l.problem(key, "%s", badVariable(name))
 	case inEnv || inCustom:
 		l.problem(key, `is set in "env", too; remove it there, and write the key as "api_key"`)

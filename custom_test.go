@@ -199,7 +199,7 @@ func asCustom(t testing.TB, cfg *ProvisionConfig) {
 func TestCustomLife(t *testing.T) {
 	t.Parallel()
 	cfg := customConfig(t, enginetest.Behavior{LoadTime: 20 * time.Millisecond})
-	cfg.Custom.Env = map[string]string{"LLAMA_ARG_ALIAS": "{model}"}
+	cfg.Custom.Env = map[string]string{"LLAMA_ARG_ALIAS": "{model}", "LLAMA_ARG_PORT": "{port}"} // not owned: any engine may be custom
 	cfg.Custom.Aliases = map[string]string{"-ngl": "--n-gpu-layers"}
 	cfg.Flags = []string{"-ngl", "0", "--slot-save-path", "{tmpdir}"}
 	cfg.Custom.Command = append(cfg.Custom.Command, "--log-file", "{tmpdir}/log")

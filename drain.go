@@ -20,6 +20,7 @@ const (
 var (
 	errDrainOver  = errors.New("the drain's time is over")
 	errDrainHurry = errors.New("the drain was cut short")
+	errUncounted  = errors.New("the engine's metrics are off, or tell of none")
 )
 
 // endedDraining is the message of a stop whose engine did not wait for its SIGTERM.
@@ -79,6 +80,9 @@ func (p *EngineProvisioner) drainContext(caller context.Context, r *run) (_ cont
 // awaitIdle waits until the engine has no request, and returns how that ended, for people. What ends badly is noted.
 func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 	count, err := p.counter(r)
+	if errors.Is(err, errUncounted) && r.rec.Launch.Spec.DrainsItself {
+		return ""
+	}
 	if err != nil {
 		p.note("requests in flight are not waited for: " + err.Error())
 		return ""
@@ -146,7 +150,7 @@ func requests(n int) string {
 func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, error), error) {
 	gauges := r.rec.Launch.Spec.Gauges
 	if gauges == nil {
-		return nil, errors.New("the engine's metrics are off, or tell of none")
+		return nil, errUncounted
 	}
 	key := r.key
 	if p.engine == nil && p.cfg.APIKey != nil { // another provisioner's launch
@@ -155,7 +159,7 @@ func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, error),
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, time.Duration(p.cfg.Ready.RequestTimeout))
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
 	return func(ctx context.Context) (int, error) {
 		page, err := ask.metricsPage(ctx, gauges.Path)
 		if err != nil {

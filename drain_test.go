@@ -188,7 +188,7 @@ func TestEngineDiesWhileDraining(t *testing.T) {
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	stopped := stopping(context.Background(), p)
 	awaitDraining(t, p)
-	if err := syscall.Kill(p.run.leader.PID, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(p.run.host().leader.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-stopped; err != nil {
@@ -217,6 +217,11 @@ func TestDrainWithoutGauges(t *testing.T) {
 			change: func(cfg *ProvisionConfig) { cfg.Env = map[string]EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: "0"}} },
 			note:   "not waited for: the engine's metrics are off",
 		},
+		"it drains itself": {
+			broken: func(p *EngineProvisioner) {
+				p.run.rec.Launch.Spec.Gauges, p.run.rec.Launch.Spec.DrainsItself = nil, true
+			},
+		},
 		"no such page": {
 			broken: func(p *EngineProvisioner) {
 				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/none", Names: []string{"x"}}
@@ -237,8 +242,8 @@ func TestDrainWithoutGauges(t *testing.T) {
 		},
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
-				p.cfg.Ready.RequestTimeout = Duration(50 * time.Millisecond)
-				_ = p.run.leader.signal(syscall.SIGSTOP)
+				p.run.rec.Launch.Ready.RequestTimeout = Duration(50 * time.Millisecond)
+				_ = p.run.host().leader.signal(syscall.SIGSTOP)
 			},
 			note: "not waited for: cannot read /metrics: no answer in time",
 		},
@@ -260,6 +265,9 @@ func TestDrainWithoutGauges(t *testing.T) {
 			}
 			nothingLeft(t, p)
 			wantNote(t, j, test.note)
+			if notes := j.notes(); test.note == "" && strings.Contains(notes, "waited for") {
+				t.Errorf("notes: %q", notes)
+			}
 		})
 	}
 }
@@ -334,7 +342,7 @@ func TestAttachedDrain(t *testing.T) {
 		t.Errorf("the hook wrote %q (%v)", data, err)
 	}
 	wantNote(t, j, "1 request in flight; waiting for up to 20s")
-	_, _ = p.run.leader.cmd.Process.Wait()
+	_, _ = p.run.host().leader.cmd.Process.Wait()
 	nothingLeft(t, p)
 }
 
@@ -371,7 +379,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 					t.Errorf("%s holds the key", path)
 				}
 			}
-			_, _ = p.run.leader.cmd.Process.Wait()
+			_, _ = p.run.host().leader.cmd.Process.Wait()
 			nothingLeft(t, p)
 		})
 	}
@@ -398,7 +406,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 			if drained := strings.Contains(j.notes(), "the drain's 300ms are over"); drained != (limit > 0) {
 				t.Errorf("notes: %q", j.notes())
 			}
-			_, _ = p.run.leader.cmd.Process.Wait()
+			_, _ = p.run.host().leader.cmd.Process.Wait()
 			nothingLeft(t, p)
 		})
 	}

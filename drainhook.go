@@ -233,10 +233,10 @@ func runHookCommand(ctx context.Context, argv []string, r *run, h Handoff) error
 	switch {
 	case late != nil:
 		return &saidError{late, words.last(r.redact)}
-	case status.signal != "":
-		return &saidError{fmt.Errorf("%q was ended by signal: %s", argv[0], status.signal), words.last(r.redact)}
-	case status.code != 0:
-		return &saidError{fmt.Errorf("%q exited with code %d", argv[0], status.code), words.last(r.redact)}
+	case status.Signal != "":
+		return &saidError{fmt.Errorf("%q was ended by signal: %s", argv[0], status.Signal), words.last(r.redact)}
+	case status.Code != 0:
+		return &saidError{fmt.Errorf("%q exited with code %d", argv[0], status.Code), words.last(r.redact)}
 	}
 	return nil
 }

@@ -41,6 +41,8 @@ type Program struct {
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine
 	// reports of itself where it does ("b11669-Debian"), the second a number that grows with each release, 0 when unknown.
 	ParseVersion func(output string) (version string, build int, err error)
+	// Image is where the engine is found as a container image.
+	Image Image
 	// HelpArgs make the executable list its flags; nil means that flags cannot be checked before the start.
 	HelpArgs []string
 	// ParseHelp reads what HelpArgs printed on both streams.
@@ -114,6 +116,8 @@ type LaunchSpec struct {
 	Metrics *MetricsContract
 	// Gauges count the requests in the engine; nil means that they cannot be counted, so no stop waits for them.
 	Gauges *Gauges
+	// DrainsItself says that the engine answers what is in flight after SIGTERM, so that nothing is lost without Gauges.
+	DrainsItself bool
 	// Answer is the request that proves that the engine can produce a token; nil means that there is none.
 	Answer *AnswerRequest
 	// MustAnswer says that a 4xx to Answer is a failure. Else it means that the model offers no completions.

@@ -13,7 +13,7 @@ type EngineInfo struct {
 	// Binary is the absolute path of Command in PATH; "" when there is none.
 	Binary  string   `json:"binary,omitempty"`
 	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
-	Modes   []string `json:"modes"`             // the provisioning modes that are known to work for it
+	Modes   []string `json:"modes"`             // the provisioning modes that suit it
 	// Endpoints are where the running engine is asked, with its default flags.
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
@@ -60,6 +60,9 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	}
 	if program.Distribution != "" || program.Command == "" {
 		info.Modes = append(info.Modes, "package")
+	}
+	if program.Image.Name != "" || program.Command == "" {
+		info.Modes = append(info.Modes, modeContainer)
 	}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
 	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it

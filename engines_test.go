@@ -33,7 +33,8 @@ func TestEngines(t *testing.T) {
 		byName[e.Name] = e
 	}
 	want := EngineInfo{
-		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake", Modes: []string{"binary", "source"},
+		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake",
+		Modes:     []string{"binary", "source", "container"},
 		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
@@ -45,10 +46,10 @@ func TestEngines(t *testing.T) {
 	if got := byName["picky"]; got.Binary != "" || !strings.Contains(got.Problem, `no executable "picky" in PATH`) {
 		t.Errorf("%+v", got)
 	}
-	if got := byName["vllm"].Modes; !slices.Equal(got, []string{"binary", "package"}) {
+	if got := byName["vllm"].Modes; !slices.Equal(got, []string{"binary", "package", "container"}) {
 		t.Errorf("vllm has the modes %q", got)
 	}
-	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package"}}); !reflect.DeepEqual(got, want) {
+	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package", "container"}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

@@ -82,8 +82,8 @@ func (e entry) manifest() (manifest, bool) {
 	return m, true
 }
 
-// get gives the executable of an entry that is complete, or has make complete it. Of two programs, or two replicas, one
-// makes it and the others wait, which they tell by waiting. The lock that make gets is for the processes that it starts:
+// get gives the executable of an entry that is complete, or has fill complete it. Of two programs, or two replicas, one
+// makes it and the others wait, which they tell by waiting. The lock that fill gets is for the processes that it starts:
 // they inherit it, so that nobody else begins before the last of them has ended, even if this program is killed.
 func (e entry) get(ctx context.Context, waiting func(), fill func(lock *os.File) (manifest, error)) (string, error) {
 	if path := e.executable(); path != "" {

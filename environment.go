@@ -33,7 +33,10 @@ var inherited = []string{
 
 // notInherited are the exceptions among them: what they say is said by devices, gpu and the secrets, or would be a flag
 // of TGI.
-var notInherited = []string{"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "*_TOKEN", "*_KEY", "CUDA_GRAPHS", "CUDA_MEMORY_FRACTION"}
+var notInherited = []string{
+	"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "*_TOKEN", "*_KEY",
+	"CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
+}
 
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
@@ -55,7 +58,9 @@ func environment(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU, s secrets, ow
 			all[name] = variable{EnvVar{name, origin}, value}
 		}
 	}
-	layer("inherited", hostEnvironment())
+	if !cfg.contained() { // the image has its own
+		layer("inherited", hostEnvironment())
+	}
 	layer("engine", spec.Env)
 	layer("config", plainEnv(cfg))
 	for name, value := range s.env {

@@ -88,7 +88,9 @@ const (
 
 // dialects are those of the built-in engines, by name.
 func dialects() map[string]*flagDialect {
-	return map[string]*flagDialect{llamaCPP{}.Name(): &llamaDialect, vLLM{}.Name(): &vllmDialect, sgLang{}.Name(): &sglangDialect, tgi{}.Name(): &tgiDialect}
+	return map[string]*flagDialect{
+		llamaCPP{}.Name(): &llamaDialect, vLLM{}.Name(): &vllmDialect, sgLang{}.Name(): &sglangDialect, tgi{}.Name(): &tgiDialect,
+	}
 }
 
 // find is FlagSet.find by the engine's own rules. full is the name as the engine lists it.

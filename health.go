@@ -164,7 +164,8 @@ func brokeOff(err error) bool {
 
 // awaitHealthy asks the health path until it says 200, which may take hours. 503 and other server errors, refused and
 // broken connections mean that the engine is loading; any other answer means that this is not the engine's health
-// path. Questions are no closer than takes, which is what the engine needs for a healthy answer. heard is told of every answer that is not yet 200. It returns ctx's cause when that is done first.
+// path. Questions are no closer than takes, which is what the engine needs for a healthy answer. heard is told of every
+// answer that is not yet 200. It returns ctx's cause when that is done first.
 func (p *prober) awaitHealthy(ctx context.Context, path string, takes time.Duration, since time.Time, heard func(string)) error {
 	var fatal error
 	client := &retryablehttp.Client{

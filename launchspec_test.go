@@ -98,7 +98,7 @@ func specText(spec LaunchSpec) string {
 	if spec.Answer != nil {
 		line("answer", "%s %s", spec.Answer.Path, spec.Answer.Body)
 	}
-	line("grace", "%s, while loading %s, kills itself: %v", spec.Grace, spec.LoadGrace, spec.KillsItself)
+	line("grace", "%s, while loading %s, kills itself: %v, drains itself: %v", spec.Grace, spec.LoadGrace, spec.KillsItself, spec.DrainsItself)
 	return b.String()
 }
 

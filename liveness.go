@@ -154,7 +154,7 @@ func (p *EngineProvisioner) diagnose(name string) {
 	if !ok {
 		return
 	}
-	if err := p.run.leader.signal(signal); err != nil {
+	if err := p.run.inst.Signal(signal); err != nil {
 		p.note("cannot ask the engine for a stack dump: " + err.Error())
 		return
 	}

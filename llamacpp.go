@@ -11,8 +11,13 @@ type llamaCPP struct{}
 
 func (llamaCPP) Name() string { return "llamacpp" }
 
-func (llamaCPP) Program(ProvisionConfig) Program {
+func (llamaCPP) Program(cfg ProvisionConfig) Program {
+	image := Image{Name: "ghcr.io/ggml-org/llama.cpp", Tag: "server-cuda"}
+	if cfg.GPU == GPUNone {
+		image.Tag = "server" // the one without CUDA
+	}
 	return Program{
+		Image:        image,
 		Command:      "llama-server",
 		SourceFlags:  llamaSourceFlags,
 		Release:      &llamaRelease,

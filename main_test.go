@@ -154,11 +154,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// host is a launch of processes, for tests that do something to them.
+func (r *run) host() *hostInstance { return r.inst.(*hostInstance) }
+
 // nothingLeft fails the test unless every trace of the launch is gone: processes, port, handoff, temporary folder.
 func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	t.Helper()
 	r := p.run
-	if names, err := (&run{tree: tree{launchID: r.rec.LaunchID, leader: r.tree.leader}}).survivors(); names != "" || err != nil {
+	if names, err := (&run{inst: &hostInstance{tree: tree{launchID: r.rec.LaunchID, leader: r.host().tree.leader}}}).survivors(); names != "" || err != nil {
 		t.Errorf("processes left: %s (%v)", names, err)
 	}
 	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -196,6 +197,9 @@ func (o *options) findModel(ctx context.Context, cfg ProvisionConfig, kind Model
 		err = m.size()
 	} else {
 		err = m.check()
+	}
+	if id := cfg.Model.ID; errors.Is(err, fs.ErrNotExist) && repoPattern.MatchString(id) { // as vllm itself takes it
+		err = &modelError{CauseModelMissing, fmt.Errorf(`%w, or write "hf:%s" for a repository of the Hugging Face hub`, errors.Unwrap(err), id)}
 	}
 	return m, err
 }

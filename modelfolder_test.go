@@ -199,6 +199,20 @@ func TestStartChecksTheModelFolder(t *testing.T) {
 	}
 }
 
+// Whoever knows vLLM writes its name of a repository, which here is a path.
+func TestMissingModelMayBeARepository(t *testing.T) {
+	t.Parallel()
+	cfg := fakeVLLM(t)
+	for id, want := range map[string]bool{"Qwen/Qwen3-8B": true, "./Qwen/Qwen3-8B": false, "local:Qwen/Qwen3-8B": false} {
+		cfg.Model.ID = id
+		_, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
+		var start *StartError
+		if !errors.As(err, &start) || start.Cause != CauseModelMissing || strings.Contains(err.Error(), `or write "hf:Qwen/Qwen3-8B"`) != want {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
+
 // fakeVLLM is a replica of vLLM as pip installs it, as far as it is looked at before it runs.
 func fakeVLLM(t testing.TB) ProvisionConfig {
 	t.Helper()

@@ -16,16 +16,17 @@ import (
 type Option func(*options)
 
 type options struct {
-	engines  []Engine
-	logger   *slog.Logger
-	onEvent  func(Event)
-	cacheDir string
-	releases string // the API that releases are looked up with; "" is GitHub's
-	gpus     gpuDriver
-	grace    time.Duration
-	cgroup   func() (cgroup.Base, error)                       // finds what was delegated
-	space    func(path string) (free, total uint64, err error) // of a file system
-	drain    *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
+	engines   []Engine
+	launchers []Launcher
+	logger    *slog.Logger
+	onEvent   func(Event)
+	cacheDir  string
+	releases  string // the API that releases are looked up with; "" is GitHub's
+	gpus      gpuDriver
+	grace     time.Duration
+	cgroup    func() (cgroup.Base, error)                       // finds what was delegated
+	space     func(path string) (free, total uint64, err error) // of a file system
+	drain     *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
 
 	drainHooks []goHook
 	reload     func() ([]ProvisionConfig, error) // nil: RequestReload is refused
@@ -66,6 +67,11 @@ func (o *options) engine(name string) (Engine, bool) {
 
 // WithEngine adds an engine, or replaces the built-in one of the same name.
 func WithEngine(e Engine) Option { return func(o *options) { o.engines = append(o.engines, e) } }
+
+// WithLauncher adds the Launcher of a provisioning mode, or replaces the one of the same mode.
+func WithLauncher(l Launcher) Option {
+	return func(o *options) { o.launchers = append(o.launchers, l) }
+}
 
 // WithLogger sets where the provisioner tells what it does; by default, and with nil, nowhere.
 func WithLogger(l *slog.Logger) Option {

@@ -51,16 +51,17 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 	}
 	ended := 0
 	for id := range launches {
-		r := &run{files: f, rec: record{LaunchID: id}, tree: tree{launchID: id}, killTimeout: recoveryBudget}
-		members, _ := r.tree.members() // sweep tells what is wrong
+		inst := &hostInstance{tree: tree{launchID: id}}
+		r := &run{files: f, rec: record{LaunchID: id}, inst: inst, killTimeout: recoveryBudget}
+		members, _ := inst.tree.members() // sweep tells what is wrong
 		for _, m := range members {
 			if temp, known := procfs.Env(m.PID, "TMPDIR"); known && procfs.HasEnv(m.PID, launchIDEnv+"="+id) {
-				r.rec.TempDir = temp
+				inst.ref.TempDir = temp
 			}
 		}
 		n, failed := r.sweep()
 		ended += n
-		err = errors.Join(err, failed, r.removeTemp())
+		err = errors.Join(err, failed, inst.removeTemp())
 	}
 	lost := !recorded && exists(f.handoff())
 	if err == nil && held && len(launches) == 0 && !recorded {

@@ -46,11 +46,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if err != nil {
 		return Prepared{}, err
 	}
-	path, err := o.executable(cfg, program).get(ctx, tell)
-	if err != nil {
-		return Prepared{}, err
-	}
-	binary, err := o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+	binary, err := o.fetch(ctx, cfg, program, tell)
 	if err == nil {
 		err = o.fetchModel(ctx, &model, tell.progress)
 	}
@@ -68,21 +64,21 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 	if model.pending != "" {
 		pending = append(pending, model.pending)
 	}
-	path, toDo, err := o.executable(cfg, program).find(ctx)
+	binary, toDo, err := o.locate(ctx, cfg, program)
 	switch {
 	case err != nil:
 		return Prepared{}, nil, err
 	case toDo != "":
 		return prepared, append(pending, toDo), nil
 	}
-	prepared.Binary, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
-	return prepared, pending, err
+	prepared.Binary = binary
+	return prepared, pending, nil
 }
 
 // prepared is what a launch needs, which is got where it is missing.
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
-	if err != nil || len(pending) == 0 {
+	if err != nil || len(pending) == 0 && !p.cfg.pullsAlways() {
 		return prepared, err
 	}
 	// A wrong flag or a missing GPU shall be known before hours of download.
@@ -220,7 +216,10 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 
 // describe has the engine describe the launch.
 func describe(engine Engine, cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	spec, err := engine.Launch(cfg, host)
+	spec, err := engine.Launch(cfg.inside(), host)
+	if cfg.bridged() {
+		spec.Ports = nil // those are the container's own
+	}
 	var config *ConfigError
 	if errors.As(err, &config) {
 		err = cfg.configError(config.Problems...)
@@ -265,8 +264,11 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	if cfg.Devices.auto() {
 		gpus = nil // what is chosen depends on what is free, and the engine itself has taken some
 	}
-	// Maps are encoded in the order of their keys.
-	_ = json.NewEncoder(h).Encode([]any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus})
+	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus}
+	if cfg.contained() {
+		what = append(what, cfg.Provisioning.Container, cfg.Host)
+	}
+	_ = json.NewEncoder(h).Encode(what) // maps are encoded in the order of their keys
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -2,7 +2,6 @@ package provisioner
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -23,24 +22,6 @@ type command struct {
 	lock  *os.File      // inherited, so that it stays locked as long as a process of the engine lives
 	group *cgroup.Group // where it begins; nil: where this program is
 	tied  bool          // it is killed when this program ends
-}
-
-// exitStatus is how a process ended. The zero value means that it is not known, as for another's child.
-type exitStatus struct {
-	known  bool
-	code   int    // -1 when a signal ended it
-	signal string // "" when it exited by itself
-}
-
-func (s exitStatus) String() string {
-	switch {
-	case !s.known:
-		return "unknown"
-	case s.signal != "":
-		return "signal: " + s.signal
-	default:
-		return fmt.Sprintf("code %d", s.code)
-	}
 }
 
 // launch starts c in a session of its own.
@@ -107,20 +88,20 @@ func startFresh(start func() error) error {
 // errGone says that a process has ended.
 var errGone = errors.New("the process is gone")
 
-func statusOf(cmd *exec.Cmd) exitStatus {
+func statusOf(cmd *exec.Cmd) Exit {
 	_ = cmd.Wait() // the state says it all
 	ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !ok {
-		return exitStatus{}
+		return Exit{}
 	}
 	return waitStatus(ws)
 }
 
-func waitStatus(ws syscall.WaitStatus) exitStatus {
+func waitStatus(ws syscall.WaitStatus) Exit {
 	if ws.Signaled() {
-		return exitStatus{known: true, code: -1, signal: ws.Signal().String()}
+		return Exit{Known: true, Code: -1, Signal: ws.Signal().String()}
 	}
-	return exitStatus{known: true, code: ws.ExitStatus()}
+	return Exit{Known: true, Code: ws.ExitStatus()}
 }
 
 // pastLeader is what a record says of a launch's leader, which led a session and a group.

@@ -105,6 +105,16 @@ func hold(pid int) (*process, error) {
 	return p, nil
 }
 
+// identify is the identity of a process that is another's child; no more than its pid when it cannot be seen.
+func identify(pid int) identity {
+	p, err := hold(pid)
+	if err != nil {
+		return identity{PID: pid}
+	}
+	defer p.close()
+	return p.identity
+}
+
 // thisBoot is the part of an identity that all processes of this boot and namespace share.
 func thisBoot() (identity, error) {
 	boot, err := procfs.BootID()
@@ -178,7 +188,7 @@ func (p *process) signal(sig syscall.Signal) error {
 }
 
 // reap collects a child that has ended and tells how.
-func (p *process) reap() exitStatus {
+func (p *process) reap() Exit {
 	defer p.close()
 	if p.cmd == nil {
 		return p.foreignStatus()
@@ -188,7 +198,7 @@ func (p *process) reap() exitStatus {
 
 // foreignStatus tells how another's child ended: the kernel keeps that with the pidfd once its parent has reaped it
 // (Linux 6.15), and until then with the zombie.
-func (p *process) foreignStatus() exitStatus {
+func (p *process) foreignStatus() Exit {
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 	var err error
 	if conn, e := p.pidfd.SyscallConn(); e == nil {
@@ -200,7 +210,7 @@ func (p *process) foreignStatus() exitStatus {
 	if s, err := procfs.ReadStat(p.PID); err == nil && s.Dead() && s.StartTicks == p.StartTicks {
 		return waitStatus(syscall.WaitStatus(s.ExitCode))
 	}
-	return exitStatus{}
+	return Exit{}
 }
 
 func (p *process) close() {

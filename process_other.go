@@ -82,6 +82,9 @@ func hold(pid int) (*process, error) {
 		pid, errors.ErrUnsupported, runtime.GOOS)
 }
 
+// identify is no more than the pid here.
+func identify(pid int) identity { return identity{PID: pid} }
+
 func (p *process) wait(ctx context.Context) error {
 	select {
 	case <-p.gone:
@@ -108,7 +111,7 @@ func (p *process) signal(sig syscall.Signal) error {
 	return err
 }
 
-func (p *process) reap() exitStatus { return statusOf(p.cmd) }
+func (p *process) reap() Exit { return statusOf(p.cmd) }
 
 // close does nothing: the goroutine of own ends with the process, also when the process was released.
 func (p *process) close() {}

@@ -74,25 +74,23 @@ func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
 func (p *EngineProvisioner) watch(r *run) {
 	defer close(p.done)
 	leaveLogs := p.keepLogs(r)
-	if r.leader != nil {
-		ctx, cancel := context.WithCancelCause(context.Background())
-		stop := context.AfterFunc(p.life, func() {
-			if errors.Is(context.Cause(p.life), ErrReleased) {
-				cancel(ErrReleased)
-			}
-		})
-		err := r.leader.wait(ctx)
-		stop()
-		cancel(nil)
-		if errors.Is(err, ErrReleased) {
-			p.mu.Lock()
-			p.err, p.stopErr = ErrReleased, ErrReleased
-			p.mu.Unlock()
-			r.noting.Wait()
-			r.leader.close()
-			leaveLogs()
-			return
+	ctx, cancel := context.WithCancelCause(context.Background())
+	stop := context.AfterFunc(p.life, func() {
+		if errors.Is(context.Cause(p.life), ErrReleased) {
+			cancel(ErrReleased)
 		}
+	})
+	err := r.inst.Wait(ctx)
+	stop()
+	cancel(nil)
+	if errors.Is(err, ErrReleased) {
+		p.mu.Lock()
+		p.err, p.stopErr = ErrReleased, ErrReleased
+		p.mu.Unlock()
+		r.noting.Wait()
+		r.inst.Release()
+		leaveLogs()
+		return
 	}
 	close(r.exited)
 
@@ -112,8 +110,8 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.final = &end.rec
-	if end.exit.known {
-		p.exit = &end.exit.code
+	if end.exit.Known {
+		p.exit = &end.exit.Code
 	}
 	if end.swept > 0 {
 		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))

@@ -505,7 +505,7 @@ func TestRelease(t *testing.T) {
 		t.Error(err)
 	}
 	// The first provisioner's process is this test's child, and nobody else reaps it.
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)

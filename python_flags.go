@@ -6,6 +6,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // What vLLM, SGLang and TGI have in common: they take a folder or fetch a model themselves, and spread it over GPUs.
@@ -64,6 +65,23 @@ func (m *flagMerge) shards(flag string, subjects ...string) {
 	m.defaults = append(m.defaults, Flag{
 		Args: []string{flag, strconv.Itoa(n)}, Origin: OriginDefault, Key: "devices", Note: "the model is spread over all its GPUs",
 	})
+}
+
+// drainTimeout is how long the requests in flight may take.
+func (m *flagMerge) drainTimeout() time.Duration {
+	if m.cfg.Drain.Timeout != nil {
+		return time.Duration(*m.cfg.Drain.Timeout)
+	}
+	return time.Duration(defaultDrainTimeout)
+}
+
+// context is the context that the flag asks for. It is none where the variable allows more than the model's own, or a
+// flag changes what that is.
+func (m *flagMerge) context(flag, allowed string, changing ...string) int {
+	if _, longer := m.cfg.Env[allowed]; longer || m.says(changing...) {
+		return 0
+	}
+	return tokens(m.said(flag))
 }
 
 // completion asks an engine with the API of OpenAI for one token.

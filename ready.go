@@ -225,7 +225,7 @@ func (p *EngineProvisioner) hear(words string) {
 // checkListener makes sure that the socket that answers belongs to the tree. Where that cannot be seen, the model's
 // path, which checkIdentity compares, has to do.
 func (r *run) checkListener() error {
-	owns, known := r.tree.ownsListener(loopback(r.rec.Host), r.rec.Port)
+	owns, known := r.inst.Listens(loopback(r.rec.Host), r.rec.Port)
 	if owns || !known {
 		return nil
 	}
@@ -287,7 +287,7 @@ func sameFile(said, want, dir string) bool {
 
 // checkGPU holds the engine's word and the driver's against the requirement.
 func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
-	members, err := r.tree.members()
+	members, err := r.inst.Members()
 	if err != nil {
 		return err
 	}
@@ -328,7 +328,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath}, Flags: r.rec.Launch.Args,
 		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
 		Process: &HandoffProcess{
-			PID: r.leader.PID, StartTicks: r.leader.StartTicks, BootID: r.leader.BootID, LaunchID: r.rec.LaunchID,
+			PID: r.rec.Process.PID, StartTicks: r.rec.Process.StartTicks, BootID: r.rec.Process.BootID, LaunchID: r.rec.LaunchID,
 		},
 	}
 	for _, g := range r.rec.Launch.GPUs {
@@ -337,7 +337,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// The watcher and Stop remove the file under the same lock, so it cannot outlive the engine.
-	if p.state != StateStarting || p.asked || r.leader.exited() {
+	if p.state != StateStarting || p.asked || r.inst.Exited() {
 		return Handoff{}, errExited
 	}
 	if err := ctx.Err(); err != nil {
@@ -359,6 +359,6 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer
 	p.handoff = h
 	p.transition(StateReady, h.URL)
 	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
-	r.noting.Go(func() { _, _ = r.noteShm() })
+	r.noting.Go(func() { _, _ = r.inst.Observe() })
 	return h, nil
 }

@@ -47,6 +47,7 @@ type record struct {
 	Process   identity  `json:"process,omitzero"`
 	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup
 	TempDir   string    `json:"temp_dir"`
+	Runtime   string    `json:"runtime,omitempty"` // the socket of the container's runtime
 	Log       string    `json:"log"`
 	StartedAt time.Time `json:"started_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`

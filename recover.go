@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
@@ -42,7 +39,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	}
 	var p *EngineProvisioner
 	if err == nil {
-		p, err = attach(files, rec, newOptions(opts))
+		p, err = attach(context.Background(), files, rec, newOptions(opts))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
@@ -51,22 +48,23 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 }
 
 // attach takes hold of the engine of a record.
-func attach(files replicaFiles, rec record, opts options) (*EngineProvisioner, error) {
-	r := &run{
-		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}),
-		tree: treeOf(rec), killTimeout: defaultKillTimeout,
+func attach(ctx context.Context, files replicaFiles, rec record, opts options) (*EngineProvisioner, error) {
+	inst, err := opts.find(ctx, files, rec)
+	if err != nil {
+		return nil, err
 	}
-	switch err := r.findLeader(); {
-	case errors.Is(err, errGone):
-		members, err := r.tree.members()
+	r := &run{
+		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}), inst: inst, killTimeout: defaultKillTimeout,
+	}
+	r.rec.refer(inst)
+	if inst.Exited() {
+		members, err := inst.Members()
 		if err == nil && len(members) == 0 {
 			err = r.clearAway()
 		}
 		if err != nil {
 			return nil, err
 		}
-	case err != nil:
-		return nil, err
 	}
 	cfg := ProvisionConfig{
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
@@ -113,38 +111,6 @@ func (r *run) clearAway() error {
 		return fmt.Errorf("the engine is gone, but not what it left: %w", err)
 	}
 	return ErrNotRunning
-}
-
-// findLeader takes hold of the leader that the record names. A provisioner that was killed between the start and the
-// record of the process leaves a record without one; then the launch's mark finds the leader: it leads its session.
-func (r *run) findLeader() error {
-	id := r.rec.Process
-	if id.PID == 0 && !r.rec.State.Final() {
-		members, err := r.tree.members()
-		if err != nil {
-			return err
-		}
-		members = slices.DeleteFunc(members, func(m procfs.Stat) bool { return m.PID != m.SID })
-		if len(members) == 0 {
-			return errGone
-		}
-		// Its workers can have sessions of their own, but are younger.
-		oldest := slices.MinFunc(members, func(a, b procfs.Stat) int {
-			return cmp.Or(cmp.Compare(a.StartTicks, b.StartTicks), cmp.Compare(a.PID, b.PID))
-		})
-		leader, err := hold(oldest.PID)
-		if err != nil {
-			return err
-		}
-		r.leader, r.tree.leader, r.rec.Process = leader, leader.identity, leader.identity
-		return nil
-	}
-	leader, err := find(id)
-	if err != nil {
-		return err
-	}
-	r.leader, r.tree.leader = leader, id
-	return nil
 }
 
 // Recovery is what [Recover] did about a replica.
@@ -264,7 +230,7 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 		found.Replica = files.stem
 		return nil, found
 	}
-	p, err := attach(files, rec, opts)
+	p, err := attach(ctx, files, rec, opts)
 	switch {
 	case errors.Is(err, ErrNotRunning):
 		found.Result = RecoveredGone
@@ -274,7 +240,7 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 		found.Reason = p.unfit(ctx)
 		if found.Reason == "" {
 			found.Result, found.PID = RecoveredAdopted, p.Status().PID
-			_, _ = p.run.noteShm() // for the case that it ends by itself
+			_, _ = p.run.inst.Observe() // for the case that it ends by itself
 			break
 		}
 		if caller.Err() != nil { // what was found out may say nothing about the engine
@@ -301,7 +267,7 @@ func (p *EngineProvisioner) unfit(ctx context.Context) string {
 	r := p.run
 	engine, known := p.opts.engine(r.rec.Engine)
 	switch {
-	case r.leader == nil:
+	case r.inst.Exited():
 		return "its main process is gone"
 	case r.rec.Desired == desiredStopped:
 		return "its stop was interrupted"

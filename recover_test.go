@@ -22,7 +22,7 @@ func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
 	t.Helper()
 	p, _ := ready(t, cfg)
 	p.Release()
-	t.Cleanup(func() { _ = p.run.leader.cmd.Process.Kill(); _, _ = p.run.leader.cmd.Process.Wait() })
+	t.Cleanup(func() { _ = p.run.host().leader.cmd.Process.Kill(); _, _ = p.run.host().leader.cmd.Process.Wait() })
 	return p
 }
 
@@ -39,7 +39,7 @@ func TestAdoptedEngineLeavesNoShm(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = first.run.leader.cmd.Process.Wait()
+	_, _ = first.run.host().leader.cmd.Process.Wait()
 	awaitDone(t, adopted[0])
 	if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
 		t.Error("an object is left in /dev/shm")
@@ -70,7 +70,7 @@ func TestAttach(t *testing.T) {
 	if alive(children[0]) {
 		t.Error("the child is alive")
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -127,7 +127,7 @@ func TestDiedUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	all, err := Statuses(cfg.StateDir)
@@ -150,7 +150,7 @@ func TestStartAfterDeathUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := ready(t, cfg)
@@ -173,7 +173,7 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	next, _ := newLaunch(t, cfg)
@@ -206,7 +206,7 @@ func TestUnmarkedWorkersWithoutLeader(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	next, _ := newLaunch(t, cfg)
@@ -251,7 +251,7 @@ func TestRecordWithoutPID(t *testing.T) {
 	if err := attached.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.run.leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -431,7 +431,7 @@ func TestRecoverCalledOff(t *testing.T) {
 		t.Errorf("Supervise: %v", err)
 	}
 	s, _ := superviseReady(t, cfg)
-	if now := s.Status()[0]; now.PID != was.run.leader.PID {
+	if now := s.Status()[0]; now.PID != was.run.host().leader.PID {
 		t.Errorf("the engine was replaced: %+v", now)
 	}
 }
@@ -457,7 +457,7 @@ func TestRecoverWithoutRecord(t *testing.T) {
 			if err != nil || len(adopted) > 0 || len(found) != 1 || found[0].Result != RecoveredStopped {
 				t.Fatalf("%v, %+v (%v)", adopted, found, err)
 			}
-			if alive(p.run.leader.PID) || alive(worker) || exists(p.run.files.handoff()) || exists(p.run.rec.TempDir) {
+			if alive(p.run.host().leader.PID) || alive(worker) || exists(p.run.files.handoff()) || exists(p.run.rec.TempDir) {
 				t.Error("something is left")
 			}
 			if adopted, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(adopted)+len(found) > 0 {

@@ -32,6 +32,7 @@ func schemaTypes() []any {
 		ModelConfig{},
 		Provisioning{},
 		BinaryConfig{},
+		ContainerConfig{},
 		SourceConfig{},
 		PackageConfig{},
 		ReadyConfig{},
@@ -237,7 +238,7 @@ func TestConfigSchemaAgreesWithLoader(t *testing.T) {
 		"key_misspelled", "key_case", "key_in_block", "required_missing", "id_upper", "id_long", "port_text", "port_zero",
 		"port_large", "replicas_zero", "replicas_many", "host_name", "model_text", "flags_number", "flags_text", "env_number",
 		"env_name", "env_owned", "env_secret_both", "api_key_plain", "api_key_none", "api_key_both", "api_key_value",
-		"gpu_unknown", "devices_bad", "devices_empty", "mode_planned", "binary_text", "custom_command_empty", "custom_command_text", "custom_misspelled", "custom_env_number", "custom_grace", "answer_bool", "duration_number",
+		"gpu_unknown", "devices_bad", "devices_empty", "mode_unknown", "container_words", "binary_text", "custom_command_empty", "custom_command_text", "custom_misspelled", "custom_env_number", "custom_grace", "answer_bool", "duration_number",
 		"drain_hook_both", "drain_hook_empty", "drain_hook_headers", "drain_hook_text", "drain_hook_words", "drain_timeout_number",
 		"duration_text", "logs_keep_many", "logs_keep_zero", "logs_size_number", "logs_size_text", "pools_none", "pools_missing", "not_a_block", "json", "many",
 	} {

@@ -12,6 +12,12 @@ func (sgLang) Name() string { return "sglang" }
 
 func (sgLang) Program(ProvisionConfig) Program {
 	return Program{
+		Image: Image{
+			Name: "lmsysorg/sglang", Tag: "latest",
+			Entrypoint: []string{"sglang"}, // the image has none
+			Volumes:    []string{hubVolume + ":/root/.cache/huggingface"},
+			ShmSize:    32 << 30, // as its documentation says; it is a limit
+		},
 		Command:      "sglang",
 		Model:        ModelFolder,
 		Distribution: "sglang",
@@ -55,15 +61,16 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Answer:      completion(served),
 		Grace:       sglangGrace + m.drainTimeout(),
 		KillsItself: true,
-		Causes:      sglangCauses,
-		Advice:      sglangAdvice,
+		// No Gauges: the scheduler sets them every 40 steps, and up to 30 s late once it is idle ("During idle time" in
+		// check_memory), so that a drain by them waits for nothing and does not see what has just come.
+		DrainsItself: true,
+		Causes:       sglangCauses,
+		Advice:       sglangAdvice,
 	}
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
-		// No Gauges: the scheduler sets them every 40 steps, and up to 30 s late once it is idle ("During idle time" in
-		// check_memory), so that a drain by them waits for nothing and does not see what has just come.
 	}
 	return spec, nil
 }

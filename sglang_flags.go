@@ -62,6 +62,6 @@ var sglangDialect = flagDialect{
 		"--monokernel-backend":  `"--enable-amd-monokernel" says the same`,
 	},
 	defaults: []flagDefault{
-		{[]string{"enable-metrics"}, [][]string{{"--enable-metrics"}}, "for monitoring, and to drain before a stop"},
+		{[]string{"enable-metrics"}, [][]string{{"--enable-metrics"}}, "for monitoring"},
 	},
 }

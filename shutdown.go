@@ -78,14 +78,14 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
 	p.mu.Unlock()
 	// 2. See who belongs to the tree while all parents are alive.
-	if _, err := r.noteShm(); err != nil {
+	if _, err := r.inst.Observe(); err != nil {
 		p.note(err.Error())
 	}
 	p.opts.at("before_term")
 	// 3. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
 	// leader's to stop. A stopped process gets it only when it is continued.
-	if r.leader != nil && !closed(r.exited) {
-		if err := errors.Join(r.leader.signal(syscall.SIGTERM), r.leader.signal(syscall.SIGCONT)); err != nil {
+	if !closed(r.exited) {
+		if err := r.inst.Signal(syscall.SIGTERM); err != nil {
 			p.note("cannot signal the engine: " + err.Error())
 		}
 	}
@@ -118,11 +118,8 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		p.mu.Lock()
 		p.killed = given
 		p.mu.Unlock()
-		if _, err := r.killAll(); err != nil {
+		if _, err := r.inst.Kill(); err != nil {
 			p.note(err.Error())
-		}
-		if r.leader != nil {
-			_ = r.leader.signal(syscall.SIGKILL) // also where /proc does not show it
 		}
 	}
 	// 6. The watcher sweeps, reaps, verifies and puts away.
@@ -164,10 +161,10 @@ func (p *EngineProvisioner) unkillable(r *run) error {
 
 // survivors names the living processes of the launch; "" when there is none.
 func (r *run) survivors() (string, error) {
-	members, err := r.tree.members()
+	members, err := r.inst.Members()
 	var names []string
 	for _, m := range members {
-		names = append(names, fmt.Sprintf("%q (pid %d, state %c)", m.Comm, m.PID, m.State))
+		names = append(names, fmt.Sprintf("%q (pid %d, state %c)", m.Name, m.PID, m.State))
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", "), err
@@ -184,7 +181,7 @@ func (r *run) unkilled() string {
 
 // ending is how a launch ended.
 type ending struct {
-	exit    exitStatus
+	exit    Exit
 	swept   int    // processes that outlived the leader
 	foreign bool   // another command had asked for it
 	port    string // who has the port now, though the tree is gone; "" when it is free
@@ -204,15 +201,12 @@ func (r *run) finish(state State, asked bool) ending {
 		end.swept += late
 	}
 	// Only now is the leader reaped: until here its pid, and so its group and session, could not become a stranger's.
-	if r.leader != nil {
-		end.exit = r.leader.reap()
-	}
+	end.exit = r.inst.Exit()
 	if end.err != nil {
 		return end // something lives on and may use all the rest
 	}
-	r.oom.look(r.tree.group)
 	end.port = r.awaitPort()
-	end.err = errors.Join(r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.putAway(state, asked, &end))
+	end.err = errors.Join(r.inst.Remove(), r.putAway(state, asked, &end))
 	return end
 }
 
@@ -221,13 +215,13 @@ func (r *run) sweep() (int, error) {
 	swept := 0
 	deadline := time.Now().Add(r.killTimeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		n, err := r.killAll()
+		n, err := r.inst.Kill()
 		if err != nil {
 			return swept, err
 		}
 		swept = max(swept, n)
 		switch {
-		case n == 0 && !r.tree.group.Populated(): // the kernel's word, where there is a group
+		case n == 0:
 			return swept, nil
 		case time.Now().After(deadline):
 			return swept, fmt.Errorf("%w: %s", ErrUnkillable, r.unkilled())
@@ -289,14 +283,14 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 			end.rec = onDisk
 		}
 		end.foreign = !asked && end.rec.Desired == desiredStopped
-		if onDisk.State.Final() && !end.exit.known {
+		if onDisk.State.Final() && !end.exit.Known {
 			return record{}, false // the provisioner whose child it was knows better how it ended
 		}
 		if end.foreign {
 			state = StateStopped
 		}
 		end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
-		if r.leader == nil && state == StateFailed {
+		if !end.exit.Known && r.inst.PID() == 0 && state == StateFailed {
 			end.rec.Exit = diedUnwatched
 		}
 		removePID = r.files.removePID()
@@ -308,24 +302,19 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 // undo ends what a failed start began and holds the replica's lock for. A process that survives is told as
 // ErrUnkillable; then the record goes on saying that something may be alive.
 func (r *run) undo() error {
-	if r.leader != nil {
-		_, err := r.killAll()
-		err = errors.Join(err, r.leader.signal(syscall.SIGKILL)) // also where /proc does not show it
-		ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
-		defer cancel()
-		if alive := r.leader.wait(ctx); alive != nil {
-			return fmt.Errorf("cannot end the failed start: %w", errors.Join(alive, err))
-		}
+	_, err := r.inst.Kill()
+	ctx, cancel := context.WithTimeoutCause(context.Background(), r.killTimeout, ErrUnkillable)
+	defer cancel()
+	if alive := r.inst.Wait(ctx); alive != nil {
+		return fmt.Errorf("cannot end the failed start: %w", errors.Join(alive, err))
 	}
-	_, err := r.sweep()
-	if r.leader != nil {
-		r.leader.reap()
-	}
+	_, err = r.sweep()
+	r.inst.Exit()
 	if err != nil {
 		return fmt.Errorf("cannot end the failed start: %w", err)
 	}
 	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-	err = errors.Join(r.removeTemp(), r.removeShm(), r.tree.group.Remove(), r.files.writeRecord(r.rec), r.files.removePID())
+	err = errors.Join(r.inst.Remove(), r.files.writeRecord(r.rec), r.files.removePID())
 	if err != nil {
 		return fmt.Errorf("cannot clean up after the failed start: %w", err)
 	}

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -209,12 +210,13 @@ func (s sourceBuild) processor() string {
 	if value, ok := s.flags().Value("GGML_NATIVE"); ok && !s.flags().On("GGML_NATIVE") {
 		return cmp.Or(value, "portable")
 	}
-	text, err := os.ReadFile("/proc/cpuinfo")
+	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
 		return ""
 	}
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "flags") || strings.HasPrefix(line, "Features") {
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); { // the first of maybe hundreds is enough
+		if line := lines.Text(); strings.HasPrefix(line, "flags") || strings.HasPrefix(line, "Features") {
 			return line
 		}
 	}

@@ -371,6 +371,28 @@ func TestBuildCanceled(t *testing.T) {
 	}
 }
 
+// A stop ends a start that builds, with all that the build has started.
+func TestStopWhileBuilding(t *testing.T) {
+	t.Parallel()
+	p := newProject(t)
+	cfg, _ := p.config("main")
+	pid, _ := stuck(p, cfg.Dir)
+	engine, j := newLaunch(t, cfg)
+	done := make(chan error, 1)
+	go func() { done <- engine.Start(patiently(t)) }()
+	eventually(t, "the build hangs", func() bool { return pidIn(pid) > 0 })
+	if err := engine.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, ErrStopped) {
+		t.Errorf("%v", err)
+	}
+	if alive(pidIn(pid)) {
+		t.Errorf("process %d of the build is left", pidIn(pid))
+	}
+	wantStates(t, j, StatePreparing, StateFailed)
+}
+
 // Of two who need the same build at once, one builds and the other waits.
 func TestTwoBuildAtOnce(t *testing.T) {
 	t.Parallel()

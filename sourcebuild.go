@@ -260,7 +260,7 @@ func (b build) jobs() int {
 		return b.source.Jobs
 	}
 	n := runtime.GOMAXPROCS(0) // it heeds a limit of the cgroup
-	if free, ok := procfs.MemAvailable(); ok {
+	if free, err := procfs.MemoryAvailable(); err == nil {
 		n = min(n, max(1, int(free>>31)))
 	}
 	return n

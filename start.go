@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"syscall"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/cgroup"
-	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -110,20 +106,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	defer lock.release()
 	last, err := files.readRecord()
-	if err == nil && !last.State.Final() {
-		names, err := (&run{tree: treeOf(last)}).survivors()
-		if err != nil {
-			return nil, err
-		}
-		if names != "" {
-			return nil, fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
-		}
-	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.note(err.Error() + "; it is replaced")
 	}
 	// What a launch left whose provisioner was killed and whose engine then died.
-	if err := errors.Join(files.unpublish(""), files.clearTorn(), (&run{rec: last}).removeTemp(), cgroup.Open(last.Cgroup).Remove()); err != nil {
+	if err := p.opts.clear(ctx, files, last); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(files.unpublish(""), files.clearTorn()); err != nil {
 		return nil, err
 	}
 	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
@@ -148,18 +138,6 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		Grace: plan.Grace, LoadGrace: plan.loadGrace(p.cfg), Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
 		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, LastFailed: last.failedLaunch(),
 	}
-	// Not delegated is the usual case; doctor tells of it.
-	base, err := p.opts.cgroup()
-	if err == nil {
-		r.tree.group = base.Group("engine-" + p.cfg.fileStem() + "-" + r.rec.LaunchID)
-		r.rec.Cgroup = r.tree.group.Path
-		r.oom.shared = base.WatchOOM()
-	}
-	r.tree.launchID = r.rec.LaunchID
-	temp, err := tempDir(r.rec.LaunchID)
-	if err != nil {
-		return nil, err
-	}
 	r.logs = p.newLogKeeper(r)
 	r.logs.makeRoom()
 	log, n, err := files.openLog(r.rec.Generation)
@@ -167,8 +145,16 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	defer log.Close()
-	r.rec.TempDir, r.rec.Launch.Args = temp, plan.argsIn(temp)
 	r.rec.Generation, r.rec.Log = n, files.log(n)
+	by, err := p.opts.performer(p.cfg.Provisioning.Mode)
+	if err != nil {
+		return nil, err
+	}
+	if r.inst, err = by.Reserve(p.cfg, r.rec.ref(files.state)); err != nil {
+		return nil, err
+	}
+	r.rec.refer(r.inst)
+	r.rec.Launch.Args = plan.argsIn(r.rec.TempDir)
 	defer func() {
 		if err != nil {
 			p.stopErr = r.undo()
@@ -181,26 +167,22 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	recorded()
 	p.opts.at("after_record")
-	if err := os.Mkdir(temp, 0o700); err != nil {
-		r.rec.TempDir = "" // not ours to remove
-		return nil, fmt.Errorf("cannot create a temporary folder: %w", err)
-	}
 
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
-	err = p.launch(r, command{
-		path: plan.host.Binary.Path, args: r.rec.Launch.Args, dir: plan.Dir, log: log, lock: lock.file,
-		env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
-		tied: p.cfg.tied(),
+	err = r.inst.Start(ctx, Launch{
+		Config: p.cfg, Spec: plan.spec, Host: plan.host, Image: p.engine.Program(p.cfg).Image, Args: r.rec.Launch.Args, Dir: plan.Dir, Grace: time.Duration(plan.Grace),
+		Env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
+		Note: p.note, files: launchFiles{log, lock.file},
 	})
+	r.rec.refer(r.inst)
 	if err != nil {
-		return nil, &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
+		return nil, err
 	}
-	r.tree.leader = r.leader.identity
 	p.opts.at("after_fork")
 
 	// 5. The record of the process.
-	r.rec.State, r.rec.Process = StateStarting, r.leader.identity
+	r.rec.State = StateStarting
 	err = files.changeRecord(func(current record, err error) (record, bool) {
 		rec := r.rec
 		if err == nil && current.LaunchID == rec.LaunchID {
@@ -212,7 +194,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	p.opts.at("after_running_record")
-	if err := files.writePID(r.leader.PID); err != nil {
+	if err := files.writePID(r.rec.Process.PID); err != nil {
 		p.note(err.Error())
 	}
 	if err := files.pruneLogs(r.rec.Logs.Keep, r.rec.LastFailed); err != nil {
@@ -221,29 +203,26 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	return r, ctx.Err()
 }
 
-// launch starts the process, in a cgroup of its own where that can be had: Linux before 5.7, a seccomp filter or a full
-// tree refuse it, and an engine runs as well without one.
-func (p *EngineProvisioner) launch(r *run, c command) (err error) {
-	if group := r.tree.group; group != nil {
-		c.group = group
-		refused := group.Create()
-		if refused == nil {
-			if r.leader, refused = launch(c); refused == nil {
-				return nil
-			}
-		}
-		if err := group.Remove(); err != nil {
-			p.note(err.Error())
-		}
-		c.group, r.tree.group, r.rec.Cgroup = nil, nil, ""
-		defer func() {
-			if err == nil { // else the reason lies in the command
-				p.note("the engine gets no cgroup of its own: " + refused.Error())
-			}
-		}()
+// clear removes what an earlier launch of the replica has left, none of whose processes may be alive.
+func (o *options) clear(ctx context.Context, files replicaFiles, last record) error {
+	if last.LaunchID == "" {
+		return nil
 	}
-	r.leader, err = launch(c)
-	return err
+	inst, err := o.find(ctx, files, last)
+	if err != nil {
+		return err
+	}
+	defer inst.Release()
+	if !last.State.Final() {
+		names, err := (&run{inst: inst}).survivors()
+		if err != nil {
+			return err
+		}
+		if names != "" {
+			return fmt.Errorf("%w: processes of an earlier launch are still alive: %s; stop the replica first", ErrBusy, names)
+		}
+	}
+	return inst.Remove()
 }
 
 // busy says who holds the replica.
@@ -281,6 +260,10 @@ func (p *EngineProvisioner) startError(err error) error {
 		return err
 	}
 	f := Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}
+	if start, ok := errors.AsType[*StartError](err); ok {
+		start.Replica, start.Retry = f.Replica, retryable(start.Cause)
+		return start
+	}
 	var port *portError
 	var binary *binaryError
 	var asked *askError
@@ -297,7 +280,6 @@ func (p *EngineProvisioner) startError(err error) error {
 			f.Cause = CauseDownload
 		}
 		if f.LogPath != "" {
-			f.LogTail = tail.Last(tail.Lines(f.LogPath))
 			f.Advice = adviceFor(f.Cause)
 		}
 	case transient(err):

@@ -45,7 +45,7 @@ func TestStartCutShort(t *testing.T) {
 	if err != nil || rec.State != StateFailed || rec.Process.PID == 0 {
 		t.Fatalf("the record says %+v (%v)", rec, err)
 	}
-	if names, err := (&run{tree: tree{launchID: rec.LaunchID}}).survivors(); names != "" || err != nil {
+	if names, err := (&run{inst: &hostInstance{tree: tree{launchID: rec.LaunchID}}}).survivors(); names != "" || err != nil {
 		t.Errorf("processes left: %s (%v)", names, err)
 	}
 	for _, path := range []string{files.pid(), rec.TempDir} {

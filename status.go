@@ -63,8 +63,9 @@ func statusOfRecord(rec record) Status {
 
 // Statuses tells of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
 // replica, and of those that a supervisor there has never got so far. It changes nothing: an engine that died while no
-// provisioner watched is told as failed. A record that cannot be read is an error beside the rest.
-func Statuses(stateDir string) ([]Status, error) {
+// provisioner watched is told as failed. A record that cannot be read is an error beside the rest. Of opts, those matter
+// that add a Launcher: without it, of its launches only the record is told.
+func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	state, err := stateDirectory(stateDir)
 	if err != nil {
 		return nil, err
@@ -88,7 +89,7 @@ func Statuses(stateDir string) ([]Status, error) {
 		rec, err := files.readRecord()
 		var s Status
 		if err == nil {
-			s, err = files.status(rec)
+			s, err = files.status(rec, newOptions(opts))
 			failed = errors.Join(failed, err)
 		} else if !watched || !errors.Is(err, fs.ErrNotExist) {
 			failed = errors.Join(failed, err)
@@ -108,24 +109,27 @@ func Statuses(stateDir string) ([]Status, error) {
 }
 
 // status is what a record says, corrected by what is true now. With an error it is what the record says.
-func (f replicaFiles) status(rec record) (Status, error) {
+func (f replicaFiles) status(rec record, opts options) (Status, error) {
 	s := statusOfRecord(rec)
 	if rec.State.Final() {
 		s.PID = 0
 		return s, nil
 	}
-	r := run{rec: rec, tree: treeOf(rec)}
-	switch err := r.findLeader(); {
-	case errors.Is(err, errors.ErrUnsupported): // the record is all that there is
-	case errors.Is(err, errGone):
-		s.State, s.PID = StateFailed, 0
-		s.Exit = diedUnwatched
-		return s, nil
+	switch inst, err := opts.find(context.Background(), f, rec); {
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, errNoLauncher): // the record is all that there is
 	case err != nil:
 		return s, fmt.Errorf("cannot tell whether %s/%s runs: %w", rec.Pool, rec.Replica, err)
 	default:
-		r.leader.close()
-		s.PID = r.leader.PID
+		defer inst.Release()
+		if inst.Exited() {
+			s.State, s.PID = StateFailed, 0
+			s.Exit = diedUnwatched
+			if exit := inst.Exit(); exit.Known { // a container's runtime knows
+				s.Exit = exit.String()
+			}
+			return s, nil
+		}
+		s.PID = inst.PID()
 	}
 	h, err := ReadHandoff(f.handoff())
 	switch {

@@ -15,6 +15,11 @@ func (tgi) Name() string { return "tgi" }
 
 func (tgi) Program(ProvisionConfig) Program {
 	return Program{
+		Image: Image{
+			Name: "ghcr.io/huggingface/text-generation-inference", Tag: "3.3.5",
+			Volumes: []string{hubVolume + ":/data"}, // its HF_HOME
+			ShmSize: 1 << 30,
+		},
 		Command:      "text-generation-launcher",
 		Model:        ModelFolder,
 		VersionArgs:  []string{"--version"},

@@ -41,10 +41,7 @@ func (w workshop) environment() []string {
 		}
 	}
 	// Nobody is there to answer a question, and messages are read by patterns.
-	env = append(env, "LC_ALL=C.UTF-8", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS=", "GIT_LFS_SKIP_SMUDGE=1")
-	if os.Getenv("GIT_SSH_COMMAND") == "" {
-		env = append(env, "GIT_SSH_COMMAND=ssh -o BatchMode=yes")
-	}
+	env = append(env, "LC_ALL=C.UTF-8", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS_REQUIRE=never")
 	return append(env, w.env...)
 }
 
@@ -79,7 +76,8 @@ func (w workshop) output(ctx context.Context, path string, args ...string) (stri
 func (w workshop) command(ctx context.Context, mark, path string, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = w.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this program, which ends them in its own way
+	// Ctrl-C is for this program, which ends them in its own way; and without a terminal ssh fails rather than to ask.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = append(w.environment(), launchIDEnv+"="+mark)
 	if w.lock != nil {
 		cmd.ExtraFiles = []*os.File{w.lock}
@@ -120,7 +118,7 @@ func (e *toolError) Unwrap() error { return e.err }
 func endingTree(program func(mark string) error) error {
 	mark := newLaunchID()
 	err := program(mark)
-	left := run{tree: tree{launchID: mark}, killTimeout: defaultKillTimeout}
+	left := run{inst: &hostInstance{tree: tree{launchID: mark}}, killTimeout: defaultKillTimeout}
 	if _, stuck := left.sweep(); stuck != nil {
 		err = errors.Join(err, stuck)
 	}

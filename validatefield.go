@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 
@@ -84,7 +83,7 @@ func (k *checker) fieldMessage(key string, b validator.FieldError) string {
 	case tag == "ip":
 		return badHost(value.String())
 	case local == "provisioning.mode":
-		return badMode(value.String())
+		return notOneOf(value.String(), provisioningModes)
 	case tag == "oneof":
 		return notOneOf(value.String(), strings.Fields(b.Param()))
 	case value.Type() == reflect.TypeFor[Duration]():
@@ -108,15 +107,8 @@ func badHost(host string) string {
 	return fmt.Sprintf("must be an IP address, is %q; write 127.0.0.1 for this machine alone", host)
 }
 
-func badMode(mode string) string {
-	if slices.Contains([]string{"container"}, mode) {
-		return fmt.Sprintf(`%q is not available in this build yet; use "binary", "source" or "package"`, mode)
-	}
-	return notOneOf(mode, provisioningModes)
-}
-
 // provisioningModes are those of this build.
-var provisioningModes = []string{"binary", "source", "package"}
+var provisioningModes = []string{"binary", "source", "package", "container"}
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)

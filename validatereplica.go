@@ -21,7 +21,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	program := Program{Model: ModelGGUF, Release: &llamaRelease} // which takes the most
+	program := Program{Model: ModelGGUF, Release: &llamaRelease, Image: Image{Name: "any"}} // which takes the most
 	if known {
 		program = engine.Program(c)
 	}
@@ -30,6 +30,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
 	k.provisioning(prefix+"provisioning", c.Provisioning, program)
+	k.container(prefix, c, program.Image)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
 		if wrong := c.APIKey.wellFormed(); wrong != "" {
@@ -82,12 +83,10 @@ func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 	c = c.withDefaults()
 	c.origin = nil // the keys of its problems shall be relative
-	spec, err := engine.Launch(c, Host{})
+	_, err := engine.Launch(c, Host{})
+	k.takesKey(prefix, engine, c)
 	var wrong *ConfigError
 	switch {
-	case err == nil && c.APIKey != nil && spec.KeyEnv == "":
-		k.report(prefix+"api_key", "%s takes no key by its environment, and other ways are open to every user of this machine; "+
-			"put a proxy that asks for the key in front of it", c.Engine)
 	case err == nil:
 	case errors.As(err, &wrong):
 		for _, p := range wrong.Problems {
@@ -95,6 +94,15 @@ func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 		}
 	default:
 		k.report(prefix+"engine", "%q cannot be launched: %v", c.Engine, err)
+	}
+}
+
+// takesKey makes sure that the engine takes the key that is configured. What is wrong with the flags shall not hide that.
+func (k *checker) takesKey(prefix string, engine Engine, c ProvisionConfig) {
+	c.Flags, c.Env = nil, nil
+	if spec, err := engine.Launch(c, Host{}); err == nil && c.APIKey != nil && spec.KeyEnv == "" {
+		k.report(prefix+"api_key", "%s takes no key by its environment, and other ways are open to every user of this machine; "+
+			"put a proxy that asks for the key in front of it", c.Engine)
 	}
 }
 
@@ -132,12 +140,6 @@ func badExecutable(path string) string {
 var ownedEnv = map[string]string{
 	"CUDA_VISIBLE_DEVICES":         `write "devices" or "gpu" instead`,
 	"CUDA_DEVICE_ORDER":            "indexes always count in PCI bus order; remove it",
-	"LLAMA_API_KEY":                `write "api_key" instead`,
-	"VLLM_API_KEY":                 `write "api_key" instead`,
-	"LLAMA_ARG_API_KEY":            `write "api_key" instead`,
-	"LLAMA_ARG_MODEL":              `write "model" instead`,
-	"LLAMA_ARG_HOST":               `write "host" instead`,
-	"LLAMA_ARG_PORT":               `write "port" instead`,
 	"TMPDIR":                       "every launch has a folder of its own; remove it",
 	"XDG_CONFIG_HOME":              "every engine has a folder of its own; remove it",
 	"ENGINE_PROVISIONER_LAUNCH_ID": "it marks the processes of a launch; remove it",

@@ -11,8 +11,18 @@ type vLLM struct{}
 
 func (vLLM) Name() string { return "vllm" }
 
-func (vLLM) Program(ProvisionConfig) Program {
+func (vLLM) Program(cfg ProvisionConfig) Program {
+	image := Image{
+		Name: "vllm/vllm-openai", Tag: "latest",
+		Entrypoint: []string{"vllm"}, // the image's own says "vllm serve", and that of images before 2025-10 something else
+		Volumes:    []string{hubVolume + ":/root/.cache/huggingface", "engine-provisioner-vllm:/root/.cache/vllm"},
+		ShmSize:    2 << 30, // what its workers talk through; 64 MiB are not enough
+	}
+	if cfg.GPU == GPUNone {
+		image.Name, image.Tag = "vllm/vllm-openai-cpu", "latest-x86_64"
+	}
 	return Program{
+		Image:        image,
 		Command:      "vllm",
 		Model:        ModelFolder,
 		Distribution: "vllm",
@@ -62,23 +72,6 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		spec.Gauges = &Gauges{Path: "/metrics", Names: requests}
 	}
 	return spec, nil
-}
-
-// drainTimeout is how long the requests in flight may take.
-func (m *flagMerge) drainTimeout() time.Duration {
-	if m.cfg.Drain.Timeout != nil {
-		return time.Duration(*m.cfg.Drain.Timeout)
-	}
-	return time.Duration(defaultDrainTimeout)
-}
-
-// context is the context that the flag asks for. It is none where the variable allows more than the model's own, or a
-// flag changes what that is.
-func (m *flagMerge) context(flag, allowed string, changing ...string) int {
-	if _, longer := m.cfg.Env[allowed]; longer || m.says(changing...) {
-		return 0
-	}
-	return tokens(m.said(flag))
 }
 
 // vllmShutdown adds --shutdown-timeout and returns how long vLLM may answer on after SIGTERM. Without it, it leaves its

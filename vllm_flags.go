@@ -50,6 +50,7 @@ var vllmDialect = flagDialect{
 	ownedEnv: map[string]string{
 		// envs.py: a Service of Kubernetes named vllm sets it to "tcp://…", which ends the start.
 		"VLLM_PORT":                       `it is no port for clients but the first of vLLM's internal ones, and two replicas would share it; write "port"`,
+		"VLLM_API_KEY":                    adviceKeyEnv,
 		"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "a server without its engine would look alive; remove it",
 		"VLLM_LOGGING_CONFIG_PATH":        adviceLog,
 		"VLLM_CONFIGURE_LOGGING":          adviceLog,

@@ -53,7 +53,7 @@ func TestVLLMBadFlags(t *testing.T) {
 			"--config", "x.yaml", "--headless", "--nnodes", "2", "--ssl-keyfile", "k", "--help", "-v", "--revision", "main",
 		}},
 		{name: "owned_abbreviated", host: host, flags: []string{"--por", "1", "--api-k=s3cret", "--host-x"}},
-		{name: "env", host: host, env: map[string]EnvValue{"VLLM_PORT": {Value: "1"}}},
+		{name: "env", host: host, env: map[string]EnvValue{"VLLM_PORT": {Value: "1"}, "VLLM_API_KEY": {Value: "s3cret"}}},
 		{name: "unknown", host: host, flags: []string{"--tensor-paralel-size", "2", "-ngl", "99", "--compilation-confg.level", "3"}},
 		{name: "values", host: host, flags: []string{
 			"--max-model-len", "--enable-lora", "--enforce-eager=1", "--dtype", "int8", "--seed", "-x", "--tensor-parallel-size", "2", "3",

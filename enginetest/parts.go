@@ -34,6 +34,7 @@ type part struct {
 // member is a part that runs.
 type member struct {
 	title string
+	deaf  bool
 	pids  map[string]int // of itself and its own parts, by title
 	cmd   *exec.Cmd
 	link  *link
@@ -131,7 +132,7 @@ func startPart(p part, inv invocation, args []string) (*member, error) {
 		return nil, err
 	}
 	defer func() { _ = theirs.Close() }()
-	started := &member{title: p.Title, link: newLink(ours), ended: make(chan struct{})}
+	started := &member{title: p.Title, deaf: p.Deaf, link: newLink(ours), ended: make(chan struct{})}
 	if started.cmd, err = partCommand(p, inv, args); err == nil {
 		started.cmd.Stdin = theirs
 		err = started.cmd.Start()
@@ -251,7 +252,11 @@ func (e *engine) kill(title string) {
 // endParts sends SIGTERM to parts, and SIGKILL to those that are there after the limit.
 func (e *engine) endParts(limit time.Duration, parts []*member) {
 	for _, p := range parts {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		sig := syscall.SIGTERM
+		if p.deaf { // nobody waits for it: it ends with the pipe that the others hold
+			sig = syscall.SIGKILL
+		}
+		_ = p.cmd.Process.Signal(sig)
 	}
 	over, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

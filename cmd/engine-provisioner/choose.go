@@ -27,7 +27,7 @@ func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error
 			return slices.ContainsFunc(configs, func(cfg provisioner.ProvisionConfig) bool { return cfg.Name() == name })
 		}
 	}
-	all, err := provisioner.Statuses(stateDir)
+	all, err := provisioner.Statuses(stateDir, withContainers()...)
 	for _, s := range all {
 		if c.chosen(s.Pool, s.Replica) && of(s.Pool+"/"+s.Replica) {
 			found = append(found, s)

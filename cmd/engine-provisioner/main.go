@@ -150,7 +150,7 @@ func (c *cli) knownPools() []string {
 		}
 		return ids
 	}
-	known, _ := provisioner.Statuses(c.stateDir)
+	known, _ := provisioner.Statuses(c.stateDir, withContainers()...)
 	for _, s := range known {
 		ids = append(ids, s.Pool)
 	}

@@ -32,7 +32,7 @@ func (c *cli) planCommand() *cobra.Command {
 			for i, config := range configs {
 				c.inspect(cmd.Context(), config)
 				var plan provisioner.LaunchPlan
-				if plan, errs[i] = provisioner.Plan(cmd.Context(), config); errs[i] == nil {
+				if plan, errs[i] = provisioner.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
 					errs[i] = c.showPlan(plan)
 				}
 			}
@@ -75,7 +75,7 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	for _, row := range [][2]string{
 		{"executable", orDash(plan.Binary)},
 		{"folder", plan.Dir},
-		{"model", plan.Model},
+		{"model", orDash(plan.Model)},
 		{"url", plan.URL},
 		{"gpus", gpuNames(plan.GPUs)},
 		{"memory", memory(plan.Memory)},

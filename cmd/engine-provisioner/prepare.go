@@ -30,7 +30,7 @@ command does it beforehand, and it also looks whether a branch that is built has
 			var all sync.WaitGroup
 			for i, config := range configs {
 				all.Go(func() {
-					p, err := provisioner.New(config, provisioner.WithEventFunc(show.event))
+					p, err := provisioner.New(config, withContainers(provisioner.WithEventFunc(show.event))...)
 					if err == nil {
 						var prepared provisioner.Prepared
 						if prepared, err = p.Prepare(cmd.Context()); err == nil {

@@ -66,7 +66,7 @@ func (c *cli) checkAll(ctx context.Context, configs []provisioner.ProvisionConfi
 	errs := make([]error, len(configs))
 	var all sync.WaitGroup
 	for i, config := range configs {
-		all.Go(func() { _, errs[i] = provisioner.Plan(ctx, config) })
+		all.Go(func() { _, errs[i] = provisioner.Plan(ctx, config, withContainers()...) })
 	}
 	all.Wait()
 	if err := interruption(ctx); err != nil {
@@ -111,7 +111,8 @@ type session struct {
 }
 
 func (s *session) run(ctx context.Context) error {
-	engines, err := provisioner.Supervise(ctx, s.configs, provisioner.WithEventFunc(s.event), provisioner.WithReloadFunc(s.load))
+	engines, err := provisioner.Supervise(ctx, s.configs,
+		withContainers(provisioner.WithEventFunc(s.event), provisioner.WithReloadFunc(s.load))...)
 	if err != nil {
 		return errors.Join(interruption(ctx), err)
 	}

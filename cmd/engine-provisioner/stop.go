@@ -115,7 +115,7 @@ func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.St
 	if grace > 0 {
 		opts = append(opts, provisioner.WithStopGrace(grace))
 	}
-	p, err := provisioner.Attach(stateDir, s.Pool, s.Replica, opts...)
+	p, err := provisioner.Attach(stateDir, s.Pool, s.Replica, withContainers(opts...)...)
 	if err != nil {
 		return stopWaiting(ctx, stateDir, s, err)
 	}

@@ -36,6 +36,12 @@ type Stat struct {
 	ExitCode   int    // of the dead, as wait(2) tells it; 0 when the reader may not know
 }
 
+// CPU is how much time of processors it has used so far.
+func (s Stat) CPU() time.Duration { return time.Duration(s.CPUTicks) * 10 * time.Millisecond }
+
+// RSS is its resident memory in bytes.
+func (s Stat) RSS() int64 { return s.RSSPages * int64(os.Getpagesize()) }
+
 // Dead reports whether the process has ended and only waits to be reaped.
 func (s Stat) Dead() bool { return s.State == 'Z' || s.State == 'X' }
 
@@ -121,6 +127,19 @@ func Processes() ([]Stat, error) {
 		}
 	}
 	return all, nil
+}
+
+// InContainer reports whether the process is in the container with this id, by the name of its control group. Docker and
+// Podman use the id in it, with and without systemd; conmon, which watches over a container, is not in it.
+func InContainer(pid int, id string) bool {
+	data, err := os.ReadFile(path(pid, "cgroup"))
+	return err == nil && bytes.Contains(data, []byte(id)) && !bytes.Contains(data, []byte("conmon-"+id))
+}
+
+// SeesSockets reports whether this program may look at the sockets of the process.
+func SeesSockets(pid int) bool {
+	_, err := os.ReadDir(path(pid, "fd"))
+	return err == nil
 }
 
 // execPatience is how long HasEnv waits for an exec. One takes a millisecond, but the file can lie on a slow disk.

@@ -42,7 +42,7 @@ func Archive(ctx context.Context, file, dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	if o.MaxFiles == 0 {
 		o.MaxFiles = 100_000
 	}
@@ -136,7 +136,7 @@ func (u *unpacker) tarGz(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	defer z.Close()
+	defer func() { _ = z.Close() }() // its checksum is read below
 	t := tar.NewReader(z)
 	for {
 		h, err := t.Next()

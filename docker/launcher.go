@@ -1,0 +1,189 @@
+package docker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// Launcher performs launches in containers. Its methods are safe for concurrent use.
+type Launcher struct {
+	mu       sync.Mutex
+	runtimes map[string]*runtime // by socket
+}
+
+var _ provisioner.Launcher = (*Launcher)(nil)
+
+// New returns a Launcher. It connects to a runtime when the first launch needs one.
+func New() *Launcher { return &Launcher{runtimes: map[string]*runtime{}} }
+
+// Close closes connections that are not in use. The Launcher can be used on.
+func (l *Launcher) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	for socket, r := range l.runtimes {
+		err = errors.Join(err, r.api.Close())
+		delete(l.runtimes, socket)
+	}
+	return err
+}
+
+// Mode is "container".
+func (l *Launcher) Mode() string { return "container" }
+
+// settings are those of cfg.
+func settings(cfg provisioner.ProvisionConfig) provisioner.ContainerConfig {
+	if c := cfg.Provisioning.Container; c != nil {
+		return *c
+	}
+	return provisioner.ContainerConfig{}
+}
+
+// entrypoint is the command that the flags are for; nil is the image's own.
+func entrypoint(c provisioner.ContainerConfig, own provisioner.Image) []string {
+	if c.Entrypoint != nil {
+		return c.Entrypoint
+	}
+	return own.Entrypoint
+}
+
+// Locate looks for the image among those of the runtime.
+func (l *Launcher) Locate(ctx context.Context, cfg provisioner.ProvisionConfig, program provisioner.Program) (b provisioner.Binary, pending string, err error) {
+	c := settings(cfg)
+	ref := c.Reference(program.Image)
+	r, err := l.runtime(ctx, c.RuntimeSocket)
+	if err != nil {
+		return b, "", err
+	}
+	b, err = r.image(ctx, ref, entrypoint(c, program.Image))
+	switch {
+	case !errdefs.IsNotFound(err):
+		return b, "", err
+	case c.Pull == "never":
+		return b, "", fmt.Errorf(`the image %q is not on this node, and "provisioning.container.pull" is "never"; pull it, or allow that`, ref)
+	}
+	return provisioner.Binary{}, fmt.Sprintf("pull the image %q", ref), nil
+}
+
+// Fetch pulls the image where it is missing, or in any case where cfg says so.
+func (l *Launcher) Fetch(ctx context.Context, cfg provisioner.ProvisionConfig, program provisioner.Program, tell func(provisioner.Progress)) (provisioner.Binary, error) {
+	c := settings(cfg)
+	b, pending, err := l.Locate(ctx, cfg, program)
+	if err != nil || pending == "" && c.Pull != "always" {
+		return b, err
+	}
+	r, err := l.runtime(ctx, c.RuntimeSocket)
+	if err != nil {
+		return b, err
+	}
+	ref := c.Reference(program.Image)
+	if err := r.pull(ctx, ref, tell); err != nil {
+		return b, fmt.Errorf("cannot pull the image %q: %w", ref, err)
+	}
+	return r.image(ctx, ref, entrypoint(c, program.Image))
+}
+
+// image tells what an image is. The entrypoint counts, since it makes one image another program.
+func (r *runtime) image(ctx context.Context, ref string, entrypoint []string) (provisioner.Binary, error) {
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	found, err := r.api.ImageInspect(ctx, ref)
+	if err != nil {
+		return provisioner.Binary{}, fmt.Errorf("cannot look for the image %q: %w", ref, err)
+	}
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode([]any{found.ID, entrypoint})
+	return provisioner.Binary{Path: ref, Digest: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// Reserve chooses the runtime.
+func (l *Launcher) Reserve(cfg provisioner.ProvisionConfig, ref provisioner.LaunchRef) (provisioner.Instance, error) {
+	r, err := l.runtime(context.Background(), settings(cfg).RuntimeSocket)
+	if err != nil {
+		return nil, err
+	}
+	ref.Runtime = r.socket
+	// Every container has a folder of this name of its own, which goes with it.
+	ref.TempDir = "/tmp"
+	return newInstance(r, ref), nil
+}
+
+// Find looks for the container of a launch by its labels.
+func (l *Launcher) Find(ctx context.Context, ref provisioner.LaunchRef) (provisioner.Instance, error) {
+	r, err := l.runtime(ctx, ref.Runtime)
+	if err != nil {
+		return nil, err
+	}
+	i := newInstance(r, ref)
+	return i, i.find(ctx)
+}
+
+// The labels of a container. Those of the first group name a replica on this machine.
+const (
+	labelStateDir = "engine-provisioner.state-dir"
+	labelPool     = "engine-provisioner.pool"
+	labelReplica  = "engine-provisioner.replica"
+	labelLaunchID = "engine-provisioner.launch-id"
+
+	labelAsked = "engine-provisioner.asked" // of a container that only says its version: when it began
+)
+
+func labels(ref provisioner.LaunchRef) map[string]string {
+	return map[string]string{
+		labelStateDir: ref.StateDir, labelPool: ref.Pool, labelReplica: ref.Replica, labelLaunchID: ref.LaunchID,
+	}
+}
+
+// labeled lists the containers with these labels, in whatever state.
+func (r *runtime) labeled(ctx context.Context, labels map[string]string) (client.ContainerListResult, error) {
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	filters := client.Filters{}
+	for name, value := range labels {
+		filters.Add("label", name+"="+value)
+	}
+	for tries := 1; ; tries++ {
+		list, err := r.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
+		switch {
+		case err == nil:
+			return list, nil
+		case tries == 5 || !errdefs.IsInternal(err): // Podman's list fails while any of its containers is dying
+			return list, fmt.Errorf("cannot list the containers: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// remove removes a container with its anonymous volumes, dead or alive.
+func (r *runtime) remove(ctx context.Context, id string) error {
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	for {
+		_, err := r.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		switch {
+		case err == nil, notFound(err):
+			return nil
+		case !errdefs.IsConflict(err): // another program is removing it, which is waited for
+			return fmt.Errorf("cannot remove the container %.12s: %w", id, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("cannot remove the container %.12s: %w", id, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package docker
+
+import (
+	"context"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// tellEvery is how often the progress of a pull is told.
+const tellEvery = 250 * time.Millisecond
+
+// layer is how far one part of an image is.
+type layer struct{ done, total int64 }
+
+// pull pulls an image and tells how far it is, over all its layers.
+func (r *runtime) pull(ctx context.Context, ref string, tell func(provisioner.Progress)) error {
+	stream, err := r.api.ImagePull(ctx, ref, client.ImagePullOptions{})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	layers := map[string]layer{}
+	began, told := time.Now(), time.Time{}
+	for m, err := range stream.JSONMessages(ctx) {
+		switch {
+		case err != nil:
+			return err
+		case m.Error != nil:
+			return m.Error
+		}
+		if m.Progress == nil || m.Status != "Downloading" {
+			if l, known := layers[m.ID]; known { // what comes after the download
+				layers[m.ID] = layer{l.total, l.total}
+			}
+			continue
+		}
+		layers[m.ID] = layer{m.Progress.Current, m.Progress.Total}
+		if now := time.Now(); now.Sub(told) >= tellEvery {
+			told = now
+			tell(progressOf(ref, layers, now.Sub(began)))
+		}
+	}
+	return ctx.Err()
+}
+
+// progressOf sums up the layers. Their number is not known before the last one has begun, so the total grows.
+func progressOf(ref string, layers map[string]layer, since time.Duration) provisioner.Progress {
+	p := provisioner.Progress{Step: provisioner.StepDownload, What: ref}
+	for _, l := range layers {
+		p.Done += l.done
+		p.Total += l.total
+	}
+	if since > 0 {
+		p.Rate = float64(p.Done) / since.Seconds()
+	}
+	if p.Rate > 0 {
+		p.Remaining = float64(p.Total-p.Done) / p.Rate
+	}
+	return p
+}

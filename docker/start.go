@@ -1,0 +1,134 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// name is the container's, for people: nothing is found by it.
+func (i *instance) name() string {
+	return fmt.Sprintf("ep-%s-%s-%.8s", i.ref.Pool, i.ref.Replica, i.ref.LaunchID)
+}
+
+// Start creates the container, makes sure that it is what was asked for, and starts it.
+func (i *instance) Start(ctx context.Context, l provisioner.Launch) error {
+	err := i.start(ctx, l)
+	if err == nil {
+		return nil
+	}
+	if i.id != "" {
+		err = errors.Join(err, i.r.remove(context.WithoutCancel(ctx), i.id))
+		i.id = ""
+	}
+	return errors.Join(err, i.log.remove())
+}
+
+func (i *instance) start(ctx context.Context, l provisioner.Launch) error {
+	if err := i.removeOrphans(ctx, l.Note); err != nil {
+		return err
+	}
+	if err := i.log.create(); err != nil {
+		return err
+	}
+	options, err := i.options(l)
+	if err != nil {
+		return err
+	}
+	if i.r.podman && !i.r.checksHealth(ctx, options.Config.Image) {
+		options.Config.Healthcheck = nil // Podman makes a timer of systemd's for NONE, too
+	}
+	created, err := i.r.api.ContainerCreate(ctx, options)
+	if err != nil {
+		return explain(fmt.Errorf("cannot create the container: %w", err))
+	}
+	i.id = created.ID
+	found, err := i.r.api.ContainerInspect(ctx, i.id, client.ContainerInspectOptions{})
+	if err != nil {
+		return fmt.Errorf("cannot look at the container: %w", err)
+	}
+	if err := hasDevices(options.HostConfig.DeviceRequests, found.Container.HostConfig); err != nil {
+		return err
+	}
+	if _, err := i.r.api.ContainerStart(ctx, i.id, client.ContainerStartOptions{}); err != nil {
+		return explain(fmt.Errorf("cannot start the container: %w", err))
+	}
+	state, err := i.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if running(state) {
+		i.pid = state.Pid
+	}
+	return nil
+}
+
+// checksHealth reports whether an image has a health check of its own, or may have one.
+func (r *runtime) checksHealth(ctx context.Context, image string) bool {
+	found, err := r.api.ImageInspect(ctx, image)
+	return err != nil || found.Config != nil && found.Config.Healthcheck != nil
+}
+
+// removeOrphans removes containers of the replica that no record tells of any more. This start holds the replica's lock,
+// and the record's launch is known to be over.
+func (i *instance) removeOrphans(ctx context.Context, note func(string)) error {
+	wanted := labels(i.ref)
+	delete(wanted, labelLaunchID)
+	list, err := i.r.labeled(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	for _, c := range list.Items {
+		if err := i.r.remove(ctx, c.ID); err != nil {
+			return err
+		}
+		note(fmt.Sprintf("removed a container that an earlier manager had left: %.12s (%s)", c.ID, c.Status))
+	}
+	return nil
+}
+
+// hasDevices refuses a container that would run without its GPUs: Podman before 5.4 accepts the request for them and
+// drops it (containers/podman #22645, #28436).
+func hasDevices(asked []container.DeviceRequest, got *container.HostConfig) error {
+	if len(asked) == 0 || got != nil && len(got.DeviceRequests) > 0 {
+		return nil
+	}
+	if got != nil && slices.ContainsFunc(got.Devices, func(d container.DeviceMapping) bool {
+		return strings.Contains(d.PathOnHost, "nvidia")
+	}) {
+		return nil // a CDI device that was resolved
+	}
+	return &provisioner.GPUError{
+		Err:    errors.New("the container runtime has accepted the request for GPUs and dropped it, so that the engine would run on the CPU"),
+		Advice: `use Podman 5.4 or newer with "gpu_driver: cdi", or Docker with the NVIDIA Container Toolkit`,
+	}
+}
+
+// explain finds the cause in the runtime's words.
+func explain(err error) error {
+	text := err.Error()
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	}
+	switch {
+	case has("could not select device driver", "unresolvable CDI devices", "CDI device injection failed", "nvidia-container-cli"):
+		return &provisioner.GPUError{Err: err, Advice: "install the NVIDIA Container Toolkit and set it up for this runtime " +
+			`(nvidia-ctk runtime configure, or nvidia-ctk cdi generate with "gpu_driver: cdi")`}
+	case has("port is already allocated", "address already in use"):
+		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
+			Cause: provisioner.CausePortInUse, Advice: `stop what uses the port, or change "port"`,
+		}}
+	case has("executable file not found", "no such file or directory: unknown", "command that was not found", "exec format error"):
+		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
+			Cause: provisioner.CauseLibMissing, Advice: `the image lacks the engine's command; check "image" and "entrypoint"`,
+		}}
+	}
+	return err
+}

@@ -1,0 +1,401 @@
+package docker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+)
+
+func TestReadEntry(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 10, 0, 0, 123456789, time.UTC)
+	in := bytes.NewReader(slices.Concat(entry(at, "one\n"), []byte{1, 0, 0, 0, 0, 0, 0, 5}, []byte("plain"), []byte{1, 0, 0}))
+	for _, want := range []struct {
+		at   time.Time
+		text string
+	}{{at, "one\n"}, {time.Time{}, "plain"}} {
+		got, text, err := readEntry(in)
+		if err != nil || !got.Equal(want.at) || string(text) != want.text {
+			t.Errorf("%v %q (%v)", got, text, err)
+		}
+	}
+	if _, _, err := readEntry(in); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("half an entry: %v", err)
+	}
+	if _, _, err := readEntry(bytes.NewReader([]byte{1, 0, 0, 0, 255, 255, 255, 255})); err == nil {
+		t.Error("an entry of 4 GiB is read")
+	}
+}
+
+func FuzzReadEntry(f *testing.F) {
+	f.Add(entry(time.Unix(0, 0), "text\n"))
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 1, ' '})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in := bytes.NewReader(data)
+		for {
+			_, text, err := readEntry(in)
+			if len(text) > len(data) {
+				t.Fatalf("%d bytes of %d", len(text), len(data))
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+}
+
+// TestLogGoesOn copies a log in two parts, by two programs, where lines have the same time, as Podman's have.
+func TestLogGoesOn(t *testing.T) {
+	t.Parallel()
+	second := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
+	all := []struct {
+		at   time.Time
+		text string
+	}{{second, "a\n"}, {second, "b\n"}, {second, "c\n"}, {second.Add(time.Second), "d\n"}, {second.Add(time.Second), "e\n"}}
+	there := 2
+	r := fakeRuntime(t, false, map[string]http.HandlerFunc{"/containers/x/logs": func(w http.ResponseWriter, _ *http.Request) {
+		for _, line := range all[:there] {
+			_, _ = w.Write(entry(line.at, line.text))
+		}
+	}})
+	path := filepath.Join(t.TempDir(), "1.log")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := newLogCopy(r, path)
+	if err := first.create(); err != nil {
+		t.Fatal(err)
+	}
+	first.finish(t.Context(), "x")
+	second2 := newLogCopy(r, path)
+	if second2.open() {
+		t.Error("two programs copy one log")
+	}
+	first.close()
+	there = len(all)
+	second2.finish(t.Context(), "x")
+	if err := second2.remove(); err != nil {
+		t.Error(err)
+	}
+	third := newLogCopy(r, path) // where all was copied, nothing is copied again
+	third.finish(t.Context(), "x")
+	data, err := os.ReadFile(path)
+	if err != nil || string(data) != "a\nb\nc\nd\ne\n" {
+		t.Errorf("log %q (%v)", data, err)
+	}
+}
+
+func TestHowContainersEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state *container.State
+		want  provisioner.Exit
+	}{
+		{nil, provisioner.Exit{}},
+		{&container.State{Status: container.StateCreated}, provisioner.Exit{}},
+		{&container.State{Status: container.StateExited}, provisioner.Exit{Known: true}},
+		{&container.State{Status: container.StateExited, ExitCode: 3}, provisioner.Exit{Known: true, Code: 3}},
+		{&container.State{Status: container.StateExited, ExitCode: 143}, provisioner.Exit{Known: true, Code: -1, Signal: "terminated"}},
+		{&container.State{Status: container.StateExited, ExitCode: 255}, provisioner.Exit{Known: true, Code: 255}},
+		{
+			&container.State{Status: container.StateExited, ExitCode: 137, OOMKilled: true},
+			provisioner.Exit{Known: true, Code: -1, Signal: "killed", OOM: "the container's state says OOMKilled"},
+		},
+	} {
+		i := newInstance(nil, provisioner.LaunchRef{})
+		i.ended(c.state)
+		if got := i.Exit(); got != c.want {
+			t.Errorf("%+v: %+v, want %+v", c.state, got, c.want)
+		}
+	}
+}
+
+// TestOutOfMemory kills a container for want of memory, as the runtime tells it.
+func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
+	state := map[string]any{"Status": "exited", "ExitCode": 137, "OOMKilled": true}
+	r := fakeRuntime(t, false, map[string]http.HandlerFunc{
+		"/containers/json":    answer([]any{map[string]any{"Id": "x", "State": "exited"}}),
+		"/containers/x/json":  answer(map[string]any{"Id": "x", "State": state}),
+		"/containers/x/logs":  func(http.ResponseWriter, *http.Request) {},
+		"/containers/x":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"/containers/x/start": nil,
+	})
+	launcher := New()
+	launcher.runtimes[r.socket] = r
+	i, err := launcher.Find(t.Context(), provisioner.LaunchRef{LaunchID: "1", Log: filepath.Join(t.TempDir(), "1.log"), Runtime: r.socket})
+	if err != nil || !i.Exited() {
+		t.Fatalf("exited %t (%v)", i.Exited(), err)
+	}
+	if exit := i.Exit(); exit.Signal != "killed" || exit.OOM == "" || exit.OOMShared {
+		t.Errorf("%+v", exit)
+	}
+	if err := i.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRuntimeGone: of a runtime that does not answer nobody may say that nothing runs.
+func TestRuntimeGone(t *testing.T) {
+	t.Parallel()
+	r := fakeRuntime(t, true, map[string]http.HandlerFunc{"/containers/json": func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprint(w, `{"message": "database is locked"}`)
+	}})
+	launcher := New()
+	launcher.runtimes[r.socket] = r
+	if _, err := launcher.Find(t.Context(), provisioner.LaunchRef{LaunchID: "1", Runtime: r.socket}); err == nil ||
+		!strings.Contains(err.Error(), "database is locked") {
+		t.Errorf("Find: %v", err)
+	}
+	if _, err := New().Find(t.Context(), provisioner.LaunchRef{LaunchID: "1", Runtime: filepath.Join(t.TempDir(), "none")}); err == nil ||
+		!strings.Contains(err.Error(), "cannot reach the container runtime at") {
+		t.Errorf("Find: %v", err)
+	}
+}
+
+func TestDevices(t *testing.T) {
+	t.Parallel()
+	gpus := []provisioner.GPU{{Index: 1, UUID: "GPU-a"}, {Index: 3, UUID: "GPU-b"}}
+	for _, c := range []struct {
+		podman bool
+		driver string
+		want   string
+	}{
+		{false, "", "nvidia [GPU-a GPU-b] [[gpu]]"},
+		{false, "cdi", "cdi [nvidia.com/gpu=1 nvidia.com/gpu=3] []"},
+		{true, "", "cdi [nvidia.com/gpu=1 nvidia.com/gpu=3] []"},
+		{true, "nvidia", "nvidia [GPU-a GPU-b] [[gpu]]"},
+	} {
+		got := (&runtime{podman: c.podman}).devices(provisioner.ContainerConfig{GPUDriver: c.driver}, gpus)
+		if text := fmt.Sprint(got[0].Driver, " ", got[0].DeviceIDs, " ", got[0].Capabilities); len(got) != 1 || text != c.want {
+			t.Errorf("%+v: %s", c, text)
+		}
+	}
+	if got := (&runtime{}).devices(provisioner.ContainerConfig{}, nil); got != nil {
+		t.Errorf("without GPUs: %v", got)
+	}
+	asked := []container.DeviceRequest{{Driver: "nvidia"}}
+	for _, granted := range []*container.HostConfig{
+		{Resources: container.Resources{DeviceRequests: asked}},
+		{Resources: container.Resources{Devices: []container.DeviceMapping{{PathOnHost: "/dev/nvidia0"}}}},
+	} {
+		if err := hasDevices(asked, granted); err != nil {
+			t.Error(err)
+		}
+	}
+	if hasDevices(asked, &container.HostConfig{}) == nil || hasDevices(asked, nil) == nil {
+		t.Error("a dropped request is not noticed")
+	}
+}
+
+func TestModelMounts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	snapshot := filepath.Join(dir, "models--a--b", "snapshots", "1")
+	for _, folder := range []string{snapshot, filepath.Join(dir, "plain")} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf", "m-00001-of-00002.gguf", "blob"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("blob", filepath.Join(dir, "link.gguf")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][]string{
+		"":                         nil,
+		"m-00001-of-00003.gguf":    {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"},
+		"link.gguf":                {"link.gguf < blob"},
+		"plain":                    {"plain"},
+		"models--a--b/snapshots/1": {"models--a--b"},
+	} {
+		if path != "" {
+			path = filepath.Join(dir, path)
+		}
+		mounts, err := modelMounts(path)
+		if err != nil {
+			t.Error(err)
+		}
+		var got []string
+		for _, m := range mounts {
+			target, _ := filepath.Rel(dir, m.Target)
+			source, _ := filepath.Rel(dir, m.Source)
+			if source != target {
+				target += " < " + source
+			}
+			got = append(got, target)
+			if !m.ReadOnly {
+				t.Errorf("%s can be written", target)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", path, got, want)
+		}
+	}
+	if _, err := modelMounts(filepath.Join(dir, "none.gguf")); err == nil {
+		t.Error("a missing model is mounted")
+	}
+}
+
+func TestPull(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		stream string
+		err    string
+		last   provisioner.Progress
+	}{
+		"whole": {
+			stream: `{"status":"Pulling fs layer","id":"a"}
+{"status":"Downloading","id":"a","progressDetail":{"current":10,"total":100}}
+{"status":"Download complete","id":"a"}
+{"status":"Status: Downloaded newer image"}`,
+			last: provisioner.Progress{Done: 10, Total: 100},
+		},
+		"refused": {stream: `{"error":"no space left on device","errorDetail":{"message":"no space left on device"}}`, err: "no space left on device"},
+		"torn":    {stream: `{"status":"Down`, err: "unexpected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := fakeRuntime(t, false, map[string]http.HandlerFunc{"/images/create": func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = io.WriteString(w, c.stream)
+			}})
+			var last provisioner.Progress
+			err := r.pull(t.Context(), "example/image:tag", func(p provisioner.Progress) { last = p })
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+				t.Errorf("error %v", err)
+			}
+			if last.Done != c.last.Done || last.Total != c.last.Total {
+				t.Errorf("progress %+v", last)
+			}
+		})
+	}
+}
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]provisioner.Cause{
+		"driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: port is already allocated": provisioner.CausePortInUse,
+		`exec: "/x": stat /x: no such file or directory: unknown`:                                                  provisioner.CauseLibMissing,
+		`OCI runtime attempted to invoke a command that was not found`:                                             provisioner.CauseLibMissing,
+		"something else": "",
+	} {
+		var start *provisioner.StartError
+		errors.As(explain(errors.New(words)), &start)
+		if start == nil {
+			start = &provisioner.StartError{}
+		}
+		if start.Cause != want {
+			t.Errorf("%s: %q", words, start.Cause)
+		}
+	}
+	var gpu *provisioner.GPUError
+	if err := explain(errors.New(`could not select device driver "nvidia" with capabilities: [[gpu]]`)); !errors.As(err, &gpu) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestFindSocket(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ configured, dockerHost, want string }{
+		{"/x.sock", "unix:///y.sock", "unix:///x.sock"},
+		{"unix:///x.sock", "", "unix:///x.sock"},
+		{"", "unix:///y.sock", "unix:///y.sock"},
+		{"", "tcp://10.0.0.1:2375", ""},
+	} {
+		t.Setenv("DOCKER_HOST", c.dockerHost)
+		t.Setenv("XDG_RUNTIME_DIR", dir)
+		got, err := findSocket(c.configured)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%+v: %q (%v)", c, got, err)
+		}
+	}
+}
+
+// TestOptions holds what is asked of the runtime against the configuration.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	r := &runtime{}
+	i := newInstance(r, provisioner.LaunchRef{StateDir: "/state", Pool: "p", Replica: "r0", LaunchID: "0123456789"})
+	cfg := provisioner.ProvisionConfig{Host: "127.0.0.1", Port: 8081, Provisioning: provisioner.Provisioning{
+		Mode: "container", Container: &provisioner.ContainerConfig{Volumes: []string{"/a:/b:ro", "cache:/c"}, User: "1:2", IPC: "host"},
+	}}
+	launch := provisioner.Launch{
+		Config: cfg, Grace: 1500 * time.Millisecond, Args: []string{"--port", "8081"}, Env: []string{"A=b"},
+		Image: provisioner.Image{Entrypoint: []string{"vllm"}, Volumes: []string{"unused:/x"}, ShmSize: 2 << 30},
+	}
+	got, err := i.options(launch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, h := got.Config, got.HostConfig
+	if got.Name != "ep-p-r0-01234567" || *c.StopTimeout != 2 || c.StopSignal != "SIGTERM" || c.User != "1:2" || !slices.Equal(c.Entrypoint, []string{"vllm"}) ||
+		!slices.Equal(c.Env, []string{"A=b", "NVIDIA_VISIBLE_DEVICES=void"}) || !slices.Equal(c.Healthcheck.Test, []string{"NONE"}) {
+		t.Errorf("%s %+v", got.Name, c)
+	}
+	if fmt.Sprint(h.PortBindings) != "map[8081/tcp:[{127.0.0.1 8081}]]" || h.ShmSize != 2<<30 || h.IpcMode != "host" || !*h.Init {
+		t.Errorf("%+v", h)
+	}
+	if len(h.Mounts) != 2 || h.Mounts[0].Type != "bind" || !h.Mounts[0].ReadOnly || h.Mounts[1].Type != "volume" || h.Mounts[1].ReadOnly {
+		t.Errorf("mounts %+v", h.Mounts)
+	}
+	cfg.Provisioning.Container = &provisioner.ContainerConfig{Network: "host", ShmSize: 1 << 30}
+	launch.Config = cfg
+	if got, err = i.options(launch); err != nil || got.HostConfig.PortBindings != nil || got.HostConfig.ShmSize != 1<<30 ||
+		len(got.HostConfig.Mounts) != 1 || !got.HostConfig.NetworkMode.IsHost() {
+		t.Errorf("%+v (%v)", got.HostConfig, err)
+	}
+}
+
+// TestImages names the image of every built-in engine, on the GPU and on the CPU.
+func TestImages(t *testing.T) {
+	t.Parallel()
+	for engine, want := range map[string][2]string{
+		"llamacpp": {"ghcr.io/ggml-org/llama.cpp:server-cuda", "ghcr.io/ggml-org/llama.cpp:server"},
+		"vllm":     {"vllm/vllm-openai:latest", "vllm/vllm-openai-cpu:latest-x86_64"},
+		"sglang":   {"lmsysorg/sglang:latest", "lmsysorg/sglang:latest"},
+		"tgi":      {"ghcr.io/huggingface/text-generation-inference:3.3.5", "ghcr.io/huggingface/text-generation-inference:3.3.5"},
+	} {
+		for i, gpu := range []provisioner.GPUPolicy{provisioner.GPURequired, provisioner.GPUNone} {
+			r := fakeRuntime(t, false, nil)
+			launcher := New()
+			launcher.runtimes[r.socket] = r
+			model := t.TempDir()
+			if engine == "llamacpp" {
+				model += "/tiny.gguf"
+				if err := ggufgen.WriteFile(model, ggufgen.Params{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg := provisioner.ProvisionConfig{
+				PoolID: "p", ReplicaID: "r0", Engine: engine, Port: 8081, GPU: gpu, Model: provisioner.ModelConfig{ID: model},
+				Provisioning: provisioner.Provisioning{Mode: "container", Container: &provisioner.ContainerConfig{RuntimeSocket: r.socket}},
+			}
+			p, err := provisioner.New(cfg, provisioner.WithLauncher(launcher))
+			if err != nil {
+				t.Errorf("%s: %v", engine, err)
+				continue
+			}
+			if _, err = p.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("cannot pull the image %q", want[i])) {
+				t.Errorf("%s, gpu %s: %v", engine, gpu, err)
+			}
+			_ = launcher.Close()
+		}
+	}
+}

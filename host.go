@@ -1,0 +1,296 @@
+package provisioner
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// hostLauncher performs launches as processes of this host.
+type hostLauncher struct {
+	cgroup func() (cgroup.Base, error)
+}
+
+// launchFiles are open files of a launch that a process inherits.
+type launchFiles struct {
+	log  *os.File // receives both output streams
+	lock *os.File // stays locked as long as a process of the engine lives
+}
+
+// hostInstance is a launch as a tree of processes.
+type hostInstance struct {
+	ref    LaunchRef
+	leader *process // nil when only other processes of the tree are left
+	tree   tree
+	oom    oomWatch
+
+	shmMu sync.Mutex
+	shm   map[string]bool // objects below /dev/shm that the tree has mapped
+}
+
+func (h hostLauncher) Reserve(_ ProvisionConfig, ref LaunchRef) (Instance, error) {
+	var err error
+	if ref.TempDir, err = tempDir(ref.LaunchID); err != nil {
+		return nil, err
+	}
+	i := &hostInstance{ref: ref, tree: tree{launchID: ref.LaunchID}}
+	// Not delegated is the usual case; doctor tells of it.
+	if base, err := h.cgroup(); err == nil {
+		i.tree.group = base.Group("engine-" + ref.Pool + "-" + ref.Replica + "-" + ref.LaunchID)
+		i.ref.cgroup = i.tree.group.Path
+		i.oom.shared = base.WatchOOM()
+	}
+	return i, nil
+}
+
+func (h hostLauncher) Find(_ context.Context, ref LaunchRef) (Instance, error) {
+	i := &hostInstance{ref: ref, tree: tree{
+		launchID: ref.LaunchID, group: cgroup.Open(ref.cgroup), past: pastLeader{ref.process.PID, ref.Log},
+	}}
+	if err := i.findLeader(); err != nil && !errors.Is(err, errGone) {
+		return nil, err
+	}
+	return i, nil
+}
+
+// findLeader takes hold of the leader that the reference names. A provisioner that was killed between the start and the
+// record of the process leaves a record without one; then the launch's mark finds the leader: it leads its session.
+func (i *hostInstance) findLeader() error {
+	if i.ref.process.PID == 0 {
+		members, err := i.tree.members()
+		if err != nil {
+			return err
+		}
+		members = slices.DeleteFunc(members, func(m procfs.Stat) bool { return m.PID != m.SID })
+		if len(members) == 0 {
+			return errGone
+		}
+		// Its workers can have sessions of their own, but are younger.
+		oldest := slices.MinFunc(members, func(a, b procfs.Stat) int {
+			return cmp.Or(cmp.Compare(a.StartTicks, b.StartTicks), cmp.Compare(a.PID, b.PID))
+		})
+		leader, err := hold(oldest.PID)
+		if err != nil {
+			return err
+		}
+		i.leader, i.tree.leader, i.ref.process = leader, leader.identity, leader.identity
+		return nil
+	}
+	leader, err := find(i.ref.process)
+	if err != nil {
+		return err
+	}
+	i.leader, i.tree.leader = leader, i.ref.process
+	return nil
+}
+
+func (i *hostInstance) Ref() LaunchRef { return i.ref }
+
+func (i *hostInstance) Start(_ context.Context, l Launch) error {
+	if err := os.Mkdir(i.ref.TempDir, 0o700); err != nil {
+		err = fmt.Errorf("cannot create a temporary folder: %w", err)
+		i.ref.TempDir = "" // not ours to remove
+		return err
+	}
+	err := i.launch(command{
+		path: l.Host.Binary.Path, args: l.Args, dir: l.Dir, env: l.Env, log: l.files.log, lock: l.files.lock, tied: l.Config.tied(),
+	}, l.Note)
+	if err != nil {
+		return &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
+	}
+	i.tree.leader, i.ref.process = i.leader.identity, i.leader.identity
+	return nil
+}
+
+// launch starts the process, in a cgroup of its own where that can be had: Linux before 5.7, a seccomp filter or a full
+// tree refuse it, and an engine runs as well without one.
+func (i *hostInstance) launch(c command, note func(string)) (err error) {
+	if group := i.tree.group; group != nil {
+		c.group = group
+		refused := group.Create()
+		if refused == nil {
+			if i.leader, refused = launch(c); refused == nil {
+				return nil
+			}
+		}
+		if err := group.Remove(); err != nil {
+			note(err.Error())
+		}
+		c.group, i.tree.group, i.ref.cgroup = nil, nil, ""
+		defer func() {
+			if err == nil { // else the reason lies in the command
+				note("the engine gets no cgroup of its own: " + refused.Error())
+			}
+		}()
+	}
+	i.leader, err = launch(c)
+	return err
+}
+
+func (i *hostInstance) PID() int {
+	if i.leader == nil {
+		return 0
+	}
+	return i.leader.PID
+}
+
+func (i *hostInstance) Wait(ctx context.Context) error {
+	if i.leader == nil {
+		return nil
+	}
+	return i.leader.wait(ctx)
+}
+
+func (i *hostInstance) Exited() bool { return i.leader == nil || i.leader.exited() }
+
+// Signal also continues the process: a stopped one would get the signal only then.
+func (i *hostInstance) Signal(sig syscall.Signal) error {
+	if i.leader == nil {
+		return nil
+	}
+	return errors.Join(i.leader.signal(sig), i.leader.signal(syscall.SIGCONT))
+}
+
+func (i *hostInstance) Members() ([]Member, error) {
+	found, err := i.tree.members()
+	return asMembers(found), err
+}
+
+func asMembers(found []procfs.Stat) []Member {
+	members := make([]Member, len(found))
+	for i, s := range found {
+		members[i] = Member{PID: s.PID, Name: s.Comm, State: s.State, CPU: s.CPU(), Memory: s.RSS()}
+	}
+	return members
+}
+
+// Observe remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).
+func (i *hostInstance) Observe() ([]Member, error) {
+	found, err := i.observe()
+	return asMembers(found), err
+}
+
+func (i *hostInstance) observe() ([]procfs.Stat, error) {
+	members, err := i.tree.members()
+	i.shmMu.Lock()
+	defer i.shmMu.Unlock()
+	for _, m := range members {
+		for _, path := range procfs.Shm(m.PID) {
+			if i.shm == nil {
+				i.shm = map[string]bool{}
+			}
+			i.shm[path] = true
+		}
+	}
+	return members, err
+}
+
+func (i *hostInstance) Kill() (int, error) {
+	members, err := i.observe()
+	_ = i.tree.group.Kill() // at once, and whoever is being forked; what it cannot do, the next lines do
+	kill(members)
+	if i.leader != nil {
+		_ = i.leader.signal(syscall.SIGKILL) // also where /proc does not show it
+	}
+	n := len(members)
+	if n == 0 && i.tree.group.Populated() {
+		n = 1 // the kernel's word, where there is a group
+	}
+	return n, err
+}
+
+func (i *hostInstance) Listens(host string, port int) (owns, known bool) {
+	return i.tree.ownsListener(host, port)
+}
+
+func (i *hostInstance) Exit() Exit {
+	var exit Exit
+	if i.leader != nil {
+		exit = i.leader.reap()
+	}
+	i.oom.look(i.tree.group, &exit)
+	return exit
+}
+
+func (i *hostInstance) Remove() error {
+	return errors.Join(i.removeTemp(), i.removeShm(), i.tree.group.Remove())
+}
+
+func (i *hostInstance) Release() {
+	if i.leader != nil {
+		i.leader.close()
+	}
+}
+
+// removeShm unlinks those of the noted objects that were made since the launch and that no process has mapped.
+func (i *hostInstance) removeShm() error {
+	i.shmMu.Lock()
+	defer i.shmMu.Unlock()
+	if len(i.shm) == 0 {
+		return nil
+	}
+	all, err := procfs.Processes()
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		for _, path := range procfs.Shm(s.PID) {
+			delete(i.shm, path)
+		}
+	}
+	for path := range i.shm {
+		if filepath.Clean(path) == path && madeSince(path, i.ref.StartedAt) {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
+}
+
+// tempPrefix begins the name of a launch's private temporary folder. It is short, because engines put unix sockets
+// into it, and their paths must stay under 108 bytes.
+const tempPrefix = "ep-"
+
+// tempDir is where the temporary folder of a launch shall be. It is known before it exists, so that the record can name
+// it first and no crash leaves a folder that nobody knows of.
+func tempDir(launchID string) (string, error) {
+	dir, err := filepath.Abs(filepath.Join(os.TempDir(), tempPrefix+launchID[:12]))
+	if err != nil {
+		return "", fmt.Errorf("cannot find the temporary folder: %w", err)
+	}
+	return dir, nil
+}
+
+func (i *hostInstance) removeTemp() error {
+	dir := i.ref.TempDir
+	if !filepath.IsAbs(dir) || len(filepath.Base(dir)) <= len(tempPrefix) || filepath.Base(dir)[:len(tempPrefix)] != tempPrefix {
+		return nil // not a folder that we made
+	}
+	return os.RemoveAll(dir)
+}
+
+// oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
+type oomWatch struct {
+	shared cgroup.OOM // of all engines below the delegated cgroup
+}
+
+// look reads the counts of a launch that has ended, before its cgroup goes.
+func (o *oomWatch) look(group *cgroup.Group, exit *Exit) {
+	kills, where, known := group.OOMKills()
+	if !known {
+		exit.OOMShared = true
+		kills, where, known = o.shared.Kills()
+	}
+	exit.NotOOM = known && kills == 0
+	if known && kills > 0 {
+		exit.OOM = fmt.Sprintf("oom_kill rose by %d in %s", kills, where)
+	}
+}
