@@ -93,7 +93,10 @@ func (w workshop) failure(ctx context.Context, err error, path string, args []st
 		return context.Cause(ctx)
 	}
 	command := filepath.Base(path)
-	if len(args) > 0 && !strings.HasPrefix(args[0], "/") {
+	switch {
+	case len(args) > 1 && args[0] == "-m": // a program of Python's
+		command = args[1]
+	case len(args) > 0 && !strings.HasPrefix(args[0], "/"):
 		command += " " + args[0]
 	}
 	return &toolError{command: command, lines: lines(), err: err}
@@ -107,7 +110,14 @@ type toolError struct {
 }
 
 func (e *toolError) Error() string {
-	if said := lastWords(e.lines); said != "" {
+	said := lastWords(e.lines)
+	for _, line := range e.lines {
+		if strings.HasPrefix(line, "fatal: ") { // of git, which goes on with advice
+			said = line
+			break
+		}
+	}
+	if said != "" {
 		return fmt.Sprintf("%s failed (%v): %q", e.command, e.err, tail.Cut(said))
 	}
 	return fmt.Sprintf("%s failed (%v)", e.command, e.err)
