@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
@@ -336,6 +337,8 @@ func (i installation) room(ctx context.Context) error {
 
 // size is that of the packages together, and of how many it is not known.
 func (i installation) size(ctx context.Context) (size int64, unknown int) {
+	ctx, cancel := context.WithTimeout(ctx, sizePatience)
+	defer cancel()
 	sizes := make([]int64, len(i.lock.Files))
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 8)
@@ -360,6 +363,10 @@ func (i installation) size(ctx context.Context) (size int64, unknown int) {
 	}
 	return size, unknown + max(0, i.lock.Packages-len(sizes))
 }
+
+// sizePatience bounds the questions for sizes, which only serve to tell people: an index that does not answer them may well
+// answer the installer.
+const sizePatience = 15 * time.Second
 
 // pythonVersion is a version alone, such as "3.12".
 var pythonVersion = regexp.MustCompile(`^3(\.[0-9]{1,2}){0,2}$`)

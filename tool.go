@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,17 +158,19 @@ func (w workshop) follow(line func(string)) (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// linesFrom are the lines of a log from an offset on.
+// linesFrom are the lines of a log from an offset on, the last MiB of them.
 func linesFrom(path string, offset int64) []string {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	var text limitedBuffer
-	_, _ = f.Seek(offset, 0)
-	_, _ = text.buf.ReadFrom(f)
-	return cleanLines(text.String())
+	const limit = 1 << 20
+	if info, err := f.Stat(); err == nil {
+		offset = max(offset, info.Size()-limit)
+	}
+	text, _ := io.ReadAll(io.NewSectionReader(f, offset, limit))
+	return cleanLines(string(text))
 }
 
 // words writes a command for people.
