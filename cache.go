@@ -185,6 +185,9 @@ func (o *options) noteHub(model string, n *hubNote) {
 }
 
 func hubItems(dir string) []CacheItem {
+	if checkOwnFolder(dir) != nil {
+		return nil // a note says what to remove
+	}
 	return itemsIn(dir, func(path string) (CacheItem, bool) {
 		n := hubNote{file: path}
 		data, err := readState(path)
