@@ -88,6 +88,7 @@ func (b build) explain(ctx context.Context, err error) error {
 				failed.err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.err)
 			}
 		}
+		failed.err = blameDisk(failed.err, b.entry.dir, tool.lines)
 	}
 	return failed
 }

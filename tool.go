@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -124,6 +126,16 @@ func (e *toolError) Error() string {
 	return fmt.Sprintf("%s failed (%v)", e.command, e.err)
 }
 func (e *toolError) Unwrap() error { return e.err }
+
+// blameDisk adds to what made a tool fail that its disk is full, if so: tools rarely say it well, and it passes.
+func blameDisk(err error, dir string, lines []string) error {
+	const little = 1 << 20
+	said := slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "No space left on device") })
+	if free, _, unknown := logcap.Space(dir); said || unknown == nil && free < little {
+		return fmt.Errorf("%w; %w: make room where %q is", err, syscall.ENOSPC, dir)
+	}
+	return err
+}
 
 // endingTree calls what runs a program that carries the mark, and then ends what that has left.
 func endingTree(program func(mark string) error) error {

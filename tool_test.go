@@ -39,3 +39,16 @@ func TestToolErrorQuotesTheReason(t *testing.T) {
 		}
 	}
 }
+
+func TestBlameDisk(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("cmake --build failed")
+	if err := blameDisk(failed, t.TempDir(), []string{"x.c:1:1: error: no"}); err != failed { //nolint:errorlint // untouched
+		t.Errorf("%v", err)
+	}
+	err := blameDisk(failed, "/srv/cache", []string{"cc1plus: fatal error: error writing to x.s: No space left on device"})
+	if !errors.Is(err, failed) || !incidentOf(&StartError{Err: err}).blameless ||
+		!strings.Contains(err.Error(), `no space left on device: make room where "/srv/cache" is`) {
+		t.Errorf("%v", err)
+	}
+}
