@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
@@ -260,6 +261,9 @@ func (p pythonPackage) explain(ctx context.Context, log string, err error) error
 			failed.err = fmt.Errorf("%s failed: %q", tool.command, tail.Cut(strings.Join(strings.Fields(said), " ")))
 		}
 		failed.try = slices.ContainsFunc(tool.lines, networkFailed.MatchString)
+		if log != "" {
+			failed.err = blameDisk(failed.err, filepath.Dir(log), tool.lines)
+		}
 	}
 	return failed
 }
@@ -352,6 +356,8 @@ func (i installation) room(ctx context.Context) error {
 
 // size is that of the packages together, and of how many it is not known.
 func (i installation) size(ctx context.Context) (size int64, unknown int) {
+	ctx, cancel := context.WithTimeout(ctx, sizePatience)
+	defer cancel()
 	if len(i.lock.Files) == 0 && !strings.HasSuffix(i.lock.Name, ".toml") { // such a lock has no sizes
 		if resolved, err := i.resolve(ctx, i.with, i.cfg.resolve(i.pkg.Lock)); err == nil {
 			i.lock.Files = resolved.Files
@@ -381,6 +387,10 @@ func (i installation) size(ctx context.Context) (size int64, unknown int) {
 	}
 	return size, unknown + max(0, i.lock.Packages-len(sizes))
 }
+
+// sizePatience bounds the questions for sizes, which only serve to tell people: an index that does not answer them may well
+// answer the installer.
+const sizePatience = 15 * time.Second
 
 // pythonVersion is a version alone, such as "3.12".
 var pythonVersion = regexp.MustCompile(`^3(\.[0-9]{1,2}){0,2}$`)
