@@ -653,7 +653,7 @@ func TestHubSecretInEndpoint(t *testing.T) {
 	defer hub.Close()
 	hub.Add("org/tiny", "tiny-Q4_K_M.gguf", []byte("GGUF"))
 	cfg := ProvisionConfig{Model: ModelConfig{ID: "hf:org/tiny"}, Env: map[string]EnvValue{
-		"HF_ENDPOINT": {Value: strings.Replace(hub.API.URL, "http://", "http://user:hunter2@", 1)},
+		"HF_ENDPOINT":    {Value: strings.Replace(hub.API.URL, "http://", "http://user:hunter2@", 1)},
 		"HF_HOME":        {Value: t.TempDir()},
 		"HF_HUB_OFFLINE": {Value: "0"},
 	}}
