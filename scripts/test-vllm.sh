@@ -9,8 +9,8 @@ ENGINE_PROVISIONER_VLLM=${ENGINE_PROVISIONER_VLLM:-$(scripts/vllm.sh)}
 export ENGINE_PROVISIONER_VLLM
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'cat "$log"; exit 130' INT
+trap 'cat "$log"; exit 143' TERM
 # Two at once, as many as two cores can start.
 status=0
 go test -run '^TestRealVLLM' -count=1 -parallel 2 -timeout 30m -v "$@" . >"$log" 2>&1 || status=$?
