@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
@@ -85,8 +86,17 @@ func (o *options) memoryCheck(cfg ProvisionConfig, model *gguf.Model, driver gpu
 	if model == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
 		return nil
 	}
-	free, _ := procfs.MemoryAvailable() // without it nothing is compared
-	return &memoryCheck{model: model, hostFree: free, taken: o.loading(cfg, driver)}
+	return &memoryCheck{model: model, hostFree: freeMemory(), taken: o.loading(cfg, driver)}
+}
+
+// freeMemory is how much main memory can be had: by the machine, and by the limits of this process's cgroups, in which the
+// engines are, too. It is 0 when that is not known; then nothing is compared.
+func freeMemory() uint64 {
+	free, err := procfs.MemoryAvailable()
+	if left, limited := cgroup.MemoryLeft(); limited && (err != nil || left < free) {
+		return max(left, 1)
+	}
+	return free
 }
 
 // loading is what the replicas of a state directory that are not ready yet are still going to take, beside cfg.

