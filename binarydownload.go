@@ -30,17 +30,20 @@ type downloadedBinary struct {
 
 // asset is one file to download.
 type asset struct {
-	name   string
+	name   string // at its source; in the entry, see file
 	url    string
 	size   int64 // 0 where it is not known
 	digest fetch.Digest
 }
 
+// file is its name in an entry, where it must not be in the way of anything.
+func (a asset) file() string { return "download-" + a.name }
+
 // maxEngineSize is far above the largest: llama.cpp with its CUDA runtime has 0.8 GB.
 const maxEngineSize = 32 << 30
 
 func (d downloadedBinary) fail(err error) *provisionError {
-	return &provisionError{what: "cannot download " + d.command(), err: err}
+	return &provisionError{what: "cannot get " + d.command(), err: err}
 }
 
 // command is the name of the executable.
@@ -140,7 +143,7 @@ func (d downloadedBinary) make(ctx context.Context, e entry, assets []asset, tel
 	}
 	for _, a := range assets {
 		err := fetch.Download(ctx, fetch.File{
-			URL: a.url, Path: e.path(a.name), Digest: a.digest, Size: a.size, MaxSize: maxEngineSize,
+			URL: a.url, Path: e.path(a.file()), Digest: a.digest, Size: a.size, MaxSize: maxEngineSize,
 			Progress: func(p fetch.Progress) {
 				now := Progress{Step: StepDownload, What: a.name, Done: p.Done, Total: p.Total, Rate: p.Rate, Waiting: p.Waiting}
 				now.Remaining = p.Remaining().Seconds()
@@ -169,11 +172,11 @@ func (d downloadedBinary) make(ctx context.Context, e entry, assets []asset, tel
 		}
 		var err error
 		if executable, err = findExecutable(e.path(into), d.command()); err != nil {
-			return manifest{}, fmt.Errorf("%w in %q; is it for another engine?", err, a.name)
+			return manifest{}, fmt.Errorf("%w in %q; is it for another engine, or without the permissions of its files?", err, a.name)
 		}
 	}
 	for _, a := range assets {
-		if err := e.clear(a.name, a.name+".lock"); err != nil {
+		if err := e.clear(a.file(), a.file()+".lock"); err != nil {
 			return manifest{}, err
 		}
 	}
@@ -186,7 +189,7 @@ func (d downloadedBinary) unpack(ctx context.Context, e entry, a asset, into str
 	if err := os.Mkdir(e.path(into), 0o700); err != nil {
 		return err
 	}
-	f, err := os.Open(e.path(a.name))
+	f, err := os.Open(e.path(a.file()))
 	if err != nil {
 		return err
 	}
@@ -196,7 +199,7 @@ func (d downloadedBinary) unpack(ctx context.Context, e entry, a asset, into str
 	if string(magic[:]) == "\x7fELF" || magic[0] == '#' && magic[1] == '!' {
 		return copyProgram(f, e.path(into, d.command()))
 	}
-	err = unpack.Archive(ctx, e.path(a.name), e.path(into), unpack.Options{Strip: d.binary.Strip})
+	err = unpack.Archive(ctx, e.path(a.file()), e.path(into), unpack.Options{Strip: d.binary.Strip})
 	if err != nil && ctx.Err() == nil {
 		return &archiveError{a.name, err}
 	}
@@ -231,10 +234,10 @@ func (d downloadedBinary) assets(ctx context.Context) ([]asset, error) {
 	if d.binary.Release != "" {
 		return d.released(ctx)
 	}
-	name := "download"
+	name := d.command()
 	if u, err := url.Parse(d.binary.URL); err == nil {
 		if base := path.Base(u.Path); base != "/" && base != "." {
-			name = "download-" + base
+			name = base
 		}
 	}
 	return []asset{{name: name, url: d.binary.URL, digest: fetch.SHA256(d.binary.SHA256)}}, nil
@@ -281,7 +284,7 @@ func (d downloadedBinary) released(ctx context.Context) ([]asset, error) {
 	var assets []asset
 	for _, name := range chosen {
 		found := release.Assets[slices.Index(names, name)]
-		a := asset{name: "download-" + filepath.Base(found.Name), url: found.URL, size: found.Size, digest: fetch.Digest(found.Digest)}
+		a := asset{name: filepath.Base(found.Name), url: found.URL, size: found.Size, digest: fetch.Digest(found.Digest)}
 		if len(assets) == 0 && d.binary.SHA256 != "" {
 			a.digest = fetch.SHA256(d.binary.SHA256)
 		}

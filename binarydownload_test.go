@@ -230,8 +230,8 @@ func TestDownloadByURL(t *testing.T) {
 		cause string
 	}{
 		"another content":  {other, sha256Of(archive), "has the checksum", "[build_failed]"},
-		"no archive":       {[]byte("<html>"), "", `cannot unpack "download-x": it is neither a tar.gz nor a zip file`, "[build_failed]"},
-		"another engine":   {tarball(t, "vllm", "x"), "", `no executable "llama-server" came out`, "[build_failed]"},
+		"no archive":       {[]byte("<html>"), "", `cannot unpack "x": it is neither a tar.gz nor a zip file`, "[build_failed]"},
+		"another engine":   {tarball(t, "vllm", "x"), "", `no executable "llama-server" in "x"; is it for another engine`, "[build_failed]"},
 		"leads out":        {tarball(t, "../../llama-server", engine), "", "leads out of the folder", "[build_failed]"},
 		"is not there":     {nil, sha256Of(nil), "404 Not Found", "[build_failed]"},
 		"a broken archive": {archive[:len(archive)/2], "", "unexpected EOF", "[build_failed]"},
@@ -245,7 +245,7 @@ func TestDownloadByURL(t *testing.T) {
 		}
 		dir := t.TempDir()
 		_, err := prepare(dir)
-		wantText(t, err, "cannot download llama-server", c.want, c.cause)
+		wantText(t, err, "cannot get llama-server", c.want, c.cause)
 		if found, _ := filepath.Glob(filepath.Join(dir, "engines", "*", manifestName)); len(found) > 0 {
 			t.Errorf("%s counts: %q", name, found)
 		}

@@ -95,7 +95,11 @@ func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error
 		if item.InUse || !choose(item) {
 			continue
 		}
-		if failed := item.remove(); failed != nil {
+		failed := item.remove()
+		if errors.Is(failed, errLocked) {
+			continue // a process has begun to work on it
+		}
+		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("cannot remove %q: %w", item.Path, failed))
 			continue
 		}
@@ -181,6 +185,9 @@ func (o *options) noteHub(model string, n *hubNote) {
 }
 
 func hubItems(dir string) []CacheItem {
+	if checkOwnFolder(dir) != nil {
+		return nil // a note says what to remove
+	}
 	return itemsIn(dir, func(path string) (CacheItem, bool) {
 		n := hubNote{file: path}
 		data, err := readState(path)
@@ -221,6 +228,11 @@ func (i CacheItem) paths() []string {
 
 func (i CacheItem) remove() error {
 	if i.Kind == CacheEngine { // first what makes it count: half an engine must not be taken for one
+		lock, err := tryLock(i.Path + ".lock")
+		if err != nil {
+			return err
+		}
+		defer lock.release()
 		if err := os.Remove(filepath.Join(i.Path, manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

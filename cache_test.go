@@ -169,3 +169,50 @@ func TestCacheOfABrokenDownload(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// An executable is run only from a folder in which nobody else can put one; and what is being made is not removed.
+func TestCacheOfEngines(t *testing.T) {
+	t.Parallel()
+	cfg, _ := downloading(t)
+	s := newSite(t)
+	archive := tarball(t, "llama-server", "#!/bin/sh\n")
+	cfg.Provisioning.Binary = &BinaryConfig{URL: s.put("/x.tar.gz", archive), SHA256: sha256Of(archive)}
+	dir := t.TempDir()
+	engines := filepath.Join(dir, "engines")
+	if err := os.MkdirAll(engines, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(engines, 0o777); err != nil { //nolint:gosec // that is what is wrong with it
+		t.Fatal(err)
+	}
+	p, _ := newLaunch(t, cfg, WithCacheDir(dir))
+	if _, err := p.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "others may write to it (mode 0777); run chmod 700") {
+		t.Errorf("%v", err)
+	}
+	if len(s.requests()) != 0 {
+		t.Errorf("something was downloaded: %v", s.requests())
+	}
+	if err := os.Chmod(engines, 0o700); err != nil { //nolint:gosec // a folder
+		t.Fatal(err)
+	}
+	made := filepath.Join(engines, "source-0123456789abcdef")
+	if err := os.Mkdir(made, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	items, err := Cache(WithCacheDir(dir))
+	if err != nil || len(items) != 1 {
+		t.Fatalf("%v (%v)", items, err)
+	}
+	lock, err := tryLock(made + ".lock") // after the look at it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := items[0].remove(); !errors.Is(err, errLocked) || !exists(made) {
+		t.Errorf("%v", err)
+	}
+	lock.release()
+	removed, err := PruneCache(func(CacheItem) bool { return true }, WithCacheDir(dir))
+	if err != nil || len(removed) != 1 || exists(made) {
+		t.Errorf("%v (%v)", removed, err)
+	}
+}

@@ -157,7 +157,7 @@ func modelProblem(err error) error {
 		return err
 	case errors.As(err, &status) && status.Code < 500 && status.Code != 429:
 		return &modelError{CauseModelMissing, err}
-	case errors.Is(err, errOffline):
+	case errors.Is(err, errOffline), errors.Is(err, errNoCache), errors.Is(err, errNoHubCache):
 		return &modelError{CauseModelMissing, err}
 	case errors.As(err, &digest):
 		return &modelError{CauseModelCorrupt, err}

@@ -34,8 +34,27 @@ const manifestName = "manifest.json"
 // is in it.
 func (o *options) entry(kind, key string) (entry, error) {
 	dir, err := o.cacheFolder("engines")
+	if err == nil {
+		err = checkOwnFolder(dir)
+	}
 	// Short, since the first line of a script holds the path, and old kernels read 127 bytes of that.
 	return entry{filepath.Join(dir, kind+"-"+key[:16])}, err
+}
+
+// checkOwnFolder refuses a folder of executables in which somebody else could put others. It need not exist.
+func checkOwnFolder(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot use the cache: %w", err)
+	case !ours(info):
+		return fmt.Errorf("cannot use %q: it belongs to another user, who could replace what is in it; set another XDG_CACHE_HOME", dir)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("cannot use %q: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
+	}
+	return nil
 }
 
 // path is that of file in the entry.

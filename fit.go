@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
@@ -84,8 +86,17 @@ func (o *options) memoryCheck(cfg ProvisionConfig, model *gguf.Model, driver gpu
 	if model == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
 		return nil
 	}
-	free, _ := procfs.MemoryAvailable() // without it nothing is compared
-	return &memoryCheck{model: model, hostFree: free, taken: o.loading(cfg, driver)}
+	return &memoryCheck{model: model, hostFree: freeMemory(), taken: o.loading(cfg, driver)}
+}
+
+// freeMemory is how much main memory can be had: by the machine, and by the limits of this process's cgroups, in which the
+// engines are, too. It is 0 when that is not known; then nothing is compared.
+func freeMemory() uint64 {
+	free, err := procfs.MemoryAvailable()
+	if left, limited := cgroup.MemoryLeft(); limited && (err != nil || left < free) {
+		return max(left, 1)
+	}
+	return free
 }
 
 // loading is what the replicas of a state directory that are not ready yet are still going to take, beside cfg.
@@ -103,6 +114,9 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 		}
 		rec, err := files.readRecord()
 		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || exists(files.handoff()) {
+			continue
+		}
+		if !locked(files.lockPath()) { // it died, and nobody was there to take note
 			continue
 		}
 		for _, m := range rec.Launch.Memory {
@@ -187,11 +201,10 @@ func (c ProvisionConfig) reserves() bool { return c.Fit == "require" || c.Device
 
 // reserve keeps other provisioners of the state directory from counting on the same memory until this launch has
 // recorded what it takes.
-func (f replicaFiles) reserve() (release func(), err error) {
-	lock, err := lockFile(filepath.Join(f.state, "memory.lock"), reservePatience)
-	if errors.Is(err, errLocked) {
-		return nil, fmt.Errorf("%w: another provisioner has been reserving memory for %s", ErrBusy, reservePatience)
-	}
+func (f replicaFiles) reserve(ctx context.Context) (release func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, reservePatience, ErrBusy)
+	defer cancel()
+	lock, err := awaitLock(ctx, filepath.Join(f.state, "memory.lock"), func() {})
 	if err != nil {
 		return nil, fmt.Errorf("cannot reserve memory: %w", err)
 	}

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -251,5 +252,83 @@ func TestRealMemoryEstimate(t *testing.T) {
 				t.Errorf("estimated %.1f MiB, allocated %.1f MiB", estimate, allocated)
 			}
 		}
+	}
+}
+
+// What a replica was going to load whose provisioner and engine were killed is not counted for ever.
+func TestFitForgetsTheDead(t *testing.T) {
+	t.Parallel()
+	cfg := ggufConfig(t, enginetest.Behavior{})
+	cfg.Fit = "require"
+	dead, err := filesOf(cfg.StateDir, "pool-r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.create(); err != nil {
+		t.Fatal(err)
+	}
+	gpu := gpuWith(0, 1<<30)
+	rec := record{Schema: recordSchema, LaunchID: newLaunchID(), Pool: "pool", Replica: "r1", State: StateStarting, Launch: launchRecord{
+		Memory: []MemoryNeed{{GPU: gpu.UUID, Label: "GPU 0", Need: 1 << 30}},
+	}}
+	if err := dead.writeRecord(rec); err != nil {
+		t.Fatal(err)
+	}
+	driver := withGPUs(&fakeGPUs{gpus: []GPU{gpu}})
+	lock, err := dead.lock() // as its engine holds it
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir()))
+	if err != nil || len(lacking(plan.Memory)) == 0 {
+		t.Errorf("a replica that is loading does not count: %v (%v)", plan.Memory, err)
+	}
+	lock.release()
+	started(t, cfg, driver)
+}
+
+// A start stops to wait for its turn when it is stopped itself.
+func TestReserveEnds(t *testing.T) {
+	t.Parallel()
+	cfg := ggufConfig(t, enginetest.Behavior{})
+	files, err := filesOf(cfg.StateDir, cfg.fileStem())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := files.create(); err != nil {
+		t.Fatal(err)
+	}
+	release, err := files.reserve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := files.reserve(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	release()
+	again, err := files.reserve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+}
+
+// The engine takes memory, and the choice of "devices: auto" would be another: that is no change.
+func TestAutoIsNotOutdated(t *testing.T) {
+	t.Parallel()
+	cfg := customConfig(t, enginetest.Behavior{})
+	cfg.GPU, cfg.Devices = GPUOptional, DevicesAuto()
+	cfg.Custom.Command = append(cfg.Custom.Command, "--device", "{devices}")
+	driver := &fakeGPUs{gpus: []GPU{gpuWith(0, 20<<30), gpuWith(1, 10<<30)}}
+	started(t, cfg, withGPUs(driver))
+	engineHasLoaded := &fakeGPUs{gpus: []GPU{gpuWith(0, 5<<30), gpuWith(1, 10<<30)}}
+	if outdated, err := Outdated(bounded(t), cfg, withGPUs(engineHasLoaded)); outdated || err != nil {
+		t.Errorf("%v (%v)", outdated, err)
+	}
+	cfg.Custom.Command = append(cfg.Custom.Command, "--metrics")
+	if outdated, err := Outdated(bounded(t), cfg, withGPUs(engineHasLoaded)); !outdated || err != nil {
+		t.Errorf("another flag: %v (%v)", outdated, err)
 	}
 }

@@ -157,11 +157,14 @@ func awaitGPUMemory(ctx context.Context, d gpuDriver, before gpuUse) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, gpuMemoryWait, errGPUBusy)
 	defer cancel()
 	for {
-		now, err := d.GPUs()
+		now, err := askDriver(ctx, d.GPUs)
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil || !slices.ContainsFunc(before.gpus, func(b GPU) bool { return lacks(now, b, 0) }) {
 			return nil // a driver that fails is a matter of the start
 		}
-		held, _ := d.ProcessMemory()
+		held, _ := askDriver(ctx, d.ProcessMemory)
 		if taken := before.taken(held); !slices.ContainsFunc(before.gpus, func(b GPU) bool { return lacks(now, b, taken) }) {
 			return nil
 		}

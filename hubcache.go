@@ -71,7 +71,7 @@ func (h hub) stage(ref hubRef, l hubListing, chosen []string) stagedModel {
 		m.note.Links[filepath.Join(snapshot, filepath.FromSlash(name))] = blob
 		lock := filepath.Join(h.cache, ".locks", filepath.Base(folder), file.Digest.Hex()+".lock")
 		m.note.Locks = append(m.note.Locks, lock)
-		m.files = append(m.files, remoteFile{name: name, host: h.endpoint, File: fetch.File{
+		m.files = append(m.files, remoteFile{name: name, host: fetch.Redact(h.endpoint), File: fetch.File{
 			URL:   h.endpoint + "/" + ref.repo + "/resolve/" + l.Commit + "/" + escapePath(name),
 			Token: h.token, Path: blob, Digest: file.Digest, Size: file.Size,
 			Lock: lock,

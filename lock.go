@@ -135,9 +135,12 @@ func lockManager(state string) (*fileLock, error) {
 	return l, nil
 }
 
-// managed reports whether a manager has the state directory. It looks by a shared lock, which nobody waits for.
-func managed(state string) bool {
-	file, err := openNoFollow(filepath.Join(state, managerLockName))
+// managed reports whether a manager has the state directory.
+func managed(state string) bool { return locked(filepath.Join(state, managerLockName)) }
+
+// locked reports whether a process holds the lock. It looks by a shared lock, which nobody waits for.
+func locked(path string) bool {
+	file, err := openNoFollow(path)
 	if err != nil {
 		return false
 	}

@@ -630,3 +630,36 @@ func sha256Of(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
 }
+
+// A full disk is nobody's fault; where there is no folder to put anything, waiting does not help.
+func TestDownloadCauses(t *testing.T) {
+	t.Parallel()
+	full := modelProblem(fmt.Errorf("cannot download x: %w", &fetch.SpaceError{Dir: "/", Need: 2, Free: 1}))
+	if e := incidentOf(&StartError{Err: full}); !e.blameless || e.permanent {
+		t.Errorf("a full disk: %+v", e)
+	}
+	for _, err := range []error{errNoCache, errNoHubCache, errOffline} {
+		var model *modelError
+		if !errors.As(modelProblem(err), &model) || retryable(model.cause) {
+			t.Errorf("%v is tried again", err)
+		}
+	}
+}
+
+// The address of a mirror may hold a password.
+func TestHubSecretInEndpoint(t *testing.T) {
+	t.Parallel()
+	hub := hubtest.New()
+	defer hub.Close()
+	hub.Add("org/tiny", "tiny-Q4_K_M.gguf", []byte("GGUF"))
+	cfg := ProvisionConfig{Model: ModelConfig{ID: "hf:org/tiny"}, Env: map[string]EnvValue{
+		"HF_ENDPOINT":    {Value: strings.Replace(hub.API.URL, "http://", "http://user:hunter2@", 1)},
+		"HF_HOME":        {Value: t.TempDir()},
+		"HF_HUB_OFFLINE": {Value: "0"},
+	}}
+	o := newOptions([]Option{WithCacheDir(t.TempDir())})
+	m, err := o.findModel(t.Context(), cfg, ModelGGUF, false)
+	if err != nil || m.pending == "" || strings.Contains(m.pending, "hunter2") {
+		t.Errorf("%q (%v)", m.pending, err)
+	}
+}

@@ -23,6 +23,8 @@ type hub struct {
 	offline  bool
 }
 
+var errNoHubCache = errors.New("there is no folder to keep models in, since HOME is not set; set HF_HOME")
+
 // newHub reads the variables of huggingface_hub: those of the replica's env, or else of this program.
 func newHub(cfg ProvisionConfig) (hub, error) {
 	get := func(name string) string {
@@ -70,7 +72,7 @@ func newHub(cfg ProvisionConfig) (hub, error) {
 		h.cache = filepath.Join(home, "hub")
 	}
 	if h.cache == "" {
-		return hub{}, errors.New("there is no folder to keep models in, since HOME is not set; set HF_HOME")
+		return hub{}, errNoHubCache
 	}
 	if h.token == "" {
 		if file := cmp.Or(expand(get("HF_TOKEN_PATH")), filepath.Join(home, "token")); filepath.IsAbs(file) {

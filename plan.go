@@ -280,7 +280,14 @@ func (o *options) outdated(ctx context.Context, cfg ProvisionConfig, launched la
 	if err != nil || len(pending) > 0 {
 		return len(pending) > 0, err
 	}
-	plan, err := o.plan(ctx, cfg, prepared)
+	same := cfg
+	if cfg.Devices.auto() && len(launched.GPUs) > 0 { // the choice would be another today: the engine has taken what was free
+		same.Devices = nil
+		for _, g := range launched.GPUs {
+			same.Devices = append(same.Devices, Device(g.UUID))
+		}
+	}
+	plan, err := o.plan(ctx, same, prepared)
 	return err == nil && plan.hash(cfg) != launched.ConfigHash, err
 }
 

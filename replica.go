@@ -191,7 +191,7 @@ func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) error {
 			return err
 		}
 		if p.cfg.GPU != GPUNone {
-			r.gpus.held, _ = driver.ProcessMemory()
+			r.gpus.held, _ = askDriver(ctx, driver.ProcessMemory)
 		}
 		if err := p.Start(ctx); err != nil {
 			return err

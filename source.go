@@ -52,10 +52,14 @@ func (s sourceBuild) targets() []string {
 
 // repo is the repository as git takes it.
 func (s sourceBuild) repo() string {
-	if localRepo(s.source.Repo) {
-		return s.cfg.resolve(s.source.Repo)
+	if !localRepo(s.source.Repo) {
+		return s.source.Repo
 	}
-	return s.source.Repo
+	path := s.cfg.resolve(s.source.Repo)
+	if abs, err := filepath.Abs(path); err == nil { // git runs in other folders
+		return abs
+	}
+	return path
 }
 
 // localRepo reports whether a repository is a folder on this node: "host:path" is none.
@@ -112,7 +116,7 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 		return "", err
 	}
 	tell.progress(Progress{Step: StepFetch, What: s.source.Ref})
-	shop := workshop{dir: os.TempDir()}
+	shop := workshop{dir: "/"} // where nobody else can have put a repository, with settings that git would heed
 	commit, err := s.commit(ctx, shop, tools.Git, tell)
 	if err != nil {
 		return "", err
@@ -228,9 +232,9 @@ func (s sourceBuild) memory() string {
 	return hashOf("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator, s.program.Command, s.processor())
 }
 
-var errNoExecutable = errors.New("no executable")
+var errNoExecutable = errors.New("there is no executable")
 
-// findExecutable looks for a built program by its name; the one nearest to the top wins.
+// findExecutable looks for a program by its name; the one nearest to the top wins.
 func findExecutable(dir, name string) (string, error) {
 	best := ""
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -250,7 +254,7 @@ func findExecutable(dir, name string) (string, error) {
 		return err
 	})
 	if err == nil && best == "" {
-		err = fmt.Errorf("%w %q came out of the build; name the target that makes it in \"targets\"", errNoExecutable, name)
+		err = fmt.Errorf("%w %q", errNoExecutable, name)
 	}
 	return best, err
 }

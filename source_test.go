@@ -264,7 +264,7 @@ func TestBuildFails(t *testing.T) {
 		"cmake":   {"CMakeLists.txt", "cmake_minimum_required(VERSION 3.14)\nproject(x C)\nmessage(FATAL_ERROR\n \"this engine needs more\")\n", "this engine needs more"},
 		"no such executable": {
 			"CMakeLists.txt", "cmake_minimum_required(VERSION 3.14)\nproject(x C)\nadd_custom_target(llama-server)\n",
-			`no executable "llama-server" came out of the build`,
+			`no executable "llama-server" in what was built; name the target`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -306,7 +306,15 @@ func TestNoSuchSource(t *testing.T) {
 	cfg.Provisioning.Source.Ref = "main"
 	engine, _ = newLaunch(t, cfg)
 	_, err = engine.Prepare(patiently(t))
-	wantText(t, err, `the repository "`+filepath.Join(cfg.Dir, "absent")+`" cannot be read`)
+	wantText(t, err, `the repository "`+filepath.Join(cfg.Dir, "absent")+`" cannot be read: git ls-remote failed`, "does not appear to be a git repository")
+	cfg.Dir = "" // in Go, that is the working directory
+	here, err := filepath.Abs("absent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, _ = newLaunch(t, cfg)
+	_, err = engine.Prepare(patiently(t))
+	wantText(t, err, `the repository "`+here+`" cannot be read`)
 }
 
 // stuck is a project whose build hangs as long as a file is missing.

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -55,6 +54,9 @@ func (b build) make(ctx context.Context, lock *os.File) (manifest, error) {
 		}
 	}
 	path, err := findExecutable(b.entry.path("build"), b.name())
+	if errors.Is(err, errNoExecutable) {
+		err = fmt.Errorf("%w in what was built; name the target that makes it in \"targets\"", err)
+	}
 	if err != nil {
 		return manifest{}, b.explain(ctx, err)
 	}
@@ -86,6 +88,7 @@ func (b build) explain(ctx context.Context, err error) error {
 				failed.err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.err)
 			}
 		}
+		failed.err = blameDisk(failed.err, b.entry.dir, tool.lines)
 	}
 	return failed
 }
@@ -257,7 +260,7 @@ func (b build) jobs() int {
 		return b.source.Jobs
 	}
 	n := runtime.GOMAXPROCS(0) // it heeds a limit of the cgroup
-	if free, err := procfs.MemoryAvailable(); err == nil {
+	if free := freeMemory(); free > 0 {
 		n = min(n, max(1, int(free>>31)))
 	}
 	return n

@@ -80,7 +80,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	recorded := func() {}
 	if p.cfg.reserves() {
-		if recorded, err = files.reserve(); err != nil {
+		if recorded, err = files.reserve(ctx); err != nil {
 			return nil, err
 		}
 		defer recorded()

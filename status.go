@@ -124,6 +124,9 @@ func (f replicaFiles) status(rec record, opts options) (Status, error) {
 		if inst.Exited() {
 			s.State, s.PID = StateFailed, 0
 			s.Exit = diedUnwatched
+			if exit := inst.Exit(); exit.Known { // a container's runtime knows
+				s.Exit = exit.String()
+			}
 			return s, nil
 		}
 		s.PID = inst.PID()

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -93,7 +96,10 @@ func (w workshop) failure(ctx context.Context, err error, path string, args []st
 		return context.Cause(ctx)
 	}
 	command := filepath.Base(path)
-	if len(args) > 0 && !strings.HasPrefix(args[0], "/") {
+	switch {
+	case len(args) > 1 && args[0] == "-m": // a program of Python's
+		command = args[1]
+	case len(args) > 0 && !strings.HasPrefix(args[0], "/"):
 		command += " " + args[0]
 	}
 	return &toolError{command: command, lines: lines(), err: err}
@@ -107,12 +113,29 @@ type toolError struct {
 }
 
 func (e *toolError) Error() string {
-	if said := lastWords(e.lines); said != "" {
+	said := lastWords(e.lines)
+	for _, line := range e.lines {
+		if strings.HasPrefix(line, "fatal: ") { // of git, which goes on with advice
+			said = line
+			break
+		}
+	}
+	if said != "" {
 		return fmt.Sprintf("%s failed (%v): %q", e.command, e.err, tail.Cut(said))
 	}
 	return fmt.Sprintf("%s failed (%v)", e.command, e.err)
 }
 func (e *toolError) Unwrap() error { return e.err }
+
+// blameDisk adds to what made a tool fail that its disk is full, if so: tools rarely say it well, and it passes.
+func blameDisk(err error, dir string, lines []string) error {
+	const little = 1 << 20
+	said := slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "No space left on device") })
+	if free, _, unknown := logcap.Space(dir); said || unknown == nil && free < little {
+		return fmt.Errorf("%w; %w: make room where %q is", err, syscall.ENOSPC, dir)
+	}
+	return err
+}
 
 // endingTree calls what runs a program that carries the mark, and then ends what that has left.
 func endingTree(program func(mark string) error) error {
@@ -147,17 +170,19 @@ func (w workshop) follow(line func(string)) (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// linesFrom are the lines of a log from an offset on.
+// linesFrom are the lines of a log from an offset on, the last MiB of them.
 func linesFrom(path string, offset int64) []string {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	var text limitedBuffer
-	_, _ = f.Seek(offset, 0)
-	_, _ = text.buf.ReadFrom(f)
-	return cleanLines(text.String())
+	const limit = 1 << 20
+	if info, err := f.Stat(); err == nil {
+		offset = max(offset, info.Size()-limit)
+	}
+	text, _ := io.ReadAll(io.NewSectionReader(f, offset, limit))
+	return cleanLines(string(text))
 }
 
 // words writes a command for people.

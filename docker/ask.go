@@ -32,7 +32,7 @@ func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, pro
 	defer cancel()
 	output, code, err := r.output(limited, client.ContainerCreateOptions{
 		Config: &container.Config{
-			Image: b.Path, Entrypoint: entrypoint(c, program.Image), Cmd: args, User: c.User,
+			Image: b.Path, Entrypoint: entrypoint(c, program.Image), Cmd: args, Env: plainEnv(cfg), User: c.User,
 			Labels: map[string]string{labelAsked: strconv.FormatInt(time.Now().Unix(), 10)},
 		},
 		HostConfig: &container.HostConfig{
@@ -48,6 +48,17 @@ func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, pro
 		return "", fmt.Errorf("cannot run %q: exit code %d: %q", words, code, lines[len(lines)-1])
 	}
 	return output, nil
+}
+
+// plainEnv is the configured environment without secrets, which no question needs.
+func plainEnv(cfg provisioner.ProvisionConfig) []string {
+	var env []string
+	for name, v := range cfg.Env {
+		if v.Secret == nil {
+			env = append(env, name+"="+v.Value)
+		}
+	}
+	return env
 }
 
 // output runs a container to its end and returns what it prints on both streams.

@@ -25,7 +25,7 @@ type instance struct {
 	id  string // of the container; "" when there is none
 	pid int    // of its first process on this host
 
-	watching sync.Once
+	watching sync.Once          // follows the log and waits for the end
 	cancel   context.CancelFunc // ends watching
 	watched  chan struct{}      // closed when watching has ended
 	exited   chan struct{}      // closed when the container has ended, or is known to be gone; exit is valid then
@@ -292,11 +292,8 @@ func (i *instance) Remove() error {
 }
 
 func (i *instance) Release() {
-	started := true
-	i.watching.Do(func() { started = false })
+	i.watching.Do(func() { close(i.watched) }) // which has not begun, and will not
 	i.cancel()
-	if started {
-		<-i.watched
-	}
+	<-i.watched
 	i.log.close()
 }

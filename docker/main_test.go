@@ -75,7 +75,7 @@ func eachRuntime(t *testing.T, test func(t *testing.T, rt testRuntime)) {
 		})
 	}
 	if !found {
-		t.Skip("needs a container runtime: run make test-containers")
+		t.Skip("needs a container runtime: run make test-containers") // as .ci/run does, in a part of its own
 	}
 }
 

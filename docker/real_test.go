@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -533,6 +534,15 @@ func TestDiedUnwatched(t *testing.T) {
 		if err := syscall.Kill(h.Process.PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		for deadline := time.Now().Add(patience); ; {
+			all, err := provisioner.Statuses(cfg.StateDir, provisioner.WithLauncher(rt.launcher))
+			if err == nil && len(all) == 1 && all[0].State == provisioner.StateFailed && all[0].Exit == "signal: killed" {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("statuses before: %+v (%v)", all, err)
+			}
+		}
 		_, err := provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, provisioner.WithLauncher(rt.launcher))
 		for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); { // the runtime has not seen it yet
 			_, err = provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, provisioner.WithLauncher(rt.launcher))
@@ -544,6 +554,41 @@ func TestDiedUnwatched(t *testing.T) {
 		if err != nil || len(all) != 1 || all[0].State != provisioner.StateFailed || all[0].Exit != "signal: killed" {
 			t.Errorf("statuses: %+v (%v)", all, err)
 		}
+		rt.nothingLeft(t, cfg)
+	})
+}
+
+// TestCreatedNeverStarted has a manager die between the two.
+func TestCreatedNeverStarted(t *testing.T) {
+	t.Parallel()
+	eachRuntime(t, func(t *testing.T, rt testRuntime) {
+		cfg := rt.config(t)
+		ref := provisioner.LaunchRef{
+			StateDir: cfg.StateDir, Pool: "pool", Replica: "r0", LaunchID: "0123456789abcdef", Log: cfg.Dir + "/1.log", Runtime: rt.socket,
+		}
+		_, err := rt.api(t).ContainerCreate(bounded(t), client.ContainerCreateOptions{
+			Config: &container.Config{Image: imageName + ":" + imageTag, Labels: labels(ref)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := rt.launcher.Find(bounded(t), ref)
+		if err != nil || !i.Exited() {
+			t.Fatalf("exited %t (%v)", i.Exited(), err)
+		}
+		if members, err := i.Members(); err != nil || len(members) > 0 {
+			t.Errorf("members %v (%v)", members, err)
+		}
+		if n, err := i.Kill(); n != 0 || err != nil {
+			t.Errorf("%d were killed (%v)", n, err)
+		}
+		if exit := i.Exit(); exit.Known {
+			t.Errorf("exit %+v", exit)
+		}
+		if err := i.Remove(); err != nil {
+			t.Error(err)
+		}
+		i.Release()
 		rt.nothingLeft(t, cfg)
 	})
 }

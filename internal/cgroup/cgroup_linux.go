@@ -16,19 +16,33 @@ var errNotDelegated = errors.New("not delegated to this process")
 // above. systemd marks what it delegates (since version 236); without the mark another program, most often systemd
 // itself, owns the tree, and nobody else may change it, be he able to or not.
 func Delegated() (Base, error) {
-	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return Base{}, err
-	}
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return Base{}, err
-	}
-	dir, mount, err := own(string(cgroup), string(mountinfo))
+	dir, mount, err := ofThisProcess()
 	if err != nil {
 		return Base{}, err
 	}
 	return delegated(dir, mount)
+}
+
+// MemoryLeft is how many bytes of memory the limits of this process's cgroups still let it take; false where there is no
+// limit, as with cgroups of version 1.
+func MemoryLeft() (left uint64, limited bool) {
+	dir, mount, err := ofThisProcess()
+	if err != nil {
+		return 0, false
+	}
+	return memoryLeft(dir, mount)
+}
+
+func ofThisProcess() (dir, mount string, err error) {
+	cgroup, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", "", err
+	}
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", "", err
+	}
+	return own(string(cgroup), string(mountinfo))
 }
 
 func delegated(dir, mount string) (Base, error) {

@@ -4,3 +4,6 @@ package cgroup
 
 // Delegated finds nothing: cgroups are Linux's.
 func Delegated() (Base, error) { return Base{}, errNone }
+
+// MemoryLeft finds no limit.
+func MemoryLeft() (left uint64, limited bool) { return 0, false }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
@@ -63,6 +64,8 @@ func (e *SpaceError) Error() string {
 	return fmt.Sprintf("%s more must fit into %q, which has %s free; make room there, or choose a folder on another disk",
 		Bytes(e.Need), e.Dir, Bytes(e.Free))
 }
+
+func (e *SpaceError) Unwrap() error { return syscall.ENOSPC }
 
 // DigestError says that what came is not what was asked for.
 type DigestError struct{ Want, Got Digest }

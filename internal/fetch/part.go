@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
@@ -45,7 +46,8 @@ type byteRange struct {
 func openPart(path string, digest Digest, src source, minRange int64) (*part, error) {
 	p := &part{path: path, state: state{Digest: digest, Size: src.size}, ranges: src.split(minRange)}
 	var err error
-	if p.file, err = os.OpenFile(path+PartSuffix, os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+	// In a cache that a group shares, somebody may have put a link there.
+	if p.file, err = os.OpenFile(path+PartSuffix, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o666); err != nil {
 		return nil, err
 	}
 	info, err := p.file.Stat()

@@ -420,7 +420,7 @@ func Shm(pid int) []string {
 			continue
 		}
 		name := filepath.Join("/dev/shm", entry.Name())
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && slices.Contains(semaphores, uint64(st.Ino)) && !slices.Contains(paths, name) {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && slices.Contains(semaphores, st.Ino) && !slices.Contains(paths, name) {
 			paths = append(paths, name)
 		}
 	}
