@@ -1,5 +1,7 @@
 package provisioner
 
+import "slices"
+
 // classify names the cause of an engine's death from the last lines of its log, and the line that tells it. The order
 // of patterns decides, not that of lines: what an engine says last is rarely what went wrong first.
 func classify(lines []string, patterns []CausePattern) (cause Cause, evidence string) {
@@ -11,6 +13,13 @@ func classify(lines []string, patterns []CausePattern) (cause Cause, evidence st
 		}
 	}
 	return CauseUnknown, ""
+}
+
+// ofReady are the patterns that may be true of an engine that was ready. It had its model, its flags and its libraries, so that
+// words about these are of something else: a warning of its start, or what it printed of a client's wrong request.
+func ofReady(patterns []CausePattern) []CausePattern {
+	ofStart := []Cause{CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CausePortInUse}
+	return slices.DeleteFunc(slices.Clone(patterns), func(p CausePattern) bool { return slices.Contains(ofStart, p.Cause) })
 }
 
 // adviceFor says what to do about a cause.

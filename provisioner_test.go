@@ -425,6 +425,10 @@ func TestUnaskedExit(t *testing.T) {
 			death: enginetest.Death{Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n"},
 			code:  1, cause: CauseOOMGPU, text: []string{"[oom_gpu]", "free GPU memory"},
 		},
+		"words about its model": {death: enginetest.Death{Code: 1, Stderr: "invalid magic characters: 'x', expected 'GGUF'\n"}, code: 1, cause: CauseUnknown},
+		"words about the driver": {
+			death: enginetest.Death{Code: 1, Stderr: "failed to initialize CUDA: unknown error\n"}, code: 1, cause: CauseDriver, text: []string{"[driver]"},
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -436,7 +440,7 @@ func TestUnaskedExit(t *testing.T) {
 			if !errors.As(p.Err(), &exit) {
 				t.Fatalf("%T: %v", p.Err(), p.Err())
 			}
-			if exit.Code != test.code || exit.Signal != test.signal || exit.Cause != test.cause || !exit.Ready || exit.LogPath == "" {
+			if exit.Code != test.code || exit.Signal != test.signal || exit.Cause != test.cause || !exit.Ready || !exit.Retry || exit.LogPath == "" {
 				t.Errorf("%+v", exit)
 			}
 			wantText(t, exit, append(test.text, "pool/r0: engine exited ")...)

@@ -32,13 +32,10 @@ type run struct {
 	noting sync.WaitGroup // the one Observe that nobody waits for; it begins before the end is seen
 }
 
-// fail describes what went wrong with the engine, with its last words. cause is "" when the words shall tell.
-func (r *run) fail(cause Cause) Failure {
-	lines := r.redact.lines(tail.Lines(r.rec.Log))
-	evidence := ""
-	if cause == "" {
-		cause, evidence = classify(lines, r.rec.Launch.Spec.Causes)
-	}
+// fail describes what went wrong with the engine, with its last words.
+func (r *run) fail(cause Cause) Failure { return r.failure(cause, "", r.lastLines()) }
+
+func (r *run) failure(cause Cause, evidence string, lines []string) Failure {
 	return Failure{
 		Replica:  r.rec.Pool + "/" + r.rec.Replica,
 		Cause:    cause,
@@ -50,6 +47,8 @@ func (r *run) fail(cause Cause) Failure {
 	}
 }
 
+func (r *run) lastLines() []string { return r.redact.lines(tail.Lines(r.rec.Log)) }
+
 // advice is the engine's own on a cause, or the general one.
 func (r *run) advice(cause Cause) string {
 	return cmp.Or(r.rec.Launch.Spec.Advice[cause], adviceFor(cause))
@@ -58,9 +57,15 @@ func (r *run) advice(cause Cause) string {
 // log is what the engine has said so far, without secrets.
 func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
 
-// exitError says that the engine ended by itself.
+// exitError says that the engine ended by itself. What was ready can be so again, whatever it ended of.
 func (r *run) exitError(exit Exit, ready bool) *ExitError {
-	f := r.fail("")
+	lines, patterns := r.lastLines(), r.rec.Launch.Spec.Causes
+	if ready {
+		patterns = ofReady(patterns)
+	}
+	cause, evidence := classify(lines, patterns)
+	f := r.failure(cause, evidence, lines)
+	f.Retry = f.Retry || ready
 	if f.Cause == CauseUnknown {
 		exit.explain(&f, r.rec.Launch.Spec.KillsItself)
 	}
