@@ -54,7 +54,7 @@ func TestCgroupHoldsTheTree(t *testing.T) {
 	if alive(worker) {
 		t.Error("the worker lives")
 	}
-	if !strings.Contains(j.notes(), "1 processes outlived the engine") {
+	if !strings.Contains(j.notes(), "killed 1 process that has outlived the engine") {
 		t.Errorf("notes: %q", j.notes())
 	}
 	nothingLeft(t, p)

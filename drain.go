@@ -139,11 +139,13 @@ func (p *EngineProvisioner) cutShort(cause error, known int) string {
 	return ""
 }
 
-func requests(n int) string {
+func requests(n int) string { return count(n, "request", "requests") }
+
+func count(n int, one, more string) string {
 	if n == 1 {
-		return "1 request"
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d requests", n)
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // counter gives what counts the requests in the engine.

@@ -1,10 +1,12 @@
 package provisioner
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -137,5 +139,38 @@ func BenchmarkLaunch(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestSpecIsRecorded checks that whoever adopts an engine finds in the record all that is asked of it later on.
+func TestSpecIsRecorded(t *testing.T) {
+	t.Parallel()
+	beforeTheStart := []string{"Flags", "Env", "GGUF"}
+	for _, engine := range []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}} {
+		spec, err := engine.Launch(launchCase{}.config(engine), Host{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read LaunchSpec
+		if err := json.Unmarshal(text, &read); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := json.Marshal(read); err != nil || string(again) != string(text) {
+			t.Errorf("%s: read again, it is %s (%v)", engine.Name(), again, err)
+		}
+		before, after := reflect.ValueOf(spec), reflect.ValueOf(read)
+		for i := range before.NumField() {
+			if before.Field(i).IsZero() {
+				continue
+			}
+			name, lost := before.Type().Field(i).Name, after.Field(i).IsZero()
+			if lost != slices.Contains(beforeTheStart, name) {
+				t.Errorf("%s: %s is lost: %v", engine.Name(), name, lost)
+			}
+		}
 	}
 }

@@ -190,19 +190,27 @@ func (p pythonPackage) lock(ctx context.Context, with installer) (pylock.Lock, e
 		}
 		return pylock.Read(filepath.Base(p.pkg.Lock), string(text)), nil
 	}
+	return p.resolve(ctx, with, "")
+}
+
+// resolve asks the installer what it would install: for the requirements, or, without a look at what else those need, for
+// the packages of a lock.
+func (p pythonPackage) resolve(ctx context.Context, with installer, lock string) (pylock.Lock, error) {
 	dir, err := os.MkdirTemp("", tempPrefix+"lock-*")
 	if err != nil {
 		return pylock.Lock{}, p.fail(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if with.uv != "" {
-		asked, file := filepath.Join(dir, "requirements.in"), filepath.Join(dir, "pylock.toml")
-		if err := os.WriteFile(asked, []byte(strings.Join(p.pkg.Requirements, "\n")+"\n"), 0o600); err != nil {
-			return pylock.Lock{}, p.fail(err)
+		input, file := []string{lock, "--no-deps"}, filepath.Join(dir, "pylock.toml")
+		if lock == "" {
+			input = []string{filepath.Join(dir, "requirements.in")}
+			if err := os.WriteFile(input[0], []byte(strings.Join(p.pkg.Requirements, "\n")+"\n"), 0o600); err != nil {
+				return pylock.Lock{}, p.fail(err)
+			}
 		}
-		// Relative paths count from the file with the requirements, which is elsewhere: the working directory must do.
 		args := []string{"pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", with.python, "--format", "pylock.toml", "-o", file}
-		if _, err := p.shop().output(ctx, with.uv, slices.Concat(args, p.pkg.ExtraArgs, []string{asked})...); err != nil {
+		if _, err := p.shop().output(ctx, with.uv, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
 			return pylock.Lock{}, p.explain(ctx, "", err)
 		}
 		text, err := os.ReadFile(file)
@@ -211,20 +219,23 @@ func (p pythonPackage) lock(ctx context.Context, with installer) (pylock.Lock, e
 		}
 		return pylock.Read("pylock.toml", string(text)), nil
 	}
-	file := filepath.Join(dir, "report.json")
+	input, file := p.pkg.Requirements, filepath.Join(dir, "report.json")
+	if lock != "" {
+		input = []string{"--no-deps", "-r", lock}
+	}
 	args := []string{"-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", file}
-	if _, err := p.shop().output(ctx, with.python, slices.Concat(args, p.pkg.ExtraArgs, p.pkg.Requirements)...); err != nil {
+	if _, err := p.shop().output(ctx, with.python, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
 		return pylock.Lock{}, p.explain(ctx, "", err)
 	}
 	report, err := os.ReadFile(file)
 	if err != nil {
 		return pylock.Lock{}, p.fail(err)
 	}
-	lock, err := pylock.OfReport(report)
+	resolved, err := pylock.OfReport(report)
 	if err != nil {
 		return pylock.Lock{}, p.fail(fmt.Errorf("cannot read what pip has resolved: %w", err))
 	}
-	return lock, nil
+	return resolved, nil
 }
 
 var (
@@ -326,12 +337,17 @@ func (i installation) make(ctx context.Context, held *os.File) (manifest, error)
 // what it unpacks to at once.
 func (i installation) room(ctx context.Context) error {
 	size, unknown := i.size(ctx)
-	free := fetch.Free(i.entry.dir)
-	words := fmt.Sprintf("%s are %d packages of %s", i.program.Command, i.lock.Packages, fetch.Bytes(size))
-	if unknown > 0 {
-		words = fmt.Sprintf("%s are %d packages of at least %s (%d do not tell)", i.program.Command, i.lock.Packages, fetch.Bytes(size), unknown)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	i.tell.note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(free)))
+	words := fmt.Sprintf("%s comes with %d packages", i.program.Command, i.lock.Packages)
+	switch {
+	case unknown == 0:
+		words += fmt.Sprintf(" of %s", fetch.Bytes(size))
+	case size > 0:
+		words += fmt.Sprintf(" of at least %s (%d do not tell)", fetch.Bytes(size), unknown)
+	}
+	i.tell.note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(fetch.Free(i.entry.dir))))
 	if err := fetch.EnsureSpace(i.entry.dir, 2*size); err != nil {
 		return i.fail(err)
 	}
@@ -342,6 +358,11 @@ func (i installation) room(ctx context.Context) error {
 func (i installation) size(ctx context.Context) (size int64, unknown int) {
 	ctx, cancel := context.WithTimeout(ctx, sizePatience)
 	defer cancel()
+	if len(i.lock.Files) == 0 && !strings.HasSuffix(i.lock.Name, ".toml") { // such a lock has no sizes
+		if resolved, err := i.resolve(ctx, i.with, i.cfg.resolve(i.pkg.Lock)); err == nil {
+			i.lock.Files = resolved.Files
+		}
+	}
 	sizes := make([]int64, len(i.lock.Files))
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 8)

@@ -97,7 +97,7 @@ func TestStartInstalls(t *testing.T) {
 			if err != nil || handoff.ProvisioningMode != "package" {
 				t.Errorf("%+v, %v", handoff, err)
 			}
-			if notes := j.notes(); !strings.Contains(notes, "llama-server are 1 packages of ") || !strings.Contains(notes, " are free in the cache") {
+			if notes := j.notes(); !strings.Contains(notes, "llama-server comes with 1 packages of ") || !strings.Contains(notes, " are free in the cache") {
 				t.Errorf("notes: %q", notes)
 			}
 			if err := engine.Stop(bounded(t)); err != nil {

@@ -114,7 +114,7 @@ func (p *EngineProvisioner) watch(r *run) {
 		p.exit = &end.exit.Code
 	}
 	if end.swept > 0 {
-		p.noteLocked(fmt.Sprintf("%d processes outlived the engine and were killed", end.swept))
+		p.noteLocked("killed " + count(end.swept, "process that has", "processes that have") + " outlived the engine")
 	}
 	if end.port != "" {
 		p.noteLocked(fmt.Sprintf("the engine is gone, but port %d is not free: %s", r.rec.Port, end.port))

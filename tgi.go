@@ -71,6 +71,8 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		// A series is there from the first request on; which ones come before it differs.
 		Metrics: &MetricsContract{Path: "/metrics"},
 		Gauges:  &Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},
+		// The router does, for --graceful-termination-timeout.
+		DrainsItself: true,
 	}
 	var own []Flag
 	add := func(flag, value, note string) {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the tests against a real vLLM on the CPU, which scripts/vllm.sh installs. Arguments go to "go test".
-# It takes 4 minutes, 9 GB of memory and, once, 7 GB on the disk.
+# It takes 3 to 6 minutes, 9 GB of memory and, once, 7 GB on the disk.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh

@@ -126,13 +126,17 @@ func Read(name, text string) Lock {
 	l.Packages = len(blocks)
 	for _, block := range blocks {
 		var best File
+		wheel := false
 		for _, m := range tomlFile.FindAllStringSubmatch(block, -1) {
-			f := File{}
+			f := file(m[1])
 			if s := tomlSize.FindStringSubmatch(m[0]); s != nil {
 				f.Size, _ = strconv.ParseInt(s[1], 10, 64)
 			}
-			if fits(m[1]) && f.Size > best.Size {
-				best = f
+			isWheel := strings.HasSuffix(m[1], ".whl")
+			switch {
+			case !fits(m[1]), wheel && !isWheel: // the source is not what is downloaded
+			case isWheel && !wheel, f.Size >= best.Size:
+				best, wheel = f, wheel || isWheel
 			}
 		}
 		l.Files = append(l.Files, best)

@@ -64,7 +64,7 @@ wheels = [
 name = "local"
 archive = { path = "x.whl", hashes = { sha256 = "8a" } }
 `)
-	if l.Packages != 3 || len(l.Files) != 3 || l.Files[0].Size != 34041 || l.Files[1].Size > 700 || l.Files[2].Size != 0 {
+	if l.Packages != 3 || len(l.Files) != 3 || l.Files[0].Size != 11053 || l.Files[1].Size > 700 || l.Files[2].Size != 0 {
 		t.Errorf("%+v", l)
 	}
 	if n := l.Installed([]string{"Collecting a", "  Downloading", "Processing b", "Collecting c", "Collecting d"}); n != 3 {
