@@ -176,20 +176,22 @@ type Gauges struct {
 // GGUFRun is what the memory of a llama.cpp-like engine depends on beside the model. The zero value stands for the
 // engine's defaults on the CPU.
 type GGUFRun struct {
-	Context    int       // tokens over all slots; 0 means the model's own
-	Slots      int       // requests at once; 0 means 1
-	Batch      int       // logical; 0 means the engine's default
-	MicroBatch int       // physical; 0 means the engine's default
-	KeyType    string    // of the KV cache, such as "q8_0"; "" means "f16"
-	ValueType  string    // as KeyType
-	NoFlash    bool      // without flash attention
-	KVOnHost   bool      // the KV cache stays in main memory
-	FullSWA    bool      // sliding windows have a KV cache of full size
-	Layers     int       // on GPUs; negative means all
-	Split      string    // over GPUs: "layer", "row" or "none"; "" means "layer"
-	MainGPU    int       // the one that takes all where Split is "none"
-	Shares     []float64 // of each GPU; nil means by their free memory
-	Beside     []string  // files that are loaded, too: draft models, projectors, adapters
+	Context int // tokens over all slots; 0 means the model's own
+	// LeastContext is what the engine shrinks the context to, if need be, where memory lacks; 0 means that it does not.
+	LeastContext int
+	Slots        int       // requests at once; 0 means 1
+	Batch        int       // logical; 0 means the engine's default
+	MicroBatch   int       // physical; 0 means the engine's default
+	KeyType      string    // of the KV cache, such as "q8_0"; "" means "f16"
+	ValueType    string    // as KeyType
+	NoFlash      bool      // without flash attention
+	KVOnHost     bool      // the KV cache stays in main memory
+	FullSWA      bool      // sliding windows have a KV cache of full size
+	Layers       int       // on GPUs; negative means all
+	Split        string    // over GPUs: "layer", "row" or "none"; "" means "layer"
+	MainGPU      int       // the one that takes all where Split is "none"
+	Shares       []float64 // of each GPU; nil means by their free memory
+	Beside       []string  // files that are loaded, too: draft models, projectors, adapters
 }
 
 // AnswerRequest is a completion request for one token.

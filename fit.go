@@ -138,8 +138,19 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 	return taken
 }
 
-// needs estimates one launch.
+// needs estimates one launch, and where it lacks memory, the least that the engine can do with.
 func (c *memoryCheck) needs(run *GGUFRun, gpus []GPU) []MemoryNeed {
+	whole := c.estimate(run, gpus)
+	if len(lacking(whole)) == 0 || run.LeastContext == 0 {
+		return whole
+	}
+	least := *run
+	least.Context = run.LeastContext
+	return c.estimate(&least, gpus)
+}
+
+// estimate is the memory of one launch as it is configured.
+func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 	if c == nil || run == nil {
 		return nil
 	}
@@ -189,7 +200,7 @@ func (c *memoryCheck) fewest(gpus []GPU, describe func([]GPU) (LaunchSpec, error
 		if err != nil {
 			return nil, err
 		}
-		if c == nil || spec.GGUF == nil || len(lacking(c.needs(spec.GGUF, some))) == 0 {
+		if c == nil || spec.GGUF == nil || len(lacking(c.estimate(spec.GGUF, some))) == 0 {
 			return some, nil
 		}
 	}

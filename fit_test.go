@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
@@ -62,9 +63,46 @@ func TestLlamaMemory(t *testing.T) {
 	spec, err := llamaCPP{}.Launch(ProvisionConfig{
 		Model: ModelConfig{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
 	}, Host{GPUs: []GPU{gpu0, gpu1}})
-	want := GGUFRun{Slots: 1, Layers: 12, Shares: []float64{3, 1}, Split: "row", MainGPU: 1}
+	want := GGUFRun{Slots: 1, Layers: 12, Shares: []float64{3, 1}, Split: "row", MainGPU: 1, LeastContext: 4096}
 	if err != nil || !reflect.DeepEqual(*spec.GGUF, want) {
 		t.Errorf("on GPUs: %+v (%v)", spec.GGUF, err)
+	}
+}
+
+// Newer builds give an engine less context than its model has, or fewer layers, where memory lacks: that is no reason to
+// refuse the start.
+func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		flags []string
+		least int // -1: no estimate
+	}{
+		{nil, 4096},
+		{[]string{"--fit-ctx", "2048"}, 2048},
+		{[]string{"--fit-ctx", "2048", "--fit", "off"}, 0},
+		{[]string{"-c", "8192"}, 0},
+		{[]string{"-ngl", "auto"}, -1},
+		{[]string{"-ngl", "auto", "--fit", "off"}, 0},
+	} {
+		spec, err := llamaCPP{}.Launch(ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, Host{GPUs: []GPU{gpu0}})
+		if err != nil || (spec.GGUF == nil) != (c.least < 0) || spec.GGUF != nil && spec.GGUF.LeastContext != c.least {
+			t.Errorf("%v: %+v (%v)", c.flags, spec.GGUF, err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if err := ggufgen.WriteFile(path, ggufgen.Params{Width: 512, Layers: 8, Context: 1 << 17}); err != nil {
+		t.Fatal(err)
+	}
+	model, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check, gpus := &memoryCheck{model: model}, []GPU{gpuWith(0, 600<<20)}
+	if lacking(check.needs(&GGUFRun{Layers: -1}, gpus)) == nil {
+		t.Fatalf("the model is too small for this test: %v", check.needs(&GGUFRun{Layers: -1}, gpus))
+	}
+	if short := lacking(check.needs(&GGUFRun{Layers: -1, LeastContext: 4096}, gpus)); len(short) > 0 {
+		t.Errorf("%v", short)
 	}
 }
 
@@ -140,6 +178,9 @@ func TestFit(t *testing.T) {
 		var start *StartError
 		if !errors.As(err, &start) || !errors.Is(err, ErrNoMemory) || start.Cause != CauseOOMGPU || !start.Retry {
 			t.Fatalf("%v", err)
+		}
+		if e := incidentOf(err); !e.blameless || e.permanent {
+			t.Errorf("it is the engine's fault: %+v", e)
 		}
 		if !regexp.MustCompile(`GPU 0 needs \d+ MiB and has 64 MiB free`).MatchString(err.Error()) {
 			t.Errorf("the numbers are missing: %v", err)

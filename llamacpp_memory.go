@@ -8,9 +8,13 @@ import (
 )
 
 // llamaMemory reads from a command line, and from what the environment says beside it, what the memory of a
-// llama-server depends on. What llama-server would refuse is left for it to refuse.
+// llama-server depends on. What llama-server would refuse is left for it to refuse. It is nil where llama-server itself
+// puts as many layers on the GPUs as there is room for.
 func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 	run := &GGUFRun{Layers: -1}
+	if _, _, ok := m.set.find("--fit"); ok && len(m.host.GPUs) > 0 {
+		run.LeastContext = 4096 // of builds since December 2025: what is left to them shrinks to the memory of the GPUs
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
 		if def, ok := m.findEnv(m.set, name); ok {
 			run.read(def.subject(), m.cfg.Env[name].Value, def.Env != name)
@@ -21,8 +25,17 @@ func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 			run.read(def.subject(), strings.Join(f.Args[1:], " "), negated)
 		}
 	}
+	if run.Layers == autoLayers && run.LeastContext > 0 {
+		return nil
+	}
+	if run.Context > 0 {
+		run.LeastContext = 0
+	}
 	return run
 }
+
+// autoLayers is as many layers as there is room for; as for the estimate, all.
+const autoLayers = -2
 
 // read takes in what is said on one subject.
 func (r *GGUFRun) read(subject, value string, negated bool) {
@@ -40,9 +53,20 @@ func (r *GGUFRun) read(subject, value string, negated bool) {
 	case "cache-type-v":
 		r.ValueType = value
 	case "flash-attn":
-		r.NoFlash = slices.Contains([]string{"off", "0", "false", "disabled"}, value)
+		r.NoFlash = off(value)
+	case "fit":
+		if off(value) {
+			r.LeastContext = 0
+		}
+	case "fit-ctx":
+		if r.LeastContext > 0 {
+			r.LeastContext = numberIn(value, r.LeastContext)
+		}
 	case subjectGPULayers:
-		r.Layers = numberIn(value, -1) // "all", and "auto", which is as many as there is room for
+		r.Layers = numberIn(value, -1) // "all"
+		if value == "auto" {
+			r.Layers = autoLayers
+		}
 	case "split-mode":
 		r.Split = value
 	case "main-gpu":
@@ -61,6 +85,8 @@ func (r *GGUFRun) read(subject, value string, negated bool) {
 		r.Beside = append(r.Beside, value)
 	}
 }
+
+func off(value string) bool { return slices.Contains([]string{"off", "0", "false", "disabled"}, value) }
 
 func numberIn(text string, otherwise int) int {
 	if n, err := strconv.Atoi(text); err == nil {

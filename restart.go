@@ -88,7 +88,7 @@ const (
 type incident struct {
 	what      happening
 	permanent bool // trying again unchanged cannot help
-	blameless bool // not the engine's fault (a busy port, a full disk): tried again, and never given up
+	blameless bool // not the engine's fault (a busy port, a full disk, memory that others hold): tried again, and never given up
 	cause     Cause
 	text      string
 	err       error
@@ -106,7 +106,7 @@ func incidentOf(err error) incident {
 	case errors.As(err, &failure):
 		e.permanent = !failure.failure().Retry
 	}
-	for _, passing := range []error{ErrBusy, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+	for _, passing := range []error{ErrBusy, ErrNoMemory, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {
 			e.blameless, e.permanent = true, false
 		}
