@@ -9,7 +9,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"syscall"
@@ -334,35 +333,5 @@ func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool
 		return false, nil
 	default:
 		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)
-	}
-}
-
-// portProblem says why nothing could listen on host and port, or "" when it is free.
-func portProblem(host string, port int) string {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err == nil {
-		l.Close()
-		return ""
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
-	if owner := listenerOwner(host, port); owner != "" {
-		return "it is taken by " + owner
-	}
-	return err.Error()
-}
-
-// loopback is the address at which this machine reaches an engine that listens on host.
-func loopback(host string) string {
-	addr, err := netip.ParseAddr(host)
-	switch {
-	case err != nil || !addr.IsUnspecified():
-		return host
-	case addr.Is4():
-		return "127.0.0.1"
-	default:
-		return "::1"
 	}
 }

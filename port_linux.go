@@ -2,7 +2,9 @@ package provisioner
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -40,4 +42,23 @@ func bindable(host string, port int) bool {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	return !errors.Is(unix.Bind(fd, sockaddr), unix.EADDRINUSE)
+}
+
+// listenerOwner names the process that listens on host and port, for people; "" when it cannot be seen.
+func listenerOwner(host string, port int) string {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return ""
+	}
+	inodes, err := procfs.Listeners(os.Getpid(), addr, uint16(port))
+	if err != nil || len(inodes) == 0 {
+		return ""
+	}
+	all, _ := procfs.Processes()
+	for _, s := range all {
+		if procfs.HoldsSocket(s.PID, inodes) {
+			return fmt.Sprintf("%q (pid %d)", s.Comm, s.PID)
+		}
+	}
+	return "a process of another user"
 }

@@ -308,25 +308,6 @@ func kill(members []procfs.Stat) {
 	}
 }
 
-// listenerOwner names the process that listens on host and port, for people; "" when it cannot be seen.
-func listenerOwner(host string, port int) string {
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return ""
-	}
-	inodes, err := procfs.Listeners(os.Getpid(), addr, uint16(port))
-	if err != nil || len(inodes) == 0 {
-		return ""
-	}
-	all, _ := procfs.Processes()
-	for _, s := range all {
-		if procfs.HoldsSocket(s.PID, inodes) {
-			return fmt.Sprintf("%q (pid %d)", s.Comm, s.PID)
-		}
-	}
-	return "a process of another user"
-}
-
 // ownsListener reports whether a process of the tree listens on host and port. known is false when that cannot be
 // seen, as for an engine that has changed its user.
 func (t *tree) ownsListener(host string, port int) (owns, known bool) {

@@ -238,20 +238,6 @@ func busy(files replicaFiles) error {
 		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
 }
 
-// portError says that a port is not free.
-type portError struct {
-	port    Port
-	problem string
-}
-
-func (e *portError) Error() string {
-	if e.port.Use != "" {
-		return fmt.Sprintf("port %d, for %s, is not free: %s", e.port.Number, e.port.Use, e.problem)
-	}
-	return fmt.Sprintf("port %d is not free: %s", e.port.Number, e.problem)
-}
-func (e *portError) Unwrap() error { return ErrBusy }
-
 // startError gives err the type that Start promises.
 func (p *EngineProvisioner) startError(err error) error {
 	var config *ConfigError
