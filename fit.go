@@ -222,5 +222,6 @@ func (f replicaFiles) reserve(ctx context.Context) (release func(), err error) {
 	return sync.OnceFunc(lock.release), nil
 }
 
-// reservePatience is how long a launch waits for others that reserve memory, each for some milliseconds.
-const reservePatience = 10 * time.Second
+// reservePatience is how long a launch waits for others that reserve memory: each takes milliseconds, but seconds where the
+// driver has to wake its GPUs first.
+const reservePatience = time.Minute
