@@ -5,18 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
-	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -39,8 +35,6 @@ type installer struct {
 	uv     string // its path; "" for pip
 	python string // the interpreter's path; with uv, it may be a version
 }
-
-const installLog = "install.log"
 
 func (p pythonPackage) fail(err error) *provisionError {
 	return &provisionError{what: "cannot install " + p.program.Command, err: err}
@@ -196,7 +190,7 @@ func (p pythonPackage) lock(ctx context.Context, with installer) (pylock.Lock, e
 // resolve asks the installer what it would install: for the requirements, or, without a look at what else those need, for
 // the packages of a lock.
 func (p pythonPackage) resolve(ctx context.Context, with installer, lock string) (pylock.Lock, error) {
-	dir, err := os.MkdirTemp("", tempPrefix+"lock-*")
+	dir, err := os.MkdirTemp("", "engine-provisioner-lock-*")
 	if err != nil {
 		return pylock.Lock{}, p.fail(err)
 	}
@@ -209,7 +203,9 @@ func (p pythonPackage) resolve(ctx context.Context, with installer, lock string)
 				return pylock.Lock{}, p.fail(err)
 			}
 		}
-		args := []string{"pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", with.python, "--format", "pylock.toml", "-o", file}
+		args := []string{
+			"pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", with.python, "--format", "pylock.toml", "-o", file,
+		}
 		if _, err := p.shop().output(ctx, with.uv, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
 			return pylock.Lock{}, p.explain(ctx, "", err)
 		}
@@ -267,130 +263,6 @@ func (p pythonPackage) explain(ctx context.Context, log string, err error) error
 	}
 	return failed
 }
-
-// installation is one environment in its entry of the cache.
-type installation struct {
-	pythonPackage
-	entry entry
-	with  installer
-	lock  pylock.Lock
-	tell  listener
-}
-
-func (i installation) make(ctx context.Context, held *os.File) (manifest, error) {
-	log, err := os.OpenFile(i.entry.path(installLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return manifest{}, i.fail(err)
-	}
-	defer log.Close()
-	if err := i.room(ctx); err != nil {
-		return manifest{}, err
-	}
-	// What an interrupted installation has left is not gone on with: the installers keep what they have downloaded.
-	if err := i.entry.clear("venv"); err != nil {
-		return manifest{}, i.fail(err)
-	}
-	lock := i.entry.path(i.lock.Name)
-	if err := os.WriteFile(lock, []byte(i.lock.Text), 0o600); err != nil {
-		return manifest{}, i.fail(err)
-	}
-	shop := i.shop()
-	shop.log, shop.lock = log, held
-	venv := i.entry.path("venv")
-	done := int64(0)
-	stop := shop.follow(func(string) {
-		if n := i.lock.Installed(tail.Lines(log.Name())); n > done {
-			done = n
-			i.tell.progress(Progress{Step: StepInstall, What: i.program.Command, Done: n, Total: int64(i.lock.Packages)})
-		}
-	})
-	defer stop()
-	var steps [][]string
-	if i.with.uv != "" {
-		steps = [][]string{
-			{i.with.uv, "venv", "--quiet", "--python", i.with.python, venv},
-			slices.Concat([]string{i.with.uv, "pip", "install", "--no-deps", "--python", filepath.Join(venv, "bin", "python")}, i.pkg.ExtraArgs, []string{"-r", lock}),
-		}
-	} else {
-		steps = [][]string{
-			{i.with.python, "-m", "venv", "--without-pip", venv},
-			slices.Concat([]string{i.with.python, "-m", "pip", "--python", filepath.Join(venv, "bin", "python"), "install", "--no-deps"}, i.pkg.ExtraArgs, []string{"-r", lock}),
-		}
-	}
-	for _, step := range steps {
-		if err := shop.run(ctx, step[0], step[1:]...); err != nil {
-			return manifest{}, i.explain(ctx, log.Name(), err)
-		}
-	}
-	command := filepath.Join(venv, "bin", filepath.Base(i.program.Command))
-	if _, err := os.Stat(command); errors.Is(err, fs.ErrNotExist) {
-		failed := i.fail(fmt.Errorf("none of the %d packages brings a command %q; add the one that does", i.lock.Packages, i.program.Command))
-		failed.log = log.Name()
-		return manifest{}, failed
-	}
-	what := fmt.Sprintf("%s with %d packages (%s)", i.program.Command, i.lock.Packages, i.wanted())
-	relative, err := filepath.Rel(i.entry.dir, command)
-	return manifest{What: what, Executable: relative}, err
-}
-
-// room says how much is to come and how much fits, and refuses what certainly does not: an installer holds a package and
-// what it unpacks to at once.
-func (i installation) room(ctx context.Context) error {
-	size, unknown := i.size(ctx)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	words := fmt.Sprintf("%s comes with %d packages", i.program.Command, i.lock.Packages)
-	switch {
-	case unknown == 0:
-		words += fmt.Sprintf(" of %s", fetch.Bytes(size))
-	case size > 0:
-		words += fmt.Sprintf(" of at least %s (%d do not tell)", fetch.Bytes(size), unknown)
-	}
-	i.tell.note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(fetch.Free(i.entry.dir))))
-	if err := fetch.EnsureSpace(i.entry.dir, 2*size); err != nil {
-		return i.fail(err)
-	}
-	return nil
-}
-
-// size is that of the packages together, and of how many it is not known.
-func (i installation) size(ctx context.Context) (size int64, unknown int) {
-	ctx, cancel := context.WithTimeout(ctx, sizePatience)
-	defer cancel()
-	if len(i.lock.Files) == 0 && !strings.HasSuffix(i.lock.Name, ".toml") { // such a lock has no sizes
-		if resolved, err := i.resolve(ctx, i.with, i.cfg.resolve(i.pkg.Lock)); err == nil {
-			i.lock.Files = resolved.Files
-		}
-	}
-	sizes := make([]int64, len(i.lock.Files))
-	var all sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for n, file := range i.lock.Files {
-		if file.Size > 0 || file.URL == "" {
-			sizes[n] = file.Size
-			continue
-		}
-		all.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			sizes[n] = fetch.Size(ctx, file.URL)
-		})
-	}
-	all.Wait()
-	for _, s := range sizes {
-		if s > 0 {
-			size += s
-		} else {
-			unknown++
-		}
-	}
-	return size, unknown + max(0, i.lock.Packages-len(sizes))
-}
-
-// sizePatience bounds the questions for sizes, which only serve to tell people: an index that does not answer them may well
-// answer the installer.
-const sizePatience = 15 * time.Second
 
 // pythonVersion is a version alone, such as "3.12".
 var pythonVersion = regexp.MustCompile(`^3(\.[0-9]{1,2}){0,2}$`)

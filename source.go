@@ -181,7 +181,9 @@ func (s sourceBuild) commit(ctx context.Context, shop workshop, git string, tell
 
 // key stands for everything that decides what is built.
 func (s sourceBuild) key(commit string, tools cmake.Tools) (string, error) {
-	parts := []any{1, commit, s.source.Submodules, s.flags(), s.engineFlags(commit), s.targets(), tools.Generator, s.program.Command, s.processor()}
+	parts := []any{
+		1, commit, s.source.Submodules, s.flags(), s.engineFlags(commit), s.targets(), tools.Generator, s.program.Command, s.processor(),
+	}
 	for _, tool := range []string{tools.CMake, tools.CC, tools.CXX, tools.NVCC} {
 		if tool == "" {
 			continue
@@ -229,7 +231,8 @@ func (s sourceBuild) processor() string {
 
 // memory stands for the configuration.
 func (s sourceBuild) memory() string {
-	return hashOf("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator, s.program.Command, s.processor())
+	return hashOf("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator,
+		s.program.Command, s.processor())
 }
 
 var errNoExecutable = errors.New("there is no executable")
