@@ -116,8 +116,8 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || exists(files.handoff()) {
 			continue
 		}
-		if !locked(files.lockPath()) { // it died, and nobody was there to take note
-			continue
+		if rec.Launch.Mode != "container" && !locked(files.lockPath()) { // it died, and nobody was there to take note
+			continue // a container holds no lock
 		}
 		for _, m := range rec.Launch.Memory {
 			var has uint64
