@@ -116,8 +116,8 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || exists(files.handoff()) {
 			continue
 		}
-		if !locked(files.lockPath()) { // it died, and nobody was there to take note
-			continue
+		if rec.Launch.Mode != "container" && !locked(files.lockPath()) { // it died, and nobody was there to take note
+			continue // a container holds no lock
 		}
 		for _, m := range rec.Launch.Memory {
 			var has uint64
@@ -222,5 +222,6 @@ func (f replicaFiles) reserve(ctx context.Context) (release func(), err error) {
 	return sync.OnceFunc(lock.release), nil
 }
 
-// reservePatience is how long a launch waits for others that reserve memory, each for some milliseconds.
-const reservePatience = 10 * time.Second
+// reservePatience is how long a launch waits for others that reserve memory: each takes milliseconds, but seconds where the
+// driver has to wake its GPUs first.
+const reservePatience = time.Minute

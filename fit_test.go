@@ -325,7 +325,16 @@ func TestFitForgetsTheDead(t *testing.T) {
 		t.Errorf("a replica that is loading does not count: %v (%v)", plan.Memory, err)
 	}
 	lock.release()
-	started(t, cfg, driver)
+	if plan, err = Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
+		t.Errorf("a dead replica counts: %v (%v)", plan.Memory, err)
+	}
+	rec.Launch.Mode = "container"
+	if err := dead.writeRecord(rec); err != nil {
+		t.Fatal(err)
+	}
+	if plan, err = Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) == 0 {
+		t.Errorf("a container that is loading does not count: %v (%v)", plan.Memory, err)
+	}
 }
 
 // A start stops to wait for its turn when it is stopped itself.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
-	"os"
 	"strings"
 )
 
@@ -49,25 +47,4 @@ func (d Digest) hash(size int64) hash.Hash {
 func (d Digest) of(h hash.Hash) Digest {
 	kind, _, _ := strings.Cut(string(d), ":")
 	return Digest(kind + ":" + hex.EncodeToString(h.Sum(nil)))
-}
-
-// Verify reads the file at path and returns a *DigestError when its checksum is another.
-func (d Digest) Verify(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	h := d.hash(info.Size())
-	if _, err := io.Copy(h, f); err != nil {
-		return err
-	}
-	if got := d.of(h); got != d {
-		return &DigestError{Want: d, Got: got}
-	}
-	return nil
 }

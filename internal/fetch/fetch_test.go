@@ -484,11 +484,10 @@ func TestGitBlob(t *testing.T) {
 	b.file.URL = b.API.URL + "/" + repo + "/resolve/main/config.json"
 	b.file.Digest, b.file.Size = "git:ce013625030ba8dba906f756967f9e9ca394464a", 6
 	b.check(t)
-	if err := b.file.Digest.Verify(b.file.Path); err != nil {
-		t.Error(err)
-	}
+	b.file.Path += ".other"
+	b.file.Digest = "git:" + Digest(strings.Repeat("0", 40))
 	var wrong *DigestError
-	if err := digestOf(nil).Verify(b.file.Path); !errors.As(err, &wrong) {
+	if err := Download(t.Context(), b.file); !errors.As(err, &wrong) {
 		t.Errorf("error = %v, want a *DigestError", err)
 	}
 }

@@ -19,11 +19,10 @@ import (
 
 // Options say how an archive is unpacked.
 type Options struct {
-	Strip    int              // leading folders that are left out of the names; what lies above them is left out whole
-	MaxFiles int              // 0 means 100,000
-	MaxBytes int64            // of all files together; 0 means 64 GiB
-	MaxRatio int64            // of unpacked to packed bytes; 0 means 200
-	Progress func(done int64) // bytes unpacked so far; nil means never
+	Strip    int   // leading folders that are left out of the names; what lies above them is left out whole
+	MaxFiles int   // 0 means 100,000
+	MaxBytes int64 // of all files together; 0 means 64 GiB
+	MaxRatio int64 // of unpacked to packed bytes; 0 means 200
 }
 
 // Archive unpacks a tar.gz or zip file into dir, which must exist and should be empty. What it is, its content tells. After
@@ -288,11 +287,7 @@ func (c counting) Write(p []byte) (int, error) {
 	if c.u.bytes += int64(len(p)); c.u.bytes > c.u.MaxBytes {
 		return 0, fmt.Errorf("it unpacks to more than %d bytes, which its size does not account for", c.u.MaxBytes)
 	}
-	n, err := c.w.Write(p)
-	if c.u.Progress != nil {
-		c.u.Progress(c.u.bytes)
-	}
-	return n, err
+	return c.w.Write(p)
 }
 
 // symlink notes a link. It is made when everything else is there, so that nothing is written through it.
