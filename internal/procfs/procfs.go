@@ -3,20 +3,15 @@
 package procfs
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -142,40 +137,6 @@ func SeesSockets(pid int) bool {
 	return err == nil
 }
 
-// execPatience is how long HasEnv waits for an exec. One takes a millisecond, but the file can lie on a slow disk.
-const execPatience = 2 * time.Second
-
-// HasEnv reports whether the process was started with the variable entry, "NAME=value", in its environment. It is
-// false where the environment cannot be read, as for other users' processes.
-//
-// In the middle of an exec a process has no environment: the old one is gone and the new one is not there yet. HasEnv
-// waits for the end of that, else a worker that is just being started would be nobody's.
-func HasEnv(pid int, entry string) bool {
-	data, err := os.ReadFile(path(pid, "environ"))
-	for deadline := time.Now().Add(execPatience); err == nil && len(data) == 0 && time.Now().Before(deadline); {
-		s, gone := ReadStat(pid)
-		if gone != nil || s.VirtBytes == 0 {
-			return false
-		}
-		data, err = os.ReadFile(path(pid, "environ"))
-		if s.EnvEnd != 0 {
-			break // the exec was over before the environment was read again
-		}
-		if len(data) == 0 {
-			time.Sleep(200 * time.Microsecond)
-		}
-	}
-	if err != nil {
-		return false
-	}
-	for each := range bytes.SplitSeq(data, []byte{0}) {
-		if string(each) == entry { // does not allocate: this is asked of all processes of the machine
-			return true
-		}
-	}
-	return false
-}
-
 // MemoryAvailable is how much main memory can be had without swapping, in bytes, as the kernel estimates it.
 func MemoryAvailable() (uint64, error) {
 	data, err := os.ReadFile("/proc/meminfo")
@@ -194,20 +155,6 @@ func ParseMemoryAvailable(data []byte) (uint64, error) {
 		}
 	}
 	return 0, errors.New("no MemAvailable")
-}
-
-// Env is a variable with which the process was started; false where it has none or it cannot be read.
-func Env(pid int, name string) (value string, ok bool) {
-	data, err := os.ReadFile(path(pid, "environ"))
-	if err != nil {
-		return "", false
-	}
-	for each := range bytes.SplitSeq(data, []byte{0}) {
-		if value, ok := bytes.CutPrefix(each, []byte(name+"=")); ok {
-			return string(value), true
-		}
-	}
-	return "", false
 }
 
 // HoldsFile reports whether one of the process's descriptors is the file.
@@ -243,188 +190,6 @@ func PrintsTo(pid int, file string) bool {
 		}
 	}
 	return false
-}
-
-// ParseListeners returns the inodes of the sockets that listen on the TCP port, from /proc/net/tcp or tcp6, and can be
-// reached at addr.
-func ParseListeners(r io.Reader, addr netip.Addr, port uint16) []uint64 {
-	const listen = "0A"
-	var inodes []uint64
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 10 || fields[3] != listen {
-			continue
-		}
-		local, ok := parseAddrPort(fields[1])
-		if !ok || !serves(local, addr, port) {
-			continue
-		}
-		if inode, err := strconv.ParseUint(fields[9], 10, 64); err == nil && inode != 0 {
-			inodes = append(inodes, inode)
-		}
-	}
-	return inodes
-}
-
-// serves reports whether who connects to addr and port reaches a socket that listens on local. "0.0.0.0" is any address
-// of IPv4, "::" of both.
-func serves(local netip.AddrPort, addr netip.Addr, port uint16) bool {
-	at, addr := local.Addr().Unmap(), addr.Unmap().WithZone("") // the kernel tells no zones
-	return local.Port() == port && (at == addr || at.IsUnspecified() && (at.Is6() || addr.Is4()))
-}
-
-// parseAddrPort reads "0100007F:1F91". Each group of four bytes is in the machine's byte order, which is little-endian on
-// every system that Go's linux/amd64, arm64 and riscv64 run on.
-func parseAddrPort(text string) (netip.AddrPort, bool) {
-	host, port, _ := strings.Cut(text, ":")
-	raw, err := hex.DecodeString(host)
-	if err != nil || len(raw) != 4 && len(raw) != 16 {
-		return netip.AddrPort{}, false
-	}
-	for group := range slices.Chunk(raw, 4) {
-		slices.Reverse(group)
-	}
-	addr, _ := netip.AddrFromSlice(raw)
-	number, err := strconv.ParseUint(port, 16, 16)
-	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), err == nil
-}
-
-// Listeners returns the inodes of the sockets that listen on port and can be reached at addr, in the network namespace
-// of the process.
-func Listeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
-	// The tables also hold every connection, and the kernel walks its whole hash table of them: 35 ms on a busy machine
-	// with 1000 closed ones. Asking for listeners alone, and looking for their owner, takes 0.2 ms.
-	if sameNetwork(pid) {
-		if inodes, err := diagListeners(addr, port); err == nil {
-			return inodes, nil
-		}
-	}
-	return tableListeners(pid, addr, port)
-}
-
-// sameNetwork reports whether the process is in this process's network namespace.
-func sameNetwork(pid int) bool {
-	ours, err := os.Readlink("/proc/self/ns/net")
-	theirs, e := os.Readlink(path(pid, "ns/net"))
-	return err == nil && e == nil && ours == theirs
-}
-
-func tableListeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
-	f, err := os.Open(path(pid, "net/tcp"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	inodes := ParseListeners(f, addr, port)
-	f6, err := os.Open(path(pid, "net/tcp6"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return inodes, nil // a kernel without IPv6
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f6.Close()
-	return append(inodes, ParseListeners(f6, addr, port)...), nil
-}
-
-// UsesPort reports whether a TCP socket of this network namespace that listens or is connected, or was until a minute
-// ago, has the local port. One that is only bound is in no table.
-func UsesPort(port uint16) (bool, error) {
-	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
-		data, err := os.ReadFile(table)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a kernel without IPv6
-		}
-		if err != nil {
-			return false, err
-		}
-		for line := range bytes.Lines(data) {
-			if fields := bytes.Fields(line); len(fields) > 1 {
-				if local, ok := parseAddrPort(string(fields[1])); ok && local.Port() == port {
-					return true, nil
-				}
-			}
-		}
-	}
-	return false, nil
-}
-
-// HoldsSocket reports whether one of the process's descriptors is one of the sockets.
-func HoldsSocket(pid int, inodes []uint64) bool {
-	dir := path(pid, "fd")
-	d, err := os.Open(dir)
-	if err != nil {
-		return false
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	return slices.ContainsFunc(names, func(name string) bool {
-		target, err := os.Readlink(filepath.Join(dir, name))
-		text, ok := strings.CutPrefix(target, "socket:[")
-		if err != nil || !ok {
-			return false
-		}
-		inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64)
-		return err == nil && slices.Contains(inodes, inode)
-	})
-}
-
-// ParseShm returns the paths below /dev/shm that a maps file names, and the inodes of semaphores among what has no name
-// there. Left out are paths that are unlinked already, and those with a newline, which the file does not tell from a
-// backslash and digits.
-func ParseShm(r io.Reader) (paths []string, semaphores []uint64) {
-	lines := bufio.NewReader(r)
-	for {
-		line, err := lines.ReadString('\n')
-		// "7f0c4a000000-7f0c4a001000 rw-s 00000000 00:1b 5        /dev/shm/name": five fields, then a path, which may
-		// hold spaces and so whatever follows them.
-		name, inode := strings.TrimSuffix(line, "\n"), ""
-		for range 5 {
-			inode, name, _ = strings.Cut(strings.TrimLeft(name, " "), " ")
-		}
-		name = strings.TrimLeft(name, " ")
-		unlinked := strings.HasSuffix(name, " (deleted)")
-		switch {
-		case !strings.HasPrefix(name, "/dev/shm/") || strings.Contains(name, `\012`):
-		case unlinked && strings.HasPrefix(name, "/dev/shm/sem."):
-			if n, err := strconv.ParseUint(inode, 10, 64); err == nil && !slices.Contains(semaphores, n) {
-				semaphores = append(semaphores, n)
-			}
-		case !unlinked && !slices.Contains(paths, name):
-			paths = append(paths, name)
-		}
-		if err != nil {
-			return paths, semaphores
-		}
-	}
-}
-
-// Shm returns the paths of the objects below /dev/shm that the process has mapped.
-func Shm(pid int) []string {
-	f, err := os.Open(path(pid, "maps"))
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	paths, semaphores := ParseShm(f)
-	if len(semaphores) == 0 {
-		return paths
-	}
-	// The sem_open of glibc maps a file of a random name, links it to the name that was asked for, and unlinks the first:
-	// the process that made a semaphore shows a name that is gone.
-	entries, _ := os.ReadDir("/dev/shm")
-	for _, entry := range entries {
-		info, err := entry.Info()
-		if err != nil {
-			continue
-		}
-		name := filepath.Join("/dev/shm", entry.Name())
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && slices.Contains(semaphores, st.Ino) && !slices.Contains(paths, name) {
-			paths = append(paths, name)
-		}
-	}
-	return paths
 }
 
 // BootID tells one boot of the machine from another.
