@@ -149,8 +149,8 @@ type ReadyConfig struct {
 
 // StopConfig says how a replica is stopped.
 type StopConfig struct {
-	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default: 5 seconds for llamacpp,
-	// 10 for vllm and the time for what is in flight, 30 for sglang, 185 for tgi.
+	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default: 5 seconds for llamacpp and
+	// custom, 15 for vllm and 30 for sglang, each with the time for what is in flight, 185 for tgi.
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
 }
 
