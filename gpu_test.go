@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
@@ -15,11 +16,11 @@ type fakeGPUs struct {
 	gpus   []GPU
 	memory map[int]uint64
 	err    error
-	asked  int
+	asked  atomic.Int32
 }
 
 func (f *fakeGPUs) GPUs() ([]GPU, error) {
-	f.asked++
+	f.asked.Add(1)
 	return f.gpus, f.err
 }
 
@@ -150,8 +151,8 @@ func TestSelectGPUsNone(t *testing.T) {
 	t.Parallel()
 	d := &fakeGPUs{gpus: []GPU{gpu0}}
 	got, err := selectGPUs(ProvisionConfig{GPU: GPUNone, Devices: []Device{"9"}}, d)
-	if got != nil || err != nil || d.asked != 0 {
-		t.Errorf("got %v, %v after asking the driver %d times", got, err, d.asked)
+	if got != nil || err != nil || d.asked.Load() != 0 {
+		t.Errorf("got %v, %v after asking the driver %d times", got, err, d.asked.Load())
 	}
 }
 
