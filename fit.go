@@ -121,16 +121,15 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 		}
 		for _, m := range rec.Launch.Memory {
 			var has uint64
-			switch {
-			case m.GPU == "":
+			if m.GPU == "" {
 				if s, err := procfs.ReadStat(rec.Process.PID); err == nil {
-					has = uint64(s.RSSPages) * uint64(os.Getpagesize())
+					has = uint64(s.RSS())
 				}
-			case held == nil:
-				held, _ = driver.ProcessMemory()
-				fallthrough
-			default:
-				has = held[rec.Process.PID] / uint64(max(1, len(rec.Launch.GPUs)))
+			} else {
+				if held == nil {
+					held, _ = driver.ProcessMemory()
+				}
+				has = held[rec.Process.PID] / uint64(max(1, len(rec.Launch.GPUs))) // the driver tells the sum over all GPUs
 			}
 			taken[m.GPU] += m.Need - min(m.Need, has)
 		}

@@ -189,6 +189,16 @@ func TestFit(t *testing.T) {
 			t.Error("a launch was recorded")
 		}
 	})
+	t.Run("a replica that runs already", func(t *testing.T) {
+		t.Parallel()
+		cfg := ggufConfig(t, enginetest.Behavior{})
+		ready(t, cfg, withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 2<<30)}}))
+		cfg.Fit = "require"
+		again, _ := newLaunch(t, cfg, small)
+		if err := again.Start(t.Context()); !errors.Is(err, ErrBusy) || errors.Is(err, ErrNoMemory) {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("warn", func(t *testing.T) {
 		t.Parallel()
 		_, j := ready(t, ggufConfig(t, enginetest.Behavior{}), small)

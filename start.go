@@ -78,23 +78,6 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.create(); err != nil {
 		return nil, err
 	}
-	recorded := func() {}
-	if p.cfg.reserves() {
-		if recorded, err = files.reserve(ctx); err != nil {
-			return nil, err
-		}
-		defer recorded()
-		if plan, err = p.opts.plan(ctx, p.cfg, prepared); err != nil { // again, while nobody else takes any memory
-			return nil, err
-		}
-	}
-	if lacking := lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
-		short := &memoryError{lacking}
-		if p.cfg.Fit == "require" {
-			return nil, short
-		}
-		p.note(short.Error())
-	}
 
 	// 2. The replica's lock: whoever holds it is a living engine, or a start that is under way.
 	lock, err := files.lock()
@@ -115,6 +98,24 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	if err := errors.Join(files.unpublish(""), files.clearTorn()); err != nil {
 		return nil, err
+	}
+	// Only now: an engine of this replica that runs already would count as taken memory, and not be told as what it is.
+	recorded := func() {}
+	if p.cfg.reserves() {
+		if recorded, err = files.reserve(ctx); err != nil {
+			return nil, err
+		}
+		defer recorded()
+		if plan, err = p.opts.plan(ctx, p.cfg, prepared); err != nil { // again, while nobody else takes any memory
+			return nil, err
+		}
+	}
+	if lacking := lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
+		short := &memoryError{lacking}
+		if p.cfg.Fit == "require" {
+			return nil, short
+		}
+		p.note(short.Error())
 	}
 	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
 		problem := portProblem(p.cfg.Host, port.Number)
