@@ -77,6 +77,9 @@ func hold(pid int) (*process, error) {
 	switch {
 	case errors.Is(err, unix.ESRCH):
 		return nil, errGone
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL):
+		// The number is now a thread's; EINVAL says so before Linux 6.16. Whoever had it before is gone.
+		return nil, errGone
 	case err != nil:
 		return nil, fmt.Errorf("cannot hold process %d: %w; Linux 5.3 or newer is needed", pid, err)
 	}
