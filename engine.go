@@ -25,6 +25,8 @@ type Engine interface {
 type Program struct {
 	// Command is the executable's usual name, looked up in PATH where the configuration names none.
 	Command string
+	// Modes are the provisioning modes that can bring the executable, such as "package"; nil means all.
+	Modes []string
 	// Model says what the engine serves; the zero value is ModelFile.
 	Model ModelKind
 	// Distribution is the Python distribution that installs Command, such as "vllm"; "" means that it is no Python program.

@@ -19,6 +19,7 @@ func (sgLang) Program(ProvisionConfig) Program {
 			ShmSize:    32 << 30, // as its documentation says; it is a limit
 		},
 		Command:      "sglang",
+		Modes:        []string{"binary", "package", modeContainer},
 		Model:        ModelFolder,
 		Distribution: "sglang",
 		HelpArgs:     []string{"serve", "--help"},

@@ -29,7 +29,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if c.Custom != nil && c.Engine != (custom{}).Name() {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
-	k.provisioning(prefix+"provisioning", c.Provisioning, program)
+	k.provisioning(prefix+"provisioning", c.Provisioning, c.Engine, program)
 	k.container(prefix, c, program.Image)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {

@@ -24,6 +24,7 @@ func (vLLM) Program(cfg ProvisionConfig) Program {
 	return Program{
 		Image:        image,
 		Command:      "vllm",
+		Modes:        []string{"binary", "package", modeContainer},
 		Model:        ModelFolder,
 		Distribution: "vllm",
 		// The help for people lists groups of flags only.
