@@ -61,6 +61,7 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	spec := LaunchSpec{
 		KeyEnv:  "API_KEY",
 		Health:  "/health",
+		GPUs:    m.gpus("num-shard"),
 		Version: Field{Path: "/info", Key: "version"},
 		Model:   Field{Path: "/info", Key: "model_id"},
 		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
