@@ -116,7 +116,6 @@ type checker struct {
 	origin   *origin
 	problems []Problem
 	reported map[string]bool // keys that have a problem already: one is enough to begin with
-	broken   []string        // keys whose value breaks the rule of its field
 	skip     map[string]bool // keys that could not be read: nothing can be said about what they hold
 }
 
