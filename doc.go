@@ -1,5 +1,5 @@
 // Package provisioner starts, health-checks, hands off, keeps alive and stops LLM inference engines on one node:
-// llama.cpp's llama-server, or any HTTP server that an [Engine] describes.
+// llama.cpp's llama-server, vLLM, SGLang, TGI, or any HTTP server that a pools file or an [Engine] describes.
 //
 // # One launch
 //
@@ -24,7 +24,8 @@
 // happens. One manager at a time has a state directory.
 //
 // The package handles no signals, prints nothing and has no state of its own; see [WithLogger] and
-// [WithEventFunc] for what it can tell.
+// [WithEventFunc] for what it can tell. The folder docs of the repository says the rest: every key of a pools file
+// (configuration.md), what is guaranteed (lifecycle.md), and the causes of failures (troubleshooting.md).
 //
 // # What ready means
 //
