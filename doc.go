@@ -1,5 +1,5 @@
 // Package provisioner starts, health-checks, hands off, keeps alive and stops LLM inference engines on one node:
-// llama.cpp's llama-server, vLLM, SGLang, TGI, or any HTTP server that a pools file or an [Engine] describes.
+// llama.cpp's llama-server, vLLM, SGLang, TGI, or any HTTP server that a [CustomConfig] or an [Engine] describes.
 //
 // # One launch
 //
@@ -7,7 +7,8 @@
 //
 //   - [New] checks a [ProvisionConfig] and touches nothing. A pools file gives such configurations ([LoadConfig],
 //     [Config.Replicas]).
-//   - [EngineProvisioner.Start] checks the host (executable, model, port, GPU) and starts the process.
+//   - [EngineProvisioner.Start] gets what is missing, checks the host (executable, model, port, GPU) and starts the
+//     process. [EngineProvisioner.Prepare] gets it beforehand.
 //   - [EngineProvisioner.WaitReady] returns when the engine is proven ready, and then its [Handoff] file exists.
 //   - [EngineProvisioner.Done] is closed when the launch has ended, and [EngineProvisioner.Err] says why.
 //   - [EngineProvisioner.Stop] returns when the whole process tree is gone and the port is free.
