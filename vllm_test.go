@@ -4,7 +4,18 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
 )
+
+// vllmFake is a replica of a fake vLLM whose own waits are short.
+func vllmFake(t testing.TB, b enginetest.Behavior) ProvisionConfig {
+	t.Helper()
+	b.Engine, b.Speed = enginetest.VLLM, 50
+	cfg := fakeConfig(t, b)
+	cfg.Engine, cfg.Model.ID = "vllm", "hf:owner/model"
+	return cfg
+}
 
 // vllmHost has the flags of the recorded vLLM and two GPUs.
 func vllmHost(t testing.TB) Host {
