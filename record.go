@@ -250,8 +250,9 @@ func (f replicaFiles) readRecord() (record, error) {
 	return r, nil
 }
 
-// recordPatience bounds the wait for another process's change of the record, which takes a millisecond.
-const recordPatience = 2 * time.Second
+// recordPatience bounds the wait for another process's change of the record. That takes a millisecond, or as long as a busy
+// disk takes to keep it.
+const recordPatience = 10 * time.Second
 
 // lockRecord keeps other processes from changing the record.
 func (f replicaFiles) lockRecord() (*fileLock, error) {
