@@ -15,7 +15,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
-const recordSchema = 1
+// recordSchema is 2 since the fields of LaunchSpec have names of their own; see readSchema1.
+const recordSchema = 2
 
 // record is what one launch leaves on disk for whoever comes next: enough to find the engine, to be sure that it is
 // the one, and to end it. It is written before the engine starts and whenever the launch moves on.
@@ -240,6 +241,11 @@ func (f replicaFiles) readRecord() (record, error) {
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
 		return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
+	}
+	if r.Schema == 1 {
+		if err := r.readSchema1(data); err != nil {
+			return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
+		}
 	}
 	switch {
 	case r.Schema != recordSchema:

@@ -40,7 +40,8 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	if len(cfgs) == 0 {
 		return nil, errors.New("cannot supervise: no replica is configured")
 	}
-	if problems := checkReplicas(cfgs); len(problems) > 0 {
+	o := newOptions(opts)
+	if problems := o.checkReplicas(cfgs); len(problems) > 0 {
 		return nil, &ConfigError{Problems: problems}
 	}
 	cfgs = slices.Clone(cfgs) // the caller's stay as they are
