@@ -80,6 +80,8 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 	p.run, p.state, p.since = r, StateStarting, r.started
 	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
+	} else if rec.State == StateDraining {
+		p.state = StateDraining
 	}
 	go p.watch(r)
 	return p, nil

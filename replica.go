@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -23,6 +24,8 @@ type replica struct {
 	reload *reload          // under way
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
 	gpus   gpuUse           // before the last launch
+
+	looked fs.FileInfo // the record when the inbox last read it; nil before
 
 	mu       sync.Mutex
 	cfg      ProvisionConfig

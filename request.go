@@ -228,6 +228,7 @@ func (b *inbox) run(ctx context.Context) {
 				b.work.Go(func() { b.take(filepath.Join(b.dir, id)) })
 			}
 		}
+		b.finishStops()
 	}
 }
 
