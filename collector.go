@@ -67,7 +67,7 @@ func newCollector(s *Supervisor) *collector {
 	return c
 }
 
-// Collector is the supervisor's metrics, for a registry of the program's choice; the README lists them. The supervisor
+// Collector is the supervisor's metrics, for a registry of the program's choice; docs/operations.md lists them. The supervisor
 // itself registers nothing.
 func (s *Supervisor) Collector() prometheus.Collector { return s.counts }
 

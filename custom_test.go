@@ -309,7 +309,7 @@ func TestRealCustom(t *testing.T) {
 // The gauges that the configuration names hold up the stop, and one that is not there the start.
 func TestCustomGauges(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, 300*time.Millisecond)
+	cfg := busyConfig(t, requestTime)
 	cfg.Model.ID = "local:" + cfg.Model.ID
 	asCustom(t, &cfg)
 	p, j := ready(t, cfg)

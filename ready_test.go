@@ -197,7 +197,7 @@ func TestDeathWhileLoading(t *testing.T) {
 		// As by an engine whose memory is being dumped, and on a busy machine.
 		"some time after it hung up": {
 			behavior: enginetest.Behavior{Answer: enginetest.AnswerCut, DieReady: &enginetest.Death{
-				After: 700 * time.Millisecond, Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n",
+				After: 400 * time.Millisecond, Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n",
 			}},
 			cause: CauseOOMGPU, code: 1, text: []string{"while loading", "[oom_gpu]"},
 		},

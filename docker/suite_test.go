@@ -64,7 +64,7 @@ func (rt testRuntime) fake(engine string, profile enginetest.Profile) func(testi
 		case conformance.SlowLoad:
 			b.LoadTime = time.Minute
 		case conformance.SlowAnswer:
-			b.BusyRequests = 500 * time.Millisecond
+			b.BusyRequests = 3 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
 		}
 		cfg := rt.config(t)
 		cfg.Engine, cfg.Flags = engine, nil

@@ -28,6 +28,9 @@ func Stranger(t testing.TB) int {
 	return server.Listener.Addr().(*net.TCPAddr).Port
 }
 
+// portLocks is where all tests of this user look, also one that has set TMPDIR for itself.
+var portLocks = filepath.Join(os.TempDir(), "enginetest-ports-"+strconv.Itoa(os.Getuid()))
+
 // portBlock is how many ports one lock file covers: few files, and a block is enough for most tests.
 const portBlock = 10
 
@@ -38,7 +41,6 @@ func FreePort(t testing.TB, n int) int {
 	t.Helper()
 	const first = 10000
 	last := ephemeralLow() - 1
-	dir := filepath.Join(os.TempDir(), "enginetest-ports-"+strconv.Itoa(os.Getuid()))
 	blocks := (n + portBlock - 1) / portBlock
 	choices := (last-first+1)/portBlock - blocks + 1
 	if n < 1 || choices < 1 {
@@ -46,7 +48,7 @@ func FreePort(t testing.TB, n int) int {
 	}
 	for range 10000 {
 		start := first + portBlock*rand.IntN(choices)
-		release, err := reserve(dir, start, blocks)
+		release, err := reserve(portLocks, start, blocks)
 		if errors.Is(err, errTaken) {
 			continue
 		}

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is for a machine that is busy with other tests; nothing waits so long for nothing.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // TestScripts runs the scripts of testdata/script. Beside testscript's own commands they know:
 //
