@@ -37,7 +37,7 @@ func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *fileLoc
 
 // finishStops goes on with the stops that other programs began and died over.
 func (b *inbox) finishStops() {
-	for _, r := range b.s.replicas {
+	for _, r := range b.s.all() {
 		if p := r.halfStopped(); p != nil {
 			b.work.Go(func() {
 				p.note("another command was stopping it and died; its stop is finished")
