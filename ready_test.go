@@ -126,6 +126,51 @@ func TestNeverHealthy(t *testing.T) {
 	}
 }
 
+// An engine that is slow for a while, in whatever it is asked, is waited for like one that loads.
+func TestSlowPagesAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{DeafFirst: 2})
+	cfg.Ready.RequestTimeout = Duration(200 * time.Millisecond)
+	p, _ := started(t, cfg)
+	heard := map[string]bool{}
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.WaitReady(bounded(t))
+		done <- err
+	}()
+	for waiting := true; waiting; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			waiting = false
+		case <-time.After(time.Millisecond):
+			heard[p.Status().Heard] = true
+		}
+	}
+	for _, page := range []string{"/props", "/metrics"} {
+		if !heard["cannot read "+page+": no answer in time"] {
+			t.Errorf("nobody was told that %s does not answer: %v", page, heard)
+		}
+	}
+	if now := p.Status(); now.State != StateReady || now.Heard != "200 OK" {
+		t.Errorf("%+v", now)
+	}
+}
+
+// One that never answers has until the deadline.
+func TestPageThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{DeafFirst: 1000})
+	cfg.Ready = ReadyConfig{RequestTimeout: Duration(100 * time.Millisecond), Timeout: Duration(3 * time.Second)}
+	cfg.Stop.Grace = Duration(time.Second)
+	p, _ := started(t, cfg)
+	_, err := p.WaitReady(bounded(t))
+	wantText(t, err, "the load took too long: more than 3s", "last answer: cannot read /props: no answer in time")
+	nothingLeft(t, p)
+}
+
 func TestDeathWhileLoading(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -15,7 +15,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
-const recordSchema = 1
+// recordSchema is 2 since the fields of LaunchSpec have names of their own; see readSchema1.
+const recordSchema = 2
 
 // record is what one launch leaves on disk for whoever comes next: enough to find the engine, to be sure that it is
 // the one, and to end it. It is written before the engine starts and whenever the launch moves on.
@@ -23,7 +24,7 @@ type record struct {
 	Schema     int    `json:"schema"`
 	Generation int64  `json:"generation"` // counts the replica's launches
 	Desired    string `json:"desired"`    // desiredRunning or desiredStopped
-	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; draining; stopped or failed: it ended
+	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; draining; stopping; stopped or failed: it ended
 	LaunchID   string `json:"launch_id"`
 
 	Pool    string   `json:"pool"`
@@ -102,6 +103,7 @@ func (a identity) matches(b identity) bool {
 //	<state>/<pool>-<replica>/record.json  the record
 //	<state>/<pool>-<replica>/record.lock  held by whoever changes the record
 //	<state>/<pool>-<replica>/engine.lock  held by the engine's processes as long as one of them lives
+//	<state>/<pool>-<replica>/stop.lock    held by the program that stops the engine
 //	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
 //	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
 //	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
@@ -240,6 +242,11 @@ func (f replicaFiles) readRecord() (record, error) {
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
 		return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
+	}
+	if r.Schema == 1 {
+		if err := r.readSchema1(data); err != nil {
+			return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
+		}
 	}
 	switch {
 	case r.Schema != recordSchema:

@@ -312,7 +312,7 @@ func TestDamagedRecords(t *testing.T) {
 	tests := map[string]struct{ content, text string }{
 		"not JSON":      {"{", "cannot read the record"},
 		"empty":         {"", "cannot read the record"},
-		"other schema":  {`{"schema":99,"launch_id":"x","pool":"pool","replica":"r0"}`, "schema 99, this version knows 1"},
+		"other schema":  {`{"schema":99,"launch_id":"x","pool":"pool","replica":"r0"}`, "schema 99, this version knows 2"},
 		"other replica": {`{"schema":1,"launch_id":"x","pool":"pool","replica":"r7"}`, `not the record of "pool-r0"`},
 		"huge":          {strings.Repeat(" ", 1<<20+1), "larger than 1 MiB"},
 	}
