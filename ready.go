@@ -176,7 +176,11 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	if err := r.checkListener(); err != nil {
 		return Handoff{}, err
 	}
-	version, err := p.checkIdentity(ctx, ask, r)
+	version := r.rec.Version
+	err := untilAnswered(ctx, r.started, p.hear, func() (err error) {
+		version, err = p.checkIdentity(ctx, ask, r)
+		return err
+	})
 	if err != nil {
 		return Handoff{}, err
 	}
@@ -197,7 +201,8 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	}
 	// 4. Its metrics are there when they were asked for. After the first token, because engines make some series for it.
 	if spec.Metrics != nil {
-		if err := ask.checkMetrics(ctx, *spec.Metrics); err != nil {
+		err := untilAnswered(ctx, r.started, p.hear, func() error { return ask.checkMetrics(ctx, *spec.Metrics) })
+		if err != nil {
 			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
 		}
 	}

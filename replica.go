@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -24,11 +25,14 @@ type replica struct {
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
 	gpus   gpuUse           // before the last launch
 
+	looked fs.FileInfo // the record when the inbox last read it; nil before
+
 	mu       sync.Mutex
 	cfg      ProvisionConfig
 	launch   *EngineProvisioner // the present launch, or the last one
 	past     Restarts
 	outdated bool
+	leaving  bool          // it was removed from the configuration
 	last     error         // why the last launch ended; nil while one is ready
 	changed  chan struct{} // closed and replaced whenever one of these changes
 }
@@ -352,14 +356,14 @@ func (r *replica) atRest() bool {
 	return phase == PhaseFailed || phase == PhaseStopped || closed(r.done)
 }
 
-// waitReady returns when the replica is ready, or with the failure that came first.
+// waitReady returns when the replica is ready or not wanted any more, or with the failure that came first.
 func (r *replica) waitReady(ctx context.Context) error {
 	for {
 		r.mu.Lock()
-		past, last, changed := r.past, r.last, r.changed
+		past, last, leaving, changed := r.past, r.last, r.leaving, r.changed
 		r.mu.Unlock()
 		switch {
-		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero():
+		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero(), leaving:
 			return nil
 		case last != nil:
 			return last

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// answerTime bounds the wait for a fake engine. It is long, as the machine may be busy.
+const answerTime = time.Minute
+
 // reportPath serves the Report of an engine, also while it loads, and without a key.
 const reportPath = "/__fake"
 
@@ -37,7 +40,7 @@ type Report struct {
 // does not answer.
 func Inspect(t testing.TB, baseURL string) Report {
 	t.Helper()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: answerTime, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(baseURL + reportPath)
 	if err != nil {
 		t.Fatalf("cannot ask the fake engine: %v", err)
@@ -82,7 +85,7 @@ func tell(t testing.TB, baseURL string, o order) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: answerTime, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Post(baseURL+reportPath, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return // it died before it could answer

@@ -29,6 +29,8 @@ func (e *engine) handler() http.Handler {
 		case e.isHealth(r) && e.hung.Load():
 			<-r.Context().Done()
 		case e.isHealth(r) && e.misbehave(w, r):
+		case r.Method == http.MethodGet && !e.isHealth(r) && e.deaf(r.URL.Path):
+			<-r.Context().Done()
 		default:
 			routes.ServeHTTP(w, r)
 		}
@@ -36,6 +38,20 @@ func (e *engine) handler() http.Handler {
 }
 
 func (e *engine) isHealth(r *http.Request) bool { return slices.Contains(e.about.health, r.URL.Path) }
+
+// deaf reports whether a request of this page gets no answer.
+func (e *engine) deaf(path string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ignored[path] >= e.b.DeafFirst {
+		return false
+	}
+	if e.ignored == nil {
+		e.ignored = map[string]int{}
+	}
+	e.ignored[path]++
+	return true
+}
 
 // healthy answers a health check with an empty body, as most engines do: 200, or what the behaviour wants.
 func (e *engine) healthy(w http.ResponseWriter, _ *http.Request) {
