@@ -50,6 +50,8 @@ type Behavior struct {
 	// DeafFirst is how many GET requests of each page but the health path are never answered, from the first one on: the
 	// connection stays open. Afterwards the engine answers.
 	DeafFirst int `json:",omitzero"`
+	// LoseFirst is how many POST requests are never answered, from the first one on, as DeafFirst does it.
+	LoseFirst int `json:",omitzero"`
 	// Metrics says how GET /metrics misbehaves when --metrics is on.
 	Metrics Metrics `json:",omitzero"`
 
