@@ -81,7 +81,8 @@ func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, state
 	if len(cfgs) == 0 {
 		return nil, "", errors.New("cannot supervise: no replica is configured")
 	}
-	if problems := checkReplicas(cfgs); len(problems) > 0 {
+	o := newOptions(s.opts)
+	if problems := o.checkReplicas(cfgs); len(problems) > 0 {
 		return nil, "", &ConfigError{Problems: problems}
 	}
 	cfgs = slices.Clone(cfgs) // the caller's stay as they are

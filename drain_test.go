@@ -132,7 +132,7 @@ func TestDrainWaitsForRequests(t *testing.T) {
 func TestDrainDeadline(t *testing.T) {
 	t.Parallel()
 	const limit = 3 * time.Second
-	cfg := busyConfig(t, time.Minute)
+	cfg := busyConfig(t, time.Hour)
 	cfg.Drain.Timeout = new(Duration(limit))
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
@@ -156,7 +156,7 @@ func TestDrainIsCutShort(t *testing.T) {
 	for _, who := range []string{"first", "later"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			cfg := busyConfig(t, time.Minute)
+			cfg := busyConfig(t, time.Hour)
 			cfg.Drain.Timeout = new(Duration(time.Hour))
 			cfg.Stop.Grace = Duration(time.Hour)
 			p, j := ready(t, cfg)
@@ -186,7 +186,7 @@ func TestDrainIsCutShort(t *testing.T) {
 
 func TestEngineDiesWhileDraining(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, time.Minute)
+	cfg := busyConfig(t, time.Hour)
 	cfg.Drain.Timeout = new(Duration(time.Hour))
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
@@ -284,7 +284,7 @@ func TestNoDrain(t *testing.T) {
 	}
 	t.Run("loading", func(t *testing.T) {
 		t.Parallel()
-		p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}), hook(t))
+		p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}), hook(t))
 		if err := p.Stop(bounded(t)); err != nil {
 			t.Error(err)
 		}
@@ -394,7 +394,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 	for _, limit := range []time.Duration{0, 3 * time.Second} {
 		t.Run(limit.String(), func(t *testing.T) {
 			t.Parallel()
-			cfg := busyConfig(t, time.Minute)
+			cfg := busyConfig(t, time.Hour)
 			cfg.Drain.Timeout = new(Duration(time.Hour))
 			p := abandoned(t, cfg)
 			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)

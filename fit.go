@@ -184,9 +184,9 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 
 func (c *memoryCheck) free(g GPU) uint64 { return g.MemoryFree - min(g.MemoryFree, c.taken[g.UUID]) }
 
-// fewest chooses for "devices: auto": as few of the GPUs as have room, those with the most free memory first. describe
-// tells what the launch would be on some of them. Where no number of them is enough, it is all of them; where the
-// engine's need cannot be told, the one with the most free memory.
+// fewest chooses for "devices: auto": as few of the GPUs as have room, those with the most free memory first, and as many
+// as the flags ask for. describe tells what the launch would be on some of them. Where no number of them is enough, it is
+// all of them; where the engine's need cannot be told, those with the most free memory.
 func (c *memoryCheck) fewest(gpus []GPU, describe func([]GPU) (LaunchSpec, error)) ([]GPU, error) {
 	free := func(g GPU) uint64 { return g.MemoryFree }
 	if c != nil {
@@ -198,6 +198,9 @@ func (c *memoryCheck) fewest(gpus []GPU, describe func([]GPU) (LaunchSpec, error
 		spec, err := describe(some)
 		if err != nil {
 			return nil, err
+		}
+		if n+1 < spec.GPUs {
+			continue
 		}
 		if c == nil || spec.GGUF == nil || len(lacking(c.estimate(spec.GGUF, some))) == 0 {
 			return some, nil

@@ -392,3 +392,49 @@ func TestAutoIsNotOutdated(t *testing.T) {
 		t.Errorf("another flag: %v (%v)", outdated, err)
 	}
 }
+
+// What the flags ask for decides how many GPUs an engine gets whose memory cannot be told, and whether a start makes sense.
+func TestGPUsThatFlagsAskFor(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		engine Engine
+		flags  []string
+		want   int // of five
+	}{
+		{vLLM{}, nil, 1},
+		{vLLM{}, []string{"-tp", "2"}, 2},
+		{vLLM{}, []string{"--tensor-parallel-size=2", "-pp", "2"}, 4},
+		{vLLM{}, []string{"-tp", "2", "-dp", "2"}, 4},
+		{vLLM{}, []string{"-tp", "2", "-dp", "4", "-dpl", "1"}, 2},
+		{vLLM{}, []string{"-tp", "2", "-dp", "4", "--data-parallel-rank", "0"}, 2},
+		{sgLang{}, nil, 1},
+		{sgLang{}, []string{"--tensor-parallel-size", "2"}, 2},
+		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2"}, 4},
+		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2", "--enable-dp-attention"}, 2},
+		{tgi{}, nil, 1},
+		{tgi{}, []string{"--num-shard", "3"}, 3},
+		{tgi{}, []string{"--num-shard", "9223372036854775807"}, 5},
+	} {
+		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
+		gpus := []GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
+		var none *memoryCheck
+		got, err := none.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
+			return c.engine.Launch(cfg.withDefaults(), Host{GPUs: some})
+		})
+		if err != nil || len(got) != c.want || c.want < len(gpus) && got[0].Index != 1 {
+			t.Errorf("%s %v: %v (%v), want %d", c.engine.Name(), c.flags, got, err, c.want)
+		}
+	}
+
+	cfg := vllmFake(t, enginetest.Behavior{})
+	cfg.GPU, cfg.Flags = GPURequired, []string{"-tp", "4"}
+	for _, devices := range []Devices{nil, {"1"}, DevicesAuto()} {
+		cfg.Devices = devices
+		_, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 1), gpuWith(1, 2)}}), WithCacheDir(t.TempDir()))
+		var gpu *GPUError
+		if !errors.As(err, &gpu) {
+			t.Errorf("devices %v: %v", devices, err)
+		}
+		wantText(t, err, "the flags ask for 4 GPUs", `change "flags" or "devices"`)
+	}
+}

@@ -185,6 +185,12 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if err != nil {
 		return launchPlan{}, err
 	}
+	if len(gpus) > 0 && len(gpus) < spec.GPUs {
+		return launchPlan{}, &GPUError{
+			Err:    fmt.Errorf("the flags ask for %d GPUs, and the replica has %d", spec.GPUs, len(gpus)),
+			Advice: `change "flags" or "devices"`,
+		}
+	}
 	if engine.Program(cfg).Model == ModelFolder && host.ModelPath != "" {
 		if err := checkModelFolder(host.ModelPath, cfg.Flags, spec.Context); err != nil {
 			return launchPlan{}, err

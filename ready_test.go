@@ -29,11 +29,11 @@ func TestNotReady(t *testing.T) {
 		text     []string
 	}{
 		"loads too long": {
-			behavior: enginetest.Behavior{LoadTime: time.Minute}, ready: ReadyConfig{Timeout: Duration(time.Second)}, cause: CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Timeout: Duration(time.Second)}, cause: CauseUnknown,
 			text: []string{"the load took too long: more than 1s", `raise "ready.timeout"`},
 		},
 		"stalls": {
-			behavior: enginetest.Behavior{LoadTime: time.Minute}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: CauseUnknown,
 			text: []string{"no progress for 500ms", `raise "ready.stall"`},
 		},
 		"redirects":         {behavior: enginetest.Behavior{Redirect: "http://192.0.2.1/"}, cause: CauseUnknown, text: []string{"/health answers 302 Found"}},
@@ -88,7 +88,7 @@ func TestNeverHealthy(t *testing.T) {
 	}{
 		"never listens":         {behavior: enginetest.Behavior{Bind: enginetest.BindNever}, heard: "connect: connection refused"},
 		"listens elsewhere":     {behavior: enginetest.Behavior{Bind: enginetest.BindOther}, heard: "connect: connection refused"},
-		"loads":                 {behavior: enginetest.Behavior{LoadTime: time.Minute}, heard: "503 Service Unavailable: Loading model"},
+		"loads":                 {behavior: enginetest.Behavior{LoadTime: time.Hour}, heard: "503 Service Unavailable: Loading model"},
 		"accepts and is silent": {behavior: enginetest.Behavior{Health: enginetest.AcceptOnly}, timeout: quick, heard: "no answer in time"},
 		"dribbles headers":      {behavior: enginetest.Behavior{Health: enginetest.DribbleHeader}, timeout: quick, heard: "no answer in time"},
 		"dribbles the body":     {behavior: enginetest.Behavior{Health: enginetest.DribbleBody}, timeout: quick, heard: "200 OK, no answer in time"},
@@ -180,7 +180,7 @@ func TestDeathWhileLoading(t *testing.T) {
 		text     []string
 	}{
 		"exit": {
-			behavior: enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{
+			behavior: enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{
 				After: 30 * time.Millisecond, Code: 1,
 				Stderr: "gguf_init_from_file: failed to open GGUF file '/m.gguf' (No such file or directory)\nsrv: exiting due to model loading error\n",
 			}},
@@ -267,7 +267,7 @@ func TestCallerGivesUpButTheLoadGoesOn(t *testing.T) {
 
 func TestStopWhileWaiting(t *testing.T) {
 	t.Parallel()
-	p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}))
 	waited := make(chan error)
 	go func() {
 		_, err := p.WaitReady(bounded(t))
@@ -413,7 +413,7 @@ func TestGPURequired(t *testing.T) {
 	t.Run("fallback during a long load", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{
-			LoadTime: time.Minute, LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n",
+			LoadTime: time.Hour, LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n",
 		})
 		cfg.GPU = GPURequired
 		p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))

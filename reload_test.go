@@ -16,7 +16,7 @@ func TestReloadComesBack(t *testing.T) {
 	s, _ := superviseReady(t, cfg)
 	bad := cfg
 	bad.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
-		LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
+		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
 	})}
 	err := s.Reload(bounded(t), bad)
 	wantText(t, err, "cannot reload pool/r0, the old settings are back", "bad new settings")
@@ -40,7 +40,7 @@ func TestReloadComesBack(t *testing.T) {
 func dying(t *testing.T, cfg ProvisionConfig) ProvisionConfig {
 	t.Helper()
 	cfg.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
-		LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
+		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
 	})}
 	return cfg
 }
@@ -52,7 +52,7 @@ func TestReloadComesBackToWhatWasReady(t *testing.T) {
 	cfg.Flags = []string{"--ctx-size", "777"}
 	s, _ := superviseReady(t, cfg)
 	slow := cfg
-	slow.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Minute})}
+	slow.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
 	slow.Flags = []string{"--ctx-size", "888"}
 	impatient, giveUp := context.WithCancel(context.Background())
 	first := make(chan error, 1)

@@ -106,7 +106,7 @@ func fake(engine string, profile enginetest.Profile) config {
 		b := enginetest.Behavior{Engine: profile, Speed: 50, StrictFlags: true, CheckModel: true}
 		switch pace {
 		case conformance.SlowLoad:
-			b.LoadTime = time.Minute
+			b.LoadTime = time.Hour
 		case conformance.SlowAnswer:
 			b.BusyRequests = 3 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
 		}
