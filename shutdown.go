@@ -319,6 +319,9 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		if end.foreign {
 			state = StateStopped
 		}
+		if asked {
+			end.rec.Desired = desiredStopped // it had ended before that could be written
+		}
 		end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
 		if !end.exit.Known && r.inst.PID() == 0 && state == StateFailed {
 			end.rec.Exit = diedUnwatched
