@@ -104,7 +104,7 @@ func TestStoppedByAnotherCommand(t *testing.T) {
 
 func TestAttachToALoadingEngine(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute})
+	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour})
 	started(t, cfg)
 	attached, err := Attach(cfg.StateDir, "pool", "r0")
 	if err != nil {
@@ -372,7 +372,7 @@ func TestStatuses(t *testing.T) {
 		t.Errorf("a state directory that cannot be read: %v, %v", all, err)
 	}
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	second := fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute})
+	second := fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour})
 	second.StateDir, second.ReplicaID = cfg.StateDir, "r1"
 	first, _ := ready(t, cfg)
 	loading, _ := started(t, second)
