@@ -88,34 +88,45 @@ func TestReloadWithoutAWayBack(t *testing.T) {
 	}
 }
 
-// A stop in a hurry does not wait for the drain of a reload that is under way.
+// A stop in a hurry does not wait for the drain of a reload that is under way, and is not left out.
 func TestStopHurriesAReload(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	cfg.Drain.Timeout = new(Duration(10 * time.Minute))
-	held := make(chan struct{})
-	hook := WithDrainHook("held", func(ctx context.Context, _ Handoff) error {
-		close(held)
-		<-ctx.Done()
-		return nil
-	})
-	s, _ := supervised(t, []ProvisionConfig{cfg}, hook)
-	if err := s.WaitReady(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
-	next := cfg
-	next.Flags = []string{"--ctx-size", "777"}
-	reloaded := make(chan error, 1)
-	go func() { reloaded <- s.Reload(context.Background(), next) }()
-	<-held
-	hurried, hurry := context.WithCancel(context.Background())
-	hurry()
-	began := time.Now()
-	_ = s.Stop(hurried)
-	if took := time.Since(began); took > patience {
-		t.Errorf("the stop took %s", took)
-	}
-	if err := <-reloaded; !errors.Is(err, ErrStopped) {
-		t.Errorf("Reload: %v", err)
+	for what, stop := range map[string]func(*Supervisor, context.Context) error{
+		"all":         (*Supervisor).Stop,
+		"one replica": func(s *Supervisor, ctx context.Context) error { return s.StopReplica(ctx, "pool", "r0") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+			cfg.Drain.Timeout = new(Duration(10 * time.Minute))
+			held := make(chan struct{})
+			hook := WithDrainHook("held", func(ctx context.Context, _ Handoff) error {
+				close(held)
+				<-ctx.Done()
+				return nil
+			})
+			s, _ := supervised(t, []ProvisionConfig{cfg}, hook)
+			if err := s.WaitReady(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			next := cfg
+			next.Flags = []string{"--ctx-size", "777"}
+			reloaded := make(chan error, 1)
+			go func() { reloaded <- s.Reload(context.Background(), next) }()
+			<-held
+			hurried, hurry := context.WithCancel(context.Background())
+			hurry()
+			began := time.Now()
+			_ = stop(s, hurried)
+			if took := time.Since(began); took > patience {
+				t.Errorf("the stop took %s", took)
+			}
+			if now := s.Status()[0]; now.Restarts.Phase != PhaseStopped {
+				t.Errorf("%+v", now.Restarts)
+			}
+			if err := <-reloaded; !errors.Is(err, ErrStopped) {
+				t.Errorf("Reload: %v", err)
+			}
+		})
 	}
 }

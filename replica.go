@@ -168,12 +168,13 @@ func (r *replica) runLaunch() bool {
 	}
 }
 
-// nextLaunch is the adopted launch, the first time, and a new one else.
+// nextLaunch is the adopted launch, the first time, and a new one else. One that could not be killed is no launch to go
+// on with: the new one is told that the replica is busy, and tried again until that is over.
 func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 	r.mu.Lock()
 	p := r.launch
 	r.mu.Unlock()
-	if p != nil && !p.Status().State.Final() {
+	if p != nil && p.unasked() {
 		return p, nil
 	}
 	p, err := New(r.config(), r.opts...)
@@ -332,6 +333,14 @@ func (r *replica) ask(ctx context.Context, o order) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// insist gives an order that is carried out even when its context ends before. The replica may be in the middle of a stop
+// of its own, for a reload say, and hear of no order until that is over: then that is hurried.
+func (r *replica) insist(o order) error {
+	unhurry := context.AfterFunc(o.ctx, func() { r.hurry(o.ctx) })
+	defer unhurry()
+	return r.ask(context.Background(), o)
 }
 
 // hurry ends all waiting of the present launch's stop. ctx has ended.

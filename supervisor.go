@@ -181,7 +181,7 @@ func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) erro
 	if err != nil {
 		return err
 	}
-	return r.ask(ctx, order{kind: orderStop, ctx: ctx})
+	return r.insist(order{kind: orderStop, ctx: ctx})
 }
 
 func (s *Supervisor) find(pool, id string) (*replica, error) {
@@ -224,18 +224,11 @@ func (s *Supervisor) end(o order) error {
 // dismiss gives replicas their last order and returns what came of it, one error for each. One that has got its last
 // order before is no failure.
 func dismiss(replicas []*replica, o order) []error {
-	// A replica may be in the middle of a stop of its own, for a reload say, and hear of no order until that is over.
-	unhurry := context.AfterFunc(o.ctx, func() {
-		for _, r := range replicas {
-			r.hurry(o.ctx)
-		}
-	})
-	defer unhurry()
 	errs := make([]error, len(replicas))
 	var all sync.WaitGroup
 	for i, r := range replicas {
 		all.Go(func() {
-			if err := r.ask(context.Background(), o); !errors.Is(err, ErrStopped) {
+			if err := r.insist(o); !errors.Is(err, ErrStopped) {
 				errs[i] = err
 			}
 			<-r.done

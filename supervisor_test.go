@@ -244,6 +244,31 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	}
 }
 
+// A launch that could not be killed is not gone on with: the replica would count as stopped by somebody, for ever.
+func TestAnUnkilledLaunchIsNotGoneOnWith(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	p, _ := started(t, cfg)
+	r := newReplica(p.cfg, p.run.files, []Option{WithCacheDir(t.TempDir())})
+	r.launch = p
+	if next, err := r.nextLaunch(); next != p || err != nil {
+		t.Errorf("a launch that runs is not gone on with (%v)", err)
+	}
+	p.mu.Lock()
+	p.asked = true // and the process has survived it
+	p.mu.Unlock()
+	next, err := r.nextLaunch()
+	p.mu.Lock()
+	p.asked = false
+	p.mu.Unlock()
+	if err != nil || next == p {
+		t.Fatalf("it is gone on with (%v)", err)
+	}
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) || !incidentOf(err).blameless {
+		t.Errorf("the next start: %v", err)
+	}
+}
+
 func TestOneManagerForADirectory(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
