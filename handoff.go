@@ -105,7 +105,7 @@ func decodeHandoff(path string, data []byte) (Handoff, error) {
 // HandoffEvent says that a replica became ready, or that it is not ready any more.
 type HandoffEvent struct {
 	Path    string  // the handoff file
-	Handoff Handoff // the zero value when Removed or Err is set
+	Handoff Handoff // with Removed the one that was told last; the zero value when there is none that could be read
 	Removed bool    // the replica is not ready any more
 	Err     error   // the file is there but cannot be read
 }
@@ -176,10 +176,11 @@ func (w *handoffWatch) scan(ctx context.Context) bool {
 			paths = append(paths, filepath.Join(w.dir, entry.Name()))
 		}
 	}
-	for path := range w.seen {
+	for path, data := range w.seen {
 		if !slices.Contains(paths, path) {
 			delete(w.seen, path)
-			if !w.tell(ctx, HandoffEvent{Path: path, Removed: true}) {
+			h, _ := decodeHandoff(path, data)
+			if !w.tell(ctx, HandoffEvent{Path: path, Handoff: h, Removed: true}) {
 				return false
 			}
 		}

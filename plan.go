@@ -34,7 +34,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	defer cancel(nil)
 	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p)
 	if err != nil {
-		return Prepared{}, p.startError(errors.Join(context.Cause(ctx), err))
+		return Prepared{}, p.startErrorIn(ctx, err)
 	}
 	return prepared, nil
 }
@@ -144,11 +144,11 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	}
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
 	if err != nil {
-		return LaunchPlan{}, p.startError(err)
+		return LaunchPlan{}, p.startErrorIn(ctx, err)
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
 	if err != nil {
-		return LaunchPlan{}, p.startError(err)
+		return LaunchPlan{}, p.startErrorIn(ctx, err)
 	}
 	plan.Pending = pending
 	return plan.LaunchPlan, nil

@@ -25,18 +25,22 @@ const (
 // return. When ctx ends first, the error is a *NotReadyError that wraps ctx's cause, the engine loads on, and WaitReady
 // may be called again. After readiness it returns the same handoff at once.
 func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
+	if handoff, ready := p.readyNow(); ready { // whatever ctx says
+		return handoff, nil
+	}
 	select {
 	case p.waiting <- struct{}{}:
 		defer func() { <-p.waiting }()
 	case <-ctx.Done():
 		return Handoff{}, p.notReady(context.Cause(ctx))
 	}
+	if handoff, ready := p.readyNow(); ready {
+		return handoff, nil
+	}
 	p.mu.Lock()
-	r, state, handoff := p.run, p.state, p.handoff
+	r, state := p.run, p.state
 	p.mu.Unlock()
 	switch {
-	case state == StateReady:
-		return handoff, nil
 	case state.Final() || state == StateDraining || state == StateStopping:
 		return Handoff{}, p.endedBeforeReady(ctx)
 	case r == nil:
@@ -101,6 +105,12 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		return Handoff{}, p.notReady(err)
 	}
 	return Handoff{}, p.giveUp(p.notReady(err))
+}
+
+func (p *EngineProvisioner) readyNow() (h Handoff, ready bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handoff, p.state == StateReady
 }
 
 // endedBeforeReady waits for the end of a launch and says why it came.

@@ -57,6 +57,9 @@ func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
 	if err == nil {
 		_, err = p.opts.plan(ctx, p.cfg, prepared)
 	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return err
 }
 

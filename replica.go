@@ -23,6 +23,7 @@ type replica struct {
 	reload *reload          // under way
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
 	gpus   gpuUse           // before the last launch
+	over   error            // why run ended: ErrStopped or ErrReleased; fixed once done is closed
 
 	mu       sync.Mutex
 	cfg      ProvisionConfig
@@ -65,8 +66,9 @@ func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica
 
 // run takes care of the replica until it is told to end.
 func (r *replica) run() {
+	r.over = ErrStopped
 	defer close(r.done)
-	defer r.dropReload(ErrStopped)
+	defer func() { r.dropReload(r.over) }()
 	for {
 		var goOn bool
 		switch past := r.history(); past.Phase {
@@ -107,8 +109,8 @@ func (r *replica) runLaunch() bool {
 		r.ended(err, nil)
 		return true
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	began := make(chan error, 1)
 	go func() { began <- r.bringUp(ctx, p) }()
 	for pending := true; pending; {
@@ -121,7 +123,7 @@ func (r *replica) runLaunch() bool {
 			pending = false
 		case o := <-r.orders:
 			if o.kind != orderReset {
-				cancel()
+				cancel(ErrStopped)
 				if err := <-began; err != nil {
 					r.tell.logger.Debug("a load was called off", "replica", r.name, "error", err)
 				}
@@ -214,7 +216,6 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 	if r.settleReload(err) {
 		return
 	}
-	r.update(func() { r.last = err })
 	r.judge(incidentOf(err))
 }
 
@@ -237,6 +238,7 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		return true
 	case orderRelease:
 		// Its past is for the next supervisor: an open breaker stays open.
+		r.over = ErrReleased
 		var err error
 		if p != nil && p.Status().State == StateReady {
 			p.Release()
@@ -268,8 +270,11 @@ func (r *replica) judge(e incident) {
 	launchID := ""
 	r.update(func() {
 		r.past = now
-		if e.what == becameReady || e.what == forgiven || e.what == wanted {
+		switch e.what {
+		case becameReady, forgiven, wanted:
 			r.last = nil
+		case ended: // with what follows from it, so that nobody sees the one without the other
+			r.last = e.err
 		}
 		if r.launch != nil {
 			launchID = r.launch.Status().LaunchID
@@ -318,7 +323,7 @@ func (r *replica) ask(ctx context.Context, o order) error {
 	select {
 	case r.orders <- o:
 	case <-r.done:
-		return fmt.Errorf("cannot reach %s: %w", r.name, ErrStopped)
+		return fmt.Errorf("cannot reach %s: its supervisor was %w", r.name, r.over)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -369,7 +374,7 @@ func (r *replica) waitReady(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-r.done:
-			return fmt.Errorf("%s: %w", r.name, ErrStopped)
+			return fmt.Errorf("%s: its supervisor was %w", r.name, r.over)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

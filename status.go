@@ -182,7 +182,7 @@ func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, e
 	}
 	outdated, err := p.opts.outdated(ctx, p.cfg, rec.Launch)
 	if err != nil {
-		return false, p.startError(err)
+		return false, p.startErrorIn(ctx, err)
 	}
 	return outdated, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,8 +24,9 @@ type Supervisor struct {
 	inbox    *inbox
 	kept     chan struct{} // closed when all events are in the file
 
-	reloading sync.Mutex // one at a time, so that a pool never lacks more than one replica
-	endOnce   sync.Once
+	reloading sync.Mutex            // one at a time, so that a pool never lacks more than one replica
+	ending    atomic.Pointer[order] // the first Stop or Release
+	ended     error                 // what it returned; fixed once done is closed
 	done      chan struct{}
 }
 
@@ -131,7 +133,8 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 }
 
 // Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command. The
-// error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause.
+// error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause, and
+// ErrReleased after Release.
 func (s *Supervisor) Wait(ctx context.Context) error {
 	for {
 		var failed []error
@@ -141,6 +144,9 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 			failed = append(failed, err)
+		}
+		if o := s.ending.Load(); o != nil && o.kind == orderRelease {
+			return ErrReleased
 		}
 		// One that ended early may have been reset meanwhile.
 		if !slices.ContainsFunc(s.replicas, func(r *replica) bool { return !r.atRest() }) {
@@ -184,41 +190,58 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 	return s.replicas[i], nil
 }
 
-// Stop stops all engines, as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds the grace of
-// each. Stopping again waits for the first.
+// Stop stops all engines at once, each as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds
+// the drain and the grace of each. The error joins those of the replicas, but for ErrKilled where another is wrong.
+// Stopping again waits for the first and returns the same; the end of its context counts as well. After Release the
+// error is ErrReleased: the engines run on.
 func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderEnd, ctx: ctx}) }
 
 // Release gives the state directory back and lets the engines run on, for another Supervisor to adopt. Those that are
-// not ready are stopped: nobody would tell when they are.
+// not ready are stopped: nobody would tell when they are. The error is about them. Releasing again returns the same; after
+// Stop there is nothing to release, and the error is nil.
 func (s *Supervisor) Release() error {
 	return s.end(order{kind: orderRelease, ctx: context.Background()})
 }
 
-// end sends every replica its last order.
+// end sends every replica its last order. Only the first call does; others wait for it.
 func (s *Supervisor) end(o order) error {
-	var failed error
-	s.endOnce.Do(func() {
-		s.inbox.leave()
-		// A replica may be in the middle of a stop of its own, for a reload say, and hear of no order until that is over.
-		unhurry := context.AfterFunc(o.ctx, func() {
-			for _, r := range s.replicas {
-				r.hurry(o.ctx)
-			}
-		})
-		defer unhurry()
-		errs := make([]error, len(s.replicas))
-		var all sync.WaitGroup
-		for i, r := range s.replicas {
-			all.Go(func() { errs[i] = r.ask(context.Background(), o) })
+	first := s.ending.CompareAndSwap(nil, &o)
+	switch ending := s.ending.Load().kind; {
+	case o.kind == ending:
+	case ending == orderRelease:
+		<-s.done
+		return ErrReleased
+	default:
+		<-s.done
+		return nil
+	}
+	// A replica may be in the middle of a stop of its own, for a reload say, and hear of no order until that is over.
+	unhurry := context.AfterFunc(o.ctx, func() {
+		for _, r := range s.replicas {
+			r.hurry(o.ctx)
 		}
-		all.Wait()
-		s.inbox.work.Wait()
-		s.letGo()
-		failed = errors.Join(errs...)
-		close(s.done)
 	})
-	<-s.done
-	return failed
+	defer unhurry()
+	if !first {
+		<-s.done
+		return s.ended
+	}
+	s.inbox.leave()
+	errs := make([]error, len(s.replicas))
+	var all sync.WaitGroup
+	for i, r := range s.replicas {
+		all.Go(func() { errs[i] = r.ask(context.Background(), o) })
+	}
+	all.Wait()
+	s.inbox.work.Wait()
+	s.letGo()
+	failed := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil || errors.Is(err, ErrKilled) })
+	if len(failed) == 0 {
+		failed = errs // a kill is told where nothing else is wrong
+	}
+	s.ended = errors.Join(failed...)
+	close(s.done)
+	return s.ended
 }
 
 // keepPatience is how long the end of a supervisor waits for the file of events: a disk can hang.
