@@ -110,7 +110,7 @@ func TestChaosPlanted(t *testing.T) {
 	}
 	places := map[string]func(replicaFiles) string{
 		"record.json": replicaFiles.record, "handoff": replicaFiles.handoff, "engine.lock": replicaFiles.lockPath,
-		"engine.pid": replicaFiles.pid, "logs": replicaFiles.logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.log(1) },
+		"stop.lock": replicaFiles.stopLock, "engine.pid": replicaFiles.pid, "logs": replicaFiles.logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.log(1) },
 		"the replica's folder": replicaFiles.dir, "engines": replicaFiles.handoffs,
 		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.state, eventsName) },
 		"manager.lock": func(f replicaFiles) string { return filepath.Join(f.state, "manager.lock") },
@@ -285,6 +285,7 @@ func strangerAt(t *testing.T, last string, pid int) (cmd *exec.Cmd, counted func
 	}
 	for range 50 {
 		cmd = exec.Command(exe, strangerFlag, "x")
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // the race detector sleeps for a second at each exit
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		in, err := cmd.StdinPipe()
 		if err != nil {

@@ -100,7 +100,7 @@ func TestCollector(t *testing.T) {
 
 func TestCollectorOfABreaker(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1}}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1}}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(s.Collector())

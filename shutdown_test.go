@@ -183,7 +183,7 @@ func TestLaterCallerHurries(t *testing.T) {
 // llama-server neither answers nor hangs up when it is told to end with a request in flight.
 func TestStopWithARequestInFlight(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: time.Minute})
+	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: time.Hour})
 	cfg.Ready.Answer = "off"
 	cfg.Drain.Timeout = new(Duration)
 	cfg.Stop.Grace = Duration(300 * time.Millisecond)
@@ -213,7 +213,7 @@ func TestStopWithARequestInFlight(t *testing.T) {
 
 func TestStopWhileLoadingDiesByTheSignal(t *testing.T) {
 	t.Parallel()
-	p, _ := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	p, _ := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}))
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}

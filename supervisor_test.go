@@ -95,7 +95,7 @@ func TestSuperviseRestartsACrashedEngine(t *testing.T) {
 
 func TestSuperviseOpensTheBreaker(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "what a pity\n"}}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "what a pity\n"}}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	var exit *ExitError
 	if err := s.WaitReady(bounded(t)); !errors.As(err, &exit) {
@@ -118,7 +118,7 @@ func TestSuperviseOpensTheBreaker(t *testing.T) {
 // The breaker stays open although the supervisor was replaced: one that crashes with its engines would never open it.
 func TestSupervisePastSurvives(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1}}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1}}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == PhaseOpen })
 	want := *s.Status()[0].Restarts
@@ -226,7 +226,7 @@ func TestSuperviseSeesAnotherCommandsStop(t *testing.T) {
 // Nor is an engine started again that another command has stopped while it was loading.
 func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	eventually(t, "it loads", func() bool { return s.Status()[0].State == StateStarting })
 	other, err := Attach(cfg.StateDir, "pool", "r0")
@@ -241,6 +241,31 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	}
 	if now := s.Status()[0]; now.Restarts.Phase != PhaseStopped || now.Restarts.Attempts != 0 {
 		t.Errorf("%+v, restarts %+v", now, now.Restarts)
+	}
+}
+
+// A launch that could not be killed is not gone on with: the replica would count as stopped by somebody, for ever.
+func TestAnUnkilledLaunchIsNotGoneOnWith(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	p, _ := started(t, cfg)
+	r := newReplica(p.cfg, p.run.files, []Option{WithCacheDir(t.TempDir())})
+	r.launch = p
+	if next, err := r.nextLaunch(); next != p || err != nil {
+		t.Errorf("a launch that runs is not gone on with (%v)", err)
+	}
+	p.mu.Lock()
+	p.asked = true // and the process has survived it
+	p.mu.Unlock()
+	next, err := r.nextLaunch()
+	p.mu.Lock()
+	p.asked = false
+	p.mu.Unlock()
+	if err != nil || next == p {
+		t.Fatalf("it is gone on with (%v)", err)
+	}
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) || !incidentOf(err).blameless {
+		t.Errorf("the next start: %v", err)
 	}
 }
 

@@ -47,6 +47,11 @@ type Behavior struct {
 	PropsModel string `json:",omitzero"`
 	// PropsBuild is the version that the engine reports (llama-server: build_info in /props) instead of the real one.
 	PropsBuild string `json:",omitzero"`
+	// DeafFirst is how many GET requests of each page but the health path are never answered, from the first one on: the
+	// connection stays open. Afterwards the engine answers.
+	DeafFirst int `json:",omitzero"`
+	// LoseFirst is how many POST requests are never answered, from the first one on, as DeafFirst does it.
+	LoseFirst int `json:",omitzero"`
 	// Metrics says how GET /metrics misbehaves when --metrics is on.
 	Metrics Metrics `json:",omitzero"`
 

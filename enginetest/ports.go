@@ -36,11 +36,12 @@ const portBlock = 10
 
 // FreePort returns a port p of 127.0.0.1 such that p to p+n-1 are free. They stay reserved until t ends, against
 // every other test that uses FreePort, also in other processes. They lie below the range from which the kernel takes
-// ports for outgoing connections, so that no connection takes one meanwhile.
+// ports for outgoing connections, so that no connection takes one meanwhile, and below 20000, from where on each TGI has
+// two more.
 func FreePort(t testing.TB, n int) int {
 	t.Helper()
 	const first = 10000
-	last := ephemeralLow() - 1
+	last := min(20000, ephemeralLow()) - 1
 	blocks := (n + portBlock - 1) / portBlock
 	choices := (last-first+1)/portBlock - blocks + 1
 	if n < 1 || choices < 1 {

@@ -125,7 +125,7 @@ func stateOf(ts *testscript.TestScript) *scriptState {
 }
 
 func cmdEngine(ts *testscript.TestScript, _ bool, args []string) {
-	b := enginetest.Behavior{Lifetime: 5 * time.Minute}
+	b := enginetest.Behavior{Lifetime: 20 * time.Minute}
 	if len(args) > 1 {
 		ts.Check(json.Unmarshal([]byte(args[1]), &b))
 	}

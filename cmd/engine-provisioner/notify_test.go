@@ -87,7 +87,7 @@ func (m *serviceManager) rest() []string {
 func poolsFile(t *testing.T, replicas int) (path string, port int) {
 	t.Helper()
 	dir := t.TempDir()
-	engine := enginetest.Install(t, enginetest.Behavior{Lifetime: 5 * time.Minute})
+	engine := enginetest.Install(t, enginetest.Behavior{Lifetime: 20 * time.Minute})
 	port = enginetest.FreePort(t, replicas)
 	text := fmt.Sprintf("state_dir: elsewhere\npools:\n  - {id: default, engine: llamacpp, replicas: %d, port: %d, model: {id: model.gguf}, "+
 		"gpu: none, provisioning: {binary: {path: %q}}}\n", replicas, port, engine)
