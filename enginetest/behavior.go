@@ -167,6 +167,9 @@ type Child struct {
 	CloseFDs   bool      `json:",omitzero"` // closes what it inherited beyond stdio, such as a lock. Linux only
 	HoldStdout bool      `json:",omitzero"` // keeps the engine's stdout and stderr open; else it has /dev/null
 	ClearEnv   bool      `json:",omitzero"` // starts with an empty environment
+	// Outlives is how long it lives on once the engine is gone, as Python's resource tracker does for its work; 0 means for
+	// minutes. A DoubleFork takes none.
+	Outlives time.Duration `json:",omitzero"`
 }
 
 // ChildKind says where a child stands in the process tree. The zero value is [SameGroup].
