@@ -197,6 +197,20 @@ func TestFailureAndStatusAgree(t *testing.T) {
 	}
 }
 
+// What is wrong with a list of replicas is a matter of the configuration, too.
+func TestSuperviseNothingToSupervise(t *testing.T) {
+	t.Parallel()
+	one, other := fakeConfig(t, enginetest.Behavior{}), fakeConfig(t, enginetest.Behavior{})
+	other.ReplicaID = "r1"
+	for key, cfgs := range map[string][]ProvisionConfig{"pools": nil, "StateDir": {one, other}} {
+		_, err := Supervise(bounded(t), cfgs)
+		config, ok := errors.AsType[*ConfigError](err)
+		if !ok || len(config.Problems) != 1 || config.Problems[0].Key != key {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
 func TestFailureOfAnyError(t *testing.T) {
 	t.Parallel()
 	want := Failure{Replica: "chat/r0", Cause: CauseOOMGPU, Advice: "use less", Retry: true}

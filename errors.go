@@ -78,7 +78,7 @@ type ConfigError struct {
 	err error // why the file could not be read; nil otherwise
 }
 
-// Unwrap gives the error of a file that could not be read, such as fs.ErrNotExist.
+// Unwrap returns the error of a file that could not be read, such as fs.ErrNotExist.
 func (e *ConfigError) Unwrap() error { return e.err }
 
 // Error lists all problems, one a line.

@@ -18,7 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
-// HandoffSchema is the version of the handoff file's additions to its eight first keys.
+// HandoffSchema is the version of the handoff file's additions to its first eight keys.
 const HandoffSchema = 1
 
 // Handoff tells an orchestrator where a ready replica is. It is the content of <state>/engines/<pool>-<replica>.json,
@@ -114,8 +114,8 @@ type HandoffEvent struct {
 // that is not there yet.
 const pollInterval = 500 * time.Millisecond
 
-// WatchHandoffs tells of every handoff file in dir, which is <state>/engines: first of those that are there, then of
-// each change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
+// WatchHandoffs reports every handoff file in dir, which is <state>/engines: first those that are there, then each
+// change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
 // read on. What changes faster than it is read may be told once, as it is in the end.
 func WatchHandoffs(ctx context.Context, dir string) (<-chan HandoffEvent, error) {
 	abs, err := filepath.Abs(dir)

@@ -24,7 +24,9 @@ const (
 // It returns an *ExitError as soon as the engine exits, and a *NotReadyError or *GPUError when the engine makes no
 // progress, takes too long (see ReadyConfig) or is not what it should be: then the engine is stopped before the
 // return. When ctx ends first, the error is a *NotReadyError that wraps ctx's cause, the engine loads on, and WaitReady
-// may be called again. After readiness it returns the same handoff at once.
+// may be called again. After readiness it returns the same handoff at once, whatever ctx says; after a Stop the error is a
+// *NotReadyError that wraps ErrStopped. Before Start it wraps ErrNotStarted, and for a launch that was attached to while it
+// loads ErrBusy: the provisioner that has started it waits for it.
 func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	if handoff, ready := p.readyNow(); ready { // whatever ctx says
 		return handoff, nil

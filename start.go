@@ -13,8 +13,9 @@ import (
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
 // process runs, which is long before it is ready; see WaitReady. ctx bounds Start alone, never the engine's life.
 //
-// The error is a *StartError, *GPUError or *ConfigError, or ErrStarted when there was a Start before. When Start
-// fails, nothing of it is left behind but the log.
+// The error is a *StartError, *GPUError or *ConfigError; one that wraps ErrStarted when there was a Start before, or
+// ErrStopped when there was a Stop. When ctx ends or Stop is called meanwhile, it is a *StartError that wraps ctx's cause
+// or ErrStopped. When Start fails, nothing of it is left behind but the log.
 func (p *EngineProvisioner) Start(ctx context.Context) error {
 	p.starting.Lock()
 	defer p.starting.Unlock()

@@ -35,7 +35,8 @@ type Supervisor struct {
 
 // Supervise takes over the state directory that the replicas share, recovers what an earlier manager left there (see
 // [Recover]), adopts those of its engines that are among cfgs, and starts the others. It returns when every replica is
-// being taken care of, which is before they are ready; see WaitReady. ctx bounds this call alone.
+// being taken care of, which is before they are ready; see WaitReady. ctx bounds this call alone. For another manager to
+// let go of the directory it waits 2 seconds.
 //
 // An adopted engine that was launched differently from its present configuration goes on and is marked as outdated in
 // Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on. The error is
@@ -163,7 +164,7 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 	}
 }
 
-// Status tells where the replicas stand, in the order of the configuration.
+// Status returns where the replicas stand, in the order of the configuration. It also works after the supervisor has ended.
 func (s *Supervisor) Status() []Status {
 	replicas := s.all()
 	all := make([]Status, len(replicas))
@@ -173,7 +174,9 @@ func (s *Supervisor) Status() []Status {
 	return all
 }
 
-// Reset forgets the failures of a replica and starts it at once if it waits, was given up, or was stopped.
+// Reset forgets the failures of a replica and starts it at once if it waits, was given up, or was stopped. It returns when
+// the start has been ordered, which a stop or reload that is under way delays; ctx bounds that. The error is ErrNotFound,
+// ctx's cause, or ErrStopped or ErrReleased when the supervisor has ended.
 func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
 	if err != nil {
@@ -182,7 +185,9 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 	return r.ask(ctx, order{kind: orderReset})
 }
 
-// StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, and leaves the replica so until Reset or Reload.
+// StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, with the same errors, and leaves the replica so
+// until Reset or Reload. ctx bounds the drain and the grace: when it ends, the engine is killed. ErrNotFound says that
+// there is no such replica. Stopping one that is stopped already does nothing.
 func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
 	if err != nil {
@@ -309,11 +314,11 @@ func (s *Supervisor) observe(opts []Option) []Option {
 	return append(slices.Clone(opts), WithEventFunc(publish))
 }
 
-// Events gives all events from now on, of all replicas, in order for each; what was before, Status tells. The channel
-// is closed when ctx ends, or after the last event when the supervisor has ended. Neither engines nor the supervisor
+// Events returns a channel of all events from now on, of all replicas, in order for each. What was before, Status
+// tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the supervisor has ended. Neither engines nor the supervisor
 // wait for its reader: one that lags by more than 256 events misses the oldest of them, and Missed of the next event
 // says how many. Whoever stops reading ends ctx.
 func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
 
-// Done is closed when the supervisor has ended.
+// Done returns a channel that is closed when the supervisor has ended, by Stop or Release.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }
