@@ -285,6 +285,7 @@ func strangerAt(t *testing.T, last string, pid int) (cmd *exec.Cmd, counted func
 	}
 	for range 50 {
 		cmd = exec.Command(exe, strangerFlag, "x")
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // the race detector sleeps for a second at each exit
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		in, err := cmd.StdinPipe()
 		if err != nil {

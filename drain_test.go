@@ -17,7 +17,7 @@ import (
 )
 
 // requestTime is how long a request takes that a drain waits for: also a busy machine has to see it in flight.
-const requestTime = 3 * time.Second
+const requestTime = 2 * time.Second
 
 // busyConfig is a replica whose requests take d.
 func busyConfig(t testing.TB, d time.Duration) ProvisionConfig {
@@ -131,7 +131,7 @@ func TestDrainWaitsForRequests(t *testing.T) {
 
 func TestDrainDeadline(t *testing.T) {
 	t.Parallel()
-	const limit = 3 * time.Second
+	const limit = 2 * time.Second
 	cfg := busyConfig(t, time.Hour)
 	cfg.Drain.Timeout = new(Duration(limit))
 	p, j := ready(t, cfg)
@@ -147,7 +147,7 @@ func TestDrainDeadline(t *testing.T) {
 		t.Errorf("a client got %+v", r)
 	}
 	nothingLeft(t, p)
-	wantNote(t, j, "1 request in flight; waiting", "the drain's 3s are over with 1 request in flight")
+	wantNote(t, j, "1 request in flight; waiting", "the drain's 2s are over with 1 request in flight")
 }
 
 // Whoever is in a hurry, the first caller or a later one, skips the rest of the drain.
@@ -391,7 +391,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 
 func TestAttachedDrainTimeout(t *testing.T) {
 	t.Parallel()
-	for _, limit := range []time.Duration{0, 3 * time.Second} {
+	for _, limit := range []time.Duration{0, 2 * time.Second} {
 		t.Run(limit.String(), func(t *testing.T) {
 			t.Parallel()
 			cfg := busyConfig(t, time.Hour)
@@ -407,7 +407,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 				t.Errorf("Stop: %v", err)
 			}
 			<-results
-			if drained := strings.Contains(j.notes(), "the drain's 3s are over"); drained != (limit > 0) {
+			if drained := strings.Contains(j.notes(), "the drain's 2s are over"); drained != (limit > 0) {
 				t.Errorf("notes: %q", j.notes())
 			}
 			_, _ = p.run.host().leader.cmd.Process.Wait()

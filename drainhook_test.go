@@ -134,8 +134,8 @@ func TestDrainHooksInOrder(t *testing.T) {
 func TestDrainHookTimeout(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ hook, drain time.Duration }{
-		"its own":     {hook: 3 * time.Second, drain: time.Hour},
-		"the drain's": {hook: time.Hour, drain: 3 * time.Second},
+		"its own":     {hook: 2 * time.Second, drain: time.Hour},
+		"the drain's": {hook: time.Hour, drain: 2 * time.Second},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestDrainHookTimeout(t *testing.T) {
 			eventually(t, "the hook's child is gone", func() bool { return !alive(pid) })
 			_, err = os.Lstat(filepath.Join(cfg.Dir, "second"))
 			if name == "its own" {
-				wantNote(t, j, `the hook drain.hooks[0] (command) failed: not done after 3s: "still waiting"`)
+				wantNote(t, j, `the hook drain.hooks[0] (command) failed: not done after 2s: "still waiting"`)
 				if err != nil {
 					t.Error("the second hook did not run")
 				}

@@ -42,6 +42,11 @@ func (o *options) entry(kind, key string) (entry, error) {
 	return entry{filepath.Join(dir, kind+"-"+key[:16])}, err
 }
 
+// unusableCache says what to do about a cache that cannot be written to.
+func unusableCache(err error) error {
+	return fmt.Errorf("cannot use the cache: %w; set XDG_CACHE_HOME to a folder that this user can write to", err)
+}
+
 // checkOwnFolder refuses a folder of executables in which somebody else could put others. It need not exist.
 func checkOwnFolder(dir string) error {
 	info, err := os.Stat(dir)
@@ -49,7 +54,7 @@ func checkOwnFolder(dir string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("cannot use the cache: %w", err)
+		return unusableCache(err)
 	case !ours(info):
 		return fmt.Errorf("cannot use %q: it belongs to another user, who could replace what is in it; set another XDG_CACHE_HOME", dir)
 	case info.Mode().Perm()&0o022 != 0:
@@ -95,7 +100,7 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 		return path, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(e.dir), 0o700); err != nil {
-		return "", fmt.Errorf("cannot use the cache: %w", err)
+		return "", unusableCache(err)
 	}
 	lock, err := awaitLock(ctx, e.lock(), e.waiting(work, tell))
 	if err != nil {
@@ -108,10 +113,10 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 	}
 	// One whose executable was removed is no entry any more.
 	if err := os.Remove(e.path(manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("cannot use the cache: %w", err)
+		return "", unusableCache(err)
 	}
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
-		return "", fmt.Errorf("cannot use the cache: %w", err)
+		return "", unusableCache(err)
 	}
 	m, err := fill(lock.file)
 	if err != nil {
@@ -143,19 +148,24 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 func (e entry) waiting(work Progress, tell listener) func() {
 	work.Waiting = true
 	var told *Progress
+	unseen := false
 	return func() {
-		if note, known := readLockNote(e.lock()); known {
-			work.Holder = note.String()
-			if note.gone() {
-				n, err := endHolders(e.lock())
-				if n > 0 {
-					tell.note(fmt.Sprintf("ended %s that a killed run (%s) had left at work on %q", count(n, "process", "processes"), note, e.dir))
-				}
-				if err == nil && n > 0 {
-					return // the lock is free now
-				}
-				work.Holder = "what a killed run has left at work, " + note.String() + ","
+		note, known := readLockNote(e.lock())
+		work.Holder = ""
+		switch {
+		case known && note.gone():
+			n, err := endHolders(e.lock())
+			if n > 0 {
+				tell.note(fmt.Sprintf("ended %s that %s, which was killed, had left at work in %q", count(n, "process", "processes"), note, e.dir))
 			}
+			if err != nil {
+				work.Holder = fmt.Sprintf("what %s has left (%v)", note, err)
+			} else if n > 0 || !unseen {
+				unseen = n == 0
+				return // the lock is most likely free now: another replica may have ended them
+			}
+		case known:
+			work.Holder = note.String()
 		}
 		if told == nil || *told != work {
 			now := work

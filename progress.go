@@ -61,8 +61,7 @@ func (p Progress) String() string {
 	if p.Rate > 0 {
 		parts = append(parts, number(int64(p.Rate))+"/s")
 	}
-	if p.Remaining > 0 {
-		left := time.Duration(p.Remaining * float64(time.Second)).Round(time.Second)
+	if left := time.Duration(p.Remaining * float64(time.Second)).Round(time.Second); left > 0 {
 		parts = append(parts, left.String()+" left")
 	}
 	if len(parts) == 0 {

@@ -159,6 +159,20 @@ func TestSlowPagesAreAskedForAgain(t *testing.T) {
 	}
 }
 
+// A question for the first token that gets lost is asked again once the engine is seen to be idle, and somebody is told.
+func TestLostTokenIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{LoseFirst: 2})
+	cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond)
+	p, j := ready(t, cfg)
+	if p.handoff.Answer != answerOK || strings.Count(j.notes(), "no first token came for 400ms, and the engine does nothing; asking again") != 2 {
+		t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
+	}
+	if heard := p.Status().Heard; heard != "200 OK" {
+		t.Errorf("heard %q", heard)
+	}
+}
+
 // One that never answers has until the deadline.
 func TestPageThatNeverAnswers(t *testing.T) {
 	t.Parallel()

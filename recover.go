@@ -54,7 +54,8 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		return nil, err
 	}
 	r := &run{
-		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}), inst: inst, killTimeout: defaultKillTimeout,
+		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}), inst: inst,
+		killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
 	}
 	r.rec.refer(inst)
 	if inst.Exited() {

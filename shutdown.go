@@ -16,8 +16,8 @@ const defaultKillTimeout = 10 * time.Second
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
 // removed; a replica that was ready is drained (see DrainConfig); the engine's main process gets SIGTERM, once; after
-// the grace period the tree gets SIGKILL; what outlives the main process, in whatever group or session, gets SIGKILL,
-// too; everything is reaped, verified and put away.
+// the grace period the tree gets SIGKILL; what outlives the main process for more than half a second, in whatever
+// group or session, gets SIGKILL, too; everything is reaped, verified and put away.
 //
 // ctx bounds the drain and the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil
 // when the engine is gone, ErrKilled when it had to be killed, ErrDrainAborted when a fatal drain hook failed, and
@@ -70,9 +70,11 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	ready := !p.handoff.ReadyAt.IsZero() || r.rec.State == StateDraining
 	p.mu.Unlock()
 	// 1. See who belongs to the tree while all parents are alive.
-	if _, err := r.inst.Observe(); err != nil {
+	members, err := r.inst.Observe()
+	if err != nil {
 		p.note(err.Error())
 	}
+	r.workers.Store(len(members) > 1)
 	p.opts.at("before_term")
 	// 2. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
 	// leader's to stop. A stopped process gets it only when it is continued.
@@ -184,6 +186,20 @@ type ending struct {
 	port    string // who has the port now, though the tree is gone; "" when it is free
 	rec     record // the last one
 	err     error  // what could not be verified or put away; ErrUnkillable among it
+}
+
+// defaultLeaveTime is how long the rest of a tree may take to end by itself after its leader. Python's resource tracker, which
+// every vLLM has, takes 100 ms on two busy cores to unlink what the leader has left.
+const defaultLeaveTime = 500 * time.Millisecond
+
+// awaitLeaving waits for workers that end by themselves.
+func (r *run) awaitLeaving() {
+	for since, wait := time.Now(), time.Millisecond; time.Since(since) < r.leaveTime; wait = min(2*wait, 20*time.Millisecond) {
+		if members, err := r.inst.Members(); err != nil || len(members) == 0 {
+			return
+		}
+		time.Sleep(wait)
+	}
 }
 
 // finish ends what is left of a launch whose leader has ended, reaps it, verifies that nothing is left, and puts the

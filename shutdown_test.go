@@ -265,3 +265,33 @@ func TestUnkillable(t *testing.T) {
 	awaitDone(t, p)
 	nothingLeft(t, p)
 }
+
+// Workers that end by themselves right after the engine are let go, and not told of; who stays is ended all the same.
+func TestStopLetsWorkersLeave(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		child enginetest.Child
+		time  time.Duration
+		note  string
+	}{
+		"leaves": {enginetest.Child{Outlives: 50 * time.Millisecond, Kind: enginetest.OwnGroup}, patience, ""},
+		"stays":  {enginetest.Child{Outlives: time.Minute, Kind: enginetest.OwnGroup}, time.Millisecond, "killed 1 process that has outlived the engine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, j := ready(t, fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{c.child}}))
+			worker := enginetest.Inspect(t, p.handoff.URL).Children[0]
+			p.run.leaveTime = c.time
+			if err := p.Stop(bounded(t)); err != nil {
+				t.Error(err)
+			}
+			if alive(worker) {
+				t.Error("the worker is alive")
+			}
+			if notes := j.notes(); notes != c.note {
+				t.Errorf("notes: %q, want %q", notes, c.note)
+			}
+			nothingLeft(t, p)
+		})
+	}
+}

@@ -273,7 +273,7 @@ func TestBuildFails(t *testing.T) {
 			for range 2 {
 				engine, _ := newLaunch(t, cfg, cache)
 				_, err := engine.Prepare(patiently(t))
-				wantText(t, err, "pool/r0: cannot start: cannot build llama-server: ", c.want, "[build_failed]")
+				wantText(t, err, "pool/r0: cannot prepare: cannot build llama-server: ", c.want, "[build_failed]")
 				var failed *StartError
 				if !errors.As(err, &failed) || failed.Retry {
 					t.Fatalf("%+v", err)
@@ -521,7 +521,7 @@ func TestBuilderKilled(t *testing.T) {
 	if _, err := engine.Prepare(patiently(t)); err != nil {
 		t.Error(err)
 	}
-	told := fmt.Sprintf("that a killed run (pid %d (since ", cmd.Process.Pid)
+	told := fmt.Sprintf("that pid %d (since ", cmd.Process.Pid)
 	if notes := j.notes(); alive(sleeper) || !strings.Contains(notes, told) {
 		t.Errorf("the sleeper lives: %v; notes: %q", alive(sleeper), notes)
 	}

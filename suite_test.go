@@ -108,7 +108,7 @@ func fake(engine string, profile enginetest.Profile) config {
 		case conformance.SlowLoad:
 			b.LoadTime = time.Hour
 		case conformance.SlowAnswer:
-			b.BusyRequests = 3 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
+			b.BusyRequests = 2 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
 		}
 		cfg := replica(t, engine)
 		cfg.Model.ID = "local:" + modelFor(t, profile, cfg.Dir)

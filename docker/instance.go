@@ -220,7 +220,9 @@ func (i *instance) Members() ([]provisioner.Member, error) {
 	if len(members) > 0 || i.isOver() {
 		return members, err
 	}
-	state, err := i.inspect(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), glanceTime)
+	defer cancel()
+	state, err := i.inspect(ctx)
 	if err != nil || !running(state) {
 		return nil, err
 	}
@@ -249,7 +251,7 @@ func (i *instance) Kill() (int, error) {
 
 // Listens goes by what the runtime has published; on the host's own network it looks at the sockets.
 func (i *instance) Listens(host string, port int) (owns, known bool) {
-	ctx, cancel := i.r.bound(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), glanceTime)
 	defer cancel()
 	found, err := i.r.api.ContainerInspect(ctx, i.id, client.ContainerInspectOptions{})
 	if err != nil || found.Container.HostConfig == nil {

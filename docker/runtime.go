@@ -26,6 +26,9 @@ type runtime struct {
 // answerTime bounds a question to the runtime. On a busy machine the removal of a large container takes seconds.
 const answerTime = time.Minute
 
+// glanceTime bounds a look at a container that runs, which takes milliseconds. A start waits for it.
+const glanceTime = 5 * time.Second
+
 func (r *runtime) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, answerTime)
 }

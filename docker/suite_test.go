@@ -64,7 +64,7 @@ func (rt testRuntime) fake(engine string, profile enginetest.Profile) func(testi
 		case conformance.SlowLoad:
 			b.LoadTime = time.Hour
 		case conformance.SlowAnswer:
-			b.BusyRequests = 3 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
+			b.BusyRequests = 2 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
 		}
 		cfg := rt.config(t)
 		cfg.Engine, cfg.Flags = engine, nil

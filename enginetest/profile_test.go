@@ -172,7 +172,7 @@ func TestProfileEnds(t *testing.T) {
 			t.Errorf("the request in flight got %d", code)
 		}
 	}
-	loading, slow := Behavior{LoadTime: time.Hour}, Behavior{BusyRequests: 3 * time.Second}
+	loading, slow := Behavior{LoadTime: time.Hour}, Behavior{BusyRequests: 2 * time.Second}
 	for _, tc := range []struct {
 		name   string
 		engine Profile

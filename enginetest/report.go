@@ -66,6 +66,12 @@ func Hang(t testing.TB, baseURL string) {
 	tell(t, baseURL, order{Hang: true})
 }
 
+// Flood makes the engine at baseURL log rate bytes a second from now on, as Behavior.LogFlood does from its start on.
+func Flood(t testing.TB, baseURL string, rate int) {
+	t.Helper()
+	tell(t, baseURL, order{Flood: rate})
+}
+
 // KillPart kills a process of the profile's own tree at baseURL by SIGKILL. Its title is a key of Report.Parts.
 func KillPart(t testing.TB, baseURL, title string) {
 	t.Helper()
@@ -75,8 +81,9 @@ func KillPart(t testing.TB, baseURL, title string) {
 // order is what a test tells an engine to do.
 type order struct {
 	Death
-	Hang bool
-	Part string
+	Hang  bool
+	Part  string
+	Flood int
 }
 
 func tell(t testing.TB, baseURL string, o order) {
@@ -116,8 +123,12 @@ func (e *engine) obey(w http.ResponseWriter, r *http.Request) {
 
 // execute does what a test tells the engine's first process.
 func (e *engine) execute(o order) {
-	if o.Part != "" {
+	switch {
+	case o.Part != "":
 		e.kill(o.Part)
+		return
+	case o.Flood > 0:
+		go e.flood(o.Flood)
 		return
 	}
 	time.AfterFunc(o.After, func() { e.die(o.Death) })

@@ -29,7 +29,10 @@ func (e *engine) handler() http.Handler {
 		case e.isHealth(r) && e.hung.Load():
 			<-r.Context().Done()
 		case e.isHealth(r) && e.misbehave(w, r):
-		case r.Method == http.MethodGet && !e.isHealth(r) && e.deaf(r.URL.Path):
+		case r.Method == http.MethodGet && !e.isHealth(r) && e.deaf(r.URL.Path, e.b.DeafFirst):
+			<-r.Context().Done()
+		case r.Method == http.MethodPost && e.deaf(http.MethodPost, e.b.LoseFirst):
+			_, _ = io.Copy(io.Discard, r.Body) // only then the end of the connection is seen
 			<-r.Context().Done()
 		default:
 			routes.ServeHTTP(w, r)
@@ -39,17 +42,17 @@ func (e *engine) handler() http.Handler {
 
 func (e *engine) isHealth(r *http.Request) bool { return slices.Contains(e.about.health, r.URL.Path) }
 
-// deaf reports whether a request of this page gets no answer.
-func (e *engine) deaf(path string) bool {
+// deaf reports whether a request gets no answer: one of the first so many of what.
+func (e *engine) deaf(what string, first int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ignored[path] >= e.b.DeafFirst {
+	if e.ignored[what] >= first {
 		return false
 	}
 	if e.ignored == nil {
 		e.ignored = map[string]int{}
 	}
-	e.ignored[path]++
+	e.ignored[what]++
 	return true
 }
 
