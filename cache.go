@@ -19,7 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
-// CacheItem is something that was got onto this node and can be got again.
+// CacheItem is something that provisioning has put on this node and can download, build or install again.
 type CacheItem struct {
 	Kind    CacheKind `json:"kind"`
 	Name    string    `json:"name"` // for people
@@ -43,6 +43,18 @@ const (
 	CacheFacts    CacheKind = "facts"     // what is known of executables
 	CacheOther    CacheKind = "other"     // whatever else lies in the folder
 )
+
+// cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
+func (o *options) cache() string {
+	if o.cacheDir != "" {
+		return o.cacheDir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(user, "engine-provisioner")
+}
 
 // Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
 // has downloaded them.

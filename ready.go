@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -22,20 +21,26 @@ const (
 // It returns an *ExitError as soon as the engine exits, and a *NotReadyError or *GPUError when the engine makes no
 // progress, takes too long (see ReadyConfig) or is not what it should be: then the engine is stopped before the
 // return. When ctx ends first, the error is a *NotReadyError that wraps ctx's cause, the engine loads on, and WaitReady
-// may be called again. After readiness it returns the same handoff at once.
+// may be called again. After readiness it returns the same handoff at once, whatever ctx says; after a Stop the error is a
+// *NotReadyError that wraps ErrStopped. Before Start it wraps ErrNotStarted, and for a launch that was attached to while it
+// loads ErrBusy: the provisioner that has started it waits for it.
 func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
+	if handoff, ready := p.readyNow(); ready { // whatever ctx says
+		return handoff, nil
+	}
 	select {
 	case p.waiting <- struct{}{}:
 		defer func() { <-p.waiting }()
 	case <-ctx.Done():
 		return Handoff{}, p.notReady(context.Cause(ctx))
 	}
+	if handoff, ready := p.readyNow(); ready {
+		return handoff, nil
+	}
 	p.mu.Lock()
-	r, state, handoff := p.run, p.state, p.handoff
+	r, state := p.run, p.state
 	p.mu.Unlock()
 	switch {
-	case state == StateReady:
-		return handoff, nil
 	case state.Final() || state == StateDraining || state == StateStopping:
 		return Handoff{}, p.endedBeforeReady(ctx)
 	case r == nil:
@@ -100,6 +105,12 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		return Handoff{}, p.notReady(err)
 	}
 	return Handoff{}, p.giveUp(p.notReady(err))
+}
+
+func (p *EngineProvisioner) readyNow() (h Handoff, ready bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handoff, p.state == StateReady
 }
 
 // endedBeforeReady waits for the end of a launch and says why it came.
@@ -205,46 +216,6 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		}
 	}
 	return p.publish(ctx, r, version, answer)
-}
-
-// firstToken asks for one token. How long a first one takes nobody knows, but an engine that is at it uses a CPU, writes to its
-// log or takes memory. Where it does none of that for long, the question is taken for lost, as a proxy between a
-// container and us may lose it, and is asked again on another connection. The last try lasts until the load is given up.
-func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
-	const tries = 3
-	spec, idle := r.rec.Launch.Spec, 4*ask.timeout
-	for range tries - 1 {
-		trying, giveUp := context.WithCancelCause(ctx)
-		var watch sync.WaitGroup
-		watch.Go(func() { r.awaitIdle(trying, idle, giveUp) })
-		offered, err = ask.askToken(trying, *spec.Answer, spec.MustAnswer)
-		giveUp(nil)
-		watch.Wait()
-		if !errors.Is(err, errNoAnswer) || ctx.Err() != nil {
-			return offered, err
-		}
-		p.note(fmt.Sprintf("no first token came for %s, and the engine does nothing; asking again", idle))
-	}
-	return ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
-}
-
-// awaitIdle gives up after so long, or later, when the engine has done nothing for half of it.
-func (r *run) awaitIdle(ctx context.Context, idle time.Duration, giveUp context.CancelCauseFunc) {
-	ticker := time.NewTicker(idle / 2)
-	defer ticker.Stop()
-	for before, at := (*progress)(nil), time.Now(); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := r.progress()
-		if before != nil && !now.since(*before, time.Since(at)) {
-			giveUp(errNoAnswer)
-			return
-		}
-		before, at = &now, time.Now()
-	}
 }
 
 // prober questions this launch. An engine whose healthy answer takes its time gets five times that.
