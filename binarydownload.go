@@ -97,8 +97,7 @@ func (d downloadedBinary) get(ctx context.Context, tell listener) (string, error
 	if err != nil {
 		return "", d.fail(err)
 	}
-	waiting := func() { tell.progress(Progress{Step: StepDownload, What: assets[0].name, Waiting: true}) }
-	path, err := e.get(ctx, waiting, func(*os.File) (manifest, error) { return d.make(ctx, e, assets, tell) })
+	path, err := e.get(ctx, Progress{Step: StepDownload, What: assets[0].name}, tell, func(*os.File) (manifest, error) { return d.make(ctx, e, assets, tell) })
 	if err != nil {
 		return "", d.explain(ctx, err)
 	}

@@ -44,6 +44,18 @@ const (
 	CacheOther    CacheKind = "other"     // whatever else lies in the folder
 )
 
+// cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
+func (o *options) cache() string {
+	if o.cacheDir != "" {
+		return o.cacheDir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(user, "engine-provisioner")
+}
+
 // Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
 // has downloaded them.
 func Cache(opts ...Option) ([]CacheItem, error) {
@@ -86,28 +98,6 @@ func Cache(opts ...Option) ([]CacheItem, error) {
 	return items, nil
 }
 
-// PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
-// does not matter.
-func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error) {
-	items, err := Cache(opts...)
-	var removed []CacheItem
-	for _, item := range items {
-		if item.InUse || !choose(item) {
-			continue
-		}
-		failed := item.remove()
-		if errors.Is(failed, errLocked) {
-			continue // a process has begun to work on it
-		}
-		if failed != nil {
-			err = errors.Join(err, fmt.Errorf("cannot remove %q: %w", item.Path, failed))
-			continue
-		}
-		removed = append(removed, item)
-	}
-	return removed, err
-}
-
 func itemsIn(dir string, item func(path string) (CacheItem, bool)) []CacheItem {
 	var items []CacheItem
 	entries, _ := os.ReadDir(dir)
@@ -127,7 +117,7 @@ func modelItem(path string) (CacheItem, bool) {
 	item := measured(CacheItem{Kind: CacheModel, Path: path, Partial: true})
 	files, _ := os.ReadDir(path)
 	for _, f := range files {
-		name := strings.TrimSuffix(strings.TrimSuffix(f.Name(), ".json"), fetch.PartSuffix)
+		name := strings.TrimSuffix(strings.TrimSuffix(f.Name(), fetch.PartSuffix+".json"), fetch.PartSuffix)
 		if lock, ok := strings.CutSuffix(name, ".lock"); ok {
 			name = lock
 			item.InUse = fetch.Locked(filepath.Join(path, f.Name()))
@@ -154,7 +144,7 @@ func engineItem(path string) (CacheItem, bool) {
 			item.UsedAt = info.ModTime()
 		}
 	}
-	item.InUse = fetch.Locked(path + ".lock")
+	item.InUse = fetch.Locked(entry{path}.lock())
 	return item, true
 }
 
@@ -224,50 +214,6 @@ func (i CacheItem) paths() []string {
 		paths = append(paths, link, blob)
 	}
 	return paths
-}
-
-func (i CacheItem) remove() error {
-	if i.Kind == CacheEngine { // first what makes it count: half an engine must not be taken for one
-		lock, err := tryLock(i.Path + ".lock")
-		if err != nil {
-			return err
-		}
-		defer lock.release()
-		if err := os.Remove(filepath.Join(i.Path, manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if i.Kind != CacheHubModel {
-		return os.RemoveAll(i.Path)
-	}
-	for link, blob := range i.note.Links {
-		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		_ = os.Remove(filepath.Dir(link)) // a snapshot without files
-		for _, path := range []string{blob + fetch.PartSuffix, blob + fetch.PartSuffix + ".json", blob} {
-			if path == blob && linked(blob) {
-				continue // another commit has it
-			}
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	return os.Remove(i.note.file)
-}
-
-// linked reports whether a snapshot still shows a blob.
-func linked(blob string) bool {
-	found := false
-	_ = filepath.WalkDir(filepath.Join(filepath.Dir(filepath.Dir(blob)), "snapshots"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type()&fs.ModeSymlink != 0 {
-			target, err := os.Readlink(path)
-			found = found || err == nil && filepath.Base(target) == filepath.Base(blob)
-		}
-		return nil
-	})
-	return found
 }
 
 // measured adds the size of what is at the item's path, and when it was changed.

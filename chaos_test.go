@@ -48,6 +48,7 @@ type chaosOrder struct {
 	Flags              []string
 	Failpoint          string // where it kills itself; "" leaves that to the test
 	Hold               bool   // keep the engine; else it is stopped and started for ever
+	Stop               bool   // be no manager, but a command that stops the engine
 }
 
 func (o chaosOrder) config() ProvisionConfig {
@@ -100,6 +101,16 @@ func chaosMain() {
 					select {}
 				}
 			}
+		}
+		if order.Stop {
+			p, err := Attach(order.config().StateDir, "pool", "r0", die, WithDrainHook("tell", func(context.Context, Handoff) error {
+				fmt.Println("draining")
+				return nil
+			}))
+			if err != nil {
+				return err
+			}
+			return p.Stop(ctx)
 		}
 		fmt.Println("begin")
 		for ctx.Err() == nil {

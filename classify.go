@@ -37,6 +37,8 @@ func adviceFor(cause Cause) string {
 		return `check the driver with nvidia-smi and that the engine was built for this GPU, or set "gpu: none"`
 	case CauseBuildFailed:
 		return "read the log of the build"
+	case CauseDownload:
+		return "check the network and that the server can be reached; what has come is kept"
 	case CausePortInUse:
 		return `free the port or change "port"; if "host" is set, it must be an address of this machine`
 	case CauseOOMGPU:

@@ -39,6 +39,14 @@ func TestClassifyRecordedLogs(t *testing.T) {
 			t.Errorf("%s: got %q by %q, want %q", name, cause, evidence, want[name])
 		}
 	}
+	// A backend that cannot be loaded is left out, and is no reason to die.
+	leftOut := []string{
+		"load_backend: failed to load libggml-cuda.so: libc.so.6: version `GLIBC_2.38' not found",
+		"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate CPU buffer of size 17179869184",
+	}
+	if cause, _ := classify(leftOut, llamaCauses); cause != CauseOOMHost {
+		t.Errorf("a backend that is left out: %q", cause)
+	}
 	for _, lines := range [][]string{
 		nil, {""}, {"srv  llama_server: exiting due to model loading error"}, {"listening on http://127.0.0.1:8081"},
 	} {
@@ -51,7 +59,7 @@ func TestClassifyRecordedLogs(t *testing.T) {
 func TestCausesHaveAdvice(t *testing.T) {
 	t.Parallel()
 	hopeless := []Cause{CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver}
-	curable := []Cause{CausePortInUse, CauseOOMGPU, CauseOOMHost, CauseCannotAnswer, CauseUnknown}
+	curable := []Cause{CausePortInUse, CauseOOMGPU, CauseOOMHost, CauseCannotAnswer, CauseDownload, CauseUnknown}
 	for _, c := range slices.Concat(hopeless, curable) {
 		if adviceFor(c) == "" {
 			t.Errorf("%s: no advice", c)

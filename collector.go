@@ -67,7 +67,7 @@ func newCollector(s *Supervisor) *collector {
 	return c
 }
 
-// Collector is the supervisor's metrics, for a registry of the program's choice; the README lists them. The supervisor
+// Collector is the supervisor's metrics, for a registry of the program's choice; docs/operations.md lists them. The supervisor
 // itself registers nothing.
 func (s *Supervisor) Collector() prometheus.Collector { return s.counts }
 
@@ -97,6 +97,18 @@ func (c *collector) count(e Event) {
 
 func (c *collector) adoption(result Recovery) { c.adoptions.WithLabelValues(string(result)).Inc() }
 
+// forget removes the series of a replica that is not supervised any more.
+func (c *collector) forget(pool, replica string) {
+	of := prometheus.Labels{"pool": pool, "replica": replica}
+	c.restarts.DeletePartialMatch(of)
+	for _, v := range []*prometheus.HistogramVec{c.load, c.ready} {
+		v.DeletePartialMatch(of)
+	}
+	for _, v := range []*prometheus.GaugeVec{c.exitCode, c.exitTime} {
+		v.DeletePartialMatch(of)
+	}
+}
+
 func (c *collector) vectors() []prometheus.Collector {
 	return []prometheus.Collector{c.restarts, c.adoptions, c.load, c.ready, c.exitCode, c.exitTime}
 }
@@ -119,7 +131,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	for _, r := range c.supervisor.replicas {
+	for _, r := range c.supervisor.all() {
 		s := r.status()
 		for _, state := range states {
 			gauge(c.state, truth(s.State == state), string(state), s.Pool, s.Replica)

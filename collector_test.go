@@ -100,7 +100,7 @@ func TestCollector(t *testing.T) {
 
 func TestCollectorOfABreaker(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1}}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1}}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(s.Collector())
@@ -125,14 +125,14 @@ func TestCollectorOfAnAdoption(t *testing.T) {
 	}
 }
 
-// Each metric has a row in the README, and each row a metric.
-func TestReadmeNamesEveryMetric(t *testing.T) {
+// Each metric has a row in the documentation, and each row a metric.
+func TestDocsNameEveryMetric(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
+	doc, err := os.ReadFile("docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, _ := strings.Cut(string(readme), "\n## Metrics\n")
+	_, text, _ := strings.Cut(string(doc), "\n## Metrics\n")
 	text, _, _ = strings.Cut(text, "\n## ")
 	named := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(engine_provisioner_\\w+)` \\|").FindAllStringSubmatch(text, -1) {
@@ -147,11 +147,11 @@ func TestReadmeNamesEveryMetric(t *testing.T) {
 	for d := range descs {
 		name := regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1]
 		if !named[name] {
-			t.Errorf("README, Metrics: %q is missing", name)
+			t.Errorf("docs/operations.md, Metrics: %q is missing", name)
 		}
 		delete(named, name)
 	}
 	for name := range named {
-		t.Errorf("README, Metrics: %q is not in the code", name)
+		t.Errorf("docs/operations.md, Metrics: %q is not in the code", name)
 	}
 }

@@ -128,7 +128,7 @@ const autoDevice Device = "auto"
 
 // DevicesAuto gives "devices: auto": as few GPUs as have enough free memory for the model, by estimate. Replicas of the
 // same state directory that are still loading count. An engine whose need cannot be told gets the GPU with the most free
-// memory.
+// memory, or as many as its flags ask for.
 func DevicesAuto() Devices { return Devices{autoDevice} }
 
 // auto reports whether a start chooses.

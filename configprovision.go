@@ -10,6 +10,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
 // Provisioning says where an engine's executable comes from.
@@ -82,9 +83,20 @@ type PackageConfig struct {
 	ExtraArgs []string `json:"extra_args,omitempty"`
 }
 
+// whyNotMode says what a mode is good for, where it does not suit an engine.
+var whyNotMode = map[string]string{
+	"source":  ", which is no CMake project",
+	"package": ", which no Python package holds",
+}
+
 // provisioning checks where an executable comes from.
-func (k *checker) provisioning(key string, c Provisioning, program Program) {
+func (k *checker) provisioning(key string, c Provisioning, engine string, program Program) {
 	mode := cmp.Or(c.Mode, "binary")
+	suits := program.modes()
+	if slices.Contains(provisioningModes, mode) && !slices.Contains(suits, mode) {
+		k.report(key+".mode", `%q cannot bring %s%s; write %s`, mode, engine, whyNotMode[mode], strictyaml.Or(suits))
+		return
+	}
 	for _, block := range []struct {
 		name   string
 		there  bool
@@ -104,9 +116,6 @@ func (k *checker) provisioning(key string, c Provisioning, program Program) {
 		case !block.there && block.needed && block.name == mode && !k.unreadIn(at):
 			k.report(at, "is missing; mode %q needs it", mode)
 		}
-	}
-	if mode == "source" && program.Distribution != "" {
-		k.report(key+".mode", `"source" builds a CMake project, and %s is a Python program; write "mode: package"`, program.Command)
 	}
 	if c.Binary != nil {
 		k.binary(key+".binary", *c.Binary, program)

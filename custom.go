@@ -325,19 +325,20 @@ func flagName(text string) bool {
 // customCauses are the last words that servers of many kinds have in common: those of the C library, Python, CUDA, and
 // the usual parsers of flags.
 var customCauses = []CausePattern{
-	{CauseLibMissing, anyOf(
-		`error while loading shared libraries`, `version .GLIBC\S* not found`, `ModuleNotFoundError`, `ImportError`,
-		`[Ee]xec format error`,
-	)},
 	{CausePortInUse, anyOf(`(?i)address already in use`)},
-	{CauseBadFlag, anyOf(
-		`unrecognized arguments?`, `(?i)\b(unknown|invalid|unrecognized|undefined) (option|argument|flag)`,
-		`flag provided but not defined`,
-	)},
 	{CauseOOMGPU, anyOf(
 		`CUDA out of memory`, `(?i)CUDA error: out of memory`, `(cuda|hip)Malloc failed: out of memory`, `OutOfMemoryError`,
 	)},
 	{CauseOOMHost, anyOf(`std::bad_alloc`, `\bMemoryError\b`, `(?i)cannot allocate memory`)},
+	{CauseBadFlag, anyOf(
+		`unrecognized arguments?`, `(?i)\b(unknown|invalid|unrecognized|undefined|unexpected|no such) (option|argument|flag)s?:? ['"\x60-]`,
+		`flag provided but not defined`, // Go; "Invalid argument" at the end of a line is the C library's
+	)},
+	// Last of all, since a program may go on without what it cannot import.
+	{CauseLibMissing, anyOf(
+		`error while loading shared libraries`, `version .GLIBC\S* not found`, `ModuleNotFoundError`, `ImportError`,
+		`[Ee]xec format error`,
+	)},
 }
 
 var customGPUCauses = []CausePattern{

@@ -159,17 +159,22 @@ func TestCustomCauses(t *testing.T) {
 		t.Errorf("on the CPU, a warning about the GPU is %s", got)
 	}
 	for line, want := range map[string]Cause{
-		"ModuleNotFoundError: No module named 'torch'":                            CauseLibMissing,
-		"./server: error while loading shared libraries: libcudart.so.12: cannot": CauseLibMissing,
-		"OSError: [Errno 98] Address already in use":                              CausePortInUse,
-		"serve.py: error: unrecognized arguments: --frobnicate":                   CauseBadFlag,
-		"Error: unknown flag: --frobnicate":                                       CauseBadFlag,
-		"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB":  CauseOOMGPU,
-		"terminate called after throwing an instance of 'std::bad_alloc'":         CauseOOMHost,
-		"RuntimeError: No CUDA-capable device is detected":                        CauseDriver,
+		"ModuleNotFoundError: No module named 'torch'":                                             CauseLibMissing,
+		"./server: error while loading shared libraries: libcudart.so.12: cannot":                  CauseLibMissing,
+		"OSError: [Errno 98] Address already in use":                                               CausePortInUse,
+		"serve.py: error: unrecognized arguments: --frobnicate":                                    CauseBadFlag,
+		"Error: unknown flag: --frobnicate":                                                        CauseBadFlag,
+		"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB":                   CauseOOMGPU,
+		"terminate called after throwing an instance of 'std::bad_alloc'":                          CauseOOMHost,
+		"RuntimeError: No CUDA-capable device is detected":                                         CauseDriver,
+		"error: invalid argument: --frobnicate":                                                    CauseBadFlag,
+		"server: unrecognized option '--frobnicate'":                                               CauseBadFlag,
+		"error: unexpected argument '--frobnicate' found":                                          CauseBadFlag,
+		"mmap: Invalid argument":                                                                   CauseUnknown, // EINVAL of anything
+		"ImportError: no flash_attn; going on without\ntorch.OutOfMemoryError: CUDA out of memory": CauseOOMGPU,
 		"Killed": CauseUnknown,
 	} {
-		if got, _ := classify([]string{line}, onGPU.Causes); got != want {
+		if got, _ := classify(strings.Split(line, "\n"), onGPU.Causes); got != want {
 			t.Errorf("%q: %s, want %s", line, got, want)
 		}
 	}
@@ -309,7 +314,7 @@ func TestRealCustom(t *testing.T) {
 // The gauges that the configuration names hold up the stop, and one that is not there the start.
 func TestCustomGauges(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, 300*time.Millisecond)
+	cfg := busyConfig(t, requestTime)
 	cfg.Model.ID = "local:" + cfg.Model.ID
 	asCustom(t, &cfg)
 	p, j := ready(t, cfg)

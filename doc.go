@@ -1,5 +1,5 @@
 // Package provisioner starts, health-checks, hands off, keeps alive and stops LLM inference engines on one node:
-// llama.cpp's llama-server, or any HTTP server that an [Engine] describes.
+// llama.cpp's llama-server, vLLM, SGLang, TGI, or any HTTP server that a [CustomConfig] or an [Engine] describes.
 //
 // # One launch
 //
@@ -7,7 +7,8 @@
 //
 //   - [New] checks a [ProvisionConfig] and touches nothing. A pools file gives such configurations ([LoadConfig],
 //     [Config.Replicas]).
-//   - [EngineProvisioner.Start] checks the host (executable, model, port, GPU) and starts the process.
+//   - [EngineProvisioner.Start] gets what is missing, checks the host (executable, model, port, GPU) and starts the
+//     process. [EngineProvisioner.Prepare] gets it beforehand.
 //   - [EngineProvisioner.WaitReady] returns when the engine is proven ready, and then its [Handoff] file exists.
 //   - [EngineProvisioner.Done] is closed when the launch has ended, and [EngineProvisioner.Err] says why.
 //   - [EngineProvisioner.Stop] returns when the whole process tree is gone and the port is free.
@@ -24,7 +25,8 @@
 // happens. One manager at a time has a state directory.
 //
 // The package handles no signals, prints nothing and has no state of its own; see [WithLogger] and
-// [WithEventFunc] for what it can tell.
+// [WithEventFunc] for what it can tell. The folder docs of the repository says the rest: every key of a pools file
+// (configuration.md), what is guaranteed (lifecycle.md), and the causes of failures (troubleshooting.md).
 //
 // # What ready means
 //

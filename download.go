@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,6 +132,9 @@ func (o *options) fetchModel(ctx context.Context, m *stagedModel, tell func(Prog
 			now := Progress{
 				Step: StepDownload, What: f.name, Done: before + p.Done, Total: max(total, before+p.Total), Rate: p.Rate, Waiting: p.Waiting,
 			}
+			if p.Waiting {
+				now.Holder = lockHolder(cmp.Or(f.Lock, f.Path+".lock"))
+			}
 			if p.Rate > 0 {
 				now.Remaining = float64(now.Total-now.Done) / p.Rate
 			}
@@ -145,6 +149,18 @@ func (o *options) fetchModel(ctx context.Context, m *stagedModel, tell func(Prog
 		return modelProblem(err)
 	}
 	return m.check()
+}
+
+// lockHolder names a process that holds a lock in which nothing stands, such as one of Python's; "" where none is seen.
+func lockHolder(path string) string {
+	holders, _ := lockHolders(path)
+	for _, s := range holders {
+		if s.PID == os.Getpid() {
+			return "another replica"
+		}
+		return fmt.Sprintf("pid %d (%s)", s.PID, s.Comm)
+	}
+	return ""
 }
 
 // modelProblem tells what a failed download is: a model that cannot be had, or a network that can be better next time.

@@ -26,19 +26,14 @@ var (
 // endedDraining is the message of a stop whose engine did not wait for its SIGTERM.
 const endedDraining = "the engine ended while it was drained"
 
-// drains reports whether a stop now begins with a drain. It is called with mu held.
+// drains reports whether a stop now begins with a drain, or goes on with another program's. It is called with mu held.
 func (p *EngineProvisioner) drains() bool {
-	return p.state == StateReady && p.failure == nil && *p.cfg.Drain.Timeout > 0
+	return (p.state == StateReady || p.state == StateDraining) && p.failure == nil && *p.cfg.Drain.Timeout > 0
 }
 
 // drain runs the hooks and waits for the requests in flight, and comes back when there is no more to wait for: they are
 // done, or the time is over, or the engine has ended, or a caller of Stop is in a hurry. The launch is stopping then.
 func (p *EngineProvisioner) drain(ctx context.Context, r *run) {
-	rec := r.rec
-	rec.Desired, rec.State = desiredStopped, StateDraining
-	if err := r.files.updateRecord(rec); err != nil {
-		p.note("cannot record the drain: " + err.Error())
-	}
 	ctx, end := p.drainContext(ctx, r)
 	defer end()
 	outcome := ""

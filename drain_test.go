@@ -16,6 +16,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
+// requestTime is how long a request takes that a drain waits for: also a busy machine has to see it in flight.
+const requestTime = 2 * time.Second
+
 // busyConfig is a replica whose requests take d.
 func busyConfig(t testing.TB, d time.Duration) ProvisionConfig {
 	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: d})
@@ -99,7 +102,7 @@ func wantNote(t testing.TB, j *journal, parts ...string) {
 // No client is cut before the deadline, whether it is served or waits for its turn.
 func TestDrainWaitsForRequests(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, time.Second)
+	cfg := busyConfig(t, requestTime)
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 2, `{"prompt":"x"}`)
 	stopped := stopping(bounded(t), p)
@@ -128,22 +131,23 @@ func TestDrainWaitsForRequests(t *testing.T) {
 
 func TestDrainDeadline(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, time.Minute)
-	cfg.Drain.Timeout = new(Duration(700 * time.Millisecond))
+	const limit = 2 * time.Second
+	cfg := busyConfig(t, time.Hour)
+	cfg.Drain.Timeout = new(Duration(limit))
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	began := time.Now()
 	if err := p.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
 		t.Errorf("Stop: %v", err)
 	}
-	if took := time.Since(began); took < 700*time.Millisecond {
+	if took := time.Since(began); took < limit {
 		t.Errorf("stopped after %s", took)
 	}
 	if r := <-results; r.err == nil {
 		t.Errorf("a client got %+v", r)
 	}
 	nothingLeft(t, p)
-	wantNote(t, j, "1 request in flight; waiting", "the drain's 700ms are over with 1 request in flight")
+	wantNote(t, j, "1 request in flight; waiting", "the drain's 2s are over with 1 request in flight")
 }
 
 // Whoever is in a hurry, the first caller or a later one, skips the rest of the drain.
@@ -152,7 +156,7 @@ func TestDrainIsCutShort(t *testing.T) {
 	for _, who := range []string{"first", "later"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			cfg := busyConfig(t, time.Minute)
+			cfg := busyConfig(t, time.Hour)
 			cfg.Drain.Timeout = new(Duration(time.Hour))
 			cfg.Stop.Grace = Duration(time.Hour)
 			p, j := ready(t, cfg)
@@ -182,7 +186,7 @@ func TestDrainIsCutShort(t *testing.T) {
 
 func TestEngineDiesWhileDraining(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, time.Minute)
+	cfg := busyConfig(t, time.Hour)
 	cfg.Drain.Timeout = new(Duration(time.Hour))
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
@@ -280,7 +284,7 @@ func TestNoDrain(t *testing.T) {
 	}
 	t.Run("loading", func(t *testing.T) {
 		t.Parallel()
-		p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}), hook(t))
+		p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}), hook(t))
 		if err := p.Stop(bounded(t)); err != nil {
 			t.Error(err)
 		}
@@ -319,7 +323,7 @@ func TestNoDrain(t *testing.T) {
 // Another provisioner drains as the first one would have, with the key and the hooks.
 func TestAttachedDrain(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, time.Second)
+	cfg := busyConfig(t, requestTime)
 	if err := os.WriteFile(filepath.Join(cfg.Dir, "key"), []byte("the-key-hunter2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -387,10 +391,10 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 
 func TestAttachedDrainTimeout(t *testing.T) {
 	t.Parallel()
-	for _, limit := range []time.Duration{0, 300 * time.Millisecond} {
+	for _, limit := range []time.Duration{0, 2 * time.Second} {
 		t.Run(limit.String(), func(t *testing.T) {
 			t.Parallel()
-			cfg := busyConfig(t, time.Minute)
+			cfg := busyConfig(t, time.Hour)
 			cfg.Drain.Timeout = new(Duration(time.Hour))
 			p := abandoned(t, cfg)
 			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
@@ -403,7 +407,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 				t.Errorf("Stop: %v", err)
 			}
 			<-results
-			if drained := strings.Contains(j.notes(), "the drain's 300ms are over"); drained != (limit > 0) {
+			if drained := strings.Contains(j.notes(), "the drain's 2s are over"); drained != (limit > 0) {
 				t.Errorf("notes: %q", j.notes())
 			}
 			_, _ = p.run.host().leader.cmd.Process.Wait()

@@ -134,8 +134,8 @@ func TestDrainHooksInOrder(t *testing.T) {
 func TestDrainHookTimeout(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ hook, drain time.Duration }{
-		"its own":     {hook: 300 * time.Millisecond, drain: time.Hour},
-		"the drain's": {hook: time.Hour, drain: 300 * time.Millisecond},
+		"its own":     {hook: 2 * time.Second, drain: time.Hour},
+		"the drain's": {hook: time.Hour, drain: 2 * time.Second},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestDrainHookTimeout(t *testing.T) {
 			eventually(t, "the hook's child is gone", func() bool { return !alive(pid) })
 			_, err = os.Lstat(filepath.Join(cfg.Dir, "second"))
 			if name == "its own" {
-				wantNote(t, j, `the hook drain.hooks[0] (command) failed: not done after 300ms: "still waiting"`)
+				wantNote(t, j, `the hook drain.hooks[0] (command) failed: not done after 2s: "still waiting"`)
 				if err != nil {
 					t.Error("the second hook did not run")
 				}
@@ -201,8 +201,7 @@ func TestDrainHookFailures(t *testing.T) {
 		w.WriteHeader(code)
 		fmt.Fprint(w, "words of\nthe \x1b[31mrouter")
 	})
-	closed := httptest.NewServer(http.HandlerFunc(ok))
-	closed.Close()
+	closed := engineURL("127.0.0.1", enginetest.FreePort(t, 1))
 	get := func(url string) DrainHook { return DrainHook{HTTP: &HTTPHook{URL: url, Method: "GET"}} }
 	run := func(argv ...string) DrainHook { return DrainHook{Command: argv} }
 	tests := map[string]struct {
@@ -214,7 +213,7 @@ func TestDrainHookFailures(t *testing.T) {
 		"302":         {hook: get(r.URL + "/302?q=hunter2"), want: []string{"GET " + r.URL + "/302 answers 302 Found"}},
 		"404":         {hook: get(r.URL + "/404"), want: []string{"answers 404 Not Found: words of the router"}},
 		"500":         {hook: get(r.URL + "/500"), want: []string{"answers 500 Internal Server Error: words of the router"}},
-		"unreachable": {hook: get(closed.URL + "/?q=hunter2"), want: []string{"GET " + closed.URL + "/: ", "refused"}},
+		"unreachable": {hook: get(closed + "/?q=hunter2"), want: []string{"GET " + closed + "/: ", "refused"}},
 		"true":        {hook: run("true")},
 		"false":       {hook: run("false"), want: []string{`"false" exited with code 1`}},
 		"words":       {hook: run("sh", "-c", "echo first; echo last words >&2; exit 3"), want: []string{`"sh" exited with code 3: "last words"`}},
@@ -286,7 +285,7 @@ func TestGoDrainHooks(t *testing.T) {
 	t.Run("deaf", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{})
-		cfg.Drain.Timeout = new(Duration(200 * time.Millisecond))
+		cfg.Drain.Timeout = new(Duration(2 * time.Second))
 		end := make(chan struct{})
 		t.Cleanup(func() { close(end) })
 		p, j := ready(t, cfg, WithDrainHook("deaf", func(context.Context, Handoff) error { <-end; return nil }))

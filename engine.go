@@ -25,6 +25,8 @@ type Engine interface {
 type Program struct {
 	// Command is the executable's usual name, looked up in PATH where the configuration names none.
 	Command string
+	// Modes are the provisioning modes that can bring the executable, such as "package"; nil means all.
+	Modes []string
 	// Model says what the engine serves; the zero value is ModelFile.
 	Model ModelKind
 	// Distribution is the Python distribution that installs Command, such as "vllm"; "" means that it is no Python program.
@@ -71,11 +73,11 @@ const (
 
 // Binary is what is known of an engine's executable before it runs.
 type Binary struct {
-	Path    string  // absolute
-	Digest  string  // sha256 of the file, and of the version of a Python program, in hex
-	Version string  // as Program.ParseVersion or the Distribution gives it; "" when unknown
-	Build   int     // a number that grows with each release: llama.cpp's own, or 28000 for 0.28.0; 0 when unknown
-	Flags   FlagSet // the flags that its help lists; the zero value when unknown
+	Path    string  `json:"path"`    // absolute
+	Digest  string  `json:"digest"`  // sha256 of the file, and of the version of a Python program, in hex
+	Version string  `json:"version"` // as Program.ParseVersion or the Distribution gives it; "" when unknown
+	Build   int     `json:"build"`   // a number that grows with each release: llama.cpp's own, or 28000 for 0.28.0; 0 when unknown
+	Flags   FlagSet `json:"flags"`   // the flags that its help lists; the zero value when unknown
 }
 
 // Host is the facts that a launch depends on, gathered before [Engine.Launch] is asked.
@@ -87,7 +89,8 @@ type Host struct {
 	GPUs          []GPU // the devices this replica may use; none means that it runs on the CPU
 }
 
-// LaunchSpec describes one launch of an engine and how to question it. It is inert data.
+// LaunchSpec describes one launch of an engine and how to question it. It is inert data, and what is needed after the start
+// is kept in the launch's record, for other programs and later versions.
 type LaunchSpec struct {
 	// Flags is the command line after the executable, in order. TempDirPlaceholder in a flag that is not the user's stands
 	// for the launch's temporary folder.
@@ -95,50 +98,53 @@ type LaunchSpec struct {
 	// Env is what the engine needs beside the allowlist and the configuration's env.
 	Env map[string]string `json:"-"`
 	// KeyEnv names the variable through which the engine takes its API key; "" means that it takes none.
-	KeyEnv string
+	KeyEnv string `json:"key_env,omitempty"`
 	// Health is the path that answers 200 once the engine is ready, and 503 or nothing before.
-	Health string
+	Health string `json:"health"`
 	// HealthTakes is how long a healthy engine takes to answer Health; 0 means that it answers at once. Questions wait well
 	// above it, and are that far apart.
-	HealthTakes time.Duration
+	HealthTakes time.Duration `json:"health_takes_ns,omitempty"`
 	// Ports are those that the engine listens on beside the configured one. They must be free before the start.
-	Ports []Port
+	Ports []Port `json:"ports,omitempty"`
+	// GPUs is how many GPUs the flags ask for; 0 means that the engine takes those that it gets. It matters before the start
+	// alone.
+	GPUs int `json:"-"`
 	// Context is the number of tokens of context that the flags ask for, to be held against the model; 0 means the model's own.
-	Context int
+	Context int `json:"context,omitempty"`
 	// Version is where the running engine says its version; the zero value means nowhere.
-	Version Field
+	Version Field `json:"version,omitzero"`
 	// Model is where the running engine says which model it serves: the path, or what stood for it on the command line. The
 	// zero value means nowhere.
-	Model Field
+	Model Field `json:"model,omitzero"`
 	// Asleep is where the running engine says that it sleeps and a request would wake it; the zero value means nowhere.
-	Asleep Field
+	Asleep Field `json:"asleep,omitzero"`
 	// Metrics is the Prometheus contract; nil means that metrics are off.
-	Metrics *MetricsContract
+	Metrics *MetricsContract `json:"metrics,omitempty"`
 	// Gauges count the requests in the engine; nil means that they cannot be counted, so no stop waits for them.
-	Gauges *Gauges
+	Gauges *Gauges `json:"gauges,omitempty"`
 	// DrainsItself says that the engine answers what is in flight after SIGTERM, so that nothing is lost without Gauges.
-	DrainsItself bool
+	DrainsItself bool `json:"drains_itself,omitempty"`
 	// Answer is the request that proves that the engine can produce a token; nil means that there is none.
-	Answer *AnswerRequest
+	Answer *AnswerRequest `json:"answer,omitempty"`
 	// MustAnswer says that a 4xx to Answer is a failure. Else it means that the model offers no completions.
-	MustAnswer bool
+	MustAnswer bool `json:"must_answer,omitempty"`
 	// GGUF is what the memory of an engine that loads a GGUF file depends on; nil means that it cannot be estimated.
 	GGUF *GGUFRun `json:"-"`
 	// Grace is how long the engine is given between SIGTERM and SIGKILL where the configuration says nothing.
-	Grace time.Duration
+	Grace time.Duration `json:"grace_ns"`
 	// LoadGrace is the same for a launch that was not ready yet; 0 means Grace. An engine that does not hear SIGTERM while it
 	// loads would only keep its user waiting.
-	LoadGrace time.Duration
+	LoadGrace time.Duration `json:"load_grace_ns,omitempty"`
 	// KillsItself says that the engine ends by SIGKILL of its own, so that such an end is no sign of the kernel's.
-	KillsItself bool
+	KillsItself bool `json:"kills_itself,omitempty"`
 	// Causes tell why the engine died from its last lines, most specific first.
-	Causes []CausePattern
+	Causes []CausePattern `json:"causes,omitempty"`
 	// Advice is what to do about a cause, where there is more to say of this engine than of all.
-	Advice map[Cause]string
+	Advice map[Cause]string `json:"advice,omitempty"`
 	// Offload finds the engine's own report of layers on a GPU in its log, with the submatches "used" and "total".
-	Offload *regexp.Regexp
+	Offload *regexp.Regexp `json:"offload,omitempty"`
 	// NoGPU finds the engine's own words for having fallen back to the CPU.
-	NoGPU *regexp.Regexp
+	NoGPU *regexp.Regexp `json:"no_gpu,omitempty"`
 }
 
 // TempDirPlaceholder stands for the launch's temporary folder in a [LaunchSpec]'s Flags. The folder is made for each
@@ -192,6 +198,8 @@ type GGUFRun struct {
 	MainGPU      int       // the one that takes all where Split is "none"
 	Shares       []float64 // of each GPU; nil means by their free memory
 	Beside       []string  // files that are loaded, too: draft models, projectors, adapters
+	Copied       bool      // the weights are read into memory of the engine's own; else the file is mapped
+	NoRepack     bool      // the CPU works with the weights as they are in the file
 }
 
 // AnswerRequest is a completion request for one token.
@@ -204,6 +212,6 @@ type AnswerRequest struct {
 
 // CausePattern ties the words of a dying engine to a cause.
 type CausePattern struct {
-	Cause   Cause
-	Pattern *regexp.Regexp // matched against each line of the log's end
+	Cause   Cause          `json:"cause"`
+	Pattern *regexp.Regexp `json:"pattern"` // matched against each line of the log's end
 }

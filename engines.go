@@ -52,18 +52,17 @@ func (o *options) engineInfos(ctx context.Context) []EngineInfo {
 	return infos
 }
 
+// modes are those that suit the program.
+func (p Program) modes() []string {
+	if p.Modes != nil {
+		return slices.Clone(p.Modes)
+	}
+	return slices.Clone(provisioningModes)
+}
+
 func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	program := e.Program(ProvisionConfig{})
-	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: []string{"binary"}}
-	if program.SourceFlags != nil || program.Command == "" {
-		info.Modes = append(info.Modes, "source")
-	}
-	if program.Distribution != "" || program.Command == "" {
-		info.Modes = append(info.Modes, "package")
-	}
-	if program.Image.Name != "" || program.Command == "" {
-		info.Modes = append(info.Modes, modeContainer)
-	}
+	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: program.modes()}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
 	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)

@@ -3,7 +3,6 @@ package provisioner
 import (
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +33,7 @@ func TestEngines(t *testing.T) {
 	}
 	want := EngineInfo{
 		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake",
-		Modes:     []string{"binary", "source", "container"},
+		Modes:     []string{"binary", "source", "package", "container"},
 		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
@@ -46,8 +45,13 @@ func TestEngines(t *testing.T) {
 	if got := byName["picky"]; got.Binary != "" || !strings.Contains(got.Problem, `no executable "picky" in PATH`) {
 		t.Errorf("%+v", got)
 	}
-	if got := byName["vllm"].Modes; !slices.Equal(got, []string{"binary", "package", "container"}) {
-		t.Errorf("vllm has the modes %q", got)
+	for engine, modes := range map[string]string{
+		"vllm": "binary,package,container", "sglang": "binary,package,container", "tgi": "binary,container",
+		"slow": "binary,source,package,container", // an engine that says nothing
+	} {
+		if got := strings.Join(byName[engine].Modes, ","); got != modes {
+			t.Errorf("%s has the modes %s, want %s", engine, got, modes)
+		}
 	}
 	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package", "container"}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

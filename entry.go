@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // entry is an engine in the cache that was built, installed or unpacked there. It stays in the folder in which it was
@@ -41,6 +42,11 @@ func (o *options) entry(kind, key string) (entry, error) {
 	return entry{filepath.Join(dir, kind+"-"+key[:16])}, err
 }
 
+// unusableCache says what to do about a cache that cannot be written to.
+func unusableCache(err error) error {
+	return fmt.Errorf("cannot use the cache: %w; set XDG_CACHE_HOME to a folder that this user can write to", err)
+}
+
 // checkOwnFolder refuses a folder of executables in which somebody else could put others. It need not exist.
 func checkOwnFolder(dir string) error {
 	info, err := os.Stat(dir)
@@ -48,7 +54,7 @@ func checkOwnFolder(dir string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("cannot use the cache: %w", err)
+		return unusableCache(err)
 	case !ours(info):
 		return fmt.Errorf("cannot use %q: it belongs to another user, who could replace what is in it; set another XDG_CACHE_HOME", dir)
 	case info.Mode().Perm()&0o022 != 0:
@@ -82,31 +88,35 @@ func (e entry) manifest() (manifest, bool) {
 	return m, true
 }
 
+// lock is the file that is locked by whoever makes the entry, or removes it.
+func (e entry) lock() string { return e.dir + ".lock" }
+
 // get gives the executable of an entry that is complete, or has fill complete it. Of two programs, or two replicas, one
-// makes it and the others wait, which they tell by waiting. The lock that fill gets is for the processes that it starts:
-// they inherit it, so that nobody else begins before the last of them has ended, even if this program is killed.
-func (e entry) get(ctx context.Context, waiting func(), fill func(lock *os.File) (manifest, error)) (string, error) {
+// makes it and the others wait, which they tell as a kind of work. The lock that fill gets is for the processes that it
+// starts: they inherit it, so that nobody else begins before the last of them has ended, even if this program is killed.
+func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(lock *os.File) (manifest, error)) (string, error) {
 	if path := e.executable(); path != "" {
 		e.used()
 		return path, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(e.dir), 0o700); err != nil {
-		return "", fmt.Errorf("cannot use the cache: %w", err)
+		return "", unusableCache(err)
 	}
-	lock, err := awaitLock(ctx, e.dir+".lock", waiting)
+	lock, err := awaitLock(ctx, e.lock(), e.waiting(work, tell))
 	if err != nil {
 		return "", err
 	}
 	defer lock.release()
+	lock.sign()
 	if path := e.executable(); path != "" { // made meanwhile
 		return path, nil
 	}
 	// One whose executable was removed is no entry any more.
 	if err := os.Remove(e.path(manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("cannot use the cache: %w", err)
+		return "", unusableCache(err)
 	}
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
-		return "", fmt.Errorf("cannot use the cache: %w", err)
+		return "", unusableCache(err)
 	}
 	m, err := fill(lock.file)
 	if err != nil {
@@ -133,6 +143,61 @@ func (e entry) get(ctx context.Context, waiting func(), fill func(lock *os.File)
 	return "", fmt.Errorf("cannot use %q: its executable is gone", e.dir)
 }
 
+// waiting is called as long as another process holds the lock, and tells whom it is waited for. What a killed provisioner
+// has left at work is ended: nobody tells how far it is, it might hang for ever, and what it makes would be made again.
+func (e entry) waiting(work Progress, tell listener) func() {
+	work.Waiting = true
+	var told *Progress
+	unseen := false
+	return func() {
+		note, known := readLockNote(e.lock())
+		work.Holder = ""
+		switch {
+		case known && note.gone():
+			n, err := endHolders(e.lock())
+			if n > 0 {
+				tell.note(fmt.Sprintf("ended %s that %s, which was killed, had left at work in %q", count(n, "process", "processes"), note, e.dir))
+			}
+			if err != nil {
+				work.Holder = fmt.Sprintf("what %s has left (%v)", note, err)
+			} else if n > 0 || !unseen {
+				unseen = n == 0
+				return // the lock is most likely free now: another replica may have ended them
+			}
+		case known:
+			work.Holder = note.String()
+		}
+		if told == nil || *told != work {
+			now := work
+			told = &now
+			tell.progress(now)
+		}
+	}
+}
+
+// endHolders ends the processes that hold a lock whose owner is gone, with all that belongs to them. It ends none where
+// somebody holds it that no provisioner has started.
+func endHolders(path string) (ended int, err error) {
+	holders, err := lockHolders(path)
+	if err != nil {
+		return 0, err
+	}
+	marks := map[string]bool{}
+	for _, s := range holders {
+		mark, marked := procfs.Env(s.PID, launchIDEnv)
+		if s.PID == os.Getpid() || !marked || mark == "" {
+			return 0, nil
+		}
+		marks[mark] = true
+	}
+	for mark := range marks {
+		left := run{inst: &hostInstance{tree: tree{launchID: mark}}, killTimeout: time.Second}
+		n, stuck := left.sweep()
+		ended, err = ended+n, errors.Join(err, stuck)
+	}
+	return ended, err
+}
+
 // used notes the time, for whoever tidies up.
 func (e entry) used() {
 	now := time.Now()
@@ -155,6 +220,8 @@ type remembered struct {
 	Of    string `json:"of,omitempty"` // what the configuration stood for, such as a commit
 }
 
+const refSuffix = ".ref"
+
 // last is the entry that a configuration was made into last, and of what. config is a hash.
 func (o *options) last(kind, config string) (e entry, of string, ok bool) {
 	note, err := o.entry(kind, config)
@@ -162,7 +229,7 @@ func (o *options) last(kind, config string) (e entry, of string, ok bool) {
 		return entry{}, "", false
 	}
 	var r remembered
-	data, err := readState(note.dir + ".ref")
+	data, err := readState(note.dir + refSuffix)
 	if err != nil || json.Unmarshal(data, &r) != nil || r.Entry != filepath.Base(r.Entry) {
 		return entry{}, "", false
 	}
@@ -176,7 +243,7 @@ func (o *options) remember(kind, config string, e entry, of string) {
 		return
 	}
 	if data, err := json.Marshal(remembered{filepath.Base(e.dir), of}); err == nil {
-		_ = atomicfile.Write(note.dir+".ref", data)
+		_ = atomicfile.Write(note.dir+refSuffix, data)
 	}
 }
 

@@ -136,13 +136,20 @@ func (f *Failure) text(what string, err error) string {
 	return b.String()
 }
 
-// StartError says that an engine could not be started. Nothing of it is left behind.
+// StartError says that an engine could not be prepared or started. Nothing of it is left behind.
 type StartError struct {
 	Failure
 	Err error
+
+	preparing bool // nothing was to be started
 }
 
-func (e *StartError) Error() string { return e.text("cannot start", e.Err) }
+func (e *StartError) Error() string {
+	if e.preparing {
+		return e.text("cannot prepare", e.Err)
+	}
+	return e.text("cannot start", e.Err)
+}
 func (e *StartError) Unwrap() error { return e.Err }
 
 // ExitError says that an engine ended without being asked to, whatever its exit code.

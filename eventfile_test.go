@@ -284,7 +284,7 @@ func TestSupervisorsKeepTheirEvents(t *testing.T) {
 	const canary = "canary-5f1e7c"
 	t.Setenv("EVENTS_TEST_KEY", canary)
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{
-		LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad key " + canary + "\n"},
+		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad key " + canary + "\n"},
 	}))
 	cfg.APIKey = &SecretRef{FromEnv: "EVENTS_TEST_KEY"}
 	cfg.Restart.StartBurst = 2

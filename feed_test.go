@@ -111,7 +111,7 @@ func TestFeedAccountsAreComplete(t *testing.T) {
 func TestSupervisorEvents(t *testing.T) {
 	t.Parallel()
 	s, j := supervised(t, []ProvisionConfig{briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 200 * time.Millisecond}))})
-	events, absent := s.Events(t.Context()), s.Events(t.Context())
+	absent, events := s.Events(t.Context()), s.Events(t.Context()) // in this order: absent misses nothing that events gets
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestSupervisorEvents(t *testing.T) {
 	for e := range absent {
 		account += 1 + e.Missed
 	}
-	if account < len(got)-1 {
+	if account < len(got) {
 		t.Errorf("the absent reader comes back to %d events, want %d", account, len(got))
 	}
 	for range s.Events(t.Context()) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
@@ -29,7 +30,9 @@ type MemoryNeed struct {
 	Label string `json:"label"`
 	// Need is the estimate in bytes.
 	Need uint64 `json:"need"`
-	// Free is what is free in bytes, less what replicas that are still loading will take.
+	// Mapped is the part of Need that is the model's file, which replicas that map the same one share.
+	Mapped uint64 `json:"mapped,omitempty"`
+	// Free is what is free in bytes, less what other replicas have mapped, and what those that are still loading will take.
 	Free uint64 `json:"free"`
 }
 
@@ -76,17 +79,42 @@ func (e *memoryError) cause() Cause {
 // memoryCheck estimates the memory of launches and knows what is free.
 type memoryCheck struct {
 	model    *gguf.Model
-	hostFree uint64            // 0 when it is not known
-	taken    map[string]uint64 // by GPU, "" for main memory: what replicas that are loading are still going to take
+	file     fileID // of the model
+	hostFree uint64 // 0 when it is not known
+	claims
+}
+
+// claims are what other replicas have, or are going to have, of memory that counts as free.
+type claims struct {
+	taken  map[string]uint64 // by GPU, "" for main memory: what replicas that are loading are still going to take
+	mapped map[fileID]uint64 // files in main memory; the kernel calls their pages available, whoever maps them
+}
+
+// fileID tells a file by what it is on its disk, or by its path where that is unknown.
+type fileID struct {
+	path     string
+	dev, ino uint64
+}
+
+func fileIDOf(path string) fileID {
+	info, err := os.Stat(path)
+	if err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			return fileID{dev: uint64(st.Dev), ino: st.Ino} //nolint:unconvert // it is another type on other systems
+		}
+	}
+	return fileID{path: path}
 }
 
 // memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be
 // estimated, as the model is not here or none of GGUF, or nobody wants to know.
-func (o *options) memoryCheck(cfg ProvisionConfig, model *gguf.Model, driver gpuDriver) *memoryCheck {
-	if model == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
+func (o *options) memoryCheck(ctx context.Context, cfg ProvisionConfig, prepared Prepared, driver gpuDriver) *memoryCheck {
+	if prepared.gguf == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
 		return nil
 	}
-	return &memoryCheck{model: model, hostFree: freeMemory(), taken: o.loading(cfg, driver)}
+	return &memoryCheck{
+		model: prepared.gguf, file: fileIDOf(prepared.ModelPath), hostFree: freeMemory(), claims: o.claims(ctx, cfg, driver),
+	}
 }
 
 // freeMemory is how much main memory can be had: by the machine, and by the limits of this process's cgroups, in which the
@@ -99,12 +127,12 @@ func freeMemory() uint64 {
 	return free
 }
 
-// loading is what the replicas of a state directory that are not ready yet are still going to take, beside cfg.
-func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint64 {
-	taken := map[string]uint64{}
+// claims are those of the replicas of a state directory beside cfg.
+func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpuDriver) claims {
+	c := claims{map[string]uint64{}, map[fileID]uint64{}}
 	stems, err := listed(cfg.StateDir, recordName)
 	if err != nil {
-		return taken // there is none yet
+		return c // there is none yet
 	}
 	var held map[int]uint64 // asked for once, and only where it matters
 	for _, stem := range stems {
@@ -113,17 +141,24 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 			continue
 		}
 		rec, err := files.readRecord()
-		if err != nil || rec.State != StateStarting && rec.State != StatePreparing || exists(files.handoff()) {
+		if err != nil || rec.State.Final() || !o.lives(ctx, files, rec) {
 			continue
 		}
-		if rec.Launch.Mode != "container" && !locked(files.lockPath()) { // it died, and nobody was there to take note
-			continue // a container holds no lock
-		}
+		loading := (rec.State == StateStarting || rec.State == StatePreparing) && !exists(files.handoff())
 		for _, m := range rec.Launch.Memory {
+			if m.Mapped > 0 {
+				file := fileIDOf(rec.Launch.ModelPath)
+				c.mapped[file] = max(c.mapped[file], m.Mapped)
+			}
+			if !loading {
+				continue
+			}
 			var has uint64
 			if m.GPU == "" {
+				m.Need -= min(m.Need, m.Mapped)
 				if s, err := procfs.ReadStat(rec.Process.PID); err == nil {
 					has = uint64(s.RSS())
+					has -= min(has, m.Mapped) // the file is read first
 				}
 			} else {
 				if held == nil {
@@ -131,10 +166,26 @@ func (o *options) loading(cfg ProvisionConfig, driver gpuDriver) map[string]uint
 				}
 				has = held[rec.Process.PID] / uint64(max(1, len(rec.Launch.GPUs))) // the driver tells the sum over all GPUs
 			}
-			taken[m.GPU] += m.Need - min(m.Need, has)
+			c.taken[m.GPU] += m.Need - min(m.Need, has)
 		}
 	}
-	return taken
+	return c
+}
+
+// lives reports whether a launch has not ended while nobody was there to take note.
+func (o *options) lives(ctx context.Context, files replicaFiles, rec record) bool {
+	if rec.Launch.Mode != "container" || locked(files.lockPath()) {
+		return locked(files.lockPath())
+	}
+	if rec.State == StatePreparing {
+		return false // the start holds the lock; a container does not
+	}
+	inst, err := o.find(ctx, files, rec)
+	if err != nil {
+		return true // the runtime cannot be asked: rather too little memory than too much
+	}
+	defer inst.Release()
+	return !inst.Exited()
 }
 
 // needs estimates one launch, and where it lacks memory, the least that the engine can do with.
@@ -156,7 +207,7 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 	s := gguf.Settings{
 		Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
 		KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
-		Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU,
+		Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU, Copied: run.Copied, NoRepack: run.NoRepack,
 	}
 	for _, path := range run.Beside {
 		if info, err := os.Stat(path); err == nil {
@@ -177,16 +228,23 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 		}
 	}
 	if c.hostFree > 0 {
-		all = append(all, MemoryNeed{Label: "main memory", Need: need.Host, Free: c.hostFree - min(c.hostFree, c.taken[""])})
+		taken := c.taken[""]
+		for file, bytes := range c.mapped {
+			if file == c.file { // what this launch needs of it, others have mapped already
+				bytes -= min(bytes, need.Mapped)
+			}
+			taken += bytes
+		}
+		all = append(all, MemoryNeed{Label: "main memory", Need: need.Host, Mapped: need.Mapped, Free: c.hostFree - min(c.hostFree, taken)})
 	}
 	return all
 }
 
 func (c *memoryCheck) free(g GPU) uint64 { return g.MemoryFree - min(g.MemoryFree, c.taken[g.UUID]) }
 
-// fewest chooses for "devices: auto": as few of the GPUs as have room, those with the most free memory first. describe
-// tells what the launch would be on some of them. Where no number of them is enough, it is all of them; where the
-// engine's need cannot be told, the one with the most free memory.
+// fewest chooses for "devices: auto": as few of the GPUs as have room, those with the most free memory first, and as many
+// as the flags ask for. describe tells what the launch would be on some of them. Where no number of them is enough, it is
+// all of them; where the engine's need cannot be told, those with the most free memory.
 func (c *memoryCheck) fewest(gpus []GPU, describe func([]GPU) (LaunchSpec, error)) ([]GPU, error) {
 	free := func(g GPU) uint64 { return g.MemoryFree }
 	if c != nil {
@@ -198,6 +256,9 @@ func (c *memoryCheck) fewest(gpus []GPU, describe func([]GPU) (LaunchSpec, error
 		spec, err := describe(some)
 		if err != nil {
 			return nil, err
+		}
+		if n+1 < spec.GPUs {
+			continue
 		}
 		if c == nil || spec.GGUF == nil || len(lacking(c.estimate(spec.GGUF, some))) == 0 {
 			return some, nil

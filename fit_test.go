@@ -48,6 +48,9 @@ func TestLlamaMemory(t *testing.T) {
 			env:   map[string]EnvValue{"LLAMA_ARG_CACHE_TYPE_K": {Value: "q8_0"}},
 			want:  GGUFRun{Context: 512, Slots: 1, KeyType: "q8_0"},
 		},
+		{name: "not mapped", flags: []string{"--no-mmap"}, want: GGUFRun{Slots: 1, Copied: true}},
+		{name: "mapped and locked", flags: []string{"--mlock", "--no-repack"}, want: GGUFRun{Slots: 1, NoRepack: true}},
+		{name: "locked alone", env: map[string]EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: GGUFRun{Slots: 1, Copied: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -345,6 +348,84 @@ func TestFitForgetsTheDead(t *testing.T) {
 	if plan, err = Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) == 0 {
 		t.Errorf("a container that is loading does not count: %v (%v)", plan.Memory, err)
 	}
+	gone := WithLauncher(&goneLauncher{})
+	if plan, err = Plan(t.Context(), cfg, driver, gone, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
+		t.Errorf("a dead container counts: %v (%v)", plan.Memory, err)
+	}
+}
+
+// goneLauncher knows no launch of its mode that has not ended.
+type goneLauncher struct{ stubLauncher }
+
+func (*goneLauncher) Mode() string { return "container" }
+
+func (*goneLauncher) Find(context.Context, LaunchRef) (Instance, error) { return goneInstance{}, nil }
+
+type goneInstance struct{ Instance }
+
+func (goneInstance) Exited() bool { return true }
+func (goneInstance) Release()     {}
+
+// What replicas map of one file is there once, whether they are loading or ready; what they copy is there for each.
+func TestFitCountsAMappedFileOnce(t *testing.T) {
+	t.Parallel()
+	cfg := ggufConfig(t, enginetest.Behavior{LoadTime: time.Hour})
+	cfg.GPU = GPUNone
+	cache := WithCacheDir(t.TempDir())
+	copied := filepath.Join(t.TempDir(), "copy.gguf")
+	if err := os.WriteFile(copied, mustRead(t, cfg.Model.ID), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := func(id int, model string, flags ...string) ProvisionConfig {
+		c := cfg
+		c.ReplicaID, c.Port, c.Model.ID, c.Flags = fmt.Sprintf("r%d", id), enginetest.FreePort(t, 1), model, append(slices.Clone(cfg.Flags), flags...)
+		return c
+	}
+	// taken is how much of the free memory counts as another's.
+	taken := func(c ProvisionConfig, beside ...ProvisionConfig) (mib int64, need MemoryNeed) {
+		t.Helper()
+		for _, other := range beside {
+			p, _ := started(t, other, cache)
+			defer func() {
+				if err := p.Stop(bounded(t)); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		o := newOptions([]Option{cache})
+		prepared, _, err := o.foresee(t.Context(), c, llamaCPP{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := o.memoryCheck(t.Context(), c, prepared, &fakeGPUs{})
+		check.hostFree = 1 << 40 // what is free changes all the time
+		spec, err := describe(llamaCPP{}, c.withDefaults(), Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
+		if err != nil {
+			t.Fatal(err)
+		}
+		need = check.estimate(spec.GGUF, nil)[0]
+		return int64(1<<40-need.Free) >> 20, need
+	}
+	alone, need := taken(cfg)
+	weights, rest := int64(need.Mapped)>>20, int64(need.Need-need.Mapped)>>20
+	if alone != 0 || weights < 80 || rest < 10 {
+		t.Fatalf("alone: %d MiB are taken, needs %+v", alone, need)
+	}
+	for name, c := range map[string]struct {
+		of     ProvisionConfig
+		beside []ProvisionConfig
+		want   int64
+		has    int64 // what the other engine may have taken already
+	}{
+		"the same file":      {cfg, []ProvisionConfig{with(1, cfg.Model.ID), with(2, cfg.Model.ID)}, 2 * rest, 0},
+		"another file":       {cfg, []ProvisionConfig{with(1, copied), with(2, copied)}, weights + 2*rest, 0},
+		"copied by others":   {cfg, []ProvisionConfig{with(1, cfg.Model.ID, "--load-mode", "none")}, weights + rest, 60},
+		"copied by this one": {with(0, cfg.Model.ID, "--load-mode", "none"), []ProvisionConfig{with(1, cfg.Model.ID)}, weights + rest, 0},
+	} {
+		if got, _ := taken(c.of, c.beside...); got < c.want-c.has-2 || got > c.want+2 {
+			t.Errorf("%s: %d MiB are taken, want %d", name, got, c.want)
+		}
+	}
 }
 
 // A start stops to wait for its turn when it is stopped itself.
@@ -390,5 +471,51 @@ func TestAutoIsNotOutdated(t *testing.T) {
 	cfg.Custom.Command = append(cfg.Custom.Command, "--metrics")
 	if outdated, err := Outdated(bounded(t), cfg, withGPUs(engineHasLoaded)); !outdated || err != nil {
 		t.Errorf("another flag: %v (%v)", outdated, err)
+	}
+}
+
+// What the flags ask for decides how many GPUs an engine gets whose memory cannot be told, and whether a start makes sense.
+func TestGPUsThatFlagsAskFor(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		engine Engine
+		flags  []string
+		want   int // of five
+	}{
+		{vLLM{}, nil, 1},
+		{vLLM{}, []string{"-tp", "2"}, 2},
+		{vLLM{}, []string{"--tensor-parallel-size=2", "-pp", "2"}, 4},
+		{vLLM{}, []string{"-tp", "2", "-dp", "2"}, 4},
+		{vLLM{}, []string{"-tp", "2", "-dp", "4", "-dpl", "1"}, 2},
+		{vLLM{}, []string{"-tp", "2", "-dp", "4", "--data-parallel-rank", "0"}, 2},
+		{sgLang{}, nil, 1},
+		{sgLang{}, []string{"--tensor-parallel-size", "2"}, 2},
+		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2"}, 4},
+		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2", "--enable-dp-attention"}, 2},
+		{tgi{}, nil, 1},
+		{tgi{}, []string{"--num-shard", "3"}, 3},
+		{tgi{}, []string{"--num-shard", "9223372036854775807"}, 5},
+	} {
+		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
+		gpus := []GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
+		var none *memoryCheck
+		got, err := none.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
+			return c.engine.Launch(cfg.withDefaults(), Host{GPUs: some})
+		})
+		if err != nil || len(got) != c.want || c.want < len(gpus) && got[0].Index != 1 {
+			t.Errorf("%s %v: %v (%v), want %d", c.engine.Name(), c.flags, got, err, c.want)
+		}
+	}
+
+	cfg := vllmFake(t, enginetest.Behavior{})
+	cfg.GPU, cfg.Flags = GPURequired, []string{"-tp", "4"}
+	for _, devices := range []Devices{nil, {"1"}, DevicesAuto()} {
+		cfg.Devices = devices
+		_, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 1), gpuWith(1, 2)}}), WithCacheDir(t.TempDir()))
+		var gpu *GPUError
+		if !errors.As(err, &gpu) {
+			t.Errorf("devices %v: %v", devices, err)
+		}
+		wantText(t, err, "the flags ask for 4 GPUs", `change "flags" or "devices"`)
 	}
 }

@@ -114,9 +114,7 @@ func TestAskLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	path, pidFile := filepath.Join(dir, "wrapper"), filepath.Join(dir, "pid")
 	script := fmt.Sprintf("#!/bin/sh\nsetsid sleep 600 &\necho $! > '%[1]s.new'; mv '%[1]s.new' '%[1]s'; wait\n", pidFile)
-	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, path, script)
 	ctx, cancel := context.WithCancel(bounded(t))
 	failed := make(chan error, 1)
 	go func() { _, err := ask(ctx, path, []string{"--version"}, nil); failed <- err }()

@@ -223,6 +223,30 @@ func probeInterval(elapsed time.Duration) time.Duration {
 	return min(max(elapsed/100, 2*time.Millisecond), 250*time.Millisecond)
 }
 
+// untilAnswered asks a question again for as long as it gets no answer in time, as the health path is asked: an engine
+// that compiles its kernels, or a busy machine, can be slow for a while. Any answer is taken, a wrong one, too. It
+// returns ctx's cause when that is done first.
+func untilAnswered(ctx context.Context, since time.Time, heard func(string), ask func() error) error {
+	for {
+		err := ask()
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			heard(answer{status: http.StatusOK}.String())
+			return nil
+		case !errors.Is(err, errNoAnswer):
+			return err
+		}
+		heard(err.Error())
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(probeInterval(time.Since(since))):
+		}
+	}
+}
+
 // field reads a text from a JSON document that the engine serves. Each document is asked for once.
 func (p *prober) field(ctx context.Context, f Field) (string, error) {
 	doc, known := p.documents[f.Path]

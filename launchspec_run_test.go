@@ -80,9 +80,9 @@ func TestLoadGrace(t *testing.T) {
 		grace Duration
 		want  string
 	}{
-		"loading":                        {load: time.Minute, want: "10ms"},
+		"loading":                        {load: time.Hour, want: "10ms"},
 		"ready":                          {want: "20ms"},
-		"loading, the user knows better": {load: time.Minute, grace: Duration(30 * time.Millisecond), want: "30ms"},
+		"loading, the user knows better": {load: time.Hour, grace: Duration(30 * time.Millisecond), want: "30ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

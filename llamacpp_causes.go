@@ -8,10 +8,6 @@ import (
 // llamaCauses are the dying words of llama-server, most specific first: what names the reason goes before what only
 // says that something failed. testdata/llamacpp/logs holds the words in full.
 var llamaCauses = []CausePattern{
-	{CauseLibMissing, anyOf(
-		`error while loading shared libraries`, `symbol lookup error`, `version .GLIBC\S* not found`,
-		`no backends are loaded`, `[Ee]xec format error`,
-	)},
 	{CausePortInUse, anyOf(`couldn't bind (HTTP )?server socket`, `[Aa]ddress already in use`)},
 	{CauseDriver, anyOf(`invalid device: (CUDA|ROCm|HIP|Vulkan|SYCL|MUSA)\d+`)},
 	{CauseBadFlag, anyOf(
@@ -34,6 +30,11 @@ var llamaCauses = []CausePattern{
 	)},
 	{CauseOOMHost, anyOf(
 		`(failed|unable) to allocate CPU\w* buffer`, `std::bad_alloc`, `[Cc]annot allocate memory`, `insufficient memory`,
+	)},
+	// A backend that cannot be loaded is left out.
+	{CauseLibMissing, anyOf(
+		`error while loading shared libraries`, `symbol lookup error`, `version .GLIBC\S* not found`,
+		`no backends are loaded`, `[Ee]xec format error`,
 	)},
 	// Last of all: after these llama-server goes on without a GPU, and may die of something else.
 	{CauseDriver, anyOf(

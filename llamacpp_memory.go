@@ -17,12 +17,12 @@ func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
 		if def, ok := m.findEnv(m.set, name); ok {
-			run.read(def.subject(), m.cfg.Env[name].Value, def.Env != name)
+			run.read(def.subject(), m.cfg.Env[name].Value, def.Env != name || denies(def))
 		}
 	}
 	for _, f := range flags { // after the environment, over which the command line wins
 		if def, negated, ok := m.set.find(f.Args[0]); ok {
-			run.read(def.subject(), strings.Join(f.Args[1:], " "), negated)
+			run.read(def.subject(), strings.Join(f.Args[1:], " "), negated || denies(def))
 		}
 	}
 	if run.Layers == autoLayers && run.LeastContext > 0 {
@@ -77,6 +77,12 @@ func (r *GGUFRun) read(subject, value string, negated bool) {
 			n, _ := strconv.ParseFloat(share, 64)
 			r.Shares = append(r.Shares, n)
 		}
+	case "mmap":
+		r.Copied = negated
+	case "load-mode":
+		r.Copied = slices.Contains([]string{"none", "mlock", "dio"}, value)
+	case "repack":
+		r.NoRepack = negated
 	case "kv-offload":
 		r.KVOnHost = negated
 	case "swa-full":
@@ -84,6 +90,13 @@ func (r *GGUFRun) read(subject, value string, negated bool) {
 	case "mmproj", "spec-draft-model", "model-draft", "lora", "control-vector":
 		r.Beside = append(r.Beside, value)
 	}
+}
+
+// denies reports whether a flag can say no alone, such as "--no-mmap" in builds that have no "--mmap".
+func denies(def FlagDef) bool {
+	return !slices.ContainsFunc(def.Names, func(name string) bool {
+		return strings.HasPrefix(name, "--") && !strings.HasPrefix(name, "--no-")
+	})
 }
 
 func off(value string) bool { return slices.Contains([]string{"off", "0", "false", "disabled"}, value) }

@@ -2,14 +2,18 @@ package provisioner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // fileLock is a lock on a file. It belongs to the open file, and so to every process that has inherited it: a replica's
@@ -72,17 +76,19 @@ func tryLock(path string) (*fileLock, error) {
 // explicitly, since that would unlock the engine's copy too.
 func (l *fileLock) release() { _ = l.file.Close() }
 
-// awaitLock waits for a lock until ctx ends. waiting is called once when another process holds it.
+// awaitLock waits for a lock until ctx ends. waiting is called about every two seconds as long as another process holds it.
 func awaitLock(ctx context.Context, path string, waiting func()) (*fileLock, error) {
-	const first, longest = 5 * time.Millisecond, 250 * time.Millisecond
+	const first, longest, period = 5 * time.Millisecond, 250 * time.Millisecond, 2 * time.Second
+	var next time.Time
 	for pause := first; ; pause = min(2*pause, longest) {
 		l, err := tryLock(path)
 		if !errors.Is(err, errLocked) {
 			return l, err
 		}
-		if pause == longest { // a program that is between fork and exec holds it for milliseconds
+		// A program that is between fork and exec holds it for milliseconds.
+		if now := time.Now(); pause == longest && now.After(next) {
+			next = now.Add(period)
 			waiting()
-			waiting = func() {}
 		}
 		select {
 		case <-ctx.Done():
@@ -90,6 +96,63 @@ func awaitLock(ctx context.Context, path string, waiting func()) (*fileLock, err
 		case <-time.After(pause):
 		}
 	}
+}
+
+// lockNote is what the file of a lock tells of who took it last. The lock itself is the open file, whatever stands in it.
+type lockNote struct {
+	Process identity  `json:"process"`
+	Host    string    `json:"host"` // a folder on a network disk may be locked by another machine
+	Since   time.Time `json:"since"`
+}
+
+// sign notes who has the lock, for those who wait for it.
+func (l *fileLock) sign() {
+	host, _ := os.Hostname()
+	data, err := json.Marshal(lockNote{identify(os.Getpid()), host, time.Now().UTC().Truncate(time.Second)})
+	if err == nil && l.file.Truncate(0) == nil {
+		_, _ = l.file.WriteAt(append(data, '\n'), 0)
+	}
+}
+
+func readLockNote(path string) (n lockNote, ok bool) {
+	data, err := readState(path)
+	return n, err == nil && json.Unmarshal(data, &n) == nil && n.Process.PID > 0
+}
+
+// String names the process for people, such as "pid 4711 (since 13:04:05)".
+func (n lockNote) String() string {
+	host, _ := os.Hostname()
+	boot, err := thisBoot()
+	switch {
+	case n.Process.PID == os.Getpid() && err == nil && boot.PIDNS == n.Process.PIDNS:
+		return "another replica"
+	case n.Host != host:
+		return fmt.Sprintf("pid %d on %q (since %s)", n.Process.PID, n.Host, n.Since.Local().Format(time.DateTime))
+	}
+	return fmt.Sprintf("pid %d (since %s)", n.Process.PID, n.Since.Local().Format(time.DateTime))
+}
+
+// gone reports whether that process is known to have ended. Others that it started may hold the lock all the same.
+func (n lockNote) gone() bool {
+	boot, err := thisBoot()
+	if err != nil || boot.BootID == "" || boot.BootID != n.Process.BootID || boot.PIDNS != n.Process.PIDNS {
+		return false // of another machine or container, which cannot be seen from here
+	}
+	p, err := find(n.Process)
+	if err == nil {
+		p.close()
+	}
+	return errors.Is(err, errGone)
+}
+
+// lockHolders are the processes that have the lock's file open, as far as that can be seen.
+func lockHolders(path string) ([]procfs.Stat, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	all, err := procfs.Processes()
+	return slices.DeleteFunc(all, func(s procfs.Stat) bool { return !procfs.HoldsFile(s.PID, info) }), err
 }
 
 // LockedError says who manages the state directory.
@@ -118,20 +181,13 @@ func lockManager(state string) (*fileLock, error) {
 	path := filepath.Join(state, managerLockName)
 	l, err := lockFile(path, managerPatience)
 	if errors.Is(err, errLocked) {
-		e := &LockedError{StateDir: state}
-		if data, err := readState(path); err == nil {
-			_, _ = fmt.Sscanf(string(data), "%d %s", &e.PID, &e.Host)
-		}
-		return nil, e
+		n, _ := readLockNote(path)
+		return nil, &LockedError{StateDir: state, PID: n.Process.PID, Host: n.Host}
 	}
 	if err != nil {
 		return nil, err
 	}
-	host, _ := os.Hostname()
-	// For people and for LockedError alone: the lock is the open file, whatever stands in it.
-	if err := l.file.Truncate(0); err == nil {
-		_, _ = l.file.WriteAt(fmt.Appendf(nil, "%d %s\n", os.Getpid(), host), 0)
-	}
+	l.sign()
 	return l, nil
 }
 

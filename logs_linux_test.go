@@ -36,11 +36,12 @@ func TestLogFloodOnTmpfs(t *testing.T) {
 // TestDiskFull has an engine fill the disk with its log. It lives on, is cut, and stops as it should.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: 8 << 20})
+	cfg := fakeConfig(t, enginetest.Behavior{})
 	disk := mountTmpfs(t, "1m")
 	cfg.StateDir = filepath.Join(disk, "state")
 	cfg.Logs.MaxSize = 256 << 10
 	p, _ := ready(t, cfg)
+	enginetest.Flood(t, p.Status().URL, 8<<20) // not before the handoff is written
 	eventually(t, "a full disk", func() bool {
 		var sys unix.Statfs_t
 		return unix.Statfs(disk, &sys) == nil && sys.Bavail == 0

@@ -35,10 +35,16 @@ func TestMain(m *testing.M) {
 
 type suite struct{ *testing.M }
 
-func (s suite) Run() int { return enginetest.Run(s.M) }
+func (s suite) Run() int {
+	code := enginetest.Run(s.M)
+	// goleak waits two seconds for goroutines that are at their end, which is not enough for a busy machine.
+	for deadline := time.Now().Add(patience); goleak.Find() != nil && time.Now().Before(deadline); {
+	}
+	return code
+}
 
 // patience bounds every wait in the tests. It is long because it ends only tests that fail anyway.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // bounded is a context for one test.
 func bounded(t testing.TB) context.Context {

@@ -3,7 +3,6 @@ package provisioner
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,8 +86,7 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 // holders finds the launches whose processes hold the replica's lock.
 func (f replicaFiles) holders() (held bool, launches map[string]bool, err error) {
 	launches = map[string]bool{}
-	info, err := os.Lstat(f.lockPath())
-	if errors.Is(err, fs.ErrNotExist) {
+	if !exists(f.lockPath()) {
 		return false, launches, nil
 	}
 	lock, err := f.lock()
@@ -99,15 +97,12 @@ func (f replicaFiles) holders() (held bool, launches map[string]bool, err error)
 	if !errors.Is(err, errLocked) {
 		return false, launches, err
 	}
-	all, err := procfs.Processes()
+	all, err := lockHolders(f.lockPath())
 	if err != nil {
 		return true, launches, fmt.Errorf("cannot list the processes: %w", err)
 	}
 	for _, s := range all {
-		if s.PID == os.Getpid() || !procfs.HoldsFile(s.PID, info) {
-			continue
-		}
-		if id, marked := procfs.Env(s.PID, launchIDEnv); marked && id != "" {
+		if id, marked := procfs.Env(s.PID, launchIDEnv); s.PID != os.Getpid() && marked && id != "" {
 			launches[id] = true
 		}
 	}

@@ -139,8 +139,7 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 	if err != nil {
 		return "", p.fail(err)
 	}
-	waiting := func() { tell.progress(Progress{Step: StepInstall, What: p.program.Command, Waiting: true}) }
-	path, err := e.get(ctx, waiting, func(file *os.File) (manifest, error) {
+	path, err := e.get(ctx, Progress{Step: StepInstall, What: p.program.Command}, tell, func(file *os.File) (manifest, error) {
 		i := installation{pythonPackage: p, entry: e, with: with, lock: lock, tell: tell}
 		return i.make(ctx, file)
 	})

@@ -34,7 +34,11 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	defer cancel(nil)
 	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p)
 	if err != nil {
-		return Prepared{}, p.startError(errors.Join(context.Cause(ctx), err))
+		err = p.startError(errors.Join(context.Cause(ctx), err))
+		if start, ok := errors.AsType[*StartError](err); ok {
+			start.preparing = true
+		}
+		return Prepared{}, err
 	}
 	return prepared, nil
 }
@@ -170,7 +174,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if err != nil {
 		return launchPlan{}, err
 	}
-	memory := o.memoryCheck(cfg, prepared.gguf, driver)
+	memory := o.memoryCheck(ctx, cfg, prepared, driver)
 	if cfg.Devices.auto() {
 		gpus, err = memory.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
 			host.GPUs = some
@@ -184,6 +188,12 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	spec, err := describe(engine, cfg, host)
 	if err != nil {
 		return launchPlan{}, err
+	}
+	if len(gpus) > 0 && len(gpus) < spec.GPUs {
+		return launchPlan{}, &GPUError{
+			Err:    fmt.Errorf("the flags ask for %d GPUs, and the replica has %d", spec.GPUs, len(gpus)),
+			Advice: `change "flags" or "devices"`,
+		}
 	}
 	if engine.Program(cfg).Model == ModelFolder && host.ModelPath != "" {
 		if err := checkModelFolder(host.ModelPath, cfg.Flags, spec.Context); err != nil {

@@ -12,7 +12,7 @@ import (
 // A vLLM that loads has its port without listening on it, and Linux would let a second one load for as long, to fail at the end.
 func TestStartOnABoundPort(t *testing.T) {
 	t.Parallel()
-	first := vllmFake(t, enginetest.Behavior{LoadTime: time.Minute})
+	first := vllmFake(t, enginetest.Behavior{LoadTime: time.Hour})
 	loading, _ := started(t, first)
 	eventually(t, "the port is bound", func() bool { return boundSilently("127.0.0.1", first.Port) })
 	second := vllmFake(t, enginetest.Behavior{})

@@ -82,6 +82,9 @@ func hold(pid int) (*process, error) {
 		pid, errors.ErrUnsupported, runtime.GOOS)
 }
 
+// thisBoot cannot be told without /proc.
+func thisBoot() (identity, error) { return identity{}, errors.ErrUnsupported }
+
 // identify is no more than the pid here.
 func identify(pid int) identity { return identity{PID: pid} }
 

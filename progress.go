@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ type Progress struct {
 	Rate      float64 `json:"rate,omitempty"`      // of a download: bytes a second of late
 	Remaining float64 `json:"remaining,omitempty"` // seconds; 0 where that cannot be told
 	Waiting   bool    `json:"waiting,omitempty"`   // another process does it, and this one waits for it
+	Holder    string  `json:"holder,omitempty"`    // for people: whom it waits for, such as "pid 4711 (since 2026-11-24 13:04:05)"; "" where that is not known
 }
 
 // Step says what is done in a preparation.
@@ -41,7 +43,7 @@ var stepWords = map[Step]string{
 func (p Progress) String() string {
 	words := stepWords[p.Step]
 	if p.Waiting {
-		return "waiting for another process that is " + words + " " + p.What
+		return "waiting for " + cmp.Or(p.Holder, "another process") + " that is " + words + " " + p.What
 	}
 	number := func(n int64) string { return fmt.Sprint(n) }
 	if p.Step == StepDownload {
@@ -59,8 +61,7 @@ func (p Progress) String() string {
 	if p.Rate > 0 {
 		parts = append(parts, number(int64(p.Rate))+"/s")
 	}
-	if p.Remaining > 0 {
-		left := time.Duration(p.Remaining * float64(time.Second)).Round(time.Second)
+	if left := time.Duration(p.Remaining * float64(time.Second)).Round(time.Second); left > 0 {
 		parts = append(parts, left.String()+" left")
 	}
 	if len(parts) == 0 {

@@ -97,6 +97,7 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.mu.Lock()
 	p.unpublish()
 	wasReady, asked := p.state == StateReady, p.asked && !p.released
+	leaving := p.killed == "" && !wasReady // a ready engine that dies leaves workers that stay, and hold the GPU
 	final := StateFailed
 	if asked && p.failure == nil {
 		final = StateStopped
@@ -105,6 +106,9 @@ func (p *EngineProvisioner) watch(r *run) {
 
 	r.noting.Wait()
 	leaveLogs() // before the last record is written, which needs room on the disk
+	if leaving && r.workers.Load() {
+		r.awaitLeaving()
+	}
 	end := r.finish(final, asked)
 
 	p.mu.Lock()

@@ -67,6 +67,20 @@ func (m *flagMerge) shards(flag string, subjects ...string) {
 	})
 }
 
+// gpus is how many GPUs the user's flags ask for: the product of the subjects' numbers, 0 when nothing is said.
+func (m *flagMerge) gpus(subjects ...string) int {
+	product := 1
+	for _, s := range subjects {
+		if n, err := strconv.Atoi(m.said(s)); err == nil && n > 0 {
+			product = min(product, 1<<20) * min(n, 1<<20)
+		}
+	}
+	if m.onCPU() || !m.says(subjects...) {
+		return 0
+	}
+	return product
+}
+
 // drainTimeout is how long the requests in flight may take.
 func (m *flagMerge) drainTimeout() time.Duration {
 	if m.cfg.Drain.Timeout != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -176,7 +177,11 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	if err := r.checkListener(); err != nil {
 		return Handoff{}, err
 	}
-	version, err := p.checkIdentity(ctx, ask, r)
+	version := r.rec.Version
+	err := untilAnswered(ctx, r.started, p.hear, func() (err error) {
+		version, err = p.checkIdentity(ctx, ask, r)
+		return err
+	})
 	if err != nil {
 		return Handoff{}, err
 	}
@@ -184,20 +189,24 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	answer := answerOff
 	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
 		r.asked.Store(true)
-		offered, err := ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
+		p.hear("200 OK, but no token yet")
+		offered, err := p.firstToken(ctx, ask, r)
 		switch {
 		case err != nil:
 			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}
 		case offered:
 			answer = answerOK
+			p.hear("200 OK")
 		default:
+			p.hear("200 OK")
 			answer = answerNotOffered
 			p.note("the model offers no completions (embeddings or reranking?): ready without the proof of an answer")
 		}
 	}
 	// 4. Its metrics are there when they were asked for. After the first token, because engines make some series for it.
 	if spec.Metrics != nil {
-		if err := ask.checkMetrics(ctx, *spec.Metrics); err != nil {
+		err := untilAnswered(ctx, r.started, p.hear, func() error { return ask.checkMetrics(ctx, *spec.Metrics) })
+		if err != nil {
 			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
 		}
 	}
@@ -208,6 +217,46 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		}
 	}
 	return p.publish(ctx, r, version, answer)
+}
+
+// firstToken asks for one token. How long a first one takes nobody knows, but an engine that is at it uses a CPU, writes to its
+// log or takes memory. Where it does none of that for long, the question is taken for lost, as a proxy between a
+// container and us may lose it, and is asked again on another connection. The last try lasts until the load is given up.
+func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
+	const tries = 3
+	spec, idle := r.rec.Launch.Spec, 4*ask.timeout
+	for range tries - 1 {
+		trying, giveUp := context.WithCancelCause(ctx)
+		var watch sync.WaitGroup
+		watch.Go(func() { r.awaitIdle(trying, idle, giveUp) })
+		offered, err = ask.askToken(trying, *spec.Answer, spec.MustAnswer)
+		giveUp(nil)
+		watch.Wait()
+		if !errors.Is(err, errNoAnswer) || ctx.Err() != nil {
+			return offered, err
+		}
+		p.note(fmt.Sprintf("no first token came for %s, and the engine does nothing; asking again", idle))
+	}
+	return ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
+}
+
+// awaitIdle gives up after so long, or later, when the engine has done nothing for half of it.
+func (r *run) awaitIdle(ctx context.Context, idle time.Duration, giveUp context.CancelCauseFunc) {
+	ticker := time.NewTicker(idle / 2)
+	defer ticker.Stop()
+	for before, at := (*progress)(nil), time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := r.progress()
+		if before != nil && !now.since(*before, time.Since(at)) {
+			giveUp(errNoAnswer)
+			return
+		}
+		before, at = &now, time.Now()
+	}
 }
 
 // prober questions this launch. An engine whose healthy answer takes its time gets five times that.

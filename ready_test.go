@@ -29,11 +29,11 @@ func TestNotReady(t *testing.T) {
 		text     []string
 	}{
 		"loads too long": {
-			behavior: enginetest.Behavior{LoadTime: time.Minute}, ready: ReadyConfig{Timeout: Duration(time.Second)}, cause: CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Timeout: Duration(time.Second)}, cause: CauseUnknown,
 			text: []string{"the load took too long: more than 1s", `raise "ready.timeout"`},
 		},
 		"stalls": {
-			behavior: enginetest.Behavior{LoadTime: time.Minute}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: CauseUnknown,
 			text: []string{"no progress for 500ms", `raise "ready.stall"`},
 		},
 		"redirects":         {behavior: enginetest.Behavior{Redirect: "http://192.0.2.1/"}, cause: CauseUnknown, text: []string{"/health answers 302 Found"}},
@@ -88,7 +88,7 @@ func TestNeverHealthy(t *testing.T) {
 	}{
 		"never listens":         {behavior: enginetest.Behavior{Bind: enginetest.BindNever}, heard: "connect: connection refused"},
 		"listens elsewhere":     {behavior: enginetest.Behavior{Bind: enginetest.BindOther}, heard: "connect: connection refused"},
-		"loads":                 {behavior: enginetest.Behavior{LoadTime: time.Minute}, heard: "503 Service Unavailable: Loading model"},
+		"loads":                 {behavior: enginetest.Behavior{LoadTime: time.Hour}, heard: "503 Service Unavailable: Loading model"},
 		"accepts and is silent": {behavior: enginetest.Behavior{Health: enginetest.AcceptOnly}, timeout: quick, heard: "no answer in time"},
 		"dribbles headers":      {behavior: enginetest.Behavior{Health: enginetest.DribbleHeader}, timeout: quick, heard: "no answer in time"},
 		"dribbles the body":     {behavior: enginetest.Behavior{Health: enginetest.DribbleBody}, timeout: quick, heard: "200 OK, no answer in time"},
@@ -126,6 +126,65 @@ func TestNeverHealthy(t *testing.T) {
 	}
 }
 
+// An engine that is slow for a while, in whatever it is asked, is waited for like one that loads.
+func TestSlowPagesAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{DeafFirst: 2})
+	cfg.Ready.RequestTimeout = Duration(200 * time.Millisecond)
+	p, _ := started(t, cfg)
+	heard := map[string]bool{}
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.WaitReady(bounded(t))
+		done <- err
+	}()
+	for waiting := true; waiting; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			waiting = false
+		case <-time.After(time.Millisecond):
+			heard[p.Status().Heard] = true
+		}
+	}
+	for _, page := range []string{"/props", "/metrics"} {
+		if !heard["cannot read "+page+": no answer in time"] {
+			t.Errorf("nobody was told that %s does not answer: %v", page, heard)
+		}
+	}
+	if now := p.Status(); now.State != StateReady || now.Heard != "200 OK" {
+		t.Errorf("%+v", now)
+	}
+}
+
+// A question for the first token that gets lost is asked again once the engine is seen to be idle, and somebody is told.
+func TestLostTokenIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{LoseFirst: 2})
+	cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond)
+	p, j := ready(t, cfg)
+	if p.handoff.Answer != answerOK || strings.Count(j.notes(), "no first token came for 400ms, and the engine does nothing; asking again") != 2 {
+		t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
+	}
+	if heard := p.Status().Heard; heard != "200 OK" {
+		t.Errorf("heard %q", heard)
+	}
+}
+
+// One that never answers has until the deadline.
+func TestPageThatNeverAnswers(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{DeafFirst: 1000})
+	cfg.Ready = ReadyConfig{RequestTimeout: Duration(100 * time.Millisecond), Timeout: Duration(3 * time.Second)}
+	cfg.Stop.Grace = Duration(time.Second)
+	p, _ := started(t, cfg)
+	_, err := p.WaitReady(bounded(t))
+	wantText(t, err, "the load took too long: more than 3s", "last answer: cannot read /props: no answer in time")
+	nothingLeft(t, p)
+}
+
 func TestDeathWhileLoading(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -135,7 +194,7 @@ func TestDeathWhileLoading(t *testing.T) {
 		text     []string
 	}{
 		"exit": {
-			behavior: enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{
+			behavior: enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{
 				After: 30 * time.Millisecond, Code: 1,
 				Stderr: "gguf_init_from_file: failed to open GGUF file '/m.gguf' (No such file or directory)\nsrv: exiting due to model loading error\n",
 			}},
@@ -152,7 +211,7 @@ func TestDeathWhileLoading(t *testing.T) {
 		// As by an engine whose memory is being dumped, and on a busy machine.
 		"some time after it hung up": {
 			behavior: enginetest.Behavior{Answer: enginetest.AnswerCut, DieReady: &enginetest.Death{
-				After: 700 * time.Millisecond, Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n",
+				After: 400 * time.Millisecond, Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n",
 			}},
 			cause: CauseOOMGPU, code: 1, text: []string{"while loading", "[oom_gpu]"},
 		},
@@ -222,7 +281,7 @@ func TestCallerGivesUpButTheLoadGoesOn(t *testing.T) {
 
 func TestStopWhileWaiting(t *testing.T) {
 	t.Parallel()
-	p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	p, j := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}))
 	waited := make(chan error)
 	go func() {
 		_, err := p.WaitReady(bounded(t))
@@ -368,7 +427,7 @@ func TestGPURequired(t *testing.T) {
 	t.Run("fallback during a long load", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{
-			LoadTime: time.Minute, LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n",
+			LoadTime: time.Hour, LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n",
 		})
 		cfg.GPU = GPURequired
 		p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))

@@ -317,7 +317,7 @@ func TestRealDrain(t *testing.T) {
 // Afterwards the server is gone, and the client is cut no earlier.
 func TestRealDrainDeadline(t *testing.T) {
 	t.Parallel()
-	const limit = 1500 * time.Millisecond
+	const limit = 3 * time.Second
 	p, j, result := bigAndBusy(t, 4000, func(cfg *ProvisionConfig) {
 		cfg.Drain.Timeout = new(Duration(limit))
 		cfg.Stop.Grace = Duration(500 * time.Millisecond)
@@ -336,7 +336,7 @@ func TestRealDrainDeadline(t *testing.T) {
 		t.Errorf("the client's answer was %s", got)
 	}
 	nothingLeft(t, p)
-	wantNote(t, j, "the drain's 1.5s are over with 1 request in flight")
+	wantNote(t, j, "the drain's 3s are over with 1 request in flight")
 }
 
 func TestRealAttachedDrain(t *testing.T) {

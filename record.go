@@ -15,7 +15,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
-const recordSchema = 1
+// recordSchema is 2 since the fields of LaunchSpec have names of their own; see readSchema1.
+const recordSchema = 2
 
 // record is what one launch leaves on disk for whoever comes next: enough to find the engine, to be sure that it is
 // the one, and to end it. It is written before the engine starts and whenever the launch moves on.
@@ -23,7 +24,7 @@ type record struct {
 	Schema     int    `json:"schema"`
 	Generation int64  `json:"generation"` // counts the replica's launches
 	Desired    string `json:"desired"`    // desiredRunning or desiredStopped
-	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; draining; stopped or failed: it ended
+	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; draining; stopping; stopped or failed: it ended
 	LaunchID   string `json:"launch_id"`
 
 	Pool    string   `json:"pool"`
@@ -102,6 +103,7 @@ func (a identity) matches(b identity) bool {
 //	<state>/<pool>-<replica>/record.json  the record
 //	<state>/<pool>-<replica>/record.lock  held by whoever changes the record
 //	<state>/<pool>-<replica>/engine.lock  held by the engine's processes as long as one of them lives
+//	<state>/<pool>-<replica>/stop.lock    held by the program that stops the engine
 //	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
 //	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
 //	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
@@ -241,6 +243,11 @@ func (f replicaFiles) readRecord() (record, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
 	}
+	if r.Schema == 1 {
+		if err := r.readSchema1(data); err != nil {
+			return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
+		}
+	}
 	switch {
 	case r.Schema != recordSchema:
 		return record{}, fmt.Errorf("cannot read the record %q: schema %d, this version knows %d", f.record(), r.Schema, recordSchema)
@@ -250,8 +257,9 @@ func (f replicaFiles) readRecord() (record, error) {
 	return r, nil
 }
 
-// recordPatience bounds the wait for another process's change of the record, which takes a millisecond.
-const recordPatience = 2 * time.Second
+// recordPatience bounds the wait for another process's change of the record. That takes a millisecond, or as long as a busy
+// disk takes to keep it.
+const recordPatience = 10 * time.Second
 
 // lockRecord keeps other processes from changing the record.
 func (f replicaFiles) lockRecord() (*fileLock, error) {

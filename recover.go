@@ -54,7 +54,8 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		return nil, err
 	}
 	r := &run{
-		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}), inst: inst, killTimeout: defaultKillTimeout,
+		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}), inst: inst,
+		killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
 	}
 	r.rec.refer(inst)
 	if inst.Exited() {
@@ -80,6 +81,8 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 	p.run, p.state, p.since = r, StateStarting, r.started
 	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
+	} else if rec.State == StateDraining {
+		p.state = StateDraining
 	}
 	go p.watch(r)
 	return p, nil
@@ -174,7 +177,11 @@ func recoverAll(ctx context.Context, state string, opts options) (map[string]*En
 	if err != nil {
 		return nil, nil, err
 	}
-	stems = slices.Compact(slices.Sorted(slices.Values(append(stems, more...))))
+	return recoverEach(ctx, state, slices.Compact(slices.Sorted(slices.Values(append(stems, more...)))), opts)
+}
+
+// recoverEach is recoverAll for some replicas, which are named like their files.
+func recoverEach(ctx context.Context, state string, stems []string, opts options) (map[string]*EngineProvisioner, []Recovered, error) {
 	found := make([]Recovered, len(stems))
 	launches := make([]*EngineProvisioner, len(stems))
 	var all sync.WaitGroup

@@ -104,7 +104,7 @@ func TestStoppedByAnotherCommand(t *testing.T) {
 
 func TestAttachToALoadingEngine(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute})
+	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour})
 	started(t, cfg)
 	attached, err := Attach(cfg.StateDir, "pool", "r0")
 	if err != nil {
@@ -312,7 +312,7 @@ func TestDamagedRecords(t *testing.T) {
 	tests := map[string]struct{ content, text string }{
 		"not JSON":      {"{", "cannot read the record"},
 		"empty":         {"", "cannot read the record"},
-		"other schema":  {`{"schema":99,"launch_id":"x","pool":"pool","replica":"r0"}`, "schema 99, this version knows 1"},
+		"other schema":  {`{"schema":99,"launch_id":"x","pool":"pool","replica":"r0"}`, "schema 99, this version knows 2"},
 		"other replica": {`{"schema":1,"launch_id":"x","pool":"pool","replica":"r7"}`, `not the record of "pool-r0"`},
 		"huge":          {strings.Repeat(" ", 1<<20+1), "larger than 1 MiB"},
 	}
@@ -372,7 +372,7 @@ func TestStatuses(t *testing.T) {
 		t.Errorf("a state directory that cannot be read: %v, %v", all, err)
 	}
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	second := fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute})
+	second := fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour})
 	second.StateDir, second.ReplicaID = cfg.StateDir, "r1"
 	first, _ := ready(t, cfg)
 	loading, _ := started(t, second)

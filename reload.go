@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 )
 
 // reload is a change of a replica's configuration that is not decided yet.
@@ -33,15 +32,33 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", r.name)
 	}
 	if err := r.rehearse(ctx, cfg); err != nil {
-		return fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
+		return err
 	}
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
-	for _, other := range s.replicas {
-		if r.isReady() && other != r && other.config().PoolID == cfg.PoolID {
-			if err := other.waitReady(ctx); err != nil {
-				return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", r.name, err)
-			}
+	done, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.replace(ctx, r, cfg)
+}
+
+// reload is Reload of a checked configuration, for who has begun a change.
+func (s *Supervisor) reload(ctx context.Context, r *replica, cfg ProvisionConfig) error {
+	if err := r.rehearse(ctx, cfg); err != nil {
+		return err
+	}
+	return s.replace(ctx, r, cfg)
+}
+
+// replace gives a replica its new configuration when no other of its pool is missing. Those that somebody has stopped
+// are not missed.
+func (s *Supervisor) replace(ctx context.Context, r *replica, cfg ProvisionConfig) error {
+	for _, other := range s.all() {
+		if other == r || other.config().PoolID != cfg.PoolID || other.history().Phase == PhaseStopped || !r.isReady() {
+			continue
+		}
+		if err := other.waitReady(ctx); err != nil {
+			return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", r.name, err)
 		}
 	}
 	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
@@ -50,83 +67,17 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 // rehearse does what a start can do while another engine runs.
 func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
 	p, err := New(cfg, r.opts...)
-	if err != nil {
-		return err
+	var prepared Prepared
+	if err == nil {
+		prepared, err = p.prepared(ctx)
 	}
-	prepared, err := p.prepared(ctx)
 	if err == nil {
 		_, err = p.opts.plan(ctx, p.cfg, prepared)
 	}
-	return err
-}
-
-// Reloaded is what ReloadChanged did about a replica.
-type Reloaded struct {
-	Pool    string       `json:"pool"`
-	Replica string       `json:"replica"`
-	Result  ReloadResult `json:"result"`
-	Err     error        `json:"-"` // with ReloadFailed
-}
-
-// ReloadResult is the outcome of a reload for one replica.
-type ReloadResult string
-
-// The outcomes.
-const (
-	ReloadDone      ReloadResult = "reloaded"   // it is ready with the new settings
-	ReloadUnchanged ReloadResult = "unchanged"  // it has these settings already
-	ReloadFailed    ReloadResult = "failed"     // see Err
-	ReloadSkipped   ReloadResult = "skipped"    // another replica of the pool failed before
-	ReloadStopped   ReloadResult = "stopped"    // it was stopped by another command, and stays so
-	ReloadNew       ReloadResult = "new"        // it is not supervised, which takes another Supervise
-	ReloadRemoved   ReloadResult = "not listed" // it is not among the configurations, and goes on as it is
-)
-
-// ReloadChanged reloads those of the replicas whose settings or whose executable have changed since their launch, one
-// after the other, those that are not ready first. After a failure the rest of the pool is left as it is. It tells of
-// every replica that is configured or supervised; ctx bounds it as it does Reload.
-func (s *Supervisor) ReloadChanged(ctx context.Context, cfgs []ProvisionConfig) []Reloaded {
-	results := make([]Reloaded, len(cfgs))
-	var changed []int // indexes of cfgs
-	for i, cfg := range cfgs {
-		results[i] = Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadUnchanged}
-		r, err := s.find(cfg.PoolID, cfg.ReplicaID)
-		switch {
-		case err != nil:
-			results[i].Result = ReloadNew
-		case r.history().Phase == PhaseStopped:
-			results[i].Result = ReloadStopped
-		case r.changes(ctx, cfg):
-			changed = append(changed, i)
-		}
+	if err != nil {
+		return fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
 	}
-	ready := func(i int) int {
-		r, _ := s.find(cfgs[i].PoolID, cfgs[i].ReplicaID)
-		if r.isReady() {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(changed, func(a, b int) int { return ready(a) - ready(b) })
-	failed := map[string]bool{} // by pool
-	for _, i := range changed {
-		if failed[cfgs[i].PoolID] {
-			results[i].Result = ReloadSkipped
-			continue
-		}
-		results[i].Result = ReloadDone
-		if err := s.Reload(ctx, cfgs[i]); err != nil {
-			results[i].Result, results[i].Err = ReloadFailed, err
-			failed[cfgs[i].PoolID] = true
-		}
-	}
-	for _, r := range s.replicas {
-		if !slices.ContainsFunc(cfgs, func(cfg ProvisionConfig) bool { return cfg.Name() == r.name }) {
-			cfg := r.config()
-			results = append(results, Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadRemoved})
-		}
-	}
-	return results
+	return nil
 }
 
 // changes reports whether a launch by cfg would differ from the present one.

@@ -3,9 +3,7 @@ package provisioner
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +16,7 @@ func TestReloadComesBack(t *testing.T) {
 	s, _ := superviseReady(t, cfg)
 	bad := cfg
 	bad.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
-		LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
+		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
 	})}
 	err := s.Reload(bounded(t), bad)
 	wantText(t, err, "cannot reload pool/r0, the old settings are back", "bad new settings")
@@ -42,7 +40,7 @@ func TestReloadComesBack(t *testing.T) {
 func dying(t *testing.T, cfg ProvisionConfig) ProvisionConfig {
 	t.Helper()
 	cfg.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
-		LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
+		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
 	})}
 	return cfg
 }
@@ -54,7 +52,7 @@ func TestReloadComesBackToWhatWasReady(t *testing.T) {
 	cfg.Flags = []string{"--ctx-size", "777"}
 	s, _ := superviseReady(t, cfg)
 	slow := cfg
-	slow.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Minute})}
+	slow.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
 	slow.Flags = []string{"--ctx-size", "888"}
 	impatient, giveUp := context.WithCancel(context.Background())
 	first := make(chan error, 1)
@@ -90,101 +88,45 @@ func TestReloadWithoutAWayBack(t *testing.T) {
 	}
 }
 
-// What has changed is replaced one at a time; the pool never lacks more than one replica.
-func TestReloadChanged(t *testing.T) {
-	t.Parallel()
-	cfgs := fakeConfigs(t, 3, enginetest.Behavior{})
-	for i := range cfgs {
-		cfgs[i] = briskly(cfgs[i])
-	}
-	s, _ := superviseReady(t, cfgs...)
-	was := s.Status()
-	next := slices.Clone(cfgs)
-	for i := range 2 {
-		next[i].Flags = []string{"--ctx-size", "777"}
-	}
-	fourth := next[2]
-	fourth.ReplicaID, fourth.Port = "r9", enginetest.FreePort(t, 1)
-	fewest := make(chan int)
-	ctx, cancel := context.WithCancel(bounded(t))
-	go func() {
-		least := len(cfgs)
-		for ctx.Err() == nil {
-			ready := 0
-			for _, now := range s.Status() {
-				if now.State == StateReady {
-					ready++
-				}
-			}
-			least = min(least, ready)
-			time.Sleep(time.Millisecond)
-		}
-		fewest <- least
-	}()
-	results := s.ReloadChanged(bounded(t), append(next[:2:2], fourth))
-	cancel()
-	if least := <-fewest; least < 2 {
-		t.Errorf("only %d were ready", least)
-	}
-	var got []string
-	for _, r := range results {
-		got = append(got, fmt.Sprintf("%s/%s %s %v", r.Pool, r.Replica, r.Result, r.Err))
-	}
-	name := func(i int) string { return cfgs[i].Name() }
-	want := []string{
-		name(0) + " reloaded <nil>", name(1) + " reloaded <nil>", fourth.Name() + " new <nil>", name(2) + " not listed <nil>",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("results:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-	for i, now := range s.Status() {
-		if (now.LaunchID != was[i].LaunchID) != (i < 2) || now.State != StateReady {
-			t.Errorf("%s: %+v", name(i), now)
-		}
-	}
-	for _, r := range s.ReloadChanged(bounded(t), next) {
-		if r.Result != ReloadUnchanged {
-			t.Errorf("again: %+v", r)
-		}
-	}
-	// The first failure leaves the rest as it is.
-	for i := range next {
-		next[i] = dying(t, next[i])
-	}
-	results = s.ReloadChanged(bounded(t), next)
-	if results[0].Result != ReloadFailed || results[1].Result != ReloadSkipped || results[2].Result != ReloadSkipped {
-		t.Errorf("results %+v", results)
-	}
-}
-
-// A stop in a hurry does not wait for the drain of a reload that is under way.
+// A stop in a hurry does not wait for the drain of a reload that is under way, and is not left out.
 func TestStopHurriesAReload(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	cfg.Drain.Timeout = new(Duration(10 * time.Minute))
-	held := make(chan struct{})
-	hook := WithDrainHook("held", func(ctx context.Context, _ Handoff) error {
-		close(held)
-		<-ctx.Done()
-		return nil
-	})
-	s, _ := supervised(t, []ProvisionConfig{cfg}, hook)
-	if err := s.WaitReady(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
-	next := cfg
-	next.Flags = []string{"--ctx-size", "777"}
-	reloaded := make(chan error, 1)
-	go func() { reloaded <- s.Reload(context.Background(), next) }()
-	<-held
-	hurried, hurry := context.WithCancel(context.Background())
-	hurry()
-	began := time.Now()
-	_ = s.Stop(hurried)
-	if took := time.Since(began); took > patience {
-		t.Errorf("the stop took %s", took)
-	}
-	if err := <-reloaded; !errors.Is(err, ErrStopped) {
-		t.Errorf("Reload: %v", err)
+	for what, stop := range map[string]func(*Supervisor, context.Context) error{
+		"all":         (*Supervisor).Stop,
+		"one replica": func(s *Supervisor, ctx context.Context) error { return s.StopReplica(ctx, "pool", "r0") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+			cfg.Drain.Timeout = new(Duration(10 * time.Minute))
+			held := make(chan struct{})
+			hook := WithDrainHook("held", func(ctx context.Context, _ Handoff) error {
+				close(held)
+				<-ctx.Done()
+				return nil
+			})
+			s, _ := supervised(t, []ProvisionConfig{cfg}, hook)
+			if err := s.WaitReady(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			next := cfg
+			next.Flags = []string{"--ctx-size", "777"}
+			reloaded := make(chan error, 1)
+			go func() { reloaded <- s.Reload(context.Background(), next) }()
+			<-held
+			hurried, hurry := context.WithCancel(context.Background())
+			hurry()
+			began := time.Now()
+			_ = stop(s, hurried)
+			if took := time.Since(began); took > patience {
+				t.Errorf("the stop took %s", took)
+			}
+			if now := s.Status()[0]; now.Restarts.Phase != PhaseStopped {
+				t.Errorf("%+v", now.Restarts)
+			}
+			if err := <-reloaded; !errors.Is(err, ErrStopped) {
+				t.Errorf("Reload: %v", err)
+			}
+		})
 	}
 }

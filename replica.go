@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -24,11 +25,14 @@ type replica struct {
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
 	gpus   gpuUse           // before the last launch
 
+	looked fs.FileInfo // the record when the inbox last read it; nil before
+
 	mu       sync.Mutex
 	cfg      ProvisionConfig
 	launch   *EngineProvisioner // the present launch, or the last one
 	past     Restarts
 	outdated bool
+	leaving  bool          // it was removed from the configuration
 	last     error         // why the last launch ended; nil while one is ready
 	changed  chan struct{} // closed and replaced whenever one of these changes
 }
@@ -164,12 +168,13 @@ func (r *replica) runLaunch() bool {
 	}
 }
 
-// nextLaunch is the adopted launch, the first time, and a new one else.
+// nextLaunch is the adopted launch, the first time, and a new one else. One that could not be killed is no launch to go
+// on with: the new one is told that the replica is busy, and tried again until that is over.
 func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 	r.mu.Lock()
 	p := r.launch
 	r.mu.Unlock()
-	if p != nil && !p.Status().State.Final() {
+	if p != nil && p.unasked() {
 		return p, nil
 	}
 	p, err := New(r.config(), r.opts...)
@@ -330,6 +335,14 @@ func (r *replica) ask(ctx context.Context, o order) error {
 	}
 }
 
+// insist gives an order that is carried out even when its context ends before. The replica may be in the middle of a stop
+// of its own, for a reload say, and hear of no order until that is over: then that is hurried.
+func (r *replica) insist(o order) error {
+	unhurry := context.AfterFunc(o.ctx, func() { r.hurry(o.ctx) })
+	defer unhurry()
+	return r.ask(context.Background(), o)
+}
+
 // hurry ends all waiting of the present launch's stop. ctx has ended.
 func (r *replica) hurry(ctx context.Context) {
 	r.mu.Lock()
@@ -352,14 +365,14 @@ func (r *replica) atRest() bool {
 	return phase == PhaseFailed || phase == PhaseStopped || closed(r.done)
 }
 
-// waitReady returns when the replica is ready, or with the failure that came first.
+// waitReady returns when the replica is ready or not wanted any more, or with the failure that came first.
 func (r *replica) waitReady(ctx context.Context) error {
 	for {
 		r.mu.Lock()
-		past, last, changed := r.past, r.last, r.changed
+		past, last, leaving, changed := r.past, r.last, r.leaving, r.changed
 		r.mu.Unlock()
 		switch {
-		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero():
+		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero(), leaving:
 			return nil
 		case last != nil:
 			return last

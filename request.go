@@ -68,8 +68,8 @@ func RequestReset(ctx context.Context, stateDir string, replicas ...string) ([]A
 	return answered, err
 }
 
-// RequestReload has the manager of a state directory ("" means .runtime) read its configuration again and reload what
-// has changed, as [Supervisor.ReloadChanged] does. It returns when that is done. ctx bounds the wait alone. The error is
+// RequestReload has the manager of a state directory ("" means .runtime) read its configuration again and bring its
+// replicas in line with it, as [Supervisor.Apply] does. It returns when that is done. ctx bounds the wait alone. The error is
 // ErrNotManaged when there is no manager.
 func RequestReload(ctx context.Context, stateDir string) ([]Answer, error) {
 	state, err := stateDirectory(stateDir)
@@ -197,8 +197,8 @@ type inbox struct {
 }
 
 // newInbox puts away what was asked of an earlier manager.
-func newInbox(s *Supervisor, state string, reload func() ([]ProvisionConfig, error)) *inbox {
-	b := &inbox{s: s, dir: filepath.Join(state, requestsName), reload: reload}
+func newInbox(s *Supervisor, reload func() ([]ProvisionConfig, error)) *inbox {
+	b := &inbox{s: s, dir: filepath.Join(s.state, requestsName), reload: reload}
 	entries, _ := os.ReadDir(b.dir)
 	for _, entry := range entries {
 		_ = os.Remove(filepath.Join(b.dir, entry.Name()))
@@ -228,6 +228,7 @@ func (b *inbox) run(ctx context.Context) {
 				b.work.Go(func() { b.take(filepath.Join(b.dir, id)) })
 			}
 		}
+		b.finishStops()
 	}
 }
 
@@ -252,7 +253,7 @@ func (b *inbox) take(stem string) {
 		err = atomicfile.Write(stem+answerExt, data)
 	}
 	if err = errors.Join(err, os.Remove(stem+takenExt)); err != nil {
-		newOptions(b.s.replicas[0].opts).logger.Warn("cannot answer a request", "error", err)
+		newOptions(b.s.opts).logger.Warn("cannot answer a request", "error", err)
 	}
 }
 
@@ -272,15 +273,16 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 		if err != nil {
 			return nil, err
 		}
+		results, err := b.s.Apply(ctx, cfgs)
 		var all []Answer
-		for _, done := range b.s.ReloadChanged(ctx, cfgs) {
+		for _, done := range results {
 			a := Answer{Pool: done.Pool, Replica: done.Replica, Result: string(done.Result)}
 			if done.Err != nil {
 				a.Error = done.Err.Error()
 			}
 			all = append(all, a)
 		}
-		return all, nil
+		return all, err
 	default:
 		return nil, fmt.Errorf("this manager knows no request %q", r.Kind)
 	}
@@ -288,13 +290,14 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 
 // each does something to the named replicas, or to all of which nobody has said that they shall not run.
 func (s *Supervisor) each(names []string, result string, do func(r *replica) error) ([]Answer, error) {
+	replicas := s.all()
 	for _, name := range names {
-		if !slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.name == name }) {
+		if !slices.ContainsFunc(replicas, func(r *replica) bool { return r.name == name }) {
 			return nil, fmt.Errorf("%w: no replica %q is supervised", ErrNotFound, name)
 		}
 	}
 	var chosen []*replica
-	for _, r := range s.replicas {
+	for _, r := range replicas {
 		if slices.Contains(names, r.name) || len(names) == 0 && r.history().Phase != PhaseStopped {
 			chosen = append(chosen, r)
 		}

@@ -61,7 +61,9 @@ func TestRequestReset(t *testing.T) {
 	if got, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err != nil || len(got) != 1 {
 		t.Errorf("%+v (%v)", got, err)
 	}
-	next, _ := supervised(t, []ProvisionConfig{cfg})
+	slow := cfg // it adds no failures of its own
+	slow.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
+	next, _ := supervised(t, []ProvisionConfig{slow})
 	if past := next.Status()[0].Restarts; past.Phase == PhaseOpen || past.Failures > 2 {
 		t.Errorf("the next supervisor remembers %+v", past)
 	}

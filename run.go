@@ -22,12 +22,14 @@ type run struct {
 	started time.Time
 
 	killTimeout time.Duration // how long SIGKILL may take
+	leaveTime   time.Duration // how long workers may take to end by themselves
 	logs        *logKeeper    // nil until it is needed
 
 	redact redactor
 	key    secret // the API key; empty when the engine asks for none
 
-	asked atomic.Bool // for a token: an engine that dies from now on may die of it
+	asked   atomic.Bool // for a token: an engine that dies from now on may die of it
+	workers atomic.Bool // more than the main process was seen when it was last looked at
 
 	noting sync.WaitGroup // the one Observe that nobody waits for; it begins before the end is seen
 }
@@ -110,6 +112,7 @@ func (r *run) progress() progress {
 		now.logSize = info.Size()
 	}
 	members, _ := r.inst.Observe() // a load that dies leaves what it had mapped
+	r.workers.Store(len(members) > 1)
 	for _, m := range members {
 		now.cpu += m.CPU
 		now.memory += m.Memory

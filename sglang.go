@@ -19,6 +19,7 @@ func (sgLang) Program(ProvisionConfig) Program {
 			ShmSize:    32 << 30, // as its documentation says; it is a limit
 		},
 		Command:      "sglang",
+		Modes:        []string{"binary", "package", modeContainer},
 		Model:        ModelFolder,
 		Distribution: "sglang",
 		HelpArgs:     []string{"serve", "--help"},
@@ -55,6 +56,7 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Health: "/health",
 		// A healthy answer is one token, looked for once a second (http_server.py).
 		HealthTakes: time.Second,
+		GPUs:        m.sglangGPUs(),
 		Context:     m.context("context-length", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "json-model-override-args"),
 		Version:     Field{Path: info, Key: "version"},
 		Model:       Field{Path: modelInfo, Key: "model_path"},
@@ -73,4 +75,14 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
 	}
 	return spec, nil
+}
+
+// sglangGPUs is how many GPUs the flags ask for. Copies of the model have GPUs of their own, unless they are copies of the
+// attention alone.
+func (m *flagMerge) sglangGPUs() int {
+	world := []string{"tp-size", "pp-size"}
+	if !m.says("enable-dp-attention", "attn-dp-size") {
+		world = append(world, "dp-size")
+	}
+	return m.gpus(world...)
 }

@@ -16,8 +16,8 @@ const defaultKillTimeout = 10 * time.Second
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
 // removed; a replica that was ready is drained (see DrainConfig); the engine's main process gets SIGTERM, once; after
-// the grace period the tree gets SIGKILL; what outlives the main process, in whatever group or session, gets SIGKILL,
-// too; everything is reaped, verified and put away.
+// the grace period the tree gets SIGKILL; what outlives the main process for more than half a second, in whatever
+// group or session, gets SIGKILL, too; everything is reaped, verified and put away.
 //
 // ctx bounds the drain and the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil
 // when the engine is gone, ErrKilled when it had to be killed, ErrDrainAborted when a fatal drain hook failed, and
@@ -29,30 +29,18 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.starting.Lock() // a Start that is under way unwinds first
 	p.mu.Lock()
 	r, first := p.run, !p.asked && !p.state.Final() // what has ended by itself needs no stop
-	drains := first && ctx.Err() == nil && p.drains()
 	p.asked = true
-	switch {
-	case r == nil && !p.state.Final():
+	if r == nil && !p.state.Final() {
 		p.transition(StateStopped, "stopped before its start")
 		close(p.done)
-	case r != nil && first:
-		p.unpublish()
-		if drains {
-			p.transition(StateDraining, "")
-		} else {
-			p.transition(StateStopping, "")
-		}
 	}
 	p.mu.Unlock()
 	p.starting.Unlock()
-	if r == nil {
+	switch {
+	case r == nil:
 		return p.stopError()
-	}
-	if drains {
-		p.drain(ctx, r)
-	}
-	if first {
-		return p.escalate(ctx, r)
+	case first:
+		return p.stop(ctx, r)
 	}
 	select {
 	case <-p.done:
@@ -63,26 +51,70 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	return p.awaitDone(r)
 }
 
+// stop is the first Stop.
+func (p *EngineProvisioner) stop(ctx context.Context, r *run) error {
+	turn, late := p.takeTurn(ctx, r)
+	if turn != nil {
+		defer turn.release()
+	}
+	if p.beginStop(ctx, r, late) {
+		p.drain(ctx, r)
+		p.recordStop(r, StateStopping)
+	}
+	return p.escalate(ctx, r)
+}
+
+// beginStop writes down that the engine is to be gone, and removes the handoff. It reports whether a drain comes first.
+func (p *EngineProvisioner) beginStop(ctx context.Context, r *run, late bool) (drains bool) {
+	rec, err := r.files.readRecord() // another program's drain may be over
+	late = late || err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped && rec.State != StateDraining
+	next := StateStopping
+	p.mu.Lock()
+	if !late && ctx.Err() == nil && p.drains() {
+		next = StateDraining
+	}
+	p.mu.Unlock()
+	// The record first, then the handoff. Whoever finds no handoff must know why, also when this program dies in between;
+	// and an engine that its own provisioner is just finding to be ready keeps none: that looks at the record again.
+	p.recordStop(r, next)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unpublish()
+	if p.state.Final() { // it has ended meanwhile
+		return false
+	}
+	if p.state != next {
+		p.transition(next, "")
+	}
+	return next == StateDraining
+}
+
+// recordStop writes down how far a stop is, for whoever goes on with it when this program dies. If the engine has ended,
+// its watcher writes the last record, which must stay.
+func (p *EngineProvisioner) recordStop(r *run, at State) {
+	if closed(r.exited) {
+		return
+	}
+	rec := r.rec
+	rec.Desired, rec.State = desiredStopped, at
+	if err := r.files.updateRecord(rec); err != nil {
+		p.note("cannot record the stop: " + err.Error())
+	}
+}
+
 // escalate is the way from asking to killing.
 func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
-	// 1. Whoever finds the record from now on knows that the engine is to be gone. If it is, its watcher writes the last
-	// one, which must stay.
-	if rec := r.rec; !closed(r.exited) {
-		rec.Desired = desiredStopped
-		if err := r.files.updateRecord(rec); err != nil {
-			p.note("cannot record the stop: " + err.Error())
-		}
-	}
 	p.mu.Lock()
-	ready := !p.handoff.ReadyAt.IsZero()
-	p.unpublish() // again: the engine's own provisioner may have found it to be ready just before
+	ready := !p.handoff.ReadyAt.IsZero() || r.rec.State == StateDraining
 	p.mu.Unlock()
-	// 2. See who belongs to the tree while all parents are alive.
-	if _, err := r.inst.Observe(); err != nil {
+	// 1. See who belongs to the tree while all parents are alive.
+	members, err := r.inst.Observe()
+	if err != nil {
 		p.note(err.Error())
 	}
+	r.workers.Store(len(members) > 1)
 	p.opts.at("before_term")
-	// 3. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
+	// 2. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
 	// leader's to stop. A stopped process gets it only when it is continued.
 	if !closed(r.exited) {
 		if err := r.inst.Signal(syscall.SIGTERM); err != nil {
@@ -90,7 +122,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	p.opts.at("after_term")
-	// 4. The grace period.
+	// 3. The grace period.
 	allowed := time.Duration(r.rec.Grace)
 	if r.rec.LoadGrace > 0 && !ready {
 		allowed = time.Duration(r.rec.LoadGrace)
@@ -111,7 +143,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 	if short {
 		given += fmt.Sprintf(", cut short after %s", time.Since(asked).Round(time.Millisecond))
 	}
-	// 5. SIGKILL to whoever is left.
+	// 4. SIGKILL to whoever is left.
 	select {
 	case <-r.exited:
 	default:
@@ -122,7 +154,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 			p.note(err.Error())
 		}
 	}
-	// 6. The watcher sweeps, reaps, verifies and puts away.
+	// 5. The watcher sweeps, reaps, verifies and puts away.
 	return p.awaitDone(r)
 }
 
@@ -187,6 +219,20 @@ type ending struct {
 	port    string // who has the port now, though the tree is gone; "" when it is free
 	rec     record // the last one
 	err     error  // what could not be verified or put away; ErrUnkillable among it
+}
+
+// defaultLeaveTime is how long the rest of a tree may take to end by itself after its leader. Python's resource tracker, which
+// every vLLM has, takes 100 ms on two busy cores to unlink what the leader has left.
+const defaultLeaveTime = 500 * time.Millisecond
+
+// awaitLeaving waits for workers that end by themselves.
+func (r *run) awaitLeaving() {
+	for since, wait := time.Now(), time.Millisecond; time.Since(since) < r.leaveTime; wait = min(2*wait, 20*time.Millisecond) {
+		if members, err := r.inst.Members(); err != nil || len(members) == 0 {
+			return
+		}
+		time.Sleep(wait)
+	}
 }
 
 // finish ends what is left of a launch whose leader has ended, reaps it, verifies that nothing is left, and puts the
@@ -288,6 +334,9 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 		}
 		if end.foreign {
 			state = StateStopped
+		}
+		if asked {
+			end.rec.Desired = desiredStopped // it had ended before that could be written
 		}
 		end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
 		if !end.exit.Known && r.inst.PID() == 0 && state == StateFailed {

@@ -183,7 +183,7 @@ func TestLaterCallerHurries(t *testing.T) {
 // llama-server neither answers nor hangs up when it is told to end with a request in flight.
 func TestStopWithARequestInFlight(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: time.Minute})
+	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: time.Hour})
 	cfg.Ready.Answer = "off"
 	cfg.Drain.Timeout = new(Duration)
 	cfg.Stop.Grace = Duration(300 * time.Millisecond)
@@ -213,7 +213,7 @@ func TestStopWithARequestInFlight(t *testing.T) {
 
 func TestStopWhileLoadingDiesByTheSignal(t *testing.T) {
 	t.Parallel()
-	p, _ := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	p, _ := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}))
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
@@ -264,4 +264,34 @@ func TestUnkillable(t *testing.T) {
 	freezer.thaw(t)
 	awaitDone(t, p)
 	nothingLeft(t, p)
+}
+
+// Workers that end by themselves right after the engine are let go, and not told of; who stays is ended all the same.
+func TestStopLetsWorkersLeave(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		child enginetest.Child
+		time  time.Duration
+		note  string
+	}{
+		"leaves": {enginetest.Child{Outlives: 50 * time.Millisecond, Kind: enginetest.OwnGroup}, patience, ""},
+		"stays":  {enginetest.Child{Outlives: time.Minute, Kind: enginetest.OwnGroup}, time.Millisecond, "killed 1 process that has outlived the engine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, j := ready(t, fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{c.child}}))
+			worker := enginetest.Inspect(t, p.handoff.URL).Children[0]
+			p.run.leaveTime = c.time
+			if err := p.Stop(bounded(t)); err != nil {
+				t.Error(err)
+			}
+			if alive(worker) {
+				t.Error("the worker is alive")
+			}
+			if notes := j.notes(); notes != c.note {
+				t.Errorf("notes: %q, want %q", notes, c.note)
+			}
+			nothingLeft(t, p)
+		})
+	}
 }

@@ -130,8 +130,7 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 		return "", s.fail(err)
 	}
 	b, made := build{sourceBuild: s, entry: e, tools: tools, commit: commit, tell: tell}, false
-	waiting := func() { tell.progress(Progress{Step: StepBuild, What: s.name(), Waiting: true}) }
-	path, err := e.get(ctx, waiting, func(lock *os.File) (manifest, error) {
+	path, err := e.get(ctx, Progress{Step: StepBuild, What: s.name()}, tell, func(lock *os.File) (manifest, error) {
 		made = true
 		return b.make(ctx, lock)
 	})

@@ -273,7 +273,7 @@ func TestBuildFails(t *testing.T) {
 			for range 2 {
 				engine, _ := newLaunch(t, cfg, cache)
 				_, err := engine.Prepare(patiently(t))
-				wantText(t, err, "pool/r0: cannot start: cannot build llama-server: ", c.want, "[build_failed]")
+				wantText(t, err, "pool/r0: cannot prepare: cannot build llama-server: ", c.want, "[build_failed]")
 				var failed *StartError
 				if !errors.As(err, &failed) || failed.Retry {
 					t.Fatalf("%+v", err)
@@ -438,7 +438,7 @@ func TestTwoBuildAtOnce(t *testing.T) {
 	n := 0
 	waits.Range(func(_, words any) bool {
 		n++
-		return words == "waiting for another process that is building llama-server" || fail(t, words)
+		return words == "waiting for another replica that is building llama-server" || fail(t, words)
 	})
 	if got := ledger(); n != 1 || got != "configured\n" {
 		t.Errorf("%d have waited; builds: %q", n, got)
@@ -472,8 +472,8 @@ func TestBuildInChild(t *testing.T) {
 	t.Fatalf("not killed: %v", err)
 }
 
-// A builder that is killed leaves its compilers at work. Nobody else builds in their midst: who comes next waits for
-// them, and takes what they have made.
+// Who waits for another process's build says for whom, and stops to wait when it is stopped. A builder that is killed leaves
+// its compilers at work: nobody builds in their midst, or waits for ones that hang. Who comes next ends them.
 func TestBuilderKilled(t *testing.T) {
 	t.Parallel()
 	p := newProject(t)
@@ -497,34 +497,33 @@ func TestBuilderKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the build hangs", func() bool { return pidIn(pid) > 0 })
+	ctx, cancel := context.WithCancel(patiently(t))
+	holder := ""
+	impatient, _ := newLaunch(t, cfg, WithCacheDir(cache), WithEventFunc(func(e Event) {
+		if e.Progress != nil && e.Progress.Waiting {
+			holder = e.Progress.Holder
+			cancel()
+		}
+	}))
+	if _, err := impatient.Prepare(ctx); !errors.Is(err, context.Canceled) || !strings.HasPrefix(holder, fmt.Sprintf("pid %d (since ", cmd.Process.Pid)) {
+		t.Errorf("it waits for %q: %v", holder, err)
+	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	sleeper := pidIn(pid)
 	if !alive(sleeper) {
 		t.Fatal("the build has not outlived its builder: this test proves nothing")
 	}
-	waiting := make(chan struct{})
-	engine, _ := newLaunch(t, cfg, WithCacheDir(cache), WithEventFunc(func(e Event) {
-		if e.Progress != nil && e.Progress.Waiting {
-			close(waiting)
-		}
-	}))
-	done := make(chan error, 1)
-	go func() {
-		_, err := engine.Prepare(patiently(t))
-		done <- err
-	}()
-	select {
-	case <-waiting:
-	case err := <-done:
-		t.Fatalf("it did not wait: %v", err)
-	}
-	if err := os.WriteFile(open, nil, 0o600); err != nil {
+	if err := os.WriteFile(open, nil, 0o600); err != nil { // for the next build: the old one sleeps on
 		t.Fatal(err)
 	}
-	_ = exec.Command("kill", strconv.Itoa(sleeper)).Run()
-	if err := <-done; err != nil {
+	engine, j := newLaunch(t, cfg, WithCacheDir(cache))
+	if _, err := engine.Prepare(patiently(t)); err != nil {
 		t.Error(err)
+	}
+	told := fmt.Sprintf("that pid %d (since ", cmd.Process.Pid)
+	if notes := j.notes(); alive(sleeper) || !strings.Contains(notes, told) {
+		t.Errorf("the sleeper lives: %v; notes: %q", alive(sleeper), notes)
 	}
 	want := "configured\n"
 	if _, err := exec.LookPath("ninja"); err != nil {
@@ -545,7 +544,7 @@ func TestDamagedEntry(t *testing.T) {
 	}
 	times := 0
 	get := func() (string, error) {
-		return e.get(bounded(t), func() {}, func(*os.File) (manifest, error) {
+		return e.get(bounded(t), Progress{}, &listening{}, func(*os.File) (manifest, error) {
 			times++
 			return manifest{Executable: "bin/engine"}, errors.Join(os.MkdirAll(e.path("bin"), 0o700), os.WriteFile(e.path("bin", "engine"), nil, 0o700))
 		})
@@ -573,7 +572,7 @@ func TestDamagedEntry(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(bounded(t))
 	_ = os.Remove(e.path(manifestName))
-	_, err = e.get(ctx, func() {}, func(*os.File) (manifest, error) { cancel(); return manifest{Executable: "bin/engine"}, nil })
+	_, err = e.get(ctx, Progress{}, &listening{}, func(*os.File) (manifest, error) { cancel(); return manifest{Executable: "bin/engine"}, nil })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
@@ -581,3 +580,9 @@ func TestDamagedEntry(t *testing.T) {
 		t.Errorf("a canceled entry counts: %v", err)
 	}
 }
+
+// listening is told how a preparation goes, and does nothing about it.
+type listening struct{}
+
+func (*listening) progress(Progress) {}
+func (*listening) note(string)       {}

@@ -130,7 +130,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 3. The record of the intent, and what the process needs.
 	r := &run{
 		files: files, key: secrets.key, redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
-		killTimeout: defaultKillTimeout,
+		killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
 	}
 	r.rec = record{
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,

@@ -10,7 +10,7 @@ package provisioner
 //	draining        .        .       .      .        x        .      x
 //	stopping        .        .       .      .        .        x      x
 //
-// stopped and failed are final. A launch that is attached to begins at starting or ready.
+// stopped and failed are final. A launch that is attached to begins at starting, ready or draining.
 type State string
 
 // The states.

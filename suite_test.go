@@ -58,7 +58,7 @@ func TestSuiteFailures(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 				defer cancel()
 				if err := p.Start(ctx); err != nil {
 					t.Fatal(err)
@@ -106,9 +106,9 @@ func fake(engine string, profile enginetest.Profile) config {
 		b := enginetest.Behavior{Engine: profile, Speed: 50, StrictFlags: true, CheckModel: true}
 		switch pace {
 		case conformance.SlowLoad:
-			b.LoadTime = time.Minute
+			b.LoadTime = time.Hour
 		case conformance.SlowAnswer:
-			b.BusyRequests = 500 * time.Millisecond
+			b.BusyRequests = 2 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
 		}
 		cfg := replica(t, engine)
 		cfg.Model.ID = "local:" + modelFor(t, profile, cfg.Dir)

@@ -16,16 +16,21 @@ import (
 // The engines are no part of the program's life. When the program dies, they go on, and the next Supervisor for the
 // same state directory adopts them.
 type Supervisor struct {
-	lock     *fileLock
-	replicas []*replica // in the order of the configuration
-	feed     feed
-	counts   *collector
-	inbox    *inbox
-	kept     chan struct{} // closed when all events are in the file
+	lock   *fileLock
+	state  string // the state directory
+	opts   []Option
+	feed   feed
+	counts *collector
+	inbox  *inbox
+	kept   chan struct{} // closed when all events are in the file
 
-	reloading sync.Mutex // one at a time, so that a pool never lacks more than one replica
-	endOnce   sync.Once
-	done      chan struct{}
+	changing chan struct{} // holds one token during a change: one at a time, so that a pool never lacks more than one replica
+	endOnce  sync.Once
+	done     chan struct{}
+
+	mu       sync.Mutex
+	replicas []*replica // in the order of the configuration; replaced as a whole
+	ending   bool       // no replica is added any more
 }
 
 // Supervise takes over the state directory that the replicas share, recovers what an earlier manager left there (see
@@ -37,44 +42,34 @@ type Supervisor struct {
 // a *ConfigError, a *LockedError when another manager has the state directory, or ctx's cause: then all engines are let
 // go.
 func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Supervisor, error) {
-	if len(cfgs) == 0 {
-		return nil, errors.New("cannot supervise: no replica is configured")
-	}
-	if problems := checkReplicas(cfgs); len(problems) > 0 {
-		return nil, &ConfigError{Problems: problems}
-	}
-	cfgs = slices.Clone(cfgs) // the caller's stay as they are
-	for i, cfg := range cfgs {
-		if err := cfg.Validate(opts...); err != nil {
-			return nil, err
-		}
-		cfgs[i] = cfg.withDefaults()
-		if cfgs[i].StateDir != cfgs[0].StateDir {
-			return nil, fmt.Errorf("cannot supervise: %s and %s have different state directories; use one Supervisor for each",
-				cfgs[0].Name(), cfg.Name())
-		}
-	}
-	files, err := filesOf(cfgs[0].StateDir, cfgs[0].fileStem())
+	s := &Supervisor{opts: opts, changing: make(chan struct{}, 1), kept: make(chan struct{}), done: make(chan struct{})}
+	cfgs, state, err := s.checked(cfgs)
 	if err != nil {
 		return nil, err
 	}
-	if err := files.create(); err != nil {
+	if err := (replicaFiles{state: state, stem: cfgs[0].fileStem()}).create(); err != nil {
 		return nil, err
 	}
-	lock, err := lockManager(files.state)
-	if err != nil {
+	if s.lock, err = lockManager(state); err != nil {
 		return nil, err
 	}
-	s := &Supervisor{lock: lock, kept: make(chan struct{}), done: make(chan struct{})}
-	s.inbox = newInbox(s, files.state, newOptions(opts).reload)
+	s.state = state
+	s.inbox = newInbox(s, newOptions(opts).reload)
 	s.counts = newCollector(s)
-	opts = s.observe(files.state, opts)
-	tell := newOptions(opts)
-	adopted, found, err := recoverAll(ctx, files.state, tell)
+	s.opts = s.observe(opts)
+	adopted, found, err := recoverAll(ctx, state, newOptions(s.opts))
 	if err != nil {
 		s.letGo()
 		return nil, err
 	}
+	_ = s.launch(s.takeOn(ctx, cfgs, adopted, found), cfgs) // it is not ending
+	s.inbox.start()
+	return s, nil
+}
+
+// takeOn makes the replicas of cfgs, with those of the adopted launches that are theirs. The others are let go.
+func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, adopted map[string]*EngineProvisioner, found []Recovered) []*replica {
+	tell := newOptions(s.opts)
 	configured := map[string]bool{}
 	for _, cfg := range cfgs {
 		configured[cfg.fileStem()] = true
@@ -92,37 +87,42 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 		}
 		tell.onEvent(e)
 	}
+	var replicas []*replica
 	for _, cfg := range cfgs {
-		r := newReplica(cfg, replicaFiles{state: files.state, stem: cfg.fileStem()}, opts)
+		r := newReplica(cfg, replicaFiles{state: s.state, stem: cfg.fileStem()}, s.opts)
 		if p := adopted[cfg.fileStem()]; p != nil {
 			r.adopt(ctx, p)
 			delete(adopted, cfg.fileStem())
 		}
 		r.announceWait()
-		s.replicas = append(s.replicas, r)
+		replicas = append(replicas, r)
 	}
 	for _, p := range adopted {
 		p.Release()
 	}
-	for _, r := range s.replicas {
-		go r.run()
-	}
-	s.inbox.start()
-	return s, nil
+	return replicas
+}
+
+// all are the present replicas.
+func (s *Supervisor) all() []*replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replicas
 }
 
 // WaitReady returns when every replica has been ready, or with the first failure of one that has not been yet. The
-// supervisor goes on in either case.
+// supervisor goes on in either case. One that Apply removes meanwhile is not waited for, nor is one that it adds.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
-	errs := make(chan error, len(s.replicas))
+	replicas := s.all()
+	errs := make(chan error, len(replicas))
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
-	for _, r := range s.replicas {
+	for _, r := range replicas {
 		all.Go(func() { errs <- r.waitReady(ctx) })
 	}
-	for range s.replicas {
+	for range replicas {
 		if err := <-errs; err != nil {
 			return err
 		}
@@ -135,15 +135,22 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 func (s *Supervisor) Wait(ctx context.Context) error {
 	for {
 		var failed []error
-		for _, r := range s.replicas {
+		replicas := s.all()
+		for _, r := range replicas {
 			ended, err := r.waitEnd(ctx)
 			if !ended {
 				return context.Cause(ctx)
 			}
 			failed = append(failed, err)
 		}
-		// One that ended early may have been reset meanwhile.
-		if !slices.ContainsFunc(s.replicas, func(r *replica) bool { return !r.atRest() }) {
+		// One that ended early may have been reset meanwhile, and a change that is under way may start others.
+		done, err := s.begin(ctx)
+		if err != nil {
+			return err
+		}
+		rest := slices.Equal(replicas, s.all()) && !slices.ContainsFunc(replicas, func(r *replica) bool { return !r.atRest() })
+		done()
+		if rest {
 			return errors.Join(failed...)
 		}
 	}
@@ -151,8 +158,9 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 
 // Status tells where the replicas stand, in the order of the configuration.
 func (s *Supervisor) Status() []Status {
-	all := make([]Status, len(s.replicas))
-	for i, r := range s.replicas {
+	replicas := s.all()
+	all := make([]Status, len(replicas))
+	for i, r := range replicas {
 		all[i] = r.status()
 	}
 	return all
@@ -173,15 +181,16 @@ func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) erro
 	if err != nil {
 		return err
 	}
-	return r.ask(ctx, order{kind: orderStop, ctx: ctx})
+	return r.insist(order{kind: orderStop, ctx: ctx})
 }
 
 func (s *Supervisor) find(pool, id string) (*replica, error) {
-	i := slices.IndexFunc(s.replicas, func(r *replica) bool { return r.name == pool+"/"+id })
+	replicas := s.all()
+	i := slices.IndexFunc(replicas, func(r *replica) bool { return r.name == pool+"/"+id })
 	if i < 0 {
 		return nil, fmt.Errorf("%w: no replica %s/%s is supervised", ErrNotFound, pool, id)
 	}
-	return s.replicas[i], nil
+	return replicas[i], nil
 }
 
 // Stop stops all engines, as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds the grace of
@@ -199,26 +208,34 @@ func (s *Supervisor) end(o order) error {
 	var failed error
 	s.endOnce.Do(func() {
 		s.inbox.leave()
-		// A replica may be in the middle of a stop of its own, for a reload say, and hear of no order until that is over.
-		unhurry := context.AfterFunc(o.ctx, func() {
-			for _, r := range s.replicas {
-				r.hurry(o.ctx)
-			}
-		})
-		defer unhurry()
-		errs := make([]error, len(s.replicas))
-		var all sync.WaitGroup
-		for i, r := range s.replicas {
-			all.Go(func() { errs[i] = r.ask(context.Background(), o) })
-		}
-		all.Wait()
+		s.mu.Lock()
+		s.ending = true
+		replicas := s.replicas
+		s.mu.Unlock()
+		failed = errors.Join(dismiss(replicas, o)...)
 		s.inbox.work.Wait()
 		s.letGo()
-		failed = errors.Join(errs...)
 		close(s.done)
 	})
 	<-s.done
 	return failed
+}
+
+// dismiss gives replicas their last order and returns what came of it, one error for each. One that has got its last
+// order before is no failure.
+func dismiss(replicas []*replica, o order) []error {
+	errs := make([]error, len(replicas))
+	var all sync.WaitGroup
+	for i, r := range replicas {
+		all.Go(func() {
+			if err := r.insist(o); !errors.Is(err, ErrStopped) {
+				errs[i] = err
+			}
+			<-r.done
+		})
+	}
+	all.Wait()
+	return errs
 }
 
 // keepPatience is how long the end of a supervisor waits for the file of events: a disk can hang.
@@ -235,14 +252,14 @@ func (s *Supervisor) letGo() {
 }
 
 // observe adds to opts that events go to the counts, the readers and the file, too.
-func (s *Supervisor) observe(stateDir string, opts []Option) []Option {
+func (s *Supervisor) observe(opts []Option) []Option {
 	tell := newOptions(opts)
 	publish := func(e Event) {
 		s.counts.count(e)
 		s.feed.publish(e)
 		tell.onEvent(e)
 	}
-	file := eventFile{dir: stateDir}
+	file := eventFile{dir: s.state}
 	events := s.feed.subscribe(context.Background())
 	go func() {
 		defer close(s.kept)

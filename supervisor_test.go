@@ -21,7 +21,7 @@ func briskly(cfg ProvisionConfig) ProvisionConfig {
 		Cooldown: Duration(time.Hour), CooldownMax: Duration(time.Hour),
 	}
 	cfg.Liveness.Period = Duration(time.Second)
-	cfg.Stop.Grace = Duration(2 * time.Second)
+	cfg.Stop.Grace = Duration(10 * time.Second)
 	return cfg
 }
 
@@ -95,7 +95,7 @@ func TestSuperviseRestartsACrashedEngine(t *testing.T) {
 
 func TestSuperviseOpensTheBreaker(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1, Stderr: "what a pity\n"}}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "what a pity\n"}}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	var exit *ExitError
 	if err := s.WaitReady(bounded(t)); !errors.As(err, &exit) {
@@ -118,7 +118,7 @@ func TestSuperviseOpensTheBreaker(t *testing.T) {
 // The breaker stays open although the supervisor was replaced: one that crashes with its engines would never open it.
 func TestSupervisePastSurvives(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1}}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1}}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == PhaseOpen })
 	want := *s.Status()[0].Restarts
@@ -175,7 +175,7 @@ func TestSuperviseReplacesAHangingEngine(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 			cfg.Liveness = LivenessConfig{
-				Period: Duration(20 * time.Millisecond), Timeout: Duration(200 * time.Millisecond), DiagnoseSignal: signal,
+				Period: Duration(20 * time.Millisecond), Timeout: Duration(time.Second), DiagnoseSignal: signal,
 			}
 			s, _ := superviseReady(t, cfg)
 			first := s.Status()[0]
@@ -226,7 +226,7 @@ func TestSuperviseSeesAnotherCommandsStop(t *testing.T) {
 // Nor is an engine started again that another command has stopped while it was loading.
 func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}))
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	eventually(t, "it loads", func() bool { return s.Status()[0].State == StateStarting })
 	other, err := Attach(cfg.StateDir, "pool", "r0")
@@ -241,6 +241,31 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	}
 	if now := s.Status()[0]; now.Restarts.Phase != PhaseStopped || now.Restarts.Attempts != 0 {
 		t.Errorf("%+v, restarts %+v", now, now.Restarts)
+	}
+}
+
+// A launch that could not be killed is not gone on with: the replica would count as stopped by somebody, for ever.
+func TestAnUnkilledLaunchIsNotGoneOnWith(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	p, _ := started(t, cfg)
+	r := newReplica(p.cfg, p.run.files, []Option{WithCacheDir(t.TempDir())})
+	r.launch = p
+	if next, err := r.nextLaunch(); next != p || err != nil {
+		t.Errorf("a launch that runs is not gone on with (%v)", err)
+	}
+	p.mu.Lock()
+	p.asked = true // and the process has survived it
+	p.mu.Unlock()
+	next, err := r.nextLaunch()
+	p.mu.Lock()
+	p.asked = false
+	p.mu.Unlock()
+	if err != nil || next == p {
+		t.Fatalf("it is gone on with (%v)", err)
+	}
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) || !incidentOf(err).blameless {
+		t.Errorf("the next start: %v", err)
 	}
 }
 
@@ -390,7 +415,7 @@ func TestSuperviseFindsAHangingLoop(t *testing.T) {
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{Answer: enginetest.AnswerHang}))
 	cfg.Ready.Answer = "off"
 	cfg.Liveness = LivenessConfig{
-		Period: Duration(20 * time.Millisecond), TokenPeriod: Duration(20 * time.Millisecond), TokenTimeout: Duration(50 * time.Millisecond),
+		Period: Duration(20 * time.Millisecond), TokenPeriod: Duration(20 * time.Millisecond), TokenTimeout: Duration(500 * time.Millisecond),
 	}
 	s, _ := superviseReady(t, cfg)
 	first := s.Status()[0]
@@ -405,19 +430,20 @@ func TestCheckToken(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		behavior enginetest.Behavior
+		limit    time.Duration
 		broken   string
 	}{
-		"fine":        {enginetest.Behavior{}, ""},
-		"not offered": {enginetest.Behavior{AnswerStatus: 400}, ""},
-		"fails":       {enginetest.Behavior{AnswerStatus: 500}, "the first token failed"},
-		"hangs":       {enginetest.Behavior{Answer: enginetest.AnswerHang}, "no answer in time"},
+		"fine":        {enginetest.Behavior{}, patience, ""},
+		"not offered": {enginetest.Behavior{AnswerStatus: 400}, patience, ""},
+		"fails":       {enginetest.Behavior{AnswerStatus: 500}, patience, "the first token failed"},
+		"hangs":       {enginetest.Behavior{Answer: enginetest.AnswerHang}, 500 * time.Millisecond, "no answer in time"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, test.behavior)
 			cfg.Ready.Answer = "off"
 			p, _ := ready(t, cfg)
-			err := p.checkToken(bounded(t), newProber("127.0.0.1", cfg.Port, secret{}, patience), 500*time.Millisecond)
+			err := p.checkToken(bounded(t), newProber("127.0.0.1", cfg.Port, secret{}, patience), test.limit)
 			if test.broken == "" && err != nil {
 				t.Error(err)
 			}

@@ -21,6 +21,7 @@ func (tgi) Program(ProvisionConfig) Program {
 			ShmSize: 1 << 30,
 		},
 		Command:      "text-generation-launcher",
+		Modes:        []string{"binary", modeContainer}, // a Rust workspace that no Python package holds
 		Model:        ModelFolder,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseTGIVersion,
@@ -60,6 +61,7 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	spec := LaunchSpec{
 		KeyEnv:  "API_KEY",
 		Health:  "/health",
+		GPUs:    m.gpus("num-shard"),
 		Version: Field{Path: "/info", Key: "version"},
 		Model:   Field{Path: "/info", Key: "model_id"},
 		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},

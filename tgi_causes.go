@@ -3,17 +3,21 @@ package provisioner
 // tgiCauses are the dying words of TGI, most specific first: its shards are Python, its launcher and router are Rust.
 // testdata/tgi/logs holds the words in full.
 var tgiCauses = []CausePattern{
-	pythonLibMissing,
 	{CausePortInUse, anyOf(`[Aa]ddress already in use`, `AddrInUse`, `EADDRINUSE`)},
 	{CauseBadFlag, anyOf(
 		`^error: (unexpected argument|invalid value|the argument|a value is required|the following required)`,
 		`ArgumentValidation\("`, `NotEnoughCUDADevices\("`, `\bmax_(input|total)_(tokens|length)\b.* must be`,
 	)},
-	{CauseModelMissing, anyOf(`\bDownloadError\b`)},
-	pythonModelMissing,
-	pythonModelCorrupt,
 	{CauseOOMGPU, anyOf(pythonOOMGPU, `Not enough memory to handle`)},
 	pythonOOMHost,
+	pythonNoGPU,
+	pythonModelCorrupt,
+	pythonOffline,
+	pythonDownload,
+	pythonModelMissing,
+	pythonLibMissing,
+	pythonUnread,
+	{CauseModelMissing, anyOf(`\bDownloadError\b`)}, // the launcher's last word, whatever the reason
 	pythonDriver,
 }
 

@@ -116,7 +116,6 @@ type checker struct {
 	origin   *origin
 	problems []Problem
 	reported map[string]bool // keys that have a problem already: one is enough to begin with
-	broken   []string        // keys whose value breaks the rule of its field
 	skip     map[string]bool // keys that could not be read: nothing can be said about what they hold
 }
 
@@ -233,7 +232,7 @@ func (k *checker) config(c *Config) {
 		}
 		k.replica(key+".", c.replica(i, 0))
 	}
-	for _, p := range checkReplicas(replicas) {
+	for _, p := range k.options.checkReplicas(replicas) {
 		k.report(p.Key, "%s", p.Message)
 	}
 }
@@ -244,7 +243,7 @@ func (k *checker) anyReported(keys ...string) bool {
 
 // checkReplicas finds replicas that cannot run beside each other. The key of a problem counts from the file, or says
 // which element of the slice it is about.
-func checkReplicas(replicas []ProvisionConfig) []Problem {
+func (o *options) checkReplicas(replicas []ProvisionConfig) []Problem {
 	var problems []Problem
 
 	ports, files := map[int]int{}, map[string]int{}
@@ -278,5 +277,32 @@ func checkReplicas(replicas []ProvisionConfig) []Problem {
 			ports[c.Port] = i
 		}
 	}
+	for i, sides := range o.sidePorts(replicas) {
+		for _, side := range sides {
+			if before, ok := ports[side.Number]; ok {
+				report(i, "port", before, `replica %s needs port %d for %s, and %s has it; change "port" of one of the two`,
+					replicas[i].Name(), side.Number, side.Use, replicas[before].Name())
+			} else {
+				ports[side.Number] = i
+			}
+		}
+	}
 	return problems
+}
+
+// sidePorts are the ports of each replica beside the configured one. Most engines have none, which one replica of a pool
+// tells for all: a launch takes some ten microseconds to be described, and there can be 65535.
+func (o *options) sidePorts(replicas []ProvisionConfig) [][]Port {
+	all := make([][]Port, len(replicas))
+	has := map[[2]string]bool{}
+	for i, c := range replicas {
+		pool := [2]string{c.PoolID, c.Engine}
+		engine, known := o.engine(c.Engine)
+		if some, asked := has[pool]; !known || asked && !some {
+			continue
+		}
+		spec, _ := describe(engine, c.withDefaults(), Host{}) // what is wrong with it is told elsewhere
+		all[i], has[pool] = spec.Ports, len(spec.Ports) > 0
+	}
+	return all
 }

@@ -160,7 +160,8 @@ func TestCheckReplicas(t *testing.T) {
 	}
 	elsewhere := replica("a-b", "c", 4)
 	elsewhere.StateDir = "/elsewhere"
-	got := checkReplicas([]ProvisionConfig{
+	o := newOptions(nil)
+	got := o.checkReplicas([]ProvisionConfig{
 		replica("a-b", "c", 1), replica("a", "b-c", 2), replica("a", "b", 1), replica("x", "y", 3), elsewhere,
 	})
 	want := []Problem{

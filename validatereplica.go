@@ -13,9 +13,6 @@ import (
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
 func (k *checker) replica(prefix string, c ProvisionConfig) {
-	sound := !k.unreadIn(prefix) && !slices.ContainsFunc(k.broken, func(key string) bool {
-		return strings.HasPrefix(key, prefix)
-	})
 	engine, known := k.options.engine(c.Engine)
 	if !known {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
@@ -29,7 +26,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if c.Custom != nil && c.Engine != (custom{}).Name() {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
-	k.provisioning(prefix+"provisioning", c.Provisioning, program)
+	k.provisioning(prefix+"provisioning", c.Provisioning, c.Engine, program)
 	k.container(prefix, c, program.Image)
 	k.environment(prefix, c.Env)
 	if c.APIKey != nil && !k.unreadIn(prefix+"api_key") {
@@ -46,7 +43,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 			k.report(fmt.Sprintf("%sflags[%d]", prefix, i), "holds a NUL character; remove it")
 		}
 	}
-	if sound && known {
+	if known && !k.skipped(strings.TrimSuffix(prefix, ".")) {
 		k.launch(prefix, engine, c)
 	}
 }
@@ -79,8 +76,20 @@ func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 	}
 }
 
-// launch has the engine look at its own part: the flags.
+// launch has the engine look at its own part: the flags. What is wrong with other keys does not hide what is wrong here, as
+// far as it has no other reason than those.
 func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
+	for _, key := range []string{"custom.command", "custom.env", "custom.key_env", "custom.metrics"} {
+		if k.unreadIn(prefix + key) {
+			return // without it, others look wrong
+		}
+	}
+	if k.unreadIn(prefix + "flags") {
+		c.Flags = nil // where one is missing, the others mean something else
+	}
+	if k.anyReported(prefix + "gpu") {
+		c.GPU = GPUOptional // which no flag contradicts
+	}
 	c = c.withDefaults()
 	c.origin = nil // the keys of its problems shall be relative
 	_, err := engine.Launch(c, Host{})

@@ -24,6 +24,7 @@ func (vLLM) Program(cfg ProvisionConfig) Program {
 	return Program{
 		Image:        image,
 		Command:      "vllm",
+		Modes:        []string{"binary", "package", modeContainer},
 		Model:        ModelFolder,
 		Distribution: "vllm",
 		// The help for people lists groups of flags only.
@@ -56,6 +57,7 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	spec := LaunchSpec{
 		KeyEnv:    "VLLM_API_KEY",
 		Health:    "/health",
+		GPUs:      m.vllmGPUs(),
 		Context:   m.context("max-model-len", "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "hf-overrides", "hf-config-path"),
 		Version:   Field{Path: "/version", Key: "version"},
 		Model:     Field{Path: "/v1/models", Key: "data.0.root"},
@@ -75,6 +77,19 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		spec.Gauges = &Gauges{Path: "/metrics", Names: requests}
 	}
 	return spec, nil
+}
+
+// vllmGPUs is how many GPUs the flags ask for. The copies of data parallelism are all on this node, unless they are counted
+// for it or this server is one of them.
+func (m *flagMerge) vllmGPUs() int {
+	world := []string{"tensor-parallel-size", "pipeline-parallel-size", "prefill-context-parallel-size"}
+	switch {
+	case m.says("data-parallel-size-local"):
+		world = append(world, "data-parallel-size-local")
+	case !m.says("data-parallel-rank"):
+		world = append(world, "data-parallel-size")
+	}
+	return m.gpus(world...)
 }
 
 // vllmShutdown adds --shutdown-timeout and returns how long vLLM may answer on after SIGTERM. Without it, it leaves its

@@ -3,16 +3,14 @@ package provisioner
 // vllmCauses are the dying words of vLLM, most specific first. The server's own last words only point to "root cause
 // above", which is what its EngineCore or a worker said. testdata/vllm/logs holds the words in full.
 var vllmCauses = []CausePattern{
-	pythonLibMissing,
 	pythonPortInUse,
 	{CauseBadFlag, anyOf(
 		`error: unrecognized arguments`, `error: argument `, `error: ambiguous option`,
-		`is greater than the derived max_model_len`, `must be divisible by tensor parallel size`,
+		// With VLLM_ALLOW_LONG_MAX_MODEL_LEN the same words are a warning.
+		`Value ?[Ee]rror[:,] User-specified max_model_len .* is greater than the derived`, `must be divisible by tensor parallel size`,
 		`World size \(\d+\) is larger than the number of available GPUs`,
 		`VLLM_PORT '.*' (appears to be a URI|must be a valid integer)`,
 	)},
-	pythonModelMissing,
-	pythonModelCorrupt,
 	{CauseOOMGPU, anyOf(
 		pythonOOMGPU, `Free memory on device \S+ \(.*\) on startup is less than desired GPU memory utilization`,
 		`No available memory for the cache blocks`, `larger than the available KV cache memory`,
@@ -20,6 +18,13 @@ var vllmCauses = []CausePattern{
 	{CauseOOMHost, anyOf(`on kv cache allocation is less than requested memory for kv`)},
 	pythonOOMHost,
 	{CauseDriver, anyOf(`Failed to infer device type`)},
+	pythonNoGPU,
+	pythonModelCorrupt,
+	pythonOffline,
+	pythonDownload,
+	pythonModelMissing,
+	pythonLibMissing,
+	pythonUnread,
 	pythonDriver,
 }
 

@@ -39,7 +39,7 @@ func (s suite) Run() int {
 	return s.M.Run()
 }
 
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

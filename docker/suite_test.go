@@ -62,9 +62,9 @@ func (rt testRuntime) fake(engine string, profile enginetest.Profile) func(testi
 		b := enginetest.Behavior{Engine: profile, Speed: 50}
 		switch pace {
 		case conformance.SlowLoad:
-			b.LoadTime = time.Minute
+			b.LoadTime = time.Hour
 		case conformance.SlowAnswer:
-			b.BusyRequests = 500 * time.Millisecond
+			b.BusyRequests = 2 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
 		}
 		cfg := rt.config(t)
 		cfg.Engine, cfg.Flags = engine, nil

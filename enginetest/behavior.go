@@ -47,6 +47,11 @@ type Behavior struct {
 	PropsModel string `json:",omitzero"`
 	// PropsBuild is the version that the engine reports (llama-server: build_info in /props) instead of the real one.
 	PropsBuild string `json:",omitzero"`
+	// DeafFirst is how many GET requests of each page but the health path are never answered, from the first one on: the
+	// connection stays open. Afterwards the engine answers.
+	DeafFirst int `json:",omitzero"`
+	// LoseFirst is how many POST requests are never answered, from the first one on, as DeafFirst does it.
+	LoseFirst int `json:",omitzero"`
 	// Metrics says how GET /metrics misbehaves when --metrics is on.
 	Metrics Metrics `json:",omitzero"`
 
@@ -162,6 +167,9 @@ type Child struct {
 	CloseFDs   bool      `json:",omitzero"` // closes what it inherited beyond stdio, such as a lock. Linux only
 	HoldStdout bool      `json:",omitzero"` // keeps the engine's stdout and stderr open; else it has /dev/null
 	ClearEnv   bool      `json:",omitzero"` // starts with an empty environment
+	// Outlives is how long it lives on once the engine is gone, as Python's resource tracker does for its work; 0 means for
+	// minutes. A DoubleFork takes none.
+	Outlives time.Duration `json:",omitzero"`
 }
 
 // ChildKind says where a child stands in the process tree. The zero value is [SameGroup].

@@ -75,7 +75,7 @@ func childCommand(c Child, cookie string) (*exec.Cmd, error) {
 
 // runChild is the life of a child.
 func runChild(inv invocation) int {
-	c := *inv.Child
+	c, parent := *inv.Child, os.Getppid()
 	if c.Kind == DoubleFork {
 		// The parent in the middle: hands its stdin and outputs on and goes.
 		c.Kind = NewSession
@@ -98,6 +98,13 @@ func runChild(inv invocation) int {
 	}
 	fmt.Fprintln(os.Stdin, os.Getpid())
 	_ = os.Stdin.Close()
+	if c.Outlives > 0 {
+		for os.Getppid() == parent {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(c.Outlives)
+		return 0
+	}
 	time.Sleep(childLife)
 	return 0
 }

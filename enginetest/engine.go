@@ -49,6 +49,7 @@ type engine struct {
 	signals     map[string]int
 	readyAt     time.Time
 	firstAnswer time.Duration
+	ignored     map[string]int // requests, by page
 }
 
 func newEngine(args []string, inv invocation) *engine {

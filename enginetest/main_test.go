@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(Run(m)) }
 
 // limit is how long a test waits for what must happen. It is long, as the machine may be busy.
-const limit = 30 * time.Second
+const limit = 2 * time.Minute
 
 // process is a fake engine that a test started.
 type process struct {

@@ -28,17 +28,20 @@ func Stranger(t testing.TB) int {
 	return server.Listener.Addr().(*net.TCPAddr).Port
 }
 
+// portLocks is where all tests of this user look, also one that has set TMPDIR for itself.
+var portLocks = filepath.Join(os.TempDir(), "enginetest-ports-"+strconv.Itoa(os.Getuid()))
+
 // portBlock is how many ports one lock file covers: few files, and a block is enough for most tests.
 const portBlock = 10
 
 // FreePort returns a port p of 127.0.0.1 such that p to p+n-1 are free. They stay reserved until t ends, against
 // every other test that uses FreePort, also in other processes. They lie below the range from which the kernel takes
-// ports for outgoing connections, so that no connection takes one meanwhile.
+// ports for outgoing connections, so that no connection takes one meanwhile, and below 20000, from where on each TGI has
+// two more.
 func FreePort(t testing.TB, n int) int {
 	t.Helper()
 	const first = 10000
-	last := ephemeralLow() - 1
-	dir := filepath.Join(os.TempDir(), "enginetest-ports-"+strconv.Itoa(os.Getuid()))
+	last := min(20000, ephemeralLow()) - 1
 	blocks := (n + portBlock - 1) / portBlock
 	choices := (last-first+1)/portBlock - blocks + 1
 	if n < 1 || choices < 1 {
@@ -46,7 +49,7 @@ func FreePort(t testing.TB, n int) int {
 	}
 	for range 10000 {
 		start := first + portBlock*rand.IntN(choices)
-		release, err := reserve(dir, start, blocks)
+		release, err := reserve(portLocks, start, blocks)
 		if errors.Is(err, errTaken) {
 			continue
 		}

@@ -103,7 +103,7 @@ func TestProfileLoading(t *testing.T) {
 		t.Run(p.Program(), func(t *testing.T) {
 			t.Parallel()
 			b := quick(p)
-			b.LoadTime, b.WarmUp = 300*time.Millisecond, 300*time.Millisecond
+			b.LoadTime, b.WarmUp = 2*time.Second, 2*time.Second // each is seen, also on a busy machine
 			engine := start(t, b)
 			refused, loading := false, false
 			engine.eventually(t, "readiness", func() bool {
@@ -172,7 +172,7 @@ func TestProfileEnds(t *testing.T) {
 			t.Errorf("the request in flight got %d", code)
 		}
 	}
-	loading, slow := Behavior{LoadTime: time.Hour}, Behavior{BusyRequests: 400 * time.Millisecond}
+	loading, slow := Behavior{LoadTime: time.Hour}, Behavior{BusyRequests: 2 * time.Second}
 	for _, tc := range []struct {
 		name   string
 		engine Profile
@@ -202,7 +202,7 @@ func TestProfileEnds(t *testing.T) {
 		{name: "idle", engine: TGI, act: term, want: "exit status 0", log: "webserver terminated"},
 		{name: "SIGHUP", engine: TGI, act: func(t *testing.T, p *process) { p.waitReady(t).signal(t, syscall.SIGHUP) }, want: "exit status 0"},
 		{name: "loading", engine: TGI, b: loading, act: early("Waiting for shard"), want: "exit status 0"},
-		{name: "drain", engine: TGI, b: slow, act: busy, want: "exit status 0"},
+		{name: "drain", engine: TGI, b: slow, args: []string{"--graceful-termination-timeout", "900"}, act: busy, want: "exit status 0"},
 		{name: "shard dies", engine: TGI, b: Behavior{Answer: AnswerDie}, act: ask, want: "exit status 1", log: "Error: ShardFailed"},
 		{name: "router dies", engine: TGI, act: func(t *testing.T, p *process) {
 			p.waitReady(t)
@@ -232,14 +232,14 @@ func TestProfileEnds(t *testing.T) {
 func TestProfileVLLMStuckByTerm(t *testing.T) {
 	t.Parallel()
 	b := quick(VLLM)
-	b.LoadTime = 200 * time.Millisecond
+	b.LoadTime = 2 * time.Second
 	p := start(t, b)
 	p.eventually(t, "EngineCore", func() bool { return titled(vllmEngine, p.cmd.Process.Pid) != 0 })
 	p.signal(t, syscall.SIGTERM)
 	select {
 	case <-p.exited:
 		t.Errorf("it ended: %s", p.cmd.ProcessState)
-	case <-time.After(600 * time.Millisecond):
+	case <-time.After(b.LoadTime + 400*time.Millisecond):
 	}
 	if code, _ := p.get("/health"); code != 0 {
 		t.Errorf("it answers %d", code)

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// answerTime bounds the wait for a fake engine. It is long, as the machine may be busy.
+const answerTime = time.Minute
+
 // reportPath serves the Report of an engine, also while it loads, and without a key.
 const reportPath = "/__fake"
 
@@ -37,7 +40,7 @@ type Report struct {
 // does not answer.
 func Inspect(t testing.TB, baseURL string) Report {
 	t.Helper()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: answerTime, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(baseURL + reportPath)
 	if err != nil {
 		t.Fatalf("cannot ask the fake engine: %v", err)
@@ -63,6 +66,12 @@ func Hang(t testing.TB, baseURL string) {
 	tell(t, baseURL, order{Hang: true})
 }
 
+// Flood makes the engine at baseURL log rate bytes a second from now on, as Behavior.LogFlood does from its start on.
+func Flood(t testing.TB, baseURL string, rate int) {
+	t.Helper()
+	tell(t, baseURL, order{Flood: rate})
+}
+
 // KillPart kills a process of the profile's own tree at baseURL by SIGKILL. Its title is a key of Report.Parts.
 func KillPart(t testing.TB, baseURL, title string) {
 	t.Helper()
@@ -72,8 +81,9 @@ func KillPart(t testing.TB, baseURL, title string) {
 // order is what a test tells an engine to do.
 type order struct {
 	Death
-	Hang bool
-	Part string
+	Hang  bool
+	Part  string
+	Flood int
 }
 
 func tell(t testing.TB, baseURL string, o order) {
@@ -82,7 +92,7 @@ func tell(t testing.TB, baseURL string, o order) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: answerTime, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Post(baseURL+reportPath, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return // it died before it could answer
@@ -113,8 +123,12 @@ func (e *engine) obey(w http.ResponseWriter, r *http.Request) {
 
 // execute does what a test tells the engine's first process.
 func (e *engine) execute(o order) {
-	if o.Part != "" {
+	switch {
+	case o.Part != "":
 		e.kill(o.Part)
+		return
+	case o.Flood > 0:
+		go e.flood(o.Flood)
 		return
 	}
 	time.AfterFunc(o.After, func() { e.die(o.Death) })

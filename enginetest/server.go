@@ -29,6 +29,11 @@ func (e *engine) handler() http.Handler {
 		case e.isHealth(r) && e.hung.Load():
 			<-r.Context().Done()
 		case e.isHealth(r) && e.misbehave(w, r):
+		case r.Method == http.MethodGet && !e.isHealth(r) && e.deaf(r.URL.Path, e.b.DeafFirst):
+			<-r.Context().Done()
+		case r.Method == http.MethodPost && e.deaf(http.MethodPost, e.b.LoseFirst):
+			_, _ = io.Copy(io.Discard, r.Body) // only then the end of the connection is seen
+			<-r.Context().Done()
 		default:
 			routes.ServeHTTP(w, r)
 		}
@@ -36,6 +41,20 @@ func (e *engine) handler() http.Handler {
 }
 
 func (e *engine) isHealth(r *http.Request) bool { return slices.Contains(e.about.health, r.URL.Path) }
+
+// deaf reports whether a request gets no answer: one of the first so many of what.
+func (e *engine) deaf(what string, first int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ignored[what] >= first {
+		return false
+	}
+	if e.ignored == nil {
+		e.ignored = map[string]int{}
+	}
+	e.ignored[what]++
+	return true
+}
 
 // healthy answers a health check with an empty body, as most engines do: 200, or what the behaviour wants.
 func (e *engine) healthy(w http.ResponseWriter, _ *http.Request) {

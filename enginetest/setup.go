@@ -72,12 +72,12 @@ func (e *engine) noise() {
 		_, _ = os.Stderr.Write(bytes.Repeat([]byte{'x'}, e.b.LogLine))
 	}
 	if e.b.LogFlood > 0 {
-		go e.flood()
+		go e.flood(e.b.LogFlood)
 	}
 }
 
-// flood logs at the rate of the behaviour, in numbered lines of 100 bytes.
-func (e *engine) flood() {
+// flood logs rate bytes a second, in numbered lines of 100 bytes.
+func (e *engine) flood(rate int) {
 	const size = 100
 	rest := append(bytes.Repeat([]byte{'f'}, size-len("flood 000000000000 ")-1), '\n')
 	ticker := time.NewTicker(10 * time.Millisecond)
@@ -85,7 +85,7 @@ func (e *engine) flood() {
 	start, lines := time.Now(), 0
 	var text []byte
 	for range ticker.C {
-		due := int(time.Since(start).Seconds() * float64(e.b.LogFlood))
+		due := int(time.Since(start).Seconds() * float64(rate))
 		text = text[:0]
 		for ; (lines+1)*size <= due; lines++ {
 			text = append(fmt.Appendf(text, "flood %012d ", lines), rest...)

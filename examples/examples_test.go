@@ -106,7 +106,7 @@ func TestPython(t *testing.T) {
 	needPython(t)
 	cfg := replica(t, "python.yaml")
 	cfg.Port = enginetest.FreePort(t, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	engine, err := provisioner.New(cfg, provisioner.WithCacheDir(t.TempDir()))
 	if err != nil {
@@ -334,7 +334,7 @@ type program struct {
 func start(t *testing.T, exe string, args ...string) *program {
 	t.Helper()
 	// The limit ends only tests that fail anyway.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	p := &program{t: t, cmd: exec.CommandContext(ctx, exe, args...)}
 	p.cmd.Dir = t.TempDir()

@@ -106,5 +106,5 @@ pid=
 if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
 	fail "something still listens on port $port"
 fi
-echo "stopped: the engine is gone, its port is free, and so is the handoff file's place"
+echo "stopped: the engine is gone, its port is free, and the handoff file is removed"
 printf '\nThe demo took %s s.\n' "$SECONDS"

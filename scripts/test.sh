@@ -18,7 +18,7 @@ if env --default-signal=HUP true 2>/dev/null; then
 	default='env --default-signal=HUP'
 fi
 # shellcheck disable=SC2086
-$default go test $race $fresh -timeout 20m -coverprofile=coverage.out "$@" ./...
+$default go test $race $fresh -timeout 60m -coverprofile=coverage.out "$@" ./...
 
 [ $# -eq 0 ] || exit 0 # a part of the tests covers a part
 # A profile holds a line "file:from,to statements hits" per block.

@@ -69,7 +69,7 @@ Models of the Hugging Face hub are in a cache that other tools share; they go wi
 					err = failed
 				}
 			}
-			c.say(fmt.Sprintf("removed %d items, %s", len(removed), bytesOf(removed)))
+			c.say("removed "+countItems(removed))
 			return err
 		},
 	}
@@ -96,16 +96,23 @@ func (c *cli) showChosen(chosen func(provisioner.CacheItem) bool) error {
 	if len(would) > 0 {
 		err = c.showCache(would)
 	}
-	c.say(fmt.Sprintf("would remove %d items, %s", len(would), bytesOf(would)))
+	c.say("would remove "+countItems(would))
 	return err
 }
 
-func bytesOf(items []provisioner.CacheItem) string {
+// countItems tells how many there are, and their size together.
+func countItems(all []provisioner.CacheItem) string {
 	var sum int64
-	for _, item := range items {
+	for _, item := range all {
 		sum += item.Bytes
 	}
-	return fetch.Bytes(sum)
+	switch len(all) {
+	case 0:
+		return "nothing"
+	case 1:
+		return "1 item, " + fetch.Bytes(sum)
+	}
+	return fmt.Sprintf("%d items, %s", len(all), fetch.Bytes(sum))
 }
 
 func (c *cli) showCache(items []provisioner.CacheItem) error {

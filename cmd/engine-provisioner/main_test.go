@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is for a machine that is busy with other tests; nothing waits so long for nothing.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // TestScripts runs the scripts of testdata/script. Beside testscript's own commands they know:
 //
@@ -125,7 +125,7 @@ func stateOf(ts *testscript.TestScript) *scriptState {
 }
 
 func cmdEngine(ts *testscript.TestScript, _ bool, args []string) {
-	b := enginetest.Behavior{Lifetime: 5 * time.Minute}
+	b := enginetest.Behavior{Lifetime: 20 * time.Minute}
 	if len(args) > 1 {
 		ts.Check(json.Unmarshal([]byte(args[1]), &b))
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,10 +21,12 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 )
 
-// serviceManager listens as systemd does.
+// serviceManager listens as systemd does: it takes every message at once. The kernel keeps ten that nobody takes, and the
+// command then drops what it would say.
 type serviceManager struct {
-	t    *testing.T
-	conn *net.UnixConn
+	t        *testing.T
+	conn     *net.UnixConn
+	messages chan string
 }
 
 func listenAs(t *testing.T, name string) *serviceManager {
@@ -32,42 +35,60 @@ func listenAs(t *testing.T, name string) *serviceManager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return &serviceManager{t, conn}
+	m := &serviceManager{t, conn, make(chan string, 100_000)}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		buffer := make([]byte, 4096)
+		for n, err := conn.Read(buffer); err == nil; n, err = conn.Read(buffer) {
+			m.messages <- string(buffer[:n])
+		}
+	})
+	t.Cleanup(func() { _ = conn.Close(); reading.Wait() })
+	return m
 }
 
 // next is the next message.
 func (m *serviceManager) next() string {
 	m.t.Helper()
-	buffer := make([]byte, 4096)
-	if err := m.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		m.t.Fatal(err)
+	select {
+	case message := <-m.messages:
+		return message
+	case <-time.After(patience):
+		m.t.Fatal("nothing is told")
+		return ""
 	}
-	n, err := m.conn.Read(buffer)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return string(buffer[:n])
 }
 
 // until reads messages up to the one that is wanted, and returns those before.
 func (m *serviceManager) until(want string) []string {
 	m.t.Helper()
 	var before []string
-	for {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		message := m.next()
 		if message == want {
 			return before
 		}
 		before = append(before, message)
 	}
+	m.t.Fatalf("not told: %q", want)
+	return nil
+}
+
+// rest is what was told and not read, when nobody tells anything more.
+func (m *serviceManager) rest() []string {
+	m.t.Helper()
+	const last = "the last message, by the test"
+	if _, err := m.conn.WriteTo([]byte(last), m.conn.LocalAddr()); err != nil {
+		m.t.Fatal(err)
+	}
+	return m.until(last)
 }
 
 // poolsFile writes a pools file with replicas of a fake engine, and returns its path and the first port.
 func poolsFile(t *testing.T, replicas int) (path string, port int) {
 	t.Helper()
 	dir := t.TempDir()
-	engine := enginetest.Install(t, enginetest.Behavior{Lifetime: 5 * time.Minute})
+	engine := enginetest.Install(t, enginetest.Behavior{Lifetime: 20 * time.Minute})
 	port = enginetest.FreePort(t, replicas)
 	text := fmt.Sprintf("state_dir: elsewhere\npools:\n  - {id: default, engine: llamacpp, replicas: %d, port: %d, model: {id: model.gguf}, "+
 		"gpu: none, provisioning: {binary: {path: %q}}}\n", replicas, port, engine)
@@ -182,11 +203,8 @@ func TestServiceManagerIsTold(t *testing.T) {
 				t.Errorf("exit status %d", code)
 			}
 			// Nothing else was said, above all no sign of life, once the loop had ended.
-			if err := manager.conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
-				t.Fatal(err)
-			}
-			if n, err := manager.conn.Read(make([]byte, 100)); err == nil {
-				t.Errorf("%d bytes after STOPPING=1", n)
+			if after := manager.rest(); len(after) > 0 {
+				t.Errorf("after STOPPING=1: %q", after)
 			}
 		})
 	}

@@ -157,7 +157,8 @@ func (r *reporter) tell(e provisioner.Event) {
 	}
 	switch {
 	case e.Kind == provisioner.EventProgress:
-		began := e.Progress.Step != before.Step || e.Progress.What != before.What || e.Progress.Waiting != before.Waiting
+		began := e.Progress.Step != before.Step || e.Progress.What != before.What || e.Progress.Waiting != before.Waiting ||
+			e.Progress.Holder != before.Holder
 		if began && r.display.size == nil { // a terminal shows it anyway
 			fmt.Fprintf(r.std.err, "%s: %s\n", name, e.Progress)
 		}

@@ -42,11 +42,12 @@ replicas of the state directory. Where no run is at work, the next one starts wi
 func (c *cli) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have a run read its pools file again and replace what has changed",
+		Short: "Have a run read its pools file again and do what has changed in it",
 		Long: `Have the run in the foreground that looks after the state directory read its pools file again, and replace the engines of
 replicas whose settings or whose executable have changed: one after the other, with their drain, and of each pool all but
 one replica stay ready. An engine that does not become ready is replaced by the old one, and the rest of its pool is left
-as it is. Replicas that are new in the file or gone from it take a new run, which adopts the engines that it finds.
+as it is. Before that, replicas that are gone from the file are drained and stopped; after it, new ones are started. A file
+with a mistake changes nothing.
 
 It returns when all is done. An interruption ends the wait alone.`,
 		Args: cobra.NoArgs,
@@ -89,10 +90,10 @@ func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]
 // resultText is a result for people, with what they can do about it.
 func resultText(a provisioner.Answer) string {
 	switch provisioner.ReloadResult(a.Result) {
-	case provisioner.ReloadNew:
-		return "new in the file; start another run to start it"
+	case provisioner.ReloadStarted:
+		return "new in the file, started"
 	case provisioner.ReloadRemoved:
-		return "not in the file any more; it runs on until it is stopped"
+		return "not in the file any more, stopped"
 	case provisioner.ReloadSkipped:
 		return "left as it is, because another replica of the pool failed"
 	case provisioner.ReloadStopped:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -211,15 +212,14 @@ func (s *session) startTime() time.Duration {
 
 // replaceOutdated gives the adopted engines the present configuration, one after the other.
 func (s *session) replaceOutdated(ctx context.Context) error {
-	for _, r := range s.engines.ReloadChanged(ctx, s.configs) {
-		if r.Err != nil {
-			if interruption(ctx) == nil {
-				s.show.fail(r.Err)
-			}
-			return r.Err
-		}
+	results, err := s.engines.Apply(ctx, s.configs)
+	for _, r := range results {
+		err = cmp.Or(err, r.Err)
 	}
-	return nil
+	if err != nil && interruption(ctx) == nil {
+		s.show.fail(err)
+	}
+	return err
 }
 
 // event is told of everything that happens to the engines.

@@ -124,7 +124,25 @@ func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.St
 		ctx, cancel = context.WithCancel(ctx)
 		cancel()
 	}
-	return p.Stop(ctx)
+	return stopAttached(ctx, p, stateDir, s)
+}
+
+// stopAttached stops a running replica. An engine that dies just before that has crashed, for the run that looks after
+// it, which would start another one.
+func stopAttached(ctx context.Context, p *provisioner.EngineProvisioner, stateDir string, s provisioner.Status) error {
+	if err := p.Stop(ctx); err != nil {
+		return err
+	}
+	all, _ := provisioner.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
+	for _, now := range all {
+		if now.Pool != s.Pool || now.Replica != s.Replica || now.State != provisioner.StateFailed {
+			continue
+		}
+		if err := stopWaiting(ctx, stateDir, now, provisioner.ErrNotRunning); !errors.Is(err, provisioner.ErrNotRunning) {
+			return err
+		}
+	}
+	return nil
 }
 
 // stopWaiting stops a replica of which no engine was found: a run may be about to start one.

@@ -49,7 +49,7 @@ type Subject struct {
 	Path, Body string
 	// Workers says that the engine cannot live without its other processes: the youngest is killed in a part of its own.
 	Workers bool
-	// Patience bounds each wait; 0 means 30 seconds. Let it be more than twice the engine's start.
+	// Patience bounds each wait; 0 means two minutes. Let it be more than twice the engine's start.
 	Patience time.Duration
 }
 
@@ -67,7 +67,7 @@ const (
 func Test(t *testing.T, s Subject) {
 	t.Helper()
 	if s.Patience == 0 {
-		s.Patience = 30 * time.Second
+		s.Patience = 2 * time.Minute
 	}
 	for _, part := range []struct {
 		name  string

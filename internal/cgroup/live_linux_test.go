@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds waits; it is long because it ends only tests that fail anyway.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // newBase makes a cgroup to play in, below the root of the hierarchy.
 func newBase(t *testing.T) Base {

@@ -24,12 +24,15 @@ type Settings struct {
 	Split       string    // over the GPUs: "layer", "row" or "none"; "" means "layer"
 	MainGPU     int       // the one that takes all where Split is "none"
 	BesideBytes uint64    // of models that are loaded beside: draft, projector, adapters
+	Copied      bool      // the weights are read into memory of the process's own, instead of being mapped
+	NoRepack    bool      // the CPU works with the weights as they are in the file
 }
 
 // Need is an estimate of memory in bytes.
 type Need struct {
-	Host uint64
-	GPUs []uint64 // as many as Settings.Shares
+	Host   uint64
+	Mapped uint64   // the part of Host that is the file itself, which all who map it share; told for runs on the CPU alone
+	GPUs   []uint64 // as many as Settings.Shares
 }
 
 // gpuOverhead is what a CUDA context takes of each GPU: the default of gguf-parser's command line (--platform-footprint).
@@ -75,7 +78,22 @@ func (m *Model) onHost(s Settings) Need {
 	for _, d := range e.Devices {
 		need += uint64(d.KVCache.Sum())
 	}
-	return Need{Host: need + uint64(e.Devices[len(e.Devices)-1].Computation.Compute)}
+	return Need{Host: need + uint64(e.Devices[len(e.Devices)-1].Computation.Compute), Mapped: m.mapped(s)}
+}
+
+// mapped is how much of the weights stays in the file's pages. Of the quantized ones, the CPU makes copies in an order that
+// suits it, of which types depends on the processor: those count as copied.
+func (m *Model) mapped(s Settings) uint64 {
+	if s.Copied {
+		return 0
+	}
+	var bytes uint64
+	for _, t := range m.file.TensorInfos {
+		if s.NoRepack || slices.Contains([]parser.GGMLType{parser.GGMLTypeF32, parser.GGMLTypeF16, parser.GGMLTypeBF16}, t.Type) {
+			bytes += t.Bytes()
+		}
+	}
+	return bytes
 }
 
 func (m *Model) options(s Settings) []parser.GGUFRunEstimateOption {

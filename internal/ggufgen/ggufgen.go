@@ -24,10 +24,11 @@ type Params struct {
 	Seed    uint64 // of the weights: equal Params give equal files
 }
 
-// headWidth is the width of one attention head.
-const headWidth = 32
+// HeadWidth is the width of one attention head, the least that vLLM has a CPU kernel for.
+const HeadWidth = 32
 
-func (p Params) withDefaults() (Params, error) {
+// WithDefaults fills in what is left out, and checks the rest.
+func (p Params) WithDefaults() (Params, error) {
 	if p.Width == 0 {
 		p.Width = 64
 	}
@@ -37,18 +38,18 @@ func (p Params) withDefaults() (Params, error) {
 	if p.Context == 0 {
 		p.Context = 2048
 	}
-	if p.Width < 0 || p.Width%headWidth != 0 {
-		return p, fmt.Errorf("cannot write a model: width %d is not a positive multiple of %d", p.Width, headWidth)
+	if p.Width < 0 || p.Width%HeadWidth != 0 {
+		return p, fmt.Errorf("cannot write a model: width %d is not a positive multiple of %d", p.Width, HeadWidth)
 	}
 	if p.Layers < 0 || p.Context < 0 {
-		return p, fmt.Errorf("cannot write a model: %d layers, %d tokens of context; both must be positive", p.Layers, p.Context)
+		return p, fmt.Errorf("cannot write a model: %d layers, %d tokens of context; neither can be negative", p.Layers, p.Context)
 	}
 	return p, nil
 }
 
 // Write writes a model to w.
 func Write(w io.Writer, p Params) error {
-	p, err := p.withDefaults()
+	p, err := p.WithDefaults()
 	if err != nil {
 		return err
 	}
@@ -198,7 +199,7 @@ func (p Params) metadata() []pair {
 		scores = append(scores, 0)
 		kinds = append(kinds, t.kind)
 	}
-	heads := p.Width / headWidth
+	heads := p.Width / HeadWidth
 	return []pair{
 		{"general.architecture", "llama"},
 		{"general.name", fmt.Sprintf("random llama, width %d, %d layers", p.Width, p.Layers)},
@@ -211,7 +212,7 @@ func (p Params) metadata() []pair {
 		{"llama.attention.head_count", uint32(heads)},
 		{"llama.attention.head_count_kv", uint32(heads)},
 		{"llama.attention.layer_norm_rms_epsilon", float32(1e-5)},
-		{"llama.rope.dimension_count", uint32(headWidth)},
+		{"llama.rope.dimension_count", uint32(HeadWidth)},
 		{"tokenizer.ggml.model", "llama"},
 		{"tokenizer.ggml.tokens", texts},
 		{"tokenizer.ggml.scores", scores},

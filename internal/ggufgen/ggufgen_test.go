@@ -66,7 +66,7 @@ func TestWriteRefusesBadParams(t *testing.T) {
 	}{
 		{Params{Width: 65}, "cannot write a model: width 65 is not a positive multiple of 32"},
 		{Params{Width: -32}, "cannot write a model: width -32 is not a positive multiple of 32"},
-		{Params{Layers: -1}, "cannot write a model: -1 layers, 2048 tokens of context; both must be positive"},
+		{Params{Layers: -1}, "cannot write a model: -1 layers, 2048 tokens of context; neither can be negative"},
 	} {
 		if err := Write(io.Discard, test.params); err == nil || err.Error() != test.want {
 			t.Errorf("Write(%+v) = %v, want %s", test.params, err, test.want)

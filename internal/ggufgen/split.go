@@ -9,7 +9,7 @@ import (
 // WriteSplit writes the model of WriteFile in parts, as llama-gguf-split does with --no-tensor-first-split: the first part
 // has the metadata alone. prefix is a path without the parts' "-00001-of-00003.gguf". It returns their paths.
 func WriteSplit(prefix string, p Params, parts int) ([]string, error) {
-	p, err := p.withDefaults()
+	p, err := p.WithDefaults()
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+
+	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
 // Params are the dimensions of a model. The zero value is the smallest useful model, 400 kB.
@@ -21,27 +23,13 @@ type Params struct {
 	Seed    uint64 // of the weights: equal Params give equal files
 }
 
-// headWidth is the width of one attention head, the least that vLLM has a CPU kernel for.
-const headWidth = 32
-
 func (p Params) withDefaults() (Params, error) {
-	if p.Width == 0 {
-		p.Width = 64
+	size, err := ggufgen.Params{Width: p.Width, Layers: p.Layers, Context: p.Context}.WithDefaults()
+	if err == nil && p.Shards < 0 {
+		err = fmt.Errorf("cannot write a model: %d shards; the number cannot be negative", p.Shards)
 	}
-	if p.Layers == 0 {
-		p.Layers = 2
-	}
-	if p.Context == 0 {
-		p.Context = 2048
-	}
-	if p.Width < 0 || p.Width%headWidth != 0 {
-		return p, fmt.Errorf("cannot write a model: width %d is not a positive multiple of %d", p.Width, headWidth)
-	}
-	if p.Layers < 0 || p.Context < 0 || p.Shards < 0 {
-		return p, fmt.Errorf("cannot write a model: %d layers, %d tokens of context, %d shards; none can be negative",
-			p.Layers, p.Context, p.Shards)
-	}
-	return p, nil
+	p.Width, p.Layers, p.Context = size.Width, size.Layers, size.Context
+	return p, err
 }
 
 // Write writes a model into the folder dir, which it makes where it is missing. Files that are there are replaced.
@@ -77,9 +65,9 @@ func (p Params) config() map[string]any {
 		"hidden_size":             p.Width,
 		"intermediate_size":       2 * p.Width,
 		"num_hidden_layers":       p.Layers,
-		"num_attention_heads":     p.Width / headWidth,
-		"num_key_value_heads":     p.Width / headWidth,
-		"head_dim":                headWidth,
+		"num_attention_heads":     p.Width / ggufgen.HeadWidth,
+		"num_key_value_heads":     p.Width / ggufgen.HeadWidth,
+		"head_dim":                ggufgen.HeadWidth,
 		"max_position_embeddings": p.Context,
 		"hidden_act":              "silu",
 		"rms_norm_eps":            1e-5,

@@ -181,7 +181,7 @@ func TestWriteRefusesBadParams(t *testing.T) {
 	}{
 		{Params{Width: 65}, "cannot write a model: width 65 is not a positive multiple of 32"},
 		{Params{Width: -32}, "cannot write a model: width -32 is not a positive multiple of 32"},
-		{Params{Layers: -1}, "cannot write a model: -1 layers, 2048 tokens of context, 0 shards; none can be negative"},
+		{Params{Layers: -1}, "cannot write a model: -1 layers, 2048 tokens of context; neither can be negative"},
 	} {
 		dir := filepath.Join(t.TempDir(), "model")
 		if err := Write(dir, test.params); err == nil || err.Error() != test.want {

@@ -119,7 +119,7 @@ func TestHostileDocuments(t *testing.T) {
 				t.Error("no problem")
 			}
 			// Far above what is measured (2.6 s for the slowest with -race): a guard against quadratic growth.
-			if took := cpuTime(t) - before; took > 20*time.Second {
+			if took := cpuTime(t) - before; took > time.Minute {
 				t.Errorf("took %s", took)
 			} else {
 				t.Logf("took %s", took)

@@ -16,6 +16,21 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
+// documents are all texts for people, by path.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files in docs: %v", err)
+	}
+	files = append(files, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RELIABILITY.md", "BENCHMARKS.md")
+	texts := map[string]string{}
+	for _, f := range files {
+		texts[f] = readFile(t, f)
+	}
+	return texts
+}
+
 // section is the part of a document below a heading.
 func section(t *testing.T, file, heading string) string {
 	t.Helper()
@@ -62,17 +77,17 @@ func wantSame(t *testing.T, where string, table map[string]bool, code []string) 
 	for _, name := range code {
 		known[name] = true
 		if !table[name] {
-			t.Errorf("README, %s: %q is missing; add a row for it", where, name)
+			t.Errorf("%s: %q is missing; add a row for it", where, name)
 		}
 	}
 	for name := range table {
 		if !known[name] {
-			t.Errorf("README, %s: %q is not in the code any more; remove it", where, name)
+			t.Errorf("%s: %q is not in the code any more; remove it", where, name)
 		}
 	}
 }
 
-func TestReadmeNamesEveryConfigurationKey(t *testing.T) {
+func TestDocsNameEveryConfigurationKey(t *testing.T) {
 	t.Parallel()
 	var schema struct {
 		Defs map[string]struct {
@@ -96,10 +111,10 @@ func TestReadmeNamesEveryConfigurationKey(t *testing.T) {
 	walk("Config", "")
 	walk("Pool", "")
 	walk("DrainHook", "drain.hooks[].")
-	wantSame(t, "Configuration", firstColumn(section(t, "README.md", "Configuration")), keys)
+	wantSame(t, "docs/configuration.md", firstColumn(readFile(t, "docs/configuration.md")), keys)
 }
 
-func TestReadmeNamesEveryHandoffKey(t *testing.T) {
+func TestDocsNameEveryHandoffKey(t *testing.T) {
 	t.Parallel()
 	var keys []string
 	var walk func(of reflect.Type, prefix string)
@@ -122,10 +137,10 @@ func TestReadmeNamesEveryHandoffKey(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[provisioner.Handoff](), "")
-	wantSame(t, "Handoff", firstColumn(section(t, "README.md", "Handoff")), keys)
+	wantSame(t, "docs/handoff.md", firstColumn(readFile(t, "docs/handoff.md")), keys)
 }
 
-func TestReadmeNamesEveryEventKey(t *testing.T) {
+func TestDocsNameEveryEventKey(t *testing.T) {
 	t.Parallel()
 	var keys []string
 	of := reflect.TypeFor[provisioner.Event]()
@@ -134,10 +149,10 @@ func TestReadmeNamesEveryEventKey(t *testing.T) {
 			keys = append(keys, name)
 		}
 	}
-	wantSame(t, "Events", firstColumn(section(t, "README.md", "Events")), keys)
+	wantSame(t, "docs/operations.md, Events", firstColumn(section(t, "docs/operations.md", "Events")), keys)
 }
 
-func TestReadmeNamesEveryCause(t *testing.T) {
+func TestDocsNameEveryCause(t *testing.T) {
 	t.Parallel()
 	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
 	if err != nil {
@@ -158,11 +173,10 @@ func TestReadmeNamesEveryCause(t *testing.T) {
 		}
 		return true
 	})
-	_, table, _ := strings.Cut(section(t, "README.md", "When it fails"), "\n| cause |")
-	wantSame(t, "When it fails", firstColumn(table), causes)
+	wantSame(t, "docs/troubleshooting.md, Causes", firstColumn(section(t, "docs/troubleshooting.md", "Causes")), causes)
 }
 
-func TestReadmeNamesEveryExitStatus(t *testing.T) {
+func TestDocsNameEveryExitStatus(t *testing.T) {
 	t.Parallel()
 	consts := regexp.MustCompile(`(?m)^\texit\w+ += (\d+)`).FindAllStringSubmatch(readFile(t, "cmd/engine-provisioner/exit.go"), -1)
 	codes := []string{"0"}
@@ -172,27 +186,27 @@ func TestReadmeNamesEveryExitStatus(t *testing.T) {
 	if len(codes) < 7 {
 		t.Fatalf("exit statuses in the code: %v", codes)
 	}
-	text := section(t, "README.md", "Command line")
+	text := section(t, "docs/command-line.md", "Exit status")
 	for _, code := range codes {
 		if !strings.Contains(text, "\n| "+code+" | ") {
-			t.Errorf("README, Exit status: %s is missing", code)
+			t.Errorf("docs/command-line.md, Exit status: %s is missing", code)
 		}
 	}
 }
 
-func TestReadmeNamesEveryCommand(t *testing.T) {
+func TestDocsNameEveryCommand(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("cmd/engine-provisioner/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := firstColumn(section(t, "README.md", "Command line"))
+	named := firstColumn(readFile(t, "docs/command-line.md"))
 	found := 0
 	for _, f := range files {
 		for _, m := range regexp.MustCompile(`Use: +"([a-z]+)[ "]`).FindAllStringSubmatch(readFile(t, f), -1) {
 			found++
 			if !named[m[1]] && !named[m[1]+" FILE…"] {
-				t.Errorf("README, Command line: %q is missing", m[1])
+				t.Errorf("docs/command-line.md: %q is missing", m[1])
 			}
 		}
 	}
@@ -201,7 +215,7 @@ func TestReadmeNamesEveryCommand(t *testing.T) {
 	}
 }
 
-func TestReadmePictureIsOfThisTree(t *testing.T) {
+func TestPictureIsOfThisTree(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
@@ -219,7 +233,7 @@ func TestReadmePictureIsOfThisTree(t *testing.T) {
 	for _, f := range regexp.MustCompile(`\w+\.go\b`).FindAllString(picture, -1) {
 		named[f] = true
 	}
-	wantSame(t, "Architecture", named, sources)
+	wantSame(t, "README.md, Architecture", named, sources)
 
 	folders, err := os.ReadDir("internal")
 	if err != nil {
@@ -227,60 +241,84 @@ func TestReadmePictureIsOfThisTree(t *testing.T) {
 	}
 	for _, f := range folders {
 		if !strings.Contains(picture, " "+f.Name()) {
-			t.Errorf("README, Architecture: internal/%s is missing", f.Name())
+			t.Errorf("README.md, Architecture: internal/%s is missing", f.Name())
 		}
 	}
 }
 
-// TestReadmeExamples holds the README's code against the code that is compiled, and loads its pools files.
-func TestReadmeExamples(t *testing.T) {
+// The README's code is the code that is compiled and run.
+func TestReadmeCode(t *testing.T) {
 	t.Parallel()
 	readme := readFile(t, "README.md")
 	for _, name := range []string{"serve", "keep"} {
 		_, code, _ := strings.Cut(readFile(t, "example_test.go"), "\n// "+name+" ")
 		code, _, _ = strings.Cut("// "+name+" "+code, "\n}\n")
 		if !strings.Contains(readme, "```go\n"+code+"\n}\n```") {
-			t.Errorf("README: the code is not that of %s in example_test.go, which is:\n%s\n}", name, code)
-		}
-	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(readme, -1)
-	if len(blocks) == 0 {
-		t.Error("README has no pools file")
-	}
-	for _, b := range blocks {
-		if _, err := provisioner.ParseConfig([]byte(b[1]), "README.md"); err != nil {
-			t.Error(err)
+			t.Errorf("README.md: the code is not that of %s in example_test.go, which is:\n%s\n}", name, code)
 		}
 	}
 }
 
-// TestLinks follows the links of the documents to files and headings.
-func TestLinks(t *testing.T) {
+// Each YAML block in the documents is a pools file.
+func TestDocsPoolsFiles(t *testing.T) {
 	t.Parallel()
-	for _, file := range []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} {
-		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(readFile(t, file), -1) {
+	found := 0
+	for file, text := range documents(t) {
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(text, -1) {
+			found++
+			if _, err := provisioner.ParseConfig([]byte(block[1]), file); err != nil {
+				t.Errorf("%s:\n%s\n%v", file, block[1], err)
+			}
+		}
+	}
+	if found < 9 {
+		t.Errorf("%d pools files in the documents", found)
+	}
+}
+
+// Each link leads to a file and a heading, and the README leads to each document.
+func TestDocsLinks(t *testing.T) {
+	t.Parallel()
+	texts := documents(t)
+	linked := map[string]bool{"README.md": true}
+	for file, text := range texts {
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(prose(text), -1) {
 			target, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, "://") {
 				continue
 			}
-			if target == "" {
-				target = file
+			path := file
+			if target != "" {
+				path = filepath.Join(filepath.Dir(file), target)
 			}
-			if _, err := os.Stat(target); err != nil {
+			if file == "README.md" {
+				linked[path] = true
+			}
+			if _, err := os.Stat(path); err != nil {
 				t.Errorf("%s links to %s: %v", file, m[1], err)
 				continue
 			}
-			if anchor != "" && !hasHeading(readFile(t, target), anchor) {
+			if anchor != "" && !hasHeading(texts[path], anchor) {
 				t.Errorf("%s links to %s, and there is no such heading", file, m[1])
 			}
 		}
 	}
+	for file := range texts {
+		if !linked[file] {
+			t.Errorf("README.md does not link to %s", file)
+		}
+	}
+}
+
+// prose is a document without its blocks of code.
+func prose(text string) string {
+	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")
 }
 
 // hasHeading finds a heading by the anchor that code hosts give it.
 func hasHeading(text, anchor string) bool {
-	dropped := regexp.MustCompile(`[^a-z0-9 -]`)
-	for line := range strings.Lines(text) {
+	dropped := regexp.MustCompile(`[^a-z0-9 _-]`)
+	for line := range strings.Lines(prose(text)) {
 		title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
 		if !ok || !strings.HasPrefix(line, "#") {
 			continue

@@ -1,0 +1,239 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Reloaded is what [Supervisor.Apply] did about a replica.
+type Reloaded struct {
+	Pool    string       `json:"pool"`
+	Replica string       `json:"replica"`
+	Result  ReloadResult `json:"result"`
+	Err     error        `json:"-"` // with ReloadFailed
+}
+
+// ReloadResult is the outcome of Apply for one replica.
+type ReloadResult string
+
+// The outcomes.
+const (
+	ReloadUnchanged ReloadResult = "unchanged" // it has these settings already
+	ReloadDone      ReloadResult = "reloaded"  // it is ready with the new settings
+	ReloadStarted   ReloadResult = "started"   // it is new, and ready
+	ReloadRemoved   ReloadResult = "removed"   // it is not among the configurations: it was drained and stopped
+	ReloadFailed    ReloadResult = "failed"    // see Err
+	ReloadSkipped   ReloadResult = "skipped"   // another replica of the pool failed before
+	ReloadStopped   ReloadResult = "stopped"   // it was stopped by a command, and stays so; Reset starts it with the new settings
+)
+
+// Apply makes cfgs the configurations of all replicas. First those are drained and stopped that are not among cfgs any
+// more. Then those whose settings or whose executable have changed since their launch are reloaded, one after the other,
+// those that are not ready first; after a failure the rest of the pool is left as it is. Last, those that are new are
+// started, or adopted if they run, and awaited; one that does not become ready is kept, by the rules of its
+// [RestartConfig].
+//
+// It tells of every replica, in the order of cfgs and then of those that were removed. The error is a *ConfigError or
+// another reason why nothing was changed. When ctx ends, the drains and graces of what is being stopped are cut short,
+// what was begun goes on without the caller, and no more is begun.
+func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloaded, error) {
+	cfgs, state, err := s.checked(cfgs)
+	if err == nil && state != s.state {
+		err = fmt.Errorf("cannot apply the configuration: the state directory is %q and cannot become %q; start another manager for that", s.state, state)
+	}
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	results := make([]Reloaded, len(cfgs))
+	var changed, added []int // indexes of cfgs
+	for i, cfg := range cfgs {
+		results[i] = Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadUnchanged}
+		r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+		switch {
+		case err != nil:
+			added = append(added, i)
+		case r.history().Phase == PhaseStopped:
+			results[i].Result = ReloadStopped
+			r.update(func() { r.cfg = cfg })
+		case r.changes(ctx, cfg):
+			changed = append(changed, i)
+		}
+	}
+	removed := s.remove(ctx, cfgs)
+	s.reloadAll(ctx, cfgs, changed, results)
+	s.addAll(ctx, cfgs, added, results)
+	return append(results, removed...), nil
+}
+
+// checked gives configurations their defaults, and returns the state directory that they share.
+func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, state string, err error) {
+	if len(cfgs) == 0 {
+		return nil, "", errors.New("cannot supervise: no replica is configured")
+	}
+	o := newOptions(s.opts)
+	if problems := o.checkReplicas(cfgs); len(problems) > 0 {
+		return nil, "", &ConfigError{Problems: problems}
+	}
+	cfgs = slices.Clone(cfgs) // the caller's stay as they are
+	for i, cfg := range cfgs {
+		if err := cfg.Validate(s.opts...); err != nil {
+			return nil, "", err
+		}
+		cfgs[i] = cfg.withDefaults()
+		if cfgs[i].StateDir != cfgs[0].StateDir {
+			return nil, "", fmt.Errorf("cannot supervise: %s and %s have different state directories; use one Supervisor for each",
+				cfgs[0].Name(), cfg.Name())
+		}
+	}
+	state, err = stateDirectory(cfgs[0].StateDir)
+	return cfgs, state, err
+}
+
+// begin waits until no other change is under way. What it returns ends the change.
+func (s *Supervisor) begin(ctx context.Context) (done func(), err error) {
+	select {
+	case s.changing <- struct{}{}:
+		return func() { <-s.changing }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// remove ends the replicas that are not among cfgs, all at once: it is what their users were told to expect.
+func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloaded {
+	var gone []*replica
+	for _, r := range s.all() {
+		if !slices.ContainsFunc(cfgs, func(cfg ProvisionConfig) bool { return cfg.Name() == r.name }) {
+			r.update(func() { r.leaving = true })
+			gone = append(gone, r)
+		}
+	}
+	errs := dismiss(gone, order{kind: orderEnd, ctx: ctx})
+	s.mu.Lock()
+	s.replicas = slices.DeleteFunc(slices.Clone(s.replicas), func(r *replica) bool { return slices.Contains(gone, r) })
+	s.mu.Unlock()
+	var results []Reloaded
+	for i, r := range gone {
+		cfg, err := r.config(), errs[i]
+		result := Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadRemoved}
+		if err != nil && !errors.Is(err, ErrKilled) {
+			result.Result, result.Err = ReloadFailed, fmt.Errorf("cannot remove %s in order: %w", r.name, err)
+		}
+		results = append(results, result)
+		// Nobody tries it again, and its series would tell for ever what was once.
+		if err := os.Remove(r.files.restarts()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
+		}
+		s.counts.forget(cfg.PoolID, cfg.ReplicaID)
+		r.tell.onEvent(Event{
+			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: EventNote, State: StateStopped,
+			Message: "it is not in the configuration any more: nobody looks after it",
+		})
+	}
+	return results
+}
+
+// reloadAll reloads the changed replicas.
+func (s *Supervisor) reloadAll(ctx context.Context, cfgs []ProvisionConfig, changed []int, results []Reloaded) {
+	ready := func(i int) int {
+		if r, err := s.find(cfgs[i].PoolID, cfgs[i].ReplicaID); err == nil && r.isReady() {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(changed, func(a, b int) int { return ready(a) - ready(b) })
+	failed := map[string]bool{} // by pool
+	for len(changed) > 0 {
+		// Before one that moves to another's port comes that other, which may move as well.
+		next := max(0, slices.IndexFunc(changed, func(i int) bool {
+			return !slices.ContainsFunc(changed, func(other int) bool { return i != other && s.hasPort(cfgs[other], cfgs[i].Port) })
+		}))
+		i := changed[next]
+		changed = slices.Delete(changed, next, next+1)
+		if failed[cfgs[i].PoolID] {
+			results[i].Result = ReloadSkipped
+			continue
+		}
+		results[i].Result = ReloadDone
+		r, err := s.find(cfgs[i].PoolID, cfgs[i].ReplicaID)
+		if err == nil {
+			err = s.reload(ctx, r, cfgs[i])
+		}
+		if err != nil {
+			results[i].Result, results[i].Err = ReloadFailed, err
+			failed[cfgs[i].PoolID] = true
+		}
+	}
+}
+
+// hasPort reports whether the replica of cfg has a port now.
+func (s *Supervisor) hasPort(cfg ProvisionConfig, port int) bool {
+	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+	return err == nil && r.config().Port == port
+}
+
+// addAll starts the new replicas and waits for them.
+func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added []int, results []Reloaded) {
+	if len(added) == 0 {
+		return
+	}
+	var fresh []ProvisionConfig
+	var stems []string
+	for _, i := range added {
+		fresh, stems = append(fresh, cfgs[i]), append(stems, cfgs[i].fileStem())
+	}
+	adopted, found, err := recoverEach(ctx, s.state, stems, newOptions(s.opts)) // of an earlier manager, or started by hand
+	var replicas []*replica
+	if err == nil {
+		replicas = s.takeOn(ctx, fresh, adopted, found)
+		err = s.launch(replicas, cfgs)
+	}
+	var all sync.WaitGroup
+	for n, i := range added {
+		all.Go(func() {
+			err := err
+			if err == nil {
+				err = replicas[n].waitReady(ctx)
+			}
+			if results[i].Result = ReloadStarted; err != nil {
+				results[i].Result, results[i].Err = ReloadFailed, err
+			}
+		})
+	}
+	all.Wait()
+}
+
+// launch begins to look after more replicas, and puts all in the order of cfgs.
+func (s *Supervisor) launch(more []*replica, cfgs []ProvisionConfig) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		for _, r := range more {
+			if r.launch != nil {
+				r.launch.Release()
+			}
+		}
+		return fmt.Errorf("cannot start more replicas: the supervisor: %w", ErrStopped)
+	}
+	place := map[string]int{}
+	for i, cfg := range cfgs {
+		place[cfg.Name()] = i
+	}
+	s.replicas = append(slices.Clone(s.replicas), more...)
+	slices.SortStableFunc(s.replicas, func(a, b *replica) int { return place[a.name] - place[b.name] })
+	for _, r := range more {
+		go r.run()
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// wantApplied applies cfgs and compares the results, which are given as "replica result".
+func wantApplied(t *testing.T, s *Supervisor, cfgs []ProvisionConfig, want ...string) []Reloaded {
+	t.Helper()
+	results, err := s.Apply(bounded(t), cfgs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range results {
+		got = append(got, fmt.Sprintf("%s %s", r.Replica, r.Result))
+		if (r.Err != nil) != (r.Result == ReloadFailed) {
+			t.Errorf("%s %s: %v", r.Replica, r.Result, r.Err)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("results %q, want %q: %+v", got, want, results)
+	}
+	return results
+}
+
+func names(s *Supervisor) (all []string) {
+	for _, now := range s.Status() {
+		all = append(all, now.Replica)
+	}
+	return all
+}
+
+// What has changed is replaced one at a time; the pool never lacks more than one replica.
+func TestApplyChanges(t *testing.T) {
+	t.Parallel()
+	cfgs := fakeConfigs(t, 3, enginetest.Behavior{})
+	for i := range cfgs {
+		cfgs[i] = briskly(cfgs[i])
+	}
+	s, _ := superviseReady(t, cfgs...)
+	was := s.Status()
+	next := slices.Clone(cfgs)
+	for i := range 2 {
+		next[i].Flags = []string{"--ctx-size", "777"}
+	}
+	fewest := make(chan int)
+	ctx, cancel := context.WithCancel(bounded(t))
+	go func() {
+		least := len(cfgs)
+		for ctx.Err() == nil {
+			ready := 0
+			for _, now := range s.Status() {
+				if now.State == StateReady {
+					ready++
+				}
+			}
+			least = min(least, ready)
+			time.Sleep(time.Millisecond)
+		}
+		fewest <- least
+	}()
+	wantApplied(t, s, next, "r0 reloaded", "r1 reloaded", "r2 unchanged")
+	cancel()
+	if least := <-fewest; least < 2 {
+		t.Errorf("only %d were ready", least)
+	}
+	for i, now := range s.Status() {
+		if (now.LaunchID != was[i].LaunchID) != (i < 2) || now.State != StateReady {
+			t.Errorf("%s: %+v", cfgs[i].Name(), now)
+		}
+	}
+	wantApplied(t, s, next, "r0 unchanged", "r1 unchanged", "r2 unchanged")
+	// The first failure leaves the rest as it is.
+	for i := range next {
+		next[i] = dying(t, next[i])
+	}
+	wantApplied(t, s, next, "r0 failed", "r1 skipped", "r2 skipped")
+}
+
+// What is gone from the configuration is drained and stopped, what is new is started, and the rest is let alone.
+func TestApplyAddsAndRemoves(t *testing.T) {
+	t.Parallel()
+	cfgs := fakeConfigs(t, 3, enginetest.Behavior{BusyRequests: time.Second})
+	for i := range cfgs {
+		cfgs[i] = briskly(cfgs[i])
+		cfgs[i].Ready.Answer, cfgs[i].Drain.Timeout = "off", new(Duration(20*time.Second))
+	}
+	s, j := superviseReady(t, cfgs[:2]...)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(s.Collector())
+	was := s.Status()
+	events := s.Events(bounded(t))
+	leaving := s.replicas[1]
+	results := inFlight(t, cfgs[1], 1, `{"prompt":"x"}`)
+	// The file is edited while the replicas are waited for, by a program that ends when nothing runs any more.
+	ended := make(chan error, 1)
+	go func() { ended <- s.Wait(bounded(t)) }()
+
+	fresh := cfgs[2]
+	fresh.Port = cfgs[1].Port // which becomes free
+	wantApplied(t, s, []ProvisionConfig{fresh, cfgs[0]}, "r2 started", "r0 unchanged", "r1 removed")
+	if r := <-results; r.err != nil || r.status != 200 {
+		t.Errorf("the client of the removed one got %+v", r)
+	}
+	if rec, err := leaving.files.readRecord(); err != nil || rec.State != StateStopped || alive(rec.Process.PID) || exists(leaving.files.handoff()) {
+		t.Errorf("left of the removed one: %+v (%v)", rec, err)
+	}
+	if _, err := os.Lstat(leaving.files.restarts()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its restarts are remembered (%v)", err)
+	}
+	for _, name := range []string{"state", "load_duration_seconds", "ready_duration_seconds", "last_exit_code", "log_bytes"} {
+		if _, found := sample(t, registry, name, "replica", "r1"); found {
+			t.Errorf("metric %s of the removed one is left", name)
+		}
+	}
+	if v, _ := sample(t, registry, "state", "replica", "r2", "state", "ready"); v != 1 {
+		t.Error("the new one is not counted")
+	}
+	now := s.Status()
+	if got := names(s); !slices.Equal(got, []string{"r2", "r0"}) || now[1].LaunchID != was[0].LaunchID || now[0].State != StateReady {
+		t.Errorf("%v: %+v", got, now)
+	}
+	told := map[string]bool{}
+	for !told["r2 ready"] {
+		e := <-events
+		told[e.Replica+" "+string(e.State)] = true
+	}
+	if !told["r1 draining"] || !told["r1 stopped"] || told["r0 stopping"] {
+		t.Errorf("events: %v", told)
+	}
+	wantNote(t, j, "it is not in the configuration any more")
+	if err := s.Reset(bounded(t), "pool", "r1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Reset of the removed one: %v", err)
+	}
+
+	// All at once are others.
+	wantApplied(t, s, cfgs[1:2], "r1 started", "r2 removed", "r0 removed")
+	select {
+	case err := <-ended:
+		t.Errorf("Wait has ended, and a replica runs: %v", err)
+	default:
+	}
+	if err := s.StopReplica(bounded(t), "pool", "r1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+}
+
+// A new replica that does not start is told, and tried again like any other.
+func TestApplyKeepsWhatFails(t *testing.T) {
+	t.Parallel()
+	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})
+	for i := range cfgs {
+		cfgs[i] = briskly(cfgs[i])
+	}
+	s, _ := superviseReady(t, cfgs[0])
+	bad := dying(t, cfgs[1])
+	results := wantApplied(t, s, []ProvisionConfig{cfgs[0], bad}, "r0 unchanged", "r1 failed")
+	wantText(t, results[1].Err, "bad new settings")
+	eventually(t, "its breaker is open", func() bool { return s.Status()[1].Restarts.Phase == PhaseOpen })
+	wantApplied(t, s, cfgs, "r0 unchanged", "r1 reloaded")
+	wantApplied(t, s, cfgs[:1], "r0 unchanged", "r1 removed")
+
+	// One that runs already, as a command has left it, is adopted.
+	other := abandoned(t, cfgs[1])
+	wantApplied(t, s, cfgs, "r0 unchanged", "r1 started")
+	if now := s.Status()[1]; now.LaunchID != other.run.rec.LaunchID {
+		t.Errorf("%+v", now)
+	}
+	go func() { _, _ = other.run.host().leader.cmd.Process.Wait() }() // this program is its parent
+}
+
+// A configuration with a mistake changes nothing.
+func TestApplyRefuses(t *testing.T) {
+	t.Parallel()
+	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})
+	s, _ := superviseReady(t, cfgs[0])
+	was := s.Status()
+	twice, elsewhere, empty := slices.Clone(cfgs), slices.Clone(cfgs), slices.Clone(cfgs)
+	twice[1].Port = cfgs[0].Port
+	empty[1].Model = ModelConfig{}
+	for i := range elsewhere {
+		elsewhere[i].StateDir = t.TempDir()
+		elsewhere[i].StateDir = elsewhere[0].StateDir
+	}
+	for want, next := range map[string][]ProvisionConfig{
+		"needs port":                             twice,
+		"model":                                  empty,
+		"start another manager for that":         elsewhere,
+		"no replica is configured":               nil,
+		"have different state directories; use ": {cfgs[0], elsewhere[1]},
+	} {
+		results, err := s.Apply(bounded(t), next)
+		wantText(t, err, want)
+		if len(results) > 0 || len(s.Status()) != 1 || s.Status()[0].LaunchID != was[0].LaunchID {
+			t.Errorf("%s: %+v, %+v", want, results, s.Status())
+		}
+	}
+	done, err := s.begin(bounded(t)) // another change
+	if err != nil {
+		t.Fatal(err)
+	}
+	impatient, giveUp := context.WithCancel(bounded(t))
+	giveUp()
+	if _, err := s.Apply(impatient, cfgs); !errors.Is(err, context.Canceled) {
+		t.Errorf("while another change is under way: %v", err)
+	}
+	done()
+}
+
+// A replica that was stopped stays so. Its settings change all the same, and it keeps no other from changing.
+func TestApplyToAStoppedReplica(t *testing.T) {
+	t.Parallel()
+	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})
+	for i := range cfgs {
+		cfgs[i] = briskly(cfgs[i])
+	}
+	s, _ := superviseReady(t, cfgs...)
+	if err := s.StopReplica(bounded(t), "pool", "r0"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range cfgs {
+		cfgs[i].Flags = []string{"--ctx-size", "777"}
+	}
+	wantApplied(t, s, cfgs, "r0 stopped", "r1 reloaded")
+	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+		t.Fatal(err)
+	}
+	now := untilReady(t, s, "")
+	if argv := enginetest.Inspect(t, now.URL).Argv; !slices.Contains(argv, "777") {
+		t.Errorf("started with %q", argv)
+	}
+}
+
+// A pool's ports can move by one: whoever has the port of another moves first.
+func TestApplyMovesPorts(t *testing.T) {
+	t.Parallel()
+	port := enginetest.FreePort(t, 3)
+	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})
+	for i := range cfgs {
+		cfgs[i] = briskly(cfgs[i])
+		cfgs[i].Port = port + i
+	}
+	s, _ := superviseReady(t, cfgs...)
+	for i := range cfgs {
+		cfgs[i].Port++
+	}
+	wantApplied(t, s, cfgs, "r0 reloaded", "r1 reloaded")
+}
+
+// A supervisor that ends in the middle of a change ends all of it.
+func TestStopDuringApply(t *testing.T) {
+	t.Parallel()
+	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})
+	for i := range cfgs {
+		cfgs[i] = briskly(cfgs[i])
+		cfgs[i].Drain.Timeout = new(Duration(10 * time.Minute))
+	}
+	held := make(chan struct{})
+	hook := WithDrainHook("held", func(ctx context.Context, _ Handoff) error {
+		close(held)
+		<-ctx.Done()
+		return nil
+	})
+	s, _ := supervised(t, cfgs[:1], hook)
+	if err := s.WaitReady(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	type outcome struct {
+		results []Reloaded
+		err     error
+	}
+	applied := make(chan outcome, 1)
+	go func() {
+		results, err := s.Apply(context.Background(), cfgs[1:])
+		applied <- outcome{results, err}
+	}()
+	<-held
+	hurried, hurry := context.WithCancel(context.Background())
+	hurry()
+	if err := s.Stop(hurried); err != nil && !errors.Is(err, ErrKilled) {
+		t.Errorf("Stop: %v", err)
+	}
+	got := <-applied
+	if got.err != nil || len(got.results) != 2 || got.results[0].Result != ReloadFailed || !errors.Is(got.results[0].Err, ErrStopped) ||
+		got.results[1].Result != ReloadRemoved {
+		t.Errorf("%+v", got)
+	}
+	if all, err := Statuses(cfgs[0].StateDir); err != nil || slices.ContainsFunc(all, func(s Status) bool { return !s.State.Final() }) {
+		t.Errorf("%+v (%v)", all, err)
+	}
+}
+
+// Who waits for the first readiness does not fail over a replica that is not wanted any more.
+func TestApplyWhileStarting(t *testing.T) {
+	t.Parallel()
+	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})
+	for i := range cfgs {
+		cfgs[i] = briskly(cfgs[i])
+	}
+	cfgs[1].Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
+	s, _ := supervised(t, cfgs)
+	began := make(chan error, 1)
+	go func() { began <- s.WaitReady(bounded(t)) }()
+	eventually(t, "the other loads", func() bool { return strings.Contains(s.Status()[1].Heard, "Loading model") })
+	wantApplied(t, s, cfgs[:1], "r0 unchanged", "r1 removed")
+	if err := <-began; err != nil {
+		t.Errorf("WaitReady: %v", err)
+	}
+}

@@ -1,0 +1,202 @@
+package provisioner
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
+)
+
+// PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
+// does not matter.
+func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error) {
+	items, err := Cache(opts...)
+	var removed []CacheItem
+	for _, item := range items {
+		if item.InUse || !choose(item) {
+			continue
+		}
+		failed := item.remove()
+		if errors.Is(failed, errLocked) {
+			continue // a process has begun to work on it
+		}
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("cannot remove %q: %w", item.Path, failed))
+			continue
+		}
+		removed = append(removed, item)
+	}
+	o := newOptions(opts)
+	if dir, unknown := o.cacheFolder("engines"); unknown == nil {
+		err = errors.Join(err, tidyEngines(dir))
+	}
+	return removed, err
+}
+
+// tidyEngines removes what stands beside engines that are gone: their locks, and the notes that lead to them.
+func tidyEngines(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil //nolint:nilerr // Cache has told
+	}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		e := entry{strings.TrimSuffix(path, ".lock")}
+		switch filepath.Ext(path) {
+		case ".lock":
+			if exists(e.dir) {
+				continue
+			}
+			lock, locked := tryLock(path)
+			if locked != nil {
+				continue // it is just being made
+			}
+			if !exists(e.dir) {
+				err = errors.Join(err, removeFile(path))
+			}
+			lock.release()
+		case refSuffix:
+			var r remembered
+			if data, unread := readState(path); unread == nil && json.Unmarshal(data, &r) == nil && !exists(filepath.Join(dir, filepath.Base(r.Entry))) {
+				err = errors.Join(err, removeFile(path)) // should the engine be made just now, it is found again
+			}
+		}
+	}
+	return err
+}
+
+// removeFile removes a file, or finds that it is gone.
+func removeFile(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// remove returns errLocked where a process is at work on the item. Whoever waits for a lock looks whether it is still the
+// file of that name when it has it, so a lock can be removed by who holds it; it goes last.
+func (i CacheItem) remove() error {
+	switch i.Kind {
+	case CacheEngine:
+		return i.removeEngine()
+	case CacheModel:
+		return i.removeModel()
+	case CacheHubModel:
+		return i.removeHubModel()
+	}
+	return os.RemoveAll(i.Path)
+}
+
+func (i CacheItem) removeEngine() error {
+	e := entry{i.Path}
+	lock, err := tryLock(e.lock())
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	// First what makes it count: half an engine must not be taken for one.
+	if err := removeFile(e.path(manifestName)); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(i.Path); err != nil {
+		return err
+	}
+	return removeFile(e.lock())
+}
+
+func (i CacheItem) removeModel() error {
+	lock := filepath.Join(i.Path, i.Name+".lock")
+	release, ok, err := fetch.TryLock(lock)
+	if err != nil || !ok {
+		return cmp.Or(err, errLocked)
+	}
+	defer release()
+	files, err := os.ReadDir(i.Path)
+	for _, f := range files {
+		if path := filepath.Join(i.Path, f.Name()); path != lock {
+			err = errors.Join(err, os.RemoveAll(path))
+		}
+	}
+	if err = errors.Join(err, removeFile(lock)); err != nil {
+		return err
+	}
+	if err := removeFile(i.Path); !errors.Is(err, syscall.ENOTEMPTY) { // somebody begins anew
+		return err
+	}
+	return nil
+}
+
+// removeHubModel leaves the locks, as the other tools do that share the cache.
+func (i CacheItem) removeHubModel() error {
+	for _, path := range i.note.Locks {
+		if !exists(path) {
+			continue // nobody has ever downloaded it
+		}
+		release, ok, err := fetch.TryLock(path)
+		if err != nil || !ok {
+			return cmp.Or(err, errLocked)
+		}
+		defer release()
+	}
+	for link, blob := range i.note.Links {
+		if err := removeFile(link); err != nil {
+			return err
+		}
+		removeEmpty(filepath.Dir(link), "snapshots")
+		for _, path := range []string{blob + fetch.PartSuffix, blob + fetch.PartSuffix + ".json", blob} {
+			if path == blob && linked(blob) {
+				continue // another commit has it
+			}
+			if err := removeFile(path); err != nil {
+				return err
+			}
+		}
+		forgetRefs(filepath.Dir(filepath.Dir(blob)))
+	}
+	return removeFile(i.note.file)
+}
+
+// removeEmpty removes folders without files, from dir up to the one of that name.
+func removeEmpty(dir, above string) {
+	for ; filepath.Base(dir) != above && os.Remove(dir) == nil; dir = filepath.Dir(dir) {
+	}
+}
+
+// forgetRefs removes the branches and tags of a repository in the hub's cache that stand for a commit which is gone, and
+// the repository when nothing is left of it: huggingface_hub calls a cache corrupted that names what it does not have.
+func forgetRefs(repo string) {
+	_ = filepath.WalkDir(filepath.Join(repo, "refs"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil //nolint:nilerr // others share the folder
+		}
+		commit, err := os.ReadFile(path)
+		if name := strings.TrimSpace(string(commit)); err == nil && commitPattern.MatchString(name) && !exists(filepath.Join(repo, "snapshots", name)) {
+			_ = os.Remove(path)
+			removeEmpty(filepath.Dir(path), "refs")
+		}
+		return nil
+	})
+	for _, dir := range []string{"refs", "snapshots", "blobs", "."} {
+		_ = os.Remove(filepath.Join(repo, dir))
+	}
+}
+
+// linked reports whether a snapshot still shows a blob.
+func linked(blob string) bool {
+	found := false
+	_ = filepath.WalkDir(filepath.Join(filepath.Dir(filepath.Dir(blob)), "snapshots"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&fs.ModeSymlink != 0 {
+			target, err := os.Readlink(path)
+			found = found || err == nil && filepath.Base(target) == filepath.Base(blob)
+		}
+		return nil
+	})
+	return found
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// An engine that dies while it is about to be stopped is not started again by the run that looks after it.
+func TestStopOfACrashedEngine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	model := filepath.Join(dir, "model.gguf")
+	if err := os.WriteFile(model, []byte(enginetest.GGUF), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s, err := provisioner.Supervise(ctx, []provisioner.ProvisionConfig{{
+		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir, Engine: "llamacpp",
+		Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUNone,
+		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{})}},
+		Restart:      provisioner.RestartConfig{InitialDelay: provisioner.Duration(time.Hour)},
+	}}, provisioner.WithCacheDir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := s.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	was := s.Status()[0]
+	p, err := provisioner.Attach(filepath.Join(dir, "state"), "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	enginetest.Kill(t, was.URL, enginetest.Death{Code: 1})
+	for s.Status()[0].Restarts.Phase != provisioner.PhaseBackoff && ctx.Err() == nil {
+		time.Sleep(2 * time.Millisecond)
+	}
+	if err := stopAttached(ctx, p, filepath.Join(dir, "state"), was); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if now := s.Status()[0]; now.Restarts.Phase != provisioner.PhaseStopped {
+		t.Errorf("it is started again: %+v", now.Restarts)
+	}
+}

@@ -1,0 +1,152 @@
+package provisioner
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+// The records below testdata/records were written by real runs, each by a version that people may still have engines of.
+// They are never rewritten: a change of the code that no longer understands one would, after an update, lose what is
+// known of running engines.
+var recordedSchemas = []string{"schema1.json", "schema2.json"}
+
+// TestRecordedSchemas holds what is read of an old record against what the program that wrote it knew.
+func TestRecordedSchemas(t *testing.T) {
+	t.Parallel()
+	for _, name := range recordedSchemas {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files := replicaFiles{state: t.TempDir(), stem: "chat-r0"}
+			if err := files.create(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(files.record(), mustRead(t, "testdata/records/"+name), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := files.readRecord()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Schema != recordSchema || r.Engine != "vllm" || r.Version != "0.32.0+cpu" || r.Port != 18231 || r.Process.PID != 26172 ||
+				r.Process.StartTicks != 2366662 || r.Process.PidfdIno != 2684530 || r.Grace != Duration(45*time.Second) ||
+				r.LoadGrace != Duration(2*time.Second) || *r.Drain.Timeout != Duration(30*time.Second) || r.Logs.MaxSize != 64<<20 ||
+				r.Launch.Ready.RequestTimeout != Duration(5*time.Second) || r.Launch.GPU != GPUNone || len(r.Launch.Args) != 13 {
+				t.Errorf("%+v", r)
+			}
+			spec := r.Launch.Spec
+			requests := []string{"vllm:num_requests_running", "vllm:num_requests_waiting"}
+			if len(spec.Causes) != 10 || spec.Causes[0].Cause != CauseLibMissing || !spec.Causes[0].Pattern.MatchString("ImportError: x") ||
+				spec.NoGPU == nil || !spec.NoGPU.MatchString("Failed to infer device type") || len(spec.Advice) != 2 {
+				t.Errorf("causes %v\nno GPU %v\nadvice %v", spec.Causes, spec.NoGPU, spec.Advice)
+			}
+			spec.Causes, spec.NoGPU, spec.Advice = nil, nil, nil
+			want := LaunchSpec{
+				KeyEnv: "VLLM_API_KEY", Health: "/health", Version: Field{"/version", "version"}, Model: Field{"/v1/models", "data.0.root"},
+				Metrics: &MetricsContract{"/metrics", requests}, Gauges: &Gauges{"/metrics", requests}, DrainsItself: true,
+				Answer: &AnswerRequest{"/v1/completions", `{"max_tokens":1,"model":"tiny","prompt":"Hi"}`},
+				Grace:  45 * time.Second, LoadGrace: 2 * time.Second,
+			}
+			if !reflect.DeepEqual(spec, want) {
+				t.Errorf("got  %+v\nwant %+v", spec, want)
+			}
+		})
+	}
+}
+
+// TestAdoptRecordedSchemas puts a running engine in the place of the one that an old record is of. It is adopted, drained
+// by the old record's gauges, and stopped.
+func TestAdoptRecordedSchemas(t *testing.T) {
+	t.Parallel()
+	for _, name := range recordedSchemas {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := vllmFake(t, enginetest.Behavior{})
+			first := abandoned(t, cfg)
+			var now, old map[string]any
+			for data, into := range map[string]*map[string]any{
+				string(mustRead(t, first.run.files.record())): &now, string(mustRead(t, "testdata/records/"+name)): &old,
+			} {
+				if err := json.Unmarshal([]byte(data), into); err != nil {
+					t.Fatal(err)
+				}
+			}
+			launch, launched := old["launch"].(map[string]any), now["launch"].(map[string]any)
+			for _, key := range []string{"args", "model_path", "digest"} {
+				launch[key] = launched[key]
+			}
+			now["schema"], now["launch"] = old["schema"], launch
+			data, err := json.Marshal(now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(first.run.files.record(), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			adopted, found, err := Recover(bounded(t), cfg.StateDir, WithCacheDir(t.TempDir()))
+			if err != nil || len(adopted) != 1 {
+				t.Fatalf("%v, %+v, %v", adopted, found, err)
+			}
+			p := adopted[0]
+			if s := p.Status(); s.State != StateReady || s.PID != first.Status().PID {
+				t.Errorf("%+v", s)
+			}
+			if spec := p.run.rec.Launch.Spec; spec.KeyEnv != "VLLM_API_KEY" || spec.Gauges == nil || !spec.DrainsItself {
+				t.Errorf("%+v", spec)
+			}
+			if err := p.Stop(bounded(t)); err != nil {
+				t.Error(err)
+			}
+			_, _ = first.run.host().leader.cmd.Process.Wait()
+			nothingLeft(t, p)
+		})
+	}
+}
+
+// TestKeptTypesHaveNames: what is kept on disk has its names from tags, so that no renamed field loses what an earlier
+// version has written.
+func TestKeptTypesHaveNames(t *testing.T) {
+	t.Parallel()
+	snake := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+	seen := map[reflect.Type]bool{}
+	var look func(typ reflect.Type, at string)
+	look = func(typ reflect.Type, at string) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice || typ.Kind() == reflect.Map {
+			typ = typ.Elem()
+		}
+		pointer := reflect.PointerTo(typ)
+		own := pointer.Implements(reflect.TypeFor[json.Marshaler]()) || pointer.Implements(reflect.TypeFor[interface{ MarshalText() ([]byte, error) }]())
+		if typ.Kind() != reflect.Struct || own || seen[typ] {
+			return
+		}
+		seen[typ] = true
+		for f := range typ.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			switch {
+			case !f.IsExported() || name == "-":
+				continue
+			case !f.Anonymous && !snake.MatchString(name):
+				t.Errorf("%s.%s has the name %q", at, f.Name, name)
+			}
+			look(f.Type, at+"."+f.Name)
+		}
+	}
+	for _, kept := range []any{
+		record{}, keptRestarts{}, request{}, answers{}, Event{}, Handoff{}, // of a replica and a state directory
+		Binary{}, fingerprint{}, manifest{}, remembered{}, // of the cache
+	} {
+		look(reflect.TypeOf(kept), reflect.TypeOf(kept).Name())
+	}
+	for _, typ := range []reflect.Type{reflect.TypeFor[LaunchSpec](), reflect.TypeFor[CausePattern](), reflect.TypeFor[Progress](), reflect.TypeFor[MemoryNeed]()} {
+		if !seen[typ] {
+			t.Errorf("%s was not looked at", typ)
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// stopLock is held by the program that stops the replica, for as long as it is at it. So others can tell a stop that
+// goes on, which they leave alone, from one whose program has died.
+func (f replicaFiles) stopLock() string { return filepath.Join(f.dir(), "stop.lock") }
+
+// takeTurn waits for another program's stop of the launch, as a second Stop waits for the first: a second SIGTERM would
+// end llama-server at once, with the requests that it was to finish. It waits no longer than a stop of its own would
+// take. late is true when there is no drain left to be done by this one.
+func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *fileLock, late bool) {
+	limit := time.NewTimer(time.Duration(*p.cfg.Drain.Timeout) + time.Duration(r.rec.Grace))
+	defer limit.Stop()
+	for {
+		lock, err := tryLock(r.files.stopLock())
+		if !errors.Is(err, errLocked) {
+			return lock, false // without the lock, two may stop it at once, which ends it as well
+		}
+		select {
+		case <-r.exited:
+		case <-p.hurry:
+		case <-ctx.Done():
+		case <-limit.C:
+		case <-time.After(20 * time.Millisecond):
+			continue
+		}
+		return nil, true
+	}
+}
+
+// finishStops goes on with the stops that other programs began and died over.
+func (b *inbox) finishStops() {
+	for _, r := range b.s.all() {
+		if p := r.halfStopped(); p != nil {
+			b.work.Go(func() {
+				p.note("another command was stopping it and died; its stop is finished")
+				_ = p.Stop(context.Background()) // what came of it stands in Err, and the replica's run tells
+			})
+		}
+	}
+}
+
+// halfStopped is the present launch when somebody has written that it is to be gone and nobody is at it; else nil. It
+// reads the record only when that has changed.
+func (r *replica) halfStopped() *EngineProvisioner {
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p == nil || !p.unasked() {
+		return nil
+	}
+	info, err := os.Lstat(r.files.record())
+	if err != nil || r.looked != nil && os.SameFile(info, r.looked) && info.ModTime().Equal(r.looked.ModTime()) {
+		return nil
+	}
+	if !p.run.stoppedElsewhere() {
+		r.looked = info
+		return nil
+	}
+	lock, err := tryLock(r.files.stopLock())
+	if errors.Is(err, errLocked) {
+		return nil
+	}
+	if err == nil {
+		defer lock.release()
+	}
+	// Only now: a stop that came to its end has said so before it gave the lock back, also when this program has not yet
+	// seen the engine's end.
+	if rec, err := r.files.readRecord(); err == nil && rec.State.Final() {
+		return nil
+	}
+	return p
+}
+
+// unasked reports whether the engine runs and nobody in this program has begun to end it.
+func (p *EngineProvisioner) unasked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.run != nil && !p.asked && !p.state.Final()
+}
