@@ -20,7 +20,11 @@ await() { # await CONDITION...
 }
 manager() { systemctl show -p MainPID --value $unit; }
 engine() { engine-provisioner status -o json --state-dir $state | sed -n 's/.*"pid":\([0-9]*\).*/\1/p'; }
-replaced() { [ "$(systemctl show -p ActiveState --value $unit)" = active ] && [ "$(manager)" != "$1" ]; }
+replaced() { # replaced OLD-PID; one look, since the state changes between two
+	local state
+	state=$(systemctl show -p ActiveState -p MainPID $unit)
+	grep -qx ActiveState=active <<<"$state" && ! grep -qxE "MainPID=($1|0)" <<<"$state"
+}
 ready() { engine-provisioner status -o json --state-dir $state | grep -q '"state":"ready"'; }
 journal() { journalctl --no-pager -u $unit -o cat | grep -q "$1"; }
 says() { echo "ok  $*"; }

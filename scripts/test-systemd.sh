@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs the unit that "render systemd" writes under a real systemd: a virtual machine boots Debian's kernel and this machine's
 # own systemd, on top of this machine's files, which it sees read-only and changes in its own memory. It needs root,
-# Debian or Ubuntu, 4 GB of memory and no KVM, and installs QEMU where it is missing. What the machine does is
+# Debian, 4 GB of memory and no KVM, and installs QEMU where it is missing. What the machine does is
 # scripts/test-systemd-guest.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
