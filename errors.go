@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -174,7 +173,11 @@ func (e *ExitError) Error() string {
 		when = "after it was ready"
 	}
 	what := fmt.Sprintf("engine exited %s %s, %s after its start", how, when, e.After.Round(time.Millisecond))
-	if words := cmp.Or(e.Evidence, lastWords(e.LogTail)); words != "" {
+	words := e.Evidence
+	if words == "" && e.Signal != "killed" { // what it said before a SIGKILL is not why
+		words = lastWords(e.LogTail)
+	}
+	if words != "" {
 		what += fmt.Sprintf(": %q", words)
 	}
 	return e.text(what, nil)
