@@ -31,7 +31,7 @@ func (r *replica) ask(ctx context.Context, o order) error {
 	select {
 	case r.orders <- o:
 	case <-r.done:
-		return fmt.Errorf("cannot reach %s: %w", r.name, ErrStopped)
+		return fmt.Errorf("cannot reach %s: %w", r.name, r.over)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -74,6 +74,7 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		return true
 	case orderRelease:
 		// Its past is for the next supervisor: an open breaker stays open.
+		r.over = ErrReleased
 		var err error
 		if p != nil && p.Status().State == StateReady {
 			p.Release()

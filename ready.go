@@ -21,20 +21,26 @@ const (
 // It returns an *ExitError as soon as the engine exits, and a *NotReadyError or *GPUError when the engine makes no
 // progress, takes too long (see ReadyConfig) or is not what it should be: then the engine is stopped before the
 // return. When ctx ends first, the error is a *NotReadyError that wraps ctx's cause, the engine loads on, and WaitReady
-// may be called again. After readiness it returns the same handoff at once.
+// may be called again. After readiness it returns the same handoff at once, whatever ctx says; after a Stop the error is a
+// *NotReadyError that wraps ErrStopped. Before Start it wraps ErrNotStarted, and for a launch that was attached to while it
+// loads ErrBusy: the provisioner that has started it waits for it.
 func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
+	if handoff, ready := p.readyNow(); ready { // whatever ctx says
+		return handoff, nil
+	}
 	select {
 	case p.waiting <- struct{}{}:
 		defer func() { <-p.waiting }()
 	case <-ctx.Done():
 		return Handoff{}, p.notReady(context.Cause(ctx))
 	}
+	if handoff, ready := p.readyNow(); ready {
+		return handoff, nil
+	}
 	p.mu.Lock()
-	r, state, handoff := p.run, p.state, p.handoff
+	r, state := p.run, p.state
 	p.mu.Unlock()
 	switch {
-	case state == StateReady:
-		return handoff, nil
 	case state.Final() || state == StateDraining || state == StateStopping:
 		return Handoff{}, p.endedBeforeReady(ctx)
 	case r == nil:
@@ -99,6 +105,12 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		return Handoff{}, p.notReady(err)
 	}
 	return Handoff{}, p.giveUp(p.notReady(err))
+}
+
+func (p *EngineProvisioner) readyNow() (h Handoff, ready bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handoff, p.state == StateReady
 }
 
 // endedBeforeReady waits for the end of a launch and says why it came.

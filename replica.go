@@ -23,6 +23,7 @@ type replica struct {
 	reload *reload          // under way
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
 	gpus   gpuUse           // before the last launch
+	over   error            // why run ended: ErrStopped or ErrReleased; fixed once done is closed
 
 	looked fs.FileInfo // the record when the inbox last read it; nil before
 
@@ -50,8 +51,9 @@ func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica
 
 // run takes care of the replica until it is told to end.
 func (r *replica) run() {
+	r.over = ErrStopped
 	defer close(r.done)
-	defer r.dropReload(ErrStopped)
+	defer func() { r.dropReload(r.over) }()
 	for {
 		var goOn bool
 		switch past := r.history(); past.Phase {
@@ -92,8 +94,8 @@ func (r *replica) runLaunch() bool {
 		r.ended(err, nil)
 		return true
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	began := make(chan error, 1)
 	go func() { began <- r.bringUp(ctx, p) }()
 	for pending := true; pending; {
@@ -106,7 +108,7 @@ func (r *replica) runLaunch() bool {
 			pending = false
 		case o := <-r.orders:
 			if o.kind != orderReset {
-				cancel()
+				cancel(ErrStopped)
 				if err := <-began; err != nil {
 					r.tell.logger.Debug("a load was called off", "replica", r.name, "error", err)
 				}
@@ -200,7 +202,6 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 	if r.settleReload(err) {
 		return
 	}
-	r.update(func() { r.last = err })
 	r.judge(incidentOf(err))
 }
 
@@ -221,8 +222,11 @@ func (r *replica) judge(e incident) {
 	launchID := ""
 	r.update(func() {
 		r.past = now
-		if e.what == becameReady || e.what == forgiven || e.what == wanted {
+		switch e.what {
+		case becameReady, forgiven, wanted:
 			r.last = nil
+		case ended: // with what follows from it, so that nobody sees the one without the other
+			r.last = e.err
 		}
 		if r.launch != nil {
 			launchID = r.launch.Status().LaunchID
@@ -293,7 +297,7 @@ func (r *replica) waitReady(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-r.done:
-			return fmt.Errorf("%s: %w", r.name, ErrStopped)
+			return fmt.Errorf("%s: %w", r.name, r.over)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

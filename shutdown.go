@@ -20,10 +20,10 @@ const defaultKillTimeout = 10 * time.Second
 // group or session, gets SIGKILL, too; everything is reaped, verified and put away.
 //
 // ctx bounds the drain and the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil
-// when the engine is gone, ErrKilled when it had to be killed, ErrDrainAborted when a fatal drain hook failed, and
-// ErrUnkillable when a process survived. Stopping again returns the same, ErrUnkillable for as long as it is true;
-// concurrent callers wait for the first, and the end of their contexts counts as well. A launch that was not started is
-// stopped by this alone.
+// when the engine is gone, ErrKilled when it had to be killed and nothing else is wrong, ErrDrainAborted when a fatal
+// drain hook failed, ErrUnkillable when a process survived, and ErrReleased after Release. Stopping again returns the
+// same, ErrUnkillable for as long as it is true; concurrent callers wait for the first, and the end of their contexts
+// counts as well. A launch that was not started cannot be started afterwards.
 func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
@@ -139,8 +139,11 @@ func (p *EngineProvisioner) awaitDone(r *run) error {
 func (p *EngineProvisioner) stopError() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.drainErr == nil {
+	switch {
+	case p.drainErr == nil:
 		return p.stopErr
+	case errors.Is(p.stopErr, ErrKilled): // a remark: beside it the failure would be overlooked
+		return p.drainErr
 	}
 	return errors.Join(p.drainErr, p.stopErr)
 }
