@@ -74,8 +74,11 @@ func findBinary(cfg ProvisionConfig, program Program) (string, error) {
 	if !strings.ContainsRune(name, filepath.Separator) {
 		found, err := exec.LookPath(name)
 		if err != nil {
-			return "", fmt.Errorf("no executable %q in PATH (looked in %s); install it, or name it in %q",
-				name, strings.Join(searched(), ", "), key)
+			looked := "looked in " + strings.Join(searched(), ", ")
+			if len(searched()) == 0 {
+				looked = "PATH is empty"
+			}
+			return "", fmt.Errorf("no executable %q in PATH (%s); install it, or name it in %q", name, looked, key)
 		}
 		path = found
 	}

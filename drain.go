@@ -20,7 +20,7 @@ const (
 var (
 	errDrainOver  = errors.New("the drain's time is over")
 	errDrainHurry = errors.New("the drain was cut short")
-	errUncounted  = errors.New("the engine's metrics are off, or tell of none")
+	errUncounted  = errors.New("the engine's metrics are off, or do not count them")
 )
 
 // endedDraining is the message of a stop whose engine did not wait for its SIGTERM.

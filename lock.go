@@ -45,6 +45,9 @@ func tryLock(path string) (*fileLock, error) {
 		if errors.Is(err, unix.ELOOP) {
 			return nil, fmt.Errorf("cannot open the lock file %q: it is a symbolic link; remove it", path)
 		}
+		if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("cannot open the lock file: %w; make its folder writable, or set another \"state_dir\"", err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the lock file: %w", err)
 		}

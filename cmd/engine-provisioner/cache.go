@@ -14,7 +14,7 @@ import (
 func (c *cli) cacheCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "List and tidy up what was downloaded, built and installed",
+		Short: "List and remove what was downloaded, built and installed",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -26,7 +26,7 @@ func (c *cli) cacheListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List what is in the cache",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			items, err := provisioner.Cache()
 			if err != nil {
@@ -46,10 +46,10 @@ func (c *cli) cachePruneCommand() *cobra.Command {
 	var all, shared, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove what was not used for some time",
-		Long: `Remove models and engines that no start has used for some time, 30 days unless told otherwise. What is in use stays.
-Models of the Hugging Face hub are in a cache that other tools share; they go with --shared alone.`,
-		Args: cobra.NoArgs,
+		Short: "Remove what has not been used for some time",
+		Long: `Remove models and engines that no start has used for 30 days, or for --unused-for. What is in use stays.
+The cache of the Hugging Face hub is shared with other tools; its models are only removed with --shared.`,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			chosen := func(item provisioner.CacheItem) bool {
 				switch {
@@ -74,10 +74,10 @@ Models of the Hugging Face hub are in a cache that other tools share; they go wi
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&unused, "unused-for", 30*24*time.Hour, "how long nothing has used it")
-	f.BoolVar(&all, "all", false, "also what was used of late, and whatever else is in the folder")
-	f.BoolVar(&shared, "shared", false, "also models of the Hugging Face hub that were downloaded here")
-	f.BoolVar(&dryRun, "dry-run", false, "only say what would be removed")
+	f.DurationVar(&unused, "unused-for", 30*24*time.Hour, "remove what no start has used for this long")
+	f.BoolVar(&all, "all", false, "also remove what was used recently, and everything else in the folder")
+	f.BoolVar(&shared, "shared", false, "also remove models of the Hugging Face hub that this program downloaded")
+	f.BoolVar(&dryRun, "dry-run", false, "only print what would be removed")
 	return cmd
 }
 

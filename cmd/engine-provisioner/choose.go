@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -56,9 +58,13 @@ func (c *cli) one() (provisioner.Status, string, error) {
 
 // nothing says that no record matches.
 func (c *cli) nothing(stateDir string) error {
-	if stateDir == "" {
-		stateDir = ".runtime"
+	stateDir = cmp.Or(stateDir, ".runtime")
+	if abs, err := filepath.Abs(stateDir); err == nil {
+		stateDir = abs
 	}
-	return fmt.Errorf("no such replica has run with the state directory %q; "+
-		"see \"engine-provisioner status\", or name another with --state-dir or --config", stateDir)
+	if known, err := provisioner.Statuses(stateDir); err == nil && len(known) > 0 {
+		return fmt.Errorf("no such replica has run with the state directory %q; "+
+			"\"engine-provisioner status\" shows those that have", stateDir)
+	}
+	return fmt.Errorf("no replica has run with the state directory %q; name another one with --state-dir or --config", stateDir)
 }

@@ -15,11 +15,11 @@ import (
 func (c *cli) enginesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "engines",
-		Short: "List the engines, and what is here of each",
+		Short: "List the engines, and which of them this machine has",
 		Long: `List the engines that "engine" in a pools file can name: the executable in PATH and its version, the provisioning
-modes, the pages that are asked, and the time between SIGTERM and SIGKILL. "-" stands for what is not known, or what
-only a pools file can say. An executable elsewhere is named in the pools file.`,
-		Args: cobra.NoArgs,
+modes, the paths of its HTTP interface, and the time between SIGTERM and SIGKILL. "-" means that it is not known, or that
+the pools file decides it. An executable that is not in PATH is named in the pools file.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			engines := provisioner.Engines(cmd.Context())
 			if err := interruption(cmd.Context()); err != nil {

@@ -19,15 +19,15 @@ func (c *cli) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Print what has happened to the replicas",
-		Long: `Print what has happened to the replicas, oldest first, as the runs of this state directory have kept it.
-With --follow, it goes on with what comes, from later runs, too, until it is interrupted, which is no failure.`,
-		Args: cobra.NoArgs,
+		Long: `Print what has happened to the replicas, oldest first, as kept by the runs of this state directory.
+With --follow it also prints what happens from now on, in later runs too, until it is interrupted (exit status 0).`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.printEvents(cmd.Context(), follow)
 		},
 	}
 	c.chooseFlags(cmd)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what comes")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "also print what happens from now on")
 	return cmd
 }
 
@@ -80,8 +80,11 @@ func (c *cli) choice() (state string, of func(pool, replica string) bool, err er
 // eventText is an event in one line: when, who, what, and the details that there are.
 func eventText(e provisioner.Event) string {
 	what := string(e.Kind)
-	if e.Kind == provisioner.EventState {
+	switch {
+	case e.Kind == provisioner.EventState:
 		what = string(e.State)
+	case e.Kind == provisioner.EventRestart && e.Restarts != nil && e.Restarts.Phase == provisioner.PhaseFailed:
+		what = "given up"
 	}
 	var details []string
 	detail := func(is bool, format string, args ...any) {
@@ -98,8 +101,8 @@ func eventText(e provisioner.Event) string {
 	}
 	detail(e.Cause != "", "cause %s", e.Cause)
 	if r := e.Restarts; r != nil {
-		detail(!r.RetryAt.IsZero(), "%s, next try %s", r.Phase, r.RetryAt.Local().Format(time.DateTime))
-		detail(r.RetryAt.IsZero(), "%s", r.Phase)
+		detail(r.Phase == provisioner.PhaseOpen, "breaker open")
+		detail(!r.RetryAt.IsZero(), "next try %s", r.RetryAt.Local().Format(time.DateTime))
 	}
 	name := "-"
 	if e.Pool != "" {
@@ -110,7 +113,8 @@ func eventText(e provisioner.Event) string {
 		line += "  (" + strings.Join(details, ", ") + ")"
 	}
 	// The words of an error can have several lines; the first says what happened.
-	if first, _, _ := strings.Cut(e.Message, "\n"); first != "" {
+	// Those of a restart are told by the failure before it.
+	if first, _, _ := strings.Cut(e.Message, "\n"); first != "" && e.Kind != provisioner.EventRestart {
 		line += "  " + first
 	}
 	line = tail.Clean(line)

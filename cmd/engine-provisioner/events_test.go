@@ -31,12 +31,13 @@ func TestEventText(t *testing.T) {
 			Kind: provisioner.EventState, From: provisioner.StateReady, State: provisioner.StateFailed, ExitCode: &code,
 			Cause: provisioner.CauseOOMGPU, Took: 3600, Message: "it \x1b[31m died\nand more",
 		}),
-		begin + "chat/r0  restart  (backoff, next try 2026-05-04 03:02:03)": event(provisioner.Event{
+		begin + "chat/r0  restart  (next try 2026-05-04 03:02:03)": event(provisioner.Event{
 			Kind: provisioner.EventRestart, State: provisioner.StateFailed,
 			Restarts: &provisioner.Restarts{Phase: provisioner.PhaseBackoff, RetryAt: at.Add(2 * time.Second)},
 		}),
-		begin + "chat/r0  restart  (failed)": event(provisioner.Event{
-			Kind: provisioner.EventRestart, State: provisioner.StateFailed, Restarts: &provisioner.Restarts{Phase: provisioner.PhaseFailed},
+		begin + "chat/r0  given up  (cause model_missing)": event(provisioner.Event{
+			Kind: provisioner.EventRestart, State: provisioner.StateFailed, Cause: provisioner.CauseModelMissing,
+			Message: "told by the failure before it", Restarts: &provisioner.Restarts{Phase: provisioner.PhaseFailed},
 		}),
 		begin + "chat/r0  recovery  (pid 12, took 3ms)  adopted": event(provisioner.Event{
 			Kind: provisioner.EventRecovery, PID: 12, Took: 0.003, Message: "adopted",

@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"strings"
 	"syscall"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -25,10 +25,14 @@ type usageError struct {
 }
 
 func (e *usageError) Error() string {
-	if e.help == "" {
-		return e.err.Error()
+	switch text := e.err.Error(); {
+	case e.help == "":
+		return text
+	case strings.HasSuffix(text, "?"):
+		return text + " See " + e.help
+	default:
+		return text + "; see " + e.help
 	}
-	return fmt.Sprintf("%v; see %s", e.err, e.help)
 }
 func (e *usageError) Unwrap() error { return e.err }
 
@@ -46,6 +50,25 @@ func (e *interruptedError) Error() string {
 		name = "SIGTERM"
 	}
 	return "interrupted by " + name
+}
+
+// replicaError says which replica an error is about.
+type replicaError struct {
+	replica string // pool/replica
+	err     error
+}
+
+func (e *replicaError) Error() string { return e.replica + ": " + e.err.Error() }
+func (e *replicaError) Unwrap() error { return e.err }
+
+// about names the replica where the library's error does not: a lack of GPUs is also told by functions that know no
+// replica.
+func about(replica string, err error) error {
+	var gpu *provisioner.GPUError
+	if errors.As(err, &gpu) {
+		return &replicaError{replica, err}
+	}
+	return err
 }
 
 // toldError is an error that the user has seen already; it only decides the exit status.
@@ -120,18 +143,8 @@ func errorKind(err error) string {
 
 // failureOf is what the library's errors have in common; the zero value when err is none of them.
 func failureOf(err error) provisioner.Failure {
-	var (
-		start    *provisioner.StartError
-		exited   *provisioner.ExitError
-		notReady *provisioner.NotReadyError
-	)
-	switch {
-	case errors.As(err, &start):
-		return start.Failure
-	case errors.As(err, &exited):
-		return exited.Failure
-	case errors.As(err, &notReady):
-		return notReady.Failure
+	if failure, ok := errors.AsType[*provisioner.Failure](err); ok {
+		return *failure
 	}
 	return provisioner.Failure{}
 }

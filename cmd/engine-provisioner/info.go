@@ -14,9 +14,9 @@ func (c *cli) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check whether this host can run engines",
-		Long: `Check whether this host can run engines: executables, GPUs, the state directory, the kernel. Each line is ok, a
-warning, or a problem with its fix. The exit status is 1 when there is a problem.`,
-		Args: cobra.NoArgs,
+		Long: `Check whether this host can run engines: executables, GPUs, the state directory, the kernel. Each line begins
+with "ok", "warning" or "problem"; below the last two stands what to do. The exit status is 1 if there is a problem.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			stateDir, err := c.state()
 			if err != nil {
@@ -39,7 +39,7 @@ warning, or a problem with its fix. The exit status is 1 when there is a problem
 		},
 	}
 	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", `the pools file, for its "state_dir"`)
-	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", "where records, logs and handoffs live (default .runtime)")
+	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", `the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	return cmd
 }
 
@@ -58,7 +58,7 @@ func (c *cli) schemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of a pools file, for editors",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			schema, err := provisioner.ConfigSchema()
 			if err != nil {
@@ -82,16 +82,20 @@ func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			v := thisVersion()
 			if c.output.json {
 				return writeJSON(c.std.out, v)
 			}
-			_, err := fmt.Fprintf(c.std.out, "engine-provisioner %s (%s, %s)\n", v.Version, v.Go, v.Platform)
+			_, err := fmt.Fprintln(c.std.out, v)
 			return err
 		},
 	}
+}
+
+func (v version) String() string {
+	return fmt.Sprintf("engine-provisioner %s (%s, %s)", v.Version, v.Go, v.Platform)
 }
 
 func thisVersion() version {

@@ -24,8 +24,8 @@ func (c *cli) logsCommand() *cobra.Command {
 		Use:   "logs",
 		Short: "Print the log of a replica's last launch",
 		Long: `Print the log of a replica's last launch, without control characters.
-With --follow, it goes on, also with the replica's next launches, until it is interrupted, which is no failure.`,
-		Args: cobra.NoArgs,
+With --follow it also prints what is added, and the replica's next launches, until it is interrupted (exit status 0).`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if follow && previous {
 				return &usageError{err: errors.New("--follow and --previous exclude each other: an earlier launch has ended")}
@@ -62,9 +62,9 @@ With --follow, it goes on, also with the replica's next launches, until it is in
 		},
 	}
 	c.chooseFlags(cmd)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the log grows, and with the next launches")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "also print what is added, and the next launches")
 	cmd.Flags().BoolVar(&previous, "previous", false, "the log of the launch before the last one")
-	cmd.Flags().VarP((*linesValue)(&lines), "lines", "n", "only so many lines of the end; -1 means all")
+	cmd.Flags().VarP((*linesValue)(&lines), "lines", "n", "only this many lines from the end; -1 means all")
 	return cmd
 }
 

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -40,7 +42,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
+	if err == nil || readerGone(err) {
 		return 0
 	}
 	if !c.began {
@@ -51,6 +53,12 @@ func run(ctx context.Context, args []string, std streams) int {
 		c.reportError(err)
 	}
 	return exitCode(err)
+}
+
+// readerGone reports whether output ended because its reader has seen enough, as in "| head".
+func readerGone(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path) && path.Path == os.Stdout.Name() && errors.Is(err, syscall.EPIPE)
 }
 
 // cli is what all commands share during one run.
@@ -66,16 +74,17 @@ type cli struct {
 	output     outputFormat
 }
 
-const rootLong = `engine-provisioner starts, health-checks, hands off, keeps alive and stops the LLM engines of a pools file.
+const rootLong = `engine-provisioner runs the LLM engines of a pools file: it starts them, proves that they are ready, keeps them alive,
+and stops them.
 
-Without a command it runs the file's replicas: it checks all of them, goes on with those that run already, starts the
-others, and tells each one's URL when it is ready. The first failure until then ends the run. Afterwards it stays in the
-foreground and starts again what dies. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop the engines gracefully:
-what is in flight is waited for first; a second signal ends all waiting at once. With --detach the engines run on after
-they are ready; then "status", "logs" and "stop" work on them. "reload" has a run take a changed file.
+Without a command it checks the file and the host, adopts the replicas that already run, starts the others, and prints
+the URL of each one when it is ready. Until all are ready, the first failure ends the run. Afterwards it stays in the
+foreground and restarts engines that die. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop the engines; running
+requests are finished first. A second signal ends all waiting at once. With --detach the engines continue to run when
+they are ready; "status", "logs" and "stop" then work on them. "reload" makes a run use the changed file.
 
 Exit status: 0 done, 1 failed, 2 usage or configuration, 3 GPU missing or too small, 4 not ready in time, 5 engine
-exited, 6 busy (another manager, port taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before
+exited, 6 busy (another manager, or the port is taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before
 everything was ready.`
 
 func (c *cli) rootCommand() *cobra.Command {
@@ -83,12 +92,14 @@ func (c *cli) rootCommand() *cobra.Command {
 	var metricsAddr string
 	root := &cobra.Command{
 		Use:   "engine-provisioner --config FILE",
-		Short: "Start, health-check, hand off and stop LLM engines",
+		Short: "Start LLM engines, keep them alive, and stop them",
 		Long:  rootLong,
 		Example: `  engine-provisioner --config pools.yaml
-  engine-provisioner --config pools.yaml --pool default --detach
-  engine-provisioner logs --pool default -f
+  engine-provisioner --config pools.yaml --pool chat --detach
+  engine-provisioner status
+  engine-provisioner logs --pool chat -f
   engine-provisioner stop --config pools.yaml`,
+		Version:           thisVersion().String(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -101,13 +112,15 @@ func (c *cli) rootCommand() *cobra.Command {
 			return c.runReplicas(cmd.Context(), runFlags{detach, replace, metricsAddr})
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version")
 	root.PersistentFlags().VarP(&c.output, "output", "o",
 		`output format: "text", or "json" for one JSON object a line on stdout`)
 	c.chooseFlags(root)
-	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running once they are ready")
-	root.Flags().BoolVar(&replace, "replace-outdated", false, "replace engines that run already with other settings")
+	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running when they are ready, and return")
+	root.Flags().BoolVar(&replace, "replace-outdated", false, "replace engines that run with other settings than the file's")
 	root.Flags().StringVar(&metricsAddr, "metrics-addr", "",
-		`serve metrics for Prometheus there, such as "127.0.0.1:9464"; without a host, for this machine alone`)
+		`serve Prometheus metrics at this address, such as "127.0.0.1:9464"; ":9464" is for this machine only`)
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
@@ -122,7 +135,7 @@ func (c *cli) placeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&c.configFile, "config", "c", "", "the pools file")
 	f.StringVar(&c.stateDir, "state-dir", "",
-		`where records, logs and handoffs live (default: "state_dir" of the file, or .runtime)`)
+		`the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("state-dir")
 }
@@ -131,7 +144,7 @@ func (c *cli) placeFlags(cmd *cobra.Command) {
 func (c *cli) chooseFlags(cmd *cobra.Command) {
 	c.placeFlags(cmd)
 	f := cmd.Flags()
-	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; can be repeated")
+	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; may be repeated")
 	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
 	pools := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return c.knownPools(), cobra.ShellCompDirectiveNoFileComp
@@ -155,6 +168,17 @@ func (c *cli) knownPools() []string {
 		ids = append(ids, s.Pool)
 	}
 	return slices.Compact(ids)
+}
+
+// noArguments refuses arguments of a command that has none.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() && cmd.Flags().Lookup("config") != nil {
+		return fmt.Errorf("unexpected argument %q; did you mean --config %s?", args[0], args[0])
+	}
+	return fmt.Errorf("unexpected argument %q", args[0])
 }
 
 // knownCommand refuses arguments of the root command, which are commands that do not exist.

@@ -66,7 +66,12 @@ func (c *cli) reportError(err error) {
 
 func newErrorEvent(err error) errorEvent {
 	f := failureOf(err)
-	pool, replica, _ := strings.Cut(f.Replica, "/")
+	name := f.Replica
+	var named *replicaError
+	if errors.As(err, &named) {
+		name = named.replica
+	}
+	pool, replica, _ := strings.Cut(name, "/")
 	e := errorEvent{
 		Time: time.Now().UTC(), Event: "error", Pool: pool, Replica: replica, ExitCode: exitCode(err), Kind: errorKind(err),
 		Cause: f.Cause, Retry: f.Retry, Message: err.Error(), Advice: f.Advice, LogTail: f.LogTail, LogPath: f.LogPath,

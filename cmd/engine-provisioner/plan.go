@@ -19,7 +19,9 @@ func (c *cli) planCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan --config FILE",
 		Short: "Show what would be run, and why, without starting anything",
-		Args:  cobra.NoArgs,
+		Long: `Show what would be run, and why: the executable, the model, the memory it needs, and for each element of the command
+line where it comes from. Nothing is started. An executable is asked for its version and flags once.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" {
 				return &usageError{err: errors.New("no --config"), help: "engine-provisioner plan --help"}
@@ -35,6 +37,7 @@ func (c *cli) planCommand() *cobra.Command {
 				if plan, errs[i] = provisioner.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
 					errs[i] = c.showPlan(plan)
 				}
+				errs[i] = about(config.Name(), errs[i])
 			}
 			if err := interruption(cmd.Context()); err != nil {
 				return err

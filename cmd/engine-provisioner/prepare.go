@@ -13,10 +13,10 @@ import (
 func (c *cli) prepareCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prepare --config FILE",
-		Short: "Get engines and models onto this machine, without starting anything",
-		Long: `Get engines and models onto this machine: build, install and download what is missing. A run does so by itself; this
-command does it beforehand, and it also looks whether a branch that is built has moved. It can be interrupted and repeated.`,
-		Args: cobra.NoArgs,
+		Short: "Build, install and download what is missing, without starting anything",
+		Long: `Build, install and download what is missing, without starting anything. A run does this by itself; this command does it
+in advance. It also checks whether branches and tags have moved. It can be interrupted and repeated.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" {
 				return &usageError{err: errors.New("no --config"), help: "engine-provisioner prepare --help"}
@@ -38,7 +38,7 @@ command does it beforehand, and it also looks whether a branch that is built has
 						}
 					}
 					show.prepared(config.Name())
-					errs[i] = err
+					errs[i] = about(config.Name(), err)
 				})
 			}
 			all.Wait()

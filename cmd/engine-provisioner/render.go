@@ -17,7 +17,7 @@ func (c *cli) renderCommand() *cobra.Command {
 		Short: "Print files for other programs, such as a systemd unit",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return &usageError{err: errors.New("what is to be rendered? there is: systemd"), help: "engine-provisioner render --help"}
+			return &usageError{err: errors.New("nothing to render is named; there is: systemd"), help: "engine-provisioner render --help"}
 		},
 	}
 	cmd.AddCommand(c.renderSystemdCommand())
@@ -36,10 +36,11 @@ func (c *cli) renderSystemdCommand() *cobra.Command {
 		Use:   "systemd --config FILE",
 		Short: "Print a systemd unit that runs a pools file",
 		Long: `Print a systemd unit that runs all replicas of a pools file with this very executable. Nothing is installed.
-The unit's times follow from the file's: print it again when "ready.timeout", "stop.grace" or "state_dir" change.`,
+The unit's time limits are derived from the file: print it again when "ready.timeout", "drain.timeout", "stop.grace" or
+"state_dir" change.`,
 		Example: `  engine-provisioner render systemd --config /etc/llm/pools.yaml > /etc/systemd/system/engine-provisioner.service
   engine-provisioner render systemd --config pools.yaml --user --name chat > ~/.config/systemd/user/chat.service`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			if c.configFile == "" {
 				return &usageError{err: errors.New("no --config"), help: "engine-provisioner render systemd --help"}
@@ -63,7 +64,7 @@ The unit's times follow from the file's: print it again when "ready.timeout", "s
 		},
 	}
 	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file")
-	cmd.Flags().BoolVar(&spec.User, "user", false, "for your own service manager (systemctl --user), not the system's")
+	cmd.Flags().BoolVar(&spec.User, "user", false, "for your own service manager (systemctl --user) instead of the system's")
 	cmd.Flags().StringVar(&spec.Name, "name", "engine-provisioner", `name of the unit without ".service", and of its folders`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	return cmd

@@ -143,7 +143,7 @@ func (r *reporter) tell(e provisioner.Event) {
 	if r.output.json {
 		_ = writeJSON(r.std.out, e) // where stdout is gone there is nobody to tell
 		if e.Kind == provisioner.EventRestart {
-			r.reportError(e.Err)
+			r.reportError(about(name, e.Err))
 		}
 		return
 	}
@@ -158,7 +158,7 @@ func (r *reporter) tell(e provisioner.Event) {
 			fmt.Fprintf(r.std.err, "%s: %s\n", name, e.Progress)
 		}
 	case e.Kind == provisioner.EventRestart:
-		r.reportError(e.Err)
+		r.reportError(about(name, e.Err))
 		if r.isSteady {
 			fmt.Fprintf(r.std.err, "%s: %s\n", name, outlook(e))
 		}

@@ -18,9 +18,9 @@ func (c *cli) resetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset [POOL/REPLICA]...",
 		Short: "Forget the failures of replicas and start them at once",
-		Long: `Forget the failures of replicas, and have the run that looks after them start at once what waits for its next try or
-was given up. A replica that was stopped by a command is started when it is named. Without arguments it is about all
-replicas of the state directory. Where no run is at work, the next one starts without memory of failures.`,
+		Long: `Forget the failures of replicas. The run that looks after them immediately starts those that wait for their next try or
+were given up. A replica that was stopped by a command is only started if it is named. Without arguments, all replicas of
+the state directory are reset. Without a run, the next one starts as if nothing had failed.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			for _, arg := range args {
 				if !replicaName.MatchString(arg) {
@@ -42,19 +42,18 @@ replicas of the state directory. Where no run is at work, the next one starts wi
 func (c *cli) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have a run read its pools file again and do what has changed in it",
-		Long: `Have the run in the foreground that looks after the state directory read its pools file again, and replace the engines of
-replicas whose settings or whose executable have changed: one after the other, with their drain, and of each pool all but
-one replica stay ready. An engine that does not become ready is replaced by the old one, and the rest of its pool is left
-as it is. Before that, replicas that are gone from the file are drained and stopped; after it, new ones are started. A file
-with a mistake changes nothing.
+		Short: "Make a run read its pools file again and apply what has changed",
+		Long: `Make the run that holds the state directory read its pools file again. First, replicas that are no longer in the file are
+drained and stopped. Then the engines whose settings or executable have changed are replaced, one after the other, each
+with its drain; all other replicas of the pool stay ready. If a new engine does not become ready, the old one is started
+again, and the rest of its pool is left as it is. Finally, new replicas are started. A file with an error changes nothing.
 
-It returns when all is done. An interruption ends the wait alone.`,
-		Args: cobra.NoArgs,
+The command returns when all is done. Interrupting it does not stop the reload.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := c.request(cmd.Context(), provisioner.RequestReload)
 			if errors.Is(err, provisioner.ErrNotManaged) {
-				c.say("a run with --replace-outdated replaces engines that were left running")
+				c.say("to replace engines that were left running, start a run with --replace-outdated")
 			}
 			return err
 		},

@@ -67,7 +67,10 @@ func (c *cli) checkAll(ctx context.Context, configs []provisioner.ProvisionConfi
 	errs := make([]error, len(configs))
 	var all sync.WaitGroup
 	for i, config := range configs {
-		all.Go(func() { _, errs[i] = provisioner.Plan(ctx, config, withContainers()...) })
+		all.Go(func() {
+			_, err := provisioner.Plan(ctx, config, withContainers()...)
+			errs[i] = about(config.Name(), err)
+		})
 	}
 	all.Wait()
 	if err := interruption(ctx); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
@@ -15,11 +16,11 @@ import (
 func (c *cli) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the replicas of a state directory and where they stand",
-		Long: `Show the replicas of a state directory and where they stand. Of those that a run in the foreground looks after, it tells
-when they are started again, and whether they were given up. With --config, engines that run with other settings than
-those of the file are told as outdated.`,
-		Args: cobra.NoArgs,
+		Short: "Show the replicas of a state directory and their states",
+		Long: `Show the replicas of a state directory and their states. For those that a run in the foreground looks after, it also shows
+when they are tried again, and whether they were given up. With --config, engines that run with other settings than those
+of the file are shown as outdated.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			found, stateDir, err := c.recorded()
 			c.compare(cmd.Context(), found)
@@ -36,7 +37,7 @@ those of the file are told as outdated.`,
 				return err
 			}
 			if len(found) > 0 {
-				c.statusTable(found)
+				return errors.Join(err, c.statusTable(found))
 			}
 			return err
 		},
@@ -45,7 +46,7 @@ those of the file are told as outdated.`,
 	return cmd
 }
 
-func (c *cli) statusTable(all []provisioner.Status) {
+func (c *cli) statusTable(all []provisioner.Status) error {
 	w := tabwriter.NewWriter(c.std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "POOL\tREPLICA\tSTATE\tPID\tURL\tUPTIME\tVERSION")
 	for _, s := range all {
@@ -59,7 +60,7 @@ func (c *cli) statusTable(all []provisioner.Status) {
 		state += outlookOf(s, time.Now())
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Pool, s.Replica, state, pid, url, uptime, orDash(s.Version))
 	}
-	_ = w.Flush() // where stdout is gone there is nobody to tell
+	return w.Flush()
 }
 
 // outlookOf says what is to come of a replica, for people.
@@ -99,7 +100,7 @@ func (c *cli) compare(ctx context.Context, found []provisioner.Status) {
 		}
 		outdated, err := provisioner.Outdated(ctx, configs[at])
 		if err != nil {
-			c.say(fmt.Sprintf("note: whether %s/%s is outdated cannot be told: %v", s.Pool, s.Replica, err))
+			c.say(fmt.Sprintf("note: cannot find out whether %s/%s is outdated: %v", s.Pool, s.Replica, err))
 			continue
 		}
 		found[i].Outdated = outdated

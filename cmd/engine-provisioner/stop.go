@@ -19,13 +19,12 @@ func (c *cli) stopCommand() *cobra.Command {
 		Use:   "stop (--config FILE | --pool ID... | --all)",
 		Short: "Stop running replicas",
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
-Replicas that are ready are drained first: their drain hooks run, and their requests in flight are waited for, as the
-replica's configuration says. One that a run is about to start again stays stopped. A replica that does not run is no
-error.`,
-		Args: cobra.NoArgs,
+Ready replicas are drained first: their drain hooks run, and running requests are finished, as the configuration says. A
+replica that a run was about to start again stays stopped. It is no error if a replica does not run.`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" && len(c.pools) == 0 && !all {
-				return &usageError{err: errors.New("nothing to stop was named: give --config, --pool or --all")}
+				return &usageError{err: errors.New("no replicas are chosen; give --config, --pool or --all")}
 			}
 			switch {
 			case noDrain && drain > 0:
@@ -38,11 +37,11 @@ error.`,
 	}
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "all replicas of the state directory")
-	cmd.Flags().BoolVar(&noDrain, "no-drain", false, "run no drain hooks and wait for no requests")
+	cmd.Flags().BoolVar(&noDrain, "no-drain", false, "run no drain hooks, and do not wait for running requests")
 	cmd.Flags().Var((*graceValue)(&drain), "drain-timeout",
-		"bound of the drain instead of the replica's own, such as 2m; 0 is --no-drain")
+		"limit of the drain instead of the replica's own, such as 2m; 0 means --no-drain")
 	cmd.Flags().Var((*graceValue)(&grace), "grace",
-		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once, without a drain")
+		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once, without drain")
 	return cmd
 }
 

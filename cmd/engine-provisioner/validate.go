@@ -21,13 +21,15 @@ func (c *cli) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate FILE...",
 		Short: "Check pools files without looking at the host",
-		Args:  cobra.ArbitraryArgs,
+		Long: `Check pools files completely, without looking at the host: whether models and executables exist is not checked, and the
+flags of an engine only as far as they are known without it. "plan" does that.`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, files []string) error {
 			if c.configFile != "" {
 				files = append([]string{c.configFile}, files...)
 			}
 			if len(files) == 0 {
-				return &usageError{err: errors.New("no file to validate was named"), help: "engine-provisioner validate --help"}
+				return &usageError{err: errors.New("no file is named"), help: "engine-provisioner validate --help"}
 			}
 			errs := make([]error, len(files))
 			for i, file := range files {

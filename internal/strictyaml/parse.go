@@ -95,6 +95,7 @@ var syntaxHints = map[string]string{
 	"found character that cannot start any token":           "quote text that begins with @, `, % or a tab, and indent with spaces",
 	"found a tab character that violates indentation":       "indent with spaces",
 	"did not find expected key":                             "check the indentation",
+	"did not find expected '-' indicator":                   "check the indentation",
 	"did not find expected ',' or ']'":                      "close the list with ]",
 	"did not find expected ',' or '}'":                      "close the block with }",
 	"found unexpected end of stream":                        "close the quotes",
