@@ -44,6 +44,18 @@ const (
 	CacheOther    CacheKind = "other"     // whatever else lies in the folder
 )
 
+// cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
+func (o *options) cache() string {
+	if o.cacheDir != "" {
+		return o.cacheDir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(user, "engine-provisioner")
+}
+
 // Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
 // has downloaded them.
 func Cache(opts ...Option) ([]CacheItem, error) {

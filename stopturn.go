@@ -69,7 +69,12 @@ func (r *replica) halfStopped() *EngineProvisioner {
 		return nil
 	}
 	if err == nil {
-		lock.release()
+		defer lock.release()
+	}
+	// Only now: a stop that came to its end has said so before it gave the lock back, also when this program has not yet
+	// seen the engine's end.
+	if rec, err := r.files.readRecord(); err == nil && rec.State.Final() {
+		return nil
 	}
 	return p
 }

@@ -57,6 +57,23 @@ func TestSuperviseFinishesAStop(t *testing.T) {
 	}
 }
 
+// The end of a stop can be seen in the record before the engine's end is seen. Its program has not died.
+func TestAStopThatIsOverIsNotFinished(t *testing.T) {
+	t.Parallel()
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
+	for state, want := range map[State]*EngineProvisioner{StateStopping: p, StateStopped: nil} {
+		rec := p.run.rec
+		rec.Desired, rec.State = desiredStopped, state
+		if err := p.run.files.writeRecord(rec); err != nil {
+			t.Fatal(err)
+		}
+		r := &replica{files: p.run.files, launch: p}
+		if got := r.halfStopped(); got != want {
+			t.Errorf("%s: is there a stop to be finished: %v", state, got != nil)
+		}
+	}
+}
+
 // A stop that goes on is left alone, however long its drain takes; and who else stops the engine waits for it.
 func TestStopsOfOtherProgramsTakeTurns(t *testing.T) {
 	t.Parallel()

@@ -22,8 +22,9 @@ type instance struct {
 	ref provisioner.LaunchRef
 	log *logCopy
 
-	id  string // of the container; "" when there is none
-	pid int    // of its first process on this host
+	id     string // of the container; "" when there is none
+	pid    int    // of its first process on this host
+	onHost bool   // it has the host's own network
 
 	watching sync.Once          // follows the log and waits for the end
 	cancel   context.CancelFunc // ends watching
@@ -49,10 +50,12 @@ func (i *instance) find(ctx context.Context) error {
 		return nil
 	}
 	i.id = list.Items[0].ID
-	state, err := i.inspect(ctx)
+	found, err := i.look(ctx)
 	if err != nil {
 		return err
 	}
+	i.onHost = found.HostConfig != nil && found.HostConfig.NetworkMode.IsHost()
+	state := found.State
 	if running(state) {
 		i.pid = state.Pid
 		return nil
@@ -66,18 +69,24 @@ func running(s *container.State) bool {
 	return s != nil && (s.Running || s.Status == container.StateRunning || s.Status == container.StatePaused)
 }
 
-// inspect returns nil for a container that is gone.
-func (i *instance) inspect(ctx context.Context) (*container.State, error) {
+// look asks for the container; of one that is gone, nothing is known.
+func (i *instance) look(ctx context.Context) (container.InspectResponse, error) {
 	ctx, cancel := i.r.bound(ctx)
 	defer cancel()
 	found, err := i.r.api.ContainerInspect(ctx, i.id, client.ContainerInspectOptions{})
 	switch {
 	case notFound(err):
-		return nil, nil
+		return container.InspectResponse{}, nil
 	case err != nil:
-		return nil, fmt.Errorf("cannot look at the container %.12s: %w", i.id, err)
+		return container.InspectResponse{}, fmt.Errorf("cannot look at the container %.12s: %w", i.id, err)
 	}
-	return found.Container.State, nil
+	return found.Container, nil
+}
+
+// inspect returns nil for a container that is gone.
+func (i *instance) inspect(ctx context.Context) (*container.State, error) {
+	found, err := i.look(ctx)
+	return found.State, err
 }
 
 // ended takes over how the container ended. One that somebody has removed, or that never started, tells nothing.
@@ -249,26 +258,18 @@ func (i *instance) Kill() (int, error) {
 	return 1, i.send(ctx, syscall.SIGKILL)
 }
 
-// Listens goes by what the runtime has published; on the host's own network it looks at the sockets.
+// Listens goes by what the runtime has published; on the host's own network it looks at the sockets. The runtime is not
+// asked: it can take a minute where the machine is busy, and a start waits for this.
 func (i *instance) Listens(host string, port int) (owns, known bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), glanceTime)
-	defer cancel()
-	found, err := i.r.api.ContainerInspect(ctx, i.id, client.ContainerInspectOptions{})
-	if err != nil || found.Container.HostConfig == nil {
-		return false, false
-	}
-	if found.Container.HostConfig.NetworkMode.IsHost() {
+	if i.onHost {
 		members, err := i.Members()
 		if err != nil {
 			return false, false
 		}
 		return holds(members, host, port)
 	}
-	if !running(found.Container.State) {
-		return false, true
-	}
 	// Whoever else listened there would have kept the runtime from publishing it.
-	return true, true
+	return !i.Exited(), true
 }
 
 func (i *instance) Exit() provisioner.Exit {

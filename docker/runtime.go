@@ -27,7 +27,7 @@ type runtime struct {
 const answerTime = time.Minute
 
 // glanceTime bounds a look at a container that runs, which takes milliseconds. A start waits for it.
-const glanceTime = 5 * time.Second
+const glanceTime = 10 * time.Second
 
 func (r *runtime) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, answerTime)
@@ -49,7 +49,7 @@ func (l *Launcher) runtime(ctx context.Context, socket string) (*runtime, error)
 		return nil, fmt.Errorf("cannot use the container runtime at %q: %w", host, err)
 	}
 	r := &runtime{socket: host, api: api}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, answerTime/2)
 	defer cancel()
 	version, err := api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {

@@ -50,13 +50,14 @@ func (i *instance) start(ctx context.Context, l provisioner.Launch) error {
 		return explain(fmt.Errorf("cannot create the container: %w", err))
 	}
 	i.id = created.ID
-	found, err := i.r.api.ContainerInspect(ctx, i.id, client.ContainerInspectOptions{})
+	found, err := i.look(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot look at the container: %w", err)
-	}
-	if err := hasDevices(options.HostConfig.DeviceRequests, found.Container.HostConfig); err != nil {
 		return err
 	}
+	if err := hasDevices(options.HostConfig.DeviceRequests, found.HostConfig); err != nil {
+		return err
+	}
+	i.onHost = options.HostConfig.NetworkMode.IsHost()
 	if _, err := i.r.api.ContainerStart(ctx, i.id, client.ContainerStartOptions{}); err != nil {
 		return explain(fmt.Errorf("cannot start the container: %w", err))
 	}

@@ -399,3 +399,18 @@ func TestImages(t *testing.T) {
 		}
 	}
 }
+
+// TestListensOfAHungRuntime: a start waits for the answer, so a runtime that does not answer must not keep it.
+func TestListensOfAHungRuntime(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 1)
+	r := fakeRuntime(t, false, map[string]http.HandlerFunc{"/containers/x/json": func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}})
+	i := newInstance(r, provisioner.LaunchRef{Log: filepath.Join(t.TempDir(), "1.log")})
+	i.id, i.pid = "x", os.Getpid()
+	if owns, known := i.Listens("127.0.0.1", 80); !owns || !known || len(asked) > 0 {
+		t.Errorf("owns %t, known %t; the runtime was asked: %t", owns, known, len(asked) > 0)
+	}
+}

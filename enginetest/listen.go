@@ -31,15 +31,20 @@ func (e *engine) address() (network, address string, err error) {
 
 // listen opens the port and starts to answer on it.
 func (e *engine) listen() error {
-	network, address, err := e.address()
-	if err != nil {
-		return err
-	}
-	if e.listener, err = net.Listen(network, address); err != nil {
+	if err := e.open(); err != nil {
 		return err
 	}
 	e.answer()
 	return nil
+}
+
+// open opens the port: whoever connects waits until answer is called.
+func (e *engine) open() error {
+	network, address, err := e.address()
+	if err == nil {
+		e.listener, err = net.Listen(network, address)
+	}
+	return err
 }
 
 // answer starts to answer on the listener.

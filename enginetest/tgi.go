@@ -209,7 +209,7 @@ func runRouter(e *engine) int {
 	e.readyAt = time.Now()
 	e.mu.Unlock()
 	e.ready.Store(true)
-	err = e.listen()
+	err = e.open()
 	if port := e.opts.values["--prometheus-port"]; err == nil && port != "" {
 		var second net.Listener
 		if second, err = net.Listen("tcp", net.JoinHostPort(e.opts.host, port)); err == nil {
@@ -224,6 +224,7 @@ func runRouter(e *engine) int {
 	if err := e.parent.send(message{PIDs: e.pids(tgiRouter)}); err != nil {
 		return 1
 	}
+	e.answer() // not earlier: the launcher takes the first message for the pids, and an answer can send another
 	e.log('I', "Connected")
 	return <-e.exit
 }
