@@ -69,7 +69,7 @@ The cache of the Hugging Face hub is shared with other tools; its models are onl
 					err = failed
 				}
 			}
-			c.say("removed "+countItems(removed))
+			c.say("removed " + countItems(removed))
 			return err
 		},
 	}
@@ -96,7 +96,7 @@ func (c *cli) showChosen(chosen func(provisioner.CacheItem) bool) error {
 	if len(would) > 0 {
 		err = c.showCache(would)
 	}
-	c.say("would remove "+countItems(would))
+	c.say("would remove " + countItems(would))
 	return err
 }
 
