@@ -79,7 +79,7 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 // checked gives configurations their defaults, and returns the state directory that they share.
 func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, state string, err error) {
 	if len(cfgs) == 0 {
-		return nil, "", errors.New("cannot supervise: no replica is configured")
+		return nil, "", &ConfigError{Problems: []Problem{{Key: "pools", Message: "no replica is configured; give at least one"}}}
 	}
 	o := newOptions(s.opts)
 	if problems := o.checkReplicas(cfgs); len(problems) > 0 {
@@ -92,8 +92,8 @@ func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, state
 		}
 		cfgs[i] = cfg.withDefaults()
 		if cfgs[i].StateDir != cfgs[0].StateDir {
-			return nil, "", fmt.Errorf("cannot supervise: %s and %s have different state directories; use one Supervisor for each",
-				cfgs[0].Name(), cfg.Name())
+			message := fmt.Sprintf("%s and %s have different state directories; use one Supervisor for each", cfgs[0].Name(), cfg.Name())
+			return nil, "", &ConfigError{Problems: []Problem{{Key: "StateDir", Message: message}}}
 		}
 	}
 	state, err = stateDirectory(cfgs[0].StateDir)
@@ -218,7 +218,7 @@ func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added [
 func (s *Supervisor) launch(more []*replica, cfgs []ProvisionConfig) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending {
+	if s.ending != nil {
 		for _, r := range more {
 			if r.launch != nil {
 				r.launch.Release()

@@ -19,7 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
-// CacheItem is something that was got onto this node and can be got again.
+// CacheItem is something that provisioning has put on this node and can download, build or install again.
 type CacheItem struct {
 	Kind    CacheKind `json:"kind"`
 	Name    string    `json:"name"` // for people

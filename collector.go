@@ -67,8 +67,9 @@ func newCollector(s *Supervisor) *collector {
 	return c
 }
 
-// Collector is the supervisor's metrics, for a registry of the program's choice; docs/operations.md lists them. The supervisor
-// itself registers nothing.
+// Collector returns the supervisor's metrics, for a registry of the program's choice; docs/operations.md lists them. The
+// supervisor itself registers nothing. To register several supervisors in one registry, tell them apart with a label: wrap
+// the registry for each with prometheus.WrapRegistererWith.
 func (s *Supervisor) Collector() prometheus.Collector { return s.counts }
 
 // count takes in an event.

@@ -126,7 +126,7 @@ type Devices []Device
 // autoDevice stands for the GPUs that a start chooses.
 const autoDevice Device = "auto"
 
-// DevicesAuto gives "devices: auto": as few GPUs as have enough free memory for the model, by estimate. Replicas of the
+// DevicesAuto returns "devices: auto": as few GPUs as have enough free memory for the model, by estimate. Replicas of the
 // same state directory that are still loading count. An engine whose need cannot be told gets the GPU with the most free
 // memory, or as many as its flags ask for.
 func DevicesAuto() Devices { return Devices{autoDevice} }
@@ -242,7 +242,7 @@ func ParseConfig(data []byte, file string, opts ...Option) (*Config, error) {
 	return c, nil
 }
 
-// Replicas gives the replicas of a pool, or of all pools for "", in the order of the file and then of their ports.
+// Replicas returns the replicas of a pool, or of all pools for "", in the order of the file and then of their ports.
 func (c *Config) Replicas(pool string) ([]ProvisionConfig, error) {
 	var all []ProvisionConfig
 	ids := make([]string, len(c.Pools))
@@ -281,7 +281,7 @@ func (c *Config) replica(i, r int) ProvisionConfig {
 	return cfg
 }
 
-// Name is "pool/replica", as people and logs call it.
+// Name returns "pool/replica", as people and logs call it.
 func (c ProvisionConfig) Name() string { return c.PoolID + "/" + c.ReplicaID }
 
 // fileStem is the replica's part in the names of its files.

@@ -51,7 +51,7 @@ type Image struct {
 // hubVolume keeps what engines download from the hub, for all of them.
 const hubVolume = "engine-provisioner-huggingface"
 
-// Reference is the full name of the image that cfg asks for, such as "vllm/vllm-openai:v0.12.0"; "" when none is known.
+// Reference returns the full name of the image that cfg asks for, such as "vllm/vllm-openai:v0.12.0"; "" when none is known.
 func (c ContainerConfig) Reference(own Image) string {
 	name, tag := c.Image, c.Tag
 	if name == "" {

@@ -32,7 +32,7 @@ type SecretRef struct {
 // hours, and more than 0 unless the key says what 0 means.
 type Duration time.Duration
 
-// String gives the text form, such as "1m30s".
+// String returns the text form, such as "1m30s".
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // MarshalJSON writes the text form.
@@ -88,7 +88,7 @@ var sizeUnits = []struct {
 	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20}, {"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3}, {"B", 1},
 }
 
-// String gives the text form, such as "64MiB", in a unit that loses nothing.
+// String returns the text form, such as "64MiB", in a unit that loses nothing.
 func (s Size) String() string {
 	for _, unit := range sizeUnits {
 		if s != 0 && int64(s)%unit.bytes == 0 {

@@ -164,7 +164,7 @@ func (l *customLaunch) command() []Flag {
 			before := l.c.Command[i]
 			if name, _, joined := strings.Cut(arg, "="); joined && flagName(name) {
 				l.owned[name] = names[0]
-			} else if flagName(before) && i > 0 {
+			} else if flagName(before) && i > 0 && !customPlaceholder.MatchString(before) {
 				l.owned[before] = names[0]
 				flag.Args, flag.Key = []string{before, filled}, flags[len(flags)-1].Key
 				flags = flags[:len(flags)-1]

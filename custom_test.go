@@ -39,6 +39,11 @@ func TestCustomLaunch(t *testing.T) {
 			want: []string{"/srv/m", "--model=/srv/m", "--host", "127.0.0.1", "--port=8081", "--gpus=GPU-a,GPU-b", "--tmp", "{tmpdir}"},
 		},
 		{
+			name: "one element with a value, and one after it",
+			cfg:  ProvisionConfig{Port: 8081, Custom: &CustomConfig{Command: []string{"server", "-p{port}", "{host}"}}},
+			want: []string{"-p8081", "127.0.0.1"},
+		},
+		{
 			name: "words for a model, an address in one, and the CPU",
 			cfg: ProvisionConfig{
 				Port: 8081, Host: "::1", Model: ModelConfig{ID: "llama3.2:1b"},

@@ -29,11 +29,11 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (Binary, 
 		err = &binaryError{fmt.Errorf("the executable is not there yet: %s; call Prepare first", pending)}
 	}
 	if err != nil {
-		return Binary{}, p.startError(err)
+		return Binary{}, p.startErrorIn(ctx, err)
 	}
 	b, err := p.opts.inspector().learn(ctx, path, program, plainEnv(p.cfg))
 	if err != nil {
-		return Binary{}, p.startError(err)
+		return Binary{}, p.startErrorIn(ctx, err)
 	}
 	return b, nil
 }

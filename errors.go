@@ -13,12 +13,13 @@ var (
 	ErrStarted = errors.New("already started")
 	// ErrNotStarted is returned by WaitReady before Start.
 	ErrNotStarted = errors.New("not started")
-	// ErrReleased is what Err and Stop return after Release.
+	// ErrReleased is what Err and Stop return after Release, and what a Supervisor answers from then on.
 	ErrReleased = errors.New("released")
-	// ErrStopped is the cause of WaitReady's error when Stop was called meanwhile.
+	// ErrStopped is wrapped by the errors of Start, Prepare and WaitReady when Stop was called before or meanwhile, and
+	// by those of a Supervisor that was stopped.
 	ErrStopped = errors.New("stopped")
 	// ErrKilled is returned by Stop when the engine outlived its grace period and was ended by SIGKILL. The tree is
-	// gone and the port is free: it is a remark, not a failure to stop.
+	// gone and the port is free: it is a remark, not a failure to stop, and is never told beside one.
 	ErrKilled = errors.New("killed after the grace period")
 	// ErrUnkillable is returned by Stop when a process survived SIGKILL (a driver hang, an uninterruptible sleep). Its
 	// memory and port must be taken as still in use.
@@ -31,7 +32,8 @@ var (
 	ErrBusy = errors.New("busy")
 	// ErrLocked is wrapped by *LockedError: another manager is at work in the state directory. It is an ErrBusy.
 	ErrLocked = fmt.Errorf("%w: another manager holds the state directory", ErrBusy)
-	// ErrNotFound is returned by Attach for a replica without a record.
+	// ErrNotFound is returned by Attach and Outdated for a replica without a record, and by a Supervisor and the Request
+	// functions for one that is not supervised.
 	ErrNotFound = errors.New("not found")
 	// ErrNotRunning is returned by Attach for a replica whose engine is gone.
 	ErrNotRunning = errors.New("not running")
@@ -75,7 +77,7 @@ type ConfigError struct {
 	err error // why the file could not be read; nil otherwise
 }
 
-// Unwrap gives the error of a file that could not be read, such as fs.ErrNotExist.
+// Unwrap returns the error of a file that could not be read, such as fs.ErrNotExist.
 func (e *ConfigError) Unwrap() error { return e.err }
 
 // Error lists all problems, one a line.
@@ -106,7 +108,8 @@ func (e *ConfigError) Error() string {
 	return b.String()
 }
 
-// Failure is what the errors of an engine have in common.
+// Failure is what the errors of an engine have in common. [errors.As] with a *Failure finds that of a [StartError], an
+// [ExitError] or a [NotReadyError], whichever of them an error wraps.
 type Failure struct {
 	Replica  string   // "pool/replica"
 	Cause    Cause    // why, for programs
@@ -117,8 +120,17 @@ type Failure struct {
 	LogPath  string   // where the whole log is
 }
 
-// failure makes what the engine errors share reachable through errors.As.
-func (f *Failure) failure() *Failure { return f }
+// Error says the replica, the cause and the advice. The errors that hold f say more.
+func (f *Failure) Error() string { return f.text("failed", nil) }
+
+// As is for [errors.As]: it makes f the target of an error that holds it.
+func (f *Failure) As(target any) bool {
+	t, ok := target.(**Failure)
+	if ok {
+		*t = f
+	}
+	return ok
+}
 
 func (f *Failure) text(what string, err error) string {
 	var b strings.Builder
@@ -221,7 +233,7 @@ func (e *GPUError) Unwrap() error { return e.Err }
 
 // causeOf is the cause that an error of a launch tells.
 func causeOf(err error) Cause {
-	var failure interface{ failure() *Failure }
+	var failure *Failure
 	var config *ConfigError
 	var gpu *GPUError
 	switch {
@@ -230,7 +242,7 @@ func causeOf(err error) Cause {
 	case errors.As(err, &gpu):
 		return CauseDriver
 	case errors.As(err, &failure):
-		return failure.failure().Cause
+		return failure.Cause
 	}
 	return CauseUnknown
 }

@@ -121,7 +121,7 @@ func checkEvents(file *os.File) (int64, error) {
 	return whole, file.Truncate(whole)
 }
 
-// ReadEvents gives the events that the supervisors of a state directory ("" means .runtime) have kept, oldest first: at
+// ReadEvents returns the events that the supervisors of a state directory ("" means .runtime) have kept, oldest first: at
 // least those of the last 1 MiB. With follow it goes on with what comes, from later supervisors, too, until ctx ends,
 // which is no error. An error is about a line or an attempt to read; events may follow it.
 func ReadEvents(ctx context.Context, stateDir string, follow bool) iter.Seq2[Event, error] {

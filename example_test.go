@@ -33,9 +33,9 @@ func serve(ctx context.Context, cfg provisioner.ProvisionConfig, opts ...provisi
 	return errors.Join(err, engine.Stop(context.Background()))
 }
 
-// keep keeps engines alive until ctx ends, and follows changes of their configuration.
+// keep keeps engines alive until ctx ends, and applies each changed configuration.
 func keep(
-	ctx context.Context, cfgs []provisioner.ProvisionConfig, changed <-chan provisioner.ProvisionConfig, opts ...provisioner.Option,
+	ctx context.Context, cfgs []provisioner.ProvisionConfig, changed <-chan []provisioner.ProvisionConfig, opts ...provisioner.Option,
 ) error {
 	engines, err := provisioner.Supervise(ctx, cfgs, opts...)
 	if err != nil {
@@ -43,9 +43,13 @@ func keep(
 	}
 	for {
 		select {
-		case cfg := <-changed:
-			if err := engines.Reload(ctx, cfg); err != nil && ctx.Err() == nil {
-				fmt.Println(err) // also says whether the old settings are back
+		case cfgs := <-changed:
+			results, err := engines.Apply(ctx, cfgs) // stops, reloads and starts what differs
+			for _, r := range results {
+				err = errors.Join(err, r.Err) // also says whether the old settings are back
+			}
+			if err != nil && ctx.Err() == nil {
+				fmt.Println(err)
 			}
 		case <-ctx.Done():
 			return engines.Stop(context.Background()) // Release leaves the engines to the next manager
@@ -85,7 +89,7 @@ func ExampleSupervise() {
 	defer remove()
 
 	ctx, cancel := context.WithCancel(context.Background())
-	changed := make(chan provisioner.ProvisionConfig, 1)
+	changed := make(chan []provisioner.ProvisionConfig, 1)
 	launches := 0
 	told := func(e provisioner.Event) {
 		if e.Kind != provisioner.EventState || e.State != provisioner.StateReady {
@@ -97,7 +101,7 @@ func ExampleSupervise() {
 		}
 		other := cfg
 		other.Flags = []string{"--ctx-size", "512"}
-		changed <- other
+		changed <- []provisioner.ProvisionConfig{other}
 	}
 	err = keep(ctx, []provisioner.ProvisionConfig{cfg}, changed, provisioner.WithEventFunc(told), provisioner.WithCacheDir(cache))
 	fmt.Println("launches:", launches)
@@ -105,6 +109,103 @@ func ExampleSupervise() {
 	// Output:
 	// launches: 2
 	// stopped: <nil>
+}
+
+// Whatever the kind of an engine's error, its cause and advice are found the same way.
+func ExampleFailure() {
+	explain := func(err error) {
+		var failure *provisioner.Failure
+		switch {
+		case errors.As(err, &failure) && failure.Retry:
+			fmt.Println("later:", failure.Cause)
+		case errors.As(err, &failure):
+			fmt.Println("never:", failure.Cause)
+		default:
+			fmt.Println(err)
+		}
+	}
+	explain(&provisioner.ExitError{Code: 1, Failure: provisioner.Failure{Cause: provisioner.CauseOOMGPU, Retry: true}})
+	explain(&provisioner.StartError{Failure: provisioner.Failure{Cause: provisioner.CauseModelMissing}})
+	explain(&provisioner.GPUError{Err: provisioner.ErrNoGPU, Advice: "see nvidia-smi"})
+	// Output:
+	// later: oom_gpu
+	// never: model_missing
+	// cannot use the GPU: no usable GPU; see nvidia-smi
+}
+
+// All that is wrong with a pools file comes back at once.
+func ExampleParseConfig() {
+	_, err := provisioner.ParseConfig([]byte(`
+pools:
+  - id: chat
+    engine: llamacpp
+    port: 80810
+    model: {id: "/models/chat.gguf"}
+    gpus: none
+`), "pools.yaml")
+	var config *provisioner.ConfigError
+	if errors.As(err, &config) {
+		for _, p := range config.Problems {
+			fmt.Printf("line %d, %s: %s\n", p.Line, p.Key, p.Message)
+		}
+	}
+	// Output:
+	// line 5, pools[0].port: must be from 1 to 65535, is 80810
+	// line 7, pools[0].gpus: unknown key "gpus"; did you mean "gpu"?
+}
+
+func ExampleNormalizeFlags() {
+	fmt.Println(provisioner.NormalizeFlags("llamacpp", []string{"-ngl", "99", "--ctx_size=4096"}))
+	fmt.Println(provisioner.NormalizeFlags("vllm", []string{"--gpu-mem", "0.8", "--max_model_len=4096"}))
+	// Output:
+	// [--n-gpu-layers 99 --ctx-size 4096]
+	// [--gpu-memory-utilization 0.8 --max-model-len=4096]
+}
+
+// A router follows which replicas are ready. It needs no other contact with the program that manages them.
+func ExampleWatchHandoffs() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	events, err := provisioner.WatchHandoffs(ctx, dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// A provisioner does this when a replica is ready, and removes the file when it is not any more.
+	file := filepath.Join(dir, "chat-r0.json")
+	temporary := file + ".new"
+	handoff := `{"url": "http://127.0.0.1:8081", "pool_id": "chat", "replica_id": "r0"}`
+	if err := errors.Join(os.WriteFile(temporary, []byte(handoff), 0o600), os.Rename(temporary, file)); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	backends := map[string]string{} // URLs by file
+	for e := range events {
+		switch {
+		case e.Err != nil: // it cannot be read
+			fmt.Println(e.Err)
+		case e.Removed:
+			delete(backends, e.Path)
+			fmt.Println(e.Handoff.PoolID, "has", len(backends), "replicas")
+			cancel() // this example has seen enough
+		default:
+			backends[e.Path] = e.Handoff.URL
+			fmt.Println(e.Handoff.PoolID, "has", len(backends), "replicas")
+			if err := os.Remove(file); err != nil {
+				fmt.Println(err)
+			}
+		}
+	}
+	// Output:
+	// chat has 1 replicas
+	// chat has 0 replicas
 }
 
 // fakeEngine describes a replica that can be run anywhere.

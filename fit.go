@@ -39,7 +39,7 @@ type MemoryNeed struct {
 // Fits reports whether there is enough.
 func (m MemoryNeed) Fits() bool { return m.Need <= m.Free }
 
-// String says the numbers, such as "GPU 0 needs 5.2 GiB and has 3.1 GiB free".
+// String returns the numbers, such as "GPU 0 needs 5.2 GiB and has 3.1 GiB free".
 func (m MemoryNeed) String() string {
 	return fmt.Sprintf("%s needs %s and has %s free", m.Label, gibibytes(m.Need), gibibytes(m.Free))
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
-// HandoffSchema is the version of the handoff file's additions to its eight first keys.
+// HandoffSchema is the version of the handoff file's additions to its first eight keys.
 const HandoffSchema = 1
 
 // Handoff tells an orchestrator where a ready replica is. It is the content of <state>/engines/<pool>-<replica>.json,
@@ -105,7 +105,7 @@ func decodeHandoff(path string, data []byte) (Handoff, error) {
 // HandoffEvent says that a replica became ready, or that it is not ready any more.
 type HandoffEvent struct {
 	Path    string  // the handoff file
-	Handoff Handoff // the zero value when Removed or Err is set
+	Handoff Handoff // with Removed the one that was told last; the zero value when there is none that could be read
 	Removed bool    // the replica is not ready any more
 	Err     error   // the file is there but cannot be read
 }
@@ -114,8 +114,8 @@ type HandoffEvent struct {
 // that is not there yet.
 const pollInterval = 500 * time.Millisecond
 
-// WatchHandoffs tells of every handoff file in dir, which is <state>/engines: first of those that are there, then of
-// each change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
+// WatchHandoffs reports every handoff file in dir, which is <state>/engines: first those that are there, then each
+// change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
 // read on. What changes faster than it is read may be told once, as it is in the end.
 func WatchHandoffs(ctx context.Context, dir string) (<-chan HandoffEvent, error) {
 	abs, err := filepath.Abs(dir)
@@ -176,10 +176,11 @@ func (w *handoffWatch) scan(ctx context.Context) bool {
 			paths = append(paths, filepath.Join(w.dir, entry.Name()))
 		}
 	}
-	for path := range w.seen {
+	for path, data := range w.seen {
 		if !slices.Contains(paths, path) {
 			delete(w.seen, path)
-			if !w.tell(ctx, HandoffEvent{Path: path, Removed: true}) {
+			h, _ := decodeHandoff(path, data)
+			if !w.tell(ctx, HandoffEvent{Path: path, Handoff: h, Removed: true}) {
 				return false
 			}
 		}

@@ -190,6 +190,13 @@ func TestWatchHandoffs(t *testing.T) {
 			if e := next(t, events); e.Handoff.Generation != 2 {
 				t.Errorf("replaced: %+v", e)
 			}
+			if err := files.unpublish(""); err != nil {
+				t.Fatal(err)
+			}
+			// A router need not remember which replica a path was of.
+			if e := next(t, events); !e.Removed || e.Path != files.handoff() || e.Handoff.Generation != 2 || e.Handoff.PoolID == "" {
+				t.Errorf("removed: %+v", e)
+			}
 			if err := os.WriteFile(files.handoff(), []byte("{"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -211,7 +218,7 @@ func TestWatchHandoffs(t *testing.T) {
 				if e.Err != nil {
 					continue
 				}
-				if !e.Removed || e.Path != files.handoff() {
+				if !e.Removed || e.Path != files.handoff() || e.Handoff.PoolID != "" {
 					t.Errorf("removed: %+v", e)
 				}
 				break

@@ -138,7 +138,7 @@ func (p *EngineProvisioner) checkToken(ctx context.Context, ask *prober, timeout
 	return nil
 }
 
-// asleep reports whether the engine says that it sleeps, and would be woken by a request.
+// asleep reports whether the engine says that it sleeps.
 func (p *prober) asleep(ctx context.Context, f Field) bool {
 	if f == (Field{}) {
 		return false

@@ -119,6 +119,30 @@ func TestStopAgainAfterUnkillable(t *testing.T) {
 	nothingLeft(t, p)
 }
 
+// A stop that only takes long to put things away has killed everything, and must not say that something survived.
+func TestSlowIsNotUnkillable(t *testing.T) {
+	t.Parallel()
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}}))
+	p.mu.Lock() // the watcher gets no further than to see the death
+	err := syscall.Kill(p.run.rec.Process.PID, syscall.SIGKILL)
+	<-p.run.exited
+	_, swept := p.run.sweep()
+	p.run.killTimeout = time.Millisecond - time.Second // awaitDone adds one
+	waited := make(chan error, 1)
+	go func() { waited <- p.awaitDone(p.run) }()
+	select {
+	case err := <-waited:
+		t.Errorf("what is only slow: %v", err)
+		waited <- nil
+	case <-time.After(100 * time.Millisecond):
+	}
+	p.mu.Unlock()
+	if err := errors.Join(err, swept, <-waited); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, p)
+}
+
 // While another command stops the engine, its own provisioner must not call it ready.
 func TestStoppedElsewhereIsNotReady(t *testing.T) {
 	t.Parallel()

@@ -28,13 +28,13 @@ type Prepared struct {
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
 // something is missing; Prepare also looks whether what was asked for by a name that can move, such as a branch, is
 // another by now. It can be repeated and canceled at any time, and two programs may do it at once: one works, and the
-// other waits and uses the result. Events of the kind EventProgress tell how far it is.
+// other waits and uses the result. Events of the kind EventProgress tell how far it is. The errors are those of Start.
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
 	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p)
 	if err != nil {
-		err = p.startError(errors.Join(context.Cause(ctx), err))
+		err = p.startErrorIn(ctx, err)
 		if start, ok := errors.AsType[*StartError](err); ok {
 			start.preparing = true
 		}
@@ -116,7 +116,7 @@ type LaunchPlan struct {
 	Pending []string `json:"pending,omitempty"`
 }
 
-// Args is the command line after the executable.
+// Args returns the command line after the executable.
 func (p LaunchPlan) Args() []string {
 	args := []string{}
 	for _, f := range p.Flags {
@@ -139,7 +139,7 @@ func (p LaunchPlan) argsIn(temp string) []string {
 	return args
 }
 
-// Plan says what Start would run for cfg on this host. Nothing is started but the executable's own --version and
+// Plan returns what Start would run for cfg on this host. Nothing is started but the executable's own --version and
 // --help, and nothing is written but what is learned from them, in the cache. The errors are those of Start.
 func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan, error) {
 	p, err := New(cfg, opts...)
@@ -148,11 +148,11 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	}
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
 	if err != nil {
-		return LaunchPlan{}, p.startError(err)
+		return LaunchPlan{}, p.startErrorIn(ctx, err)
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
 	if err != nil {
-		return LaunchPlan{}, p.startError(err)
+		return LaunchPlan{}, p.startErrorIn(ctx, err)
 	}
 	plan.Pending = pending
 	return plan.LaunchPlan, nil

@@ -55,12 +55,3 @@ func TestOldConnectionsLeaveAPortFree(t *testing.T) {
 		t.Error("the port is taken on ::1")
 	}
 }
-
-// vllmFake is a replica of a fake vLLM whose own waits are short.
-func vllmFake(t testing.TB, b enginetest.Behavior) ProvisionConfig {
-	t.Helper()
-	b.Engine, b.Speed = enginetest.VLLM, 50
-	cfg := fakeConfig(t, b)
-	cfg.Engine, cfg.Model.ID = "vllm", "hf:owner/model"
-	return cfg
-}

@@ -39,7 +39,7 @@ var stepWords = map[Step]string{
 	StepBuild: "building", StepInstall: "installing",
 }
 
-// String tells it to people, such as "downloading chat.gguf: 1.2 GB of 4.7 GB, 85 MB/s, 41s left".
+// String returns a text for people, such as "downloading chat.gguf: 1.2 GB of 4.7 GB, 85 MB/s, 41s left".
 func (p Progress) String() string {
 	words := stepWords[p.Step]
 	if p.Waiting {

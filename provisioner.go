@@ -176,9 +176,9 @@ func (p *EngineProvisioner) condemn(err error) bool {
 	return true
 }
 
-// Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again; one that is to be killed
-// with its manager is stopped instead. The provisioner cannot
-// be used afterwards: Done is closed and Err is ErrReleased. Releasing what does not run does nothing.
+// Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. One that is to be killed with
+// its manager is stopped instead. The provisioner cannot be used afterwards: Done is closed, Err returns ErrReleased, and
+// Status stays as it was. Releasing what does not run does nothing.
 //
 // As long as nobody holds the engine, its log is cut only when a provisioner of another replica looks at the pool's logs.
 //
@@ -203,11 +203,11 @@ func (p *EngineProvisioner) Release() {
 	}
 }
 
-// Done is closed when the launch has ended and nothing of it is left.
+// Done returns a channel that is closed when the launch has ended and nothing of it is left, or after Release.
 func (p *EngineProvisioner) Done() <-chan struct{} { return p.done }
 
-// Err is nil until Done is closed, and after a stop. Otherwise it says why the launch ended: an *ExitError, a
-// *NotReadyError, or what Start returned.
+// Err returns nil until Done is closed, and after a stop. Otherwise it returns why the launch ended: an *ExitError, a
+// *NotReadyError, a *GPUError, what Start returned, or ErrReleased.
 func (p *EngineProvisioner) Err() error {
 	select {
 	case <-p.done:

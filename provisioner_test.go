@@ -479,7 +479,15 @@ func TestStopDuringStart(t *testing.T) {
 	if err := <-failed; !errors.Is(err, ErrStopped) {
 		t.Errorf("Start: %v", err)
 	}
-	wantStates(t, j, StatePreparing, StateFailed)
+	wantStates(t, j, StatePreparing, StateStopped)
+	<-p.Done()
+	if err := p.Err(); err != nil {
+		t.Errorf("after a stop Err is %v", err)
+	}
+	var notReady *NotReadyError
+	if _, err := p.WaitReady(bounded(t)); !errors.As(err, &notReady) || !errors.Is(err, ErrStopped) {
+		t.Errorf("WaitReady: %v", err)
+	}
 }
 
 func TestRelease(t *testing.T) {

@@ -315,6 +315,11 @@ func TestConcurrentWaiters(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	for range 100 { // a select between two that are ready would choose either
+		if h, err := p.WaitReady(gone()); err != nil || h.Process == nil {
+			t.Fatalf("a ready launch and an ended context: %+v, %v", h, err)
+		}
+	}
 	wantStates(t, j, StatePreparing, StateStarting, StateReady)
 }
 

@@ -14,9 +14,10 @@ type reload struct {
 }
 
 // Reload gives a replica another configuration, of the same pool and replica. What has to be downloaded or built for it
-// is, and what can be found out without a start is found out, before anything is stopped. Then the running engine is stopped, with its drain, and the new one is started and awaited. When it
-// does not become ready, the last settings that were ready come back, and the error says both. One replica is reloaded
-// at a time, and one that is ready only while the others of its pool are.
+// is, and what can be found out without a start is found out, before anything is stopped. Then the running engine is
+// stopped, with its drain, and the new one is started and awaited. When it does not become ready, the last settings that
+// were ready come back, and the error says both. One replica is reloaded at a time, and one that is ready only while the
+// others of its pool are. See Apply for a changed pools file.
 //
 // When ctx ends, the drain and the grace of the old engine are cut short, and the rest goes on without the caller.
 func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
@@ -73,6 +74,9 @@ func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
 	}
 	if err == nil {
 		_, err = p.opts.plan(ctx, p.cfg, prepared)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)

@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +23,7 @@ type replica struct {
 	reload *reload          // under way
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
 	gpus   gpuUse           // before the last launch
+	over   error            // why run ended: ErrStopped or ErrReleased; fixed once done is closed
 
 	looked fs.FileInfo // the record when the inbox last read it; nil before
 
@@ -36,24 +36,6 @@ type replica struct {
 	last     error         // why the last launch ended; nil while one is ready
 	changed  chan struct{} // closed and replaced whenever one of these changes
 }
-
-// order is what a replica is told to do.
-type order struct {
-	kind  orderKind
-	ctx   context.Context // of a stop, and of the stop in a reload
-	cfg   ProvisionConfig // of a reload
-	reply chan error      // of one element
-}
-
-type orderKind int
-
-const (
-	orderStop    orderKind = iota // until a reset or a reload
-	orderEnd                      // stop, for good
-	orderRelease                  // leave the engine alone, for good
-	orderReset
-	orderReload
-)
 
 func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica {
 	r := &replica{
@@ -69,8 +51,9 @@ func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica
 
 // run takes care of the replica until it is told to end.
 func (r *replica) run() {
+	r.over = ErrStopped
 	defer close(r.done)
-	defer r.dropReload(ErrStopped)
+	defer func() { r.dropReload(r.over) }()
 	for {
 		var goOn bool
 		switch past := r.history(); past.Phase {
@@ -111,8 +94,8 @@ func (r *replica) runLaunch() bool {
 		r.ended(err, nil)
 		return true
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	began := make(chan error, 1)
 	go func() { began <- r.bringUp(ctx, p) }()
 	for pending := true; pending; {
@@ -125,7 +108,7 @@ func (r *replica) runLaunch() bool {
 			pending = false
 		case o := <-r.orders:
 			if o.kind != orderReset {
-				cancel()
+				cancel(ErrStopped)
 				if err := <-began; err != nil {
 					r.tell.logger.Debug("a load was called off", "replica", r.name, "error", err)
 				}
@@ -219,7 +202,6 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 	if r.settleReload(err) {
 		return
 	}
-	r.update(func() { r.last = err })
 	r.judge(incidentOf(err))
 }
 
@@ -227,39 +209,6 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 func (r *replica) stoppedElsewhere() {
 	r.dropReload(errStoppedElsewhere)
 	r.judge(incident{what: unwanted})
-}
-
-// obey carries out an order; p is the launch that it finds, nil when there is none. It returns false when the replica
-// is to be let alone from now on.
-func (r *replica) obey(o order, p *EngineProvisioner) bool {
-	switch o.kind {
-	case orderReset:
-		r.judge(incident{what: forgiven})
-		o.reply <- nil
-		return true
-	case orderReload:
-		r.obeyReload(o, p)
-		return true
-	case orderRelease:
-		// Its past is for the next supervisor: an open breaker stays open.
-		var err error
-		if p != nil && p.Status().State == StateReady {
-			p.Release()
-		} else if p != nil {
-			err = p.Stop(o.ctx)
-		}
-		o.reply <- err
-		return false
-	default: // orderStop, orderEnd
-		r.dropReload(ErrStopped)
-		var err error
-		if p != nil {
-			err = p.Stop(o.ctx)
-		}
-		r.judge(incident{what: unwanted})
-		o.reply <- err
-		return o.kind == orderStop
-	}
 }
 
 // judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
@@ -273,8 +222,11 @@ func (r *replica) judge(e incident) {
 	launchID := ""
 	r.update(func() {
 		r.past = now
-		if e.what == becameReady || e.what == forgiven || e.what == wanted {
+		switch e.what {
+		case becameReady, forgiven, wanted:
 			r.last = nil
+		case ended: // with what follows from it, so that nobody sees the one without the other
+			r.last = e.err
 		}
 		if r.launch != nil {
 			launchID = r.launch.Status().LaunchID
@@ -316,43 +268,6 @@ func (r *replica) update(change func()) {
 	r.changed = make(chan struct{})
 }
 
-// ask gives an order and waits for its outcome.
-func (r *replica) ask(ctx context.Context, o order) error {
-	o.reply = make(chan error, 1)
-	o.ctx = cmp.Or(o.ctx, ctx)
-	select {
-	case r.orders <- o:
-	case <-r.done:
-		return fmt.Errorf("cannot reach %s: %w", r.name, ErrStopped)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	select {
-	case err := <-o.reply:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// insist gives an order that is carried out even when its context ends before. The replica may be in the middle of a stop
-// of its own, for a reload say, and hear of no order until that is over: then that is hurried.
-func (r *replica) insist(o order) error {
-	unhurry := context.AfterFunc(o.ctx, func() { r.hurry(o.ctx) })
-	defer unhurry()
-	return r.ask(context.Background(), o)
-}
-
-// hurry ends all waiting of the present launch's stop. ctx has ended.
-func (r *replica) hurry(ctx context.Context) {
-	r.mu.Lock()
-	p := r.launch
-	r.mu.Unlock()
-	if p != nil {
-		go func() { _ = p.Stop(ctx) }() // the replica's own Stop tells what came of it
-	}
-}
-
 // isReady reports whether the present launch is ready.
 func (r *replica) isReady() bool {
 	past := r.history()
@@ -382,7 +297,7 @@ func (r *replica) waitReady(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-r.done:
-			return fmt.Errorf("%s: %w", r.name, ErrStopped)
+			return fmt.Errorf("%s: %w", r.name, r.over)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

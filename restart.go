@@ -97,14 +97,14 @@ type incident struct {
 // incidentOf reads from an error what the restart policy needs.
 func incidentOf(err error) incident {
 	e := incident{what: ended, text: err.Error(), cause: causeOf(err), err: err}
-	var failure interface{ failure() *Failure }
+	var failure *Failure
 	var config *ConfigError
 	var gpu *GPUError
 	switch {
 	case errors.As(err, &config), errors.As(err, &gpu):
 		e.permanent = true
 	case errors.As(err, &failure):
-		e.permanent = !failure.failure().Retry
+		e.permanent = !failure.Retry
 	}
 	for _, passing := range []error{ErrBusy, ErrNoMemory, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -70,6 +71,10 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Advice:       sglangAdvice,
 	}
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
+	if port, err := strconv.Atoi(m.said("nccl-port")); err == nil && port > 0 {
+		// Else it looks for a free one itself. The same one for two replicas is found after the load.
+		spec.Ports = []Port{{Number: port, Use: "the GPUs of SGLang, by --nccl-port"}}
+	}
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}

@@ -31,7 +31,7 @@ func TestSGLangLaunch(t *testing.T) {
 		{name: "cpu", host: one, cfg: func(c *ProvisionConfig) { c.GPU = GPUNone }},
 		{name: "user", host: host, flags: []string{
 			"--tensor-parallel-size", "1", "--context_length=4096", "--served-model-name", "a", "--enable-metrics", "--mem-frac", "0.8",
-			"--lora-paths", "a=/x", "b=/y", "--enable-deepep-moe", "--disable-cuda-graph",
+			"--lora-paths", "a=/x", "b=/y", "--enable-deepep-moe", "--disable-cuda-graph", "--nccl-port", "28000",
 		}},
 		{name: "old", host: old},
 		{name: "no_facts"},

@@ -398,7 +398,7 @@ func TestStopWhileBuilding(t *testing.T) {
 	if alive(pidIn(pid)) {
 		t.Errorf("process %d of the build is left", pidIn(pid))
 	}
-	wantStates(t, j, StatePreparing, StateFailed)
+	wantStates(t, j, StatePreparing, StateStopped)
 }
 
 // Of two who need the same build at once, one builds and the other waits.

@@ -13,8 +13,9 @@ import (
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
 // process runs, which is long before it is ready; see WaitReady. ctx bounds Start alone, never the engine's life.
 //
-// The error is a *StartError, *GPUError or *ConfigError, or ErrStarted when there was a Start before. When Start
-// fails, nothing of it is left behind but the log.
+// The error is a *StartError, *GPUError or *ConfigError; one that wraps ErrStarted when there was a Start before, or
+// ErrStopped when there was a Stop. When ctx ends or Stop is called meanwhile, it is a *StartError that wraps ctx's cause
+// or ErrStopped. When Start fails, nothing of it is left behind but the log.
 func (p *EngineProvisioner) Start(ctx context.Context) error {
 	p.starting.Lock()
 	defer p.starting.Unlock()
@@ -33,15 +34,24 @@ func (p *EngineProvisioner) Start(ctx context.Context) error {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
 	r, err := p.start(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = errors.Join(context.Cause(ctx), p.stopErr)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		err = p.calledOff(errors.Join(context.Cause(ctx), p.stopErr))
+	default:
+		err = p.startError(err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err != nil {
-		err = p.startError(err)
+	switch {
+	case err == nil:
+	case errors.Is(context.Cause(ctx), ErrStopped) && p.stopErr == nil: // it was asked for: no failure of the launch's
+		p.transition(StateStopped, "stopped before its engine ran")
+	default:
 		p.err = err
 		p.transition(StateFailed, err.Error())
+	}
+	if err != nil {
 		close(p.done)
 		return err
 	}
@@ -237,6 +247,19 @@ func busy(files replicaFiles) error {
 	}
 	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
 		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
+}
+
+// calledOff is the error of a call whose context has ended: that is why, whatever the step said that it interrupted.
+func (p *EngineProvisioner) calledOff(cause error) error {
+	return &StartError{Failure: Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}, Err: cause}
+}
+
+// startErrorIn is startError of a call with ctx.
+func (p *EngineProvisioner) startErrorIn(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return p.calledOff(context.Cause(ctx))
+	}
+	return p.startError(err)
 }
 
 // startError gives err the type that Start promises.

@@ -37,7 +37,7 @@ type Status struct {
 	Outdated bool      `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
 }
 
-// Status is where the launch stands now.
+// Status returns where the launch stands now.
 func (p *EngineProvisioner) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func statusOfRecord(rec record) Status {
 	}
 }
 
-// Statuses tells of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
+// Statuses returns the status of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
 // replica, and of those that a supervisor there has never got so far. It changes nothing: an engine that died while no
 // provisioner watched is told as failed. A record that cannot be read is an error beside the rest. Of opts, those matter
 // that add a Launcher: without it, of its launches only the record is told.
@@ -182,7 +182,7 @@ func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, e
 	}
 	outdated, err := p.opts.outdated(ctx, p.cfg, rec.Launch)
 	if err != nil {
-		return false, p.startError(err)
+		return false, p.startErrorIn(ctx, err)
 	}
 	return outdated, nil
 }

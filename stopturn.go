@@ -35,6 +35,44 @@ func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *fileLoc
 	}
 }
 
+// beginStop writes down that the engine is to be gone, and removes the handoff. It reports whether a drain comes first.
+func (p *EngineProvisioner) beginStop(ctx context.Context, r *run, late bool) (drains bool) {
+	rec, err := r.files.readRecord() // another program's drain may be over
+	late = late || err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped && rec.State != StateDraining
+	next := StateStopping
+	p.mu.Lock()
+	if !late && ctx.Err() == nil && p.drains() {
+		next = StateDraining
+	}
+	p.mu.Unlock()
+	// The record first, then the handoff. Whoever finds no handoff must know why, also when this program dies in between;
+	// and an engine that its own provisioner is just finding to be ready keeps none: that looks at the record again.
+	p.recordStop(r, next)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unpublish()
+	if p.state.Final() { // it has ended meanwhile
+		return false
+	}
+	if p.state != next {
+		p.transition(next, "")
+	}
+	return next == StateDraining
+}
+
+// recordStop writes down how far a stop is, for whoever goes on with it when this program dies. If the engine has ended,
+// its watcher writes the last record, which must stay.
+func (p *EngineProvisioner) recordStop(r *run, at State) {
+	if closed(r.exited) {
+		return
+	}
+	rec := r.rec
+	rec.Desired, rec.State = desiredStopped, at
+	if err := r.files.updateRecord(rec); err != nil {
+		p.note("cannot record the stop: " + err.Error())
+	}
+}
+
 // finishStops goes on with the stops that other programs began and died over.
 func (b *inbox) finishStops() {
 	for _, r := range b.s.all() {

@@ -25,17 +25,18 @@ type Supervisor struct {
 	kept   chan struct{} // closed when all events are in the file
 
 	changing chan struct{} // holds one token during a change: one at a time, so that a pool never lacks more than one replica
-	endOnce  sync.Once
 	done     chan struct{}
+	ended    error // what the first Stop or Release returned; fixed once done is closed
 
 	mu       sync.Mutex
 	replicas []*replica // in the order of the configuration; replaced as a whole
-	ending   bool       // no replica is added any more
+	ending   *order     // of the first Stop or Release: no replica is added any more; nil before it
 }
 
 // Supervise takes over the state directory that the replicas share, recovers what an earlier manager left there (see
 // [Recover]), adopts those of its engines that are among cfgs, and starts the others. It returns when every replica is
-// being taken care of, which is before they are ready; see WaitReady. ctx bounds this call alone.
+// being taken care of, which is before they are ready; see WaitReady. ctx bounds this call alone. For another manager to
+// let go of the directory it waits 2 seconds.
 //
 // An adopted engine that was launched differently from its present configuration goes on and is marked as outdated in
 // Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on. The error is
@@ -131,7 +132,8 @@ func (s *Supervisor) WaitReady(ctx context.Context) error {
 }
 
 // Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command. The
-// error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause.
+// error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause, and
+// ErrReleased after Release.
 func (s *Supervisor) Wait(ctx context.Context) error {
 	for {
 		var failed []error
@@ -142,6 +144,12 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 				return context.Cause(ctx)
 			}
 			failed = append(failed, err)
+		}
+		s.mu.Lock()
+		released := s.ending != nil && s.ending.kind == orderRelease
+		s.mu.Unlock()
+		if released {
+			return ErrReleased
 		}
 		// One that ended early may have been reset meanwhile, and a change that is under way may start others.
 		done, err := s.begin(ctx)
@@ -156,7 +164,7 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 	}
 }
 
-// Status tells where the replicas stand, in the order of the configuration.
+// Status returns where the replicas stand, in the order of the configuration. It also works after the supervisor has ended.
 func (s *Supervisor) Status() []Status {
 	replicas := s.all()
 	all := make([]Status, len(replicas))
@@ -166,7 +174,9 @@ func (s *Supervisor) Status() []Status {
 	return all
 }
 
-// Reset forgets the failures of a replica and starts it at once if it waits, was given up, or was stopped.
+// Reset forgets the failures of a replica and starts it at once if it waits, was given up, or was stopped. It returns when
+// the start has been ordered, which a stop or reload that is under way delays; ctx bounds that. The error is ErrNotFound,
+// ctx's cause, or ErrStopped or ErrReleased when the supervisor has ended.
 func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
 	if err != nil {
@@ -175,7 +185,9 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 	return r.ask(ctx, order{kind: orderReset})
 }
 
-// StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, and leaves the replica so until Reset or Reload.
+// StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, with the same errors, and leaves the replica so
+// until Reset or Reload. ctx bounds the drain and the grace: when it ends, the engine is killed. ErrNotFound says that
+// there is no such replica. Stopping one that is stopped already does nothing.
 func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
 	if err != nil {
@@ -193,32 +205,62 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 	return replicas[i], nil
 }
 
-// Stop stops all engines, as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds the grace of
-// each. Stopping again waits for the first.
+// Stop stops all engines at once, each as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds
+// the drain and the grace of each. The error joins those of the replicas, but for ErrKilled where another is wrong.
+// Stopping again waits for the first and returns the same; the end of its context counts as well. After Release the
+// error is ErrReleased: the engines run on.
 func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderEnd, ctx: ctx}) }
 
 // Release gives the state directory back and lets the engines run on, for another Supervisor to adopt. Those that are
-// not ready are stopped: nobody would tell when they are.
+// not ready are stopped: nobody would tell when they are. The error is about them. Releasing again returns the same; after
+// Stop there is nothing to release, and the error is nil.
 func (s *Supervisor) Release() error {
 	return s.end(order{kind: orderRelease, ctx: context.Background()})
 }
 
-// end sends every replica its last order.
+// end sends every replica its last order. Only the first call does; others wait for it.
 func (s *Supervisor) end(o order) error {
-	var failed error
-	s.endOnce.Do(func() {
+	s.mu.Lock()
+	first := s.ending == nil
+	if first {
+		s.ending = &o
+	}
+	ending, replicas := s.ending.kind, s.replicas
+	s.mu.Unlock()
+	switch {
+	case first:
 		s.inbox.leave()
-		s.mu.Lock()
-		s.ending = true
-		replicas := s.replicas
-		s.mu.Unlock()
-		failed = errors.Join(dismiss(replicas, o)...)
+		s.ended = joinStops(dismiss(replicas, o))
 		s.inbox.work.Wait()
 		s.letGo()
 		close(s.done)
-	})
-	<-s.done
-	return failed
+		return s.ended
+	case o.kind == ending:
+		unhurry := context.AfterFunc(o.ctx, func() {
+			for _, r := range replicas {
+				r.hurry(o.ctx)
+			}
+		})
+		defer unhurry()
+		<-s.done
+		return s.ended
+	case ending == orderRelease:
+		<-s.done
+		return ErrReleased
+	default:
+		<-s.done
+		return nil
+	}
+}
+
+// joinStops joins what came of stops. A kill, which is a remark, is told where nothing else is wrong: beside a failure it
+// would be taken for all that happened.
+func joinStops(errs []error) error {
+	failed := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil || errors.Is(err, ErrKilled) })
+	if len(failed) == 0 {
+		return errors.Join(errs...)
+	}
+	return errors.Join(failed...)
 }
 
 // dismiss gives replicas their last order and returns what came of it, one error for each. One that has got its last
@@ -272,11 +314,11 @@ func (s *Supervisor) observe(opts []Option) []Option {
 	return append(slices.Clone(opts), WithEventFunc(publish))
 }
 
-// Events gives all events from now on, of all replicas, in order for each; what was before, Status tells. The channel
-// is closed when ctx ends, or after the last event when the supervisor has ended. Neither engines nor the supervisor
+// Events returns a channel of all events from now on, of all replicas, in order for each. What was before, Status
+// tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the supervisor has ended. Neither engines nor the supervisor
 // wait for its reader: one that lags by more than 256 events misses the oldest of them, and Missed of the next event
 // says how many. Whoever stops reading ends ctx.
 func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
 
-// Done is closed when the supervisor has ended.
+// Done returns a channel that is closed when the supervisor has ended, by Stop or Release.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }

@@ -33,7 +33,7 @@ func supervised(t *testing.T, cfgs []ProvisionConfig, opts ...Option) (*Supervis
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Stop(context.Background()); err != nil && !errors.Is(err, ErrKilled) {
+		if err := s.Stop(context.Background()); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) {
 			t.Errorf("cannot stop: %v", err)
 		}
 		for _, r := range s.replicas {
@@ -142,7 +142,7 @@ func TestSupervisePastSurvives(t *testing.T) {
 		t.Errorf("a wait that goes on is not told: %q", notes)
 	}
 	// Nobody waits for a supervisor that has let go.
-	if err := s.Wait(bounded(t)); err != nil {
+	if err := s.Wait(bounded(t)); !errors.Is(err, ErrReleased) {
 		t.Errorf("Wait after Release: %v", err)
 	}
 }

@@ -27,7 +27,7 @@ type UnitSpec struct {
 // defaultEngineGrace is assumed where nobody names a longer grace. It is more than most engines' own.
 const defaultEngineGrace = 30 * time.Second
 
-// SystemdUnit is the text of a systemd service that runs the pools file c, which must have been loaded from a file. It
+// SystemdUnit returns the text of a systemd service that runs the pools file c, which must have been loaded from a file. It
 // is tested with systemd 252. It looks at nothing but c and spec, so equal ones give equal texts.
 //
 // The manager may crash or be killed without its engines: systemd signals the manager alone.

@@ -280,7 +280,7 @@ func (o *options) checkReplicas(replicas []ProvisionConfig) []Problem {
 	for i, sides := range o.sidePorts(replicas) {
 		for _, side := range sides {
 			if before, ok := ports[side.Number]; ok {
-				report(i, "port", before, `replica %s needs port %d for %s, and %s has it; change "port" of one of the two`,
+				report(i, "port", before, `replica %s needs port %d for %s, and %s has it; change the "port" or "flags" that it comes from`,
 					replicas[i].Name(), side.Number, side.Use, replicas[before].Name())
 			} else {
 				ports[side.Number] = i

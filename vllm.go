@@ -71,6 +71,10 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		NoGPU:        vllmNoGPU,
 	}
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
+	if m.says("enable-sleep-mode") {
+		// With VLLM_SERVER_DEV_MODE alone (serve/dev/sleep/api_router.py); a sleeping one has no weights to answer with.
+		spec.Asleep = Field{Path: "/is_sleeping", Key: "is_sleeping"}
+	}
 	if !m.says("disable-log-stats") {
 		requests := []string{"vllm:num_requests_running", "vllm:num_requests_waiting"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}

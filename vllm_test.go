@@ -4,7 +4,18 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
 )
+
+// vllmFake is a replica of a fake vLLM whose own waits are short.
+func vllmFake(t testing.TB, b enginetest.Behavior) ProvisionConfig {
+	t.Helper()
+	b.Engine, b.Speed = enginetest.VLLM, 50
+	cfg := fakeConfig(t, b)
+	cfg.Engine, cfg.Model.ID = "vllm", "hf:owner/model"
+	return cfg
+}
 
 // vllmHost has the flags of the recorded vLLM and two GPUs.
 func vllmHost(t testing.TB) Host {
@@ -34,7 +45,7 @@ func TestVLLMLaunch(t *testing.T) {
 		{name: "cpu", host: cpu, cfg: func(c *ProvisionConfig) { c.GPU = GPUNone }},
 		{name: "user", host: host, flags: []string{
 			"--served-model-name", "a", "b", "-tp=1", "--max_model_len", "4K", "-O3", "--enable-lora", "--compilation-config.cudagraph_mode", "NONE",
-			"--shutdown-timeout=60", "--disable-log-stats", "--seed", "-1", "--gpu-mem", "0.5",
+			"--shutdown-timeout=60", "--disable-log-stats", "--seed", "-1", "--gpu-mem", "0.5", "--enable-sleep-mode",
 		}},
 		{name: "renamed", host: one, flags: []string{"--disable-log-requests", "--guided-decoding-backend=xgrammar"}},
 		{name: "old", host: old, flags: []string{"--disable-log-requests", "--swap-space", "4", "--brand-new"}},
@@ -42,6 +53,17 @@ func TestVLLMLaunch(t *testing.T) {
 		{name: "short_grace", host: one, cfg: func(c *ProvisionConfig) { c.Stop.Grace = Duration(12 * time.Second) }},
 		{name: "no_facts"},
 	}, "launches")
+}
+
+// A vLLM that may sleep is asked whether it does, before a token is expected of it.
+func TestVLLMSleeps(t *testing.T) {
+	t.Parallel()
+	for flag, want := range map[string]string{"--enable-sleep-mode": "/is_sleeping", "--enable-lora": ""} {
+		spec, err := vLLM{}.Launch(launchCase{flags: []string{flag}}.config(vLLM{}), vllmHost(t))
+		if err != nil || spec.Asleep.Path != want {
+			t.Errorf("%s: %+v (%v)", flag, spec.Asleep, err)
+		}
+	}
 }
 
 func TestVLLMBadFlags(t *testing.T) {

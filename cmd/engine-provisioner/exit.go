@@ -151,18 +151,8 @@ func errorKind(err error) string {
 
 // failureOf is what the library's errors have in common; the zero value when err is none of them.
 func failureOf(err error) provisioner.Failure {
-	var (
-		start    *provisioner.StartError
-		exited   *provisioner.ExitError
-		notReady *provisioner.NotReadyError
-	)
-	switch {
-	case errors.As(err, &start):
-		return start.Failure
-	case errors.As(err, &exited):
-		return exited.Failure
-	case errors.As(err, &notReady):
-		return notReady.Failure
+	if failure, ok := errors.AsType[*provisioner.Failure](err); ok {
+		return *failure
 	}
 	return provisioner.Failure{}
 }

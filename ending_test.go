@@ -1,0 +1,232 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+)
+
+var errCaller = errors.New("the caller has gone")
+
+func gone() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errCaller)
+	return ctx
+}
+
+// Whoever ends a context is told of that, and not of what it has broken off: a cut short question to the executable is
+// no missing library, and a deadline of the caller's own no lack of memory.
+func TestEndOfAContextIsNoFaultOfTheEngine(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(context.Context, *EngineProvisioner) error{
+		"Start":   func(ctx context.Context, p *EngineProvisioner) error { return p.Start(ctx) },
+		"Prepare": func(ctx context.Context, p *EngineProvisioner) error { _, err := p.Prepare(ctx); return err },
+		"Plan": func(ctx context.Context, p *EngineProvisioner) error {
+			_, err := Plan(ctx, p.cfg, WithCacheDir(p.opts.cacheDir))
+			return err
+		},
+		"Inspect": func(ctx context.Context, p *EngineProvisioner) error {
+			_, err := Inspect(ctx, p.cfg, WithCacheDir(p.opts.cacheDir))
+			return err
+		},
+	} {
+		for _, cause := range []error{errCaller, context.DeadlineExceeded} {
+			t.Run(name+" "+cause.Error(), func(t *testing.T) {
+				t.Parallel()
+				cfg := fakeConfig(t, enginetest.Behavior{})
+				pipe := filepath.Join(t.TempDir(), "pipe")
+				if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				script(t, &cfg, "exec cat '"+pipe+"'") // its version is never said
+				p, _ := newLaunch(t, cfg)
+				ctx, cancel := context.WithCancelCause(bounded(t))
+				defer cancel(nil)
+				failed := make(chan error, 1)
+				go func() { failed <- call(ctx, p) }()
+				w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // returns when the script reads
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer w.Close()
+				cancel(cause)
+				err = <-failed
+				start, ok := errors.AsType[*StartError](err)
+				if !ok || !errors.Is(err, cause) {
+					t.Fatalf("%s: %v", name, err)
+				}
+				if start.Cause != CauseUnknown || !start.Retry || start.Advice != "" || start.Replica != cfg.Name() {
+					t.Errorf("%+v", start.Failure)
+				}
+				if strings.Contains(err.Error(), "cannot run") {
+					t.Errorf("it is told what was broken off: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// A kill is a remark. Beside a failure it would be taken for all that happened.
+func TestKillHidesNoFailure(t *testing.T) {
+	t.Parallel()
+	abort := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
+	abort.Stop.Grace = Duration(50 * time.Millisecond)
+	abort.Drain.Hooks = []DrainHook{{Command: []string{"false"}, OnFailure: "abort"}}
+	one, _ := ready(t, abort)
+	if err := one.Stop(bounded(t)); !errors.Is(err, ErrDrainAborted) || errors.Is(err, ErrKilled) {
+		t.Errorf("one launch: %v", err)
+	}
+	nothingLeft(t, one)
+
+	killed := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
+	killed.StateDir, killed.ReplicaID, killed.Stop.Grace = abort.StateDir, "r1", abort.Stop.Grace
+	both, err := Supervise(bounded(t), []ProvisionConfig{abort, killed}, WithCacheDir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := both.WaitReady(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if err := both.Stop(bounded(t)); !errors.Is(err, ErrDrainAborted) || errors.Is(err, ErrKilled) {
+		t.Errorf("two replicas: %v", err)
+	}
+	s, _ := superviseReady(t, killed)
+	if err := s.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
+		t.Errorf("nothing else is wrong: %v", err)
+	}
+}
+
+// The second call of a Stop returns what the first does, and the end of its context counts as well.
+func TestSupervisorStopsOnce(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
+	cfg.Stop.Grace = Duration(time.Hour)
+	s, j := superviseReady(t, cfg)
+	first := make(chan error, 1)
+	go func() { first <- s.Stop(context.Background()) }()
+	eventually(t, "the engine is being stopped", func() bool { return s.Status()[0].State == StateStopping })
+	second := s.Stop(gone())
+	if err := await(t, first); !errors.Is(err, ErrKilled) || !errors.Is(second, ErrKilled) {
+		t.Errorf("the first says %v, the second %v", err, second)
+	}
+	if err := s.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
+		t.Errorf("afterwards: %v", err)
+	}
+	if err := s.Release(); err != nil {
+		t.Errorf("there is nothing to release: %v", err)
+	}
+	if err := s.Reset(bounded(t), cfg.PoolID, cfg.ReplicaID); !errors.Is(err, ErrStopped) {
+		t.Errorf("Reset: %v", err)
+	}
+	wantStates(t, j, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped)
+}
+
+// Nobody may take an engine that runs on for one that was stopped.
+func TestSupervisorIsReleased(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	s, _ := superviseReady(t, cfg)
+	pid := s.Status()[0].PID
+	for range 2 {
+		if err := s.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, err := range map[string]error{
+		"Stop": s.Stop(bounded(t)), "Wait": s.Wait(bounded(t)),
+		"Reset":       s.Reset(bounded(t), cfg.PoolID, cfg.ReplicaID),
+		"StopReplica": s.StopReplica(bounded(t), cfg.PoolID, cfg.ReplicaID),
+		"Reload":      s.Reload(bounded(t), cfg),
+	} {
+		if !errors.Is(err, ErrReleased) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !alive(pid) {
+		t.Errorf("the engine, pid %d, is gone", pid)
+	}
+	next, _ := superviseReady(t, cfg)
+	if got := next.Status()[0].PID; got != pid {
+		t.Errorf("pid %d runs instead of %d", got, pid)
+	}
+}
+
+// A replica that is stopped while its start is being prepared has not failed.
+func TestStopReplicaWhilePreparing(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script(t, &cfg, "exec cat '"+pipe+"'")
+	s, j := supervised(t, []ProvisionConfig{cfg})
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := s.StopReplica(bounded(t), cfg.PoolID, cfg.ReplicaID); err != nil {
+		t.Error(err)
+	}
+	if got := s.Status()[0]; got.State != StateStopped || got.Restarts.Phase != PhaseStopped {
+		t.Errorf("%+v, %+v", got, got.Restarts)
+	}
+	wantStates(t, j, StatePreparing, StateStopped)
+}
+
+// Whoever is told of a failure sees what follows from it.
+func TestFailureAndStatusAgree(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1}}))
+	cfg.Restart.InitialDelay = Duration(time.Hour)
+	cfg.Restart.MaxDelay = cfg.Restart.InitialDelay
+	s, _ := supervised(t, []ProvisionConfig{cfg})
+	if _, ok := errors.AsType[*ExitError](s.WaitReady(bounded(t))); !ok {
+		t.Error("the engine did not die")
+	}
+	if got := *s.Status()[0].Restarts; got.Phase != PhaseBackoff || got.Failures != 1 || got.RetryAt.IsZero() {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What is wrong with a list of replicas is a matter of the configuration, too.
+func TestSuperviseNothingToSupervise(t *testing.T) {
+	t.Parallel()
+	one, other := fakeConfig(t, enginetest.Behavior{}), fakeConfig(t, enginetest.Behavior{})
+	other.ReplicaID = "r1"
+	for key, cfgs := range map[string][]ProvisionConfig{"pools": nil, "StateDir": {one, other}} {
+		_, err := Supervise(bounded(t), cfgs)
+		config, ok := errors.AsType[*ConfigError](err)
+		if !ok || len(config.Problems) != 1 || config.Problems[0].Key != key {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestFailureOfAnyError(t *testing.T) {
+	t.Parallel()
+	want := Failure{Replica: "chat/r0", Cause: CauseOOMGPU, Advice: "use less", Retry: true}
+	for _, err := range []error{
+		&StartError{Failure: want, Err: errors.New("x")}, &ExitError{Failure: want}, &NotReadyError{Failure: want},
+	} {
+		var got *Failure
+		if !errors.As(errors.Join(errors.New("other"), err), &got) || got.Cause != want.Cause || got.Replica != want.Replica {
+			t.Errorf("%T: %+v", err, got)
+		}
+		if text := "chat/r0: failed [oom_gpu]; use less"; got.Error() != text {
+			t.Errorf("%q, want %q", got.Error(), text)
+		}
+	}
+	var none *Failure
+	if errors.As(errors.Join(&ConfigError{}, &GPUError{Err: ErrNoGPU}, errors.New("x")), &none) {
+		t.Errorf("found %+v", none)
+	}
+}

@@ -1,0 +1,96 @@
+package provisioner
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+)
+
+// order is what a replica is told to do.
+type order struct {
+	kind  orderKind
+	ctx   context.Context // of a stop, and of the stop in a reload
+	cfg   ProvisionConfig // of a reload
+	reply chan error      // of one element
+}
+
+type orderKind int
+
+const (
+	orderStop    orderKind = iota // until a reset or a reload
+	orderEnd                      // stop, for good
+	orderRelease                  // leave the engine alone, for good
+	orderReset
+	orderReload
+)
+
+// ask gives an order and waits for its outcome.
+func (r *replica) ask(ctx context.Context, o order) error {
+	o.reply = make(chan error, 1)
+	o.ctx = cmp.Or(o.ctx, ctx)
+	select {
+	case r.orders <- o:
+	case <-r.done:
+		return fmt.Errorf("cannot reach %s: %w", r.name, r.over)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-o.reply:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// insist gives an order that is carried out even when its context ends before. The replica may be in the middle of a stop
+// of its own, for a reload say, and hear of no order until that is over: then that is hurried.
+func (r *replica) insist(o order) error {
+	unhurry := context.AfterFunc(o.ctx, func() { r.hurry(o.ctx) })
+	defer unhurry()
+	return r.ask(context.Background(), o)
+}
+
+// hurry ends all waiting of the present launch's stop. ctx has ended.
+func (r *replica) hurry(ctx context.Context) {
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p != nil {
+		go func() { _ = p.Stop(ctx) }() // the replica's own Stop tells what came of it
+	}
+}
+
+// obey carries out an order; p is the launch that it finds, nil when there is none. It returns false when the replica
+// is to be let alone from now on.
+func (r *replica) obey(o order, p *EngineProvisioner) bool {
+	switch o.kind {
+	case orderReset:
+		r.judge(incident{what: forgiven})
+		o.reply <- nil
+		return true
+	case orderReload:
+		r.obeyReload(o, p)
+		return true
+	case orderRelease:
+		// Its past is for the next supervisor: an open breaker stays open.
+		r.over = ErrReleased
+		var err error
+		if p != nil && p.Status().State == StateReady {
+			p.Release()
+		} else if p != nil {
+			err = p.Stop(o.ctx)
+		}
+		o.reply <- err
+		return false
+	default: // orderStop, orderEnd
+		r.dropReload(ErrStopped)
+		var err error
+		if p != nil {
+			err = p.Stop(o.ctx)
+		}
+		r.judge(incident{what: unwanted})
+		o.reply <- err
+		return o.kind == orderStop
+	}
+}

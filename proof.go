@@ -1,0 +1,151 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// proofError says that a healthy engine is not what it should be.
+type proofError struct {
+	cause  Cause
+	err    error
+	advice string
+}
+
+func (e *proofError) Error() string { return e.err.Error() }
+func (e *proofError) Unwrap() error { return e.err }
+
+// checkListener makes sure that the socket that answers belongs to the tree. Where that cannot be seen, the model's
+// path, which checkIdentity compares, has to do.
+func (r *run) checkListener() error {
+	owns, known := r.inst.Listens(loopback(r.rec.Host), r.rec.Port)
+	if owns || !known {
+		return nil
+	}
+	return &proofError{
+		cause:  CausePortInUse,
+		err:    fmt.Errorf("another process answers on port %d: %s", r.rec.Port, listenerOwner(loopback(r.rec.Host), r.rec.Port)),
+		advice: "stop that process, or change \"port\"",
+	}
+}
+
+// checkIdentity compares what the engine says of itself with what was started, and returns its version.
+func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *run) (string, error) {
+	version := r.rec.Version
+	if r.rec.Launch.Spec.Model != (Field{}) {
+		path, err := ask.field(ctx, r.rec.Launch.Spec.Model)
+		if err != nil {
+			return "", &proofError{cause: CauseUnknown, err: err}
+		}
+		want := r.rec.Launch.ModelPath
+		same := sameFile(path, want, r.rec.Dir)
+		if want == "" { // the engine fetched it by its name
+			want, _, _ = hubModel(r.rec.Model)
+			same = path == want
+		}
+		if !same {
+			return "", &proofError{
+				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, want),
+				"remove what selects another model from \"flags\" and \"env\"",
+			}
+		}
+	}
+	if r.rec.Launch.Spec.Version == (Field{}) {
+		return version, nil
+	}
+	running, err := ask.field(ctx, r.rec.Launch.Spec.Version)
+	if err != nil {
+		return "", &proofError{cause: CauseUnknown, err: err}
+	}
+	if version != "" && !sameVersion(running, version) {
+		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
+		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
+		p.opts.inspector().forget(r.rec.Launch.Digest, p.engine.Program(p.cfg), plainEnv(p.cfg))
+	}
+	return running, nil
+}
+
+// sameFile reports whether the engine means the file that it was given; it may say it relative to its folder.
+func sameFile(said, want, dir string) bool {
+	if !filepath.IsAbs(said) {
+		said = filepath.Join(dir, said)
+	}
+	if filepath.Clean(said) == filepath.Clean(want) {
+		return true
+	}
+	a, errA := os.Stat(said)
+	b, errB := os.Stat(want)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+// firstToken asks for one token. How long a first one takes nobody knows, but an engine that is at it uses a CPU, writes to its
+// log or takes memory. Where it does none of that for long, the question is taken for lost, as a proxy between a
+// container and us may lose it, and is asked again on another connection. The last try lasts until the load is given up.
+func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
+	const tries = 3
+	spec, idle := r.rec.Launch.Spec, 4*ask.timeout
+	for range tries - 1 {
+		trying, giveUp := context.WithCancelCause(ctx)
+		var watch sync.WaitGroup
+		watch.Go(func() { r.awaitIdle(trying, idle, giveUp) })
+		offered, err = ask.askToken(trying, *spec.Answer, spec.MustAnswer)
+		giveUp(nil)
+		watch.Wait()
+		if !errors.Is(err, errNoAnswer) || ctx.Err() != nil {
+			return offered, err
+		}
+		p.note(fmt.Sprintf("no first token came for %s, and the engine does nothing; asking again", idle))
+	}
+	return ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
+}
+
+// awaitIdle gives up after so long, or later, when the engine has done nothing for half of it.
+func (r *run) awaitIdle(ctx context.Context, idle time.Duration, giveUp context.CancelCauseFunc) {
+	ticker := time.NewTicker(idle / 2)
+	defer ticker.Stop()
+	for before, at := (*progress)(nil), time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := r.progress()
+		if before != nil && !now.since(*before, time.Since(at)) {
+			giveUp(errNoAnswer)
+			return
+		}
+		before, at = &now, time.Now()
+	}
+}
+
+// checkGPU holds the engine's word and the driver's against the requirement.
+func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
+	members, err := r.inst.Members()
+	if err != nil {
+		return err
+	}
+	pids := make([]int, len(members))
+	for i, m := range members {
+		pids[i] = m.PID
+	}
+	type usage struct {
+		memory map[int]uint64
+		memErr error
+		gpus   []GPU
+	}
+	now, err := askDriver(ctx, func() (usage, error) {
+		driver := p.opts.gpuDriver()
+		memory, memErr := processMemory(driver)
+		gpus, err := driver.GPUs()
+		return usage{memory, memErr, gpus}, err
+	})
+	if err != nil {
+		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
+	}
+	return proveOffload(r.rec.Launch.Spec, r.log(), pids, now.memory, now.memErr, r.rec.Launch.GPUs, now.gpus)
+}

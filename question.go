@@ -1,0 +1,125 @@
+package provisioner
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// field reads a text from a JSON document that the engine serves. Each document is asked for once.
+func (p *prober) field(ctx context.Context, f Field) (string, error) {
+	doc, known := p.documents[f.Path]
+	if !known {
+		a, err := p.get(ctx, f.Path, maxJSONBody)
+		if err != nil {
+			return "", fmt.Errorf("cannot read %s: %w", f.Path, err)
+		}
+		if a.status != http.StatusOK {
+			return "", fmt.Errorf("cannot read %s: the engine answers %s", f.Path, a)
+		}
+		if err := json.Unmarshal(a.body, &doc); err != nil {
+			return "", fmt.Errorf("cannot read %s: not JSON: %w", f.Path, err)
+		}
+		p.documents[f.Path] = doc
+	}
+	text, ok := lookUp(doc, f.Key).(string)
+	if !ok {
+		return "", fmt.Errorf("cannot read %s: no text under %q", f.Path, f.Key)
+	}
+	return tail.Clean(text), nil
+}
+
+// lookUp follows a Field's key through a JSON document; nil when it leads nowhere.
+func lookUp(doc any, key string) any {
+	for step := range strings.SplitSeq(key, ".") {
+		switch in := doc.(type) {
+		case map[string]any:
+			doc = in[step]
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i < 0 || i >= len(in) {
+				return nil
+			}
+			doc = in[i]
+		default:
+			return nil
+		}
+	}
+	return doc
+}
+
+// unansweredError says that an engine gave no answer, which can be different the next time.
+type unansweredError struct{ err error }
+
+func (e *unansweredError) Error() string { return e.err.Error() }
+func (e *unansweredError) Unwrap() error { return e.err }
+
+// metricsPage asks for a metrics page.
+func (p *prober) metricsPage(ctx context.Context, path string) ([]byte, error) {
+	a, err := p.get(ctx, path, maxMetricsBody)
+	switch {
+	case err != nil:
+		return nil, &unansweredError{fmt.Errorf("cannot read %s: %w", path, err)}
+	case a.status == http.StatusNotImplemented:
+		return nil, fmt.Errorf("%s is switched off in the engine (501); start it with its metrics flag", path)
+	case a.status == http.StatusNotFound:
+		return nil, fmt.Errorf("%s does not exist (404); this engine or version has no metrics there", path)
+	case a.status != http.StatusOK:
+		return nil, fmt.Errorf("%s answers %s", path, a)
+	}
+	return a.body, nil
+}
+
+// checkMetrics asks for the metrics page and holds it against its contract.
+func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) error {
+	page, err := p.metricsPage(ctx, contract.Path)
+	if err != nil {
+		return err
+	}
+	sums, err := metricSums(page)
+	if err != nil {
+		return fmt.Errorf("%s is not valid Prometheus text: %w", contract.Path, err)
+	}
+	var missing []string
+	for _, name := range contract.Required {
+		if _, there := sums[name]; !there {
+			missing = append(missing, strconv.Quote(name))
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("%s lacks the series %s", contract.Path, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
+// and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a first token on a
+// CPU can take longer than any probe.
+func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool) (offered bool, err error) {
+	req, err := p.request(ctx, http.MethodPost, question.Path, question.Body)
+	if err != nil {
+		return false, err
+	}
+	patient := *p.client
+	patient.Timeout = 0
+	a, err := p.do(&patient, req, maxJSONBody)
+	switch {
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case err != nil:
+		return false, fmt.Errorf("the connection broke on the first token: %w", err)
+	case a.status >= 200 && a.status < 300:
+		return true, nil
+	case a.status >= 400 && a.status < 500 && !must:
+		return false, nil
+	case a.status == http.StatusNotImplemented: // of some versions of vLLM
+		return false, nil
+	default:
+		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)
+	}
+}
