@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,7 +44,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil || readerGone(err) {
+	if err == nil {
 		return 0
 	}
 	if !c.began {
@@ -57,12 +55,6 @@ func run(ctx context.Context, args []string, std streams) int {
 		c.reportError(err)
 	}
 	return exitCode(err)
-}
-
-// readerGone reports whether output ended because its reader has seen enough, as in "| head".
-func readerGone(err error) bool {
-	var path *fs.PathError
-	return errors.As(err, &path) && path.Path == os.Stdout.Name() && errors.Is(err, syscall.EPIPE)
 }
 
 // cli is what all commands share during one run.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -168,7 +169,7 @@ func (r *reporter) tell(e provisioner.Event) {
 			fmt.Fprintf(r.std.err, "%s: %s\n", name, outlook(e))
 		}
 	case e.Kind == provisioner.EventRecovery:
-		fmt.Fprintf(r.std.err, "%s: found, %s\n", name, e.Message)
+		fmt.Fprintf(r.std.err, "%s: %s\n", name, foundText(e.Message))
 		if e.Handoff != nil {
 			fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Handoff.URL)
 		}
@@ -184,6 +185,14 @@ func (r *reporter) tell(e provisioner.Event) {
 	default:
 		fmt.Fprintf(r.std.err, "%s: %s\n", name, e.State)
 	}
+}
+
+// foundText says what became of an engine that an earlier run left. What else is told of it follows the result.
+func foundText(result string) string {
+	if rest, gone := strings.CutPrefix(result, string(provisioner.RecoveredGone)); gone {
+		return "the engine of an earlier run is gone" + rest
+	}
+	return "found, " + result
 }
 
 // outlook says what follows a failure.
