@@ -38,7 +38,7 @@ var (
 	// ErrNotRunning is returned by Attach for a replica whose engine is gone.
 	ErrNotRunning = errors.New("not running")
 	// ErrNotManaged says that no supervisor is at work in a state directory.
-	ErrNotManaged = errors.New("no manager is at work there; start a run, or a Supervisor")
+	ErrNotManaged = errors.New("no manager is at work there; start one first")
 )
 
 // Cause says why an engine could not be started or died. It is stable, for programs.

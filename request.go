@@ -125,7 +125,7 @@ func (r request) put(ctx context.Context, state string) ([]Answer, error) {
 		}
 		switch late := time.Since(began) > requestPatience; {
 		case late && os.Remove(stem+requestExt) == nil:
-			return nil, fmt.Errorf("cannot ask for a %s: the manager does not take requests; it hangs, or is of another version", r.Kind)
+			return nil, fmt.Errorf("cannot ask for a %s: the manager does not take requests; it is suspended, hangs, or is of another version", r.Kind)
 		case late && !exists(stem+takenExt) && !exists(stem+answerExt): // in this order: the one goes when the other is there
 			return nil, fmt.Errorf("asked for a %s, but the manager could not write the answer; see its log and the free space", r.Kind)
 		}
@@ -181,7 +181,7 @@ func resetUnmanaged(state string, replicas []string) ([]Answer, error) {
 	}
 	for _, name := range replicas {
 		if !slices.ContainsFunc(done, func(a Answer) bool { return a.Pool+"/"+a.Replica == name }) {
-			return done, fmt.Errorf("%w: nothing is remembered of %q", ErrNotFound, name)
+			return done, fmt.Errorf("cannot reset %q: %w; the state directory has nothing of such a replica", name, ErrNotFound)
 		}
 	}
 	return done, nil

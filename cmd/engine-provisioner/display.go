@@ -126,7 +126,7 @@ func (l load) words() []string {
 	}
 	if l.log != "" {
 		if lines := tail.Last(tail.Lines(l.log)); len(lines) > 0 {
-			words = append(words, lines[len(lines)-1])
+			words = append(words, strings.Join(strings.Fields(lines[len(lines)-1]), " ")) // llama-server pads its columns
 		}
 	}
 	return words

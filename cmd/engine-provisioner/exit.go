@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -71,6 +73,12 @@ func about(replica string, err error) error {
 	return err
 }
 
+// readerGone reports whether output ended because its reader has seen enough, as in "| head".
+func readerGone(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path) && path.Path == os.Stdout.Name() && errors.Is(err, syscall.EPIPE)
+}
+
 // toldError is an error that the user has seen already; it only decides the exit status.
 type toldError struct{ err error }
 
@@ -90,7 +98,7 @@ func exitCode(err error) int {
 	)
 	failure := failureOf(err)
 	switch {
-	case err == nil:
+	case err == nil, readerGone(err):
 		return 0
 	case errors.As(err, &interrupted):
 		return 128 + int(interrupted.signal)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 	"testing"
 
@@ -46,6 +47,10 @@ func TestExitCode(t *testing.T) {
 		{&interruptedError{syscall.SIGINT}, 130, "interrupted"},
 		{&interruptedError{syscall.SIGTERM}, 143, "interrupted"},
 		{&toldError{exited(provisioner.CauseUnknown, true)}, 5, "exit"},
+		{&replicaError{"chat/r0", &provisioner.GPUError{Err: errors.New("x")}}, 3, "gpu"},
+		{&toldError{&fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}}, 0, "other"},
+		{&fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}, 1, "other"},
+		{&fs.PathError{Op: "write", Path: "/run/socket", Err: syscall.EPIPE}, 1, "other"},
 		{errors.Join(&toldError{notReady(provisioner.CauseUnknown)}, nil), 4, "not_ready"},
 	}
 	for _, tt := range tests {

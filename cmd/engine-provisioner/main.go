@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -21,6 +20,9 @@ import (
 )
 
 func main() {
+	// A panic, or the SIGABRT of systemd's watchdog, shall end this program by that signal. Otherwise Go exits with 2, which
+	// says that the configuration is wrong: then no service manager starts it again.
+	debug.SetTraceback("crash")
 	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
@@ -42,7 +44,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	root.SetOut(std.out)
 	root.SetErr(std.err)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil || readerGone(err) {
+	if err == nil {
 		return 0
 	}
 	if !c.began {
@@ -53,12 +55,6 @@ func run(ctx context.Context, args []string, std streams) int {
 		c.reportError(err)
 	}
 	return exitCode(err)
-}
-
-// readerGone reports whether output ended because its reader has seen enough, as in "| head".
-func readerGone(err error) bool {
-	var path *fs.PathError
-	return errors.As(err, &path) && path.Path == os.Stdout.Name() && errors.Is(err, syscall.EPIPE)
 }
 
 // cli is what all commands share during one run.

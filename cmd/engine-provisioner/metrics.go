@@ -47,7 +47,11 @@ func listenMetrics(ctx context.Context, text string) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%w: cannot serve metrics: %w; choose another --metrics-addr", provisioner.ErrBusy, err)
 	}
-	if err != nil {
+	var wrong *net.AddrError
+	switch {
+	case errors.As(err, &wrong):
+		return nil, &usageError{err: fmt.Errorf("--metrics-addr %q: %w", text, err)}
+	case err != nil:
 		return nil, fmt.Errorf("cannot serve metrics: %w; choose another --metrics-addr", err)
 	}
 	return listener, nil

@@ -57,6 +57,9 @@ type errorEvent struct {
 
 // reportError tells an error once: as JSON on stdout, or to people on stderr.
 func (c *cli) reportError(err error) {
+	if readerGone(err) {
+		return
+	}
 	if c.output.json {
 		_ = writeJSON(c.std.out, newErrorEvent(err)) // where stdout is gone there is nobody to tell
 		return

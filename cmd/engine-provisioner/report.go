@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,10 +63,15 @@ func (r *reporter) work() {
 	defer close(r.done)
 	ticker := time.NewTicker(r.display.interval())
 	defer ticker.Stop()
+	busy := false
 	for {
 		// Nothing ticks while nothing loads: an idle fleet costs no CPU time.
 		var tick <-chan time.Time
-		if len(r.loading) > 0 && !r.output.json {
+		was := busy
+		if busy = len(r.loading) > 0 && !r.output.json; busy {
+			if !was { // a tick of the idle time would tell of a load that has just begun
+				ticker.Reset(r.display.interval())
+			}
 			tick = ticker.C
 		}
 		select {
@@ -163,7 +169,7 @@ func (r *reporter) tell(e provisioner.Event) {
 			fmt.Fprintf(r.std.err, "%s: %s\n", name, outlook(e))
 		}
 	case e.Kind == provisioner.EventRecovery:
-		fmt.Fprintf(r.std.err, "%s: found, %s\n", name, e.Message)
+		fmt.Fprintf(r.std.err, "%s: %s\n", name, foundText(e.Message))
 		if e.Handoff != nil {
 			fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Handoff.URL)
 		}
@@ -179,6 +185,14 @@ func (r *reporter) tell(e provisioner.Event) {
 	default:
 		fmt.Fprintf(r.std.err, "%s: %s\n", name, e.State)
 	}
+}
+
+// foundText says what became of an engine that an earlier run left. What else is told of it follows the result.
+func foundText(result string) string {
+	if rest, gone := strings.CutPrefix(result, string(provisioner.RecoveredGone)); gone {
+		return "the engine of an earlier run is gone" + rest
+	}
+	return "found, " + result
 }
 
 // outlook says what follows a failure.
@@ -198,7 +212,11 @@ func (r *reporter) loads() []load {
 	var all []load
 	if r.engines == nil { // nothing is started, only prepared
 		for _, name := range slices.Sorted(maps.Keys(r.loading)) {
-			all = append(all, load{name: name, state: provisioner.StatePreparing, since: r.loading[name], heard: r.progress[name].String()})
+			l := load{name: name, state: provisioner.StatePreparing, since: r.loading[name]}
+			if p, ok := r.progress[name]; ok {
+				l.heard = p.String()
+			}
+			all = append(all, l)
 		}
 		return all
 	}

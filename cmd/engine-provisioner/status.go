@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
@@ -37,7 +36,9 @@ of the file are shown as outdated.`,
 				return err
 			}
 			if len(found) > 0 {
-				return errors.Join(err, c.statusTable(found))
+				if failed := c.statusTable(found); err == nil {
+					err = failed
+				}
 			}
 			return err
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,7 +93,7 @@ func (c *cli) stopReplicas(ctx context.Context, grace, drain time.Duration) erro
 			c.stopTold(found[i], "stopped", "")
 			errs = append(errs, err)
 		case errors.Is(err, provisioner.ErrKilled):
-			c.stopTold(found[i], "stopped", err.Error())
+			c.stopTold(found[i], "stopped", strings.TrimPrefix(err.Error(), found[i].Pool+"/"+found[i].Replica+": "))
 		case errors.Is(err, provisioner.ErrNotRunning), errors.Is(err, provisioner.ErrNotFound):
 			c.stopTold(found[i], "not running", "")
 		default:

@@ -16,7 +16,7 @@ import (
 
 var (
 	// ErrFormat is wrapped by the errors of files that are there and are no whole GGUF.
-	ErrFormat = errors.New("no sound GGUF file")
+	ErrFormat = errors.New("not a valid GGUF file")
 	// ErrUnknown is wrapped by the errors of files that use what this package does not know, and a new engine may.
 	ErrUnknown = errors.New("a GGUF file of a kind that is not known here")
 )
