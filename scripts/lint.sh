@@ -30,11 +30,12 @@ step golangci-lint
 tool golangci-lint run ./...
 
 step "shell scripts"
-for script in scripts/*.sh; do
-	sh -n "$script"
+for script in scripts/*.sh .ci/run; do
+	case $(head -n 1 "$script") in
+	*/bash) bash -n "$script" ;;
+	*) sh -n "$script" ;;
+	esac
 done
-bash -n .ci/run
-bash -n scripts/demo.sh
 if command -v shellcheck >/dev/null 2>&1; then
 	shellcheck -x scripts/*.sh .ci/run
 fi

@@ -1,5 +1,5 @@
+#!/bin/bash
 # What scripts/test-systemd.sh has its virtual machine do, as root: the steps of the documentation, and what goes wrong.
-# shellcheck shell=bash
 set -euo pipefail
 unit=engine-provisioner state=/var/lib/engine-provisioner
 
