@@ -154,13 +154,13 @@ func (o *options) fetchModel(ctx context.Context, m *stagedModel, tell func(Prog
 // lockHolder names a process that holds a lock in which nothing stands, such as one of Python's; "" where none is seen.
 func lockHolder(path string) string {
 	holders, _ := lockHolders(path)
-	for _, s := range holders {
-		if s.PID == os.Getpid() {
-			return "another replica"
-		}
-		return fmt.Sprintf("pid %d (%s)", s.PID, s.Comm)
+	switch {
+	case len(holders) == 0:
+		return ""
+	case holders[0].PID == os.Getpid():
+		return "another replica"
 	}
-	return ""
+	return fmt.Sprintf("pid %d (%s)", holders[0].PID, holders[0].Comm)
 }
 
 // modelProblem tells what a failed download is: a model that cannot be had, or a network that can be better next time.

@@ -49,8 +49,6 @@ func (r *router) calls() []string {
 	return slices.Clone(r.seen)
 }
 
-func ok(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
-
 // Hooks run in order, after the handoff is gone and before the engine is told to end, and know the replica.
 func TestDrainHooksInOrder(t *testing.T) {
 	t.Parallel()
