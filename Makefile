@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-source test-containers cover lint fuzz bench clean chaos
+.PHONY: help demo test test-vllm test-source test-containers test-systemd cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test-source: ## build the real llama.cpp from source, run it and ask it (10 minu
 
 test-containers: ## run the tests of engines in containers, against a Docker and a Podman of their own (root)
 	@scripts/test-containers.sh
+
+test-systemd: ## run the systemd unit in a virtual machine that boots Debian's kernel and systemd (root, 4 GB of memory)
+	@scripts/test-systemd.sh
 
 bench: ## run the benchmarks (BENCH=regexp, COUNT=n)
 	@scripts/bench.sh

@@ -212,6 +212,13 @@ func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added [
 		})
 	}
 	all.Wait()
+	for n, i := range added { // one that ran already may run with other settings
+		if results[i].Err == nil && replicas[n].isOutdated() {
+			if err := s.reload(ctx, replicas[n], cfgs[i]); err != nil {
+				results[i].Result, results[i].Err = ReloadFailed, err
+			}
+		}
+	}
 }
 
 // launch begins to look after more replicas, and puts all in the order of cfgs.

@@ -183,6 +183,16 @@ func TestApplyKeepsWhatFails(t *testing.T) {
 		t.Errorf("%+v", now)
 	}
 	go func() { _, _ = other.run.host().leader.cmd.Process.Wait() }() // this program is its parent
+	wantApplied(t, s, cfgs[:1], "r0 unchanged", "r1 removed")
+
+	// With other settings it is replaced.
+	other = abandoned(t, cfgs[1])
+	go func() { _, _ = other.run.host().leader.cmd.Process.Wait() }()
+	cfgs[1].Flags = []string{"--ctx-size", "777"}
+	wantApplied(t, s, cfgs, "r0 unchanged", "r1 started")
+	if now := s.Status()[1]; now.Outdated || !slices.Contains(enginetest.Inspect(t, now.URL).Argv, "777") {
+		t.Errorf("%+v", now)
+	}
 }
 
 // A configuration with a mistake changes nothing.

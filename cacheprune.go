@@ -64,7 +64,8 @@ func tidyEngines(dir string) error {
 			lock.release()
 		case refSuffix:
 			var r remembered
-			if data, unread := readState(path); unread == nil && json.Unmarshal(data, &r) == nil && !exists(filepath.Join(dir, filepath.Base(r.Entry))) {
+			data, unread := readState(path)
+			if unread == nil && json.Unmarshal(data, &r) == nil && !exists(filepath.Join(dir, filepath.Base(r.Entry))) {
 				err = errors.Join(err, removeFile(path)) // should the engine be made just now, it is found again
 			}
 		}
@@ -176,8 +177,9 @@ func forgetRefs(repo string) {
 		if err != nil || d.IsDir() {
 			return nil //nolint:nilerr // others share the folder
 		}
-		commit, err := os.ReadFile(path)
-		if name := strings.TrimSpace(string(commit)); err == nil && commitPattern.MatchString(name) && !exists(filepath.Join(repo, "snapshots", name)) {
+		data, err := os.ReadFile(path)
+		commit := strings.TrimSpace(string(data))
+		if err == nil && commitPattern.MatchString(commit) && !exists(filepath.Join(repo, "snapshots", commit)) {
 			_ = os.Remove(path)
 			removeEmpty(filepath.Dir(path), "refs")
 		}

@@ -19,11 +19,14 @@ import (
 // requestTime is how long a request takes that a drain waits for: also a busy machine has to see it in flight.
 const requestTime = 2 * time.Second
 
-// busyConfig is a replica whose requests take d.
+// busyConfig is a replica whose requests take d. Its grace is short only where a request is never over.
 func busyConfig(t testing.TB, d time.Duration) ProvisionConfig {
 	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: d})
 	cfg.Ready.Answer = "off"
-	cfg.Stop.Grace = Duration(200 * time.Millisecond)
+	cfg.Stop.Grace = Duration(20 * time.Second)
+	if d == time.Hour {
+		cfg.Stop.Grace = Duration(200 * time.Millisecond)
+	}
 	cfg.Drain.Timeout = new(Duration(20 * time.Second))
 	return cfg
 }

@@ -169,7 +169,7 @@ func ExampleWatchHandoffs() {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	events, err := provisioner.WatchHandoffs(ctx, dir)

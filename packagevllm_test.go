@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // The environment of all tests with a real vLLM was made by mode package: "make test-vllm" has scripts/vllm.sh prepare a
@@ -20,10 +19,8 @@ func TestRealVLLMInstalled(t *testing.T) {
 	cfg.Provisioning = file.Pools[0].Provisioning
 	cfg.Provisioning.Package.Lock = filepath.Join(file.origin.dir, cfg.Provisioning.Package.Lock)
 	p, j := newLaunch(t, cfg, WithCacheDir("")) // that of the user, where it was installed
-	began := time.Now()
-	prepared, err := p.Prepare(atLeisure(t))
-	if took := time.Since(began); err != nil || prepared.Binary.Path != program || took > 10*time.Second {
-		t.Errorf("prepared %q in %s (%v), want %q", prepared.Binary.Path, took, err, program)
+	if prepared, err := p.Prepare(atLeisure(t)); err != nil || prepared.Binary.Path != program {
+		t.Errorf("prepared %q (%v), want %q", prepared.Binary.Path, err, program)
 	}
 	if err := p.Start(atLeisure(t)); err != nil {
 		t.Fatal(err)

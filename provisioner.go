@@ -97,7 +97,7 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.mu.Lock()
 	p.unpublish()
 	wasReady, asked := p.state == StateReady, p.asked && !p.released
-	leaving := p.killed == "" && !wasReady // a ready engine that dies leaves workers that stay, and hold the GPU
+	killed := p.killed != ""
 	final := StateFailed
 	if asked && p.failure == nil {
 		final = StateStopped
@@ -106,7 +106,8 @@ func (p *EngineProvisioner) watch(r *run) {
 
 	r.noting.Wait()
 	leaveLogs() // before the last record is written, which needs room on the disk
-	if leaving && r.workers.Load() {
+	// A ready engine that dies leaves workers that stay, and hold the GPU.
+	if r.workers.Load() && !killed && (!wasReady || r.stoppedElsewhere()) {
 		r.awaitLeaving()
 	}
 	end := r.finish(final, asked)

@@ -129,9 +129,13 @@ func (p *EngineProvisioner) awaitDone(r *run) error {
 			return p.stopError()
 		case <-time.After(wait):
 		}
-		if names, err := r.survivors(); names != "" || err != nil {
+		names, err := r.survivors()
+		if err != nil {
+			names = err.Error()
+		}
+		if names != "" {
 			p.stuckOnce.Do(func() { close(p.stuck) })
-			return p.unkillable(r)
+			return fmt.Errorf("cannot stop %s: %w: %s; its port and GPU memory must be taken as in use", p.cfg.Name(), ErrUnkillable, names)
 		}
 	}
 }
@@ -157,10 +161,6 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-func (p *EngineProvisioner) unkillable(r *run) error {
-	return fmt.Errorf("cannot stop %s: %w: %s; its port and GPU memory must be taken as in use", p.cfg.Name(), ErrUnkillable, r.unkilled())
-}
-
 // survivors names the living processes of the launch; "" when there is none.
 func (r *run) survivors() (string, error) {
 	members, err := r.inst.Members()
@@ -170,15 +170,6 @@ func (r *run) survivors() (string, error) {
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", "), err
-}
-
-// unkilled is survivors for the text of an error.
-func (r *run) unkilled() string {
-	names, err := r.survivors()
-	if err != nil {
-		return err.Error()
-	}
-	return names
 }
 
 // ending is how a launch ended.

@@ -77,8 +77,7 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 // A stop that goes on is left alone, however long its drain takes; and who else stops the engine waits for it.
 func TestStopsOfOtherProgramsTakeTurns(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(busyConfig(t, 3*requestPeriod))
-	cfg.Stop.Grace = Duration(20 * time.Second)
+	cfg := briskly(busyConfig(t, 8*requestPeriod))
 	s, j := supervised(t, []ProvisionConfig{cfg})
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
@@ -119,10 +118,10 @@ func TestStopsOfOtherProgramsTakeTurns(t *testing.T) {
 // The next manager goes on with a drain that was interrupted: the clients can know nothing of it.
 func TestRecoverGoesOnWithADrain(t *testing.T) {
 	t.Parallel()
-	cfg := busyConfig(t, 2*time.Second)
+	cfg := busyConfig(t, 6*time.Second) // still in flight when the drain is killed, and over before Recover's ten seconds
+	rig := rigFor(t, cfg)
 	p := abandoned(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
-	rig := rigFor(t, cfg)
 	order := rig.order
 	order.Stop = true
 	rig.kill(t, order, "draining", 0)

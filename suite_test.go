@@ -93,7 +93,9 @@ type config = func(t testing.TB, pace conformance.Pace) provisioner.ProvisionCon
 func replica(t testing.TB, engine string) provisioner.ProvisionConfig {
 	t.Helper()
 	dir := t.TempDir()
+	drain := provisioner.Duration(2 * time.Minute) // a real engine's answer takes long on a busy machine
 	return provisioner.ProvisionConfig{
+		Drain:  provisioner.DrainConfig{Timeout: &drain},
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir, Engine: engine,
 		Port: enginetest.FreePort(t, 1), GPU: provisioner.GPUNone,
 	}

@@ -84,7 +84,7 @@ func (u *unit) text() {
 		u.why("It loads the GPUs' driver.")
 		u.set("After", "network.target nvidia-persistenced.service")
 	}
-	u.why("What fails five times within ten minutes needs a person; then: systemctl reset-failed.")
+	u.why("What fails five times within ten minutes needs a person; then: " + u.systemctl() + " reset-failed " + u.name)
 	u.set("StartLimitIntervalSec", "10min")
 	u.set("StartLimitBurst", "5")
 
@@ -103,7 +103,8 @@ func (u *unit) text() {
 	u.set("WorkingDirectory", u.plain(u.config.origin.dir))
 	u.why("The longest ready.timeout, and time to ask executables for their version and to stop what came up.")
 	u.set("TimeoutStartSec", seconds(load+2*time.Minute+end))
-	u.why("The longest drain.timeout and stop.grace, and time for what outlives them. A second stop ends the grace at once.")
+	u.why("The longest drain.timeout and stop.grace, and time for what outlives them. Whoever cannot wait:\n" +
+		u.systemctl() + " kill --kill-whom=main -s TERM " + u.name)
 	u.set("TimeoutStopSec", seconds(end))
 	u.set("Restart", "on-failure")
 	u.set("RestartSec", "5s")
@@ -115,8 +116,10 @@ func (u *unit) text() {
 	u.why("Signals, and SIGKILL when it hangs, go to the manager alone: it ends the engines in order, and one that crashed\n" +
 		"must not take them along.")
 	u.set("KillMode", "process")
-	u.why("Each engine gets a cgroup of its own, to be ended and counted by.")
-	u.set("Delegate", "yes")
+	if !u.spec.User { // whose service manager does not mark what it delegates (252 to 255), so that nobody may use it
+		u.why("Each engine gets a cgroup of its own, to be ended and counted by.")
+		u.set("Delegate", "yes")
+	}
 	u.why("An engine that the kernel kills for want of memory must not end the others; nor may the number of threads.")
 	u.set("OOMPolicy", "continue")
 	u.set("TasksMax", "infinity")
@@ -245,7 +248,15 @@ func (u *unit) hardening() {
 		"ProtectControlGroups takes the delegated cgroups away again.\n" +
 		"RestrictRealtime breaks llama-server --prio; PrivateNetwork and PrivateIPC part an engine from its clients and workers.\n" +
 		"ProtectHome hides models in home folders; ProtectSystem=strict hides whatever the state_dir forgets.\n" +
+		"DynamicUser takes the user away from engines that outlive a crash.\n" +
 		"Engines need no root: add User= and Group=, with access to models and GPUs, by systemctl edit.")
+}
+
+func (u *unit) systemctl() string {
+	if u.spec.User {
+		return "systemctl --user"
+	}
+	return "systemctl"
 }
 
 func (u *unit) section(name string) {

@@ -55,10 +55,11 @@ func TestEngineProblems(t *testing.T) {
     model: {id: /m}
 `
 	_, err := ParseConfig([]byte(file), "pools.yaml", WithEngine(pickyEngine{}))
-	const want = `4 problems in the configuration:
+	const want = `5 problems in the configuration:
 pools.yaml:4:21: pools[0].flags[1]: unknown flag "--bad"
 pools.yaml:5:11: pools[0].host: other machines can reach 10.0.0.1; write "expose: true" and an api_key to allow that, or use 127.0.0.1
 pools.yaml:11:9: pools[1].flags[0]: unknown flag "--worse-and-bad"
+pools.yaml:16:13: pools[2].flags[0]: unknown flag "--bad"
 pools.yaml:17:11: pools[2].port: must be a whole number in plain digits, is the text "none"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)

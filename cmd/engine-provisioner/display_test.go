@@ -133,6 +133,23 @@ func TestReporterDoesNotBlock(t *testing.T) {
 	}
 }
 
+// TestReporterBeginsItsTicks: time that passed before a load is none of the load's.
+func TestReporterBeginsItsTicks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		c := &cli{std: streams{out: &out, err: &out}}
+		r := c.newReporter()
+		time.Sleep(plainInterval + time.Second)
+		r.event(provisioner.Event{Pool: "p", Replica: "r0", Kind: provisioner.EventState, State: provisioner.StatePreparing, Time: time.Now()})
+		time.Sleep(plainInterval + time.Second)
+		r.close()
+		if got, want := out.String(), "p/r0: preparing\np/r0: preparing for 10s\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
 // gatedWriter takes nothing until it is closed.
 type gatedWriter chan struct{}
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -19,6 +20,9 @@ import (
 )
 
 func main() {
+	// A panic, or the SIGABRT of systemd's watchdog, shall end this program by that signal. Otherwise Go exits with 2, which
+	// says that the configuration is wrong: then no service manager starts it again.
+	debug.SetTraceback("crash")
 	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 

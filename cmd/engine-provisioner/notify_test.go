@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -206,6 +207,30 @@ func TestServiceManagerIsTold(t *testing.T) {
 				t.Errorf("after STOPPING=1: %q", after)
 			}
 		})
+	}
+}
+
+// TestWatchdogIsNoWrongConfiguration: systemd does not start again what exits with 2, as Go programs do at SIGABRT.
+func TestWatchdogIsNoWrongConfiguration(t *testing.T) {
+	t.Parallel()
+	config, _ := poolsFile(t, 1)
+	cmd := command(t, nil, "--config", config)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // "default/r0 ready …"
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGABRT); err != nil {
+		t.Fatal(err)
+	}
+	_ = exitOf(t, cmd)
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGABRT {
+		t.Errorf("the manager ended with %v", cmd.ProcessState)
 	}
 }
 

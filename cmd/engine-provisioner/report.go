@@ -63,10 +63,15 @@ func (r *reporter) work() {
 	defer close(r.done)
 	ticker := time.NewTicker(r.display.interval())
 	defer ticker.Stop()
+	busy := false
 	for {
 		// Nothing ticks while nothing loads: an idle fleet costs no CPU time.
 		var tick <-chan time.Time
-		if len(r.loading) > 0 && !r.output.json {
+		was := busy
+		if busy = len(r.loading) > 0 && !r.output.json; busy {
+			if !was { // a tick of the idle time would tell of a load that has just begun
+				ticker.Reset(r.display.interval())
+			}
 			tick = ticker.C
 		}
 		select {
@@ -207,7 +212,11 @@ func (r *reporter) loads() []load {
 	var all []load
 	if r.engines == nil { // nothing is started, only prepared
 		for _, name := range slices.Sorted(maps.Keys(r.loading)) {
-			all = append(all, load{name: name, state: provisioner.StatePreparing, since: r.loading[name], heard: r.progress[name].String()})
+			l := load{name: name, state: provisioner.StatePreparing, since: r.loading[name]}
+			if p, ok := r.progress[name]; ok {
+				l.heard = p.String()
+			}
+			all = append(all, l)
 		}
 		return all
 	}
