@@ -122,7 +122,9 @@ func (l *logCopy) copy(ctx context.Context, id string, follow bool) error {
 	defer log.Close()
 	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow}
 	if !l.at.time.IsZero() {
-		options.Since = l.at.time.UTC().Format(time.RFC3339Nano)
+		// What was copied is skipped below. Podman leaves out the lines of that very time, of which there can be thousands:
+		// all that it reads at once has one.
+		options.Since = l.at.time.UTC().Add(-time.Second).Format(time.RFC3339Nano)
 	}
 	stream, err := l.r.api.ContainerLogs(ctx, id, options)
 	if err != nil {
