@@ -144,9 +144,9 @@ func TestKillsAreExplainedByTheKernel(t *testing.T) {
 		evidence string
 		advice   string
 	}{
-		"out of memory": {"oom 1\noom_kill 3\n", CauseOOMHost, "oom_kill rose by 1 in ", "the kernel ended it for want of memory"},
-		"somebody":      {"oom 0\noom_kill 2\n", CauseUnknown, "", "not for want of memory; look for who sent SIGKILL"},
-		"unknown":       {"", CauseOOMHost, "", "most likely for want of memory"},
+		"out of memory": {"oom 1\noom_kill 3\n", CauseOOMHost, "oom_kill rose by 1 in ", "the kernel ended it for lack of memory"},
+		"somebody":      {"oom 0\noom_kill 2\n", CauseUnknown, "", "not for lack of memory; look for who sent SIGKILL"},
+		"unknown":       {"", CauseOOMHost, "", "most likely for lack of memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

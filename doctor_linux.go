@@ -87,9 +87,9 @@ func (d *doctor) cgroups() {
 			"with Delegate=yes has them)", err)
 		return
 	}
-	memory := "kills for want of memory are not counted"
+	memory := "kills for lack of memory are not counted"
 	if _, _, known := base.WatchOOM().Kills(); known {
-		memory = "kills for want of memory are counted"
+		memory = "kills for lack of memory are counted"
 	}
 	d.ok("cgroups", "engines get their own below %s; %s", base.Path, memory)
 }

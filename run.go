@@ -81,7 +81,7 @@ func (r *run) exitError(exit Exit, ready bool) *ExitError {
 	return e
 }
 
-// explain takes what the log leaves unknown for want of memory if the kernel says so, or where nothing else is known
+// explain takes what the log leaves unknown for lack of memory if the kernel says so, or where nothing else is known
 // of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator. Of an
 // engine that kills itself, such an end says nothing.
 func (e Exit) explain(f *Failure, killsItself bool) {
@@ -90,12 +90,12 @@ func (e Exit) explain(f *Failure, killsItself bool) {
 	case e.OOM != "" && (killed || !e.OOMShared): // when a worker is killed, its leader ends in a way of its own
 		f.Cause, f.Retry = CauseOOMHost, true
 		f.Evidence = e.OOM
-		f.Advice = "the kernel ended it for want of memory; " + adviceFor(CauseOOMHost)
+		f.Advice = "the kernel ended it for lack of memory; " + adviceFor(CauseOOMHost)
 	case killed && e.NotOOM:
-		f.Advice = "it was killed from outside, and not for want of memory; look for who sent SIGKILL"
+		f.Advice = "it was killed from outside, and not for lack of memory; look for who sent SIGKILL"
 	case killed:
 		f.Cause, f.Retry = CauseOOMHost, true
-		f.Advice = "it was killed from outside, most likely for want of memory (see dmesg); " + adviceFor(CauseOOMHost)
+		f.Advice = "it was killed from outside, most likely for lack of memory (see dmesg); " + adviceFor(CauseOOMHost)
 	}
 }
 

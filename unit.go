@@ -78,18 +78,18 @@ func (u *unit) text() {
 
 	u.section("Unit")
 	u.set("Description", "LLM engines of "+u.plain(file))
-	u.why("Models may lie on disks that are mounted late.")
+	u.why("Models may be on disks that are mounted late.")
 	u.set("RequiresMountsFor", u.words(u.mounts()...))
 	if !u.spec.User {
-		u.why("It loads the GPUs' driver.")
+		u.why("nvidia-persistenced loads the GPU driver.")
 		u.set("After", "network.target nvidia-persistenced.service")
 	}
-	u.why("What fails five times within ten minutes needs a person; then: " + u.systemctl() + " reset-failed " + u.name)
+	u.why("After five failures within ten minutes systemd gives up. Once repaired:\n" + u.systemctl() + " reset-failed " + u.name)
 	u.set("StartLimitIntervalSec", "10min")
 	u.set("StartLimitBurst", "5")
 
 	u.section("Service")
-	u.why("Started means: all replicas are proven ready. The manager says so, and tells that it is alive.")
+	u.why("The unit counts as started when all replicas are ready. The manager reports that, and that it is alive.")
 	u.set("Type", "notify")
 	u.set("NotifyAccess", "main")
 	u.set("WatchdogSec", "30s")
@@ -98,34 +98,34 @@ func (u *unit) text() {
 		place += " --state-dir " + u.folders["state"]
 	}
 	u.set("ExecStart", u.quoted(u.spec.Executable)+" "+place)
-	u.why("The pools file is read again, and what has changed is replaced, one replica after the other.")
+	u.why("Reads the pools file again and replaces the replicas that it changes, one after the other.")
 	u.set("ExecReload", u.quoted(u.spec.Executable)+" reload "+place)
 	u.set("WorkingDirectory", u.plain(u.config.origin.dir))
-	u.why("The longest ready.timeout, and time to ask executables for their version and to stop what came up.")
+	u.why("The longest ready.timeout, plus time to ask executables for their version and to stop the engines that did start.")
 	u.set("TimeoutStartSec", seconds(load+2*time.Minute+end))
-	u.why("The longest drain.timeout and stop.grace, and time for what outlives them. Whoever cannot wait:\n" +
+	u.why("The longest drain.timeout and stop.grace, plus time to kill what outlives them. To stop at once:\n" +
 		u.systemctl() + " kill --kill-whom=main -s TERM " + u.name)
 	u.set("TimeoutStopSec", seconds(end))
 	u.set("Restart", "on-failure")
 	u.set("RestartSec", "5s")
-	u.why("2 is a wrong configuration, which does not mend itself. 143 is SIGTERM during a load, which is no failure.")
+	u.why("2 is a wrong configuration: another start would not help. 143 is SIGTERM during a load, which is no failure.")
 	u.set("RestartPreventExitStatus", "2")
 	u.set("SuccessExitStatus", "143")
 
 	u.gap()
-	u.why("Signals, and SIGKILL when it hangs, go to the manager alone: it ends the engines in order, and one that crashed\n" +
-		"must not take them along.")
+	u.why("Signals go to the manager alone, and so does SIGKILL when it hangs: it stops the engines in order, and a manager\n" +
+		"that crashes must not end them.")
 	u.set("KillMode", "process")
 	if !u.spec.User { // whose service manager does not mark what it delegates (252 to 255), so that nobody may use it
-		u.why("Each engine gets a cgroup of its own, to be ended and counted by.")
+		u.why("Each engine gets a cgroup of its own, by which its processes are found, ended and counted.")
 		u.set("Delegate", "yes")
 	}
-	u.why("An engine that the kernel kills for want of memory must not end the others; nor may the number of threads.")
+	u.why("If the kernel kills one engine for lack of memory, the others go on. Engines have many threads.")
 	u.set("OOMPolicy", "continue")
 	u.set("TasksMax", "infinity")
 	u.set("LimitNOFILE", "65536")
 	if !u.spec.User {
-		u.why("For --mlock.")
+		u.why("For llama-server --mlock.")
 		u.set("LimitMEMLOCK", "infinity")
 	}
 
@@ -188,7 +188,7 @@ func (u *unit) storage() {
 	below, underVar := strings.CutPrefix(filepath.Clean(state), "/var/lib/")
 	switch {
 	case u.config.StateDir == "":
-		u.why("Records, logs and handoff files (engine-provisioner status --state-dir …).")
+		u.why("Records, logs and handoff files, for engine-provisioner status --state-dir …")
 		u.set("StateDirectory", u.name)
 	case underVar && !u.spec.User && unitName.MatchString(below):
 		u.why("The state_dir of the file.")
@@ -200,8 +200,8 @@ func (u *unit) storage() {
 	if u.config.StateDir == "" || underVar {
 		u.set("StateDirectoryMode", "0700")
 	}
-	u.why("Temporary files are here and not in /tmp: systemd removes what lies there for ten days, and with PrivateTmp all\n" +
-		"of it at each restart, while engines that outlive a crash still use theirs.")
+	u.why("Temporary files are here, not in /tmp: systemd removes files there after ten days, and with PrivateTmp at each\n" +
+		"restart, while engines that outlive a crash of the manager still use theirs.")
 	u.set("CacheDirectory", u.name)
 	u.set("CacheDirectoryMode", "0700")
 	u.set("Environment", "XDG_CACHE_HOME="+u.folders["cache"]+" TMPDIR="+u.folders["cache"])
@@ -227,11 +227,11 @@ func (u *unit) secrets() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// hardening is what engines bear. A user's service manager may not do most of it.
+// hardening is what engines can run with. A user's service manager may not do most of it.
 func (u *unit) hardening() {
 	u.gap()
-	u.why("What engines bear. With NoNewPrivileges nvidia-modprobe cannot load the driver for an engine that is not root's:\n" +
-		"load it at boot (nvidia-persistenced).")
+	u.why("Hardening that engines can run with. With NoNewPrivileges, an engine that does not run as root cannot load the\n" +
+		"NVIDIA driver: load it at boot (nvidia-persistenced).")
 	u.set("NoNewPrivileges", "yes")
 	u.set("LockPersonality", "yes")
 	u.set("RestrictSUIDSGID", "yes")
@@ -242,13 +242,13 @@ func (u *unit) hardening() {
 	u.set("ProtectSystem", "full")
 	u.set("ProtectHostname", "yes")
 	u.set("ProtectKernelTunables", "yes")
-	u.why("And what they do not bear, so that nobody adds it:\n" +
+	u.why("Do not add these:\n" +
 		"PrivateDevices, ProtectClock, DevicePolicy=closed hide the GPUs.\n" +
 		"MemoryDenyWriteExecute breaks CUDA's and Triton's compilers, which write code and run it.\n" +
 		"ProtectControlGroups takes the delegated cgroups away again.\n" +
-		"RestrictRealtime breaks llama-server --prio; PrivateNetwork and PrivateIPC part an engine from its clients and workers.\n" +
-		"ProtectHome hides models in home folders; ProtectSystem=strict hides whatever the state_dir forgets.\n" +
-		"DynamicUser takes the user away from engines that outlive a crash.\n" +
+		"RestrictRealtime breaks llama-server --prio; PrivateNetwork and PrivateIPC cut an engine off from its clients and workers.\n" +
+		"ProtectHome hides models in home folders; ProtectSystem=strict makes read-only all folders that are not listed.\n" +
+		"DynamicUser gives the user id of engines that outlive a crash to others.\n" +
 		"Engines need no root: add User= and Group=, with access to models and GPUs, by systemctl edit.")
 }
 
