@@ -146,6 +146,54 @@ func TestCacheSparesOthers(t *testing.T) {
 	}
 }
 
+// TestCacheSparesDownloads removes a model of the hub while another tool downloads a file of the same commit, which has made
+// the commit's folder and will not make it again; and afterwards, when nothing but notes of the tool's own is left.
+func TestCacheSparesDownloads(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, "hf:"+hubRepo+":Q4_K_M")
+	cache := WithCacheDir(t.TempDir())
+	prepare := func() string {
+		t.Helper()
+		p, _ := newLaunch(t, r.cfg, cache)
+		prepared, err := p.Prepare(bounded(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return prepared.ModelPath
+	}
+	prune := func() {
+		t.Helper()
+		removed, err := PruneCache(func(i CacheItem) bool { return i.Kind == CacheHubModel }, cache)
+		if err != nil || len(removed) != 1 {
+			t.Fatalf("%v (%v)", removed, err)
+		}
+	}
+	model := prepare()
+	snapshot := filepath.Dir(model)
+	repo := filepath.Dir(filepath.Dir(snapshot))
+	unlock, err := fetch.Lock(t.Context(), filepath.Join(r.cache, ".locks", filepath.Base(repo), "another.lock"), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	prune()
+	if exists(model) || !exists(snapshot) || !exists(filepath.Join(repo, "refs", "main")) || !exists(filepath.Join(repo, "blobs")) {
+		t.Errorf("left: %v", leftBelow(t, r.cache))
+	}
+	unlock()
+	none := filepath.Join(repo, ".no_exist", filepath.Base(snapshot))
+	if err := os.MkdirAll(none, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(none, "adapter_config.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	prepare()
+	prune()
+	if exists(repo) {
+		t.Errorf("left: %v", leftBelow(t, r.cache))
+	}
+}
+
 // TestCacheOfABrokenDownload has a download that failed halfway: it is listed as not complete, and can be removed.
 func TestCacheOfABrokenDownload(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -150,7 +151,6 @@ func (i CacheItem) removeHubModel() error {
 		if err := removeFile(link); err != nil {
 			return err
 		}
-		removeEmpty(filepath.Dir(link), "snapshots")
 		for _, path := range []string{blob + fetch.PartSuffix, blob + fetch.PartSuffix + ".json", blob} {
 			if path == blob && linked(blob) {
 				continue // another commit has it
@@ -159,9 +159,25 @@ func (i CacheItem) removeHubModel() error {
 				return err
 			}
 		}
-		forgetRefs(filepath.Dir(filepath.Dir(blob)))
+	}
+	for link, blob := range i.note.Links {
+		if repo := filepath.Dir(filepath.Dir(blob)); !othersDownload(repo, i.note.Locks) {
+			removeEmpty(filepath.Dir(link), "snapshots")
+			forgetRefs(repo)
+		}
 	}
 	return removeFile(i.note.file)
+}
+
+// othersDownload reports whether a tool downloads into a repository in the hub's cache, by locks beside our own. It has
+// made the folder for its commit already, and needs it when the content is there: huggingface_hub fails without.
+func othersDownload(repo string, ours []string) bool {
+	dir := filepath.Join(filepath.Dir(repo), ".locks", filepath.Base(repo))
+	locks, _ := os.ReadDir(dir)
+	return slices.ContainsFunc(locks, func(l fs.DirEntry) bool {
+		path := filepath.Join(dir, l.Name())
+		return !slices.Contains(ours, path) && fetch.Locked(path)
+	})
 }
 
 // removeEmpty removes folders without files, from dir up to the one of that name.
@@ -185,9 +201,13 @@ func forgetRefs(repo string) {
 		}
 		return nil
 	})
-	for _, dir := range []string{"refs", "snapshots", "blobs", "."} {
-		_ = os.Remove(filepath.Join(repo, dir))
+	for _, dir := range []string{"refs", "blobs", "snapshots"} { // which goes last: a repository without it counts as corrupted
+		if removeFile(filepath.Join(repo, dir)) != nil {
+			return
+		}
 	}
+	_ = os.RemoveAll(filepath.Join(repo, ".no_exist")) // what the hub does not have, for the commits that are gone
+	_ = os.Remove(repo)
 }
 
 // linked reports whether a snapshot still shows a blob.
