@@ -38,7 +38,7 @@ func adviceFor(cause Cause) string {
 	case CauseBuildFailed:
 		return "read the log of the build"
 	case CauseDownload:
-		return "check the network and that the server can be reached; what has come is kept"
+		return "check the network, and HTTPS_PROXY where a proxy is needed; what has arrived is kept, and the next try continues from there"
 	case CausePortInUse:
 		return `free the port or change "port"; if "host" is set, it must be an address of this machine`
 	case CauseOOMGPU:

@@ -106,7 +106,7 @@ type LaunchSpec struct {
 	HealthTakes time.Duration `json:"health_takes_ns,omitempty"`
 	// Ports are those that the engine listens on beside the configured one. They must be free before the start.
 	Ports []Port `json:"ports,omitempty"`
-	// GPUs is how many GPUs the flags ask for; 0 means that the engine takes those that it gets. It matters before the start
+	// GPUs is how many GPUs of this node the flags ask for; 0 means that the engine takes those that it gets. It matters before the start
 	// alone.
 	GPUs int `json:"-"`
 	// Context is the number of tokens of context that the flags ask for, to be held against the model; 0 means the model's own.

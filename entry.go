@@ -185,7 +185,7 @@ func endHolders(path string) (ended int, err error) {
 	marks := map[string]bool{}
 	for _, s := range holders {
 		mark, marked := procfs.Env(s.PID, launchIDEnv)
-		if s.PID == os.Getpid() || !marked || mark == "" {
+		if s.PID == os.Getpid() || !marked || mark == "" || mark == os.Getenv(launchIDEnv) { // this program may be part of a launch
 			return 0, nil
 		}
 		marks[mark] = true

@@ -174,11 +174,11 @@ func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpuDri
 
 // lives reports whether a launch has not ended while nobody was there to take note.
 func (o *options) lives(ctx context.Context, files replicaFiles, rec record) bool {
-	if rec.Launch.Mode != "container" || locked(files.lockPath()) {
-		return locked(files.lockPath())
+	if locked(files.lockPath()) {
+		return true
 	}
-	if rec.State == StatePreparing {
-		return false // the start holds the lock; a container does not
+	if rec.Launch.Mode != modeContainer || rec.State == StatePreparing {
+		return false // a container holds no lock, but its start does
 	}
 	inst, err := o.find(ctx, files, rec)
 	if err != nil {

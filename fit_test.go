@@ -488,7 +488,10 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 		{vLLM{}, []string{"-tp", "2", "-dp", "2"}, 4},
 		{vLLM{}, []string{"-tp", "2", "-dp", "4", "-dpl", "1"}, 2},
 		{vLLM{}, []string{"-tp", "2", "-dp", "4", "--data-parallel-rank", "0"}, 2},
+		{vLLM{}, []string{"-tp", "2", "-pp", "4", "--distributed-executor-backend", "ray"}, 1}, // on other nodes, too
+		{vLLM{}, []string{"-dp", "16", "-dpb", "ray"}, 1},
 		{sgLang{}, nil, 1},
+		{sgLang{}, []string{"--tp-size", "16", "--use-ray"}, 1},
 		{sgLang{}, []string{"--tensor-parallel-size", "2"}, 2},
 		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2"}, 4},
 		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2", "--enable-dp-attention"}, 2},

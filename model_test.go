@@ -323,7 +323,8 @@ func TestHubFailures(t *testing.T) {
 			text: "HF_HUB_OFFLINE is set; unset it",
 		},
 		"no hub": {
-			id: id, change: func(r *hubRig) { r.API.Close() }, cause: CauseDownload, text: "connection refused",
+			id: id, change: func(r *hubRig) { r.API.Close() }, cause: CauseDownload,
+			text: "connection refused [download]; check the network, and HTTPS_PROXY where",
 		},
 		"not a hub": {
 			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", r.CDN.URL+"/x") }, cause: CauseModelMissing, text: "403 Forbidden",

@@ -120,7 +120,9 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 			return "", err
 		}
 	}
-	tell.progress(Progress{Step: StepInstall, What: p.program.Command})
+	if p.pkg.Lock == "" {
+		tell.progress(Progress{Step: StepResolve, What: p.wanted()})
+	}
 	lock, err := p.lock(ctx, with)
 	if err != nil {
 		last, _, ok := p.opts.last("package", p.memory())
@@ -139,7 +141,9 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 	if err != nil {
 		return "", p.fail(err)
 	}
-	path, err := e.get(ctx, Progress{Step: StepInstall, What: p.program.Command}, tell, func(file *os.File) (manifest, error) {
+	work := Progress{Step: StepInstall, What: p.program.Command}
+	path, err := e.get(ctx, work, tell, func(file *os.File) (manifest, error) {
+		tell.progress(work)
 		i := installation{pythonPackage: p, entry: e, with: with, lock: lock, tell: tell}
 		return i.make(ctx, file)
 	})

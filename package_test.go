@@ -125,6 +125,11 @@ func TestStartInstalls(t *testing.T) {
 			if now, err := offline.Prepare(patiently(t)); err != nil || now.Binary.Path != prepared.Binary.Path || !strings.Contains(j.notes(), "what was installed last is used") {
 				t.Errorf("%+v, %v, %q", now.Binary.Path, err, j.notes())
 			}
+			for _, step := range j.progress() {
+				if step.Step != StepResolve {
+					t.Errorf("%s, although nothing is installed", step)
+				}
+			}
 		})
 	}
 }

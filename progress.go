@@ -31,12 +31,13 @@ const (
 	StepFetch     Step = "fetch"     // a source tree
 	StepConfigure Step = "configure" // a build
 	StepBuild     Step = "build"     // an executable
+	StepResolve   Step = "resolve"   // which versions of a package and of what it needs are to be installed
 	StepInstall   Step = "install"   // a package with all that it needs
 )
 
 var stepWords = map[Step]string{
 	StepDownload: "downloading", StepUnpack: "unpacking", StepFetch: "fetching", StepConfigure: "configuring",
-	StepBuild: "building", StepInstall: "installing",
+	StepBuild: "building", StepResolve: "resolving", StepInstall: "installing",
 }
 
 // String returns a text for people, such as "downloading chat.gguf: 1.2 GB of 4.7 GB, 85 MB/s, 41s left".

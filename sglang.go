@@ -82,9 +82,12 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	return spec, nil
 }
 
-// sglangGPUs is how many GPUs the flags ask for. Copies of the model have GPUs of their own, unless they are copies of the
-// attention alone.
+// sglangGPUs is how many GPUs of this node the flags ask for; those of Ray may be other machines'. Copies of the model have
+// GPUs of their own, unless they are copies of the attention alone.
 func (m *flagMerge) sglangGPUs() int {
+	if m.says("use-ray") {
+		return 0
+	}
 	world := []string{"tp-size", "pp-size"}
 	if !m.says("enable-dp-attention", "attn-dp-size") {
 		world = append(world, "dp-size")

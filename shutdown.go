@@ -103,7 +103,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		short = true
 	}
 	if short {
-		given += fmt.Sprintf(", cut short after %s", time.Since(asked).Round(time.Millisecond))
+		given += fmt.Sprintf(" was cut to %s", time.Since(asked).Round(time.Millisecond))
 	}
 	// 4. SIGKILL to whoever is left.
 	select {

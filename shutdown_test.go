@@ -172,7 +172,7 @@ func TestLaterCallerHurries(t *testing.T) {
 	eventually(t, "the first Stop is at work", func() bool { return p.Status().State == StateStopping })
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := p.Stop(now); !errors.Is(err, ErrKilled) || !strings.Contains(err.Error(), "of 1m0s, cut short after ") {
+	if err := p.Stop(now); !errors.Is(err, ErrKilled) || !strings.Contains(err.Error(), "killed after the grace period of 1m0s was cut to ") {
 		t.Errorf("the later Stop: %v", err)
 	}
 	if err := <-first; !errors.Is(err, ErrKilled) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"slices"
 	"syscall"
 	"time"
@@ -308,6 +309,10 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Advice = adviceFor(CauseLibMissing)
 	case errors.As(err, &binary):
 		f.Cause = CauseLibMissing
+	}
+	var network net.Error
+	if f.Cause == CauseDownload && f.Advice == "" && errors.As(err, &network) {
+		f.Advice = adviceFor(CauseDownload)
 	}
 	f.Retry = retryable(f.Cause)
 	return &StartError{Failure: f, Err: err}

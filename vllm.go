@@ -83,9 +83,12 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	return spec, nil
 }
 
-// vllmGPUs is how many GPUs the flags ask for. The copies of data parallelism are all on this node, unless they are counted
-// for it or this server is one of them.
+// vllmGPUs is how many GPUs of this node the flags ask for; those of Ray may be other machines'. The copies of data
+// parallelism are all on this node, unless they are counted for it or this server is one of them.
 func (m *flagMerge) vllmGPUs() int {
+	if slices.Contains([]string{"ray", "external_launcher"}, m.said("distributed-executor-backend")) || m.said("data-parallel-backend") == "ray" {
+		return 0
+	}
 	world := []string{"tensor-parallel-size", "pipeline-parallel-size", "prefill-context-parallel-size"}
 	switch {
 	case m.says("data-parallel-size-local"):

@@ -42,7 +42,7 @@ func (c *cli) cacheListCommand() *cobra.Command {
 }
 
 func (c *cli) cachePruneCommand() *cobra.Command {
-	var unused time.Duration
+	unused := 30 * 24 * time.Hour
 	var all, shared, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "prune",
@@ -74,7 +74,7 @@ The cache of the Hugging Face hub is shared with other tools; its models are onl
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&unused, "unused-for", 30*24*time.Hour, "remove what no start has used for this long")
+	f.Var((*durationValue)(&unused), "unused-for", "remove what no start has used for this long")
 	f.BoolVar(&all, "all", false, "also remove what was used recently, and everything else in the folder")
 	f.BoolVar(&shared, "shared", false, "also remove models of the Hugging Face hub that this program downloaded")
 	f.BoolVar(&dryRun, "dry-run", false, "only print what would be removed")

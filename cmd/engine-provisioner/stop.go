@@ -39,31 +39,31 @@ replica that a run was about to start again stays stopped. It is no error if a r
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "all replicas of the state directory")
 	cmd.Flags().BoolVar(&noDrain, "no-drain", false, "run no drain hooks, and do not wait for running requests")
-	cmd.Flags().Var((*graceValue)(&drain), "drain-timeout",
+	cmd.Flags().Var((*durationValue)(&drain), "drain-timeout",
 		"limit of the drain instead of the replica's own, such as 2m; 0 means --no-drain")
-	cmd.Flags().Var((*graceValue)(&grace), "grace",
+	cmd.Flags().Var((*durationValue)(&grace), "grace",
 		"time between SIGTERM and SIGKILL instead of the replica's own, such as 30s; 0 kills at once, without drain")
 	return cmd
 }
 
-// graceValue is a duration that is not negative; unset it is.
-type graceValue time.Duration
+// durationValue is a duration that is not negative, unless it is unset.
+type durationValue time.Duration
 
-func (g *graceValue) Type() string { return "duration" }
+func (g *durationValue) Type() string { return "duration" }
 
-func (g *graceValue) String() string {
+func (g *durationValue) String() string {
 	if *g < 0 {
 		return ""
 	}
 	return time.Duration(*g).String()
 }
 
-func (g *graceValue) Set(text string) error {
+func (g *durationValue) Set(text string) error {
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
-		return errors.New(`write a duration such as "30s"`)
+		return errors.New(`write a number with the unit s, m or h, such as "30s" or "72h"`)
 	}
-	*g = graceValue(d)
+	*g = durationValue(d)
 	return nil
 }
 
