@@ -85,8 +85,8 @@ type PackageConfig struct {
 
 // whyNotMode says what a mode is good for, where it does not suit an engine.
 var whyNotMode = map[string]string{
-	"source":  ", which is no CMake project",
-	"package": ", which no Python package holds",
+	"source":  ", which is not a CMake project",
+	"package": ", which is in no Python package",
 }
 
 // provisioning checks where an executable comes from.
@@ -94,7 +94,7 @@ func (k *checker) provisioning(key string, c Provisioning, engine string, progra
 	mode := cmp.Or(c.Mode, "binary")
 	suits := program.modes()
 	if slices.Contains(provisioningModes, mode) && !slices.Contains(suits, mode) {
-		k.report(key+".mode", `%q cannot bring %s%s; write %s`, mode, engine, whyNotMode[mode], strictyaml.Or(suits))
+		k.report(key+".mode", `%q cannot provide %s%s; write %s`, mode, engine, whyNotMode[mode], strictyaml.Or(suits))
 		return
 	}
 	for _, block := range []struct {

@@ -116,8 +116,8 @@ type LaunchSpec struct {
 	// Model is where the running engine says which model it serves: the path, or what stood for it on the command line. The
 	// zero value means nowhere.
 	Model Field `json:"model,omitzero"`
-	// Asleep is where the running engine says that it sleeps, so that it shall not or cannot answer; the zero value means
-	// nowhere.
+	// Asleep is where the running engine says that it sleeps and is not to be asked for a token: that would wake it, or it
+	// cannot answer. The zero value means nowhere.
 	Asleep Field `json:"asleep,omitzero"`
 	// Metrics is the Prometheus contract; nil means that metrics are off.
 	Metrics *MetricsContract `json:"metrics,omitempty"`

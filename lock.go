@@ -122,7 +122,7 @@ func readLockNote(path string) (n lockNote, ok bool) {
 	return n, err == nil && json.Unmarshal(data, &n) == nil && n.Process.PID > 0
 }
 
-// String names the process for people, such as "pid 4711 (since 13:04:05)".
+// String names the process for people, such as "pid 4711 (since 2026-11-24 13:04:05)".
 func (n lockNote) String() string {
 	host, _ := os.Hostname()
 	boot, err := thisBoot()

@@ -21,7 +21,7 @@ func (tgi) Program(ProvisionConfig) Program {
 			ShmSize: 1 << 30,
 		},
 		Command:      "text-generation-launcher",
-		Modes:        []string{"binary", modeContainer}, // a Rust workspace that no Python package holds
+		Modes:        []string{"binary", modeContainer}, // a Rust workspace that is in no Python package
 		Model:        ModelFolder,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseTGIVersion,
