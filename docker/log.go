@@ -131,7 +131,7 @@ func (l *logCopy) copy(ctx context.Context, id string, follow bool) error {
 		return err
 	}
 	defer stream.Close()
-	skip := l.at
+	skip, skipped := l.at, false
 	in, out := bufio.NewReaderSize(stream, 64<<10), bufio.NewWriterSize(log, 64<<10)
 	for {
 		at, text, err := readEntry(in)
@@ -140,10 +140,15 @@ func (l *logCopy) copy(ctx context.Context, id string, follow bool) error {
 		}
 		switch {
 		case at.IsZero(): // the rest of a line
+			if skipped {
+				continue
+			}
 		case at.Before(skip.time):
+			skipped = true
 			continue
 		case at.Equal(skip.time) && skip.lines > 0:
 			skip.lines--
+			skipped = skip.lines > 0 // the rest of the last one may not be there yet
 			continue
 		case at.Equal(l.at.time):
 			l.at.lines++

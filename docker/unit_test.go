@@ -66,11 +66,13 @@ func TestLogGoesOn(t *testing.T) {
 	all := []struct {
 		at   time.Time
 		text string
-	}{{second, "a\n"}, {second, "b\n"}, {second, "c\n"}, {second.Add(time.Second), "d\n"}, {second.Add(time.Second), "e\n"}}
-	there := 2
+	}{{second, "a"}, {time.Time{}, "A\n"}, {second, "b\n"}, {second, "c\n"}, {second.Add(time.Second), "d\n"}, {second.Add(time.Second), "e\n"}}
+	there := 3
 	r := fakeRuntime(t, false, map[string]http.HandlerFunc{"/containers/x/logs": func(w http.ResponseWriter, r *http.Request) {
+		sent := false
 		for _, line := range all[:there] {
-			if line.at.After(sinceOf(t, r)) { // Podman leaves out the lines of that very time, which Docker does not
+			// Podman leaves out the lines of that very time, which Docker does not. The rest of a line has no time.
+			if sent = line.at.After(sinceOf(t, r)) || sent && line.at.IsZero(); sent {
 				_, _ = w.Write(entry(line.at, line.text))
 			}
 		}
@@ -97,7 +99,7 @@ func TestLogGoesOn(t *testing.T) {
 	third := newLogCopy(r, path) // where all was copied, nothing is copied again
 	third.finish(t.Context(), "x")
 	data, err := os.ReadFile(path)
-	if err != nil || string(data) != "a\nb\nc\nd\ne\n" {
+	if err != nil || string(data) != "aA\nb\nc\nd\ne\n" {
 		t.Errorf("log %q (%v)", data, err)
 	}
 }
