@@ -155,6 +155,7 @@ func (l *logCopy) copy(ctx context.Context, id string, follow bool) error {
 		default:
 			l.at = position{at, 1}
 		}
+		skipped = false
 		if _, err := out.Write(text); err != nil {
 			return err
 		}
