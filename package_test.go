@@ -197,6 +197,9 @@ func TestInstallFails(t *testing.T) {
 		})
 	}
 	cfg := packaged(t, "pip")
+	engine, _ := newLaunch(t, cfg)
+	offline := pythonPackage{cfg: cfg}.explain(t.Context(), "", &toolError{lines: []string{"dns error: no such host"}, err: errors.New("exit status 1")})
+	wantText(t, engine.startError(offline), "dns error", "[download]; check the network")
 	_, err := pythonPackage{pkg: PackageConfig{Python: "3.99", Installer: "pip"}}.installer()
 	wantText(t, err, `there is no Python "python3.99"; install it, or set "python"`)
 	_, err = pythonPackage{cfg: cfg, pkg: PackageConfig{Python: "./absent/python"}}.installer()

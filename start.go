@@ -290,7 +290,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		if build.try {
 			f.Cause = CauseDownload
 		}
-		if f.LogPath != "" {
+		if f.LogPath != "" || build.try && p.cfg.Provisioning.Package != nil { // an installer only says that it is offline
 			f.Advice = adviceFor(f.Cause)
 		}
 	case transient(err):
