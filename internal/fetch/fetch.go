@@ -21,7 +21,7 @@ import (
 type File struct {
 	URL   string // https, or http to a loopback address
 	Token string // sent as a bearer token to the host of URL and to no other
-	Path  string // where the file goes; its folder must exist
+	Path  string // where the file goes
 	Lock  string // the lock file that others who download it hold; "" means Path with ".lock"
 
 	Digest  Digest
@@ -110,6 +110,9 @@ func download(ctx context.Context, f File) error {
 	}
 	defer unlock()
 	if there, err := exists(f.Path); there || err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(f.Path), 0o777); err != nil { // whoever tidied up meanwhile has removed it
 		return err
 	}
 	d := newTransfer(f)

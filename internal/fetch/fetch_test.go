@@ -561,3 +561,32 @@ func FuzzResume(f *testing.F) {
 		}
 	})
 }
+
+// Whoever tidies up holds the lock, and may remove the folder of the file with what was in it.
+func TestFolderGoesWhileWaiting(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1000)
+	dir := t.TempDir()
+	b.file.Path, b.file.Lock = filepath.Join(dir, "blobs", "model"), filepath.Join(dir, "model.lock")
+	unlock, ok, err := TryLock(b.file.Lock)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	b.file.Progress = func(p Progress) {
+		if p.Waiting {
+			if err := os.RemoveAll(filepath.Dir(b.file.Path)); err != nil {
+				t.Error(err)
+			}
+			unlock()
+		}
+	}
+	if err := os.Mkdir(filepath.Dir(b.file.Path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Download(t.Context(), b.file); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(b.file.Path); err != nil || !bytes.Equal(got, b.content) {
+		t.Errorf("%d bytes (%v)", len(got), err)
+	}
+}
