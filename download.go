@@ -120,14 +120,6 @@ func (o *options) fetchModel(ctx context.Context, m *stagedModel, tell func(Prog
 		total += f.Size
 	}
 	for _, f := range m.files {
-		for _, file := range []string{f.Path, f.Lock} {
-			if file == "" {
-				continue
-			}
-			if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
-				return modelProblem(fmt.Errorf("cannot make a folder for the model: %w", err))
-			}
-		}
 		f.Progress = func(p fetch.Progress) {
 			now := Progress{
 				Step: StepDownload, What: f.name, Done: before + p.Done, Total: max(total, before+p.Total), Rate: p.Rate, Waiting: p.Waiting,
