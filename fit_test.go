@@ -492,6 +492,7 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 		{vLLM{}, []string{"-dp", "16", "-dpb", "ray"}, 1},
 		{sgLang{}, nil, 1},
 		{sgLang{}, []string{"--tp-size", "16", "--use-ray"}, 1},
+		{sgLang{}, []string{"--tp-size", "6", "--device", "cpu"}, 1}, // one for each part of the main memory
 		{sgLang{}, []string{"--tensor-parallel-size", "2"}, 2},
 		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2"}, 4},
 		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2", "--enable-dp-attention"}, 2},

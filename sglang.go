@@ -85,7 +85,7 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 // sglangGPUs is how many GPUs of this node the flags ask for; those of Ray may be other machines'. Copies of the model have
 // GPUs of their own, unless they are copies of the attention alone.
 func (m *flagMerge) sglangGPUs() int {
-	if m.says("use-ray") {
+	if m.says("use-ray") || m.said("device") == "cpu" {
 		return 0
 	}
 	world := []string{"tp-size", "pp-size"}
