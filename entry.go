@@ -103,6 +103,9 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 		return "", unusableCache(err)
 	}
 	lock, err := awaitLock(ctx, e.lock(), e.waiting(work, tell))
+	if unopened, ok := errors.AsType[*fs.PathError](err); ok {
+		return "", unusableCache(unopened)
+	}
 	if err != nil {
 		return "", err
 	}

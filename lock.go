@@ -26,12 +26,15 @@ var errLocked = errors.New("locked")
 // lock takes the replica's lock or returns errLocked.
 func (f replicaFiles) lock() (*fileLock, error) { return lockFile(f.lockPath(), 250*time.Millisecond) }
 
-// lockFile takes a lock or returns errLocked. It tries again for as long as patience: a program that is between fork and
+// lockFile takes a lock of the state directory or returns errLocked. It tries again for as long as patience: a program that is between fork and
 // exec holds copies of all its descriptors.
 func lockFile(path string, patience time.Duration) (*fileLock, error) {
 	deadline := time.Now().Add(patience)
 	for {
 		l, err := tryLock(path)
+		if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("%w, or set another \"state_dir\"", err)
+		}
 		if !errors.Is(err, errLocked) || time.Now().After(deadline) {
 			return l, err
 		}
@@ -46,7 +49,7 @@ func tryLock(path string) (*fileLock, error) {
 			return nil, fmt.Errorf("cannot open the lock file %q: it is a symbolic link; remove it", path)
 		}
 		if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("cannot open the lock file: %w; make its folder writable, or set another \"state_dir\"", err)
+			return nil, fmt.Errorf("cannot open the lock file: %w; make its folder writable", err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the lock file: %w", err)

@@ -570,6 +570,12 @@ func TestDamagedEntry(t *testing.T) {
 			t.Errorf("%d: %q, %v, made %d times", i, path, err, times)
 		}
 	}
+	blocked := entry{filepath.Join(t.TempDir(), "x")}
+	if err := os.Mkdir(blocked.lock(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err = blocked.get(bounded(t), Progress{}, &listening{}, nil)
+	wantText(t, err, "cannot use the cache: open ", "x.lock: is a directory; set XDG_CACHE_HOME")
 	ctx, cancel := context.WithCancel(bounded(t))
 	_ = os.Remove(e.path(manifestName))
 	_, err = e.get(ctx, Progress{}, &listening{}, func(*os.File) (manifest, error) { cancel(); return manifest{Executable: "bin/engine"}, nil })
