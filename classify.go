@@ -16,9 +16,10 @@ func classify(lines []string, patterns []CausePattern) (cause Cause, evidence st
 }
 
 // ofReady are the patterns that may be true of an engine that was ready. It had its model, its flags and its libraries, so that
-// words about these are of something else: a warning of its start, or what it printed of a client's wrong request.
+// words about these are of something else: a warning of its start, or what it printed of a client's wrong request, such as
+// an image that could not be downloaded.
 func ofReady(patterns []CausePattern) []CausePattern {
-	ofStart := []Cause{CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CausePortInUse}
+	ofStart := []Cause{CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CausePortInUse, CauseDownload}
 	return slices.DeleteFunc(slices.Clone(patterns), func(p CausePattern) bool { return slices.Contains(ofStart, p.Cause) })
 }
 

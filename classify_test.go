@@ -56,6 +56,20 @@ func TestClassifyRecordedLogs(t *testing.T) {
 	}
 }
 
+// A client of a ready engine names an image that cannot be downloaded; later the engine dies of something else.
+func TestReadyEngineDiesOfNoDownload(t *testing.T) {
+	t.Parallel()
+	lines := []string{"requests.exceptions.ConnectTimeout: Max retries exceeded with url: /cat.png", "torch.AcceleratorError: CUDA error: unspecified launch failure"}
+	for _, patterns := range [][]CausePattern{vllmCauses, sglangCauses, tgiCauses} {
+		if cause, _ := classify(lines, patterns); cause != CauseDownload {
+			t.Errorf("while loading: %q", cause)
+		}
+		if cause, _ := classify(lines, ofReady(patterns)); cause != CauseDriver {
+			t.Errorf("once ready: %q", cause)
+		}
+	}
+}
+
 func TestCausesHaveAdvice(t *testing.T) {
 	t.Parallel()
 	hopeless := []Cause{CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver}
