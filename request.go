@@ -106,6 +106,7 @@ func (r request) put(ctx context.Context, state string) ([]Answer, error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for began := time.Now(); ; {
+		there := managed(state) // first: a manager that ends answers before it lets go
 		data, err := readState(stem + answerExt)
 		switch {
 		case err == nil:
@@ -113,7 +114,7 @@ func (r request) put(ctx context.Context, state string) ([]Answer, error) {
 			return readAnswers(data)
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("cannot read the answer: %w", err)
-		case !managed(state):
+		case !there:
 			_ = os.Remove(stem + requestExt)
 			return nil, fmt.Errorf("the manager ended before it had answered: %w", ErrNotManaged)
 		}
