@@ -315,9 +315,9 @@ func (s *Supervisor) observe(opts []Option) []Option {
 }
 
 // Events returns a channel of all events from now on, of all replicas, in order for each. What was before, Status
-// tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the supervisor has ended. Neither engines nor the supervisor
-// wait for its reader: one that lags by more than 256 events misses the oldest of them, and Missed of the next event
-// says how many. Whoever stops reading ends ctx.
+// tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the
+// supervisor has ended. Neither engines nor the supervisor wait for its reader: one that lags by more than 256 events
+// misses the oldest of them, and Missed of the next event says how many. Whoever stops reading ends ctx.
 func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
 
 // Done returns a channel that is closed when the supervisor has ended, by Stop or Release.
