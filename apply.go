@@ -183,11 +183,8 @@ func (s *Supervisor) hasPort(cfg ProvisionConfig, port int) bool {
 	return err == nil && r.config().Port == port
 }
 
-// addAll starts the new replicas and waits for them.
+// addAll starts the new replicas, if there are any, puts all in the order of cfgs, and waits for the new ones.
 func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added []int, results []Reloaded) {
-	if len(added) == 0 {
-		return
-	}
 	var fresh []ProvisionConfig
 	var stems []string
 	for _, i := range added {

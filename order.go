@@ -46,8 +46,13 @@ func (r *replica) ask(ctx context.Context, o order) error {
 // insist gives an order that is carried out even when its context ends before. The replica may be in the middle of a stop
 // of its own, for a reload say, and hear of no order until that is over: then that is hurried.
 func (r *replica) insist(o order) error {
-	unhurry := context.AfterFunc(o.ctx, func() { r.hurry(o.ctx) })
-	defer unhurry()
+	hurried := make(chan struct{})
+	unhurry := context.AfterFunc(o.ctx, func() { defer close(hurried); r.hurry(o.ctx) })
+	defer func() {
+		if !unhurry() {
+			<-hurried // else it could find the launch that somebody starts next
+		}
+	}()
 	return r.ask(context.Background(), o)
 }
 
