@@ -55,6 +55,9 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 		return nil, err
 	}
 	defer done()
+	if err := s.over(); err != nil {
+		return nil, fmt.Errorf("cannot apply the configuration: the supervisor: %w", err)
+	}
 	results := make([]Reloaded, len(cfgs))
 	var changed, added []int // indexes of cfgs
 	for i, cfg := range cfgs {
@@ -222,13 +225,13 @@ func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added [
 func (s *Supervisor) launch(more []*replica, cfgs []ProvisionConfig) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending != nil {
+	if err := s.ending.over(); err != nil {
 		for _, r := range more {
 			if r.launch != nil {
 				r.launch.Release()
 			}
 		}
-		return fmt.Errorf("cannot start more replicas: the supervisor: %w", ErrStopped)
+		return fmt.Errorf("cannot start more replicas: the supervisor: %w", err)
 	}
 	place := map[string]int{}
 	for i, cfg := range cfgs {

@@ -24,6 +24,18 @@ const (
 	orderReload
 )
 
+// over is what answers whoever comes after a last order; nil when there is none.
+func (o *order) over() error {
+	switch {
+	case o == nil:
+		return nil
+	case o.kind == orderRelease:
+		return ErrReleased
+	default:
+		return ErrStopped
+	}
+}
+
 // ask gives an order and waits for its outcome.
 func (r *replica) ask(ctx context.Context, o order) error {
 	o.reply = make(chan error, 1)

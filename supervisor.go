@@ -145,10 +145,7 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 			}
 			failed = append(failed, err)
 		}
-		s.mu.Lock()
-		released := s.ending != nil && s.ending.kind == orderRelease
-		s.mu.Unlock()
-		if released {
+		if errors.Is(s.over(), ErrReleased) {
 			return ErrReleased
 		}
 		// One that ended early may have been reset meanwhile, and a change that is under way may start others.
@@ -218,6 +215,13 @@ func (s *Supervisor) Release() error {
 	return s.end(order{kind: orderRelease, ctx: context.Background()})
 }
 
+// over is ErrStopped or ErrReleased from the first Stop or Release on; nil before it.
+func (s *Supervisor) over() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending.over()
+}
+
 // end sends every replica its last order. Only the first call does; others wait for it.
 func (s *Supervisor) end(o order) error {
 	s.mu.Lock()
@@ -232,7 +236,9 @@ func (s *Supervisor) end(o order) error {
 		s.inbox.leave()
 		s.ended = joinStops(dismiss(replicas, o))
 		s.inbox.work.Wait()
+		s.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
 		s.letGo()
+		<-s.changing
 		close(s.done)
 		return s.ended
 	case o.kind == ending:
