@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -135,7 +133,7 @@ func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloa
 		}
 		results = append(results, result)
 		// Nobody tries it again, and its series would tell for ever what was once.
-		if err := os.Remove(r.files.restarts()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeFile(r.files.restarts()); err != nil {
 			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
 		}
 		s.counts.forget(cfg.PoolID, cfg.ReplicaID)
