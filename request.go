@@ -51,6 +51,7 @@ const (
 
 	requestPeriod   = time.Second      // between the manager's looks
 	requestPatience = 15 * time.Second // until a request that is not taken is withdrawn
+	answerPatience  = time.Hour        // until an answer is removed that nobody has fetched: who asked was interrupted
 )
 
 // RequestReset has the manager of a state directory ("" means .runtime) forget the failures of replicas, named as
@@ -225,8 +226,14 @@ func (b *inbox) run(ctx context.Context) {
 		}
 		entries, _ := os.ReadDir(b.dir) // whoever has removed the folder asks for nothing
 		for _, entry := range entries {
-			if id, is := strings.CutSuffix(entry.Name(), requestExt); is {
-				b.work.Go(func() { b.take(filepath.Join(b.dir, id)) })
+			path := filepath.Join(b.dir, entry.Name())
+			switch filepath.Ext(path) {
+			case requestExt:
+				b.work.Go(func() { b.take(strings.TrimSuffix(path, requestExt)) })
+			case answerExt:
+				if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > answerPatience {
+					_ = os.Remove(path)
+				}
 			}
 		}
 		b.finishStops()
