@@ -59,7 +59,7 @@ func Serve(args []string, b Behavior) int {
 func Run(m *testing.M) int {
 	Main()
 	code := m.Run()
-	left := settledLeftovers(answerTime)
+	left := settledLeftovers(settleTime)
 	for _, pid := range left {
 		fmt.Fprintf(os.Stderr, "enginetest: process %d of a fake engine is still alive: %s\n", pid, describe(pid))
 		if p, err := os.FindProcess(pid); err == nil {

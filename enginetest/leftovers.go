@@ -25,6 +25,9 @@ func Leftovers() []int {
 	return pids
 }
 
+// settleTime is what engines that are ending get for it. On a machine at load 20 two seconds were not enough.
+const settleTime = 15 * time.Second
+
 // settledLeftovers gives processes that were just told to end up to limit to be gone.
 func settledLeftovers(limit time.Duration) []int {
 	deadline := time.Now().Add(limit)
