@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -55,6 +53,9 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 		return nil, err
 	}
 	defer done()
+	if err := s.over(); err != nil {
+		return nil, fmt.Errorf("cannot apply the configuration: the supervisor: %w", err)
+	}
 	results := make([]Reloaded, len(cfgs))
 	var changed, added []int // indexes of cfgs
 	for i, cfg := range cfgs {
@@ -132,7 +133,7 @@ func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloa
 		}
 		results = append(results, result)
 		// Nobody tries it again, and its series would tell for ever what was once.
-		if err := os.Remove(r.files.restarts()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeFile(r.files.restarts()); err != nil {
 			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
 		}
 		s.counts.forget(cfg.PoolID, cfg.ReplicaID)
@@ -183,11 +184,8 @@ func (s *Supervisor) hasPort(cfg ProvisionConfig, port int) bool {
 	return err == nil && r.config().Port == port
 }
 
-// addAll starts the new replicas and waits for them.
+// addAll starts the new replicas, if there are any, puts all in the order of cfgs, and waits for the new ones.
 func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added []int, results []Reloaded) {
-	if len(added) == 0 {
-		return
-	}
 	var fresh []ProvisionConfig
 	var stems []string
 	for _, i := range added {
@@ -225,13 +223,13 @@ func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added [
 func (s *Supervisor) launch(more []*replica, cfgs []ProvisionConfig) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending != nil {
+	if err := s.ending.over(); err != nil {
 		for _, r := range more {
 			if r.launch != nil {
 				r.launch.Release()
 			}
 		}
-		return fmt.Errorf("cannot start more replicas: the supervisor: %w", ErrStopped)
+		return fmt.Errorf("cannot start more replicas: the supervisor: %w", err)
 	}
 	place := map[string]int{}
 	for i, cfg := range cfgs {

@@ -82,6 +82,10 @@ func TestApplyChanges(t *testing.T) {
 			t.Errorf("%s: %+v", cfgs[i].Name(), now)
 		}
 	}
+	wantApplied(t, s, []ProvisionConfig{next[2], next[0], next[1]}, "r2 unchanged", "r0 unchanged", "r1 unchanged")
+	if got := names(s); !slices.Equal(got, []string{"r2", "r0", "r1"}) {
+		t.Errorf("Status has the order %q", got)
+	}
 	wantApplied(t, s, next, "r0 unchanged", "r1 unchanged", "r2 unchanged")
 	// The first failure leaves the rest as it is.
 	for i := range next {

@@ -125,7 +125,31 @@ func TestSupervisorStopsOnce(t *testing.T) {
 	if err := s.Reset(bounded(t), cfg.PoolID, cfg.ReplicaID); !errors.Is(err, ErrStopped) {
 		t.Errorf("Reset: %v", err)
 	}
+	if _, err := s.Apply(bounded(t), []ProvisionConfig{cfg}); !errors.Is(err, ErrStopped) {
+		t.Errorf("Apply: %v", err)
+	}
 	wantStates(t, j, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped)
+}
+
+// A change that is under way may be adopting or ending engines: until it is over, no other manager may begin.
+func TestSupervisorEndsAfterAChange(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	s, _ := superviseReady(t, cfg)
+	done, err := s.begin(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(bounded(t)) }()
+	eventually(t, "the engine is stopped", func() bool { return closed(s.replicas[0].done) })
+	if !managed(s.state) || closed(s.Done()) {
+		t.Error("the state directory was given back")
+	}
+	done()
+	if err := await(t, stopped); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
 }
 
 // Nobody may take an engine that runs on for one that was stopped.
@@ -139,8 +163,9 @@ func TestSupervisorIsReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	_, applied := s.Apply(bounded(t), []ProvisionConfig{cfg})
 	for name, err := range map[string]error{
-		"Stop": s.Stop(bounded(t)), "Wait": s.Wait(bounded(t)),
+		"Apply": applied, "Stop": s.Stop(bounded(t)), "Wait": s.Wait(bounded(t)),
 		"Reset":       s.Reset(bounded(t), cfg.PoolID, cfg.ReplicaID),
 		"StopReplica": s.StopReplica(bounded(t), cfg.PoolID, cfg.ReplicaID),
 		"Reload":      s.Reload(bounded(t), cfg),

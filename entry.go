@@ -115,7 +115,7 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 		return path, nil
 	}
 	// One whose executable was removed is no entry any more.
-	if err := os.Remove(e.path(manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeFile(e.path(manifestName)); err != nil {
 		return "", unusableCache(err)
 	}
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {

@@ -217,7 +217,7 @@ func (k *logKeeper) capPool() {
 			rest = append(rest, f)
 			continue
 		}
-		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeFile(f.path); err != nil {
 			k.complain(fmt.Errorf("cannot remove an old log: %w", err))
 			continue
 		}

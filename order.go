@@ -24,6 +24,18 @@ const (
 	orderReload
 )
 
+// over is what answers whoever comes after a last order; nil when there is none.
+func (o *order) over() error {
+	switch {
+	case o == nil:
+		return nil
+	case o.kind == orderRelease:
+		return ErrReleased
+	default:
+		return ErrStopped
+	}
+}
+
 // ask gives an order and waits for its outcome.
 func (r *replica) ask(ctx context.Context, o order) error {
 	o.reply = make(chan error, 1)
@@ -46,8 +58,13 @@ func (r *replica) ask(ctx context.Context, o order) error {
 // insist gives an order that is carried out even when its context ends before. The replica may be in the middle of a stop
 // of its own, for a reload say, and hear of no order until that is over: then that is hurried.
 func (r *replica) insist(o order) error {
-	unhurry := context.AfterFunc(o.ctx, func() { r.hurry(o.ctx) })
-	defer unhurry()
+	hurried := make(chan struct{})
+	unhurry := context.AfterFunc(o.ctx, func() { defer close(hurried); r.hurry(o.ctx) })
+	defer func() {
+		if !unhurry() {
+			<-hurried // else it could find the launch that somebody starts next
+		}
+	}()
 	return r.ask(context.Background(), o)
 }
 

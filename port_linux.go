@@ -1,10 +1,12 @@
 package provisioner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -55,10 +57,15 @@ func listenerOwner(host string, port int) string {
 		return ""
 	}
 	all, _ := procfs.Processes()
-	for _, s := range all {
-		if procfs.HoldsSocket(s.PID, inodes) {
-			return fmt.Sprintf("%q (pid %d)", s.Comm, s.PID)
-		}
+	return oldest(slices.DeleteFunc(all, func(s procfs.Stat) bool { return !procfs.HoldsSocket(s.PID, inodes) }))
+}
+
+// oldest names the first of a socket's holders: others have it from that one, such as a child between fork and exec,
+// whose number can be the lower one.
+func oldest(holders []procfs.Stat) string {
+	if len(holders) == 0 {
+		return "a process of another user"
 	}
-	return "a process of another user"
+	first := slices.MinFunc(holders, func(a, b procfs.Stat) int { return cmp.Compare(a.StartTicks, b.StartTicks) })
+	return fmt.Sprintf("%q (pid %d)", first.Comm, first.PID)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 )
 
 // proofError says that a healthy engine is not what it should be.
@@ -83,44 +82,25 @@ func sameFile(said, want, dir string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// firstToken asks for one token. How long a first one takes nobody knows, but an engine that is at it uses a CPU, writes to its
-// log or takes memory. Where it does none of that for long, the question is taken for lost, as a proxy between a
-// container and us may lose it, and is asked again on another connection. The last try lasts until the load is given up.
+// firstToken asks for one token. How long a first one takes nobody knows, but an engine that is at it makes progress, as
+// in a load. Where it makes none for long, the question is taken for lost, as a proxy between a container and us may lose
+// it, and is asked again on another connection. The last try lasts until the load is given up.
 func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
 	const tries = 3
 	spec, idle := r.rec.Launch.Spec, 4*ask.timeout
 	for range tries - 1 {
 		trying, giveUp := context.WithCancelCause(ctx)
 		var watch sync.WaitGroup
-		watch.Go(func() { r.awaitIdle(trying, idle, giveUp) })
+		watch.Go(func() { r.watchProgress(trying, idle, false, giveUp) })
 		offered, err = ask.askToken(trying, *spec.Answer, spec.MustAnswer)
 		giveUp(nil)
 		watch.Wait()
-		if !errors.Is(err, errNoAnswer) || ctx.Err() != nil {
+		if !errors.Is(err, errStalled) || ctx.Err() != nil {
 			return offered, err
 		}
 		p.note(fmt.Sprintf("no first token came for %s, and the engine does nothing; asking again", idle))
 	}
 	return ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
-}
-
-// awaitIdle gives up after so long, or later, when the engine has done nothing for half of it.
-func (r *run) awaitIdle(ctx context.Context, idle time.Duration, giveUp context.CancelCauseFunc) {
-	ticker := time.NewTicker(idle / 2)
-	defer ticker.Stop()
-	for before, at := (*progress)(nil), time.Now(); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := r.progress()
-		if before != nil && !now.since(*before, time.Since(at)) {
-			giveUp(errNoAnswer)
-			return
-		}
-		before, at = &now, time.Now()
-	}
 }
 
 // checkGPU holds the engine's word and the driver's against the requirement.

@@ -98,8 +98,8 @@ func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) err
 }
 
 // askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
-// and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a first token on a
-// CPU can take longer than any probe.
+// and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a
+// first token on a CPU can take longer than any probe.
 func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool) (offered bool, err error) {
 	req, err := p.request(ctx, http.MethodPost, question.Path, question.Body)
 	if err != nil {

@@ -65,8 +65,23 @@ func (s *Supervisor) replace(ctx context.Context, r *replica, cfg ProvisionConfi
 	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
 }
 
+// within derives a context that ends with ctx and with the replica, whichever is first.
+func (r *replica) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-r.done:
+			cancel(r.over)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
 // rehearse does what a start can do while another engine runs.
 func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
+	ctx, cancel := r.within(ctx)
+	defer cancel()
 	p, err := New(cfg, r.opts...)
 	var prepared Prepared
 	if err == nil {
@@ -103,6 +118,8 @@ func (r *replica) changes(ctx context.Context, cfg ProvisionConfig) bool {
 	if run == nil {
 		return false
 	}
+	ctx, cancel := r.within(ctx)
+	defer cancel()
 	differs, err := r.tell.outdated(ctx, cfg, run.rec.Launch)
 	return err == nil && differs
 }

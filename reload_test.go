@@ -3,7 +3,10 @@ package provisioner
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,6 +74,42 @@ func TestReloadComesBackToWhatWasReady(t *testing.T) {
 	if now.State != StateReady || !slices.Contains(enginetest.Inspect(t, now.URL).Argv, "777") {
 		t.Errorf("what came back was never ready: %+v", now)
 	}
+}
+
+// What is got ready for a reload can take hours of download. The end of the supervisor does not wait for it.
+func TestStopCallsOffARehearsal(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hanging := cfg
+	hanging.Provisioning.Binary = &BinaryConfig{}
+	script(t, &hanging, "exec cat '"+pipe+"'") // its version is never said
+	s, _ := supervised(t, []ProvisionConfig{cfg}, WithReloadFunc(func() ([]ProvisionConfig, error) {
+		return []ProvisionConfig{hanging}, nil
+	}))
+	if err := s.WaitReady(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		got, err := RequestReload(bounded(t), cfg.StateDir)
+		if len(got) == 1 {
+			err = errors.New(got[0].Error)
+		}
+		answered <- err
+	}()
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // returns when the script reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := s.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	wantText(t, await(t, answered), "cannot reload pool/r0, nothing was changed: stopped")
 }
 
 func TestReloadWithoutAWayBack(t *testing.T) {

@@ -51,6 +51,7 @@ const (
 
 	requestPeriod   = time.Second      // between the manager's looks
 	requestPatience = 15 * time.Second // until a request that is not taken is withdrawn
+	answerPatience  = time.Hour        // until an answer is removed that nobody has fetched: who asked was interrupted
 )
 
 // RequestReset has the manager of a state directory ("" means .runtime) forget the failures of replicas, named as
@@ -106,6 +107,7 @@ func (r request) put(ctx context.Context, state string) ([]Answer, error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for began := time.Now(); ; {
+		there := managed(state) // first: a manager that ends answers before it lets go
 		data, err := readState(stem + answerExt)
 		switch {
 		case err == nil:
@@ -113,7 +115,7 @@ func (r request) put(ctx context.Context, state string) ([]Answer, error) {
 			return readAnswers(data)
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("cannot read the answer: %w", err)
-		case !managed(state):
+		case !there:
 			_ = os.Remove(stem + requestExt)
 			return nil, fmt.Errorf("the manager ended before it had answered: %w", ErrNotManaged)
 		}
@@ -224,8 +226,14 @@ func (b *inbox) run(ctx context.Context) {
 		}
 		entries, _ := os.ReadDir(b.dir) // whoever has removed the folder asks for nothing
 		for _, entry := range entries {
-			if id, is := strings.CutSuffix(entry.Name(), requestExt); is {
-				b.work.Go(func() { b.take(filepath.Join(b.dir, id)) })
+			path := filepath.Join(b.dir, entry.Name())
+			switch filepath.Ext(path) {
+			case requestExt:
+				b.work.Go(func() { b.take(strings.TrimSuffix(path, requestExt)) })
+			case answerExt:
+				if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > answerPatience {
+					_ = os.Remove(path)
+				}
 			}
 		}
 		b.finishStops()

@@ -113,6 +113,26 @@ func TestRequestReload(t *testing.T) {
 	})
 }
 
+// Whoever asks and is interrupted fetches no answer. A manager that runs for months does not gather them.
+func TestAnswersThatNobodyFetches(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	superviseReady(t, cfg)
+	answer := func(id string, age time.Duration) string {
+		path := filepath.Join(cfg.StateDir, requestsName, id+answerExt)
+		then := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, []byte("{}"), 0o600), os.Chtimes(path, then, then)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	fresh, old := answer("a", answerPatience/2), answer("b", 2*answerPatience)
+	eventually(t, "the old one is removed", func() bool { return !exists(old) })
+	if !exists(fresh) {
+		t.Error("the fresh one is removed")
+	}
+}
+
 func TestStopReplica(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))

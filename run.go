@@ -128,8 +128,8 @@ func (now progress) since(before progress, elapsed time.Duration) bool {
 	return now.logSize != before.logSize || now.cpu >= before.cpu+minCPU || now.memory >= before.memory+1<<20
 }
 
-// watchProgress cancels when nothing moves for limit, or when the engine says that it falls back to the CPU although
-// the GPU is required: llama-server says so in its first milliseconds, and the load may take ten minutes more.
+// watchProgress cancels with errStalled when nothing moves for limit, or when the engine says that it falls back to the
+// CPU although the GPU is required: llama-server says so in its first milliseconds, and the load may take ten minutes more.
 func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequired bool, cancel context.CancelCauseFunc) {
 	interval := min(max(limit/10, 5*time.Millisecond), time.Second)
 	ticker := time.NewTicker(interval)

@@ -24,6 +24,9 @@ const defaultKillTimeout = 10 * time.Second
 // drain hook failed, ErrUnkillable when a process survived, and ErrReleased after Release. Stopping again returns the
 // same, ErrUnkillable for as long as it is true; concurrent callers wait for the first, and the end of their contexts
 // counts as well. A launch that was not started cannot be started afterwards.
+//
+// While another program stops the engine, Stop waits for that, no longer than its own drain and grace, before it sends
+// any signal.
 func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	p.end(ErrStopped)
 	p.starting.Lock() // a Start that is under way unwinds first
@@ -182,8 +185,8 @@ type ending struct {
 	err     error  // what could not be verified or put away; ErrUnkillable among it
 }
 
-// defaultLeaveTime is how long the rest of a tree may take to end by itself after its leader. Python's resource tracker, which
-// every vLLM has, takes 100 ms on two busy cores to unlink what the leader has left.
+// defaultLeaveTime is how long the rest of a tree may take to end by itself after its leader. Python's resource tracker,
+// which every vLLM has, takes 100 ms on two busy cores to unlink what the leader has left.
 const defaultLeaveTime = 500 * time.Millisecond
 
 // awaitLeaving waits for workers that end by themselves.

@@ -103,12 +103,10 @@ func (r *replica) halfStopped() *EngineProvisioner {
 		return nil
 	}
 	lock, err := tryLock(r.files.stopLock())
-	if errors.Is(err, errLocked) {
-		return nil
+	if err != nil {
+		return nil // it goes on, or nobody can tell: the lock may be another user's
 	}
-	if err == nil {
-		defer lock.release()
-	}
+	defer lock.release()
 	// Only now: a stop that came to its end has said so before it gave the lock back, also when this program has not yet
 	// seen the engine's end.
 	if rec, err := r.files.readRecord(); err == nil && rec.State.Final() {

@@ -72,6 +72,17 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 			t.Errorf("%s: is there a stop to be finished: %v", state, got != nil)
 		}
 	}
+	rec := p.run.rec
+	rec.Desired, rec.State = desiredStopped, StateStopping
+	if err := p.run.files.writeRecord(rec); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(p.run.files.stopLock()), os.Mkdir(p.run.files.stopLock(), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if (&replica{files: p.run.files, launch: p}).halfStopped() != nil {
+		t.Error("a stop of which nobody can tell is finished")
+	}
 }
 
 // A stop that goes on is left alone, however long its drain takes; and who else stops the engine waits for it.

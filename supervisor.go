@@ -145,10 +145,7 @@ func (s *Supervisor) Wait(ctx context.Context) error {
 			}
 			failed = append(failed, err)
 		}
-		s.mu.Lock()
-		released := s.ending != nil && s.ending.kind == orderRelease
-		s.mu.Unlock()
-		if released {
+		if errors.Is(s.over(), ErrReleased) {
 			return ErrReleased
 		}
 		// One that ended early may have been reset meanwhile, and a change that is under way may start others.
@@ -218,6 +215,13 @@ func (s *Supervisor) Release() error {
 	return s.end(order{kind: orderRelease, ctx: context.Background()})
 }
 
+// over is ErrStopped or ErrReleased from the first Stop or Release on; nil before it.
+func (s *Supervisor) over() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending.over()
+}
+
 // end sends every replica its last order. Only the first call does; others wait for it.
 func (s *Supervisor) end(o order) error {
 	s.mu.Lock()
@@ -232,7 +236,9 @@ func (s *Supervisor) end(o order) error {
 		s.inbox.leave()
 		s.ended = joinStops(dismiss(replicas, o))
 		s.inbox.work.Wait()
+		s.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
 		s.letGo()
+		<-s.changing
 		close(s.done)
 		return s.ended
 	case o.kind == ending:
@@ -315,9 +321,9 @@ func (s *Supervisor) observe(opts []Option) []Option {
 }
 
 // Events returns a channel of all events from now on, of all replicas, in order for each. What was before, Status
-// tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the supervisor has ended. Neither engines nor the supervisor
-// wait for its reader: one that lags by more than 256 events misses the oldest of them, and Missed of the next event
-// says how many. Whoever stops reading ends ctx.
+// tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the
+// supervisor has ended. Neither engines nor the supervisor wait for its reader: one that lags by more than 256 events
+// misses the oldest of them, and Missed of the next event says how many. Whoever stops reading ends ctx.
 func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
 
 // Done returns a channel that is closed when the supervisor has ended, by Stop or Release.
