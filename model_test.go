@@ -292,6 +292,7 @@ func (j *journal) downloads() []Progress {
 
 func TestHubFailures(t *testing.T) {
 	t.Parallel()
+	dead := enginetest.FreePort(t, 1) // a server that was closed can lend its port to another test's
 	const id = "hf:" + hubRepo + ":Q4_K_M"
 	for name, c := range map[string]struct {
 		id     string
@@ -323,7 +324,7 @@ func TestHubFailures(t *testing.T) {
 			text: "HF_HUB_OFFLINE is set; unset it",
 		},
 		"no hub": {
-			id: id, change: func(r *hubRig) { r.API.Close() }, cause: CauseDownload,
+			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", fmt.Sprintf("http://127.0.0.1:%d", dead)) }, cause: CauseDownload,
 			text: "connection refused [download]; check the network, and HTTPS_PROXY where",
 		},
 		"not a hub": {
