@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
 // Reloaded is what [Supervisor.Apply] did about a replica.
@@ -133,7 +135,7 @@ func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloa
 		}
 		results = append(results, result)
 		// Nobody tries it again, and its series would tell for ever what was once.
-		if err := removeFile(r.files.restarts()); err != nil {
+		if err := atomicfile.Remove(r.files.restarts()); err != nil {
 			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
 		}
 		s.counts.forget(cfg.PoolID, cfg.ReplicaID)

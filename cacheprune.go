@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
@@ -60,26 +61,18 @@ func tidyEngines(dir string) error {
 				continue // it is just being made
 			}
 			if !exists(e.dir) {
-				err = errors.Join(err, removeFile(path))
+				err = errors.Join(err, atomicfile.Remove(path))
 			}
 			lock.release()
 		case refSuffix:
 			var r remembered
 			data, unread := readState(path)
 			if unread == nil && json.Unmarshal(data, &r) == nil && !exists(filepath.Join(dir, filepath.Base(r.Entry))) {
-				err = errors.Join(err, removeFile(path)) // should the engine be made just now, it is found again
+				err = errors.Join(err, atomicfile.Remove(path)) // should the engine be made just now, it is found again
 			}
 		}
 	}
 	return err
-}
-
-// removeFile removes a file, or finds that it is gone.
-func removeFile(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // remove returns errLocked where a process is at work on the item. Whoever waits for a lock looks whether it is still the
@@ -104,13 +97,13 @@ func (i CacheItem) removeEngine() error {
 	}
 	defer lock.release()
 	// First what makes it count: half an engine must not be taken for one.
-	if err := removeFile(e.path(manifestName)); err != nil {
+	if err := atomicfile.Remove(e.path(manifestName)); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(i.Path); err != nil {
 		return err
 	}
-	return removeFile(e.lock())
+	return atomicfile.Remove(e.lock())
 }
 
 func (i CacheItem) removeModel() error {
@@ -126,10 +119,10 @@ func (i CacheItem) removeModel() error {
 			err = errors.Join(err, os.RemoveAll(path))
 		}
 	}
-	if err = errors.Join(err, removeFile(lock)); err != nil {
+	if err = errors.Join(err, atomicfile.Remove(lock)); err != nil {
 		return err
 	}
-	if err := removeFile(i.Path); !errors.Is(err, syscall.ENOTEMPTY) { // somebody begins anew
+	if err := atomicfile.Remove(i.Path); !errors.Is(err, syscall.ENOTEMPTY) { // somebody begins anew
 		return err
 	}
 	return nil
@@ -148,14 +141,14 @@ func (i CacheItem) removeHubModel() error {
 		defer release()
 	}
 	for link, blob := range i.note.Links {
-		if err := removeFile(link); err != nil {
+		if err := atomicfile.Remove(link); err != nil {
 			return err
 		}
 		for _, path := range []string{blob + fetch.PartSuffix, blob + fetch.PartSuffix + ".json", blob} {
 			if path == blob && linked(blob) {
 				continue // another commit has it
 			}
-			if err := removeFile(path); err != nil {
+			if err := atomicfile.Remove(path); err != nil {
 				return err
 			}
 		}
@@ -166,7 +159,7 @@ func (i CacheItem) removeHubModel() error {
 			forgetRefs(repo)
 		}
 	}
-	return removeFile(i.note.file)
+	return atomicfile.Remove(i.note.file)
 }
 
 // othersDownload reports whether a tool downloads into a repository in the hub's cache, by locks beside our own. It has
@@ -202,7 +195,7 @@ func forgetRefs(repo string) {
 		return nil
 	})
 	for _, dir := range []string{"refs", "blobs", "snapshots"} { // which goes last: a repository without it counts as corrupted
-		if removeFile(filepath.Join(repo, dir)) != nil {
+		if atomicfile.Remove(filepath.Join(repo, dir)) != nil {
 			return
 		}
 	}

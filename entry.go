@@ -115,7 +115,7 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 		return path, nil
 	}
 	// One whose executable was removed is no entry any more.
-	if err := removeFile(e.path(manifestName)); err != nil {
+	if err := atomicfile.Remove(e.path(manifestName)); err != nil {
 		return "", unusableCache(err)
 	}
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {

@@ -75,7 +75,7 @@ func (f replicaFiles) unpublish(launchID string) error {
 		return nil
 	}
 	// A handoff that cannot be read is nobody's; it goes, too.
-	if err := removeFile(f.handoff()); err != nil {
+	if err := atomicfile.Remove(f.handoff()); err != nil {
 		return fmt.Errorf("cannot remove the handoff: %w", err)
 	}
 	return atomicfile.SyncDir(f.handoffs())

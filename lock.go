@@ -26,8 +26,8 @@ var errLocked = errors.New("locked")
 // lock takes the replica's lock or returns errLocked.
 func (f replicaFiles) lock() (*fileLock, error) { return lockFile(f.lockPath(), 250*time.Millisecond) }
 
-// lockFile takes a lock of the state directory or returns errLocked. It tries again for as long as patience: a program that is between fork and
-// exec holds copies of all its descriptors.
+// lockFile takes a lock of the state directory or returns errLocked. It tries again for as long as patience: a program
+// that is between fork and exec holds copies of all its descriptors.
 func lockFile(path string, patience time.Duration) (*fileLock, error) {
 	deadline := time.Now().Add(patience)
 	for {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
@@ -217,7 +218,7 @@ func (k *logKeeper) capPool() {
 			rest = append(rest, f)
 			continue
 		}
-		if err := removeFile(f.path); err != nil {
+		if err := atomicfile.Remove(f.path); err != nil {
 			k.complain(fmt.Errorf("cannot remove an old log: %w", err))
 			continue
 		}

@@ -91,7 +91,7 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		return true
 	case orderRelease:
 		// Its past is for the next supervisor: an open breaker stays open.
-		r.over = ErrReleased
+		r.over = o.over()
 		var err error
 		if p != nil && p.Status().State == StateReady {
 			p.Release()

@@ -91,10 +91,8 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	if cause := context.Cause(inner); cause != nil {
 		err = cause
 	}
-	select {
-	case <-r.exited:
+	if closed(r.exited) {
 		err = errExited
-	default:
 	}
 	switch {
 	case errors.Is(err, errStoppedElsewhere):

@@ -330,7 +330,7 @@ func (f replicaFiles) writePID(pid int) error {
 
 // removePID removes the PID file, which need not be there.
 func (f replicaFiles) removePID() error {
-	if err := removeFile(f.pid()); err != nil {
+	if err := atomicfile.Remove(f.pid()); err != nil {
 		return fmt.Errorf("cannot remove the PID file: %w", err)
 	}
 	return nil

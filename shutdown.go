@@ -109,9 +109,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		given += fmt.Sprintf(" was cut to %s", time.Since(asked).Round(time.Millisecond))
 	}
 	// 4. SIGKILL to whoever is left.
-	select {
-	case <-r.exited:
-	default:
+	if !closed(r.exited) {
 		p.mu.Lock()
 		p.killed = given
 		p.mu.Unlock()

@@ -8,13 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/moby/moby/client"
 	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
 // logCopy copies what a container says into the launch's log.
@@ -81,10 +82,7 @@ func (l *logCopy) close() {
 // remove forgets how far the copy was, when there is no more to come.
 func (l *logCopy) remove() error {
 	l.close()
-	if err := os.Remove(l.cursor); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return atomicfile.Remove(l.cursor)
 }
 
 // follow copies until ctx ends. A runtime that is restarted meanwhile is waited for.

@@ -5,6 +5,7 @@ package atomicfile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,6 +56,14 @@ func Clear(path string) error {
 		}
 	}
 	return err
+}
+
+// Remove removes a file or an empty folder; one that is gone already is no error.
+func Remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // SyncDir makes the creation, renaming and removal of files in dir last through a loss of power.

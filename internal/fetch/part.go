@@ -2,8 +2,6 @@ package fetch
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -125,7 +123,7 @@ func (p *part) commit() error {
 	if err := os.Rename(p.path+PartSuffix, p.path); err != nil {
 		return err
 	}
-	if err := os.Remove(p.path + stateSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := atomicfile.Remove(p.path + stateSuffix); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(p.path))
