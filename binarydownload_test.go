@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -253,7 +254,7 @@ func TestDownloadByURL(t *testing.T) {
 	if exists(filepath.Join(cfg.Dir, "ran")) {
 		t.Error("a wrong content was run")
 	}
-	s.Close()
+	b.URL = fmt.Sprintf("http://127.0.0.1:%d/x", enginetest.FreePort(t, 1)) // a closed server can lend its port to another test's
 	_, err = prepare(t.TempDir())
 	wantText(t, err, "connection refused", "[download]")
 }
