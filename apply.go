@@ -223,14 +223,23 @@ func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added [
 
 // launch begins to look after more replicas, and puts all in the order of cfgs.
 func (s *Supervisor) launch(more []*replica, cfgs []ProvisionConfig) error {
+	err := s.take(more, cfgs)
+	for _, r := range more {
+		switch {
+		case err == nil:
+			go r.run()
+		case r.launch != nil:
+			r.launch.Release()
+		}
+	}
+	return err
+}
+
+// take adds replicas, unless the supervisor is ending.
+func (s *Supervisor) take(more []*replica, cfgs []ProvisionConfig) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.ending.over(); err != nil {
-		for _, r := range more {
-			if r.launch != nil {
-				r.launch.Release()
-			}
-		}
 		return fmt.Errorf("cannot start more replicas: the supervisor: %w", err)
 	}
 	place := map[string]int{}
@@ -239,8 +248,5 @@ func (s *Supervisor) launch(more []*replica, cfgs []ProvisionConfig) error {
 	}
 	s.replicas = append(slices.Clone(s.replicas), more...)
 	slices.SortStableFunc(s.replicas, func(a, b *replica) int { return place[a.name] - place[b.name] })
-	for _, r := range more {
-		go r.run()
-	}
 	return nil
 }

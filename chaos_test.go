@@ -35,7 +35,8 @@ const chaosFlag = "-chaos-manager"
 
 // failpoints are the steps at which a manager kills itself, in the order of a launch's life.
 var failpoints = []string{
-	"before_start", "after_record", "after_fork", "after_running_record", "before_publish", "after_publish", "before_term", "after_term",
+	"before_start", "after_record", "after_fork", "after_running_record", "before_publish", "after_publish",
+	"before_unpublish", "before_term", "after_term",
 }
 
 // strangerFlag makes the test binary a process that counts the signals that it gets.

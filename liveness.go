@@ -101,9 +101,9 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 			if r.stoppedElsewhere() {
 				return // another command is stopping it, and a server that stops does not answer
 			}
-			if p.condemn(p.hangs(failures, err)) {
+			if end := p.condemn(p.hangs(failures, err)); end != nil {
 				p.diagnose(c.DiagnoseSignal)
-				_ = p.Stop(context.Background()) // what it says stands in Err
+				_ = end() // what it says stands in Err
 			}
 			return
 		}

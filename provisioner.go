@@ -23,14 +23,16 @@ type EngineProvisioner struct {
 	life context.Context         // ends with the first Stop, or a failure, as its cause says
 	end  context.CancelCauseFunc // ends life
 
-	attempt   int           // of a supervised replica; fixed before the start
-	starting  sync.Mutex    // held by Start, so that Stop comes before or after it
-	waiting   chan struct{} // holds one token while a WaitReady is at work
-	hurry     chan struct{} // closed when a later Stop's context ends: no more grace
-	hurryOnce sync.Once
-	stuck     chan struct{} // closed when the first Stop has found the engine to be unkillable
-	stuckOnce sync.Once
-	done      chan struct{} // closed when the launch has ended; err and stopErr are valid then
+	attempt  int        // of a supervised replica; fixed before the start
+	starting sync.Mutex // held by Start, so that Stop comes before or after it
+	// publishing is held by whoever writes or removes the handoff; see publish. It is taken before mu.
+	publishing sync.Mutex
+	waiting    chan struct{} // holds one token while a WaitReady is at work
+	hurry      chan struct{} // closed when a later Stop's context ends: no more grace
+	hurryOnce  sync.Once
+	stuck      chan struct{} // closed when the first Stop has found the engine to be unkillable
+	stuckOnce  sync.Once
+	done       chan struct{} // closed when the launch has ended; err and stopErr are valid then
 
 	mu       sync.Mutex
 	state    State
@@ -38,9 +40,9 @@ type EngineProvisioner struct {
 	run      *run      // nil before the engine runs
 	handoff  Handoff
 	heard    string  // what the engine answered last, while it loads
-	asked    bool    // Stop or Release was called: there is no more to come
+	asked    bool    // its end is decided on, by the first of Stop, Release and condemn; see claim
 	killed   string  // the grace period, when it was not enough
-	released bool    // Release was called
+	released bool    // it was Release
 	final    *record // of a launch that has ended
 	exit     *int    // its exit code, where it is known
 	failure  error   // why a running engine was given up
@@ -84,6 +86,7 @@ func (p *EngineProvisioner) watch(r *run) {
 	stop()
 	cancel(nil)
 	if errors.Is(err, ErrReleased) {
+		p.awaitPublication()
 		p.mu.Lock()
 		p.err, p.stopErr = ErrReleased, ErrReleased
 		p.mu.Unlock()
@@ -94,8 +97,8 @@ func (p *EngineProvisioner) watch(r *run) {
 	}
 	close(r.exited)
 
-	p.mu.Lock()
 	p.unpublish()
+	p.mu.Lock()
 	wasReady, asked := p.state == StateReady, p.asked && !p.released
 	killed := p.killed != ""
 	final := StateFailed
@@ -111,6 +114,10 @@ func (p *EngineProvisioner) watch(r *run) {
 		r.awaitLeaving()
 	}
 	end := r.finish(final, asked)
+	var died *ExitError
+	if !asked && !end.foreign {
+		died = r.exitError(end.exit, wasReady)
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,8 +138,8 @@ func (p *EngineProvisioner) watch(r *run) {
 		p.stopErr = p.err
 	case p.killed != "":
 		p.stopErr = fmt.Errorf("%s: %w of %s", p.cfg.Name(), ErrKilled, p.killed)
-	case p.failure == nil && !asked && !end.foreign:
-		p.err = r.exitError(end.exit, wasReady)
+	case p.failure == nil && died != nil:
+		p.err = died
 	}
 	if p.err == nil {
 		switch {
@@ -147,39 +154,45 @@ func (p *EngineProvisioner) watch(r *run) {
 	p.transition(StateFailed, p.err.Error())
 }
 
-// unpublish removes the handoff. It is called with mu held, like the publication, so that the file never outlives
-// the readiness.
-func (p *EngineProvisioner) unpublish() {
-	if err := p.run.files.unpublish(p.run.rec.LaunchID); err != nil {
-		p.noteLocked(err.Error())
+// claim decides that and how the launch ends: with ErrStopped or ErrReleased. It is called with mu held. false says that
+// this is decided already, or over: whoever is first has it done, and all others wait for that.
+func (p *EngineProvisioner) claim(how error) bool {
+	if p.asked || p.state.Final() {
+		return false
 	}
+	p.asked, p.released = true, errors.Is(how, ErrReleased)
+	p.end(how)
+	return true
 }
 
 // giveUp ends an engine that is not fit to be used. It returns err, which is also what Err will say.
 func (p *EngineProvisioner) giveUp(err error) error {
-	if !p.condemn(err) {
+	end := p.condemn(err)
+	if end == nil {
 		return err
 	}
-	if stopped := p.Stop(context.Background()); stopped != nil && !errors.Is(stopped, ErrKilled) {
+	if stopped := end(); stopped != nil && !errors.Is(stopped, ErrKilled) {
 		return errors.Join(err, stopped)
 	}
 	return err
 }
 
-// condemn says why the launch is about to be ended; false when it has ended or is being stopped already.
-func (p *EngineProvisioner) condemn(err error) bool {
+// condemn decides that a launch whose engine runs is ended because of err. What it returns does it; nil when the launch
+// has ended or its end is decided already.
+func (p *EngineProvisioner) condemn(err error) (end func() error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.asked || p.state.Final() {
-		return false
+	if !p.claim(ErrStopped) {
+		return nil
 	}
 	p.failure = err
-	return true
+	return func() error { return p.stop(context.Background(), p.run) }
 }
 
 // Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. One that is to be killed with
-// its manager is stopped instead. The provisioner cannot be used afterwards: Done is closed, Err returns ErrReleased, and
-// Status stays as it was. Releasing what does not run does nothing.
+// its manager is stopped instead. A Start that is under way is called off, or, when the engine runs already, let go of
+// as well. The provisioner cannot be used afterwards: Done is closed, Err returns ErrReleased, and Status stays as it was.
+// Releasing what was not started, what has ended or what is being stopped does nothing.
 //
 // As long as nobody holds the engine, its log is cut only when a provisioner of another replica looks at the pool's logs.
 //
@@ -190,16 +203,10 @@ func (p *EngineProvisioner) Release() {
 		_ = p.Stop(context.Background()) // what it says stands in Err
 		return
 	}
-	p.starting.Lock()
 	p.mu.Lock()
-	release := p.run != nil && !p.asked && !p.state.Final()
-	if release {
-		p.asked, p.released = true, true
-	}
+	first := p.state != StateNew && p.claim(ErrReleased)
 	p.mu.Unlock()
-	p.starting.Unlock()
-	if release {
-		p.end(ErrReleased)
+	if first {
 		<-p.done
 	}
 }

@@ -133,21 +133,22 @@ func (p *EngineProvisioner) notReady(err error) error {
 		return err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := &NotReadyError{Failure: Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}, Err: err, Last: p.heard}
-	if p.run == nil {
+	r, heard := p.run, p.heard
+	p.mu.Unlock() // the engine's last words are on the disk
+	e := &NotReadyError{Failure: Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}, Err: err, Last: heard}
+	if r == nil {
 		return e
 	}
-	e.After = time.Since(p.run.started)
+	e.After = time.Since(r.started)
 	var proof *proofError
 	if errors.As(err, &proof) {
-		e.Failure, e.Last = p.run.fail(proof.cause), ""
+		e.Failure, e.Last = r.fail(proof.cause), ""
 		if proof.advice != "" {
 			e.Advice = proof.advice
 		}
 		return e
 	}
-	e.Failure = p.run.fail(CauseUnknown)
+	e.Failure = r.fail(CauseUnknown)
 	switch {
 	case errors.Is(err, ErrStopped): // it was no failure of the engine's
 		e.Advice, e.LogTail, e.Last = "", nil, ""
@@ -234,47 +235,4 @@ var errStoppedElsewhere = fmt.Errorf("%w by another command", ErrStopped)
 func (r *run) stoppedElsewhere() bool {
 	rec, err := r.files.readRecord()
 	return err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped
-}
-
-// publish writes the handoff, if the engine is still there and wanted.
-func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer string) (Handoff, error) {
-	h := Handoff{
-		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: r.rec.Launch.Mode,
-		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
-		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath}, Flags: r.rec.Launch.Args,
-		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
-		Process: &HandoffProcess{
-			PID: r.rec.Process.PID, StartTicks: r.rec.Process.StartTicks, BootID: r.rec.Process.BootID, LaunchID: r.rec.LaunchID,
-		},
-	}
-	for _, g := range r.rec.Launch.GPUs {
-		h.Devices = append(h.Devices, g.UUID)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// The watcher and Stop remove the file under the same lock, so it cannot outlive the engine.
-	if p.state != StateStarting || p.asked || r.inst.Exited() {
-		return Handoff{}, errExited
-	}
-	if err := ctx.Err(); err != nil {
-		return Handoff{}, context.Cause(ctx)
-	}
-	if r.stoppedElsewhere() {
-		return Handoff{}, errStoppedElsewhere
-	}
-	p.opts.at("before_publish")
-	if err := r.files.publish(h); err != nil {
-		return Handoff{}, errors.Join(err, r.files.unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
-	}
-	p.opts.at("after_publish")
-	// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
-	// finds this one, or this finds its word.
-	if r.stoppedElsewhere() {
-		return Handoff{}, errors.Join(errStoppedElsewhere, r.files.unpublish(r.rec.LaunchID))
-	}
-	p.handoff = h
-	p.transition(StateReady, h.URL)
-	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
-	r.noting.Go(func() { _, _ = r.inst.Observe() })
-	return h, nil
 }

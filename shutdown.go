@@ -28,11 +28,12 @@ const defaultKillTimeout = 10 * time.Second
 // While another program stops the engine, Stop waits for that, no longer than its own drain and grace, before it sends
 // any signal.
 func (p *EngineProvisioner) Stop(ctx context.Context) error {
-	p.end(ErrStopped)
+	p.mu.Lock()
+	first := p.claim(ErrStopped)
+	p.mu.Unlock()
 	p.starting.Lock() // a Start that is under way unwinds first
 	p.mu.Lock()
-	r, first := p.run, !p.asked && !p.state.Final() // what has ended by itself needs no stop
-	p.asked = true
+	r, released := p.run, p.released
 	if r == nil && !p.state.Final() {
 		p.transition(StateStopped, "stopped before its start")
 		close(p.done)
@@ -44,6 +45,9 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 		return p.stopError()
 	case first:
 		return p.stop(ctx, r)
+	case released: // it ends soon, and its engine lives on
+		<-p.done
+		return p.stopError()
 	}
 	select {
 	case <-p.done:
@@ -54,7 +58,7 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 	return p.awaitDone(r)
 }
 
-// stop is the first Stop.
+// stop is the Stop that was first, or what condemn has decided on.
 func (p *EngineProvisioner) stop(ctx context.Context, r *run) error {
 	turn, late := p.takeTurn(ctx, r)
 	if turn != nil {

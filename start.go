@@ -48,6 +48,9 @@ func (p *EngineProvisioner) Start(ctx context.Context) error {
 	case err == nil:
 	case errors.Is(context.Cause(ctx), ErrStopped) && p.stopErr == nil: // it was asked for: no failure of the launch's
 		p.transition(StateStopped, "stopped before its engine ran")
+	case errors.Is(context.Cause(ctx), ErrReleased) && p.stopErr == nil:
+		p.err, p.stopErr = ErrReleased, ErrReleased
+		p.transition(StateStopped, "let go before its engine ran")
 	default:
 		p.err = err
 		p.transition(StateFailed, err.Error())
@@ -211,6 +214,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	if err := files.pruneLogs(r.rec.Logs.Keep, r.rec.LastFailed); err != nil {
 		p.note("cannot remove old logs: " + err.Error())
+	}
+	if errors.Is(context.Cause(ctx), ErrReleased) {
+		return r, nil // what runs is let go as it is
 	}
 	return r, ctx.Err()
 }

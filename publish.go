@@ -1,0 +1,104 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// publish writes the handoff, if the engine is still there and wanted, and makes the launch ready.
+//
+// Whoever touches the handoff's file holds publishing, so that the file never outlives the readiness: the watcher and
+// Stop remove it, and find the one that is being written. It is taken before mu, and mu is not held meanwhile: a disk can
+// hang, and Status must not.
+func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer string) (Handoff, error) {
+	h := r.handoff(version, answer)
+	p.publishing.Lock()
+	defer p.publishing.Unlock()
+	if err := p.wanted(r); err != nil {
+		return Handoff{}, err
+	}
+	if ctx.Err() != nil {
+		return Handoff{}, context.Cause(ctx)
+	}
+	p.opts.at("before_publish")
+	err := r.files.publish(h)
+	if err == nil {
+		p.opts.at("after_publish")
+		// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
+		// finds this one, or this finds its word.
+		err = p.wanted(r)
+	}
+	if err == nil {
+		err = p.becomePublished(r, h)
+	}
+	if err != nil {
+		return Handoff{}, errors.Join(err, r.files.unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
+	}
+	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
+	r.noting.Go(func() { _, _ = r.inst.Observe() })
+	return h, nil
+}
+
+// wanted says why a launch that is about to be ready must not be: it has ended, or somebody has begun to end it.
+func (p *EngineProvisioner) wanted(r *run) error {
+	if r.stoppedElsewhere() {
+		return errStoppedElsewhere
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.wantedLocked(r)
+}
+
+func (p *EngineProvisioner) wantedLocked(r *run) error {
+	if p.state != StateStarting || p.asked || closed(r.exited) || r.inst.Exited() {
+		return errExited
+	}
+	return nil
+}
+
+// becomePublished makes the launch ready, whose handoff is written, unless somebody has begun to end it meanwhile.
+func (p *EngineProvisioner) becomePublished(r *run, h Handoff) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.wantedLocked(r); err != nil {
+		return err
+	}
+	p.handoff = h
+	p.transition(StateReady, h.URL)
+	return nil
+}
+
+// unpublish removes the handoff, also one that is just being written.
+func (p *EngineProvisioner) unpublish() {
+	p.publishing.Lock()
+	defer p.publishing.Unlock()
+	p.opts.at("before_unpublish")
+	if err := p.run.files.unpublish(p.run.rec.LaunchID); err != nil {
+		p.note(err.Error())
+	}
+}
+
+// awaitPublication returns when no handoff is being written, after the launch was let go: from then on its file is
+// another provisioner's.
+func (p *EngineProvisioner) awaitPublication() {
+	p.publishing.Lock()
+	p.publishing.Unlock() //nolint:staticcheck // nothing is to be done but to wait
+}
+
+// handoff is what is published of a launch that has proven to be ready.
+func (r *run) handoff(version, answer string) Handoff {
+	h := Handoff{
+		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: r.rec.Launch.Mode,
+		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
+		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath}, Flags: r.rec.Launch.Args,
+		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
+		Process: &HandoffProcess{
+			PID: r.rec.Process.PID, StartTicks: r.rec.Process.StartTicks, BootID: r.rec.Process.BootID, LaunchID: r.rec.LaunchID,
+		},
+	}
+	for _, g := range r.rec.Launch.GPUs {
+		h.Devices = append(h.Devices, g.UUID)
+	}
+	return h
+}
