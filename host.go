@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
 
 // hostLauncher performs launches as processes of this host.
@@ -32,9 +32,7 @@ type hostInstance struct {
 	leader *process // nil when only other processes of the tree are left
 	tree   tree
 	oom    oomWatch
-
-	shmMu sync.Mutex
-	shm   map[string]bool // objects below /dev/shm that the tree has mapped
+	shm    shm.Leftovers
 }
 
 func (h hostLauncher) Reserve(_ ProvisionConfig, ref LaunchRef) (Instance, error) {
@@ -173,7 +171,7 @@ func asMembers(found []procfs.Stat) []Member {
 	return members
 }
 
-// Observe remembers which objects below /dev/shm the tree has mapped: whoever is killed leaves them behind (vLLM 400 MB).
+// Observe remembers which objects in /dev/shm the tree has made: whoever is killed leaves them behind (vLLM 400 MB).
 func (i *hostInstance) Observe() ([]Member, error) {
 	found, err := i.observe()
 	return asMembers(found), err
@@ -181,15 +179,8 @@ func (i *hostInstance) Observe() ([]Member, error) {
 
 func (i *hostInstance) observe() ([]procfs.Stat, error) {
 	members, err := i.tree.members()
-	i.shmMu.Lock()
-	defer i.shmMu.Unlock()
 	for _, m := range members {
-		for _, path := range procfs.Shm(m.PID) {
-			if i.shm == nil {
-				i.shm = map[string]bool{}
-			}
-			i.shm[path] = true
-		}
+		i.shm.Note(m.PID)
 	}
 	return members, err
 }
@@ -231,28 +222,19 @@ func (i *hostInstance) Release() {
 	}
 }
 
-// removeShm unlinks those of the noted objects that were made since the launch and that no process has mapped.
 func (i *hostInstance) removeShm() error {
-	i.shmMu.Lock()
-	defer i.shmMu.Unlock()
-	if len(i.shm) == 0 {
+	if len(i.shm.Paths()) == 0 {
 		return nil
 	}
 	all, err := procfs.Processes()
 	if err != nil {
 		return err
 	}
-	for _, s := range all {
-		for _, path := range procfs.Shm(s.PID) {
-			delete(i.shm, path)
-		}
+	pids := make([]int, len(all))
+	for n, s := range all {
+		pids[n] = s.PID
 	}
-	for path := range i.shm {
-		if filepath.Clean(path) == path && madeSince(path, i.ref.StartedAt) {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}
-	return err
+	return i.shm.Remove(i.ref.StartedAt, i.ref.shmNamed, pids)
 }
 
 // tempPrefix begins the name of a launch's private temporary folder. It is short, because engines put unix sockets

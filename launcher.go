@@ -47,8 +47,9 @@ type LaunchRef struct {
 	TempDir   string // for the engine's temporary files, as the engine sees it
 	Runtime   string // of a container: the socket of its runtime
 
-	cgroup  string
-	process identity
+	cgroup   string
+	process  identity
+	shmNamed []string // see shm.Named
 }
 
 // Launch is one launch to be performed.
@@ -225,5 +226,6 @@ func (r record) ref(state string) LaunchRef {
 	return LaunchRef{
 		StateDir: state, Pool: r.Pool, Replica: r.Replica, LaunchID: r.LaunchID, StartedAt: r.StartedAt, Log: r.Log,
 		TempDir: r.TempDir, Runtime: r.Runtime, cgroup: r.Cgroup, process: r.Process,
+		shmNamed: r.ShmNamed,
 	}
 }

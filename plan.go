@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
+	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
@@ -261,6 +262,15 @@ func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 		}
 	}
 	return l
+}
+
+// shmNamed is what the configuration names in /dev/shm. Secrets are not looked into: none of them is a path.
+func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
+	texts := append([]string{cfg.Model.ID, p.host.ModelPath, p.host.Binary.Path}, p.Args()...)
+	for _, v := range environment(cfg, p.spec, p.host.GPUs, secrets{}, nil) {
+		texts = append(texts, v.value)
+	}
+	return shm.Named(p.Dir, texts)
 }
 
 // hash tells whether a launch would run the same: the same executable with the same arguments, environment and GPUs.

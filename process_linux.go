@@ -333,14 +333,3 @@ func (t *tree) ownsListener(host string, port int) (owns, known bool) {
 	owns = slices.ContainsFunc(members, func(s procfs.Stat) bool { return procfs.HoldsSocket(s.PID, inodes) })
 	return owns, owns || listenerOwner(host, port) != "a process of another user"
 }
-
-// madeSince reports whether a file of this user came into being after t.
-func madeSince(path string, t time.Time) bool {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME|unix.STATX_UID|unix.STATX_TYPE, &st)
-	if err != nil || st.Mask&unix.STATX_BTIME == 0 || int(st.Uid) != os.Getuid() || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false // tmpfs tells birth times since Linux 5.18; without one the object is left alone
-	}
-	// Birth times have the resolution of a kernel tick, so they can be up to 10 ms early.
-	return !time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(t.Add(-10 * time.Millisecond))
-}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -181,6 +180,3 @@ func listenerOwner(string, int) string { return "" }
 
 // ownsListener cannot be told without /proc: the check of the model's path has to do.
 func (t *tree) ownsListener(string, int) (owns, known bool) { return false, false }
-
-// madeSince is only asked about /dev/shm, which Linux alone has.
-func madeSince(string, time.Time) bool { return false }

@@ -21,7 +21,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
 
 // vllmProgram is the real engine of these tests: ENGINE_PROVISIONER_VLLM, which "make test-vllm" sets. They are no part
@@ -80,18 +80,19 @@ func vllmReady(t *testing.T, cfg ProvisionConfig) (*EngineProvisioner, *journal)
 }
 
 // vllmTree is the processes of a launch by what they call themselves, and their objects below /dev/shm.
-func vllmTree(t *testing.T, launch string) (pids map[string]int, shm []string) {
+func vllmTree(t *testing.T, launch string) (pids map[string]int, objects []string) {
 	t.Helper()
 	members, err := (&tree{launchID: launch}).members()
 	if err != nil {
 		t.Fatal(err)
 	}
 	pids = map[string]int{}
+	var left shm.Leftovers
 	for _, m := range members {
 		pids[m.Comm] = m.PID
-		shm = append(shm, procfs.Shm(m.PID)...)
+		left.Note(m.PID)
 	}
-	return pids, shm
+	return pids, left.Paths()
 }
 
 // The kernel cuts names at 15 bytes.

@@ -48,7 +48,8 @@ type record struct {
 	Process   identity  `json:"process,omitzero"`
 	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup
 	TempDir   string    `json:"temp_dir"`
-	Runtime   string    `json:"runtime,omitempty"` // the socket of the container's runtime
+	Runtime   string    `json:"runtime,omitempty"`   // the socket of the container's runtime
+	ShmNamed  []string  `json:"shm_named,omitempty"` // what the configuration names in /dev/shm: it is not the launch's
 	Log       string    `json:"log"`
 	StartedAt time.Time `json:"started_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`

@@ -230,67 +230,6 @@ func TestListenersAndHoldsSocket(t *testing.T) {
 	}
 }
 
-// A semaphore as glibc makes it: the name that its maker has mapped is gone, and the object has another.
-func TestShmSemaphore(t *testing.T) {
-	t.Parallel()
-	f, err := os.CreateTemp("/dev/shm", "sem.")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(32); err != nil {
-		t.Fatal(err)
-	}
-	mapped, err := syscall.Mmap(int(f.Fd()), 0, 32, syscall.PROT_READ, syscall.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = syscall.Munmap(mapped) }()
-	final := f.Name() + "-linked"
-	t.Cleanup(func() { _ = os.Remove(final) })
-	if err := errors.Join(os.Link(f.Name(), final), os.Remove(f.Name())); err != nil {
-		t.Fatal(err)
-	}
-	if got := Shm(os.Getpid()); !slices.Contains(got, final) {
-		t.Errorf("%q is missing in %q", final, got)
-	}
-}
-
-func TestShm(t *testing.T) {
-	t.Parallel()
-	f, err := os.CreateTemp("/dev/shm", "engine-provisioner test ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Remove(f.Name()) })
-	defer f.Close()
-	if err := f.Truncate(4096); err != nil {
-		t.Fatal(err)
-	}
-	if slices.Contains(Shm(os.Getpid()), f.Name()) {
-		t.Error("an open file counts as mapped")
-	}
-	mapped, err := syscall.Mmap(int(f.Fd()), 0, 4096, syscall.PROT_READ, syscall.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := Shm(os.Getpid()); !slices.Contains(got, f.Name()) {
-		t.Errorf("%q is missing in %q", f.Name(), got)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		t.Fatal(err)
-	}
-	if got := Shm(os.Getpid()); slices.ContainsFunc(got, func(path string) bool { return filepath.Base(path) == filepath.Base(f.Name()) }) {
-		t.Errorf("an unlinked object is listed: %q", got)
-	}
-	if err := syscall.Munmap(mapped); err != nil {
-		t.Fatal(err)
-	}
-	if got := Shm(1 << 30); got != nil {
-		t.Errorf("of no process: %q", got)
-	}
-}
-
 func TestBootIDAndPIDNamespace(t *testing.T) {
 	t.Parallel()
 	boot, err := BootID()

@@ -92,30 +92,6 @@ func TestParseListeners(t *testing.T) {
 	}
 }
 
-func TestParseShm(t *testing.T) {
-	t.Parallel()
-	const maps = `55e0c9a00000-55e0c9a01000 r-xp 00000000 08:01 131 /usr/bin/python3 (not a /dev/shm/name)
-7f0000000000-7f0000001000 rw-p 00000000 00:00 0
-7f0000001000-7f0000002000 rw-s 00000000 00:1b 7                          /dev/shm/psm_1a2b
-7f0000002000-7f0000003000 rw-s 00001000 00:1b 7                          /dev/shm/psm_1a2b
-7f0000003000-7f0000004000 rw-s 00000000 00:1b 8                          /dev/shm/with space
-7f0000004000-7f0000005000 rw-s 00000000 00:1b 9                          /dev/shm/gone (deleted)
-7f0000005000-7f0000006000 rw-s 00000000 08:01 10                         /tmp/a /dev/shm/victim
-7f0000006000-7f0000007000 rw-s 00000000 00:1b 11                         /dev/shm/new\012line
-7f0000007000-7f0000008000 rw-s 00000000 00:01 12                         /SYSV00000000 (deleted)
-7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
-7f0000008000-7f0000009000 rw-s 00000000 00:1b 13                         /dev/shm/sub/last
-7f0000009000-7f000000a000 rw-s 00000000 00:1b 993                        /dev/shm/sem.oQjXVo (deleted)
-7f000000a000-7f000000b000 rw-s 00000000 00:1b 994                        /dev/shm/sem.mp-1a2b`
-	want := []string{"/dev/shm/psm_1a2b", "/dev/shm/with space", "/dev/shm/sub/last", "/dev/shm/sem.mp-1a2b"}
-	if got, semaphores := ParseShm(strings.NewReader(maps)); !slices.Equal(got, want) || !slices.Equal(semaphores, []uint64{993}) {
-		t.Errorf("got  %q, %d\nwant %q", got, semaphores, want)
-	}
-	if got, _ := ParseShm(strings.NewReader("/dev/shm/a\n a b c /dev/shm/b\n" + strings.Repeat("x", 1<<20))); got != nil {
-		t.Errorf("of garbage: %q", got)
-	}
-}
-
 // FuzzParseStat holds that whatever a process calls itself, the numbers after it are read, and no others.
 func FuzzParseStat(f *testing.F) {
 	for _, comm := range []string{"llama-server", "a b", "a) S 1 (b", "a\nb", ")", ""} {
@@ -140,21 +116,6 @@ func FuzzParseListeners(f *testing.F) {
 		got := ParseListeners(strings.NewReader(tcp+string(table)), netip.MustParseAddr("127.0.0.1"), port)
 		if port == 8081 && (len(got) == 0 || got[0] != 1001) || slices.Contains(got, 0) {
 			t.Errorf("%q: %v", table, got)
-		}
-	})
-}
-
-// FuzzParseShm holds that only paths below /dev/shm come back, each once: files are removed by what it says.
-func FuzzParseShm(f *testing.F) {
-	f.Add([]byte("7f0000001000-7f0000002000 rw-s 00000000 00:1b 7      /dev/shm/psm_1a2b\n"))
-	f.Add([]byte("7f0000001000-7f0000002000 rw-s 00000000 00:1b 7      /dev/shm/a (deleted)\n/dev/shm/b"))
-	f.Add([]byte("a b c d e /tmp/ /dev/shm/x\na b c d e /dev/shm/ y\n"))
-	f.Fuzz(func(t *testing.T, maps []byte) {
-		got, _ := ParseShm(strings.NewReader(string(maps)))
-		for i, path := range got {
-			if !strings.HasPrefix(path, "/dev/shm/") || strings.Contains(path, "\n") || slices.Contains(got[:i], path) {
-				t.Errorf("%q: %q", maps, got)
-			}
 		}
 	})
 }
