@@ -35,34 +35,35 @@ func (o *options) executable(cfg ProvisionConfig, program Program) executable {
 	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
 		return downloadedBinary{opts: o, cfg: cfg, binary: *b, program: program}
 	}
-	return localBinary{cfg, program}
+	return localBinary{cfg, program, o.searchPath()}
 }
 
 // localBinary is an executable that is on this node already.
 type localBinary struct {
-	cfg     ProvisionConfig
-	program Program
+	cfg        ProvisionConfig
+	program    Program
+	searchPath string // where a bare name is looked up
 }
 
 func (b localBinary) get(context.Context, listener) (string, error) {
-	return lookupBinary(b.cfg, b.program)
+	return lookupBinary(b.cfg, b.program, b.searchPath)
 }
 
 func (b localBinary) find(context.Context) (path, pending string, err error) {
-	path, err = lookupBinary(b.cfg, b.program)
+	path, err = lookupBinary(b.cfg, b.program, b.searchPath)
 	return path, "", err
 }
 
-// lookupBinary finds the engine's executable: the configured path, or the engine's usual name in PATH.
-func lookupBinary(cfg ProvisionConfig, program Program) (string, error) {
-	path, err := findBinary(cfg, program)
+// lookupBinary finds the engine's executable: the configured path, or the engine's usual name in the folders of searchPath.
+func lookupBinary(cfg ProvisionConfig, program Program, searchPath string) (string, error) {
+	path, err := findBinary(cfg, program, searchPath)
 	if err != nil {
 		return "", &binaryError{err}
 	}
 	return path, nil
 }
 
-func findBinary(cfg ProvisionConfig, program Program) (string, error) {
+func findBinary(cfg ProvisionConfig, program Program, searchPath string) (string, error) {
 	name, key := program.Command, "provisioning.binary.path"
 	if cfg.Custom != nil {
 		key = "custom.command"
@@ -72,10 +73,11 @@ func findBinary(cfg ProvisionConfig, program Program) (string, error) {
 	}
 	path := cfg.resolve(name)
 	if !strings.ContainsRune(name, filepath.Separator) {
-		found, err := exec.LookPath(name)
+		found, err := lookPath(name, searchPath)
 		if err != nil {
-			looked := "looked in " + strings.Join(searched(), ", ")
-			if len(searched()) == 0 {
+			folders := searched(searchPath)
+			looked := "looked in " + strings.Join(folders, ", ")
+			if len(folders) == 0 {
 				looked = "PATH is empty"
 			}
 			return "", fmt.Errorf("no executable %q in PATH (%s); install it, or name it in %q", name, looked, key)
@@ -102,10 +104,25 @@ func findBinary(cfg ProvisionConfig, program Program) (string, error) {
 	return path, nil
 }
 
-// searched is the folders of PATH, each once.
-func searched() []string {
+// lookPath is exec.LookPath for a PATH that need not be this program's.
+func lookPath(name, searchPath string) (string, error) {
+	if searchPath == os.Getenv("PATH") {
+		return exec.LookPath(name)
+	}
+	for _, dir := range filepath.SplitList(searchPath) {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err == nil && filepath.IsAbs(dir) && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
+// searched is the folders of a PATH, each once.
+func searched(searchPath string) []string {
 	var dirs []string
-	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+	for _, dir := range filepath.SplitList(searchPath) {
 		if !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}

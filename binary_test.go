@@ -190,11 +190,11 @@ func TestLookupBinary(t *testing.T) {
 		"relative to Dir":  {Dir: filepath.Dir(dir), Provisioning: Provisioning{Binary: &BinaryConfig{Path: filepath.Base(dir) + "/engine"}}},
 		"relative":         {Provisioning: Provisioning{Binary: &BinaryConfig{Path: "./engine"}}},
 	} {
-		if got, err := lookupBinary(cfg, plainProgram); err != nil || got != path {
+		if got, err := lookupBinary(cfg, plainProgram, os.Getenv("PATH")); err != nil || got != path {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	_, err := lookupBinary(ProvisionConfig{}, Program{Command: "other"})
+	_, err := lookupBinary(ProvisionConfig{}, Program{Command: "other"}, os.Getenv("PATH"))
 	wantText(t, err, `no executable "other" in PATH (looked in `+dir+`, /nonexistent)`)
 }
 

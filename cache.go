@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -46,8 +47,8 @@ const (
 
 // cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
 func (o *options) cache() string {
-	if o.cacheDir != "" {
-		return o.cacheDir
+	if dir := cmp.Or(o.places.Cache, o.cacheDir); dir != "" {
+		return dir
 	}
 	user, err := os.UserCacheDir()
 	if err != nil {

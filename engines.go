@@ -77,7 +77,7 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	if program.Command == "" {
 		return info
 	}
-	path, err := lookupBinary(ProvisionConfig{}, program)
+	path, err := lookupBinary(ProvisionConfig{}, program, o.searchPath())
 	if err != nil {
 		info.Problem = err.Error()
 		return info

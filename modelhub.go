@@ -72,7 +72,7 @@ func newHub(cfg ProvisionConfig) (hub, error) {
 		h.cache = filepath.Join(home, "hub")
 	}
 	if h.cache == "" {
-		return hub{}, errNoHubCache
+		return h, errNoHubCache
 	}
 	if h.token == "" {
 		if file := cmp.Or(expand(get("HF_TOKEN_PATH")), filepath.Join(home, "token")); filepath.IsAbs(file) {
@@ -88,7 +88,7 @@ func newHub(cfg ProvisionConfig) (hub, error) {
 // findHubModel finds a model in the cache, or finds out what must be downloaded. What the cache holds for a branch or a tag
 // is used without asking the hub, unless refresh is set: a restart needs no network, and all replicas serve the same.
 func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
-	h, err := newHub(cfg)
+	h, err := o.hub(cfg)
 	if err != nil {
 		return stagedModel{}, err
 	}
@@ -125,7 +125,7 @@ func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hub
 // the same. It is taken from the cache, as for other models, and written there. Where the hub cannot be reached, the
 // engine has to find its way alone.
 func (o *options) pinHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
-	h, err := newHub(cfg)
+	h, err := o.hub(cfg)
 	if err != nil {
 		return stagedModel{}, nil //nolint:nilerr // the engine may know a folder
 	}

@@ -21,6 +21,7 @@ type options struct {
 	logger    *slog.Logger
 	onEvent   func(Event)
 	cacheDir  string
+	places    places // where things are looked up; what is empty, this program's environment says
 	releases  string // the API that releases are looked up with; "" is GitHub's
 	gpus      gpuDriver
 	grace     time.Duration

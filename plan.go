@@ -2,9 +2,6 @@ package provisioner
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -58,8 +55,8 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf, revision: model.revision}, err
 }
 
-// foresee is prepare as far as that goes without getting anything; pending says what there is to get, for people.
-func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []string, err error) {
+// foresee is prepare as far as that goes without getting anything; pending says what there is to get, for which key.
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []Difference, err error) {
 	program := engine.Program(cfg)
 	model, err := o.findModel(ctx, cfg, program.Model, false)
 	if err != nil {
@@ -67,14 +64,14 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engin
 	}
 	prepared.ModelPath, prepared.gguf, prepared.revision = model.path, model.gguf, model.revision
 	if model.pending != "" {
-		pending = append(pending, model.pending)
+		pending = append(pending, Difference{Key: "model.id", Why: model.pending})
 	}
 	binary, toDo, err := o.locate(ctx, cfg, program)
 	switch {
 	case err != nil:
 		return Prepared{}, nil, err
 	case toDo != "":
-		return prepared, append(pending, toDo), nil
+		return prepared, append(pending, Difference{Key: cfg.executableKey(), Why: toDo}), nil
 	}
 	prepared.Binary = binary
 	return prepared, pending, nil
@@ -155,16 +152,19 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, p.startErrorIn(ctx, err)
 	}
-	plan.Pending = pending
+	for _, first := range pending {
+		plan.Pending = append(plan.Pending, first.Why)
+	}
 	return plan.LaunchPlan, nil
 }
 
 // launchPlan is a LaunchPlan with what only Start needs.
 type launchPlan struct {
 	LaunchPlan
-	spec  LaunchSpec
-	host  Host
-	files replicaFiles
+	spec   LaunchSpec
+	host   Host
+	files  replicaFiles
+	places places
 }
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
@@ -214,7 +214,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)
 	}
-	plan := launchPlan{spec: spec, host: host, files: files}
+	plan := launchPlan{spec: spec, host: host, files: files, places: o.placesOf(cfg)}
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
@@ -251,7 +251,7 @@ func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 	l := launchRecord{
 		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
 		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
-		Memory: p.Memory,
+		Memory: p.Memory, Footprint: p.footprint(cfg), Places: p.places,
 	}
 	if cfg.APIKey != nil {
 		l.Secrets = append(l.Secrets, *cfg.APIKey)
@@ -271,44 +271,6 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 		texts = append(texts, v.value)
 	}
 	return shm.Named(p.Dir, texts)
-}
-
-// hash tells whether a launch would run the same: the same executable with the same arguments, environment and GPUs.
-// What only the provisioner acts on, such as a grace period, needs no new launch.
-func (p launchPlan) hash(cfg ProvisionConfig) string {
-	h := sha256.New()
-	gpus := make([]string, len(p.GPUs))
-	for i, g := range p.GPUs {
-		gpus[i] = g.UUID
-	}
-	if cfg.Devices.auto() {
-		gpus = nil // what is chosen depends on what is free, and the engine itself has taken some
-	}
-	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus}
-	if cfg.contained() {
-		what = append(what, cfg.Provisioning.Container, cfg.Host)
-	}
-	_ = json.NewEncoder(h).Encode(what) // maps are encoded in the order of their keys
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// outdated reports whether a launch of cfg would run something else than what was launched. What is still to be got for
-// it makes a difference.
-func (o *options) outdated(ctx context.Context, cfg ProvisionConfig, launched launchRecord) (bool, error) {
-	engine, _ := o.engine(cfg.Engine)
-	prepared, pending, err := o.foresee(ctx, cfg, engine)
-	if err != nil || len(pending) > 0 {
-		return len(pending) > 0, err
-	}
-	same := cfg
-	if cfg.Devices.auto() && len(launched.GPUs) > 0 { // the choice would be another today: the engine has taken what was free
-		same.Devices = nil
-		for _, g := range launched.GPUs {
-			same.Devices = append(same.Devices, Device(g.UUID))
-		}
-	}
-	plan, err := o.plan(ctx, same, prepared)
-	return err == nil && plan.hash(cfg) != launched.ConfigHash, err
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.

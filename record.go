@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/footprint"
 )
 
 // recordSchema is 2 since the fields of LaunchSpec have names of their own; see readSchema1.
@@ -62,7 +63,7 @@ type record struct {
 // launchRecord is what was launched: with it, another provisioner can carry on with the readiness of an engine, or watch
 // it. References to secrets are in it, never secrets.
 type launchRecord struct {
-	ConfigHash string      `json:"config_hash"` // of what would be run; another one makes the replica outdated
+	ConfigHash string      `json:"config_hash"` // of what would be run, for versions that know no Footprint
 	Mode       string      `json:"provisioning_mode"`
 	Digest     string      `json:"digest"` // of the executable
 	ModelPath  string      `json:"model_path"`
@@ -74,6 +75,9 @@ type launchRecord struct {
 	// Memory is what the launch was going to take, for others that start while it loads.
 	Memory  []MemoryNeed `json:"memory,omitempty"`
 	Secrets []SecretRef  `json:"secrets,omitempty"` // all of them, to keep them out of errors
+	// Footprint is what would make another launch if it changed, and Places is where to look for that.
+	Footprint footprint.Footprint `json:"footprint,omitzero"`
+	Places    places              `json:"places,omitzero"`
 }
 
 const (

@@ -99,6 +99,16 @@ func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
 	return nil
 }
 
+// differs is by what the launch differs from the present settings.
+func (r *replica) differs() []Difference {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.outdated
+}
+
+// isOutdated reports whether the launch was made with other settings than the present ones.
+func (r *replica) isOutdated() bool { return len(r.differs()) > 0 }
+
 // changes reports whether a launch by cfg would differ from the present one.
 func (r *replica) changes(ctx context.Context, cfg ProvisionConfig) bool {
 	r.mu.Lock()
@@ -106,7 +116,7 @@ func (r *replica) changes(ctx context.Context, cfg ProvisionConfig) bool {
 	r.mu.Unlock()
 	cfg = cfg.withDefaults()
 	present.origin, cfg.origin = nil, nil
-	if outdated || !reflect.DeepEqual(present, cfg) {
+	if len(outdated) > 0 || !reflect.DeepEqual(present, cfg) {
 		return true
 	}
 	if launch == nil || launch.Status().State.Final() {
@@ -120,8 +130,8 @@ func (r *replica) changes(ctx context.Context, cfg ProvisionConfig) bool {
 	}
 	ctx, cancel := r.within(ctx)
 	defer cancel()
-	differs, err := r.tell.outdated(ctx, cfg, run.rec.Launch)
-	return err == nil && differs
+	differs, _, err := r.tell.differences(ctx, cfg, run.rec)
+	return err == nil && len(differs) > 0
 }
 
 // obeyReload ends launch p, which is nil when there is none, and makes the new settings the present ones.

@@ -31,7 +31,7 @@ type replica struct {
 	cfg      ProvisionConfig
 	launch   *EngineProvisioner // the present launch, or the last one
 	past     Restarts
-	outdated bool
+	outdated []Difference  // by what the launch differs from the present settings
 	leaving  bool          // it was removed from the configuration
 	last     error         // why the last launch ended; nil while one is ready
 	changed  chan struct{} // closed and replaced whenever one of these changes
@@ -165,7 +165,7 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 		return nil, err
 	}
 	p.attempt = r.history().Attempts + 1
-	r.update(func() { r.launch, r.outdated = p, false })
+	r.update(func() { r.launch, r.outdated = p, nil })
 	return p, nil
 }
 
@@ -252,13 +252,6 @@ func (r *replica) history() Restarts {
 	return r.past
 }
 
-// isOutdated reports whether the launch was made with other settings than the present ones.
-func (r *replica) isOutdated() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.outdated
-}
-
 // update changes what others may read, and wakes those who wait for it.
 func (r *replica) update(change func()) {
 	r.mu.Lock()
@@ -334,22 +327,24 @@ func (r *replica) status() Status {
 	if launch != nil {
 		s = launch.Status()
 	}
-	s.Restarts, s.Outdated = &past, outdated
+	s.Restarts, s.Outdated, s.Differs = &past, len(outdated) > 0, outdated
 	return s
 }
 
 // adopt makes an engine that runs already the present launch.
 func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
-	outdated, err := r.tell.outdated(ctx, r.cfg, p.run.rec.Launch)
-	r.outdated = outdated || err != nil
+	outdated, _, err := r.tell.differences(ctx, r.cfg, p.run.rec)
+	if r.outdated = outdated; err != nil {
+		r.outdated = []Difference{{Why: "it cannot be told by what"}}
+	}
 	p.mu.Lock()
 	p.cfg, p.attempt = r.cfg, r.past.Attempts+1
 	p.mu.Unlock()
 	switch {
 	case err != nil:
 		p.note("whether it runs with the present settings cannot be told: " + err.Error())
-	case outdated:
-		p.note("it runs with other settings than those of the configuration; replace it when it suits")
+	case len(outdated) > 0:
+		p.note("it runs with other settings than those of the configuration (" + namesOf(outdated) + "); replace it when it suits")
 	}
 	r.launch = p
 	r.past.Phase, r.past.RetryAt = PhaseRunning, time.Time{}

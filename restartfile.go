@@ -14,10 +14,11 @@ import (
 // keptRestarts is what the supervisor of a replica keeps on disk: for the next one, which otherwise would never open a
 // breaker if it crashes together with its engines, and for "status" in any other program. Only the manager writes it.
 type keptRestarts struct {
-	Pool     string `json:"pool"`
-	Replica  string `json:"replica"`
-	Engine   string `json:"engine"`
-	Outdated bool   `json:"outdated,omitempty"`
+	Pool     string       `json:"pool"`
+	Replica  string       `json:"replica"`
+	Engine   string       `json:"engine"`
+	Outdated bool         `json:"outdated,omitempty"` // also for versions that know no Differs
+	Differs  []Difference `json:"differs,omitempty"`
 	Restarts
 }
 
@@ -76,8 +77,10 @@ func (r *replica) resume(now time.Time) {
 
 // keep keeps the replica's past for the next supervisor and for other programs.
 func (r *replica) keep(past Restarts) {
-	cfg := r.config()
-	kept := keptRestarts{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: r.isOutdated(), Restarts: past}
+	cfg, differs := r.config(), r.differs()
+	kept := keptRestarts{
+		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: len(differs) > 0, Differs: differs, Restarts: past,
+	}
 	if err := r.files.writeRestarts(kept); err != nil {
 		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)
 	}

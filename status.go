@@ -35,6 +35,8 @@ type Status struct {
 
 	Restarts *Restarts `json:"restarts,omitempty"` // of a supervised replica, while its supervisor is there
 	Outdated bool      `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
+	// Differs is by what; nil when it is not outdated, or a supervisor of an earlier version does not tell.
+	Differs []Difference `json:"differs,omitempty"`
 }
 
 // Status returns where the launch stands now.
@@ -158,33 +160,10 @@ func (f replicaFiles) addRestarts(s *Status, now time.Time) {
 			s.Pool, s.Replica, s.Engine = kept.Pool, kept.Replica, kept.Engine
 		}
 	}
-	s.Restarts, s.Outdated = &kept.Restarts, kept.Outdated && s.PID != 0
-}
-
-// Outdated reports whether Start would run something else than what the replica's recorded launch runs: another
-// executable, arguments, environment or GPUs. What only the provisioner acts on, such as a grace period, is no
-// difference. The error is ErrNotFound when nothing is recorded, or what Plan returns.
-func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, error) {
-	p, err := New(cfg, opts...)
-	if err != nil {
-		return false, err
+	s.Restarts = &kept.Restarts
+	if s.PID != 0 {
+		s.Outdated, s.Differs = kept.Outdated, kept.Differs
 	}
-	files, err := filesOf(p.cfg.StateDir, p.cfg.fileStem())
-	if err != nil {
-		return false, err
-	}
-	rec, err := files.readRecord()
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
-	}
-	if err != nil {
-		return false, err
-	}
-	outdated, err := p.opts.outdated(ctx, p.cfg, rec.Launch)
-	if err != nil {
-		return false, p.startErrorIn(ctx, err)
-	}
-	return outdated, nil
 }
 
 // listed names the replicas that have a file.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -68,7 +69,7 @@ func (c *cli) statusTable(all []provisioner.Status) error {
 func outlookOf(s provisioner.Status, now time.Time) string {
 	switch r := s.Restarts; {
 	case s.Outdated:
-		return ", outdated"
+		return ", outdated" + because(s.Differs)
 	case r == nil || s.PID > 0:
 		return ""
 	case r.Phase == provisioner.PhaseFailed:
@@ -81,6 +82,23 @@ func outlookOf(s provisioner.Status, now time.Time) string {
 		return ", breaker open, next try in " + until(r.RetryAt, now)
 	}
 	return ""
+}
+
+// because names what differs, shortly: a status is one line.
+func because(differs []provisioner.Difference) string {
+	const most = 4
+	var names []string
+	for i, d := range differs {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(differs)-most))
+			break
+		}
+		names = append(names, d.String())
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(names, ", ")
 }
 
 func until(at, now time.Time) string { return max(0, at.Sub(now)).Round(time.Second).String() }
@@ -99,12 +117,12 @@ func (c *cli) compare(ctx context.Context, found []provisioner.Status) {
 		if at < 0 || s.PID == 0 {
 			continue
 		}
-		outdated, err := provisioner.Outdated(ctx, configs[at])
+		differs, err := provisioner.Differences(ctx, configs[at], withContainers()...)
 		if err != nil {
 			c.say(fmt.Sprintf("note: cannot find out whether %s/%s is outdated: %v", s.Pool, s.Replica, err))
 			continue
 		}
-		found[i].Outdated = outdated
+		found[i].Outdated, found[i].Differs = len(differs) > 0, differs
 	}
 }
 

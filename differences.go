@@ -1,0 +1,222 @@
+package provisioner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/footprint"
+)
+
+// Difference is a key of the configuration by which a launch differs from what Start would run now. Its zero value says
+// nothing.
+type Difference struct {
+	// Key is the key, such as "flags[2]" or "env.LANG"; in a container also "provisioning.container.shm_size". It is "Dir" for
+	// the folder of the file, and "" where the launch's record does not tell which key it is.
+	Key string `json:"key"`
+	// Why is what the key does not say, such as "the executable changed", for people; "" for nothing.
+	Why string `json:"why,omitempty"`
+	// Was and Now are the values, where they can be shown; of a flag, its words on the command line. Both are "" for what may
+	// be confidential, such as a variable.
+	Was string `json:"was,omitempty"`
+	Now string `json:"now,omitempty"`
+}
+
+// String returns the key with why, such as "provisioning.binary (the executable changed)".
+func (d Difference) String() string {
+	switch {
+	case d.Key == "":
+		return d.Why
+	case d.Why == "":
+		return d.Key
+	}
+	return d.Key + " (" + d.Why + ")"
+}
+
+// Differences tells by which keys the replica's recorded launch differs from what Start would run: another executable,
+// arguments, environment, address or GPUs. What has to be downloaded or built for cfg first is a difference, too; what
+// only the provisioner acts on, such as a grace period, is none. Executables that are named without a folder, and caches,
+// are looked for where the launch did that, whatever this program's environment says.
+//
+// It is nil when the launch is what Start would run. The error is ErrNotFound when nothing is recorded, or what Plan
+// returns.
+func Differences(ctx context.Context, cfg ProvisionConfig, opts ...Option) ([]Difference, error) {
+	p, err := New(cfg, opts...)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filesOf(p.cfg.StateDir, p.cfg.fileStem())
+	if err != nil {
+		return nil, err
+	}
+	rec, err := files.readRecord()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
+	}
+	if err != nil {
+		return nil, err
+	}
+	differs, _, err := p.opts.differences(ctx, p.cfg, rec)
+	if err != nil {
+		return nil, p.startErrorIn(ctx, err)
+	}
+	return differs, nil
+}
+
+// Outdated reports whether there are [Differences].
+func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, error) {
+	differs, err := Differences(ctx, cfg, opts...)
+	return len(differs) > 0, err
+}
+
+// differences tells by what a launch of cfg would differ from the recorded one, and what it would run if nothing is to be
+// got first.
+func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec record) ([]Difference, launchPlan, error) {
+	there := *o
+	there.places = rec.Launch.Places
+	engine, _ := o.engine(cfg.Engine)
+	same := cfg
+	if c := cfg.Provisioning.Container; cfg.contained() && rec.Runtime != "" && (c == nil || c.RuntimeSocket == "") {
+		container := ContainerConfig{}
+		if c != nil {
+			container = *c
+		}
+		container.RuntimeSocket = rec.Runtime
+		same.Provisioning.Container = &container
+	}
+	if cfg.Devices.auto() && len(rec.Launch.GPUs) > 0 { // the choice would be another today: the engine has taken what was free
+		same.Devices = nil
+		for _, g := range rec.Launch.GPUs {
+			same.Devices = append(same.Devices, Device(g.UUID))
+		}
+	}
+	prepared, pending, err := there.foresee(ctx, same, engine)
+	if err != nil || len(pending) > 0 {
+		return pending, launchPlan{}, err
+	}
+	plan, err := there.plan(ctx, same, prepared)
+	if err != nil {
+		return nil, launchPlan{}, err
+	}
+	return plan.differences(cfg, rec.Launch), plan, nil
+}
+
+func (p launchPlan) differences(cfg ProvisionConfig, was launchRecord) []Difference {
+	if was.Footprint.Empty() {
+		if p.hash(cfg) == was.ConfigHash {
+			return nil
+		}
+		return []Difference{{Why: "the version that launched it did not record by what"}}
+	}
+	var all []Difference
+	for _, d := range was.Footprint.Differences(p.footprint(cfg)) {
+		if d.Key == cfg.executableKey() && d.Was == d.Now { // of the file, only the digest
+			d.Why = "the executable changed"
+		}
+		all = append(all, Difference(d))
+	}
+	return all
+}
+
+// executableKey is the key that decides on the executable.
+func (c ProvisionConfig) executableKey() string {
+	if c.Custom != nil && c.Provisioning.Binary == nil && c.Provisioning.Mode == "binary" {
+		return "custom.command[0]"
+	}
+	return "provisioning." + c.Provisioning.Mode
+}
+
+// footprint is what makes it the launch that it is. What only the provisioner acts on is not in it.
+func (p launchPlan) footprint(cfg ProvisionConfig) footprint.Footprint {
+	f := footprint.Footprint{Flags: []footprint.Flag{}}
+	for _, flag := range p.Flags {
+		f.Flags = append(f.Flags, footprint.Flag{Key: flag.Key, Args: flag.Args})
+	}
+	f.Show("engine", cfg.Engine)
+	f.Show(cfg.executableKey(), p.host.Binary.Path)
+	f.Hide(cfg.executableKey(), p.host.Binary.Digest)
+	f.Show("model.id", p.host.ModelPath)
+	f.Show("Dir", p.Dir)
+	f.Show("host", cfg.Host)
+	f.Show("port", strconv.Itoa(cfg.Port))
+	f.Show("on_manager_exit", cfg.OnManagerExit)
+	f.Show("devices", gpuEnv(cfg, p.GPUs)["CUDA_VISIBLE_DEVICES"])
+	if cfg.Devices.auto() {
+		f.Show("devices", string(autoDevice)) // what is chosen depends on what is free, and the engine itself has taken some
+	}
+	ofEngine := "env."
+	if cfg.Custom != nil {
+		ofEngine = "custom.env."
+	}
+	for name, value := range p.spec.Env {
+		f.Hide(ofEngine+name, value)
+	}
+	for name, value := range cfg.Env {
+		f.Hide("env."+name, value.footprint())
+	}
+	if cfg.APIKey != nil {
+		f.Hide("api_key", p.spec.KeyEnv+" "+EnvValue{Secret: cfg.APIKey}.footprint())
+	}
+	if cfg.contained() {
+		cfg.Provisioning.Container.footprint(&f)
+	}
+	return f
+}
+
+// footprint stands for the value; of a secret it is the reference, since the value is read at a start.
+func (v EnvValue) footprint() string {
+	if v.Secret != nil {
+		return "from_env " + v.Secret.FromEnv + " from_file " + v.Secret.FromFile
+	}
+	return "is " + v.Value
+}
+
+// footprint adds each key of its own. When an image is pulled is the provisioner's matter.
+func (c *ContainerConfig) footprint(f *footprint.Footprint) {
+	if c == nil {
+		return
+	}
+	settings := *c
+	settings.Pull = ""
+	var keys map[string]json.RawMessage
+	if data, err := json.Marshal(settings); err == nil {
+		_ = json.Unmarshal(data, &keys) // what was just written
+	}
+	for key, value := range keys {
+		f.Show("provisioning.container."+key, string(value))
+	}
+}
+
+// hash is what schema 2 had before footprints, and what earlier versions still compare.
+func (p launchPlan) hash(cfg ProvisionConfig) string {
+	h := sha256.New()
+	gpus := make([]string, len(p.GPUs))
+	for i, g := range p.GPUs {
+		gpus[i] = g.UUID
+	}
+	if cfg.Devices.auto() {
+		gpus = nil
+	}
+	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus}
+	if cfg.contained() {
+		what = append(what, cfg.Provisioning.Container, cfg.Host)
+	}
+	_ = json.NewEncoder(h).Encode(what) // maps are encoded in the order of their keys
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// namesOf is the differences for people, in a line.
+func namesOf(differs []Difference) string {
+	names := make([]string, len(differs))
+	for i, d := range differs {
+		names[i] = d.String()
+	}
+	return strings.Join(slices.Compact(names), ", ")
+}
