@@ -220,7 +220,10 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 			s.Shares = append(s.Shares, float64(c.free(g)))
 		}
 	}
-	need := c.model.Estimate(s)
+	need, known := c.model.Estimate(s)
+	if !known {
+		return nil
+	}
 	var all []MemoryNeed
 	for i, g := range gpus {
 		if need.GPUs[i] > 0 {

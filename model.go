@@ -226,7 +226,7 @@ func (m *stagedModel) check() (err error) {
 	case info.IsDir() && m.kind == ModelGGUF:
 		return wrong(CauseModelMissing, "%q is a folder; name the GGUF file in it", m.path)
 	case info.Size() == 0 && info.Mode().IsRegular():
-		return wrong(CauseModelMissing, "read %s: the file is empty", m.path)
+		return &modelError{CauseModelCorrupt, fmt.Errorf("%q is empty; fetch it again", m.path)}
 	case m.kind == ModelGGUF:
 		m.gguf, err = checkGGUF(m.path)
 	}

@@ -338,7 +338,7 @@ func TestHubFailures(t *testing.T) {
 		},
 		"cut short": {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
-			cause: CauseModelCorrupt, text: "truncated: tensor data needs",
+			cause: CauseModelCorrupt, text: "truncated: its weights need",
 		},
 		"no such repository, for an engine that fetches": {
 			id: "hf:org/other", kind: ModelFolder, cause: CauseModelMissing, text: "/org/other exists",
@@ -613,8 +613,8 @@ func TestCheckGGUF(t *testing.T) {
 		"header alone": {[]byte(enginetest.GGUF), ""},
 		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" instead of "GGUF"`},
 		"short header": {sound[:2000], "ends within its header"},
-		"cut short":    {sound[:len(sound)/2], "truncated: tensor data needs"},
-		"many tensors": {[]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 100)), "tensor count too large"},
+		"cut short":    {sound[:len(sound)/2], "truncated: its weights need"},
+		"many tensors": {[]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 100)), "it says that it has 72057594037927935 tensors"},
 		"new version":  {[]byte("GGUF\x09\x00\x00\x00" + strings.Repeat("\x00", 100)), ""}, // for the engine to judge
 	} {
 		file := filepath.Join(t.TempDir(), "m.gguf")

@@ -209,7 +209,7 @@ func TestStartErrors(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			cause: CauseModelMissing, text: []string{"the file is empty"},
+			cause: CauseModelCorrupt, text: []string{"model.gguf\" is empty; fetch it again"},
 		},
 		"port taken": {
 			change: func(t *testing.T, cfg *ProvisionConfig) { cfg.Port = enginetest.Stranger(t) },

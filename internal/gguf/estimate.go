@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -39,8 +40,32 @@ type Need struct {
 const gpuOverhead = 250 << 20
 
 // Estimate says how much memory llama-server needs to run the model. TestEstimate holds it against what a real
-// llama-server allocates on the CPU; for GPUs it is gguf-parser's word.
-func (m *Model) Estimate(s Settings) Need {
+// llama-server allocates on the CPU; for GPUs it is gguf-parser's word. ok is false where that cannot be told, as with a
+// model of a kind that gguf-parser does not know, or one that states what it does not know how to read.
+func (m *Model) Estimate(s Settings) (need Need, ok bool) {
+	if !m.estimable {
+		return Need{}, false
+	}
+	// The library panics where numbers do not go together, such as no attention heads. What would end the program beyond
+	// that, the scan has refused.
+	defer func() {
+		if p := recover(); p != nil {
+			need, ok = Need{}, false
+		}
+	}()
+	need = m.estimate(s)
+	for _, n := range append([]uint64{need.Host}, need.GPUs...) {
+		if n > maxNeed { // a sum or a product went over 64 bits
+			return Need{}, false
+		}
+	}
+	return need, true
+}
+
+// maxNeed is more memory than any machine has, and less than what a negative number looks like.
+const maxNeed = 1 << 52
+
+func (m *Model) estimate(s Settings) Need {
 	if len(s.Shares) == 0 || s.Layers == 0 {
 		need := m.onHost(s)
 		need.GPUs = make([]uint64, len(s.Shares))
@@ -107,8 +132,9 @@ func (m *Model) options(s Settings) []parser.GGUFRunEstimateOption {
 	if s.Batch > 0 {
 		options = append(options, parser.WithLLaMACppLogicalBatchSize(int32(min(s.Batch, math.MaxInt32))))
 	}
-	if s.MicroBatch > 0 {
-		options = append(options, parser.WithLLaMACppPhysicalBatchSize(int32(min(s.MicroBatch, math.MaxInt32))))
+	if s.MicroBatch > 0 || s.Batch > 0 { // never more than the logical one, as llama.cpp has it, too
+		batch, micro := max(32, cmp.Or(s.Batch, 2048)), cmp.Or(s.MicroBatch, 512)
+		options = append(options, parser.WithLLaMACppPhysicalBatchSize(int32(min(micro, batch, math.MaxInt32))))
 	}
 	if !s.NoFlash {
 		options = append(options, parser.WithFlashAttention())
