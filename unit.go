@@ -93,6 +93,8 @@ func (u *unit) text() {
 	u.set("Type", "notify")
 	u.set("NotifyAccess", "main")
 	u.set("WatchdogSec", "30s")
+	u.why("A manager that is silent is told to write where it hangs, and is killed when it cannot do even that.")
+	u.set("TimeoutAbortSec", "30s")
 	place := "--config " + u.argument(file)
 	if u.config.StateDir == "" {
 		place += " --state-dir " + u.folders["state"]

@@ -781,6 +781,7 @@ func (rt testRuntime) manager(t *testing.T, cfg provisioner.ProvisionConfig) *ex
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
+	cmd.Stderr = os.Stderr // an end that nobody expects has its reason there
 	cmd.Env = append(os.Environ(), managerEnv+"="+string(what))
 	out, err := cmd.StdoutPipe()
 	if err != nil {

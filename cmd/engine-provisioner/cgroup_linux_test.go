@@ -85,7 +85,7 @@ func TestDelegatedUnit(t *testing.T) {
 	if err := syscall.Kill(pid, 0); err != nil {
 		t.Errorf("the engine died with its manager: %v", err)
 	}
-	if out, err := command(t, nil, "stop", "--config", config).CombinedOutput(); err != nil {
+	if out, err := command(t, nil, "stop", "--config", config).Output(); err != nil {
 		t.Errorf("stop: %v\n%s", err, out)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir.Name(), "engine-*")); err != nil || len(left) > 0 {

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,6 +24,7 @@ func main() {
 	// A panic, or the SIGABRT of systemd's watchdog, shall end this program by that signal. Otherwise Go exits with 2, which
 	// says that the configuration is wrong: then no service manager starts it again.
 	debug.SetTraceback("crash")
+	panicAt(syscall.SIGABRT, syscall.SIGQUIT)
 	os.Exit(run(context.Background(), os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 

@@ -33,7 +33,7 @@ func (r runner) Run() int { return enginetest.Run(r.m) }
 
 func TestMain(m *testing.M) {
 	enginetest.Main()
-	testscript.Main(runner{m}, map[string]func(){"engine-provisioner": main})
+	testscript.Main(runner{m}, map[string]func(){"engine-provisioner": main, busyName: busyMain})
 }
 
 // patience is for a machine that is busy with other tests; nothing waits so long for nothing.
@@ -96,7 +96,7 @@ func stopDetached(t testing.TB, dir string) {
 		all, _ := provisioner.Statuses(state)
 		for _, s := range all {
 			if p, err := provisioner.Attach(state, s.Pool, s.Replica); err == nil {
-				t.Logf("%s/%s was left running", s.Pool, s.Replica)
+				t.Logf("%s/%s runs without a manager; the test's end stops it", s.Pool, s.Replica)
 				ctx, cancel := context.WithCancel(context.Background())
 				cancel()
 				_ = p.Stop(ctx)
@@ -222,6 +222,9 @@ func cmdStart(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		_ = cmd.Process.Kill()
 		<-b.done
+		if state.t.Failed() {
+			state.t.Logf("%s: %v; its stderr:\n%s", args[0], cmd.ProcessState, ts.ReadFile(args[0]+".err"))
+		}
 	})
 }
 

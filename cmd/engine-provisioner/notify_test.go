@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // serviceManager listens as systemd does: it takes every message at once. The kernel keeps ten that nobody takes, and the
@@ -99,28 +99,6 @@ func poolsFile(t *testing.T, replicas int) (path string, port int) {
 	}
 	t.Cleanup(func() { stopDetached(t, dir) })
 	return path, port
-}
-
-// command is this command in a process of its own.
-func command(t *testing.T, env []string, args ...string) *exec.Cmd {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Args = append([]string{"engine-provisioner"}, args...) // by this name the test binary becomes the command
-	cmd.Env = append(append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0"), env...)
-	return cmd
-}
-
-func exitOf(t *testing.T, cmd *exec.Cmd) int {
-	t.Helper()
-	var exit *exec.ExitError
-	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode()
 }
 
 // TestServiceManagerWaitsForADownload gets more time for a download than a start is given.
@@ -210,27 +188,35 @@ func TestServiceManagerIsTold(t *testing.T) {
 	}
 }
 
-// TestWatchdogIsNoWrongConfiguration: systemd does not start again what exits with 2, as Go programs do at SIGABRT.
+// TestWatchdogIsNoWrongConfiguration: systemd does not start again what exits with 2, as Go programs do at SIGABRT. The
+// engine runs on, as after any end of a manager that nobody asked for.
 func TestWatchdogIsNoWrongConfiguration(t *testing.T) {
 	t.Parallel()
-	config, _ := poolsFile(t, 1)
-	cmd := command(t, nil, "--config", config)
-	out, err := cmd.StdoutPipe()
+	config, port := poolsFile(t, 1)
+	manager := command(t, nil, "--config", config)
+	out, err := manager.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := manager.Start(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // "default/r0 ready …"
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Signal(syscall.SIGABRT); err != nil {
+	if err := manager.Process.Signal(syscall.SIGABRT); err != nil {
 		t.Fatal(err)
 	}
-	_ = exitOf(t, cmd)
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGABRT {
-		t.Errorf("the manager ended with %v", cmd.ProcessState)
+	_ = manager.Wait() // ProcessState says it
+	if signalOf(manager) != syscall.SIGABRT {
+		t.Errorf("the manager ended with %v", manager.ProcessState)
+	}
+	pid := enginetest.Inspect(t, fmt.Sprintf("http://127.0.0.1:%d", port)).PID
+	if out, err := command(t, nil, "stop", "--config", config).Output(); err != nil {
+		t.Errorf("stop: %v\n%s", err, out)
+	}
+	if stat, err := procfs.ReadStat(pid); err == nil && !stat.Dead() {
+		t.Errorf("the engine, process %d, is still there", pid)
 	}
 }
 
