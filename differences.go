@@ -194,6 +194,15 @@ func (c *ContainerConfig) footprint(f *footprint.Footprint) {
 	}
 }
 
+// settings stands for all that decides on a launch before anything is looked at on the node. What only the provisioner acts on is
+// left out.
+func (c ProvisionConfig) settings() string {
+	dir := c.Dir
+	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = RestartConfig{}, LivenessConfig{}, DrainConfig{}, ReadyConfig{}, StopConfig{}, LogsConfig{}
+	c.Fit, c.Expose = "", false
+	return hashOf(c, dir)
+}
+
 // hash is what schema 2 had before footprints, and what earlier versions still compare.
 func (p launchPlan) hash(cfg ProvisionConfig) string {
 	h := sha256.New()

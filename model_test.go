@@ -637,7 +637,7 @@ func sha256Of(content []byte) string {
 func TestDownloadCauses(t *testing.T) {
 	t.Parallel()
 	full := modelProblem(fmt.Errorf("cannot download x: %w", &fetch.SpaceError{Dir: "/", Need: 2, Free: 1}))
-	if e := incidentOf(&StartError{Err: full}); !e.blameless || e.permanent {
+	if e := incidentOf(&StartError{Err: full}); !e.Blameless || e.Permanent {
 		t.Errorf("a full disk: %+v", e)
 	}
 	for _, err := range []error{errNoCache, errNoHubCache, errOffline} {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+
+	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
 // order is what a replica is told to do.
@@ -83,7 +85,7 @@ func (r *replica) hurry(ctx context.Context) {
 func (r *replica) obey(o order, p *EngineProvisioner) bool {
 	switch o.kind {
 	case orderReset:
-		r.judge(incident{what: forgiven})
+		r.judge(happened(restart.Forgiven))
 		o.reply <- nil
 		return true
 	case orderReload:
@@ -106,7 +108,7 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		if p != nil {
 			err = p.Stop(o.ctx)
 		}
-		r.judge(incident{what: unwanted})
+		r.judge(happened(restart.Unwanted))
 		o.reply <- err
 		return o.kind == orderStop
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
 // reload is a change of a replica's configuration that is not decided yet.
@@ -144,7 +146,7 @@ func (r *replica) obeyReload(o order, p *EngineProvisioner) {
 			r.settleReload(err)
 		}
 	}
-	r.judge(incident{what: wanted})
+	r.judge(happened(restart.Wanted))
 }
 
 // dropReload ends the reload that is under way, if one is.

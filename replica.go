@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
 // replica is one replica under a Supervisor. Its goroutine, run, decides everything; others send it orders.
@@ -22,6 +23,7 @@ type replica struct {
 	// Owned by run.
 	reload *reload          // under way
 	proven *ProvisionConfig // the last settings that were ready; nil before there were any
+	served string           // stands for them, also for those of an earlier manager
 	gpus   gpuUse           // before the last launch
 	over   error            // why run ended: ErrStopped or ErrReleased; fixed once done is closed
 
@@ -80,7 +82,7 @@ func (r *replica) rest(wait time.Duration) bool {
 	}
 	select {
 	case <-alarm:
-		r.judge(incident{what: due})
+		r.judge(happened(restart.Due))
 		return true
 	case o := <-r.orders:
 		return r.obey(o, nil)
@@ -121,10 +123,11 @@ func (r *replica) runLaunch() bool {
 			}
 		}
 	}
-	r.judge(incident{what: becameReady})
 	if !r.isOutdated() {
 		r.proven = new(r.config())
+		r.served = r.proven.settings()
 	}
+	r.judge(happened(restart.BecameReady))
 	r.settleReload(nil)
 	go p.keepHealthy(ctx, r.config().Liveness)
 	stable := time.NewTimer(time.Duration(r.config().Restart.StableAfter))
@@ -139,7 +142,7 @@ func (r *replica) runLaunch() bool {
 			}
 			return true
 		case <-stable.C:
-			r.judge(incident{what: due})
+			r.judge(happened(restart.Due))
 		case o := <-r.orders:
 			if !r.obey(o, p) {
 				return false
@@ -208,36 +211,7 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 // stoppedElsewhere takes note of a stop by another command: the replica stays stopped.
 func (r *replica) stoppedElsewhere() {
 	r.dropReload(errStoppedElsewhere)
-	r.judge(incident{what: unwanted})
-}
-
-// judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
-func (r *replica) judge(e incident) {
-	before, cfg := r.history(), r.config()
-	now, what := cfg.Restart.next(before, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
-	if now == before {
-		return
-	}
-	r.keep(now)
-	launchID := ""
-	r.update(func() {
-		r.past = now
-		switch e.what {
-		case becameReady, forgiven, wanted:
-			r.last = nil
-		case ended: // with what follows from it, so that nobody sees the one without the other
-			r.last = e.err
-		}
-		if r.launch != nil {
-			launchID = r.launch.Status().LaunchID
-		}
-	})
-	if what == waitUntil || what == giveUp {
-		r.tell.onEvent(Event{
-			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: launchID, Kind: EventRestart,
-			State: StateFailed, Cause: now.Cause, Attempt: before.Attempts + 1, Message: e.text, Restarts: &now, Err: e.err,
-		})
-	}
+	r.judge(happened(restart.Unwanted))
 }
 
 func (r *replica) config() ProvisionConfig {

@@ -176,7 +176,7 @@ func resetUnmanaged(state string, replicas []string) ([]Answer, error) {
 		if err != nil || len(replicas) > 0 && !slices.Contains(replicas, name) {
 			continue
 		}
-		if err := os.Remove(files.restarts()); err != nil {
+		if err := files.forgive(kept); err != nil {
 			return done, fmt.Errorf("cannot reset %s: %w", name, err)
 		}
 		done = append(done, Answer{Pool: kept.Pool, Replica: kept.Replica, Result: string(requestReset)})

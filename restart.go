@@ -2,17 +2,18 @@ package provisioner
 
 import (
 	"errors"
-	"math"
+	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
 // RestartConfig says what a [Supervisor] does when an engine ends unasked or cannot be started. An exit that nobody
 // asked for is a failure, whatever its code.
 //
-// Two budgets: failures before readiness burn minutes and GPU memory without serving anybody, so a breaker stops them;
-// crashes after readiness are usually passing, and restarting them for ever serves more (reliability is simulated in a
-// test: 49 % of the time served against 7 % with a breaker on crashes).
+// Failures before readiness open a breaker; crashes after it are tried again for ever. What trying again cannot help is
+// given up at once, unless the replica has been ready with the same settings before.
 type RestartConfig struct {
 	// Mode is "always" or "never". Left out, it is "always".
 	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=always never"`
@@ -34,13 +35,6 @@ type RestartConfig struct {
 	// out, it tries for ever.
 	GiveUpAfter int `json:"give_up_after,omitempty" validate:"omitempty,min=1,max=1000"`
 }
-
-// restartFactor is by how much a delay grows; jitterShare by how much of itself a delay is lengthened at random, so that
-// replicas that failed together do not load together.
-const (
-	restartFactor = 2
-	jitterShare   = 0.25
-)
 
 // Phase is where a supervised replica stands between its launches.
 type Phase string
@@ -67,152 +61,77 @@ type Restarts struct {
 	Last     string    `json:"last,omitempty"`     // the last failure, for people
 	Total    int       `json:"total"`              // restarts since the replica was supervised first
 	Cause    Cause     `json:"cause,omitempty"`    // of the last failure
+	// Served says that the replica has been ready with its present settings: nothing that it fails of is taken for hopeless.
+	Served bool `json:"served,omitempty"`
 }
 
 // waits reports whether the replica is to be started again at RetryAt.
-func (s Restarts) waits() bool { return s.Phase == PhaseBackoff || s.Phase == PhaseOpen }
+func (s Restarts) waits() bool { return s.history().Waits() }
 
-// happening is what a replica's restarts depend on.
-type happening int
-
-const (
-	wanted      happening = iota // the replica shall run, by a new launch
-	becameReady                  // its launch is ready
-	ended                        // its launch ended, or could not be started
-	due                          // time has passed
-	unwanted                     // the replica shall not run
-	forgiven                     // its failures are forgotten
-)
-
-// incident is one happening with what it takes to judge it.
-type incident struct {
-	what      happening
-	permanent bool // trying again unchanged cannot help
-	blameless bool // not the engine's fault (a busy port, a full disk, memory that others hold): tried again, and never given up
-	cause     Cause
-	text      string
-	err       error
+func (s Restarts) history() restart.History {
+	return restart.History{
+		Phase: restart.Phase(s.Phase), Attempts: s.Attempts, Failures: s.Failures, Hindered: s.Hindered, Trials: s.Trials, Trial: s.Trial,
+		RetryAt: s.RetryAt, ReadyAt: s.ReadyAt, Total: s.Total, Served: s.Served,
+	}
 }
+
+// following is s after it has become h.
+func (s Restarts) following(h restart.History) Restarts {
+	return Restarts{
+		Phase: Phase(h.Phase), Attempts: h.Attempts, Failures: h.Failures, Hindered: h.Hindered, Trials: h.Trials, Trial: h.Trial,
+		RetryAt: h.RetryAt, ReadyAt: h.ReadyAt, Last: s.Last, Total: h.Total, Cause: s.Cause, Served: h.Served,
+	}
+}
+
+// incident is an event for the restart policy with what people are told of it.
+type incident struct {
+	restart.Event
+	cause Cause
+	text  string
+	err   error
+}
+
+func happened(kind restart.Kind) incident { return incident{Event: restart.Event{Kind: kind}} }
 
 // incidentOf reads from an error what the restart policy needs.
 func incidentOf(err error) incident {
-	e := incident{what: ended, text: err.Error(), cause: causeOf(err), err: err}
+	e := incident{Event: restart.Event{Kind: restart.Ended}, text: err.Error(), cause: causeOf(err), err: err}
 	var failure *Failure
 	var config *ConfigError
 	var gpu *GPUError
 	switch {
 	case errors.As(err, &config), errors.As(err, &gpu):
-		e.permanent = true
+		e.Permanent = true
 	case errors.As(err, &failure):
-		e.permanent = !failure.Retry
+		e.Permanent = !failure.Retry
 	}
 	for _, passing := range []error{ErrBusy, ErrNoMemory, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {
-			e.blameless, e.permanent = true, false
+			e.Blameless, e.Permanent = true, false
 		}
 	}
 	return e
 }
 
-// decision is what follows.
-type decision int
-
-const (
-	nothing decision = iota
-	launchNow
-	waitUntil // RetryAt
-	giveUp
-)
-
-// next is the whole restart policy: a pure function of the past, what happened, and the time. random is from [0, 1).
-func (c RestartConfig) next(s Restarts, e incident, now time.Time, random float64) (Restarts, decision) {
-	switch e.what {
-	case forgiven:
-		s = Restarts{Phase: s.Phase, ReadyAt: s.ReadyAt, Total: s.Total}
-		if s.Phase == PhaseRunning {
-			return s, nothing
-		}
-		s.Phase = PhaseRunning
-		return s, launchNow
-	case wanted:
-		s.Phase, s.RetryAt, s.ReadyAt = PhaseRunning, time.Time{}, time.Time{}
-		return s, launchNow
-	case unwanted:
-		s.Phase, s.RetryAt, s.ReadyAt, s.Trial = PhaseStopped, time.Time{}, time.Time{}, false
-		return s, nothing
-	case becameReady:
-		if s.Phase != PhaseRunning {
-			return s, nothing
-		}
-		s.ReadyAt, s.Failures, s.Hindered = now, 0, 0
-		return s, nothing
-	case due:
-		return c.pass(s, now)
-	case ended:
-		if s.Phase != PhaseRunning {
-			return s, nothing
-		}
-		return c.fail(s, e, now, random)
-	default:
-		return s, nothing
+// next lets the policy judge an incident.
+func (c RestartConfig) next(s Restarts, e incident, now time.Time, random float64) (Restarts, restart.Decision) {
+	h, what := c.policy().Next(s.history(), e.Event, now, random)
+	next := s.following(h)
+	switch {
+	case e.Kind == restart.Forgiven:
+		next.Last, next.Cause = "", ""
+	case what == restart.Wait || what == restart.GiveUp:
+		next.Last, next.Cause = e.text, e.cause
 	}
+	return next, what
 }
 
-// pass is what the passing of time does: a stable engine's past is forgotten, a wait ends.
-func (c RestartConfig) pass(s Restarts, now time.Time) (Restarts, decision) {
-	switch {
-	case s.Phase == PhaseRunning && !s.ReadyAt.IsZero() && now.Sub(s.ReadyAt) >= time.Duration(c.StableAfter):
-		s.Attempts, s.Failures, s.Trials, s.Trial = 0, 0, 0, false
-	case s.waits() && !now.Before(s.RetryAt):
-		s.Trial = s.Trial || s.Phase == PhaseOpen
-		s.Phase, s.RetryAt = PhaseRunning, time.Time{}
-		return s, launchNow
+func (c RestartConfig) policy() restart.Policy {
+	return restart.Policy{
+		Never: c.Mode == "never", InitialDelay: time.Duration(c.InitialDelay), MaxDelay: time.Duration(c.MaxDelay),
+		StableAfter: time.Duration(c.StableAfter), StartBurst: c.StartBurst, Cooldown: time.Duration(c.Cooldown),
+		CooldownMax: time.Duration(c.CooldownMax), GiveUpAfter: c.GiveUpAfter,
 	}
-	return s, nothing
-}
-
-// fail judges the end of a launch.
-func (c RestartConfig) fail(s Restarts, e incident, now time.Time, random float64) (Restarts, decision) {
-	s, _ = c.pass(s, now) // it may have been stable before it ended
-	wasReady := !s.ReadyAt.IsZero()
-	s.ReadyAt, s.Last, s.Cause = time.Time{}, e.text, e.cause
-	wait := func(phase Phase, delay time.Duration) (Restarts, decision) {
-		s.Phase = phase
-		s.RetryAt = now.Add(delay + time.Duration(random*jitterShare*float64(delay)))
-		s.Total++
-		return s, waitUntil
-	}
-	switch {
-	case c.Mode == "never", e.permanent:
-		s.Phase = PhaseFailed
-		return s, giveUp
-	case e.blameless:
-		s.Hindered++
-		return wait(PhaseBackoff, grow(c.InitialDelay, c.MaxDelay, s.Hindered-1))
-	}
-	s.Hindered = 0
-	s.Attempts++
-	if !wasReady {
-		s.Failures++
-	}
-	switch {
-	case s.Trial:
-		s.Trials++
-		if c.GiveUpAfter > 0 && s.Trials >= c.GiveUpAfter {
-			s.Phase, s.Trial = PhaseFailed, false
-			return s, giveUp
-		}
-		return wait(PhaseOpen, grow(c.Cooldown, c.CooldownMax, s.Trials))
-	case s.Failures >= c.StartBurst:
-		return wait(PhaseOpen, grow(c.Cooldown, c.CooldownMax, 0))
-	}
-	return wait(PhaseBackoff, grow(c.InitialDelay, c.MaxDelay, s.Attempts-1))
-}
-
-// grow is first, doubled times times, and at most limit.
-func grow(first, limit Duration, times int) time.Duration {
-	d := float64(first) * math.Pow(restartFactor, float64(times))
-	return time.Duration(min(d, float64(max(first, limit))))
 }
 
 func (c RestartConfig) withDefaults() RestartConfig {
@@ -237,4 +156,35 @@ func (c RestartConfig) withDefaults() RestartConfig {
 	fill(&c.Cooldown, def.Cooldown)
 	fill(&c.CooldownMax, def.CooldownMax)
 	return c
+}
+
+// judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
+func (r *replica) judge(e incident) {
+	before, cfg := r.history(), r.config()
+	past := before
+	past.Served = r.served == cfg.settings()
+	now, what := cfg.Restart.next(past, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
+	if now == before {
+		return
+	}
+	r.keep(now)
+	launchID := ""
+	r.update(func() {
+		r.past = now
+		switch e.Kind {
+		case restart.BecameReady, restart.Forgiven, restart.Wanted:
+			r.last = nil
+		case restart.Ended: // with what follows from it, so that nobody sees the one without the other
+			r.last = e.err
+		}
+		if r.launch != nil {
+			launchID = r.launch.Status().LaunchID
+		}
+	})
+	if what == restart.Wait || what == restart.GiveUp {
+		r.tell.onEvent(Event{
+			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: launchID, Kind: EventRestart,
+			State: StateFailed, Cause: now.Cause, Attempt: before.Attempts + 1, Message: e.text, Restarts: &now, Err: e.err,
+		})
+	}
 }

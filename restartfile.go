@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -19,6 +20,8 @@ type keptRestarts struct {
 	Engine   string       `json:"engine"`
 	Outdated bool         `json:"outdated,omitempty"` // also for versions that know no Differs
 	Differs  []Difference `json:"differs,omitempty"`
+	// ServedSettings stands for the settings that were ready last.
+	ServedSettings string `json:"served_settings,omitempty"`
 	Restarts
 }
 
@@ -49,6 +52,15 @@ func (f replicaFiles) writeRestarts(kept keptRestarts) error {
 	return atomicfile.Write(f.restarts(), append(data, '\n'))
 }
 
+// forgive forgets the failures, but not what was ready before them.
+func (f replicaFiles) forgive(kept keptRestarts) error {
+	if kept.ServedSettings == "" {
+		return os.Remove(f.restarts())
+	}
+	kept.Restarts = Restarts{Phase: PhaseRunning, Total: kept.Total}
+	return f.writeRestarts(kept)
+}
+
 // clearRestarts removes what a manager left that was killed while it wrote.
 func (f replicaFiles) clearRestarts() error {
 	err := atomicfile.Clear(f.restarts())
@@ -62,6 +74,8 @@ func (f replicaFiles) clearRestarts() error {
 func (r *replica) resume(now time.Time) {
 	kept, err := r.files.readRestarts() // whatever is wrong with it, the replica begins anew
 	past := kept.Restarts
+	r.served = kept.ServedSettings
+	past.Served = r.served == r.cfg.settings()
 	if !past.waits() {
 		past.Phase, past.ReadyAt = PhaseRunning, time.Time{}
 	}
@@ -79,7 +93,8 @@ func (r *replica) resume(now time.Time) {
 func (r *replica) keep(past Restarts) {
 	cfg, differs := r.config(), r.differs()
 	kept := keptRestarts{
-		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: len(differs) > 0, Differs: differs, Restarts: past,
+		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: len(differs) > 0, Differs: differs,
+		ServedSettings: r.served, Restarts: past,
 	}
 	if err := r.files.writeRestarts(kept); err != nil {
 		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)

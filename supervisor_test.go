@@ -264,7 +264,7 @@ func TestAnUnkilledLaunchIsNotGoneOnWith(t *testing.T) {
 	if err != nil || next == p {
 		t.Fatalf("it is gone on with (%v)", err)
 	}
-	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) || !incidentOf(err).blameless {
+	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) || !incidentOf(err).Blameless {
 		t.Errorf("the next start: %v", err)
 	}
 }

@@ -47,7 +47,7 @@ func TestBlameDisk(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	err := blameDisk(failed, "/srv/cache", []string{"cc1plus: fatal error: error writing to x.s: No space left on device"})
-	if !errors.Is(err, failed) || !incidentOf(&StartError{Err: err}).blameless ||
+	if !errors.Is(err, failed) || !incidentOf(&StartError{Err: err}).Blameless ||
 		!strings.Contains(err.Error(), `no space left on device: make room where "/srv/cache" is`) {
 		t.Errorf("%v", err)
 	}
