@@ -172,5 +172,9 @@ func (d *flagDialect) change(name string) (flagChange, bool) {
 
 // def is the flag as it was.
 func (c flagChange) def() FlagDef {
-	return FlagDef{Names: c.old, Value: strings.TrimSpace(strings.Repeat("VALUE ", c.values))}
+	def := FlagDef{Names: c.old}
+	if c.values > 0 {
+		def.Value, def.Count = "VALUE", c.values
+	}
+	return def
 }

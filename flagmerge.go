@@ -302,9 +302,9 @@ func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []
 	}
 	switch {
 	case len(values) < least && want == 1:
-		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, def.Value)
+		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, def.placeholder())
 	case len(values) < least:
-		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, def.Value)
+		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, def.placeholder())
 	case len(values) > want && !def.Many:
 		return nil, "", fmt.Errorf("%q takes no value on this %s; write it alone", word, m.program)
 	}
@@ -313,9 +313,9 @@ func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []
 		case f.joined || !flagShape.MatchString(v):
 		case m.has(v):
 			return nil, "", fmt.Errorf("%q needs a value (%s), but the flag %q follows; if that is the value, write %q",
-				word, def.Value, v, word+"="+v)
+				word, def.placeholder(), v, word+"="+v)
 		case m.joined:
-			return nil, "", fmt.Errorf(`%q needs a value (%s); one that begins with "-" is written %q`, word, def.Value, word+"=VALUE")
+			return nil, "", fmt.Errorf(`%q needs a value (%s); one that begins with "-" is written %q`, word, def.placeholder(), word+"=VALUE")
 		}
 	}
 	if len(values) == 0 {

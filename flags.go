@@ -28,6 +28,7 @@ type FlagDef struct {
 	Names    []string `json:"names"`              // such as "-cb", "--cont-batching"
 	Negated  []string `json:"negated,omitempty"`  // such as "-nocb", "--no-cont-batching"
 	Value    string   `json:"value,omitempty"`    // the value's placeholder, such as "N"; "" for a switch
+	Count    int      `json:"count,omitempty"`    // how many values it takes; 0 means one, and none for a switch
 	Optional bool     `json:"optional,omitempty"` // the value may be left out
 	Many     bool     `json:"many,omitempty"`     // more values may follow
 	Env      string   `json:"env,omitempty"`      // the environment variable that says the same

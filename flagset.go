@@ -58,25 +58,26 @@ func (d FlagDef) subject() string {
 	return strings.TrimLeft(d.Names[0], "-")
 }
 
-// values is the number of elements that follow the flag: the words of the placeholder outside of brackets.
+// values is the number of elements that follow the flag. A placeholder is free text ("{a,b} or name registered in
+// --tool-parser-plugin"), so its words say nothing of that.
 func (d FlagDef) values() int {
-	n, depth, inWord := 0, 0, false
-	for _, r := range d.Value {
-		switch {
-		case strings.ContainsRune("<[{(", r):
-			depth++
-		case strings.ContainsRune(">]})", r):
-			depth--
-		}
-		switch {
-		case r == ' ' && depth <= 0:
-			inWord = false
-		case !inWord:
-			inWord = true
-			n++
-		}
+	if d.Value == "" {
+		return 0
 	}
-	return n
+	return max(1, d.Count)
+}
+
+// placeholder is the value's placeholder for messages: vLLM lists 45 parsers in one.
+func (d FlagDef) placeholder() string {
+	const most = 60
+	if len(d.Value) <= most {
+		return d.Value
+	}
+	head := d.Value[:most]
+	if i := strings.LastIndexAny(head, ", "); i > 0 {
+		head = head[:i]
+	}
+	return strings.ToValidUTF8(head, "") + ",…"
 }
 
 // hyphens writes a long name the way help lists it. What follows a dot is a key of JSON, which may well have underscores.
@@ -94,6 +95,7 @@ func hyphens(name string) string {
 
 var (
 	helpName = regexp.MustCompile(`^--?[A-Za-z](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+	llamaTwo = regexp.MustCompile(`^[A-Z]+ [A-Z]+$`)
 	helpEnv  = regexp.MustCompile(`\(env: ([A-Za-z_][A-Za-z0-9_]*)\)`)
 )
 
@@ -155,6 +157,9 @@ func parseHelpLine(line string) (def FlagDef, description string, ok bool) {
 	def.Names, def.Negated = splitNegated(names)
 	if def.Value != "" {
 		def.Names, def.Negated = names, nil
+	}
+	if llamaTwo.MatchString(def.Value) { // common_arg has two hints at most, such as START and END
+		def.Count = 2
 	}
 	return def, strings.TrimSpace(rest), true
 }

@@ -49,7 +49,7 @@ func TestParseLlamaHelp(t *testing.T) {
 			Env: "LLAMA_ARG_OVERRIDE_TENSOR",
 		}},
 		{set: real11669, name: "--control_vector_layer_range", values: 2, want: FlagDef{
-			Names: []string{"--control-vector-layer-range"}, Value: "START END",
+			Names: []string{"--control-vector-layer-range"}, Value: "START END", Count: 2,
 		}},
 		{set: real11669, name: "-fa", values: 1, want: FlagDef{
 			Names: []string{"-fa", "--flash-attn"}, Value: "[on|off|auto]", Env: "LLAMA_ARG_FLASH_ATTN",
@@ -101,7 +101,7 @@ func TestBuiltinFlags(t *testing.T) {
 		line       func(FlagDef) string
 	}{
 		{"llamacpp/help-b11669.txt", "llamacpp_flags.txt", parseLlamaHelp, llamaHelpLine},
-		{"vllm/help-0.32.0.txt", "vllm_flags.txt", parseArgparseHelp, argparseHelpLine},
+		{"vllm/help-0.33.0.txt", "vllm_flags.txt", parseArgparseHelp, argparseHelpLine},
 		{"sglang/help-0.5.23.txt", "sglang_flags.txt", parseSGLangHelp, argparseHelpLine},
 		{"tgi/help-3.3.txt", "tgi_flags.txt", parseClapHelp, clapHelpLine},
 	} {

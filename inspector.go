@@ -92,7 +92,7 @@ func (i inspector) forget(digest string, program Program, env map[string]string)
 // factsKey names the facts. The environment counts, since LD_LIBRARY_PATH can make one executable another program.
 func (i inspector) factsKey(digest string, program Program, env map[string]string) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "1\x00%s\x00%q\x00%q\x00", digest, program.VersionArgs, program.HelpArgs)
+	fmt.Fprintf(h, "2\x00%s\x00%q\x00%q\x00", digest, program.VersionArgs, program.HelpArgs)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		fmt.Fprintf(h, "%s=%s\x00", name, env[name])
 	}

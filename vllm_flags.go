@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// vllmFlagsText is the help of vLLM 0.32.0 without its descriptions. TestBuiltinFlags rewrites it.
+// vllmFlagsText is the help of vLLM 0.33.0 without its descriptions. TestBuiltinFlags rewrites it.
 //
 //go:embed vllm_flags.txt
 var vllmFlagsText string
@@ -18,7 +18,7 @@ const (
 	adviceNodes    = "a replica runs on this node alone; remove the flag"
 )
 
-// vllmDialect is the command line of "vllm serve". Its parser (argparse_utils.py of 0.32.0) takes "_" for "-", the
+// vllmDialect is the command line of "vllm serve". Its parser (argparse_utils.py of 0.33.0) takes "_" for "-", the
 // beginning of a name, "--flag=value", "-O3", and "--flag.key value" for a key of JSON.
 var vllmDialect = flagDialect{
 	program:  "vllm",
