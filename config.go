@@ -60,6 +60,9 @@ type ProvisionConfig struct {
 	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
 	// are added where no flag says otherwise; see NormalizeFlags.
 	Flags []string `json:"flags,omitempty"`
+	// Defaults says whose defaults hold where no flag says anything: "provisioner" or "engine". With "engine" only what other
+	// keys decide is added to Flags. Left out, it is "provisioner".
+	Defaults string `json:"defaults,omitempty" validate:"omitempty,oneof=provisioner engine"`
 	// Env is added to the engine's environment, which otherwise is a short allowlist of the provisioner's. What other
 	// keys decide, such as CUDA_VISIBLE_DEVICES, may not be set here.
 	Env map[string]EnvValue `json:"env,omitempty"`

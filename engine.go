@@ -195,6 +195,7 @@ type GGUFRun struct {
 	KVOnHost     bool      // the KV cache stays in main memory
 	FullSWA      bool      // sliding windows have a KV cache of full size
 	Layers       int       // on GPUs; negative means all
+	Fits         bool      // where the GPUs have no room for all of it, the engine itself leaves some on the host
 	Split        string    // over GPUs: "layer", "row" or "none"; "" means "layer"
 	MainGPU      int       // the one that takes all where Split is "none"
 	Shares       []float64 // of each GPU; nil means by their free memory

@@ -188,15 +188,19 @@ func (o *options) lives(ctx context.Context, files replicaFiles, rec record) boo
 	return !inst.Exited()
 }
 
-// needs estimates one launch, and where it lacks memory, the least that the engine can do with.
+// needs estimates one launch, and where it lacks memory, the least that the engine can do with. It is nil where the engine
+// finds room by itself.
 func (c *memoryCheck) needs(run *GGUFRun, gpus []GPU) []MemoryNeed {
-	whole := c.estimate(run, gpus)
-	if len(lacking(whole)) == 0 || run.LeastContext == 0 {
-		return whole
+	needs := c.estimate(run, gpus)
+	if len(lacking(needs)) > 0 && run.LeastContext > 0 {
+		least := *run
+		least.Context = run.LeastContext
+		needs = c.estimate(&least, gpus)
 	}
-	least := *run
-	least.Context = run.LeastContext
-	return c.estimate(&least, gpus)
+	if run != nil && run.Fits && len(lacking(needs)) > 0 {
+		return nil // how much it leaves where cannot be told
+	}
+	return needs
 }
 
 // estimate is the memory of one launch as it is configured.

@@ -78,17 +78,22 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		flags []string
-		least int // -1: no estimate
+		least int
+		fits  bool
 	}{
-		{nil, 4096},
-		{[]string{"--fit-ctx", "2048"}, 2048},
-		{[]string{"--fit-ctx", "2048", "--fit", "off"}, 0},
-		{[]string{"-c", "8192"}, 0},
-		{[]string{"-ngl", "auto"}, -1},
-		{[]string{"-ngl", "auto", "--fit", "off"}, 0},
+		{nil, 4096, true},
+		{[]string{"--fit-ctx", "2048"}, 2048, true},
+		{[]string{"--fit-ctx", "2048", "--fit", "off"}, 0, false},
+		{[]string{"-c", "8192"}, 0, true},
+		{[]string{"-ngl", "auto"}, 4096, true},
+		{[]string{"-ngl", "-1"}, 4096, true},
+		{[]string{"-ngl", "all"}, 4096, false},
+		{[]string{"-ngl", "-2"}, 4096, false},
+		{[]string{"-ngl", "20"}, 4096, false},
+		{[]string{"-ngl", "auto", "--fit", "off"}, 0, false},
 	} {
 		spec, err := llamaCPP{}.Launch(ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, Host{GPUs: []GPU{gpu0}})
-		if err != nil || (spec.GGUF == nil) != (c.least < 0) || spec.GGUF != nil && spec.GGUF.LeastContext != c.least {
+		if err != nil || spec.GGUF == nil || spec.GGUF.LeastContext != c.least || spec.GGUF.Fits != c.fits || spec.GGUF.Layers < -1 {
 			t.Errorf("%v: %+v (%v)", c.flags, spec.GGUF, err)
 		}
 	}
@@ -106,6 +111,13 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 	}
 	if short := lacking(check.needs(&GGUFRun{Layers: -1, LeastContext: 4096}, gpus)); len(short) > 0 {
 		t.Errorf("%v", short)
+	}
+	if needs := check.needs(&GGUFRun{Layers: -1, Fits: true}, gpus); needs != nil {
+		t.Errorf("told of an engine that finds room by itself: %v", needs)
+	}
+	roomy := []GPU{gpuWith(0, 60<<30)}
+	if needs := check.needs(&GGUFRun{Layers: -1, Fits: true}, roomy); len(needs) == 0 {
+		t.Error("nothing is told of a model that fits")
 	}
 }
 
@@ -204,8 +216,17 @@ func TestFit(t *testing.T) {
 	})
 	t.Run("warn", func(t *testing.T) {
 		t.Parallel()
-		_, j := ready(t, ggufConfig(t, enginetest.Behavior{}), small)
+		cfg := ggufConfig(t, enginetest.Behavior{})
+		cfg.Flags = append(cfg.Flags, "--n-gpu-layers", "99")
+		_, j := ready(t, cfg, small)
 		if !strings.Contains(j.notes(), "GPU 0 needs") {
+			t.Errorf("notes: %q", j.notes())
+		}
+	})
+	t.Run("the engine finds room", func(t *testing.T) {
+		t.Parallel()
+		_, j := ready(t, ggufConfig(t, enginetest.Behavior{}), small)
+		if strings.Contains(j.notes(), "needs") {
 			t.Errorf("notes: %q", j.notes())
 		}
 	})

@@ -12,8 +12,12 @@ type flagDialect struct {
 	program string
 	// hidden are flags that the executable takes though its help does not list them.
 	hidden FlagSet
-	// builtin is the newest flags known to this package, for when the executable's help is not at hand.
+	// builtin is the newest flags known to this package, for when the executable's help is not at hand, and newest is
+	// their build.
 	builtin func() FlagSet
+	newest  int
+	// pinned is the build that the configuration asks for; 0 where it does not say one.
+	pinned func(cfg ProvisionConfig) int
 	// canonical maps spellings to the one that defaults and the rest of this package use.
 	canonical map[string]string
 	// owned are flags that a user may not give.
@@ -24,6 +28,8 @@ type flagDialect struct {
 	changes []flagChange
 	// deprecated are flags that are still taken, by name, and what to write instead.
 	deprecated map[string]string
+	// united are what two flags that became one flag with a value say together: "none mmap+mlock" is "mlock".
+	united map[string]string
 	// defaults are what a user most often wants of one replica in a pool.
 	defaults []flagDefault
 	// bridged are flags that take a value on some versions only, and what that is, for messages.
@@ -55,11 +61,12 @@ type ownedFlag struct {
 
 // flagChange is a flag that was renamed or removed.
 type flagChange struct {
-	old    []string // its spellings
-	values int      // how many values it took
-	to     []string // what says the same now; nil when nothing does
-	since  int      // the first build without it; 1 when no build in use has it, 0 when only the help can tell
-	advice string   // what to do where to is nil
+	old    []string                    // its spellings
+	values int                         // how many values it took
+	to     []string                    // what says the same now; nil when nothing does
+	since  int                         // the first build without it; 1 when no build in use has it, 0 when only the help can tell
+	advice string                      // what to do where to is nil
+	suits  func(m *flagMerge) []string // to, where that depends on other flags; nil means that it does not
 }
 
 // flagDefault is flags for a subject on which the user says nothing.
@@ -67,6 +74,7 @@ type flagDefault struct {
 	subjects []string   // a word of the user on any of these is enough
 	args     [][]string // the first whose flag the executable knows is taken
 	note     string
+	when     func(m *flagMerge) bool // nil means always
 }
 
 const (

@@ -19,8 +19,10 @@ type flagMerge struct {
 	host     Host
 	set      FlagSet // the executable's, or the built-in one
 	checked  bool    // set is the executable's
+	build    int     // the executable's, or the one that the configuration asks for; 0 when neither is known
 	problems []Problem
-	given    map[string]givenFlag // by subject
+	flags    []userFlag           // the user's list
+	given    map[string]givenFlag // by subject, as far as the list was read
 	last     string               // the flag before, for words about a stray value
 	defaults []Flag
 	user     []Flag
@@ -39,13 +41,17 @@ type givenFlag struct {
 func (d *flagDialect) merge(cfg ProvisionConfig, host Host) *flagMerge {
 	m := &flagMerge{
 		flagDialect: d, cfg: cfg, host: host, set: host.Binary.Flags, checked: host.Binary.Flags.known(),
-		given: map[string]givenFlag{},
+		build: host.Binary.Build, given: map[string]givenFlag{},
+	}
+	if m.build == 0 && host.Binary.Path == "" {
+		m.build = d.pinned(cfg)
 	}
 	if !m.checked {
 		m.set = d.builtin()
 	}
 	m.readEnv()
-	for _, f := range d.split(host.Binary.Flags, cfg.Flags) {
+	m.flags = d.split(host.Binary.Flags, cfg.Flags)
+	for _, f := range m.flags {
 		m.addUser(f)
 	}
 	return m
@@ -77,10 +83,10 @@ func (m *flagMerge) has(name string) bool {
 // since reports whether the executable knows a flag that a build brought. One of which nothing is known may not; where
 // there is no executable at all yet, it is the newest.
 func (m *flagMerge) since(flag string, build int) bool {
-	if m.checked || m.host.Binary.Path == "" {
+	if m.checked || m.host.Binary.Path == "" && m.build == 0 {
 		return m.has(flag)
 	}
-	return m.host.Binary.Build >= build
+	return m.build >= build
 }
 
 // says reports whether the user said something on one of the subjects.
@@ -94,6 +100,16 @@ func (m *flagMerge) said(subject string) string {
 		return given.values[0]
 	}
 	return ""
+}
+
+// saidAnywhere is said, also of flags that are still to be read.
+func (m *flagMerge) saidAnywhere(subject string) string {
+	for _, f := range m.flags {
+		if def, _, ok := m.lookUp(m.set, f.name); ok && def.subject() == subject && len(f.values) > 0 {
+			return f.values[0]
+		}
+	}
+	return m.said(subject)
 }
 
 // on reports whether a switch is on that is on unless the user says otherwise.
@@ -110,10 +126,16 @@ func (m *flagMerge) addressFlags(host string) []Flag {
 	}
 }
 
+// engineDefaults reports whether the user wants the engine as it is.
+func (m *flagMerge) engineDefaults() bool { return m.cfg.Defaults == "engine" }
+
 // addDefaults adds a flag for each subject that the user left open.
 func (m *flagMerge) addDefaults() {
+	if m.engineDefaults() {
+		return
+	}
 	for _, d := range m.flagDialect.defaults {
-		if m.says(d.subjects...) {
+		if m.says(d.subjects...) || d.when != nil && !d.when(m) {
 			continue
 		}
 		for _, args := range d.args {
@@ -162,15 +184,22 @@ func (m *flagMerge) addUser(f userFlag) {
 	values, now := f.values, ""
 	if !ok {
 		change, changed := m.change(lookup)
-		build := m.host.Binary.Build
 		switch {
-		case changed && !m.checked && build > 0 && build < change.since:
+		case changed && !m.checked && m.build > 0 && m.build < change.since:
 			def = change.def()
+		case changed && !m.checked && m.build == 0 && change.to == nil && change.since > 1:
+			// Some build in use has it, and which one will run is not known yet.
+			def = change.def()
+			flag.Note = fmt.Sprintf("newer builds of %s have it no more; there, %s", m.program, change.advice)
 		case changed && change.to == nil:
 			m.problem(key, "%s has no %q any more; %s", m.program, word, change.advice)
 			return
 		case changed && (!m.checked || m.has(change.to[0])):
-			name, now, values = change.to[0], change.to[0], slices.Concat(change.to[1:], values)
+			to := change.to
+			if change.suits != nil {
+				to = change.suits(m)
+			}
+			name, now, values = to[0], to[0], slices.Concat(to[1:], values)
 			flag.Note = fmt.Sprintf("rewritten from %q", word)
 			def, _, negated, _ = m.find(m.set, name)
 		case m.checked:
@@ -236,10 +265,14 @@ func (m *flagMerge) rewritten(f userFlag, name string) string {
 
 // nearestFlag helps with an unknown flag. A flag that other builds know needs no guess.
 func (m *flagMerge) nearestFlag(word string, elsewhere FlagDef) string {
-	if len(elsewhere.Names) > 0 {
-		return fmt.Sprintf("; other builds do: update %s, or leave the flag out", m.program)
+	if m.dotted {
+		word, _, _ = strings.Cut(word, ".")
 	}
-	switch n := nearest.Of(word, m.set.spellings(strings.HasPrefix(word, "--"))); {
+	switch n := nearest.Typo(word, m.set.spellings(strings.HasPrefix(word, "--"))); {
+	case len(elsewhere.Names) > 0 && m.build > 0 && m.build < m.newest:
+		return fmt.Sprintf("; newer builds do: update %s, or leave the flag out", m.program)
+	case len(elsewhere.Names) > 0:
+		return "; other builds do: leave the flag out, or use one of those"
 	case n == "":
 		return "; remove it"
 	case m.advice(n) != "":
@@ -259,6 +292,8 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 	switch {
 	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
 		return false
+	case before.now+f.now != "" && m.unite(before, f):
+		return true
 	case before.now+f.now != "":
 		m.problem(f.key, "%q and %q in %s are both %q on this %s; write that once",
 			f.name, before.name, before.key, cmp.Or(f.now, before.now), m.program)
@@ -271,6 +306,18 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 	default:
 		m.problem(f.key, "%q says the same as %q in %s; keep one of them", f.name, before.name, before.key)
 	}
+	return true
+}
+
+// unite lets the flag before say what both say, where the engine has one value for both.
+func (m *flagMerge) unite(before, f givenFlag) bool {
+	both, ok := m.united[strings.Join(append(slices.Clone(before.values), f.values...), " ")]
+	i := slices.IndexFunc(m.user, func(flag Flag) bool { return flag.Key == before.key })
+	if !ok || i < 0 {
+		return false
+	}
+	m.user[i].Args = []string{m.user[i].Args[0], both}
+	m.user[i].Note = fmt.Sprintf("rewritten from %q and %q", before.name, f.name)
 	return true
 }
 

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	_ "embed"
+	"strings"
 	"sync"
 )
 
@@ -18,10 +19,13 @@ var builtinLlamaFlags = sync.OnceValue(func() FlagSet { return parseLlamaHelp(ll
 var llamaDialect = flagDialect{
 	program:    "llama-server",
 	builtin:    builtinLlamaFlags,
+	newest:     11669,
+	pinned:     pinnedLlamaBuild,
 	canonical:  llamaCanonical,
 	owned:      llamaOwned,
 	repeatable: llamaRepeatable,
 	changes:    llamaChanges,
+	united:     llamaLoadModes,
 	defaults:   llamaDefaults,
 	bridged:    map[string]string{"-fa": "on, off or auto", "--flash-attn": "on, off or auto"},
 	ownedEnv: map[string]string{
@@ -43,10 +47,45 @@ var llamaCanonical = map[string]string{
 
 // llamaDefaults are what a user most often wants of one replica in a pool.
 var llamaDefaults = []flagDefault{
-	{[]string{"parallel"}, [][]string{{"--parallel", "1"}}, "one request at a time, with the whole context"},
-	{[]string{"cont-batching"}, [][]string{{"--no-cont-batching"}}, "nothing to batch with one slot"},
-	{[]string{"metrics"}, [][]string{{"--metrics"}}, "for monitoring, and to drain before a stop"},
-	{[]string{"webui", "ui"}, [][]string{{"--no-webui"}, {"--no-ui"}}, "only the API is used"},
+	{subjects: []string{"parallel"}, args: [][]string{{"--parallel", "1"}}, note: "one request at a time, with the whole context"},
+	{subjects: []string{"cont-batching"}, args: [][]string{{"--no-cont-batching"}}, note: "nothing to batch with one slot", when: oneSlot},
+	{subjects: []string{"metrics"}, args: [][]string{{"--metrics"}}, note: "for monitoring, and to drain before a stop"},
+	{subjects: []string{"webui", "ui"}, args: [][]string{{"--no-webui"}, {"--no-ui"}}, note: "only the API is used"},
+	{
+		subjects: []string{"spec-type"}, args: [][]string{{"--spec-type", "draft-simple"}}, when: draftsUntold,
+		note: "a draft model does nothing without it since b8955",
+	},
+}
+
+// oneSlot reports whether the engine answers one request at a time. A word of the user's that is no number, or that
+// leaves it to the engine (-1), is none for one.
+func oneSlot(m *flagMerge) bool { return !m.says("parallel") || m.said("parallel") == "1" }
+
+// draftsUntold reports whether there is a draft model, and nothing says how it drafts.
+func draftsUntold(m *flagMerge) bool {
+	return m.says("spec-draft-model", "model-draft", "spec-draft-hf", "hf-repo-draft") && !m.says("spec-default")
+}
+
+// llamaLoadModes are what the flags say together that became --load-mode (llama.cpp #20834).
+var llamaLoadModes = map[string]string{
+	"none mmap+mlock": "mlock", "mmap+mlock none": "mlock",
+	"mmap mmap+mlock": "mmap+mlock", "mmap+mlock mmap": "mmap+mlock",
+	"none dio": "dio", "dio none": "dio", // direct reads map nothing
+	"none auto": "none", "auto none": "none", "mmap auto": "mmap", "auto mmap": "mmap", // no direct reads
+	"mmap+mlock auto": "mmap+mlock", "auto mmap+mlock": "mmap+mlock",
+}
+
+// draftLimit gives the number of drafted tokens to the kind of speculation in use, as "--draft-max" did: each kind has had
+// a flag of its own since #22397.
+func draftLimit(end string) func(m *flagMerge) []string {
+	return func(m *flagMerge) []string {
+		for kind := range strings.SplitSeq(m.saidAnywhere("spec-type"), ",") {
+			if flag := "--spec-" + kind + "-n-" + end; m.has(flag) {
+				return []string{flag}
+			}
+		}
+		return []string{"--spec-draft-n-" + end}
+	}
 }
 
 const (
@@ -96,8 +135,17 @@ var llamaChanges = []flagChange{
 	{old: []string{"-dio", "--direct-io"}, to: []string{"--load-mode", "dio"}, since: 10884},
 	{old: []string{"-ndio", "--no-direct-io"}, to: []string{"--load-mode", "auto"}, since: 10884},
 	// #22397.
-	{old: []string{"--draft", "--draft-n", "--draft-max"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955},
-	{old: []string{"--draft-min", "--draft-n-min"}, values: 1, to: []string{"--spec-draft-n-min"}, since: 8955},
+	{
+		old: []string{"--draft", "--draft-n", "--draft-max"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955,
+		suits: draftLimit("max"),
+	},
+	{
+		old: []string{"--draft-min", "--draft-n-min"}, values: 1, to: []string{"--spec-draft-n-min"}, since: 8955,
+		suits: draftLimit("min"),
+	},
+	// b11669 is the first build that is known to be without it.
+	{old: []string{"-cd", "--ctx-size-draft"}, values: 1, since: 11669, advice: "leave it out: the context of a draft model follows the model's"},
+	{old: []string{"-cnv", "--conversation"}, since: 1, advice: "leave it out: it belongs to llama-cli"},
 	// #23064 renamed these; the old ones are still accepted, so only the help can tell.
 	{old: []string{"--no-webui"}, to: []string{"--no-ui"}},
 	{old: []string{"--webui"}, to: []string{"--ui"}},

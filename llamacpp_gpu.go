@@ -7,9 +7,15 @@ import (
 	"strings"
 )
 
-// allLayers means all layers on every build: no model has as many. -1 meant none on CUDA before b6325, and means "as
-// many as fit" since b7407; the word "all" is known since b7553 (llama.cpp #15434, #16653, #18266).
+// allLayers means all layers on every build: no model has as many. -1 meant none on CUDA before b6325; the words "all" and
+// "auto" are known since b7553 (llama.cpp #15434, #18266).
 const allLayers = "999"
+
+// fits reports whether the engine itself puts layers, and the experts of a mixture, where they fit: builds since b7407
+// (llama.cpp #16653), for as long as they are given no number and "--fit" stays on.
+func (m *flagMerge) fits() bool {
+	return m.since("--fit", 7407) && !off(m.said("fit"))
+}
 
 // The subjects that depend on the machine.
 const (
@@ -32,7 +38,7 @@ func llamaValue(m *flagMerge, word string, def FlagDef, values []string) ([]stri
 
 // llamaFlashAttn bridges b6325 (llama.cpp #15434), which gave --flash-attn a value. Without one it eats the flag after it.
 func llamaFlashAttn(m *flagMerge, word string, def FlagDef, values []string) ([]string, string, error) {
-	build := m.host.Binary.Build
+	build := m.build
 	isSwitch := def.Value == "" || !m.checked && build > 0 && build < 6325
 	switch {
 	case len(values) == 0 && isSwitch:
@@ -49,6 +55,14 @@ func llamaFlashAttn(m *flagMerge, word string, def FlagDef, values []string) ([]
 	return values, "", nil
 }
 
+// asManyAsFit is how the build is told that layers are its choice: the word is known since b7553.
+func (m *flagMerge) asManyAsFit() string {
+	if m.build > 0 && m.build < 7553 {
+		return "-1"
+	}
+	return "auto"
+}
+
 // llamaGPULayers translates the user's number of layers for the build and the machine.
 func llamaGPULayers(m *flagMerge, name, value string) (values []string, note string, err error) {
 	n, numErr := strconv.Atoi(value)
@@ -62,8 +76,10 @@ func llamaGPULayers(m *flagMerge, name, value string) (values []string, note str
 		return []string{"0"}, fmt.Sprintf("%s is not possible: there is no GPU", value), nil
 	case !m.onCPU() && numErr == nil && n == 0 && m.cfg.GPU != GPUOptional:
 		return nil, "", fmt.Errorf(`%q of 0 leaves the GPU idle while "gpu" is required; write "gpu: none" or "gpu: optional"`, name)
-	case value == "auto" && (m.host.Binary.Build == 0 || m.host.Binary.Build >= 7553):
-		return []string{value}, "", nil
+	case value == "auto" && m.fits() && m.asManyAsFit() != value:
+		return []string{m.asManyAsFit()}, fmt.Sprintf("rewritten from %q, which is a word since b7553", value), nil
+	case m.fits() && (!word || m.asManyAsFit() == "auto"):
+		return []string{value}, "", nil // each has a meaning of its own
 	case word || n < 0:
 		note = fmt.Sprintf("all layers; %q means different things on different builds", value)
 		return []string{allLayers}, note, nil
@@ -110,8 +126,14 @@ func addLlamaLayers(m *flagMerge) {
 			layers = Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used"}
 		case m.onCPU():
 			layers.Args[1], layers.Note = "0", "there is no GPU"
+		case m.cfg.reserves(): // what was reckoned with shall come about
+		case m.fits():
+			// Said all the same: the build then warns in its first milliseconds where it finds no GPU.
+			layers.Args[1], layers.Note = m.asManyAsFit(), "all layers, or as many as fit"
 		}
-		m.defaults = append(m.defaults, layers)
+		if layers.Origin == OriginProvisioner || m.cfg.reserves() || !m.engineDefaults() {
+			m.defaults = append(m.defaults, layers)
+		}
 	}
 	// Hides GPUs that CUDA_VISIBLE_DEVICES does not; a build without any accepts it.
 	if m.cfg.GPU == GPUNone && m.checked && m.has("--device") && !m.says(subjectDevice) {

@@ -8,10 +8,10 @@ import (
 )
 
 // llamaMemory reads from a command line, and from what the environment says beside it, what the memory of a
-// llama-server depends on. What llama-server would refuse is left for it to refuse. It is nil where llama-server itself
-// puts as many layers on the GPUs as there is room for.
+// llama-server depends on. What llama-server would refuse is left for it to refuse. It is nil where the flags place tensors
+// in a way that is not reckoned with: a wrong number is worse than none.
 func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
-	run := &GGUFRun{Layers: -1}
+	run := &GGUFRun{Layers: unsaidLayers}
 	if _, _, ok := m.set.find("--fit"); ok && len(m.host.GPUs) > 0 {
 		run.LeastContext = 4096 // of builds since December 2025: what is left to them shrinks to the memory of the GPUs
 	}
@@ -25,8 +25,11 @@ func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 			run.read(def.subject(), strings.Join(f.Args[1:], " "), negated || denies(def))
 		}
 	}
-	if run.Layers == autoLayers && run.LeastContext > 0 {
-		return nil
+	if (run.Layers == autoLayers || run.Layers == unsaidLayers) && len(m.host.GPUs) > 0 && m.fits() {
+		run.Fits = true
+	}
+	if run.Layers == autoLayers || run.Layers == unsaidLayers {
+		run.Layers = -1
 	}
 	if run.Context > 0 {
 		run.LeastContext = 0
@@ -34,8 +37,11 @@ func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 	return run
 }
 
-// autoLayers is as many layers as there is room for; as for the estimate, all.
-const autoLayers = -2
+// Numbers of layers that are none: what the engine is left to choose.
+const (
+	autoLayers   = -2
+	unsaidLayers = -3
+)
 
 // read takes in what is said on one subject.
 func (r *GGUFRun) read(subject, value string, negated bool) {
@@ -63,8 +69,8 @@ func (r *GGUFRun) read(subject, value string, negated bool) {
 			r.LeastContext = numberIn(value, r.LeastContext)
 		}
 	case subjectGPULayers:
-		r.Layers = numberIn(value, -1) // "all"
-		if value == "auto" {
+		r.Layers = max(-1, numberIn(value, -1)) // "all", and what lies below -1
+		if value == "auto" || value == "-1" {
 			r.Layers = autoLayers
 		}
 	case "split-mode":

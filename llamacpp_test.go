@@ -48,7 +48,11 @@ func argv(t *testing.T, cfg ProvisionConfig, host Host) []string {
 
 func TestLaunchMerge(t *testing.T) {
 	t.Parallel()
-	const defaults = "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 999"
+	const (
+		others      = "--parallel 1 --no-cont-batching --metrics --no-webui"
+		defaults    = others + " --n-gpu-layers auto"
+		oldDefaults = others + " --n-gpu-layers 999" // before the engine placed layers by itself
+	)
 	for _, tt := range []struct {
 		name  string
 		flags string
@@ -58,11 +62,14 @@ func TestLaunchMerge(t *testing.T) {
 		want  string
 	}{
 		{name: "defaults", want: defaults},
-		{name: "seed file", flags: "--parallel 1", want: "--no-cont-batching --metrics --no-webui --n-gpu-layers 999 --parallel 1"},
-		{name: "short form", flags: "-np 4", want: "--no-cont-batching --metrics --no-webui --n-gpu-layers 999 --parallel 4"},
-		{name: "negation", flags: "-cb", want: "--parallel 1 --metrics --no-webui --n-gpu-layers 999 --cont-batching"},
-		{name: "alias of the web UI", flags: "--ui", want: "--parallel 1 --no-cont-batching --metrics --n-gpu-layers 999 --ui"},
-		{name: "metrics", flags: "--metrics", want: "--parallel 1 --no-cont-batching --no-webui --n-gpu-layers 999 --metrics"},
+		{name: "seed file", flags: "--parallel 1", want: "--no-cont-batching --metrics --no-webui --n-gpu-layers auto --parallel 1"},
+		{name: "short form", flags: "-np 4", want: "--metrics --no-webui --n-gpu-layers auto --parallel 4"},
+		{name: "several slots by env", env: map[string]EnvValue{"LLAMA_ARG_N_PARALLEL": {Value: "4"}}, want: "--metrics --no-webui --n-gpu-layers auto"},
+		{name: "slots by the engine", flags: "-np -1", want: "--metrics --no-webui --n-gpu-layers auto --parallel -1"},
+		{name: "one slot by env", env: map[string]EnvValue{"LLAMA_ARG_N_PARALLEL": {Value: "1"}}, want: "--no-cont-batching --metrics --no-webui --n-gpu-layers auto"},
+		{name: "negation", flags: "-cb", want: "--parallel 1 --metrics --no-webui --n-gpu-layers auto --cont-batching"},
+		{name: "alias of the web UI", flags: "--ui", want: "--parallel 1 --no-cont-batching --metrics --n-gpu-layers auto --ui"},
+		{name: "metrics", flags: "--metrics", want: "--parallel 1 --no-cont-batching --no-webui --n-gpu-layers auto --metrics"},
 		{
 			name: "env twins", env: map[string]EnvValue{
 				"LLAMA_ARG_N_PARALLEL": {Value: "2"}, "LLAMA_ARG_NO_CONT_BATCHING": {Value: "1"},
@@ -70,11 +77,14 @@ func TestLaunchMerge(t *testing.T) {
 			},
 			want: "--metrics",
 		},
-		{name: "all layers by number", flags: "-ngl -1", want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 999"},
-		{name: "all layers by word", flags: "--gpu-layers=all", want: defaults},
-		{name: "below -1", flags: "--ngl -2", want: defaults},
+		{name: "all layers by number", flags: "-ngl -1", want: others + " --n-gpu-layers -1"},
+		{name: "all layers by number, old build", flags: "-ngl -1", host: oldHost, want: oldDefaults},
+		{name: "as many as fit, not fitted", flags: "-ngl auto --fit off", want: others + " --n-gpu-layers auto --fit off"},
+		{name: "not fitted", flags: "--fit off", want: others + " --n-gpu-layers 999 --fit off"},
+		{name: "all layers by word", flags: "--gpu-layers=all", want: others + " --n-gpu-layers all"},
+		{name: "below -1", flags: "--ngl -2", want: others + " --n-gpu-layers -2"},
 		{name: "as many as fit", flags: "-ngl auto", want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers auto"},
-		{name: "auto before b7553", flags: "-ngl auto", host: oldHost, want: defaults},
+		{name: "auto before b7553", flags: "-ngl auto", host: oldHost, want: oldDefaults},
 		{name: "some layers", flags: "--n_gpu_layers 20", want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 20"},
 		{
 			name: "no GPU wanted", gpu: GPUNone,
@@ -95,17 +105,30 @@ func TestLaunchMerge(t *testing.T) {
 			want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 0",
 		},
 		{
-			name: "all layers by env", env: map[string]EnvValue{"LLAMA_ARG_N_GPU_LAYERS": {Value: "-1"}},
-			want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 999",
+			name: "all layers by env", env: map[string]EnvValue{"LLAMA_ARG_N_GPU_LAYERS": {Value: "-1"}}, want: others,
+		},
+		{
+			name: "all layers by env, old build", env: map[string]EnvValue{"LLAMA_ARG_N_GPU_LAYERS": {Value: "-1"}}, host: oldHost,
+			want: oldDefaults,
 		},
 		{name: "bare flash attention", flags: "-fa --no-warmup", want: defaults + " -fa on --no-warmup"},
 		{name: "flash attention at the end", flags: "--flash-attn", want: defaults + " --flash-attn on"},
 		{name: "flash attention joined", flags: "-fa=auto", want: defaults + " -fa auto"},
-		{name: "old flash attention", flags: "-fa", host: oldHost, want: defaults + " -fa"},
-		{name: "old flash attention with a value", flags: "-fa on", host: oldHost, want: defaults + " -fa"},
+		{name: "old flash attention", flags: "-fa", host: oldHost, want: oldDefaults + " -fa"},
+		{name: "old flash attention with a value", flags: "-fa on", host: oldHost, want: oldDefaults + " -fa"},
 		{name: "renamed", flags: "--no-mmap --draft-max=8 --draft-min 2", want: defaults + " --load-mode none --spec-draft-n-max 8 --spec-draft-n-min 2"},
 		{name: "locked", flags: "--mlock", want: defaults + " --load-mode mmap+mlock"},
-		{name: "not yet renamed", flags: "--no-mmap --mlock --draft-max 8", host: oldHost, want: defaults + " --no-mmap --mlock --draft-max 8"},
+		{name: "locked and read", flags: "--no-mmap --mlock", want: defaults + " --load-mode mlock"},
+		{name: "read and locked", flags: "--mlock --temp 1 --no-mmap", want: defaults + " --load-mode mlock --temp 1"},
+		{name: "mapped and locked", flags: "--mlock --mmap", want: defaults + " --load-mode mmap+mlock"},
+		{name: "a draft", flags: "-md d.gguf --draft-max 16", want: others + " --spec-type draft-simple --n-gpu-layers auto -md d.gguf --spec-draft-n-max 16"},
+		{name: "a draft of a kind", flags: "-md d.gguf --spec-type draft-mtp", want: defaults + " -md d.gguf --spec-type draft-mtp"},
+		{name: "a draft by env", env: map[string]EnvValue{"LLAMA_ARG_SPEC_DRAFT_MODEL": {Value: "d"}}, want: others + " --spec-type draft-simple --n-gpu-layers auto"},
+		{
+			name: "drafts without a model", flags: "--draft-max 64 --spec-type ngram-mod --draft-min 8",
+			want: defaults + " --spec-ngram-mod-n-max 64 --spec-type ngram-mod --spec-ngram-mod-n-min 8",
+		},
+		{name: "not yet renamed", flags: "--no-mmap --mlock --draft-max 8", host: oldHost, want: oldDefaults + " --no-mmap --mlock --draft-max 8"},
 		{name: "new name, old build", flags: "--no-ui", host: oldHost, want: "--parallel 1 --no-cont-batching --metrics --n-gpu-layers 999 --no-webui"},
 		{name: "slots", flags: "--slots-endpoint-disable", want: defaults + " --no-slots"},
 		{name: "negative numbers", flags: "-n -1 --temp -.5 --keep=-1", want: defaults + " -n -1 --temp -.5 --keep -1"},
@@ -300,7 +323,7 @@ var badFlags = []badFlag{
 	{name: "repeated", flags: []string{"--metrics", "--metrics"}},
 	{name: "repeated_alias", flags: []string{"-ngl", "20", "--gpu-layers=30"}},
 	{name: "repeated_env", flags: []string{"-c", "4096"}, env: map[string]EnvValue{"LLAMA_ARG_CTX_SIZE": {Value: "8192"}}},
-	{name: "repeated_by_rename", flags: []string{"--no-mmap", "--mlock"}},
+	{name: "repeated_by_rename", flags: []string{"--direct-io", "--mlock"}},
 	{name: "contradiction", flags: []string{"-cb", "--no-cont-batching"}},
 	{name: "contradiction_ui", flags: []string{"--no-webui", "--ui"}},
 	{name: "removed", flags: []string{"--log-format", "json", "-spf", "x", "--grp-attn-n", "4", "-ns", "2"}},

@@ -47,6 +47,9 @@ func (m *flagMerge) servedName() string {
 		return name
 	}
 	name, _ := m.model()
+	if m.engineDefaults() {
+		return name
+	}
 	if m.host.ModelPath != "" {
 		name = path.Base(name)
 	}
@@ -59,7 +62,7 @@ func (m *flagMerge) servedName() string {
 // shards adds the flag for the number of GPUs, unless the user says how the model is spread.
 func (m *flagMerge) shards(flag string, subjects ...string) {
 	n := len(m.host.GPUs)
-	if n < 2 || m.onCPU() || m.says(subjects...) {
+	if n < 2 || m.onCPU() || m.says(subjects...) || m.engineDefaults() {
 		return
 	}
 	m.defaults = append(m.defaults, Flag{

@@ -24,6 +24,8 @@ func parseSGLangHelp(output string) FlagSet {
 var sglangDialect = flagDialect{
 	program:   "sglang",
 	builtin:   builtinSGLangFlags,
+	newest:    5023,
+	pinned:    pinnedPython("sglang"),
 	joined:    true,
 	prefixes:  true,
 	canonical: map[string]string{"--tensor-parallel-size": "--tp-size", "--data-parallel-size": "--dp-size", "--pipeline-parallel-size": "--pp-size"},
@@ -62,6 +64,6 @@ var sglangDialect = flagDialect{
 		"--monokernel-backend":  `"--enable-amd-monokernel" says the same`,
 	},
 	defaults: []flagDefault{
-		{[]string{"enable-metrics"}, [][]string{{"--enable-metrics"}}, "for monitoring"},
+		{subjects: []string{"enable-metrics"}, args: [][]string{{"--enable-metrics"}}, note: "for monitoring"},
 	},
 }

@@ -129,7 +129,7 @@ func TestPlanExampleSource(t *testing.T) {
 			t.Errorf("%q lacks %q", plan.Pending[0], part)
 		}
 	}
-	if len(plan.GPUs) != 1 || !strings.Contains(strings.Join(plan.Args(), " "), "--n-gpu-layers 999") {
+	if len(plan.GPUs) != 1 || !strings.Contains(strings.Join(plan.Args(), " "), "--n-gpu-layers auto") {
 		t.Errorf("%+v, %q", plan.GPUs, plan.Args())
 	}
 }

@@ -19,6 +19,8 @@ const adviceTunnel = "it would open the engine to the internet; put a proxy in f
 var tgiDialect = flagDialect{
 	program: "text-generation-launcher",
 	builtin: builtinTGIFlags,
+	newest:  3003000,
+	pinned:  pinnedPython("text-generation"),
 	joined:  true,
 	owned: []ownedFlag{
 		{[]string{"--model-id"}, adviceModel},

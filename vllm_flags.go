@@ -23,6 +23,8 @@ const (
 var vllmDialect = flagDialect{
 	program:  "vllm",
 	builtin:  builtinVLLMFlags,
+	newest:   33000,
+	pinned:   pinnedPython("vllm"),
 	joined:   true,
 	prefixes: true,
 	dotted:   true,
@@ -70,5 +72,27 @@ var vllmDialect = flagDialect{
 		// #20725 and those that followed it removed the first engine.
 		{old: []string{"--use-v2-block-manager"}, since: 15000, advice: "leave it out: there is no other one"},
 		{old: []string{"--num-scheduler-steps"}, values: 1, since: 15000, advice: "leave it out: it belonged to the first engine of vLLM"},
+		// Flags of their own until 0.8.
+		{
+			old: []string{"--speculative-model"}, values: 1, since: 9000,
+			advice: `write "--speculative-config.model", with the method and the number of tokens as further keys`,
+		},
+		{
+			old: []string{"--num-speculative-tokens"}, values: 1, since: 9000,
+			advice: `write "--speculative-config.num_speculative_tokens"`,
+		},
+		// #18404.
+		{old: []string{"--enable-reasoning"}, since: 10000, advice: `leave it out: "--reasoning-parser" alone says it`},
+		// #28006.
+		{old: []string{"--rope-scaling"}, values: 1, since: 12000, advice: `write "--hf-overrides" with it as "rope_parameters"`},
+		{old: []string{"--rope-theta"}, values: 1, since: 12000, advice: `write "--hf-overrides" with it in "rope_parameters"`},
+		{
+			old: []string{"--max-seq-len-to-capture"}, values: 1, since: 11001,
+			advice: `write "--compilation-config.max_cudagraph_capture_size", or leave it out`,
+		},
+		{
+			old: []string{"--cuda-graph-sizes"}, values: 1, since: 11001,
+			advice: `write "--compilation-config.cudagraph_capture_sizes" with a list`,
+		},
 	},
 }

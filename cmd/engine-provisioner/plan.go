@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -95,6 +96,9 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	fmt.Fprintln(w, "  command line:")
 	for _, f := range plan.Flags {
 		fmt.Fprintf(w, "    %s\t%s\n", words(f.Args), join(string(f.Origin), f.Key, f.Note))
+	}
+	if slices.ContainsFunc(plan.Flags, func(f provisioner.Flag) bool { return f.Origin == provisioner.OriginDefault }) {
+		fmt.Fprintln(w, "    (those of \"default\" are left out with: \"defaults: engine\")")
 	}
 	fmt.Fprintln(w, "  environment:")
 	for _, v := range plan.Env {

