@@ -1,12 +1,6 @@
 package provisioner
 
-import (
-	"os"
-	"path/filepath"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // collector is the metrics of a supervisor. What happened is counted as it happens; how things stand is asked for by
 // each scrape.
@@ -23,6 +17,7 @@ type collector struct {
 	state    *prometheus.Desc
 	breaker  *prometheus.Desc
 	logBytes *prometheus.Desc
+	logs     logSizes
 }
 
 // Loads take from half a second, of a small model in the page cache, to half an hour, of a large one from a network disk.
@@ -132,13 +127,18 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	for _, r := range c.supervisor.all() {
+	replicas := c.supervisor.all()
+	opts := newOptions(c.supervisor.opts)
+	sizes := c.logs.of(replicas, opts.at)
+	for _, r := range replicas {
 		s := r.status()
 		for _, state := range states {
 			gauge(c.state, truth(s.State == state), string(state), s.Pool, s.Replica)
 		}
 		gauge(c.breaker, truth(s.Restarts.Phase == PhaseOpen), s.Pool, s.Replica)
-		gauge(c.logBytes, float64(r.files.logSize()), s.Pool, s.Replica)
+		if size, known := sizes[r.name]; known {
+			gauge(c.logBytes, float64(size), s.Pool, s.Replica)
+		}
 	}
 }
 
@@ -147,17 +147,4 @@ func truth(b bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// logSize is what the replica's logs take on disk. A log whose beginning was cut out is larger than that by its length.
-func (f replicaFiles) logSize() int64 {
-	entries, _ := os.ReadDir(f.logs())
-	var sum int64
-	for _, entry := range entries {
-		var st unix.Stat_t
-		if unix.Lstat(filepath.Join(f.logs(), entry.Name()), &st) == nil {
-			sum += min(st.Size, st.Blocks*512)
-		}
-	}
-	return sum
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -92,6 +94,45 @@ func TestStatusDoesNotWaitForTheDisk(t *testing.T) {
 			disk.end()
 			awaitClosed(t, "the life after "+step, lived)
 			nothingLeft(t, p)
+		})
+	}
+}
+
+// Nor do a supervisor's status and metrics, the one of what systemd is told.
+func TestMetricsDoNotWaitForTheDisk(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"before_publish", "log_size"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			disk, hang := hangAt(t, step)
+			s, _ := supervised(t, []ProvisionConfig{fakeConfig(t, enginetest.Behavior{})}, hang)
+			registry := prometheus.NewPedanticRegistry()
+			if err := registry.Register(s.Collector()); err != nil {
+				t.Fatal(err)
+			}
+			if step == "before_publish" {
+				awaitClosed(t, "the way to "+step, disk.reached)
+			}
+			returns(t, "a scrape at "+step, func() {
+				if _, found := sample(t, registry, "state", "state", "starting"); !found {
+					t.Error("no state")
+				}
+			})
+			awaitClosed(t, "the way to "+step, disk.reached)
+			returns(t, "a second scrape at "+step, func() {
+				if _, found := sample(t, registry, "log_bytes"); found && step == "log_size" {
+					t.Error("log_bytes of a disk that has never answered")
+				}
+			})
+			returns(t, "Status at "+step, func() {
+				if all := s.Status(); len(all) != 1 {
+					t.Errorf("%+v", all)
+				}
+			})
+			disk.end()
+			if err := s.WaitReady(bounded(t)); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
