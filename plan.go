@@ -26,8 +26,12 @@ type Prepared struct {
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
 // something is missing; Prepare also looks whether what was asked for by a name that can move, such as a branch, is
 // another by now. It can be repeated and canceled at any time, and two programs may do it at once: one works, and the
-// other waits and uses the result. Events of the kind EventProgress tell how far it is. The errors are those of Start.
+// other waits and uses the result. Events of the kind EventProgress tell how far it is. The errors are those of Start;
+// of a launch that [Attach] or [Recover] has found, it is ErrStarted.
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
+	if p.found {
+		return Prepared{}, fmt.Errorf("cannot prepare %s: %w by another provisioner, and its configuration is not known here", p.cfg.Name(), ErrStarted)
+	}
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
 	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p)

@@ -16,8 +16,9 @@ import (
 //
 // The engine is no part of the program's life: it runs on when the program ends without Stop, and [Attach] finds it.
 type EngineProvisioner struct {
-	cfg    ProvisionConfig
+	cfg    ProvisionConfig // of a launch that was attached to, what its record tells
 	opts   options
+	found  bool   // by Attach or Recover: the launch is another provisioner's
 	engine Engine // nil for a launch that was attached to
 
 	life context.Context         // ends with the first Stop, or a failure, as its cause says

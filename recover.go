@@ -78,7 +78,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 	if p.opts.grace > 0 {
 		r.rec.Grace = Duration(p.opts.grace)
 	}
-	p.run, p.state, p.since = r, StateStarting, r.started
+	p.run, p.state, p.since, p.found = r, StateStarting, r.started, true
 	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
 	} else if rec.State == StateDraining {
