@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -169,8 +170,9 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	}
 	var out limitedBuffer
 	err := endingTree(func(mark string) error {
-		return runInto(&out, func() *exec.Cmd {
-			cmd := exec.CommandContext(ctx, path, args...)
+		return runInto(ctx, &out, func() *exec.Cmd {
+			cmd := exec.Command(path, args...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for this program
 			cmd.Env = append(slices.Clone(environ), launchIDEnv+"="+mark)
 			return cmd
 		})
@@ -212,7 +214,7 @@ func cleanLines(text string) []string {
 
 // runInto runs a command and copies what it prints until it ends. The end of the pipe is not waited for, since a child of the
 // executable may hold it open; and os/exec's WaitDelay would cut a help short where a busy machine reads it late.
-func runInto(out *limitedBuffer, build func() *exec.Cmd) error {
+func runInto(ctx context.Context, out *limitedBuffer, build func() *exec.Cmd) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -222,7 +224,7 @@ func runInto(out *limitedBuffer, build func() *exec.Cmd) error {
 	err = startFresh(func() error {
 		cmd = build()
 		cmd.Stdout, cmd.Stderr = w, w
-		return cmd.Start()
+		return proc.Start(cmd)
 	})
 	w.Close()
 	if err != nil {
@@ -233,7 +235,7 @@ func runInto(out *limitedBuffer, build func() *exec.Cmd) error {
 		defer close(copied)
 		_, _ = io.Copy(out, r) // to its end, or to the deadline
 	}()
-	err = cmd.Wait()
+	err = proc.Wait(ctx, cmd)
 	_ = r.SetReadDeadline(time.Now())
 	<-copied
 	readRest(out, r)

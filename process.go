@@ -4,12 +4,11 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"runtime"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // command is what is started.
@@ -26,51 +25,36 @@ type command struct {
 
 // launch starts c in a session of its own.
 func launch(c command) (*process, error) {
-	if !c.tied {
-		return begin(c)
-	}
-	// The kernel sends the parent-death signal when the thread that started the process ends, not when the program does
-	// (golang/go#27505), so that thread is kept for as long as the process lives.
-	type outcome struct {
-		p   *process
-		err error
-	}
-	began, ended := make(chan outcome), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine
-		p, err := begin(c)
-		began <- outcome{p, err}
-		if err == nil {
-			<-ended
-		}
-	}()
-	out := <-began
-	if out.err == nil {
-		out.p.untie = sync.OnceFunc(func() { close(ended) })
-	}
-	return out.p, out.err
-}
-
-func begin(c command) (*process, error) {
 	var cmd *exec.Cmd
+	var untie func()
 	err := startFresh(func() error {
 		cmd = exec.Command(c.path, c.args...) // not CommandContext: the engine's life is not the call's
 		cmd.Env = c.env
 		cmd.Dir = c.dir
 		cmd.Stdout, cmd.Stderr = c.log, c.log
-		cmd.ExtraFiles = []*os.File{c.lock}
-		attr, closeGroup, err := sessionIn(c.group, c.tied)
+		if c.lock != nil {
+			cmd.ExtraFiles = []*os.File{c.lock}
+		}
+		attr, closeGroup, err := sessionIn(c.group)
 		if err != nil {
 			return err
 		}
 		defer closeGroup()
 		cmd.SysProcAttr = attr
-		return cmd.Start()
+		if c.tied {
+			untie, err = proc.StartTied(cmd)
+			return err
+		}
+		return proc.Start(cmd)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return own(cmd)
+	p, err := own(cmd)
+	if err == nil {
+		p.untie = untie
+	}
+	return p, err
 }
 
 // startFresh calls start until it has started a command. A freshly written executable can be busy for some

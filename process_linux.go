@@ -55,12 +55,8 @@ func find(id identity) (*process, error) {
 }
 
 // sessionIn are the attributes of a process that leads a session and, from its first instruction on, is in the group.
-// One that is tied is killed with the thread that starts it.
-func sessionIn(group *cgroup.Group, tied bool) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
+func sessionIn(group *cgroup.Group) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
 	attr = &syscall.SysProcAttr{Setsid: true}
-	if tied {
-		attr.Pdeathsig = syscall.SIGKILL
-	}
 	if group == nil {
 		return attr, func() {}, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -55,14 +56,14 @@ func (w workshop) run(ctx context.Context, path string, args ...string) error {
 	err := endingTree(func(mark string) error {
 		var cmd *exec.Cmd
 		err := startFresh(func() error {
-			cmd = w.command(ctx, mark, path, args)
+			cmd = w.command(mark, path, args)
 			cmd.Stdout, cmd.Stderr = w.log, w.log
-			return cmd.Start()
+			return proc.Start(cmd)
 		})
 		if err != nil {
 			return err
 		}
-		return cmd.Wait()
+		return proc.Wait(ctx, cmd)
 	})
 	return w.failure(ctx, err, path, args, func() []string { return linesFrom(w.log.Name(), from) })
 }
@@ -71,13 +72,13 @@ func (w workshop) run(ctx context.Context, path string, args ...string) error {
 func (w workshop) output(ctx context.Context, path string, args ...string) (string, error) {
 	var out limitedBuffer
 	err := endingTree(func(mark string) error {
-		return runInto(&out, func() *exec.Cmd { return w.command(ctx, mark, path, args) })
+		return runInto(ctx, &out, func() *exec.Cmd { return w.command(mark, path, args) })
 	})
 	return out.String(), w.failure(ctx, err, path, args, func() []string { return cleanLines(out.String()) })
 }
 
-func (w workshop) command(ctx context.Context, mark, path string, args []string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, path, args...)
+func (w workshop) command(mark, path string, args []string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
 	cmd.Dir = w.dir
 	// Ctrl-C is for this program, which ends them in its own way; and without a terminal ssh fails rather than to ask.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -18,9 +18,11 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 func main() {
+	proc.CloseOnExec()
 	// A panic, or the SIGABRT of systemd's watchdog, shall end this program by that signal. Otherwise Go exits with 2, which
 	// says that the configuration is wrong: then no service manager starts it again.
 	debug.SetTraceback("crash")

@@ -32,13 +32,16 @@ func watchSignals(ctx context.Context) (context.Context, *signals) {
 	hurried, hurry := context.WithCancel(context.WithoutCancel(ctx))
 	caught := make(chan os.Signal, 2)
 	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM)
-	// A closed terminal must not leave engines behind that nobody watches, but nohup means to outlive it.
-	if !signal.Ignored(syscall.SIGHUP) {
+	// Without this, writing to a pipe whose reader is gone ("| head") would end the program and leave the engines.
+	dropped := make(chan os.Signal, 1)
+	signal.Notify(dropped, syscall.SIGPIPE)
+	// A closed terminal must not leave engines behind that nobody watches, but nohup means to outlive it. What is caught is
+	// not passed on to engines, as what is ignored would be.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(dropped, syscall.SIGHUP)
+	} else {
 		signal.Notify(caught, syscall.SIGHUP)
 	}
-	// Without this, writing to a pipe whose reader is gone ("| head") would end the program and leave the engines.
-	pipe := make(chan os.Signal, 1)
-	signal.Notify(pipe, syscall.SIGPIPE)
 
 	done := make(chan struct{})
 	go func() {
@@ -58,7 +61,7 @@ func watchSignals(ctx context.Context) (context.Context, *signals) {
 	}()
 	return asked, &signals{hurried: hurried, stop: func() {
 		signal.Stop(caught)
-		signal.Stop(pipe)
+		signal.Stop(dropped)
 		close(done)
 		ask(nil)
 		hurry()

@@ -1,0 +1,29 @@
+// Package proc starts processes that get what they are given and nothing that lies around: of a program's descriptors
+// only those that are listed, and no blocked signals.
+//
+// A process inherits each descriptor that is not marked close-on-exec, and those that a program was born with are not: the
+// lock of the script that called it, or a pipe whose end somebody waits for. An engine that runs for weeks would keep them.
+package proc
+
+import (
+	"context"
+	"os/exec"
+)
+
+// Start is cmd.Start for commands whose streams are files, or nil for nothing. Of the descriptors of this program, the
+// process gets its streams and cmd.ExtraFiles. The context of exec.CommandContext is not
+// watched; see [Wait].
+func Start(cmd *exec.Cmd) error {
+	_, err := start(cmd, false)
+	return err
+}
+
+// StartTied starts cmd like Start. The process is killed when this program ends, or when untie is called while it lives.
+func StartTied(cmd *exec.Cmd) (untie func(), err error) { return start(cmd, true) }
+
+// Wait waits for the end of a command that was started; it is killed when ctx ends.
+func Wait(ctx context.Context, cmd *exec.Cmd) error {
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+	return cmd.Wait()
+}
