@@ -112,6 +112,16 @@ func (b Base) WatchOOM() OOM {
 	return OOM{path, before}
 }
 
+// WatchMachineOOM counts from now on what is killed on the whole machine; Linux tells since 4.13.
+func WatchMachineOOM() OOM {
+	const path = "/proc/vmstat"
+	before, known := oomKills(path)
+	if !known {
+		return OOM{}
+	}
+	return OOM{path, before}
+}
+
 // Kills is the count, and where it stands; known is false where the kernel does not count.
 func (o OOM) Kills() (n uint64, where string, known bool) {
 	now, known := oomKills(o.path)
