@@ -1,18 +1,46 @@
 package provisioner
 
-import "slices"
+import (
+	"slices"
 
-// classify names the cause of an engine's death from the last lines of its log, and the line that tells it. The order
-// of patterns decides, not that of lines: what an engine says last is rarely what went wrong first.
-func classify(lines []string, patterns []CausePattern) (cause Cause, evidence string) {
-	for _, p := range patterns {
+	"github.com/llama-orch/engine-provisioner/internal/lastwords"
+)
+
+// finding is what a log says of the end of an engine.
+type finding struct {
+	cause    Cause
+	evidence string // see Failure.Evidence
+	advice   string // of the pattern that was found; "" when it has none
+}
+
+// find reads from the last lines of a log why its engine ended. The last block of errors is asked first: a warning of
+// long ago is no cause.
+func findCause(lines []string, patterns []CausePattern, block lastwords.Block) finding {
+	by, line := classify(block.Lines, patterns)
+	if by == nil {
+		if by, line = classify(lines, patterns); by == nil {
+			return finding{CauseUnknown, block.First, ""}
+		}
+		return finding{by.Cause, line, by.Advice}
+	}
+	f := finding{by.Cause, lastwords.Text(line), by.Advice}
+	if block.First != "" && block.First != f.evidence {
+		f.evidence = block.First + " … " + f.evidence // what went wrong, and what with
+	}
+	return f
+}
+
+// classify finds the pattern that tells the cause, and the line that it found. The order of patterns decides, not that of
+// lines: what an engine says last is rarely what went wrong first.
+func classify(lines []string, patterns []CausePattern) (by *CausePattern, line string) {
+	for i, p := range patterns {
 		for _, line := range lines {
 			if p.Pattern.MatchString(line) {
-				return p.Cause, line
+				return &patterns[i], line
 			}
 		}
 	}
-	return CauseUnknown, ""
+	return nil, ""
 }
 
 // ofReady are the patterns that may be true of an engine that was ready. It had its model, its flags and its libraries, so that
@@ -21,42 +49,4 @@ func classify(lines []string, patterns []CausePattern) (cause Cause, evidence st
 func ofReady(patterns []CausePattern) []CausePattern {
 	ofStart := []Cause{CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CausePortInUse, CauseDownload}
 	return slices.DeleteFunc(slices.Clone(patterns), func(p CausePattern) bool { return slices.Contains(ofStart, p.Cause) })
-}
-
-// adviceFor says what to do about a cause.
-func adviceFor(cause Cause) string {
-	switch cause {
-	case CauseModelMissing:
-		return `check that "model.id" and the files named in "flags" exist and that this user may read them`
-	case CauseModelCorrupt:
-		return "fetch the model again and compare its size and checksum; a newer engine may be needed for a new model"
-	case CauseBadFlag:
-		return `correct "flags" or "env"; the engine's --help lists what it takes`
-	case CauseLibMissing:
-		return "install the engine with all its libraries; a copied executable must keep those that lay beside it"
-	case CauseDriver:
-		return `check the driver with nvidia-smi and that the engine was built for this GPU, or set "gpu: none"`
-	case CauseBuildFailed:
-		return "read the log of the build"
-	case CauseDownload:
-		return "check the network, and HTTPS_PROXY where a proxy is needed; what has arrived is kept, and the next try continues from there"
-	case CausePortInUse:
-		return `free the port or change "port"; if "host" is set, it must be an address of this machine`
-	case CauseOOMGPU:
-		return "free GPU memory, or use a smaller model or a smaller context"
-	case CauseOOMHost:
-		return "free memory, or use a smaller model or a smaller context"
-	case CauseCannotAnswer:
-		return `read the log; if the model is not meant to complete text, set "ready: {answer: off}"`
-	}
-	return "read the log"
-}
-
-// retryable reports whether trying again unchanged can help.
-func retryable(cause Cause) bool {
-	switch cause {
-	case CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver, CauseBuildFailed:
-		return false
-	}
-	return true
 }

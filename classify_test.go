@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/lastwords"
 )
 
 func TestClassifyRecordedLogs(t *testing.T) {
@@ -20,7 +22,13 @@ func TestClassifyRecordedLogs(t *testing.T) {
 		"missing_value": CauseBadFlag, "removed_flag": CauseBadFlag, "dropped_flag": CauseBadFlag, "bad_env": CauseBadFlag,
 		"bad_device": CauseDriver, "driver_from_source": CauseDriver,
 		"lib_missing": CauseLibMissing, "no_backends": CauseLibMissing,
-		"port_in_use": CausePortInUse, "host_not_local": CausePortInUse,
+		"port_in_use": CausePortInUse, "host_not_local": CausePortInUse, "tls_files": CausePortInUse, // see explainBind
+		"lora_arch": CauseBadFlag, "lora_dims": CauseBadFlag, "lora_text": CauseModelCorrupt,
+		"mmproj_wrong_kind": CauseBadFlag, "mmproj_text": CauseModelCorrupt, "mmproj_projector": CauseModelCorrupt,
+		"draft_text": CauseModelCorrupt, "tensor_missing": CauseModelCorrupt,
+		"chat_template": CauseBadFlag, "chat_template_file": CauseBadFlag, "model_template": CauseBadFlag,
+		"kv_quantized_without_flash": CauseBadFlag, "grammar": CauseBadFlag, "static_path": CauseBadFlag,
+		"assert":   CauseUnknown,
 		"oom_host": CauseOOMHost, "oom_host_buffer_from_source": CauseOOMHost, "oom_gpu_from_source": CauseOOMGPU,
 	}
 	files, err := filepath.Glob("testdata/llamacpp/logs/*.log")
@@ -33,10 +41,10 @@ func TestClassifyRecordedLogs(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		cause, evidence := classify(lines, llamaCauses)
+		got := findCause(lines, llamaCauses, lastwords.Last(lines))
 		name := strings.TrimSuffix(filepath.Base(file), ".log")
-		if cause != want[name] || !slices.Contains(lines, evidence) || evidence == "" {
-			t.Errorf("%s: got %q by %q, want %q", name, cause, evidence, want[name])
+		if got.cause != want[name] || got.evidence == "" {
+			t.Errorf("%s: got %q by %q, want %q", name, got.cause, got.evidence, want[name])
 		}
 	}
 	// A backend that cannot be loaded is left out, and is no reason to die.
@@ -44,16 +52,66 @@ func TestClassifyRecordedLogs(t *testing.T) {
 		"load_backend: failed to load libggml-cuda.so: libc.so.6: version `GLIBC_2.38' not found",
 		"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate CPU buffer of size 17179869184",
 	}
-	if cause, _ := classify(leftOut, llamaCauses); cause != CauseOOMHost {
+	if cause, _ := causeIn(leftOut, llamaCauses); cause != CauseOOMHost {
 		t.Errorf("a backend that is left out: %q", cause)
 	}
 	for _, lines := range [][]string{
 		nil, {""}, {"srv  llama_server: exiting due to model loading error"}, {"listening on http://127.0.0.1:8081"},
 	} {
-		if cause, evidence := classify(lines, llamaCauses); cause != CauseUnknown || evidence != "" {
-			t.Errorf("%q: got %q by %q, want %q", lines, cause, evidence, CauseUnknown)
+		if cause, _ := causeIn(lines, llamaCauses); cause != CauseUnknown {
+			t.Errorf("%q: got %q, want %q", lines, cause, CauseUnknown)
 		}
 	}
+}
+
+// The headline says what went wrong and what with, and the advice is about that.
+func TestEvidence(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]struct{ evidence, advice string }{
+		"mmproj_wrong_kind": {"mtmd_init_from_file: error: Failed to load CLIP model from tiny.gguf", "--mmproj"},
+		"mmproj_projector":  {"clip_init: failed to load model 'clip_arch.gguf': load_hparams: unknown projector type: nonesuch", "projector"},
+		"mmproj_text": {
+			"gguf_init_from_reader: invalid magic characters: 'not ', expected 'GGUF' … " +
+				"clip_init: failed to load model 'text.gguf': clip_model_loader: failed to load CLIP model from text.gguf. Does this file exist?",
+			"projector",
+		},
+		"lora_arch": {"llama_adapter_lora_init_from_file_ptr: failed to apply lora adapter: model arch and LoRA arch mismatch", "--lora"},
+		"lora_text": {
+			"gguf_init_from_reader: invalid magic characters: 'not ', expected 'GGUF' … cmn  common_init_: failed to load lora adapter 'text.gguf'", "--lora",
+		},
+		"draft_text": {
+			"gguf_init_from_reader: invalid magic characters: 'not ', expected 'GGUF' … common_speculative_init_result: failed to load draft model, 'text.gguf'", "draft",
+		},
+		"chat_template": {
+			"common_chat_templates_init: error: parser: Parser Error: Expected }} (Got }) … " +
+				"error: the supplied chat template is not supported: {% for m in messages %}{{ m.content }", "--chat-template-file",
+		},
+		"model_template": {
+			"common_chat_templates_init: error: parser: Parser Error: Expected }} (Got }) … srv          init: init: chat template parsing error: std::exception", "chatml",
+		},
+		"kv_quantized_without_flash": {"llama_init_from_model: quantized V cache requires flash_attn to be enabled", ""},
+		"static_path":                {"srv  init_listene: static assets path not found: /nonexistent", ""},
+		"grammar":                    {"failed to parse grammar", ""},
+		"assert":                     {"./src/llama-context.cpp:2384: GGML_ASSERT(n_outputs_max <= cparams.n_outputs_max) failed", ""},
+		"model_missing":              {"gguf_init_from_file: failed to open GGUF file '/models/missing.gguf' (No such file or directory)", ""},
+		"bad_value":                  {`error while handling argument "--port": stoi`, ""},
+	} {
+		text, err := os.ReadFile(filepath.Join("testdata/llamacpp/logs", name+".log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(text), "\n")
+		got := findCause(lines, llamaCauses, lastwords.Last(lines))
+		if got.evidence != want.evidence || !strings.Contains(got.advice, want.advice) || want.advice == "" != (got.advice == "") {
+			t.Errorf("%s: %q, advice %q; want %q", name, got.evidence, got.advice, want.evidence)
+		}
+	}
+}
+
+// causeIn is what the last lines of an engine tell.
+func causeIn(lines []string, patterns []CausePattern) (Cause, string) {
+	f := findCause(lines, patterns, lastwords.Last(lines))
+	return f.cause, f.evidence
 }
 
 // A client of a ready engine names an image that cannot be downloaded; later the engine dies of something else.
@@ -61,10 +119,10 @@ func TestReadyEngineDiesOfNoDownload(t *testing.T) {
 	t.Parallel()
 	lines := []string{"requests.exceptions.ConnectTimeout: Max retries exceeded with url: /cat.png", "torch.AcceleratorError: CUDA error: unspecified launch failure"}
 	for _, patterns := range [][]CausePattern{vllmCauses, sglangCauses, tgiCauses} {
-		if cause, _ := classify(lines, patterns); cause != CauseDownload {
+		if cause, _ := causeIn(lines, patterns); cause != CauseDownload {
 			t.Errorf("while loading: %q", cause)
 		}
-		if cause, _ := classify(lines, ofReady(patterns)); cause != CauseDriver {
+		if cause, _ := causeIn(lines, ofReady(patterns)); cause != CauseDriver {
 			t.Errorf("once ready: %q", cause)
 		}
 	}
@@ -72,7 +130,10 @@ func TestReadyEngineDiesOfNoDownload(t *testing.T) {
 
 func TestCausesHaveAdvice(t *testing.T) {
 	t.Parallel()
-	hopeless := []Cause{CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver}
+	hopeless := []Cause{
+		CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver, CauseBuildFailed,
+		CauseBadAddress, CausePortForbidden, CauseUnauthorized,
+	}
 	curable := []Cause{CausePortInUse, CauseOOMGPU, CauseOOMHost, CauseCannotAnswer, CauseDownload, CauseUnknown}
 	for _, c := range slices.Concat(hopeless, curable) {
 		if adviceFor(c) == "" {
@@ -112,12 +173,9 @@ func FuzzClassify(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, log string) {
 		lines := strings.Split(log, "\n")
-		cause, evidence := classify(lines, llamaCauses)
-		if (cause == CauseUnknown) != (evidence == "") {
-			t.Errorf("cause %q by %q", cause, evidence)
-		}
-		if evidence != "" && !slices.Contains(lines, evidence) {
-			t.Errorf("evidence %q is not of the log", evidence)
+		cause, evidence := causeIn(lines, llamaCauses)
+		if cause != CauseUnknown && evidence == "" {
+			t.Errorf("cause %q by nothing", cause)
 		}
 		_ = adviceFor(cause)
 	})

@@ -49,7 +49,7 @@ func (custom) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	}
 	c := *cfg.Custom
 	spec := LaunchSpec{
-		Flags: flags, Env: env, KeyEnv: c.KeyEnv, Health: cmp.Or(c.Health, "/health"),
+		Flags: flags, Env: env, KeyEnv: c.KeyEnv, KeySeparator: l.keySeparator(), Health: cmp.Or(c.Health, "/health"),
 		Grace: cmp.Or(time.Duration(c.Grace), 5*time.Second), Causes: customCauses,
 	}
 	if len(host.GPUs) > 0 {
@@ -280,6 +280,14 @@ func (l *customLaunch) checkAddress() {
 	}
 }
 
+// keySeparator is known of llama-server's variable, which other programs that hold one take, too.
+func (l *customLaunch) keySeparator() string {
+	if l.c.KeyEnv == llamaKeyEnv {
+		return llamaKeySeparator
+	}
+	return ""
+}
+
 // checkKey makes sure that the server gets its key, and nothing else by that variable.
 func (l *customLaunch) checkKey() {
 	const key = "custom.key_env"
@@ -325,22 +333,22 @@ func flagName(text string) bool {
 // customCauses are the last words that servers of many kinds have in common: those of the C library, Python, CUDA, and
 // the usual parsers of flags.
 var customCauses = []CausePattern{
-	{CausePortInUse, anyOf(`(?i)address already in use`)},
-	{CauseOOMGPU, anyOf(
+	{Cause: CausePortInUse, Pattern: anyOf(`(?i)address already in use`)},
+	{Cause: CauseOOMGPU, Pattern: anyOf(
 		`CUDA out of memory`, `(?i)CUDA error: out of memory`, `(cuda|hip)Malloc failed: out of memory`, `OutOfMemoryError`,
 	)},
-	{CauseOOMHost, anyOf(`std::bad_alloc`, `\bMemoryError\b`, `(?i)cannot allocate memory`)},
-	{CauseBadFlag, anyOf(
+	{Cause: CauseOOMHost, Pattern: anyOf(`std::bad_alloc`, `\bMemoryError\b`, `(?i)cannot allocate memory`)},
+	{Cause: CauseBadFlag, Pattern: anyOf(
 		`unrecognized arguments?`, `(?i)\b(unknown|invalid|unrecognized|undefined|unexpected|no such) (option|argument|flag)s?:? ['"\x60-]`,
 		`flag provided but not defined`, // Go; "Invalid argument" at the end of a line is the C library's
 	)},
 	// Last of all, since a program may go on without what it cannot import.
-	{CauseLibMissing, anyOf(
+	{Cause: CauseLibMissing, Pattern: anyOf(
 		`error while loading shared libraries`, `version .GLIBC\S* not found`, `ModuleNotFoundError`, `ImportError`,
 		`[Ee]xec format error`,
 	)},
 }
 
 var customGPUCauses = []CausePattern{
-	{CauseDriver, anyOf(`(?i)no CUDA-capable device`, `CUDA driver version is insufficient`, `Found no NVIDIA driver`)},
+	{Cause: CauseDriver, Pattern: anyOf(`(?i)no CUDA-capable device`, `CUDA driver version is insufficient`, `Found no NVIDIA driver`)},
 }

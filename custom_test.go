@@ -160,7 +160,7 @@ func TestCustomCauses(t *testing.T) {
 	// By Triton 2.51.0, which goes on.
 	const warning = `"Unable to allocate pinned system memory, pinned memory pool will not be available: ` +
 		`CUDA driver version is insufficient for CUDA runtime version"`
-	if got, _ := classify([]string{warning}, onCPU.Causes); got != CauseUnknown {
+	if got, _ := causeIn([]string{warning}, onCPU.Causes); got != CauseUnknown {
 		t.Errorf("on the CPU, a warning about the GPU is %s", got)
 	}
 	for line, want := range map[string]Cause{
@@ -179,7 +179,7 @@ func TestCustomCauses(t *testing.T) {
 		"ImportError: no flash_attn; going on without\ntorch.OutOfMemoryError: CUDA out of memory": CauseOOMGPU,
 		"Killed": CauseUnknown,
 	} {
-		if got, _ := classify(strings.Split(line, "\n"), onGPU.Causes); got != want {
+		if got, _ := causeIn(strings.Split(line, "\n"), onGPU.Causes); got != want {
 			t.Errorf("%q: %s, want %s", line, got, want)
 		}
 	}

@@ -99,6 +99,9 @@ type LaunchSpec struct {
 	Env map[string]string `json:"-"`
 	// KeyEnv names the variable through which the engine takes its API key; "" means that it takes none.
 	KeyEnv string `json:"key_env,omitempty"`
+	// KeySeparator is the text at which the engine splits the value of KeyEnv into several keys; "" means that it does not.
+	// A key that holds it is refused before the start.
+	KeySeparator string `json:"key_separator,omitempty"`
 	// Health is the path that answers 200 once the engine is ready, and 503 or nothing before.
 	Health string `json:"health"`
 	// HealthTakes is how long a healthy engine takes to answer Health; 0 means that it answers at once. Questions wait well
@@ -216,4 +219,6 @@ type AnswerRequest struct {
 type CausePattern struct {
 	Cause   Cause          `json:"cause"`
 	Pattern *regexp.Regexp `json:"pattern"` // matched against each line of the log's end
+	// Advice is what to do where these words are found; "" leaves it to the LaunchSpec's Advice on the cause.
+	Advice string `json:"advice,omitempty"`
 }

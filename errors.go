@@ -46,14 +46,17 @@ type Cause string
 
 // The causes. Those of the first group cannot be cured by trying again.
 const (
-	CauseModelMissing Cause = "model_missing" // the model file is not there or cannot be read
-	CauseModelCorrupt Cause = "model_corrupt" // the file is no model, or damaged, or cut short
-	CauseBadFlag      Cause = "bad_flag"      // the engine refused a flag or its value
-	CauseLibMissing   Cause = "lib_missing"   // the executable or a shared library is missing or cannot be run
-	CauseDriver       Cause = "driver"        // no usable GPU or driver
-	CauseBuildFailed  Cause = "build_failed"  // the engine could not be built or installed
+	CauseModelMissing  Cause = "model_missing"  // the model file is not there or cannot be read
+	CauseModelCorrupt  Cause = "model_corrupt"  // the file is no model, or damaged, or cut short
+	CauseBadFlag       Cause = "bad_flag"       // the engine refused a flag or its value
+	CauseLibMissing    Cause = "lib_missing"    // the executable or a shared library is missing or cannot be run
+	CauseDriver        Cause = "driver"         // no usable GPU or driver
+	CauseBuildFailed   Cause = "build_failed"   // the engine could not be built or installed
+	CauseBadAddress    Cause = "bad_address"    // "host" is no address of this machine
+	CausePortForbidden Cause = "port_forbidden" // this user may not listen on the port
+	CauseUnauthorized  Cause = "unauthorized"   // the engine refuses the API key, or asks for one that is not configured
 
-	CausePortInUse    Cause = "port_in_use"   // something else listens on the port
+	CausePortInUse    Cause = "port_in_use"   // something else has the port
 	CauseDownload     Cause = "download"      // what had to be downloaded did not come, or did not fit on the disk
 	CauseOOMGPU       Cause = "oom_gpu"       // out of GPU memory
 	CauseOOMHost      Cause = "oom_host"      // out of memory
@@ -113,7 +116,7 @@ func (e *ConfigError) Error() string {
 type Failure struct {
 	Replica  string   // "pool/replica"
 	Cause    Cause    // why, for programs
-	Evidence string   // the line of the log that tells the cause; "" when none does
+	Evidence string   // what tells the cause, mostly of the log: the first error of its end, and the line that names the cause; "" for nothing
 	Advice   string   // what to do about it
 	Retry    bool     // whether trying again unchanged can help
 	LogTail  []string // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
@@ -185,13 +188,7 @@ func (e *ExitError) Error() string {
 		when = "after it was ready"
 	}
 	what := fmt.Sprintf("engine exited %s %s, %s after its start", how, when, e.After.Round(time.Millisecond))
-	words := e.Evidence
-	if words == "" && e.Signal != "killed" { // what it said before a SIGKILL is not why
-		words = lastWords(e.LogTail)
-	}
-	if words != "" {
-		what += fmt.Sprintf(": %q", words)
-	}
+	what += e.words()
 	return e.text(what, nil)
 }
 

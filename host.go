@@ -41,6 +41,7 @@ func (h hostLauncher) Reserve(_ ProvisionConfig, ref LaunchRef) (Instance, error
 		return nil, err
 	}
 	i := &hostInstance{ref: ref, tree: tree{launchID: ref.LaunchID}}
+	i.oom.machine = cgroup.WatchMachineOOM()
 	// Not delegated is the usual case; doctor tells of it.
 	if base, err := h.cgroup(); err == nil {
 		i.tree.group = base.Group("engine-" + ref.Pool + "-" + ref.Replica + "-" + ref.LaunchID)
@@ -261,7 +262,8 @@ func (i *hostInstance) removeTemp() error {
 
 // oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
 type oomWatch struct {
-	shared cgroup.OOM // of all engines below the delegated cgroup
+	shared  cgroup.OOM // of all engines below the delegated cgroup
+	machine cgroup.OOM // of all processes
 }
 
 // look reads the counts of a launch that has ended, before its cgroup goes.
@@ -270,6 +272,9 @@ func (o *oomWatch) look(group *cgroup.Group, exit *Exit) {
 	if !known {
 		exit.OOMShared = true
 		kills, where, known = o.shared.Kills()
+	}
+	if !known {
+		kills, where, known = o.machine.Kills()
 	}
 	exit.NotOOM = known && kills == 0
 	if known && kills > 0 {

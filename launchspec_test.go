@@ -121,7 +121,7 @@ func testCauses(t *testing.T, engine Engine) {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		cause, evidence := classify(lines, spec.Causes)
+		cause, evidence := causeIn(lines, spec.Causes)
 		if !strings.HasPrefix(filepath.Base(file), string(cause)) || evidence == "" {
 			t.Errorf("%s: got %q by %q", file, cause, evidence)
 		}

@@ -9,6 +9,12 @@ import (
 // llamaCPP describes llama.cpp's llama-server.
 type llamaCPP struct{}
 
+// The variable of the API key, which takes a list.
+const (
+	llamaKeyEnv       = "LLAMA_API_KEY"
+	llamaKeySeparator = ","
+)
+
 func (llamaCPP) Name() string { return "llamacpp" }
 
 func (llamaCPP) Program(cfg ProvisionConfig) Program {
@@ -40,18 +46,19 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	addLlamaLayers(m)
 
 	spec := LaunchSpec{
-		Env:     llamaOffloadEnv(m),
-		KeyEnv:  "LLAMA_API_KEY",
-		Health:  "/health",
-		Version: Field{Path: "/props", Key: "build_info"},
-		Model:   Field{Path: "/props", Key: "model_path"},
-		Asleep:  Field{Path: "/props", Key: "is_sleeping"},
-		Answer:  &AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
-		Grace:   5 * time.Second,
-		Causes:  llamaCauses,
-		Advice:  llamaAdvice,
-		Offload: llamaOffload,
-		NoGPU:   llamaNoGPU,
+		Env:          llamaOffloadEnv(m),
+		KeyEnv:       llamaKeyEnv,
+		KeySeparator: llamaKeySeparator,
+		Health:       "/health",
+		Version:      Field{Path: "/props", Key: "build_info"},
+		Model:        Field{Path: "/props", Key: "model_path"},
+		Asleep:       Field{Path: "/props", Key: "is_sleeping"},
+		Answer:       &AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
+		Grace:        5 * time.Second,
+		Causes:       llamaCauses,
+		Advice:       llamaAdvice,
+		Offload:      llamaOffload,
+		NoGPU:        llamaNoGPU,
 	}
 	model := []Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, cfg.Model.ID)}, Origin: OriginProvisioner, Key: "model.id"}}
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)

@@ -1,12 +1,8 @@
 package provisioner
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"net/netip"
-	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -48,24 +44,12 @@ func bindable(host string, port int) bool {
 
 // listenerOwner names the process that listens on host and port, for people; "" when it cannot be seen.
 func listenerOwner(host string, port int) string {
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return ""
-	}
-	inodes, err := procfs.Listeners(os.Getpid(), addr, uint16(port))
-	if err != nil || len(inodes) == 0 {
-		return ""
-	}
-	all, _ := procfs.Processes()
-	return oldest(slices.DeleteFunc(all, func(s procfs.Stat) bool { return !procfs.HoldsSocket(s.PID, inodes) }))
+	owner, _ := portListener(host, port)
+	return owner
 }
 
-// oldest names the first of a socket's holders: others have it from that one, such as a child between fork and exec,
-// whose number can be the lower one.
-func oldest(holders []procfs.Stat) string {
-	if len(holders) == 0 {
-		return "a process of another user"
-	}
-	first := slices.MinFunc(holders, func(a, b procfs.Stat) int { return cmp.Compare(a.StartTicks, b.StartTicks) })
-	return fmt.Sprintf("%q (pid %d)", first.Comm, first.PID)
+// hasCapabilities reports whether an executable has capabilities of its own (setcap), such as CAP_NET_BIND_SERVICE.
+func hasCapabilities(executable string) bool {
+	n, err := unix.Getxattr(executable, "security.capability", nil)
+	return err == nil && n > 0
 }

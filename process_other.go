@@ -174,5 +174,8 @@ func boundSilently(string, int) bool { return false }
 // listenerOwner cannot be told without /proc.
 func listenerOwner(string, int) string { return "" }
 
+// hasCapabilities: only Linux has them.
+func hasCapabilities(string) bool { return false }
+
 // ownsListener cannot be told without /proc: the check of the model's path has to do.
 func (t *tree) ownsListener(string, int) (owns, known bool) { return false, false }

@@ -19,6 +19,9 @@ func (p *prober) field(ctx context.Context, f Field) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("cannot read %s: %w", f.Path, err)
 		}
+		if err := p.unauthorized(f.Path, a); err != nil {
+			return "", err
+		}
 		if a.status != http.StatusOK {
 			return "", fmt.Errorf("cannot read %s: the engine answers %s", f.Path, a)
 		}
@@ -62,9 +65,12 @@ func (e *unansweredError) Unwrap() error { return e.err }
 // metricsPage asks for a metrics page.
 func (p *prober) metricsPage(ctx context.Context, path string) ([]byte, error) {
 	a, err := p.get(ctx, path, maxMetricsBody)
+	refused := p.unauthorized(path, a)
 	switch {
 	case err != nil:
 		return nil, &unansweredError{fmt.Errorf("cannot read %s: %w", path, err)}
+	case refused != nil:
+		return nil, refused
 	case a.status == http.StatusNotImplemented:
 		return nil, fmt.Errorf("%s is switched off in the engine (501); start it with its metrics flag", path)
 	case a.status == http.StatusNotFound:
@@ -108,6 +114,7 @@ func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool
 	patient := *p.client
 	patient.Timeout = 0
 	a, err := p.do(&patient, req, maxJSONBody)
+	refused := p.unauthorized(question.Path, a)
 	switch {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
@@ -115,6 +122,8 @@ func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool
 		return false, fmt.Errorf("the connection broke on the first token: %w", err)
 	case a.status >= 200 && a.status < 300:
 		return true, nil
+	case refused != nil: // says nothing of the model
+		return false, refused
 	case a.status >= 400 && a.status < 500 && !must:
 		return false, nil
 	case a.status == http.StatusNotImplemented: // of some versions of vLLM

@@ -140,6 +140,10 @@ func (p *EngineProvisioner) notReady(err error) error {
 		return e
 	}
 	e.After = time.Since(r.started)
+	if _, refused := errors.AsType[*unauthorizedError](err); refused {
+		e.Failure, e.Last = r.fail(CauseUnauthorized), ""
+		return e
+	}
 	var proof *proofError
 	if errors.As(err, &proof) {
 		e.Failure, e.Last = r.fail(proof.cause), ""

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 )
 
@@ -63,15 +64,17 @@ type record struct {
 // launchRecord is what was launched: with it, another provisioner can carry on with the readiness of an engine, or watch
 // it. References to secrets are in it, never secrets.
 type launchRecord struct {
-	ConfigHash string      `json:"config_hash"` // of what would be run, for versions that know no Footprint
-	Mode       string      `json:"provisioning_mode"`
-	Digest     string      `json:"digest"` // of the executable
-	ModelPath  string      `json:"model_path"`
-	Args       []string    `json:"args"`
-	Spec       LaunchSpec  `json:"spec"`
-	GPU        GPUPolicy   `json:"gpu"`
-	GPUs       []GPU       `json:"gpus,omitempty"` // with their memory before the start
-	Ready      ReadyConfig `json:"ready"`
+	ConfigHash string `json:"config_hash"` // of what would be run, for versions that know no Footprint
+	Mode       string `json:"provisioning_mode"`
+	Digest     string `json:"digest"` // of the executable
+	ModelPath  string `json:"model_path"`
+	// Files are those of the model, as they were at the start.
+	Files []filestamp.Stamp `json:"model_files,omitempty"`
+	Args  []string          `json:"args"`
+	Spec  LaunchSpec        `json:"spec"`
+	GPU   GPUPolicy         `json:"gpu"`
+	GPUs  []GPU             `json:"gpus,omitempty"` // with their memory before the start
+	Ready ReadyConfig       `json:"ready"`
 	// Memory is what the launch was going to take, for others that start while it loads.
 	Memory  []MemoryNeed `json:"memory,omitempty"`
 	Secrets []SecretRef  `json:"secrets,omitempty"` // all of them, to keep them out of errors

@@ -59,46 +59,6 @@ func (r *run) advice(cause Cause) string {
 // log is what the engine has said so far, without secrets.
 func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
 
-// exitError says that the engine ended by itself. What was ready can be so again, whatever it ended of.
-func (r *run) exitError(exit Exit, ready bool) *ExitError {
-	lines, patterns := r.lastLines(), r.rec.Launch.Spec.Causes
-	if ready {
-		patterns = ofReady(patterns)
-	}
-	cause, evidence := classify(lines, patterns)
-	f := r.failure(cause, evidence, lines)
-	f.Retry = f.Retry || ready
-	if f.Cause == CauseUnknown {
-		exit.explain(&f, r.rec.Launch.Spec.KillsItself)
-	}
-	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
-		f.Cause, f.Advice = CauseCannotAnswer, r.advice(CauseCannotAnswer)
-	}
-	e := &ExitError{Failure: f, Code: -1, Signal: exit.Signal, Ready: ready, After: time.Since(r.started)}
-	if exit.Known {
-		e.Code = exit.Code
-	}
-	return e
-}
-
-// explain takes what the log leaves unknown for lack of memory if the kernel says so, or where nothing else is known
-// of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator. Of an
-// engine that kills itself, such an end says nothing.
-func (e Exit) explain(f *Failure, killsItself bool) {
-	killed := e.Signal == "killed" && !killsItself
-	switch {
-	case e.OOM != "" && (killed || !e.OOMShared): // when a worker is killed, its leader ends in a way of its own
-		f.Cause, f.Retry = CauseOOMHost, true
-		f.Evidence = e.OOM
-		f.Advice = "the kernel ended it for lack of memory; " + adviceFor(CauseOOMHost)
-	case killed && e.NotOOM:
-		f.Advice = "it was killed from outside, and not for lack of memory; look for who sent SIGKILL"
-	case killed:
-		f.Cause, f.Retry = CauseOOMHost, true
-		f.Advice = "it was killed from outside, most likely for lack of memory (see dmesg); " + adviceFor(CauseOOMHost)
-	}
-}
-
 // progress is what shows that a load goes on.
 type progress struct {
 	logSize int64

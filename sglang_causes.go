@@ -4,13 +4,13 @@ package provisioner
 // the log alone tells why; testdata/sglang/logs holds the words in full.
 var sglangCauses = []CausePattern{
 	pythonPortInUse,
-	{CauseBadFlag, anyOf(
+	{Cause: CauseBadFlag, Pattern: anyOf(
 		`error: unrecognized arguments`, `error: argument `, `error: ambiguous option`, `error: the following arguments are required`,
 		// With SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN the same words are a warning.
 		`ValueError: .*context_length .* (is greater|longer) than`,
 		`must be divisible by tp_size`, `Error: .*tp_size.*(is larger|must be)`,
 	)},
-	{CauseOOMGPU, anyOf(
+	{Cause: CauseOOMGPU, Pattern: anyOf(
 		pythonOOMGPU, `Not enough memory\. Please try to (increase|reduce)`, `Capture cuda graph failed: .*out of memory`,
 		`The memory capacity is unbalanced`,
 	)},

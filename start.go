@@ -80,6 +80,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.checkKey(secrets.key); err != nil {
+		return nil, err
+	}
 	prepared, err := p.prepared(ctx)
 	if err != nil {
 		return nil, err
@@ -132,12 +135,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note(short.Error())
 	}
 	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
-		problem := portProblem(p.cfg.Host, port.Number)
-		if problem == "" && boundSilently(p.cfg.Host, port.Number) {
-			problem = "it is bound by a process that does not listen yet, such as a vLLM that loads"
-		}
-		if problem != "" {
-			return nil, &portError{port, problem}
+		if err := p.checkPort(port, plan.host.Binary.Path); err != nil {
+			return nil, err
 		}
 	}
 
@@ -286,6 +285,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *askError
 	var model *modelError
 	var memory *memoryError
+	var key *keyError
 	var build *provisionError
 	switch {
 	case errors.As(err, &model) && model.cause == CauseDownload: // a time-out among them
@@ -301,9 +301,10 @@ func (p *EngineProvisioner) startError(err error) error {
 		}
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
+	case errors.As(err, &key):
+		f.Cause = CauseUnauthorized
 	case errors.As(err, &port):
-		f.Cause = CausePortInUse
-		f.Advice = "stop what uses the port, or change \"port\""
+		f.Cause, f.Advice = port.cause, port.advice
 	case errors.As(err, &model):
 		f.Cause = model.cause
 	case errors.As(err, &memory):

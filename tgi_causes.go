@@ -3,12 +3,12 @@ package provisioner
 // tgiCauses are the dying words of TGI, most specific first: its shards are Python, its launcher and router are Rust.
 // testdata/tgi/logs holds the words in full.
 var tgiCauses = []CausePattern{
-	{CausePortInUse, anyOf(`[Aa]ddress already in use`, `AddrInUse`, `EADDRINUSE`)},
-	{CauseBadFlag, anyOf(
+	{Cause: CausePortInUse, Pattern: anyOf(`[Aa]ddress already in use`, `AddrInUse`, `EADDRINUSE`)},
+	{Cause: CauseBadFlag, Pattern: anyOf(
 		`^error: (unexpected argument|invalid value|the argument|a value is required|the following required)`,
 		`ArgumentValidation\("`, `NotEnoughCUDADevices\("`, `\bmax_(input|total)_(tokens|length)\b.* must be`,
 	)},
-	{CauseOOMGPU, anyOf(pythonOOMGPU, `Not enough memory to handle`)},
+	{Cause: CauseOOMGPU, Pattern: anyOf(pythonOOMGPU, `Not enough memory to handle`)},
 	pythonOOMHost,
 	pythonNoGPU,
 	pythonModelCorrupt,
@@ -17,7 +17,7 @@ var tgiCauses = []CausePattern{
 	pythonModelMissing,
 	pythonLibMissing,
 	pythonUnread,
-	{CauseModelMissing, anyOf(`\bDownloadError\b`)}, // the launcher's last word, whatever the reason
+	{Cause: CauseModelMissing, Pattern: anyOf(`\bDownloadError\b`)}, // the launcher's last word, whatever the reason
 	pythonDriver,
 }
 

@@ -4,20 +4,20 @@ package provisioner
 // above", which is what its EngineCore or a worker said. testdata/vllm/logs holds the words in full.
 var vllmCauses = []CausePattern{
 	pythonPortInUse,
-	{CauseBadFlag, anyOf(
+	{Cause: CauseBadFlag, Pattern: anyOf(
 		`error: unrecognized arguments`, `error: argument `, `error: ambiguous option`,
 		// With VLLM_ALLOW_LONG_MAX_MODEL_LEN the same words are a warning.
 		`Value ?[Ee]rror[:,] User-specified max_model_len .* is greater than the derived`, `must be divisible by tensor parallel size`,
 		`World size \(\d+\) is larger than the number of available GPUs`,
 		`VLLM_PORT '.*' (appears to be a URI|must be a valid integer)`,
 	)},
-	{CauseOOMGPU, anyOf(
+	{Cause: CauseOOMGPU, Pattern: anyOf(
 		pythonOOMGPU, `Free memory on device \S+ \(.*\) on startup is less than desired GPU memory utilization`,
 		`No available memory for the cache blocks`, `larger than the available KV cache memory`,
 	)},
-	{CauseOOMHost, anyOf(`on kv cache allocation is less than requested memory for kv`)},
+	{Cause: CauseOOMHost, Pattern: anyOf(`on kv cache allocation is less than requested memory for kv`)},
 	pythonOOMHost,
-	{CauseDriver, anyOf(`Failed to infer device type`)},
+	{Cause: CauseDriver, Pattern: anyOf(`Failed to infer device type`)},
 	pythonNoGPU,
 	pythonModelCorrupt,
 	pythonOffline,

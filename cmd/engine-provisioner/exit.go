@@ -109,6 +109,8 @@ func exitCode(err error) int {
 	case errors.As(err, &gpu), failure.Cause == provisioner.CauseDriver, failure.Cause == provisioner.CauseOOMGPU,
 		errors.Is(err, provisioner.ErrNoMemory):
 		return exitGPU
+	case failure.Cause == provisioner.CauseBadAddress, failure.Cause == provisioner.CausePortForbidden, failure.Cause == provisioner.CauseUnauthorized:
+		return exitUsage
 	case errors.Is(err, provisioner.ErrBusy), failure.Cause == provisioner.CausePortInUse:
 		return exitBusy
 	case errors.As(err, &exited):

@@ -30,8 +30,10 @@ func TestLast(t *testing.T) {
 0.00.214.635 E srv  llama_server: exiting due to model loading error`,
 			"gguf_init_from_file: failed to open GGUF file '/models/b.gguf'", 0,
 		},
-		"without times": {"I srv  load_model: loading\nE llama_model_load: error loading model: wrong number of tensors\nE srv  main: exiting due to model loading error",
-			"llama_model_load: error loading model: wrong number of tensors", 0},
+		"without times": {
+			"I srv  load_model: loading\nE llama_model_load: error loading model: wrong number of tensors\nE srv  main: exiting due to model loading error",
+			"llama_model_load: error loading model: wrong number of tensors", 0,
+		},
 		"debug lines in between": {
 			"0.00.000.100 I srv load_model: loading\n0.00.000.101 E gguf: bad\n0.00.000.102 D ggml: freed\n0.00.000.103 E srv load_model: failed", "gguf: bad", 0,
 		},

@@ -1,0 +1,46 @@
+package provisioner
+
+// adviceFor says what to do about a cause.
+func adviceFor(cause Cause) string {
+	switch cause {
+	case CauseModelMissing:
+		return `check that "model.id" and the files named in "flags" exist and that this user may read them`
+	case CauseModelCorrupt:
+		return "fetch the model again and compare its size and checksum; a newer engine may be needed for a new model"
+	case CauseBadFlag:
+		return `correct "flags" or "env"; the engine's --help lists what it takes`
+	case CauseLibMissing:
+		return "install the engine with all its libraries; a copied executable must keep those that lay beside it"
+	case CauseDriver:
+		return `check the driver with nvidia-smi and that the engine was built for this GPU, or set "gpu: none"`
+	case CauseBuildFailed:
+		return "read the log of the build"
+	case CauseDownload:
+		return "check the network, and HTTPS_PROXY where a proxy is needed; what has arrived is kept, and the next try continues from there"
+	case CauseBadAddress:
+		return `set "host" to an address of this machine, or to 0.0.0.0 for all`
+	case CausePortForbidden:
+		return `change "port", or give this user the right to listen there`
+	case CauseUnauthorized:
+		return `give the engine its key by "api_key" alone: no other one in "flags", "env" or a file of keys`
+	case CausePortInUse:
+		return `free the port or change "port"`
+	case CauseOOMGPU:
+		return "free GPU memory, or use a smaller model or a smaller context"
+	case CauseOOMHost:
+		return "free memory, or use a smaller model or a smaller context"
+	case CauseCannotAnswer:
+		return `read the log; if the model is not meant to complete text, set "ready: {answer: off}"`
+	}
+	return "read the log"
+}
+
+// retryable reports whether trying again unchanged can help.
+func retryable(cause Cause) bool {
+	switch cause {
+	case CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver, CauseBuildFailed,
+		CauseBadAddress, CausePortForbidden, CauseUnauthorized:
+		return false
+	}
+	return true
+}
