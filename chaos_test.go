@@ -404,7 +404,7 @@ func chaosCount(t *testing.T, name string, short int) (n int, long bool) {
 func TestChaosManagerKilled(t *testing.T) {
 	t.Parallel()
 	rounds, long := chaosCount(t, "CHAOS_ROUNDS", 200)
-	limit := time.Now().Add(90 * time.Second) // of the short form: with the race detector a round takes much longer
+	limit := time.Now().Add(45 * time.Second) // of the short form: with the race detector a round takes much longer
 	const workers = 3
 	var next, kills, orphans, torn, atFailpoints atomic.Int64
 	var all sync.WaitGroup
@@ -444,7 +444,7 @@ func TestChaosManagerKilled(t *testing.T) {
 // Starting and stopping leaks nothing. It runs alone: it counts what the whole process has open.
 func TestChaosCycles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	cycles, _ := chaosCount(t, "CHAOS_CYCLES", 100)
+	cycles, _ := chaosCount(t, "CHAOS_CYCLES", 30)
 	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})
 	cache := WithCacheDir(t.TempDir())
 	cycle := func() {
