@@ -203,6 +203,7 @@ type GGUFRun struct {
 	MainGPU      int       // the one that takes all where Split is "none"
 	Shares       []float64 // of each GPU; nil means by their free memory
 	Beside       []string  // files that are loaded, too: draft models, projectors, adapters
+	OnHost       []string  // regular expressions; tensors whose names match stay in main memory, whatever Layers says
 	Copied       bool      // the weights are read into memory of the engine's own; else the file is mapped
 	NoRepack     bool      // the CPU works with the weights as they are in the file
 }

@@ -212,6 +212,7 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 		Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
 		KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
 		Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU, Copied: run.Copied, NoRepack: run.NoRepack,
+		OnHost: run.OnHost,
 	}
 	for _, path := range run.Beside {
 		if info, err := os.Stat(path); err == nil {

@@ -50,6 +50,16 @@ func TestLlamaMemory(t *testing.T) {
 		},
 		{name: "not mapped", flags: []string{"--no-mmap"}, want: GGUFRun{Slots: 1, Copied: true}},
 		{name: "mapped and locked", flags: []string{"--mlock", "--no-repack"}, want: GGUFRun{Slots: 1, NoRepack: true}},
+		{name: "windows as they are", env: map[string]EnvValue{"LLAMA_ARG_SWA_FULL": {Value: "0"}}, want: GGUFRun{Slots: 1}},
+		{name: "the cache on the GPU", env: map[string]EnvValue{"LLAMA_ARG_KV_OFFLOAD": {Value: "0"}}, want: GGUFRun{Slots: 1, KVOnHost: true}},
+		{
+			name: "several adapters", flags: []string{"--lora", "a,b", "--lora-scaled", "/x/c.gguf:0.5,d:1"},
+			want: GGUFRun{Slots: 1, Beside: []string{"a", "b", "/x/c.gguf", "d"}},
+		},
+		{
+			name: "experts on the host", flags: []string{"--n-cpu-moe", "2", "-ot", "exps=CPU,^out=CPU"},
+			want: GGUFRun{Slots: 1, OnHost: []string{expertsOf("0"), expertsOf("1"), "exps", "^out"}},
+		},
 		{name: "locked alone", env: map[string]EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: GGUFRun{Slots: 1, Copied: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -66,6 +76,14 @@ func TestLlamaMemory(t *testing.T) {
 	spec, err := llamaCPP{}.Launch(ProvisionConfig{
 		Model: ModelConfig{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
 	}, Host{GPUs: []GPU{gpu0, gpu1}})
+	for _, flags := range [][]string{
+		{"-ot", "exps=CUDA1"}, {"-ot", "(=CPU"}, {"--n-cpu-ffn", "4"}, {"-hfd", "a/b"}, {"--mmproj-url", "https://example.com/p.gguf"},
+	} {
+		spec, err := llamaCPP{}.Launch(ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, Host{GPUs: []GPU{gpu0}})
+		if err != nil || spec.GGUF != nil {
+			t.Errorf("%q: %+v (%v), want no estimate", flags, spec.GGUF, err)
+		}
+	}
 	want := GGUFRun{Slots: 1, Layers: 12, Shares: []float64{3, 1}, Split: "row", MainGPU: 1, LeastContext: 4096}
 	if err != nil || !reflect.DeepEqual(*spec.GGUF, want) {
 		t.Errorf("on GPUs: %+v (%v)", spec.GGUF, err)

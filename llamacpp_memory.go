@@ -2,28 +2,34 @@ package provisioner
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 // llamaMemory reads from a command line, and from what the environment says beside it, what the memory of a
-// llama-server depends on. What llama-server would refuse is left for it to refuse. It is nil where the flags place tensors
-// in a way that is not reckoned with: a wrong number is worse than none.
+// llama-server depends on. What llama-server would refuse is left for it to refuse. It is nil where the flags bring in or
+// place what is not reckoned with: a wrong number is worse than none.
 func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
-	run := &GGUFRun{Layers: unsaidLayers}
+	r := memoryReader{run: GGUFRun{Layers: unsaidLayers}}
+	run := &r.run
 	if _, _, ok := m.set.find("--fit"); ok && len(m.host.GPUs) > 0 {
 		run.LeastContext = 4096 // of builds since December 2025: what is left to them shrinks to the memory of the GPUs
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
 		if def, ok := m.findEnv(m.set, name); ok {
-			run.read(def.subject(), m.cfg.Env[name].Value, def.Env != name || denies(def))
+			value := m.cfg.Env[name].Value
+			r.read(def.subject(), value, (def.Env != name || denies(def)) != (def.Value == "" && off(value)))
 		}
 	}
 	for _, f := range flags { // after the environment, over which the command line wins
 		if def, negated, ok := m.set.find(f.Args[0]); ok {
-			run.read(def.subject(), strings.Join(f.Args[1:], " "), negated || denies(def))
+			r.read(def.subject(), strings.Join(f.Args[1:], " "), negated || denies(def))
 		}
+	}
+	if r.unknown {
+		return nil
 	}
 	if (run.Layers == autoLayers || run.Layers == unsaidLayers) && len(m.host.GPUs) > 0 && m.fits() {
 		run.Fits = true
@@ -37,6 +43,12 @@ func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 	return run
 }
 
+// memoryReader takes in one flag after the other.
+type memoryReader struct {
+	run     GGUFRun
+	unknown bool // something matters whose memory is not known
+}
+
 // Numbers of layers that are none: what the engine is left to choose.
 const (
 	autoLayers   = -2
@@ -44,7 +56,8 @@ const (
 )
 
 // read takes in what is said on one subject.
-func (r *GGUFRun) read(subject, value string, negated bool) {
+func (m *memoryReader) read(subject, value string, negated bool) {
+	r := &m.run
 	switch subject {
 	case "ctx-size":
 		r.Context = numberIn(value, 0)
@@ -92,10 +105,41 @@ func (r *GGUFRun) read(subject, value string, negated bool) {
 	case "kv-offload":
 		r.KVOnHost = negated
 	case "swa-full":
-		r.FullSWA = true
-	case "mmproj", "spec-draft-model", "model-draft", "lora", "control-vector":
+		r.FullSWA = !negated
+	case "mmproj", "spec-draft-model", "model-draft":
 		r.Beside = append(r.Beside, value)
+	case "lora", "control-vector":
+		r.Beside = append(r.Beside, strings.Split(value, ",")...)
+	case "lora-scaled", "control-vector-scaled":
+		for one := range strings.SplitSeq(value, ",") { // "FILE:SCALE", and "FILE SCALE" in older builds
+			r.Beside = append(r.Beside, one[:max(0, strings.LastIndexAny(one, ": "))])
+		}
+	case "cpu-moe":
+		if !negated {
+			r.OnHost = append(r.OnHost, expertsOf(`\d+`))
+		}
+	case "n-cpu-moe":
+		for n := range min(numberIn(value, 0), maxLayers) {
+			r.OnHost = append(r.OnHost, expertsOf(strconv.Itoa(n)))
+		}
+	case "override-tensor":
+		for one := range strings.SplitSeq(value, ",") {
+			pattern, where, _ := strings.Cut(one, "=")
+			_, err := regexp.Compile(pattern)
+			m.unknown = m.unknown || err != nil || where != "CPU" // such as another GPU
+			r.OnHost = append(r.OnHost, pattern)
+		}
+	case "n-cpu-ffn", "moe-cache-mib", "spec-draft-hf", "hf-repo-draft", "mmproj-url":
+		m.unknown = m.unknown || value != "0"
 	}
+}
+
+// maxLayers is more than any model has.
+const maxLayers = 1 << 10
+
+// expertsOf matches the names of the tensors of a layer's experts, as llama-server does for --cpu-moe (common.h of b11669).
+func expertsOf(layer string) string {
+	return `blk\.` + layer + `\.ffn_(up|down|gate|gate_up)_(ch|)exps`
 }
 
 // denies reports whether a flag can say no alone, such as "--no-mmap" in builds that have no "--mmap".

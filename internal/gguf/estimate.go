@@ -3,7 +3,11 @@ package gguf
 import (
 	"cmp"
 	"math"
+	"regexp"
 	"slices"
+	"sort"
+	"strconv"
+	"strings"
 
 	parser "github.com/gpustack/gguf-parser-go"
 )
@@ -27,6 +31,7 @@ type Settings struct {
 	BesideBytes uint64    // of models that are loaded beside: draft, projector, adapters
 	Copied      bool      // the weights are read into memory of the process's own, instead of being mapped
 	NoRepack    bool      // the CPU works with the weights as they are in the file
+	OnHost      []string  // regular expressions of the names of tensors that stay off the GPUs
 }
 
 // Need is an estimate of memory in bytes.
@@ -53,6 +58,9 @@ func (m *Model) Estimate(s Settings) (need Need, ok bool) {
 			need, ok = Need{}, false
 		}
 	}()
+	if _, err := onHost(s.OnHost); err != nil {
+		return Need{}, false
+	}
 	need = m.estimate(s)
 	for _, n := range append([]uint64{need.Host}, need.GPUs...) {
 		if n > maxNeed { // a sum or a product went over 64 bits
@@ -89,6 +97,7 @@ func (m *Model) estimate(s Settings) Need {
 			need.GPUs[i] = uint64(v.NonUMA)
 		}
 	}
+	m.keepOnHost(s, &need)
 	if s.BesideBytes > 0 {
 		need.GPUs[min(max(s.MainGPU, 0), len(need.GPUs)-1)] += s.BesideBytes
 	}
@@ -104,6 +113,58 @@ func (m *Model) onHost(s Settings) Need {
 		need += uint64(d.KVCache.Sum())
 	}
 	return Need{Host: need + uint64(e.Devices[len(e.Devices)-1].Computation.Compute), Mapped: m.mapped(s)}
+}
+
+// onHost is one expression for several; nil for none.
+func onHost(patterns []string) (*regexp.Regexp, error) {
+	if len(patterns) == 0 {
+		return nil, nil
+	}
+	return regexp.Compile("(?:" + strings.Join(patterns, ")|(?:") + ")")
+}
+
+// keepOnHost moves the weights that stay in main memory away from the GPUs of their layers: with --n-cpu-moe and its
+// like, most of a mixture of experts.
+func (m *Model) keepOnHost(s Settings, need *Need) {
+	pattern, _ := onHost(s.OnHost)
+	if pattern == nil {
+		return
+	}
+	layers := 0
+	for _, t := range m.file.TensorInfos {
+		layers = max(layers, layerOf(t.Name)+1)
+	}
+	offloaded := layers + 1 // the output counts as one
+	if s.Layers > 0 {
+		offloaded = min(offloaded, s.Layers)
+	}
+	first := layers + 1 - offloaded
+	sums := fractions(s.Shares)
+	for _, t := range m.file.TensorInfos {
+		layer := layerOf(t.Name)
+		if layer < first || !pattern.MatchString(t.Name) {
+			continue
+		}
+		at := float64(layer-first) / float64(offloaded)
+		gpu := min(sort.Search(len(sums), func(i int) bool { return sums[i] > at }), len(sums)-1) // as llama.cpp gives layers to GPUs
+		if s.Split == "none" {
+			gpu = min(max(s.MainGPU, 0), len(sums)-1)
+		}
+		moved := min(need.GPUs[gpu], t.Bytes())
+		need.GPUs[gpu] -= moved
+		need.Host += moved
+	}
+}
+
+// layerOf is the layer that a tensor such as "blk.12.ffn_up_exps.weight" belongs to; -1 for none.
+func layerOf(name string) int {
+	rest, ok := strings.CutPrefix(name, "blk.")
+	number, _, _ := strings.Cut(rest, ".")
+	n, err := strconv.Atoi(number)
+	if !ok || err != nil || n < 0 || n > 1<<16 {
+		return -1
+	}
+	return n
 }
 
 // mapped is how much of the weights stays in the file's pages. Of the quantized ones, the CPU makes copies in an order that

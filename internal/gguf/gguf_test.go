@@ -130,6 +130,49 @@ func TestEstimateOnGPUs(t *testing.T) {
 	}
 }
 
+func TestEstimateKeepsOnHost(t *testing.T) {
+	t.Parallel()
+	m, err := Open(model(t, ggufgen.Params{Width: 512, Layers: 8}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var up, first uint64
+	for _, tensor := range m.file.TensorInfos {
+		if strings.Contains(tensor.Name, ".ffn_up") {
+			up += tensor.Bytes()
+			first = tensor.Bytes()
+		}
+	}
+	estimate := func(s Settings) Need {
+		t.Helper()
+		need, ok := m.Estimate(s)
+		if !ok {
+			t.Errorf("%+v: no estimate", s)
+		}
+		return need
+	}
+	gpus := Settings{Layers: -1, Shares: []float64{1, 1}}
+	whole := estimate(gpus)
+	gpus.OnHost = []string{`blk\.(0|1)\.ffn_up`, `blk\.7\.ffn_up`, `blk\.7\.ffn_up`}
+	some := estimate(gpus)
+	if some.GPUs[0] != whole.GPUs[0]-2*first || some.GPUs[1] != whole.GPUs[1]-first || some.Host != whole.Host+3*first {
+		t.Errorf("of all %+v, less %d three times: %+v", whole, first, some)
+	}
+	gpus.OnHost = []string{"ffn_up"}
+	if all := estimate(gpus); all.GPUs[0]+all.GPUs[1] != whole.GPUs[0]+whole.GPUs[1]-up {
+		t.Errorf("of all %+v, less %d: %+v", whole, up, all)
+	}
+	part := Settings{Layers: 3, Shares: []float64{1}} // blocks 6 and 7, and the output
+	partly := estimate(part)
+	part.OnHost = []string{"ffn_up"}
+	if got := estimate(part); got.GPUs[0] != partly.GPUs[0]-2*first {
+		t.Errorf("of %+v, less %d twice: %+v", partly, first, got)
+	}
+	if _, ok := m.Estimate(Settings{Layers: -1, Shares: []float64{1}, OnHost: []string{"("}}); ok {
+		t.Error("an expression that cannot be read has an estimate")
+	}
+}
+
 func TestFractions(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ shares, want []float64 }{
