@@ -116,7 +116,7 @@ func TestCustomExplains(t *testing.T) {
 	if !reflect.DeepEqual(spec.Flags, want) {
 		t.Errorf("got  %+v\nwant %+v", spec.Flags, want)
 	}
-	if got := (LaunchPlan{Flags: spec.Flags}).argsIn("/tmp/ep-1"); got[4] != "/tmp/ep-1/cache" || got[6] != "{tmpdir}" {
+	if got := argsIn("/tmp/ep-1", spec.Flags); got[4] != "/tmp/ep-1/cache" || got[6] != "{tmpdir}" {
 		t.Errorf("with a temporary folder: %q", got)
 	}
 }

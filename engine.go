@@ -119,6 +119,10 @@ type LaunchSpec struct {
 	// Model is where the running engine says which model it serves: the path, or what stood for it on the command line. The
 	// zero value means nowhere.
 	Model Field `json:"model,omitzero"`
+	// Slots is how many requests the engine computes at once, by its flags; 0 means that they do not tell.
+	Slots int `json:"slots,omitempty"`
+	// SlotsAt is where the running engine says that, which counts for more than Slots. The zero value means nowhere.
+	SlotsAt Field `json:"slots_at,omitzero"`
 	// Asleep is where the running engine says that it sleeps and is not to be asked for a token: that would wake it, or it
 	// cannot answer. The zero value means nowhere.
 	Asleep Field `json:"asleep,omitzero"`

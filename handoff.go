@@ -18,8 +18,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
-// HandoffSchema is the version of the handoff file's additions to its first eight keys.
-const HandoffSchema = 1
+// HandoffSchema is the version of the handoff file. Its first eight keys have their names, types and order in all of them;
+// up to version 1, flags were the whole command line, which is args since.
+const HandoffSchema = 2
 
 // Handoff tells an orchestrator where a ready replica is. It is the content of <state>/engines/<pool>-<replica>.json,
 // a file that exists exactly while the replica is ready.
@@ -31,7 +32,17 @@ type Handoff struct {
 	PoolID           string       `json:"pool_id"`
 	ReplicaID        string       `json:"replica_id"`
 	Model            HandoffModel `json:"model"`
-	Flags            []string     `json:"flags"` // the engine's argv without the executable
+	// Flags are the normalized flags: the user's and the defaults, without what other keys say, such as the model and the
+	// address.
+	Flags []string `json:"flags"`
+
+	Args []string `json:"args,omitempty"` // the engine's whole command line after the executable
+	// SlotsTotal is how many requests the engine computes at once; 0 means that it is not known.
+	SlotsTotal int `json:"slots_total,omitempty"`
+	// SlotsFree is how many of them were free at ReadyAt: all. The file is not written again when that changes.
+	SlotsFree int `json:"slots_free,omitempty"`
+	// DeviceMask are the GPUs in use by their indexes in PCI bus order, such as "GPU0,GPU1"; "" on the CPU.
+	DeviceMask string `json:"device_mask,omitempty"`
 
 	Schema     int             `json:"schema"`
 	Generation int64           `json:"generation"` // grows with each launch of the replica

@@ -61,7 +61,7 @@ func TestLauncher(t *testing.T) {
 	if l.fetched != 1 || len(l.asked) != 2 {
 		t.Errorf("fetched %d times, asked %v", l.fetched, l.asked)
 	}
-	if h := p.handoff; h.ProvisioningMode != "container" || !strings.Contains(strings.Join(h.Flags, " "), "--host 0.0.0.0") ||
+	if h := p.handoff; h.ProvisioningMode != "container" || !strings.Contains(strings.Join(h.Args, " "), "--host 0.0.0.0") ||
 		h.URL != engineURL("127.0.0.1", cfg.Port) {
 		t.Errorf("handoff %+v", h)
 	}

@@ -67,8 +67,8 @@ func TestTempDirInFlags(t *testing.T) {
 	if i < 0 || j < 0 || args[i+1] != dir+"/slots" || args[j+1] != TempDirPlaceholder {
 		t.Errorf("the engine got %q, its folder is %q", args, dir)
 	}
-	if !slices.Equal(p.handoff.Flags, p.run.rec.Launch.Args) || !slices.Contains(p.handoff.Flags, dir+"/slots") {
-		t.Errorf("the handoff has %q", p.handoff.Flags)
+	if h := p.handoff; !slices.Equal(h.Args, p.run.rec.Launch.Args) || !slices.Contains(h.Args, dir+"/slots") || slices.Contains(h.Flags, dir+"/slots") {
+		t.Errorf("the handoff has %q and %q", h.Args, h.Flags)
 	}
 }
 

@@ -52,6 +52,8 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Health:       "/health",
 		Version:      Field{Path: "/props", Key: "build_info"},
 		Model:        Field{Path: "/props", Key: "model_path"},
+		Slots:        m.count("parallel"),
+		SlotsAt:      Field{Path: "/props", Key: "total_slots"}, // "--parallel -1" is up to it
 		Asleep:       Field{Path: "/props", Key: "is_sleeping"},
 		Answer:       &AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
 		Grace:        5 * time.Second,

@@ -127,10 +127,15 @@ func (p LaunchPlan) Args() []string {
 	return args
 }
 
-// argsIn is Args of a launch whose temporary folder is temp. What the user wrote is left as it is.
-func (p LaunchPlan) argsIn(temp string) []string {
+// ownFlags are those that no other key than "flags" says, such as the model or the address: the user's and the defaults.
+func (p LaunchPlan) ownFlags() []Flag {
+	return slices.DeleteFunc(slices.Clone(p.Flags), func(f Flag) bool { return f.Origin == OriginProvisioner })
+}
+
+// argsIn are the arguments of a launch whose temporary folder is temp. What the user wrote is left as it is.
+func argsIn(temp string, flags []Flag) []string {
 	args := []string{}
-	for _, f := range p.Flags {
+	for _, f := range flags {
 		for _, arg := range f.Args {
 			if f.Origin != OriginConfig {
 				arg = strings.ReplaceAll(arg, TempDirPlaceholder, temp)

@@ -59,8 +59,8 @@ func TestLifeOfALaunch(t *testing.T) {
 		h.PoolID != "pool" || h.ReplicaID != "r0" || h.Model != (HandoffModel{cfg.Model.ID, cfg.Model.ID}) || h.Generation != 1 {
 		t.Errorf("handoff %+v", h)
 	}
-	if got := enginetest.Inspect(t, h.URL).Argv; !reflect.DeepEqual(got, h.Flags) {
-		t.Errorf("the engine got %q, the handoff says %q", got, h.Flags)
+	if got := enginetest.Inspect(t, h.URL).Argv; !reflect.DeepEqual(got, h.Args) {
+		t.Errorf("the engine got %q, the handoff says %q", got, h.Args)
 	}
 
 	if err := p.Stop(bounded(t)); err != nil {

@@ -3,6 +3,9 @@ package provisioner
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -11,8 +14,8 @@ import (
 // Whoever touches the handoff's file holds publishing, so that the file never outlives the readiness: the watcher and
 // Stop remove it, and find the one that is being written. It is taken before mu, and mu is not held meanwhile: a disk can
 // hang, and Status must not.
-func (p *EngineProvisioner) publish(ctx context.Context, r *run, version, answer string) (Handoff, error) {
-	h := r.handoff(version, answer)
+func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (Handoff, error) {
+	h := r.handoff(proven)
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
 	if err := p.wanted(r); err != nil {
@@ -86,19 +89,42 @@ func (p *EngineProvisioner) awaitPublication() {
 	p.publishing.Unlock() //nolint:staticcheck // nothing is to be done but to wait
 }
 
+// proof is what a launch has shown of itself on its way to readiness.
+type proof struct {
+	version string // that the running engine says
+	slots   int    // 0 where they are not known
+	answer  string // as in Handoff
+}
+
 // handoff is what is published of a launch that has proven to be ready.
-func (r *run) handoff(version, answer string) Handoff {
+func (r *run) handoff(proven proof) Handoff {
 	h := Handoff{
-		Engine: r.rec.Engine, EngineVersion: version, ProvisioningMode: r.rec.Launch.Mode,
+		Engine: r.rec.Engine, EngineVersion: proven.version, ProvisioningMode: r.rec.Launch.Mode,
 		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
-		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath}, Flags: r.rec.Launch.Args,
-		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: answer,
+		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath},
+		Flags: r.rec.Launch.ownFlags(), Args: r.rec.Launch.Args, SlotsTotal: proven.slots, SlotsFree: proven.slots,
+		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: proven.answer,
 		Process: &HandoffProcess{
 			PID: r.rec.Process.PID, StartTicks: r.rec.Process.StartTicks, BootID: r.rec.Process.BootID, LaunchID: r.rec.LaunchID,
 		},
 	}
+	var mask []string
 	for _, g := range r.rec.Launch.GPUs {
 		h.Devices = append(h.Devices, g.UUID)
+		mask = append(mask, fmt.Sprintf("GPU%d", g.Index))
 	}
+	h.DeviceMask = strings.Join(mask, ",")
 	return h
+}
+
+// ownFlags are the launch's flags that no other key says. An older version did not record which they are; its engines had
+// the model and the address before them.
+func (l launchRecord) ownFlags() []string {
+	if l.Flags != nil {
+		return l.Flags
+	}
+	if port := slices.Index(l.Args, "--port"); port >= 0 && port+2 <= len(l.Args) {
+		return l.Args[port+2:]
+	}
+	return l.Args
 }

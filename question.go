@@ -13,28 +13,49 @@ import (
 
 // field reads a text from a JSON document that the engine serves. Each document is asked for once.
 func (p *prober) field(ctx context.Context, f Field) (string, error) {
-	doc, known := p.documents[f.Path]
-	if !known {
-		a, err := p.get(ctx, f.Path, maxJSONBody)
-		if err != nil {
-			return "", fmt.Errorf("cannot read %s: %w", f.Path, err)
-		}
-		if err := p.unauthorized(f.Path, a); err != nil {
-			return "", err
-		}
-		if a.status != http.StatusOK {
-			return "", fmt.Errorf("cannot read %s: the engine answers %s", f.Path, a)
-		}
-		if err := json.Unmarshal(a.body, &doc); err != nil {
-			return "", fmt.Errorf("cannot read %s: not JSON: %w", f.Path, err)
-		}
-		p.documents[f.Path] = doc
+	doc, err := p.document(ctx, f.Path)
+	if err != nil {
+		return "", err
 	}
 	text, ok := lookUp(doc, f.Key).(string)
 	if !ok {
 		return "", fmt.Errorf("cannot read %s: no text under %q", f.Path, f.Key)
 	}
 	return tail.Clean(text), nil
+}
+
+// count is field for a whole number.
+func (p *prober) count(ctx context.Context, f Field) (int, error) {
+	doc, err := p.document(ctx, f.Path)
+	if err != nil {
+		return 0, err
+	}
+	n, ok := lookUp(doc, f.Key).(float64)
+	if !ok || n != float64(int32(n)) {
+		return 0, fmt.Errorf("cannot read %s: no whole number under %q", f.Path, f.Key)
+	}
+	return int(n), nil
+}
+
+func (p *prober) document(ctx context.Context, path string) (doc any, err error) {
+	if doc, known := p.documents[path]; known {
+		return doc, nil
+	}
+	a, err := p.get(ctx, path, maxJSONBody)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	if err := p.unauthorized(path, a); err != nil {
+		return nil, err
+	}
+	if a.status != http.StatusOK {
+		return nil, fmt.Errorf("cannot read %s: the engine answers %s", path, a)
+	}
+	if err := json.Unmarshal(a.body, &doc); err != nil {
+		return nil, fmt.Errorf("cannot read %s: not JSON: %w", path, err)
+	}
+	p.documents[path] = doc
+	return doc, nil
 }
 
 // lookUp follows a Field's key through a JSON document; nil when it leads nowhere.

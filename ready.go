@@ -179,16 +179,16 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 	if err := r.checkListener(); err != nil {
 		return Handoff{}, err
 	}
-	version := r.rec.Version
+	proven := proof{answer: answerOff}
 	err := untilAnswered(ctx, r.started, p.hear, func() (err error) {
-		version, err = p.checkIdentity(ctx, ask, r)
+		proven.version, err = p.checkIdentity(ctx, ask, r)
 		return err
 	})
 	if err != nil {
 		return Handoff{}, err
 	}
+	proven.slots = spec.slots(ctx, ask)
 	// 3. It can produce a token: a vLLM was healthy until its first one killed it.
-	answer := answerOff
 	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
 		r.asked.Store(true)
 		p.hear("200 OK, but no token yet")
@@ -197,11 +197,11 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		case err != nil:
 			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}
 		case offered:
-			answer = answerOK
+			proven.answer = answerOK
 			p.hear("200 OK")
 		default:
 			p.hear("200 OK")
-			answer = answerNotOffered
+			proven.answer = answerNotOffered
 			p.note("the model offers no completions (embeddings or reranking?): ready without the proof of an answer")
 		}
 	}
@@ -218,7 +218,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 			return Handoff{}, err
 		}
 	}
-	return p.publish(ctx, r, version, answer)
+	return p.publish(ctx, r, proven)
 }
 
 // prober questions this launch. An engine whose healthy answer takes its time gets five times that.

@@ -71,6 +71,7 @@ type launchRecord struct {
 	// Files are those of the model, as they were at the start.
 	Files []filestamp.Stamp `json:"model_files,omitempty"`
 	Args  []string          `json:"args"`
+	Flags []string          `json:"flags"` // those of Args that no other key says; nil in records of older versions
 	Spec  LaunchSpec        `json:"spec"`
 	GPU   GPUPolicy         `json:"gpu"`
 	GPUs  []GPU             `json:"gpus,omitempty"` // with their memory before the start

@@ -59,6 +59,7 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		HealthTakes: time.Second,
 		GPUs:        m.sglangGPUs(),
 		Context:     m.context("context-length", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "json-model-override-args"),
+		Slots:       m.count("max-running-requests"),
 		Version:     Field{Path: info, Key: "version"},
 		Model:       Field{Path: modelInfo, Key: "model_path"},
 		Answer:      completion(served),

@@ -168,7 +168,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	r.rec.refer(r.inst)
-	r.rec.Launch.Args = plan.argsIn(r.rec.TempDir)
+	r.rec.Launch.Args = argsIn(r.rec.TempDir, plan.Flags)
+	r.rec.Launch.Flags = argsIn(r.rec.TempDir, plan.ownFlags())
 	defer func() {
 		if err != nil {
 			p.stopErr = r.undo()

@@ -62,6 +62,7 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		KeyEnv:  "API_KEY",
 		Health:  "/health",
 		GPUs:    m.gpus("num-shard"),
+		Slots:   m.count("max-batch-size"), // --max-concurrent-requests counts those that wait, too
 		Version: Field{Path: "/info", Key: "version"},
 		Model:   Field{Path: "/info", Key: "model_id"},
 		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
