@@ -1,5 +1,8 @@
 package provisioner
 
+// adviceExecutable is about a file that the kernel cannot run.
+const adviceExecutable = `install a build for this machine, or name another executable in "provisioning.binary.path"`
+
 // adviceFor says what to do about a cause.
 func adviceFor(cause Cause) string {
 	switch cause {

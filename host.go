@@ -104,6 +104,9 @@ func (i *hostInstance) Start(_ context.Context, l Launch) error {
 		path: l.Host.Binary.Path, args: l.Args, dir: l.Dir, env: l.Env, log: l.files.log, lock: l.files.lock, tied: l.Config.tied(),
 	}, l.Note)
 	if err != nil {
+		if problem := execProblem(l.Host.Binary.Path, err); problem != "" {
+			err = fmt.Errorf("%w: %s", err, problem)
+		}
 		return &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
 	}
 	i.tree.leader, i.ref.process = i.leader.identity, i.leader.identity

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,7 +19,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/exefile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -169,6 +172,7 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 		environ = append(environ, name+"="+value)
 	}
 	var out limitedBuffer
+	began := time.Now()
 	err := endingTree(func(mark string) error {
 		return runInto(ctx, &out, func() *exec.Cmd {
 			cmd := exec.Command(path, args...)
@@ -179,9 +183,11 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 	})
 	if err != nil {
 		return "", &askError{
-			args:  strings.Join(append([]string{path}, args...), " "),
-			lines: tail.Last(cleanLines(out.String())),
-			err:   errors.Join(context.Cause(ctx), err),
+			args:    strings.Join(append([]string{path}, args...), " "),
+			lines:   tail.Last(cleanLines(out.String())),
+			err:     errors.Join(context.Cause(ctx), err),
+			problem: execProblem(path, err),
+			took:    time.Since(began),
 		}
 	}
 	return out.String(), nil
@@ -189,18 +195,44 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 
 // askError says that an executable could not even tell its version; its words tell why.
 type askError struct {
-	args  string
-	lines []string
-	err   error
+	args    string
+	lines   []string
+	err     error
+	problem string // why it cannot be run at all; "" where nobody sees that
+	took    time.Duration
 }
 
+// deaf reports whether the executable never answered.
+func (e *askError) deaf() bool { return errors.Is(e.err, context.DeadlineExceeded) }
+
 func (e *askError) Error() string {
+	switch words := lastWords(e.lines); {
+	case e.problem != "":
+		return fmt.Sprintf("cannot run %q: %s", e.args, e.problem)
+	case e.deaf() && words != "":
+		return fmt.Sprintf("%q did not answer within %s: %q", e.args, e.took.Round(time.Second), words)
+	case e.deaf():
+		return fmt.Sprintf("%q did not answer within %s", e.args, e.took.Round(time.Second))
+	}
 	if words := lastWords(e.lines); words != "" {
 		return fmt.Sprintf("cannot run %q: %v: %q", e.args, e.err, words)
 	}
 	return fmt.Sprintf("cannot run %q: %v", e.args, e.err)
 }
 func (e *askError) Unwrap() error { return e.err }
+
+// execProblem says why a program could not be started, where the kernel's word for it does not.
+func execProblem(path string, err error) string {
+	for _, errno := range []syscall.Errno{syscall.ENOEXEC, syscall.ENOENT} {
+		if errors.Is(err, errno) {
+			return exefile.Problem(path)
+		}
+	}
+	if errors.Is(err, syscall.EACCES) {
+		return cmp.Or(access.Denied(path, "execute"), "permission denied, though its mode allows it; see whether its file system is mounted noexec")
+	}
+	return ""
+}
 
 func cleanLines(text string) []string {
 	var lines []string

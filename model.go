@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"unicode"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
@@ -211,6 +212,9 @@ func (m *stagedModel) check() (err error) {
 	}
 	f, err := os.OpenFile(m.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would make it wait for a writer
 	if err != nil {
+		if denied := access.Denied(m.path, "read"); denied != "" {
+			return &modelError{CauseModelMissing, fmt.Errorf("%w: %s; give that user the right (chmod, chown), or run as the owner", err, denied)}
+		}
 		return &modelError{CauseModelMissing, fmt.Errorf("%w; check \"model.id\"", err)}
 	}
 	defer f.Close()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -199,6 +200,42 @@ func TestStartErrors(t *testing.T) {
 		"another program": {
 			behavior: enginetest.Behavior{VersionText: "GNU coreutils 9.1\n"},
 			cause:    CauseUnknown, text: []string{"cannot read the version", "is it this engine's executable?"},
+		},
+		"executable of another CPU": {
+			change: func(t *testing.T, cfg *ProvisionConfig) {
+				other := map[string]string{"amd64": "\xb7", "arm64": "\x3e"}[runtime.GOARCH]
+				if other == "" {
+					skip(t, "knows no other CPU than "+runtime.GOARCH)
+				}
+				head := "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00" + other + strings.Repeat("\x00", 100)
+				cfg.Provisioning.Binary.Path = filepath.Join(t.TempDir(), "llama-server")
+				writeProgram(t, cfg.Provisioning.Binary.Path, head)
+			},
+			cause: CauseLibMissing, text: []string{"it was built for ", ", and this machine is " + runtime.GOARCH, "install a build for this machine"},
+		},
+		"script without its interpreter": {
+			change: func(t *testing.T, cfg *ProvisionConfig) {
+				cfg.Provisioning.Binary.Path = filepath.Join(t.TempDir(), "llama-server")
+				writeProgram(t, cfg.Provisioning.Binary.Path, "#!/opt/none/bin/python3\n")
+			},
+			cause: CauseLibMissing, text: []string{`its interpreter "/opt/none/bin/python3" is missing`},
+		},
+		"state directory is a file": {
+			change: func(t *testing.T, cfg *ProvisionConfig) {
+				if err := os.WriteFile(cfg.StateDir, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			},
+			cause: CauseUnknown, text: []string{"is a regular file; remove it or set another \"state_dir\""},
+		},
+		"state directory below a file": {
+			change: func(t *testing.T, cfg *ProvisionConfig) {
+				if err := os.WriteFile(cfg.StateDir, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				cfg.StateDir = filepath.Join(cfg.StateDir, "state")
+			},
+			cause: CauseUnknown, text: []string{"is a regular file; remove it or set another \"state_dir\""},
 		},
 		"no model": {
 			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Model.ID = "/nonexistent/model.gguf" },

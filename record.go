@@ -159,56 +159,6 @@ func stateDirectory(dir string) (string, error) {
 	return state, nil
 }
 
-// create makes the folders, for this user alone.
-func (f replicaFiles) create() error {
-	for _, dir := range []string{f.state, f.dir(), f.logs(), f.handoffs(), filepath.Join(f.state, requestsName)} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("cannot create the state directory: %w; make its parent writable or set \"state_dir\"", err)
-		}
-		if err := checkPrivate(dir); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkPrivate refuses a folder in which another user could replace our files.
-func checkPrivate(dir string) error {
-	info, err := os.Lstat(dir)
-	switch {
-	case err != nil:
-		return fmt.Errorf("cannot use the state directory: %w", err)
-	case !info.IsDir():
-		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, kindOf(info))
-	case !ours(info):
-		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, who could replace what is in it; set another \"state_dir\"", dir)
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
-	}
-	return nil
-}
-
-// ours reports whether a file is this user's, or root's, who can do everything anyway.
-func ours(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && (int(st.Uid) == os.Geteuid() || st.Uid == 0)
-}
-
-func kindOf(info fs.FileInfo) string {
-	switch mode := info.Mode(); {
-	case mode&fs.ModeSymlink != 0:
-		return "symbolic link"
-	case mode.IsDir():
-		return "folder"
-	case mode.IsRegular():
-		return "regular file"
-	case mode&fs.ModeNamedPipe != 0:
-		return "pipe"
-	default:
-		return "special file"
-	}
-}
-
 // checkOwnFile refuses to write into what is no file of our own: a special file, or another name of somebody's file.
 func checkOwnFile(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {

@@ -300,6 +300,9 @@ func (p *EngineProvisioner) startError(err error) error {
 		if f.LogPath != "" || build.try && p.cfg.Provisioning.Package != nil { // an installer only says that it is offline
 			f.Advice = adviceFor(f.Cause)
 		}
+	case errors.As(err, &asked) && asked.deaf():
+		f.LogTail = asked.lines
+		f.Advice = "is it this engine's executable? A machine that is busy, or a disk that is far away, can make it that slow as well: then try again"
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &key):
@@ -315,6 +318,9 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing
 		f.Advice = adviceFor(CauseLibMissing)
+		if asked.problem != "" {
+			f.Advice = adviceExecutable
+		}
 	case errors.As(err, &binary):
 		f.Cause = CauseLibMissing
 	}

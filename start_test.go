@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
@@ -93,5 +95,10 @@ func TestStartErrorOfAFullMachine(t *testing.T) {
 	var start *StartError
 	if err := p.startError(&askError{err: context.DeadlineExceeded}); !errors.As(err, &start) || start.Cause != CauseUnknown || !start.Retry {
 		t.Errorf("an executable that does not answer: %+v", err)
+	}
+	deaf := p.startError(&askError{args: "/engine --version", err: errors.Join(context.DeadlineExceeded, errors.New("signal: killed")), took: time.Minute})
+	wantText(t, deaf, `"/engine --version" did not answer within 1m0s; is it this engine's executable?`)
+	if strings.Contains(deaf.Error(), "signal") || strings.Contains(deaf.Error(), "\n") {
+		t.Error(deaf)
 	}
 }

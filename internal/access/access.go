@@ -1,0 +1,60 @@
+// Package access says why this user may not use a file or folder: whose it is, and with which mode.
+package access
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Denied says, for people, what keeps this process from what it wants of path, "read", "write" or "execute": a folder on the way
+// that it may not enter, or the file itself. It returns "" when nothing does, or when that cannot be told.
+func Denied(path, want string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return ""
+	}
+	var folders []string
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		folders = append(folders, dir)
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	for _, dir := range slices.Backward(folders) {
+		if unix.Access(dir, unix.X_OK) == unix.EACCES {
+			return describe(dir, "enter")
+		}
+	}
+	mode := map[string]uint32{"read": unix.R_OK, "write": unix.W_OK, "execute": unix.X_OK}[want]
+	if unix.Access(path, mode) == unix.EACCES {
+		return describe(path, want)
+	}
+	return ""
+}
+
+func describe(path, want string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	me := os.Geteuid()
+	return fmt.Sprintf("%s may not %s %q, which belongs to %s and has mode %#o", name(me), want, path, name(int(st.Uid)), info.Mode().Perm())
+}
+
+func name(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("uid %d", uid)
+}
