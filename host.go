@@ -255,12 +255,16 @@ func tempDir(launchID string) (string, error) {
 	return dir, nil
 }
 
+// ownTempDir reports whether dir is named like the temporary folder of a launch.
+func ownTempDir(dir, launchID string) bool {
+	return filepath.IsAbs(dir) && len(launchID) >= 12 && filepath.Base(dir) == tempPrefix+launchID[:12]
+}
+
 func (i *hostInstance) removeTemp() error {
-	dir := i.ref.TempDir
-	if !filepath.IsAbs(dir) || len(filepath.Base(dir)) <= len(tempPrefix) || filepath.Base(dir)[:len(tempPrefix)] != tempPrefix {
+	if !ownTempDir(i.ref.TempDir, i.ref.LaunchID) {
 		return nil // not a folder that we made
 	}
-	return os.RemoveAll(dir)
+	return os.RemoveAll(i.ref.TempDir)
 }
 
 // oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.

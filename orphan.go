@@ -50,11 +50,12 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 	}
 	ended := 0
 	for id := range launches {
-		inst := &hostInstance{tree: tree{launchID: id}}
+		inst := &hostInstance{ref: LaunchRef{LaunchID: id}, tree: tree{launchID: id}}
 		r := &run{files: f, rec: record{LaunchID: id}, inst: inst, killTimeout: recoveryBudget}
 		members, _ := inst.tree.members() // sweep tells what is wrong
 		for _, m := range members {
-			if temp, known := procfs.Env(m.PID, "TMPDIR"); known && procfs.HasEnv(m.PID, launchIDEnv+"="+id) {
+			// Only the name that this launch's folder has: an engine may have set another, which is somebody's data.
+			if temp, _ := procfs.Env(m.PID, "TMPDIR"); ownTempDir(temp, id) && procfs.HasEnv(m.PID, launchIDEnv+"="+id) {
 				inst.ref.TempDir = temp
 			}
 		}

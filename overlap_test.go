@@ -18,7 +18,7 @@ func TestAttachDuringStart(t *testing.T) {
 	t.Parallel()
 	files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
 	rec := testRecord(t)
-	rec.State, rec.TempDir = StatePreparing, filepath.Join(t.TempDir(), tempPrefix+"1")
+	rec.State, rec.TempDir = StatePreparing, filepath.Join(t.TempDir(), tempPrefix+rec.LaunchID[:12])
 	if err := errors.Join(os.Mkdir(rec.TempDir, 0o700), files.create(), files.writeRecord(rec)); err != nil {
 		t.Fatal(err)
 	}

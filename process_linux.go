@@ -114,6 +114,18 @@ func identify(pid int) identity {
 	return p.identity
 }
 
+// age is how long ago the process began, by a clock that nobody sets. It is not known of a process of another boot.
+func (a identity) age() (time.Duration, bool) {
+	boot, err := thisBoot()
+	var now unix.Timespec
+	if err != nil || a.StartTicks == 0 || a.BootID != boot.BootID || unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+		return 0, false
+	}
+	const tick = 10 * time.Millisecond
+	age := time.Duration(now.Nano()) - time.Duration(a.StartTicks)*tick
+	return max(age, 0), true
+}
+
 // thisBoot is the part of an identity that all processes of this boot and namespace share.
 func thisBoot() (identity, error) {
 	boot, err := procfs.BootID()

@@ -92,6 +92,8 @@ const (
 // identity tells a process from any other, also from a later one with the same pid.
 //
 // Start ticks count 10 ms, so two processes can share pid and ticks; the inode of a pidfd (Linux 6.9) cannot be shared.
+// The user is no part of it: setpriv, gosu and su-exec change it in the same process. It is written for older versions,
+// which compare it.
 type identity struct {
 	PID        int    `json:"pid"`
 	StartTicks uint64 `json:"start_ticks,string"`
@@ -104,7 +106,7 @@ type identity struct {
 // matches reports whether both are the same process.
 func (a identity) matches(b identity) bool {
 	return a.PID > 1 && a.PID == b.PID && a.StartTicks == b.StartTicks && a.BootID == b.BootID && a.PIDNS == b.PIDNS &&
-		a.UID == b.UID && (a.PidfdIno == b.PidfdIno || a.PidfdIno == 0 || b.PidfdIno == 0)
+		(a.PidfdIno == b.PidfdIno || a.PidfdIno == 0 || b.PidfdIno == 0)
 }
 
 // replicaFiles are the files of one replica:
