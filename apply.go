@@ -135,7 +135,7 @@ func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloa
 		}
 		results = append(results, result)
 		// Nobody tries it again, and its series would tell for ever what was once.
-		if err := atomicfile.Remove(r.files.restarts()); err != nil {
+		if err := errors.Join(atomicfile.Remove(r.files.restarts()), r.files.unhold()); err != nil {
 			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
 		}
 		s.counts.forget(cfg.PoolID, cfg.ReplicaID)
@@ -193,10 +193,10 @@ func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added [
 	for _, i := range added {
 		fresh, stems = append(fresh, cfgs[i]), append(stems, cfgs[i].fileStem())
 	}
-	adopted, found, err := recoverEach(ctx, s.state, stems, newOptions(s.opts)) // of an earlier manager, or started by hand
+	left, err := recoverEach(ctx, s.state, stems, newOptions(s.opts)) // of an earlier manager, or started by hand
 	var replicas []*replica
 	if err == nil {
-		replicas = s.takeOn(ctx, fresh, adopted, found)
+		replicas = s.takeOn(ctx, fresh, left)
 		err = s.launch(replicas, cfgs)
 	}
 	var all sync.WaitGroup

@@ -92,17 +92,21 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		r.obeyReload(o, p)
 		return true
 	case orderRelease:
-		// Its past is for the next supervisor: an open breaker stays open.
+		// Its past is for the next supervisor: an open breaker stays open, and an engine that loads loads on.
 		r.over = o.over()
 		var err error
-		if p != nil && p.Status().State == StateReady {
+		if p != nil {
 			p.Release()
-		} else if p != nil {
-			err = p.Stop(o.ctx)
+		}
+		if p != nil && p.cfg.tied() { // that was a stop
+			err = p.stopError()
 		}
 		o.reply <- err
 		return false
 	default: // orderStop, orderEnd
+		if o.kind == orderStop {
+			r.hold() // first: the next supervisor has to know it also when this one dies over the drain
+		}
 		r.dropReload(ErrStopped)
 		var err error
 		if p != nil {

@@ -68,15 +68,10 @@ func find(id identity) (*process, error) {
 	return hold(id.PID)
 }
 
-func sessionIn(*cgroup.Group) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
 // age is not known here.
 func (a identity) age() (time.Duration, bool) { return 0, false }
 
-func sessionIn(_ *cgroup.Group, tied bool) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
-	if tied {
-		return nil, nil, fmt.Errorf("cannot tie an engine to this program: %w on %s; leave out \"on_manager_exit: kill\"",
-			errors.ErrUnsupported, runtime.GOOS)
-	}
+func sessionIn(*cgroup.Group) (attr *syscall.SysProcAttr, closeGroup func(), err error) {
 	return &syscall.SysProcAttr{Setsid: true}, func() {}, nil
 }
 

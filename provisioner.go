@@ -24,6 +24,7 @@ type EngineProvisioner struct {
 	life context.Context         // ends with the first Stop, or a failure, as its cause says
 	end  context.CancelCauseFunc // ends life
 
+	byHand   bool       // it was attached to by Attach, to be stopped most likely
 	attempt  int        // of a supervised replica; fixed before the start
 	starting sync.Mutex // held by Start, so that Stop comes before or after it
 	// publishing is held by whoever writes or removes the handoff; see publish. It is taken before mu.

@@ -3,118 +3,15 @@ package provisioner
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
-
-// Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
-// the engine by the record in the state directory ("" means .runtime) and makes sure that the process is the one that
-// was recorded. When only workers of it are left, the launch is over: they are ended at once, and Done tells when.
-//
-// It returns ErrNotFound when there is no record; ErrNotRunning, after removing what the engine left, when the engine is
-// gone; and ErrBusy when no process is seen but one holds the replica, such as a Start that is under way. What is not
-// needed any more is stopped, or let go with Release. Only Linux can tell for sure that a process is still the one that
-// was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
-func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
-	name := pool + "/" + replica
-	if !idPattern.MatchString(pool) || !idPattern.MatchString(replica) {
-		return nil, fmt.Errorf("cannot attach to %q: %w: no replica can have this name", name, ErrNotFound)
-	}
-	files, err := filesOf(stateDir, pool+"-"+replica)
-	if err != nil {
-		return nil, err
-	}
-	rec, err := files.readRecord()
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
-	case err == nil && rec.Pool != pool: // "a-b/c" and "a/b-c" have the same files
-		err = fmt.Errorf("%w: %q is of %s/%s", ErrNotFound, files.record(), rec.Pool, rec.Replica)
-	}
-	var p *EngineProvisioner
-	if err == nil {
-		p, err = attach(context.Background(), files, rec, newOptions(opts))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
-	}
-	return p, nil
-}
-
-// attach takes hold of the engine of a record.
-func attach(ctx context.Context, files replicaFiles, rec record, opts options) (*EngineProvisioner, error) {
-	inst, err := opts.find(ctx, files, rec)
-	if err != nil {
-		return nil, err
-	}
-	r := &run{
-		files: files, rec: rec, started: rec.StartedAt, exited: make(chan struct{}), inst: inst,
-		killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
-	}
-	r.rec.refer(inst)
-	if inst.Exited() {
-		members, err := inst.Members()
-		if err == nil && len(members) == 0 {
-			err = r.clearAway()
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	cfg := ProvisionConfig{
-		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
-		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey,
-	}
-	p := newProvisioner(cfg.withDefaults(), opts)
-	if d := p.opts.drain; d != nil {
-		p.cfg.Drain.Timeout = new(Duration(*d))
-	}
-	if p.opts.grace > 0 {
-		r.rec.Grace = Duration(p.opts.grace)
-	}
-	p.run, p.state, p.since, p.found = r, StateStarting, r.started, true
-	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
-		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
-	} else if rec.State == StateDraining {
-		p.state = StateDraining
-	}
-	go p.watch(r)
-	return p, nil
-}
-
-// clearAway puts away what is left of a launch of which no process is seen, and returns ErrNotRunning.
-func (r *run) clearAway() error {
-	if r.rec.State.Final() {
-		return ErrNotRunning
-	}
-	// A start that is under way has no process yet, and an engine in another container is not seen from here. Both hold
-	// the lock, and what is theirs must stay.
-	lock, err := r.files.lock()
-	if errors.Is(err, errLocked) {
-		return fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, r.files.lockPath())
-	}
-	if err != nil {
-		return err
-	}
-	names, err := r.survivors() // the start may have come to its end before the lock was asked for
-	lock.release()
-	if err != nil {
-		return err
-	}
-	if names != "" {
-		return fmt.Errorf("%w: it has just been started: %s; try again", ErrBusy, names)
-	}
-	if err := errors.Join(r.files.unpublish(r.rec.LaunchID), r.finish(StateFailed, false).err); err != nil {
-		return fmt.Errorf("the engine is gone, but not what it left: %w", err)
-	}
-	return ErrNotRunning
-}
 
 // Recovery is what [Recover] did about a replica.
 type Recovery string
@@ -122,7 +19,8 @@ type Recovery string
 // The outcomes of a recovery.
 const (
 	RecoveredAdopted Recovery = "adopted" // the engine runs on, under this provisioner
-	RecoveredStopped Recovery = "stopped" // it was ended: its stop was interrupted, or it was not fit to go on
+	RecoveredStopped Recovery = "stopped" // it was ended: its stop was interrupted, only workers were left, or it has lost its port
+	RecoveredLeft    Recovery = "left"    // another program is stopping it, and is left to that
 	RecoveredGone    Recovery = "gone"    // it had died; what it left was put away
 	RecoveredUnknown Recovery = "unknown" // it could not be dealt with; see Err
 )
@@ -131,22 +29,31 @@ const (
 type Recovered struct {
 	Pool, Replica string
 	Result        Recovery
-	Reason        string // why it was stopped, for people
+	Reason        string // why it was stopped or left, for people
 	PID           int    // of an adopted engine
 	Took          time.Duration
 	Err           error // with RecoveredUnknown
 }
 
-// recoveryBudget bounds what one replica's recovery may take, so that a hung engine does not hold up the others.
-const recoveryBudget = 10 * time.Second
+const (
+	// recoveryBudget bounds what it may take to find out what became of one replica, from its turn on: a container's runtime
+	// can hang. No engine is ended because it is over.
+	recoveryBudget = 10 * time.Second
+	// recoveryTurns is how many replicas are looked at at once.
+	recoveryTurns = 32
+)
 
 // Recover puts in order what an earlier provisioner left in the state directory ("" means .runtime) when it crashed.
-// Engines that are ready and healthy are adopted, which takes milliseconds where a reload of the model takes minutes;
-// engines that load are adopted, too, and WaitReady carries on with them. Stops that were interrupted are finished,
-// engines that are not fit to go on are stopped, those whose record is gone are killed, and what the dead left is
-// removed. All replicas at once, each within 10 seconds.
 //
-// When ctx ends first, all engines that are not stopped yet are left as they are, and the error is ctx's cause.
+// Every engine is adopted that lives, is the process that was recorded, and has not lost its port to another. It is not asked
+// for its health, which takes milliseconds, and so one is adopted, too, that is too busy to answer, suspended, or hangs;
+// what becomes of it is for whoever watches it from then on. Of an engine that loads, WaitReady carries on. Stops that
+// were interrupted are finished, with the drain and the grace of the replica, which is waited for; one that another program
+// is at is left to it. What is left of an engine whose main process is gone is ended, engines whose record is gone are
+// killed, and what the dead left is removed.
+//
+// When ctx ends first, all other engines are left as they are, stops that are being finished go on without the caller, and
+// the error is ctx's cause.
 //
 // The adopted launches are returned with one Recovered for each replica that was not ended properly. It returns
 // ErrLocked when another manager is at work in the directory.
@@ -163,46 +70,107 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 		return nil, nil, err
 	}
 	defer lock.release()
-	adopted, found, err := recoverAll(ctx, state, newOptions(opts))
-	return slices.Collect(maps.Values(adopted)), found, err
+	left, err := recoverAll(ctx, state, newOptions(opts))
+	if err != nil {
+		return nil, left.found, err
+	}
+	if err := left.finish(ctx); err != nil {
+		left.release()
+		return nil, left.found, err
+	}
+	return slices.Collect(maps.Values(left.adopted)), left.found, nil
 }
 
-// recoverAll is Recover for who has the manager's lock. The adopted launches are by the names of their files.
-func recoverAll(ctx context.Context, state string, opts options) (map[string]*EngineProvisioner, []Recovered, error) {
+// leftovers are what an earlier manager left in a state directory. The launches are by the names of their files.
+type leftovers struct {
+	adopted map[string]*EngineProvisioner
+	ending  map[string]*EngineProvisioner // those that are told as stopped, and still have to be
+	found   []Recovered
+}
+
+// release lets go of the adopted launches.
+func (l *leftovers) release() {
+	for _, p := range l.adopted {
+		p.Release()
+	}
+}
+
+// finish stops what has to be stopped. The end of ctx ends the wait alone.
+func (l *leftovers) finish(ctx context.Context) error {
+	var all sync.WaitGroup
+	for i := range l.found {
+		f := &l.found[i]
+		if p := l.ending[f.Pool+"-"+f.Replica]; p != nil {
+			all.Go(func() { f.stop(ctx, p) })
+		}
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// stop stops the launch of what was found.
+func (f *Recovered) stop(ctx context.Context, p *EngineProvisioner) {
+	begin := time.Now()
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Stop(context.WithoutCancel(ctx)) }()
+	select {
+	case err := <-stopped:
+		f.Took += time.Since(begin)
+		if err != nil && !errors.Is(err, ErrKilled) {
+			f.Result, f.Reason, f.Err = RecoveredUnknown, "", err
+		}
+	case <-ctx.Done():
+		f.Result, f.Reason, f.Err = RecoveredUnknown, "", context.Cause(ctx)
+	}
+}
+
+// recoverAll finds out what is left in a state directory, for who has the manager's lock.
+func recoverAll(ctx context.Context, state string, opts options) (leftovers, error) {
 	stems, err := listed(state, recordName)
 	if err != nil {
-		return nil, nil, err
+		return leftovers{}, err
 	}
 	more, err := unrecorded(state)
 	if err != nil {
-		return nil, nil, err
+		return leftovers{}, err
 	}
 	return recoverEach(ctx, state, slices.Compact(slices.Sorted(slices.Values(append(stems, more...)))), opts)
 }
 
 // recoverEach is recoverAll for some replicas, which are named like their files.
-func recoverEach(ctx context.Context, state string, stems []string, opts options) (map[string]*EngineProvisioner, []Recovered, error) {
+func recoverEach(ctx context.Context, state string, stems []string, opts options) (leftovers, error) {
 	found := make([]Recovered, len(stems))
 	launches := make([]*EngineProvisioner, len(stems))
+	turns := make(chan struct{}, recoveryTurns)
 	var all sync.WaitGroup
 	for i, stem := range stems {
-		all.Go(func() { launches[i], found[i] = adopt(ctx, replicaFiles{state: state, stem: stem}, opts) })
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			launches[i], found[i] = adopt(ctx, replicaFiles{state: state, stem: stem}, opts)
+		})
 	}
 	all.Wait()
-	adopted := map[string]*EngineProvisioner{}
+	left := leftovers{adopted: map[string]*EngineProvisioner{}, ending: map[string]*EngineProvisioner{}}
 	for i, p := range launches {
-		if p != nil {
-			adopted[stems[i]] = p
-		}
-	}
-	found = slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" })
-	if ctx.Err() != nil {
-		for _, p := range adopted {
+		switch {
+		case p == nil:
+		case ctx.Err() != nil:
 			p.Release()
+		case found[i].Result == RecoveredAdopted:
+			left.adopted[stems[i]] = p
+		default:
+			left.ending[stems[i]] = p
 		}
-		return nil, found, context.Cause(ctx)
 	}
-	return adopted, found, nil
+	left.found = slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" })
+	if ctx.Err() != nil {
+		return leftovers{found: left.found}, context.Cause(ctx)
+	}
+	return left, nil
 }
 
 // event tells of a recovery.
@@ -220,16 +188,17 @@ func (f Recovered) event() Event {
 	return e
 }
 
-// adopt deals with one replica. Its result is empty when there is nothing to deal with.
-func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvisioner, Recovered) {
-	begin, caller := time.Now(), ctx
-	ctx, cancel := context.WithTimeout(ctx, recoveryBudget)
+// adopt deals with one replica, and waits for no engine: the launch that it returns is adopted or, by the result, to be
+// stopped. The result is empty when there is nothing to deal with.
+func adopt(caller context.Context, files replicaFiles, opts options) (*EngineProvisioner, Recovered) {
+	if caller.Err() != nil {
+		return nil, Recovered{}
+	}
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(caller, recoveryBudget)
 	defer cancel()
 	rec, err := files.readRecord()
 	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State.Final() {
-		if caller.Err() != nil {
-			return nil, Recovered{}
-		}
 		return nil, files.endOrphans(err == nil)
 	}
 	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
@@ -244,54 +213,62 @@ func adopt(ctx context.Context, files replicaFiles, opts options) (*EngineProvis
 	case err != nil:
 		found.Err = err
 	default:
-		found.Reason = p.unfit(ctx)
-		if found.Reason == "" {
-			found.Result, found.PID = RecoveredAdopted, p.Status().PID
-			_, _ = p.run.inst.Observe() // for the case that it ends by itself
-			break
-		}
-		if caller.Err() != nil { // what was found out may say nothing about the engine
+		unread := p.takeOver()
+		go p.watch(p.run)
+		found.Result, found.Reason = p.fate()
+		switch found.Result {
+		case RecoveredLeft:
 			p.Release()
-			found.Reason, found.Err = "", context.Cause(caller)
-			break
+			p = nil
+		case RecoveredAdopted:
+			found.PID = p.Status().PID
+			if unread != nil {
+				p.note("it goes on, but not all of its secrets can be read: " + unread.Error())
+			}
+			p.lookAround()
 		}
-		found.Result = RecoveredStopped
-		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) {
-			found.Result, found.Err = RecoveredUnknown, err
-		}
-		p = nil
 	}
 	found.Took = time.Since(begin)
-	if found.Result != RecoveredAdopted {
-		p = nil
-	}
 	return p, found
 }
 
-// unfit says why an engine that was found alive cannot be adopted; "" when it can. An engine that still loads can, and
-// WaitReady becomes possible on it.
-func (p *EngineProvisioner) unfit(ctx context.Context) string {
+// fate is what becomes of a launch that was found alive, and why, where it is not adopted. Nobody asks it for its health: a
+// busy engine leaves that unanswered for minutes, and a suspended one for ever. What there is to be doubted is judged later,
+// with more time.
+func (p *EngineProvisioner) fate() (Recovery, string) {
 	r := p.run
-	engine, known := p.opts.engine(r.rec.Engine)
+	stopping := r.rec.Desired == desiredStopped
 	switch {
+	case stopping && r.files.beingStopped():
+		return RecoveredLeft, "another command is stopping it"
 	case r.inst.Exited():
-		return "its main process is gone"
-	case r.rec.Desired == desiredStopped:
-		return "its stop was interrupted"
-	case !known:
-		return fmt.Sprintf("engine %q is not known here", r.rec.Engine)
+		return RecoveredStopped, "its main process is gone"
+	case stopping:
+		return RecoveredStopped, "its stop was interrupted"
 	}
-	if err := p.readSecrets(); err != nil {
-		return err.Error()
+	if _, ready := p.readyNow(); ready {
+		if err := r.checkListener(); err != nil {
+			return RecoveredStopped, err.Error()
+		}
 	}
+	return RecoveredAdopted, ""
+}
+
+// takeOver makes an attached launch, which is not watched yet, one that can be waited for. The error is about what could not
+// be read, without which the engine can be stopped all the same.
+func (p *EngineProvisioner) takeOver() error {
+	p.engine, _ = p.opts.engine(p.run.rec.Engine) // one that is not known here can be stopped, but not waited for
+	return p.run.readSecrets()
+}
+
+// lookAround notes what the launch would leave behind if it ended by itself. Nobody waits for it: it looks at all processes
+// of the machine.
+func (p *EngineProvisioner) lookAround() {
 	p.mu.Lock()
-	p.engine = engine
-	ready := p.state == StateReady
-	p.mu.Unlock()
-	if !ready {
-		return ""
+	defer p.mu.Unlock()
+	if !p.asked && !closed(p.run.exited) {
+		p.run.noting.Go(func() { _, _ = p.run.inst.Observe() })
 	}
-	return p.sick(ctx, 3)
 }
 
 // standing is what an event tells of an adopted launch: its state, its id, and its handoff once it is ready.
@@ -305,49 +282,37 @@ func (p *EngineProvisioner) standing() (State, string, *Handoff) {
 	return p.state, p.run.rec.LaunchID, &h
 }
 
-// readSecrets looks up again what the record only refers to.
-func (p *EngineProvisioner) readSecrets() error {
-	rec := p.run.rec
+// readSecrets looks up again what the record only refers to. What the engine itself was given for a key stands in its
+// environment, whatever has become of the file or variable since.
+func (r *run) readSecrets() error {
 	var found []secret
-	for _, ref := range rec.Launch.Secrets {
-		s, err := ref.read(ProvisionConfig{Dir: rec.Dir})
+	var failed error
+	for _, ref := range r.rec.Launch.Secrets {
+		s, err := ref.read(ProvisionConfig{Dir: r.rec.Dir})
+		isKey := r.rec.APIKey != nil && ref == *r.rec.APIKey
+		if given, known := r.givenKey(); isKey && known {
+			s, err = given, nil
+		}
 		if err != nil {
-			return err
+			failed = errors.Join(failed, err)
+			continue
 		}
 		found = append(found, s)
-		if rec.APIKey != nil && ref == *rec.APIKey {
-			p.run.key = s
+		if isKey {
+			r.key = s
 		}
 	}
-	p.run.redact = newRedactor(found...)
-	return nil
+	r.redact = newRedactor(found...)
+	return failed
 }
 
-// sick says why a ready engine is not healthy; "" when it is. It asks up to times times.
-func (p *EngineProvisioner) sick(ctx context.Context, times int) string {
-	r := p.run
-	ask := r.prober(r.rec.Launch.Ready.RequestTimeout)
-	var last string
-	for range times {
-		a, err := ask.get(ctx, r.rec.Launch.Spec.Health, maxHealthBody)
-		switch {
-		case err != nil:
-			last = err.Error()
-		case a.status != http.StatusOK:
-			last = a.String()
-		default:
-			if err := r.checkListener(); err != nil {
-				return err.Error()
-			}
-			return ""
-		}
-		select {
-		case <-ctx.Done():
-			return last
-		case <-r.exited:
-			return "it exited"
-		case <-time.After(500 * time.Millisecond):
-		}
+// givenKey is the API key that the running engine was started with.
+func (r *run) givenKey() (secret, bool) {
+	name := r.rec.Launch.Spec.KeyEnv
+	if name == "" || r.rec.Process.PID == 0 {
+		return secret{}, false
 	}
-	return last
+	text, _ := procfs.Env(r.rec.Process.PID, name)
+	key, err := newSecret(text, name)
+	return key, err == nil
 }

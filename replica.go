@@ -21,11 +21,12 @@ type replica struct {
 	done   chan struct{} // closed when run has ended
 
 	// Owned by run.
-	reload *reload          // under way
-	proven *ProvisionConfig // the last settings that were ready; nil before there were any
-	served string           // stands for them, also for those of an earlier manager
-	gpus   gpuUse           // before the last launch
-	over   error            // why run ended: ErrStopped or ErrReleased; fixed once done is closed
+	reload *reload            // under way
+	proven *ProvisionConfig   // the last settings that were ready; nil before there were any
+	served string             // stands for them, also for those of an earlier manager
+	gpus   gpuUse             // before the last launch
+	over   error              // why run ended: ErrStopped or ErrReleased; fixed once done is closed
+	ending *EngineProvisioner // a launch whose stop an earlier program did not finish; nil when there is none
 
 	looked fs.FileInfo // the record when the inbox last read it; nil before
 
@@ -35,6 +36,7 @@ type replica struct {
 	past     Restarts
 	outdated []Difference  // by what the launch differs from the present settings
 	leaving  bool          // it was removed from the configuration
+	wasHeld  bool          // it was stopped under an earlier supervisor, and nobody has started it since
 	last     error         // why the last launch ended; nil while one is ready
 	changed  chan struct{} // closed and replaced whenever one of these changes
 }
@@ -103,6 +105,10 @@ func (r *replica) runLaunch() bool {
 	for pending := true; pending; {
 		select {
 		case err := <-began:
+			if errors.Is(err, errStopFinished) {
+				r.afterStop(p)
+				return true
+			}
 			if err != nil {
 				r.ended(err, p)
 				return true
@@ -110,7 +116,7 @@ func (r *replica) runLaunch() bool {
 			pending = false
 		case o := <-r.orders:
 			if o.kind != orderReset {
-				cancel(ErrStopped)
+				cancel(o.over())
 				if err := <-began; err != nil {
 					r.tell.logger.Debug("a load was called off", "replica", r.name, "error", err)
 				}
@@ -174,7 +180,13 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 
 // bringUp starts the launch, unless it was adopted, and waits until it is ready.
 func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) error {
+	if p == r.ending {
+		return finishStop(p)
+	}
 	if p.Status().State == StateNew {
+		if err := r.awaitStop(ctx, p); err != nil {
+			return err
+		}
 		driver := r.tell.gpuDriver()
 		before := r.gpus
 		r.gpus = gpuUse{} // memory that never comes back is waited for once
@@ -210,6 +222,7 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 
 // stoppedElsewhere takes note of a stop by another command: the replica stays stopped.
 func (r *replica) stoppedElsewhere() {
+	r.hold()
 	r.dropReload(errStoppedElsewhere)
 	r.judge(happened(restart.Unwanted))
 }
@@ -251,7 +264,7 @@ func (r *replica) atRest() bool {
 func (r *replica) waitReady(ctx context.Context) error {
 	for {
 		r.mu.Lock()
-		past, last, leaving, changed := r.past, r.last, r.leaving, r.changed
+		past, last, leaving, changed := r.past, r.last, r.leaving || r.wasHeld, r.changed
 		r.mu.Unlock()
 		switch {
 		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero(), leaving:
@@ -298,8 +311,11 @@ func (r *replica) status() Status {
 	cfg, launch, past, outdated := r.cfg, r.launch, r.past, r.outdated
 	r.mu.Unlock()
 	s := Status{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, State: StateNew}
-	if launch != nil {
+	switch {
+	case launch != nil:
 		s = launch.Status()
+	case past.Phase == PhaseStopped:
+		s.State = StateStopped
 	}
 	s.Restarts, s.Outdated, s.Differs = &past, len(outdated) > 0, outdated
 	return s
@@ -320,6 +336,18 @@ func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
 	case len(outdated) > 0:
 		p.note("it runs with other settings than those of the configuration (" + namesOf(outdated) + "); replace it when it suits")
 	}
+	r.wasHeld = false
+	r.unhold() // somebody has started it
+	r.takeUp(p)
+}
+
+// finish makes a launch the present one whose stop an earlier program did not finish.
+func (r *replica) finish(p *EngineProvisioner) {
+	r.ending = p
+	r.takeUp(p)
+}
+
+func (r *replica) takeUp(p *EngineProvisioner) {
 	r.launch = p
 	r.past.Phase, r.past.RetryAt = PhaseRunning, time.Time{}
 	r.keep(r.past)

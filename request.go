@@ -176,7 +176,11 @@ func resetUnmanaged(state string, replicas []string) ([]Answer, error) {
 		if err != nil || len(replicas) > 0 && !slices.Contains(replicas, name) {
 			continue
 		}
-		if err := files.forgive(kept); err != nil {
+		err = files.forgive(kept)
+		if err == nil && len(replicas) > 0 { // as a manager does it: one that was stopped is started only by its name
+			err = files.unhold()
+		}
+		if err != nil {
 			return done, fmt.Errorf("cannot reset %s: %w", name, err)
 		}
 		done = append(done, Answer{Pool: kept.Pool, Replica: kept.Replica, Result: string(requestReset)})
@@ -198,11 +202,17 @@ type inbox struct {
 	leave  context.CancelFunc
 }
 
-// newInbox puts away what was asked of an earlier manager.
+// newInbox puts away what was asked of an earlier manager: what it has taken, its answers, and requests that nobody waits for
+// any more. A request younger than that is answered: whoever has put it may have seen this manager, which has the lock by
+// now, or waits for whoever comes.
 func newInbox(s *Supervisor, reload func() ([]ProvisionConfig, error)) *inbox {
 	b := &inbox{s: s, dir: filepath.Join(s.state, requestsName), reload: reload}
 	entries, _ := os.ReadDir(b.dir)
 	for _, entry := range entries {
+		info, err := entry.Info()
+		if err == nil && filepath.Ext(entry.Name()) == requestExt && time.Since(info.ModTime()) < requestPatience {
+			continue
+		}
 		_ = os.Remove(filepath.Join(b.dir, entry.Name()))
 	}
 	return b

@@ -161,6 +161,9 @@ func (c RestartConfig) withDefaults() RestartConfig {
 // judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
 func (r *replica) judge(e incident) {
 	before, cfg := r.history(), r.config()
+	if e.Kind == restart.Forgiven || e.Kind == restart.Wanted {
+		r.unhold()
+	}
 	past := before
 	past.Served = r.served == cfg.settings()
 	now, what := cfg.Restart.next(past, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
@@ -172,7 +175,9 @@ func (r *replica) judge(e incident) {
 	r.update(func() {
 		r.past = now
 		switch e.Kind {
-		case restart.BecameReady, restart.Forgiven, restart.Wanted:
+		case restart.Forgiven, restart.Wanted:
+			r.last, r.wasHeld = nil, false
+		case restart.BecameReady:
 			r.last = nil
 		case restart.Ended: // with what follows from it, so that nobody sees the one without the other
 			r.last = e.err

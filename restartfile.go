@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
 // keptRestarts is what the supervisor of a replica keeps on disk: for the next one, which otherwise would never open a
@@ -54,7 +55,7 @@ func (f replicaFiles) writeRestarts(kept keptRestarts) error {
 
 // forgive forgets the failures, but not what was ready before them.
 func (f replicaFiles) forgive(kept keptRestarts) error {
-	if kept.ServedSettings == "" {
+	if kept.ServedSettings == "" && !f.held() { // one that is held is still to be found by its name
 		return os.Remove(f.restarts())
 	}
 	kept.Restarts = Restarts{Phase: PhaseRunning, Total: kept.Total}
@@ -76,15 +77,19 @@ func (r *replica) resume(now time.Time) {
 	past := kept.Restarts
 	r.served = kept.ServedSettings
 	past.Served = r.served == r.cfg.settings()
-	if !past.waits() {
+	r.wasHeld = r.files.held()
+	switch {
+	case r.wasHeld:
+		past.Phase, past.RetryAt, past.ReadyAt = PhaseStopped, time.Time{}, time.Time{}
+	case !past.waits():
 		past.Phase, past.ReadyAt = PhaseRunning, time.Time{}
 	}
-	// A clock that was set back must not make a wait longer than it can be.
-	if limit := now.Add(2 * time.Duration(r.cfg.Restart.CooldownMax)); past.RetryAt.After(limit) {
+	// A clock that was set back must not make a wait longer than it can be, here or for who reads of it.
+	if limit := now.Add(r.cfg.Restart.policy().Longest(restart.Phase(past.Phase))); past.RetryAt.After(limit) {
 		past.RetryAt = limit
 	}
 	r.past = past
-	if err == nil && past.Phase != kept.Phase { // others read it, too
+	if (err == nil || r.wasHeld) && past != kept.Restarts { // others read it, too
 		r.keep(past)
 	}
 }
@@ -101,16 +106,24 @@ func (r *replica) keep(past Restarts) {
 	}
 }
 
-// announceWait tells of a wait that an earlier supervisor began and this one goes on with: else nothing would be heard
-// of the replica for as long as half an hour.
-func (r *replica) announceWait() {
+// announce tells of a wait that an earlier supervisor began and this one goes on with, and of a stop: else nothing would be
+// heard of the replica for half an hour, or for ever.
+func (r *replica) announce() {
 	past, now := r.past, time.Now()
+	e := Event{
+		Time: now.UTC(), Pool: r.cfg.PoolID, Replica: r.cfg.ReplicaID, Kind: EventNote, State: StateNew, Cause: past.Cause,
+		Attempt: past.Attempts + 1,
+	}
 	wait := past.RetryAt.Sub(now).Round(100 * time.Millisecond)
-	if !past.waits() || wait <= 0 {
+	switch {
+	case past.Phase == PhaseStopped:
+		e.State, e.Cause = StateStopped, ""
+		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so; reset it to start it (engine-provisioner reset %s)",
+			r.files.heldBy(), r.name)
+	case past.waits() && wait > 0:
+		e.Message = fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait)
+	default:
 		return
 	}
-	r.tell.onEvent(Event{
-		Time: now.UTC(), Pool: r.cfg.PoolID, Replica: r.cfg.ReplicaID, Kind: EventNote, State: StateNew, Cause: past.Cause,
-		Attempt: past.Attempts + 1, Message: fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait),
-	})
+	r.tell.onEvent(e)
 }

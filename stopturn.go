@@ -48,6 +48,11 @@ func (p *EngineProvisioner) beginStop(ctx context.Context, r *run, late bool) (d
 	// The record first, then the handoff. Whoever finds no handoff must know why, also when this program dies in between;
 	// and an engine that its own provisioner is just finding to be ready keeps none: that looks at the record again.
 	p.recordStop(r, next)
+	if p.byHand && managed(r.files.state) {
+		if err := r.files.hold(); err != nil {
+			p.note(err.Error())
+		}
+	}
 	p.unpublish()
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -39,7 +39,9 @@ type Supervisor struct {
 // let go of the directory it waits 2 seconds.
 //
 // An adopted engine that was launched differently from its present configuration goes on and is marked as outdated in
-// Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on. The error is
+// Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on. A replica that was
+// stopped by StopReplica or another command, while an earlier Supervisor looked after it, stays stopped until Reset or
+// Reload; WaitReady does not wait for it. An engine that another program is stopping is started when that is over. The error is
 // a *ConfigError, a *LockedError when another manager has the state directory, or ctx's cause: then all engines are let
 // go.
 func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Supervisor, error) {
@@ -58,27 +60,28 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	s.inbox = newInbox(s, newOptions(opts).reload)
 	s.counts = newCollector(s)
 	s.opts = s.observe(opts)
-	adopted, found, err := recoverAll(ctx, state, newOptions(s.opts))
+	left, err := recoverAll(ctx, state, newOptions(s.opts))
 	if err != nil {
 		s.letGo()
 		return nil, err
 	}
-	_ = s.launch(s.takeOn(ctx, cfgs, adopted, found), cfgs) // it is not ending
+	_ = s.launch(s.takeOn(ctx, cfgs, left), cfgs) // it is not ending
 	s.inbox.start()
 	return s, nil
 }
 
-// takeOn makes the replicas of cfgs, with those of the adopted launches that are theirs. The others are let go.
-func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, adopted map[string]*EngineProvisioner, found []Recovered) []*replica {
+// takeOn makes the replicas of cfgs, with those of the launches that are theirs. The others are let go, but for those whose
+// stop has to be finished.
+func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left leftovers) []*replica {
 	tell := newOptions(s.opts)
 	configured := map[string]bool{}
 	for _, cfg := range cfgs {
 		configured[cfg.fileStem()] = true
 	}
-	for _, f := range found {
+	for _, f := range left.found {
 		s.counts.adoption(f.Result)
 		e, stem := f.event(), f.Pool+"-"+f.Replica
-		switch p := adopted[stem]; {
+		switch p := left.adopted[stem]; {
 		case p == nil:
 		case !configured[stem]:
 			e.Message = "left alone: it is not among the replicas to take care of"
@@ -90,16 +93,25 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, adopted
 	}
 	var replicas []*replica
 	for _, cfg := range cfgs {
-		r := newReplica(cfg, replicaFiles{state: s.state, stem: cfg.fileStem()}, s.opts)
-		if p := adopted[cfg.fileStem()]; p != nil {
+		stem := cfg.fileStem()
+		r := newReplica(cfg, replicaFiles{state: s.state, stem: stem}, s.opts)
+		if p := left.adopted[stem]; p != nil {
 			r.adopt(ctx, p)
-			delete(adopted, cfg.fileStem())
+		} else if p := left.ending[stem]; p != nil {
+			r.finish(p)
 		}
-		r.announceWait()
+		r.announce()
 		replicas = append(replicas, r)
 	}
-	for _, p := range adopted {
-		p.Release()
+	for stem, p := range left.adopted {
+		if !configured[stem] {
+			p.Release()
+		}
+	}
+	for stem, p := range left.ending {
+		if !configured[stem] {
+			s.inbox.work.Go(func() { _ = p.Stop(context.Background()) }) // its events tell
+		}
 	}
 	return replicas
 }
@@ -183,7 +195,7 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 }
 
 // StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, with the same errors, and leaves the replica so
-// until Reset or Reload. ctx bounds the drain and the grace: when it ends, the engine is killed. ErrNotFound says that
+// until Reset or Reload, also under the next Supervisor. ctx bounds the drain and the grace: when it ends, the engine is killed. ErrNotFound says that
 // there is no such replica. Stopping one that is stopped already does nothing.
 func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
@@ -208,9 +220,10 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 // error is ErrReleased: the engines run on.
 func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderEnd, ctx: ctx}) }
 
-// Release gives the state directory back and lets the engines run on, for another Supervisor to adopt. Those that are
-// not ready are stopped: nobody would tell when they are. The error is about them. Releasing again returns the same; after
-// Stop there is nothing to release, and the error is nil.
+// Release gives the state directory back and lets the engines run on, for another Supervisor to adopt: those that are ready,
+// and those that load, of which the next one waits for the readiness. Nothing is stopped but what is to die with its manager
+// (on_manager_exit: kill); a start that has not come to its process is called off. A stop that is under way is waited for.
+// Releasing again returns the same; after Stop there is nothing to release, and the error is nil.
 func (s *Supervisor) Release() error {
 	return s.end(order{kind: orderRelease, ctx: context.Background()})
 }

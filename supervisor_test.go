@@ -386,7 +386,7 @@ func TestRecover(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]Recovery{
-		"healthy": RecoveredAdopted, "loading": RecoveredAdopted, "hanging": RecoveredStopped, "interrupted": RecoveredStopped, "dead": RecoveredGone,
+		"healthy": RecoveredAdopted, "loading": RecoveredAdopted, "hanging": RecoveredAdopted, "interrupted": RecoveredStopped, "dead": RecoveredGone,
 	} {
 		if results[name] != want {
 			t.Errorf("%s: %q, want %q", name, results[name], want)

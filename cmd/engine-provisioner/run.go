@@ -122,6 +122,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 	s.engines = engines
 	s.show.watch(engines)
+	s.startStopped(ctx)
 	if s.metrics != nil {
 		server := serveMetrics(s.metrics, engines.Collector())
 		defer server.close()
@@ -133,7 +134,7 @@ func (s *session) run(ctx context.Context) error {
 	case !s.tookOver() || interruption(ctx) != nil:
 		return errors.Join(failed, s.stopAll())
 	case s.flags.detach:
-		return errors.Join(failed, engines.Release()) // which stops what is not ready
+		return errors.Join(failed, s.leaveReady())
 	}
 	if s.flags.detach && interruption(ctx) == nil {
 		return s.release()
@@ -282,10 +283,45 @@ func (s *session) failures() error {
 	return nil
 }
 
+// startStopped starts the replicas if commands have stopped all of them under an earlier run: whoever starts a run wants it to
+// run something, and that run has ended when the last one was stopped.
+func (s *session) startStopped(ctx context.Context) {
+	all := s.engines.Status()
+	if slices.ContainsFunc(all, func(status provisioner.Status) bool { return !held(status) }) {
+		return
+	}
+	for _, status := range all {
+		_ = s.engines.Reset(ctx, status.Pool, status.Replica) // it fails with ctx, which the run notices
+	}
+}
+
+// held reports whether a replica is left stopped because a command has stopped it.
+func held(status provisioner.Status) bool {
+	return status.Restarts != nil && status.Restarts.Phase == provisioner.PhaseStopped
+}
+
+// leaveReady leaves the engines alone that are ready, and stops the others: nobody would tell when they are.
+func (s *session) leaveReady() error {
+	all, err := s.engines.Status(), s.engines.Release()
+	for _, status := range all {
+		if status.State == provisioner.StateReady || status.PID == 0 {
+			continue
+		}
+		p, failed := provisioner.Attach(s.configs[0].StateDir, status.Pool, status.Replica, withContainers()...)
+		if failed == nil {
+			failed = p.Stop(s.signals.hurried)
+		}
+		if failed != nil && !errors.Is(failed, provisioner.ErrNotRunning) && !errors.Is(failed, provisioner.ErrKilled) {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
 // release leaves the engines alone, unless one of them has died meanwhile.
 func (s *session) release() error {
 	for _, status := range s.engines.Status() {
-		if status.State != provisioner.StateReady {
+		if status.State != provisioner.StateReady && !held(status) {
 			err := fmt.Errorf("%s/%s died before it could be left alone", status.Pool, status.Replica)
 			return errors.Join(err, s.stopAll())
 		}

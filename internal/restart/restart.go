@@ -177,6 +177,15 @@ func (p Policy) fail(h History, e Event, now time.Time, random float64) (History
 	return wait(Backoff, grow(p.InitialDelay, p.MaxDelay, h.Attempts-1))
 }
 
+// Longest is the longest wait that there can be in a phase.
+func (p Policy) Longest(phase Phase) time.Duration {
+	first, limit := p.InitialDelay, p.MaxDelay
+	if phase == Open {
+		first, limit = p.Cooldown, p.CooldownMax
+	}
+	return time.Duration((1 + jitterShare) * float64(max(first, limit)))
+}
+
 // grow is first, multiplied times times, and at most limit.
 func grow(first, limit time.Duration, times int) time.Duration {
 	d := float64(first) * math.Pow(factor, float64(times))

@@ -1,0 +1,125 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+)
+
+// Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
+// the engine by the record in the state directory ("" means .runtime) and makes sure that the process is the one that
+// was recorded. When only workers of it are left, the launch is over: they are ended at once, and Done tells when.
+//
+// It returns ErrNotFound when there is no record; ErrNotRunning, after removing what the engine left, when the engine is
+// gone; and ErrBusy when no process is seen but one holds the replica, such as a Start that is under way. What is not
+// needed any more is stopped, or let go with Release. Only Linux can tell for sure that a process is still the one that
+// was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
+func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
+	name := pool + "/" + replica
+	if !idPattern.MatchString(pool) || !idPattern.MatchString(replica) {
+		return nil, fmt.Errorf("cannot attach to %q: %w: no replica can have this name", name, ErrNotFound)
+	}
+	files, err := filesOf(stateDir, pool+"-"+replica)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := files.readRecord()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
+	case err == nil && rec.Pool != pool: // "a-b/c" and "a/b-c" have the same files
+		err = fmt.Errorf("%w: %q is of %s/%s", ErrNotFound, files.record(), rec.Pool, rec.Replica)
+	}
+	var p *EngineProvisioner
+	if err == nil {
+		p, err = attach(context.Background(), files, rec, newOptions(opts))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
+	}
+	p.byHand = true
+	go p.watch(p.run)
+	return p, nil
+}
+
+// attach takes hold of the engine of a record. What it returns has to be watched.
+func attach(ctx context.Context, files replicaFiles, rec record, opts options) (*EngineProvisioner, error) {
+	inst, err := opts.find(ctx, files, rec)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		files: files, rec: rec, exited: make(chan struct{}), inst: inst, killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
+	}
+	r.rec.refer(inst)
+	r.started = r.rec.begun(time.Now())
+	if inst.Exited() {
+		members, err := inst.Members()
+		if err == nil && len(members) == 0 {
+			err = r.clearAway()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	cfg := ProvisionConfig{
+		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
+		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey,
+	}
+	p := newProvisioner(cfg.withDefaults(), opts)
+	if d := p.opts.drain; d != nil {
+		p.cfg.Drain.Timeout = new(Duration(*d))
+	}
+	if p.opts.grace > 0 {
+		r.rec.Grace = Duration(p.opts.grace)
+	}
+	p.run, p.state, p.since, p.found = r, StateStarting, r.started, true
+	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
+		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
+	} else if rec.State == StateDraining {
+		p.state = StateDraining
+	}
+	return p, nil
+}
+
+// begun is when the launch began. What is derived from it must not change when somebody sets the clock: a load that began
+// before that would seem to have taken too long.
+func (r record) begun(now time.Time) time.Time {
+	if age, known := r.Process.age(); known {
+		return now.Add(-age)
+	}
+	if r.StartedAt.After(now) {
+		return now
+	}
+	return r.StartedAt
+}
+
+// clearAway puts away what is left of a launch of which no process is seen, and returns ErrNotRunning.
+func (r *run) clearAway() error {
+	if r.rec.State.Final() {
+		return ErrNotRunning
+	}
+	// A start that is under way has no process yet, and an engine in another container is not seen from here. Both hold
+	// the lock, and what is theirs must stay.
+	lock, err := r.files.lock()
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, r.files.lockPath())
+	}
+	if err != nil {
+		return err
+	}
+	names, err := r.survivors() // the start may have come to its end before the lock was asked for
+	lock.release()
+	if err != nil {
+		return err
+	}
+	if names != "" {
+		return fmt.Errorf("%w: it has just been started: %s; try again", ErrBusy, names)
+	}
+	if err := errors.Join(r.files.unpublish(r.rec.LaunchID), r.finish(StateFailed, false).err); err != nil {
+		return fmt.Errorf("the engine is gone, but not what it left: %w", err)
+	}
+	return ErrNotRunning
+}
