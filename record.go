@@ -118,6 +118,7 @@ func (a identity) matches(b identity) bool {
 //	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
 //	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
 //	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
+//	<state>/<pool>-<replica>/held.json    says that somebody has stopped the replica
 //	<state>/engines/<pool>-<replica>.json the handoff
 type replicaFiles struct {
 	state string // absolute

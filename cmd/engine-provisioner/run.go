@@ -266,7 +266,7 @@ func (s *session) tookOver() bool {
 
 func (s *session) allReady() bool {
 	return !slices.ContainsFunc(s.engines.Status(), func(status provisioner.Status) bool {
-		return status.State != provisioner.StateReady
+		return status.State != provisioner.StateReady && !held(status)
 	})
 }
 
