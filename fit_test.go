@@ -310,13 +310,13 @@ func TestRealMemoryEstimate(t *testing.T) {
 	t.Parallel()
 	buffer := regexp.MustCompile(`CPU\S* (model|KV|compute|output) buffer size = +([0-9.]+) MiB`)
 	for _, size := range []ggufgen.Params{{}, {Width: 512, Layers: 8}, {Width: 1024, Layers: 12}} {
+		cfg := realConfig(t, size)
 		for _, flags := range [][]string{
 			{"--ctx-size", "4096"},
 			{"--ctx-size", "4096", "--flash-attn", "off"},
 			{"--ctx-size", "2048", "--parallel", "4", "--cache-type-k", "q8_0", "--cache-type-v", "q8_0"},
 			{"--ubatch-size", "128"},
 		} {
-			cfg := realConfig(t, size)
 			cfg.Flags = slices.Concat(flags, []string{"--verbosity", "4"})
 			p, _ := ready(t, cfg)
 			plan := p.run.rec.Launch.Memory

@@ -53,16 +53,16 @@ func Write(w io.Writer, p Params) error {
 	if err != nil {
 		return err
 	}
-	return write(w, p.metadata(), p.tensors(), rand.New(rand.NewPCG(p.Seed, 0)))
+	return write(w, p.metadata(), p.tensors(), newNoise(p.Seed))
 }
 
-func write(w io.Writer, metadata []pair, tensors []tensor, random *rand.Rand) error {
+func write(w io.Writer, metadata []pair, tensors []tensor, weights *noise) error {
 	out := bufio.NewWriterSize(w, 1<<20)
 	if _, err := out.Write(header(metadata, tensors)); err != nil {
 		return fmt.Errorf("cannot write a model: %w", err)
 	}
 	for _, t := range tensors {
-		if err := t.writeData(out, random); err != nil {
+		if err := t.writeData(out, weights); err != nil {
 			return fmt.Errorf("cannot write a model: %w", err)
 		}
 	}
@@ -132,22 +132,51 @@ func (p Params) tensors() []tensor {
 }
 
 // writeData needs no padding between tensors: rows are multiples of 32 values, hence of GGUF's alignment of 32 bytes.
-func (t tensor) writeData(w io.Writer, random *rand.Rand) error {
-	scale := float32(1 / math.Sqrt(float64(t.rows)))
-	row := make([]byte, 4*t.rows)
-	for range max(t.cols, 1) {
-		for i := range t.rows {
-			value := float32(1)
-			if t.cols > 0 {
-				value = (2*random.Float32() - 1) * scale
-			}
-			binary.LittleEndian.PutUint32(row[4*i:], math.Float32bits(value))
+func (t tensor) writeData(w io.Writer, weights *noise) error {
+	if t.cols == 0 {
+		ones := make([]byte, 0, 4*t.rows)
+		for range t.rows {
+			ones = appendValue(ones, 1)
 		}
-		if _, err := w.Write(row); err != nil {
+		_, err := w.Write(ones)
+		return err
+	}
+	for range t.cols {
+		if _, err := w.Write(weights.row(t.rows)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// noise is where the weights come from. Each row is a window at a random place of values that were drawn once: a big model
+// has 84 million of them, and to draw each took 6 s of CPU time with the race detector.
+type noise struct {
+	random *rand.Rand
+	drawn  map[int][]byte // by the length of a row, which decides about their scale
+}
+
+func newNoise(seed uint64) *noise {
+	return &noise{random: rand.New(rand.NewPCG(seed, 0)), drawn: map[int][]byte{}}
+}
+
+func (n *noise) row(values int) []byte {
+	places := 16 * values
+	data := n.drawn[values]
+	if data == nil {
+		scale := float32(1 / math.Sqrt(float64(values)))
+		data = make([]byte, 0, 4*(places+values))
+		for range places + values {
+			data = appendValue(data, (2*n.random.Float32()-1)*scale)
+		}
+		n.drawn[values] = data
+	}
+	from := n.random.IntN(places)
+	return data[4*from : 4*(from+values)]
+}
+
+func appendValue(data []byte, value float32) []byte {
+	return binary.LittleEndian.AppendUint32(data, math.Float32bits(value))
 }
 
 // Types of the GGUF format, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.

@@ -3,7 +3,6 @@ package ggufgen
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
 )
 
 // WriteSplit writes the model of WriteFile in parts, as llama-gguf-split does with --no-tensor-first-split: the first part
@@ -17,7 +16,7 @@ func WriteSplit(prefix string, p Params, parts int) ([]string, error) {
 	if parts < 2 || parts > len(tensors)+1 {
 		return nil, fmt.Errorf("cannot split a model of %d tensors into %d parts", len(tensors), parts)
 	}
-	random := rand.New(rand.NewPCG(p.Seed, 0))
+	weights := newNoise(p.Seed)
 	var paths []string
 	for i := range parts {
 		metadata := []pair{
@@ -30,7 +29,7 @@ func WriteSplit(prefix string, p Params, parts int) ([]string, error) {
 			held = tensors[(i-1)*len(tensors)/(parts-1) : i*len(tensors)/(parts-1)]
 		}
 		path := fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, i+1, parts)
-		if err := replace(path, func(w io.Writer) error { return write(w, metadata, held, random) }); err != nil {
+		if err := replace(path, func(w io.Writer) error { return write(w, metadata, held, weights) }); err != nil {
 			return nil, err
 		}
 		paths = append(paths, path)
