@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -41,7 +42,11 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 	for _, h := range p.opts.drainHooks {
 		all = append(all, hookRun{name: h.name, run: func(ctx context.Context) error {
 			done := make(chan error, 1) // a hook that ignores its context is left behind
-			go func() { done <- h.fn(ctx, handoff) }()
+			go func() {
+				var failed error
+				err := caught.Do(p.opts.logger, p.cfg.Name(), func() { failed = h.fn(ctx, handoff) })
+				done <- cmp.Or(err, failed)
+			}()
 			select {
 			case err := <-done:
 				return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
@@ -70,7 +71,9 @@ func (p *EngineProvisioner) keepLogs(r *run) (leave func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		k.run(ctx)
+		if err := caught.Do(p.opts.logger, p.cfg.Name(), func() { k.run(ctx) }); err != nil {
+			p.note("the log is not kept within its limits any more: " + err.Error())
+		}
 	}()
 	return func() { cancel(); <-done }
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
@@ -46,7 +47,8 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 }
 
 // prepare gets what a launch needs. The model comes last: it is the largest, and of no use without an executable.
-func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (Prepared, error) {
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (_ Prepared, err error) {
+	defer caught.Into(&err, o.logger, cfg.Name())
 	program := engine.Program(cfg)
 	model, err := o.findModel(ctx, cfg, program.Model, true)
 	if err != nil {
@@ -61,6 +63,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for which key.
 func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []Difference, err error) {
+	defer caught.Into(&err, o.logger, cfg.Name())
 	program := engine.Program(cfg)
 	model, err := o.findModel(ctx, cfg, program.Model, false)
 	if err != nil {
@@ -176,7 +179,8 @@ type launchPlan struct {
 	places places
 }
 
-func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (launchPlan, error) {
+func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (_ launchPlan, err error) {
+	defer caught.Into(&err, o.logger, cfg.Name())
 	engine, _ := o.engine(cfg.Engine)
 	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, ModelRevision: prepared.revision}
 	driver := o.gpuDriver()

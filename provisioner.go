@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 )
 
 // EngineProvisioner is one launch of one engine. Like an exec.Cmd it cannot be used again: make a new one for the next
@@ -77,6 +79,17 @@ func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
 // end without a thread, and puts everything away.
 func (p *EngineProvisioner) watch(r *run) {
 	defer close(p.done)
+	if err := caught.Do(p.opts.logger, p.cfg.Name(), func() { p.watchOver(r) }); err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.err = err
+		if !p.state.Final() {
+			p.transition(StateFailed, err.Error())
+		}
+	}
+}
+
+func (p *EngineProvisioner) watchOver(r *run) {
 	leaveLogs := p.keepLogs(r)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := context.AfterFunc(p.life, func() {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 )
 
 // The results of the answer proof, as the handoff tells them.
@@ -59,7 +61,12 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		r.watchProgress(inner, time.Duration(r.rec.Launch.Ready.Stall), r.rec.Launch.GPU == GPURequired, cancel)
+		err := caught.Do(p.opts.logger, p.cfg.Name(), func() {
+			r.watchProgress(inner, time.Duration(r.rec.Launch.Ready.Stall), r.rec.Launch.GPU == GPURequired, cancel)
+		})
+		if err != nil {
+			cancel(err)
+		}
 	}()
 	exitSeen := make(chan struct{})
 	go func() {
@@ -168,7 +175,8 @@ func (p *EngineProvisioner) notReady(err error) error {
 
 // becomeReady waits for the engine's own word and then does not take it: every claim is checked. The handoff is
 // published last.
-func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, error) {
+func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff, err error) {
+	defer caught.Into(&err, p.opts.logger, p.cfg.Name())
 	ask, spec := r.prober(r.rec.Launch.Ready.RequestTimeout), r.rec.Launch.Spec
 	// 1. The engine says that it is ready.
 	if err := ask.awaitHealthy(ctx, spec.Health, spec.HealthTakes, r.started, p.hear); err != nil {
@@ -180,7 +188,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (Handoff, e
 		return Handoff{}, err
 	}
 	proven := proof{answer: answerOff}
-	err := untilAnswered(ctx, r.started, p.hear, func() (err error) {
+	err = untilAnswered(ctx, r.started, p.hear, func() (err error) {
 		proven.version, err = p.checkIdentity(ctx, ask, r)
 		return err
 	})

@@ -150,7 +150,7 @@ func recoverEach(ctx context.Context, state string, stems []string, opts options
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			launches[i], found[i] = adopt(ctx, replicaFiles{state: state, stem: stem}, opts)
+			launches[i], found[i] = adoptAlone(ctx, replicaFiles{state: state, stem: stem}, opts)
 		})
 	}
 	all.Wait()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
@@ -58,19 +59,26 @@ func (r *replica) run() {
 	r.over = ErrStopped
 	defer close(r.done)
 	defer func() { r.dropReload(r.over) }()
-	for {
-		var goOn bool
-		switch past := r.history(); past.Phase {
-		case PhaseRunning:
-			goOn = r.runLaunch()
-		case PhaseBackoff, PhaseOpen:
-			goOn = r.rest(time.Until(past.RetryAt))
-		default:
-			goOn = r.rest(0)
+	for goOn := true; goOn; {
+		// A mistake in here is a failure of this replica, and of no other.
+		if err := caught.Do(r.tell.logger, r.name, func() { goOn = r.step() }); err != nil {
+			r.mu.Lock()
+			p := r.launch
+			r.mu.Unlock()
+			r.ended(err, p)
 		}
-		if !goOn {
-			return
-		}
+	}
+}
+
+// step does what is next; it returns false when the replica was told to end.
+func (r *replica) step() bool {
+	switch past := r.history(); past.Phase {
+	case PhaseRunning:
+		return r.runLaunch()
+	case PhaseBackoff, PhaseOpen:
+		return r.rest(time.Until(past.RetryAt))
+	default:
+		return r.rest(0)
 	}
 }
 
@@ -135,7 +143,7 @@ func (r *replica) runLaunch() bool {
 	}
 	r.judge(happened(restart.BecameReady))
 	r.settleReload(nil)
-	go p.keepHealthy(ctx, r.config().Liveness)
+	go p.keepWatch(ctx, time.Duration(r.config().Liveness.Period), func() { p.keepHealthy(ctx, r.config().Liveness) })
 	stable := time.NewTimer(time.Duration(r.config().Restart.StableAfter))
 	defer stable.Stop()
 	for {
@@ -179,7 +187,8 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 }
 
 // bringUp starts the launch, unless it was adopted, and waits until it is ready.
-func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) error {
+func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) (err error) {
+	defer caught.Into(&err, r.tell.logger, r.name)
 	if p == r.ending {
 		return finishStop(p)
 	}
@@ -201,7 +210,7 @@ func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) error {
 		}
 	}
 	r.gpus.gpus = p.run.rec.Launch.GPUs
-	_, err := p.WaitReady(ctx)
+	_, err = p.WaitReady(ctx)
 	return err
 }
 

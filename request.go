@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 )
 
 // request is what another program asks of the manager of a state directory. It travels by files in
@@ -262,7 +263,9 @@ func (b *inbox) take(stem string) {
 	}
 	var all answers
 	if err == nil {
-		all.Answers, err = b.answer(r)
+		if panicked := caught.Do(newOptions(b.s.opts).logger, "a request", func() { all.Answers, err = b.answer(r) }); panicked != nil {
+			err = panicked
+		}
 	}
 	if err != nil {
 		all.Error = err.Error()

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -75,6 +77,7 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 // start does the work of Start. Each step is safe to be killed at: the record is written before the process exists,
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
+	defer caught.Into(&err, p.opts.logger, p.cfg.Name())
 	// 1. Everything that can be checked before anything is touched.
 	secrets, err := readSecrets(p.cfg)
 	if err != nil {
@@ -176,6 +179,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 			err = errors.Join(err, p.stopErr)
 		}
 	}()
+	defer caught.Into(&err, p.opts.logger, p.cfg.Name()) // what runs by now is undone
 	p.opts.at("before_start")
 	if err := files.writeRecord(r.rec); err != nil {
 		return nil, err // no record, no process
