@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // binaryError says that the executable is missing or cannot be used.
@@ -90,6 +93,8 @@ func findBinary(cfg ProvisionConfig, program Program, searchPath string) (string
 	}
 	info, err := os.Stat(path)
 	switch mode := fileMode(info); {
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("cannot look at the engine's executable: %w: %s; give that right, or set %q", err, access.Denied(path, "execute"), key)
 	case err != nil:
 		return "", fmt.Errorf("cannot find the engine's executable: %w; set %q", err, key)
 	case !mode.IsRegular():

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // Check is one thing that was looked at on the host.
@@ -171,7 +174,11 @@ func existing(path string) string {
 func (d *doctor) replicas(stateDir string) {
 	all, err := Statuses(stateDir)
 	if err != nil {
-		d.problem("replicas", err.Error(), "move the broken record away after making sure that its engine is gone")
+		fix := "move the broken record away after making sure that its engine is gone"
+		if path, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrPermission) {
+			fix = cmp.Or(access.Denied(path.Path, "read"), "this user may not read it") + "; run this as the owner"
+		}
+		d.problem("replicas", err.Error(), fix)
 	}
 	for _, s := range all {
 		name := fmt.Sprintf("replica %s/%s", s.Pool, s.Replica)

@@ -119,6 +119,8 @@ type LaunchPlan struct {
 	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
 	// be empty, and Flags are those of the newest known version.
 	Pending []string `json:"pending,omitempty"`
+	// Notes are worth knowing before a start, and keep nothing from starting; for people.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Args returns the command line after the executable.
@@ -233,7 +235,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
-		Memory: memory.needs(spec.GGUF, gpus),
+		Memory: memory.needs(spec.GGUF, gpus), Notes: portNotes(cfg.Port, spec.Ports),
 	}
 	return plan, nil
 }

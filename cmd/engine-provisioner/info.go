@@ -29,6 +29,7 @@ with "ok", "warning" or "problem"; below the last two stands what to do. The exi
 				}
 				c.showCheck(check)
 			}
+			c.checkConfig()
 			if err := interruption(cmd.Context()); err != nil {
 				return err
 			}
@@ -41,6 +42,20 @@ with "ok", "warning" or "problem"; below the last two stands what to do. The exi
 	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", `the pools file, for its "state_dir"`)
 	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", `the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	return cmd
+}
+
+// checkConfig warns of what the configuration may suffer from on this host. What is wrong with it, "validate" tells.
+func (c *cli) checkConfig() {
+	if c.configFile == "" {
+		return
+	}
+	config, err := provisioner.LoadConfig(c.configFile)
+	if err != nil {
+		return
+	}
+	for _, w := range config.Warnings() {
+		c.showCheck(provisioner.Check{Name: "configuration", Level: provisioner.CheckWarning, Detail: warningText(c.configFile, w)})
+	}
 }
 
 func (c *cli) showCheck(check provisioner.Check) {

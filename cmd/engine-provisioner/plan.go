@@ -93,6 +93,9 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	for _, todo := range plan.Pending {
 		fmt.Fprintf(w, "  first\t%s\n", todo)
 	}
+	for _, note := range plan.Notes {
+		fmt.Fprintf(w, "  note\t%s\n", note)
+	}
 	fmt.Fprintln(w, "  command line:")
 	for _, f := range plan.Flags {
 		fmt.Fprintf(w, "    %s\t%s\n", words(f.Args), join(string(f.Origin), f.Key, f.Note))

@@ -15,6 +15,8 @@ type validFile struct {
 	Valid    bool   `json:"valid"` // always true: what is wrong with a file is told as an error
 	Pools    int    `json:"pools"`
 	Replicas int    `json:"replicas"`
+
+	Warnings []provisioner.Problem `json:"warnings,omitempty"` // what may go wrong on this host
 }
 
 func (c *cli) validateCommand() *cobra.Command {
@@ -53,10 +55,18 @@ func (c *cli) validate(file string) error {
 		return err
 	}
 	if c.output.json {
-		return writeJSON(c.std.out, validFile{file, true, len(config.Pools), len(replicas)})
+		return writeJSON(c.std.out, validFile{file, true, len(config.Pools), len(replicas), config.Warnings()})
+	}
+	for _, w := range config.Warnings() {
+		fmt.Fprintln(c.std.err, "warning: "+warningText(file, w))
 	}
 	_, err = fmt.Fprintf(c.std.out, "%s: ok, %s, %s\n", file, count(len(config.Pools), "pool"), count(len(replicas), "replica"))
 	return err
+}
+
+// warningText is a warning with its place, as the problems of a file are told.
+func warningText(file string, w provisioner.Problem) string {
+	return fmt.Sprintf("%s:%d:%d: %s: %s", file, w.Line, w.Column, w.Key, w.Message)
 }
 
 func count(n int, what string) string {

@@ -54,7 +54,7 @@ func describe(path, want string) string {
 
 func name(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		return u.Username
+		return "user " + u.Username
 	}
 	return fmt.Sprintf("uid %d", uid)
 }
