@@ -10,7 +10,8 @@ import (
 
 // Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
 // the engine by the record in the state directory ("" means .runtime) and makes sure that the process is the one that
-// was recorded. When only workers of it are left, the launch is over: they are ended at once, and Done tells when.
+// was recorded. When its main process is gone, the launch is over: a server that goes on gets SIGTERM and the grace period,
+// workers are ended at once, and Done tells when.
 //
 // It returns ErrNotFound when there is no record; ErrNotRunning, after removing what the engine left, when the engine is
 // gone; and ErrBusy when no process is seen but one holds the replica, such as a Start that is under way. What is not

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -25,6 +24,7 @@ type process struct {
 	pidfd *os.File  // pollable, so that waiting costs no thread: 100 blocked waits took 99 of them
 	cmd   *exec.Cmd // nil for a process that this provisioner did not start
 	untie func()    // ends the thread that a tied process dies with; nil for one that is not tied
+	name  string    // of a server that is not the leader; see tree.server
 }
 
 // own takes hold of a child. Until it is reaped its pid cannot be used again, so no check is needed.
@@ -317,27 +317,4 @@ func kill(members []procfs.Stat) {
 		}
 		p.close()
 	}
-}
-
-// ownsListener reports whether a process of the tree listens on host and port. known is false when that cannot be
-// seen, as for an engine that has changed its user.
-func (t *tree) ownsListener(host string, port int) (owns, known bool) {
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return false, false
-	}
-	inodes, err := procfs.Listeners(t.leader.PID, addr, uint16(port))
-	if err != nil || len(inodes) == 0 {
-		return false, false
-	}
-	// Nearly always it is the leader, and looking at it alone takes microseconds.
-	if procfs.HoldsSocket(t.leader.PID, inodes) {
-		return true, true
-	}
-	members, err := t.members()
-	if err != nil {
-		return false, false
-	}
-	owns = slices.ContainsFunc(members, func(s procfs.Stat) bool { return procfs.HoldsSocket(s.PID, inodes) })
-	return owns, owns || listenerOwner(host, port) != "a process of another user"
 }

@@ -29,6 +29,7 @@ import (
 type process struct {
 	identity
 	untie func() // never set here
+	name  string // never set here
 	cmd   *exec.Cmd
 	gone  chan struct{} // closed when it has ended
 }
@@ -183,3 +184,8 @@ func hasCapabilities(string) bool { return false }
 
 // ownsListener cannot be told without /proc: the check of the model's path has to do.
 func (t *tree) ownsListener(string, int) (owns, known bool) { return false, false }
+
+// server cannot be told without /proc.
+func (t *tree) server(string, int) *process { return nil }
+
+func (p *process) listensOn(string, int) bool { return false }

@@ -114,7 +114,11 @@ func (p *EngineProvisioner) watchOver(r *run) {
 
 	p.unpublish()
 	p.mu.Lock()
-	wasReady, asked := p.state == StateReady, p.asked && !p.released
+	wasReady := p.state == StateReady
+	p.mu.Unlock()
+	p.settle(r)
+	p.mu.Lock()
+	asked, server := p.asked && !p.released, r.after.name
 	killed := p.killed != ""
 	final := StateFailed
 	if asked && p.failure == nil {
@@ -125,13 +129,19 @@ func (p *EngineProvisioner) watchOver(r *run) {
 	r.noting.Wait()
 	leaveLogs() // before the last record is written, which needs room on the disk
 	// A ready engine that dies leaves workers that stay, and hold the GPU.
-	if r.workers.Load() && !killed && (!wasReady || r.stoppedElsewhere()) {
+	if (r.workers.Load() || !asked) && !killed && (!wasReady || r.stoppedElsewhere()) {
 		r.awaitLeaving()
+	}
+	if !asked && !wasReady && server == "" {
+		server, _ = r.survivors() // one that went to the background need not listen yet
 	}
 	end := r.finish(final, asked)
 	var died *ExitError
 	if !asked && !end.foreign {
-		died = r.exitError(end.exit, wasReady)
+		if died = r.exitError(end.exit, wasReady); server != "" && died.Code == 0 {
+			died.background(server)
+			end.swept = 0 // is told already
+		}
 	}
 
 	p.mu.Lock()

@@ -28,6 +28,9 @@ type run struct {
 	redact redactor
 	key    secret // the API key; empty when the engine asks for none
 
+	stopping chan struct{} // of a stop in this program: closed when its grace is over; with the provisioner's mu
+	after    succession    // with the provisioner's mu
+
 	asked   atomic.Bool // for a token: an engine that dies from now on may die of it
 	workers atomic.Bool // more than the main process was seen when it was last looked at
 

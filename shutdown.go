@@ -73,8 +73,10 @@ func (p *EngineProvisioner) stop(ctx context.Context, r *run) error {
 
 // escalate is the way from asking to killing.
 func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
+	over := make(chan struct{})
 	p.mu.Lock()
 	ready := !p.handoff.ReadyAt.IsZero() || r.rec.State == StateDraining
+	r.stopping = over
 	p.mu.Unlock()
 	// 1. See who belongs to the tree while all parents are alive.
 	members, err := r.inst.Observe()
@@ -91,29 +93,23 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	p.opts.at("after_term")
-	// 3. The grace period.
-	allowed := time.Duration(r.rec.Grace)
-	if r.rec.LoadGrace > 0 && !ready {
-		allowed = time.Duration(r.rec.LoadGrace)
-	}
-	given, asked, short := allowed.String(), time.Now(), false
-	grace := time.NewTimer(allowed)
-	defer grace.Stop()
+	// 3. The grace period, also for a server that outlives the leader.
+	allowed, asked := r.grace(ready), time.Now()
+	grace, cancel := p.graceOf(ctx, allowed)
+	defer cancel()
+	late := false
 	select {
-	case <-p.done:
-		return p.stopError()
-	case <-r.exited: // what is left is being swept
-	case <-grace.C:
-	case <-p.hurry:
-		short = true
-	case <-ctx.Done():
-		short = true
-	}
-	if short {
-		given += fmt.Sprintf(" was cut to %s", time.Since(asked).Round(time.Millisecond))
+	case <-r.exited:
+		late = !p.outlast(grace, r)
+	case <-grace.Done():
+		late = !closed(r.exited)
 	}
 	// 4. SIGKILL to whoever is left.
-	if !closed(r.exited) {
+	if late {
+		given := allowed.String()
+		if !errors.Is(context.Cause(grace), errGraceOver) {
+			given += fmt.Sprintf(" was cut to %s", time.Since(asked).Round(time.Millisecond))
+		}
 		p.mu.Lock()
 		p.killed = given
 		p.mu.Unlock()
@@ -122,6 +118,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		}
 	}
 	// 5. The watcher sweeps, reaps, verifies and puts away.
+	close(over)
 	return p.awaitDone(r)
 }
 
