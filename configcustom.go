@@ -22,6 +22,9 @@ type CustomConfig struct {
 	// Gauges are series of the metrics page, there from the start on, whose sum is the number of requests in the server.
 	// The drain waits until it is 0. Left out, no stop waits for requests.
 	Gauges []string `json:"gauges,omitempty"`
+	// Counters are series of the metrics page that rise with what the server does, such as tokens. A server that has requests
+	// and whose counters stand still is wedged; see LivenessConfig. Left out, that is not noticed.
+	Counters []string `json:"counters,omitempty"`
 	// Answer is a request that must be answered with a 2xx before the server counts as ready, such as one for one token.
 	// {model} in its body is filled in. Left out, that proof is missing.
 	Answer *AnswerRequest `json:"answer,omitempty"`

@@ -61,9 +61,12 @@ func (custom) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	}
 	if c.Metrics != nil {
 		// A gauge that is not there is found at the start, and not by the drain that cannot wait for it.
-		spec.Metrics = &MetricsContract{Path: c.Metrics.Path, Required: slices.Concat(c.Metrics.Required, c.Gauges)}
+		spec.Metrics = &MetricsContract{Path: c.Metrics.Path, Required: slices.Concat(c.Metrics.Required, c.Gauges, c.Counters)}
 		if len(c.Gauges) > 0 {
 			spec.Gauges = &Gauges{Path: c.Metrics.Path, Names: c.Gauges}
+		}
+		if len(c.Counters) > 0 {
+			spec.Counters = &Counters{Path: c.Metrics.Path, Names: c.Counters}
 		}
 	}
 	if c.Answer != nil {
@@ -234,8 +237,13 @@ func (l *customLaunch) check() {
 	if c.Metrics != nil {
 		l.checkPath("custom.metrics.path", c.Metrics.Path)
 	}
-	if len(c.Gauges) > 0 && c.Metrics == nil {
-		l.problem("custom.gauges", `stand on the metrics page, and there is none; write "metrics: {path: /metrics}", or remove them`)
+	for _, series := range []struct {
+		key   string
+		names []string
+	}{{"custom.counters", c.Counters}, {"custom.gauges", c.Gauges}} {
+		if len(series.names) > 0 && c.Metrics == nil {
+			l.problem(series.key, `stand on the metrics page, and there is none; write "metrics: {path: /metrics}", or remove them`)
+		}
 	}
 	if c.Answer != nil {
 		l.checkPath("custom.answer.path", c.Answer.Path)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/life"
 )
 
 const (
@@ -15,6 +17,9 @@ const (
 	// them than a stop needs.
 	drainPollMin = 250 * time.Millisecond
 	drainPollMax = time.Second
+	// drainFailures is how many refusals or errors in a row end the wait: a dying engine's connections break before its exit is
+	// seen.
+	drainFailures = 2
 )
 
 var (
@@ -72,7 +77,8 @@ func (p *EngineProvisioner) drainContext(caller context.Context, r *run) (_ cont
 	return ctx, func() { limit.Stop(); cancel(nil); <-done }
 }
 
-// awaitIdle waits until the engine has no request, and returns how that ended, for people. What ends badly is noted.
+// awaitIdle waits until the engine has no request, and returns how that ended, for people. What ends badly is noted. An
+// engine that gives no answer is busy: it is waited for until the drain's time is over, as long as it lives and refuses nothing.
 func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 	count, err := p.counter(r)
 	if errors.Is(err, errUncounted) && r.rec.Launch.Spec.DrainsItself {
@@ -82,30 +88,38 @@ func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 		p.note("requests in flight are not waited for: " + err.Error())
 		return ""
 	}
-	var unanswered *unansweredError
+	limit := time.Duration(*p.cfg.Drain.Timeout)
+	judge := life.New(life.Limits{Failures: drainFailures})
 	began := time.Now()
-	known, zeros, silent := -1, 0, 0
+	known, zeros, suspended, silent := -1, 0, 0, false
 	for {
-		n, err := count(ctx)
-		wait := min(max(time.Since(began)/10, drainPollMin), drainPollMax)
-		switch {
-		case ctx.Err() != nil:
+		n, facts, err := count(ctx)
+		if ctx.Err() != nil {
 			return p.cutShort(context.Cause(ctx), known)
-		case errors.As(err, &unanswered) && silent == 0:
-			// Builds before b10429 answer only between two batches, and a dying engine's connections break before its
-			// exit is seen.
-			silent++
-		case err != nil:
+		}
+		if facts.Held != "" {
+			suspended++
+		} else {
+			suspended = 0
+		}
+		wait := min(max(time.Since(began)/10, drainPollMin), drainPollMax)
+		switch v := judge.See(time.Now(), facts); {
+		case v.Life == life.Gone: // its watcher is about to see it, too
+		case v.Life.Lost(), suspended >= drainFailures:
 			p.note("requests in flight are not waited for: " + err.Error())
 			return ""
+		case v.Life == life.Busy && facts.Answer == life.Silence && !silent:
+			silent = true
+			p.note(fmt.Sprintf("%s is unanswered, as by an engine that is full of requests; waiting for up to %s", facts.Page, limit))
+		case v.Life != life.Working:
 		case n > 0:
 			if known < 0 {
-				p.note(fmt.Sprintf("%s in flight; waiting for up to %s", requests(n), time.Duration(*p.cfg.Drain.Timeout)))
+				p.note(fmt.Sprintf("%s in flight; waiting for up to %s", requests(n), limit))
 			}
-			known, zeros, silent = n, 0, 0
+			known, zeros = n, 0
 		case zeros == 0:
-			zeros, silent, wait = 1, 0, drainConfirm
-		case known < 0:
+			zeros, wait = 1, drainConfirm
+		case known < 0 && !silent:
 			return "" // there was nothing to wait for
 		default:
 			return fmt.Sprintf("drained in %s", time.Since(began).Round(time.Millisecond))
@@ -143,10 +157,11 @@ func count(n int, one, more string) string {
 	return fmt.Sprintf("%d %s", n, more)
 }
 
-// counter gives what counts the requests in the engine.
-func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, error), error) {
-	gauges := r.rec.Launch.Spec.Gauges
-	if gauges == nil {
+// counter gives what counts the requests in the engine, with what can be said of its life meanwhile. The error is what there is
+// to tell of facts that speak against it.
+func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, life.Facts, error), error) {
+	spec := r.rec.Launch.Spec
+	if spec.Gauges == nil {
 		return nil, errUncounted
 	}
 	key := r.key
@@ -157,11 +172,38 @@ func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, error),
 		}
 	}
 	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
-	return func(ctx context.Context) (int, error) {
-		page, err := ask.metricsPage(ctx, gauges.Path)
-		if err != nil {
-			return 0, err
+	timeout := ask.timeout
+	return func(ctx context.Context) (int, life.Facts, error) {
+		n, err := ask.within(timeout).requests(ctx, spec)
+		facts := life.Facts{Gone: r.inst.Exited(), Page: spec.Gauges.Path, Answer: life.Fine}
+		var unanswered *unansweredError
+		switch {
+		case err == nil:
+			timeout = ask.timeout
+			return n, facts, nil
+		case errors.Is(err, errNoAnswer):
+			timeout = ask.longer(timeout)
+			facts.Answer = life.Silence
+			if facts.Held = r.held(); facts.Held != "" {
+				err = fmt.Errorf("%w; the engine is suspended (%s)", err, facts.Held)
+			}
+		case errors.As(err, &unanswered):
+			facts.Answer = life.Refused
+		default:
+			facts.Answer = life.Mistaken
 		}
-		return gauges.sum(page)
+		return 0, facts, err
 	}, nil
+}
+
+// requests counts the requests in the engine: none in one that sleeps, which is not to be woken by the question.
+func (p *prober) requests(ctx context.Context, spec LaunchSpec) (int, error) {
+	if p.asleep(ctx, spec.Asleep) {
+		return 0, nil
+	}
+	page, err := p.metricsPage(ctx, spec.Gauges.Path)
+	if err != nil {
+		return 0, err
+	}
+	return spec.Gauges.sum(page)
 }

@@ -126,10 +126,20 @@ type LaunchSpec struct {
 	// Asleep is where the running engine says that it sleeps and is not to be asked for a token: that would wake it, or it
 	// cannot answer. The zero value means nowhere.
 	Asleep Field `json:"asleep,omitzero"`
+	// SleepsIdle says that the engine goes to sleep by itself when it has had nothing to do for long. Then nothing is asked that
+	// would keep it awake.
+	SleepsIdle bool `json:"sleeps_idle,omitempty"`
+	// MetricsWake says that the metrics page wakes a sleeping engine, and keeps an idle one awake.
+	MetricsWake bool `json:"metrics_wake,omitempty"`
 	// Metrics is the Prometheus contract; nil means that metrics are off.
 	Metrics *MetricsContract `json:"metrics,omitempty"`
 	// Gauges count the requests in the engine; nil means that they cannot be counted, so no stop waits for them.
 	Gauges *Gauges `json:"gauges,omitempty"`
+	// Counters count what the engine has done; nil means that nobody can tell its work from its words.
+	Counters *Counters `json:"counters,omitempty"`
+	// Chatter finds lines of the log that are no sign of work, such as an engine's complaint that its workers hang. Lines about
+	// the pages that are asked here never are.
+	Chatter *regexp.Regexp `json:"chatter,omitempty"`
 	// DrainsItself says that the engine answers what is in flight after SIGTERM, so that nothing is lost without Gauges.
 	DrainsItself bool `json:"drains_itself,omitempty"`
 	// Answer is the request that proves that the engine can produce a token; nil means that there is none.
@@ -185,6 +195,13 @@ type MetricsContract struct {
 type Gauges struct {
 	Path  string   `json:"path"`  // of the metrics page
 	Names []string `json:"names"` // of series whose sum, over all their labels, is the number of requests
+}
+
+// Counters rise with the work of an engine: tokens, or steps of its model. One whose counters stand still although it has
+// requests, and that uses no CPU time, is wedged.
+type Counters struct {
+	Path  string   `json:"path"`  // of the metrics page
+	Names []string `json:"names"` // of series, summed over all their labels; those that an engine lacks are left out
 }
 
 // GGUFRun is what the memory of a llama.cpp-like engine depends on beside the model. The zero value stands for the

@@ -192,16 +192,21 @@ func (e *ExitError) Error() string {
 	return e.text(what, nil)
 }
 
-// NotReadyError says that a running engine did not become ready, or that what answered was not fit to be called so.
+// NotReadyError says that a running engine did not become ready, that what answered was not fit to be called so, or that a
+// ready engine cannot serve any more.
 type NotReadyError struct {
 	Failure
 	Last  string        // what the engine said last, such as "503 Service Unavailable"
 	After time.Duration // since the start
+	Ready bool          // it was ready before
 	Err   error
 }
 
 func (e *NotReadyError) Error() string {
 	what := fmt.Sprintf("not ready after %s", e.After.Round(time.Millisecond))
+	if e.Ready {
+		what = fmt.Sprintf("no longer ready, %s after its start", e.After.Round(time.Millisecond))
+	}
 	if e.Last != "" {
 		what += fmt.Sprintf(" (last answer: %s)", e.Last)
 	}

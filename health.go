@@ -61,6 +61,33 @@ func newProber(host string, port int, key secret, timeout time.Duration) *prober
 	}
 }
 
+// patienceGrowth is how many times its timeout a question may take that got no answer before. A saturated llama-server takes
+// its connections in turn: whoever hangs up and comes again is the last one each time.
+const patienceGrowth = 6
+
+// within is the prober with another timeout, for the same engine. It shares the connections.
+func (p *prober) within(timeout time.Duration) *prober {
+	other, client := *p, *p.client
+	client.Timeout = timeout
+	other.client = &client
+	return &other
+}
+
+// holding is the prober that goes on with the connection that it has, until the returned function is called. A
+// connection that a server has once taken is served, however many others wait for one of its threads.
+func (p *prober) holding() (_ *prober, leave func()) {
+	other, client := *p, *p.client
+	transport := client.Transport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = false
+	client.Transport, other.client = transport, &client
+	return &other, transport.CloseIdleConnections
+}
+
+// longer is a timeout after one that was too short.
+func (p *prober) longer(timeout time.Duration) time.Duration {
+	return min(2*timeout, patienceGrowth*p.timeout)
+}
+
 func engineURL(host string, port int) string {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
@@ -167,15 +194,19 @@ func brokeOff(err error) bool {
 // answer that is not yet 200. It returns ctx's cause when that is done first.
 func (p *prober) awaitHealthy(ctx context.Context, path string, takes time.Duration, since time.Time, heard func(string)) error {
 	var fatal error
+	own := *p.client
 	client := &retryablehttp.Client{
-		HTTPClient: p.client,
+		HTTPClient: &own,
 		RetryMax:   math.MaxInt, // ctx is the bound
 		CheckRetry: func(_ context.Context, resp *http.Response, err error) (bool, error) {
 			if ctx.Err() != nil {
 				return false, context.Cause(ctx)
 			}
 			if err != nil {
-				heard(plainError(err).Error())
+				if err = plainError(err); errors.Is(err, errNoAnswer) {
+					own.Timeout = p.longer(own.Timeout)
+				}
+				heard(err.Error())
 				return true, nil
 			}
 			a, unread := p.read(resp, maxHealthBody)
@@ -229,9 +260,9 @@ func probeInterval(elapsed time.Duration) time.Duration {
 // untilAnswered asks a question again for as long as it gets no answer in time, as the health path is asked: an engine
 // that compiles its kernels, or a busy machine, can be slow for a while. Any answer is taken, a wrong one, too. It
 // returns ctx's cause when that is done first.
-func untilAnswered(ctx context.Context, since time.Time, heard func(string), ask func() error) error {
-	for {
-		err := ask()
+func (p *prober) untilAnswered(ctx context.Context, since time.Time, heard func(string), ask func(*prober) error) error {
+	for timeout := p.timeout; ; timeout = p.longer(timeout) {
+		err := ask(p.within(timeout))
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)

@@ -97,6 +97,12 @@ func specText(spec LaunchSpec) string {
 	if spec.Gauges != nil {
 		line("gauges", "%s %s", spec.Gauges.Path, strings.Join(spec.Gauges.Names, " "))
 	}
+	if spec.Counters != nil {
+		line("counters", "%s %s", spec.Counters.Path, strings.Join(spec.Counters.Names, " "))
+	}
+	if spec.SleepsIdle {
+		line("sleeps", "when idle; metrics wake it: %v", spec.MetricsWake)
+	}
 	if spec.Answer != nil {
 		line("answer", "%s %s", spec.Answer.Path, spec.Answer.Body)
 	}

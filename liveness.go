@@ -5,29 +5,32 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"syscall"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/life"
 )
 
-// LivenessConfig says how a [Supervisor] notices that a ready engine hangs.
+// LivenessConfig says how a [Supervisor] notices that a ready engine cannot serve any more. One that gives no answer
+// because it has too much to do is left alone: it is ended when it refuses, or when nothing of it moves.
 type LivenessConfig struct {
 	// Period is the time between two questions to the health path. Left out, it is 10 seconds.
 	Period Duration `json:"period,omitempty"`
 	// Timeout bounds each. Left out, it is 5 seconds.
 	Timeout Duration `json:"timeout,omitempty"`
-	// Failures is how many in a row make the engine dead. Left out, it is 3.
+	// Failures is how many refusals or errors in a row make the engine dead. Left out, it is 3.
 	Failures int `json:"failures,omitempty" validate:"omitempty,min=1,max=100"`
-	// DiagnoseSignal is sent to a hanging engine before it is stopped, so that it can write a stack dump to its log:
+	// WedgedAfter is how long nothing of an engine may move that has requests or gives no answer: no counter of its metrics, no
+	// CPU time, no line of its log. Then it is asked for one token, and is dead if none comes. Left out, it is 2 minutes.
+	WedgedAfter Duration `json:"wedged_after,omitempty"`
+	// DiagnoseSignal is sent to a dead engine before it is stopped, so that it can write a stack dump to its log:
 	// "SIGABRT" or "SIGQUIT". Left out, none is sent.
 	DiagnoseSignal string `json:"diagnose_signal,omitempty" validate:"omitempty,oneof=SIGABRT SIGQUIT"`
-	// TokenPeriod is the time between two questions for one token, which is asked only while the engine is idle by its own
-	// gauges and does not sleep. It finds what the health path hides: llama-server goes on saying 200 when its loop hangs.
-	// Left out, no token is asked for.
+	// TokenPeriod is how long an engine that is idle by its own gauges may go without a token before it is asked for one, which
+	// finds what the health path hides: llama-server goes on saying 200 when its loop hangs. An engine that sleeps when it is
+	// idle is not asked. Left out, it is 5 minutes where the engine's metrics have counters of tokens, and never elsewhere.
 	TokenPeriod Duration `json:"token_period,omitempty"`
-	// TokenTimeout bounds each. Left out, it is 30 seconds.
+	// TokenTimeout bounds each question for a token. Left out, it is WedgedAfter, and at least 30 seconds.
 	TokenTimeout Duration `json:"token_timeout,omitempty"`
 }
 
@@ -41,14 +44,24 @@ func (c LivenessConfig) withDefaults() LivenessConfig {
 	if c.Failures == 0 {
 		c.Failures = 3
 	}
+	if c.WedgedAfter == 0 {
+		c.WedgedAfter = Duration(2 * time.Minute)
+	}
 	if c.TokenTimeout == 0 {
-		c.TokenTimeout = Duration(30 * time.Second)
+		c.TokenTimeout = max(Duration(30*time.Second), c.WedgedAfter)
 	}
 	return c
 }
 
-// diagnoseTime is what an engine gets to write its stack dump.
-const diagnoseTime = 5 * time.Second
+const (
+	// defaultTokenPeriod is how long an idle engine may go without a token.
+	defaultTokenPeriod = 5 * time.Minute
+	// diagnoseTime is what an engine gets to write its stack dump.
+	diagnoseTime = 5 * time.Second
+	// saturatedAfter is how long a working engine may give no answer before that is told, and saturatedEvery how often it is.
+	saturatedAfter = 30 * time.Second
+	saturatedEvery = 10 * time.Minute
+)
 
 // untilNext is how long something that is done every interval waits from now on. All replicas wake at the same moments,
 // whole seconds for most: a wake-up costs more than what is done then (0.5 ms against 0.1 ms for a health check).
@@ -56,18 +69,34 @@ func untilNext(now time.Time, interval time.Duration) time.Duration {
 	return now.Add(interval).Truncate(min(interval, time.Second)).Sub(now)
 }
 
-// errHangs says that a ready engine does not answer any more.
-var errHangs = errors.New("the engine hangs")
+var (
+	errHangs = errors.New("the engine hangs")
+	errFails = errors.New("the engine fails")
+)
 
-// keepHealthy asks a ready engine for its health until ctx ends, and gives it up when it hangs. An engine that sleeps
-// is not woken: its health path answers. One that was suspended by a signal is left alone: it does not hang, somebody
-// holds it.
+// keepHealthy looks at a ready engine until ctx ends or the launch is about to, and gives it up when it cannot serve any
+// more. An engine that sleeps is not woken: its health path answers.
 func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
-	r := p.run
+	ctx, cancel := p.within(ctx)
+	defer cancel(nil)
+	r, idle := p.run, p.tokenPeriod(c)
 	ask := r.prober(c.Timeout)
+	rest := time.Duration(c.WedgedAfter) / 4
+	if idle > 0 {
+		rest = min(rest, idle/4)
+	}
+	judge := life.New(life.Limits{Failures: c.Failures, WedgedAfter: time.Duration(c.WedgedAfter), IdleAfter: idle})
+	see := r.witness(ask, rest)
 	timer := time.NewTimer(untilNext(time.Now(), time.Duration(c.Period)))
 	defer timer.Stop()
-	failures, suspended, asked := 0, false, time.Now()
+	var tell teller
+	var token *chance
+	defer func() {
+		cancel(nil)
+		if token != nil {
+			<-token.result
+		}
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,65 +106,79 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 		case <-timer.C:
 			timer.Reset(untilNext(time.Now(), time.Duration(c.Period)))
 		}
-		if s, err := procfs.ReadStat(r.rec.Process.PID); err == nil && s.State == 'T' {
-			if !suspended {
-				p.note("the engine is suspended (SIGSTOP); continue it with SIGCONT")
-			}
-			suspended, failures = true, 0
-			continue
+		facts := see.look(ctx)
+		if ctx.Err() != nil {
+			return
 		}
-		suspended = false
-		err := p.checkHealth(ctx, ask)
-		if err == nil && c.TokenPeriod > 0 && time.Since(asked) >= time.Duration(c.TokenPeriod) {
-			asked = time.Now()
-			err = p.checkToken(ctx, ask, time.Duration(c.TokenTimeout))
+		if token.add(&facts) {
+			token = nil
+		}
+		v := judge.See(time.Now(), facts)
+		if note := tell.note(v, time.Now()); note != "" {
+			p.note(note)
 		}
 		switch {
-		case ctx.Err() != nil:
+		case v.Life == life.Gone:
 			return
-		case err == nil:
-			failures = 0
-			continue
-		}
-		if failures++; failures >= c.Failures {
+		case v.Life.Lost():
 			if r.stoppedElsewhere() {
 				return // another command is stopping it, and a server that stops does not answer
 			}
-			if end := p.condemn(p.hangs(failures, err)); end != nil {
+			if end := p.condemn(p.lost(v)); end != nil {
 				p.diagnose(c.DiagnoseSignal)
 				_ = end() // what it says stands in Err
 			}
 			return
+		case v.Ask && token == nil:
+			token = r.lastChance(ctx, ask, time.Duration(c.TokenTimeout))
 		}
 	}
 }
 
-func (p *EngineProvisioner) checkHealth(ctx context.Context, ask *prober) error {
-	path := p.run.rec.Launch.Spec.Health
-	a, err := ask.get(ctx, path, maxHealthBody)
-	if err == nil && a.status != http.StatusOK {
-		err = fmt.Errorf("%s answers %s", path, a)
+// tokenPeriod is how long the engine may be idle without a token; 0 means for ever. An engine is not kept awake, and not asked for
+// what the configuration does not ask it for.
+func (p *EngineProvisioner) tokenPeriod(c LivenessConfig) time.Duration {
+	launch := p.run.rec.Launch
+	p.mu.Lock()
+	answers := p.handoff.Answer == answerOK
+	p.mu.Unlock()
+	switch {
+	case launch.Spec.Answer == nil, launch.Spec.SleepsIdle:
+		return 0
+	case c.TokenPeriod > 0:
+		return time.Duration(c.TokenPeriod)
+	case launch.Spec.Counters != nil && answers:
+		return defaultTokenPeriod
 	}
-	return err
+	return 0
 }
 
-// checkToken asks an idle engine for one token. An engine that is busy is left to its work, one that sleeps to its sleep,
-// and of one whose gauges cannot be read nothing is known.
-func (p *EngineProvisioner) checkToken(ctx context.Context, ask *prober, timeout time.Duration) error {
-	spec := p.run.rec.Launch.Spec
-	count, err := p.counter(p.run)
-	if spec.Answer == nil || err != nil {
-		return nil
+// teller tells people about an engine that gives no answer and is left alone: once for each time, and not too often.
+type teller struct {
+	held      bool
+	saturated bool
+	last      time.Time // when saturation was last told of
+}
+
+// note is what to tell about a verdict; "" for nothing.
+func (t *teller) note(v life.Verdict, now time.Time) string {
+	held := v.Life == life.Suspended
+	switch was := t.held; {
+	case held && !was:
+		t.held = true
+		return v.Reason + "; it is left alone"
+	case !held:
+		t.held = false
 	}
-	if n, err := count(ctx); n > 0 || err != nil || ask.asleep(ctx, spec.Asleep) {
-		return nil
+	switch {
+	case v.Life == life.Busy && v.Works && v.Silent >= saturatedAfter && !t.saturated && (t.last.IsZero() || now.Sub(t.last) >= saturatedEvery):
+		t.saturated, t.last = true, now
+		return "saturated: " + v.Reason
+	case v.Life == life.Working && t.saturated:
+		t.saturated = false
+		return "it answers again"
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errNoAnswer)
-	defer cancel()
-	if _, err := ask.askToken(ctx, *spec.Answer, spec.MustAnswer); err != nil {
-		return fmt.Errorf("idle, but without a token: %w", err)
-	}
-	return nil
+	return ""
 }
 
 // asleep reports whether the engine says that it sleeps.
@@ -164,11 +207,14 @@ func (p *EngineProvisioner) diagnose(name string) {
 	}
 }
 
-func (p *EngineProvisioner) hangs(failures int, err error) error {
-	f := p.run.fail(CauseUnknown)
-	f.Advice = "read the log"
-	return &NotReadyError{
-		Failure: f, After: time.Since(p.run.started),
-		Err: fmt.Errorf("%w: %d health checks in a row failed, the last one with: %w", errHangs, failures, err),
+// lost says why an engine is given up that was ready.
+func (p *EngineProvisioner) lost(v life.Verdict) error {
+	why, advice := errFails, `read the log; raise "liveness.failures" if the engine may refuse so often`
+	if v.Life == life.Wedged {
+		why, advice = errHangs, `read the log, and set "liveness.diagnose_signal" to see where it stands; `+
+			`raise "liveness.wedged_after" if it may stand still for so long`
 	}
+	f := p.run.fail(CauseUnknown)
+	f.Advice = advice
+	return &NotReadyError{Failure: f, After: time.Since(p.run.started), Ready: true, Err: fmt.Errorf("%w: %s", why, v.Reason)}
 }

@@ -3,6 +3,7 @@ package provisioner
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -65,6 +66,10 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	model := []Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, cfg.Model.ID)}, Origin: OriginProvisioner, Key: "model.id"}}
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	spec.GGUF = llamaMemory(m, spec.Flags)
+	if idle, err := strconv.Atoi(m.said("sleep-idle-seconds")); err == nil && idle >= 0 {
+		// Until llama.cpp#27376 (August 2026) the page was a task like any other; b10621 has it.
+		spec.SleepsIdle, spec.MetricsWake = true, host.Binary.Build < 10621
+	}
 	if m.on("--metrics") {
 		// These four are there since the page exists; others came and went.
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: []string{
@@ -72,6 +77,11 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 			"llamacpp:requests_processing", "llamacpp:requests_deferred",
 		}}
 		spec.Gauges = &Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
+		// Tokens are counted when a request is over, calls of llama_decode at once (server_metrics in server-context.cpp); old
+		// builds do not have those.
+		spec.Counters = &Counters{Path: "/metrics", Names: []string{
+			"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total",
+		}}
 	}
 	return spec, nil
 }

@@ -65,3 +65,20 @@ func (g Gauges) sum(page []byte) (int, error) {
 	}
 	return int(math.Ceil(total)), nil
 }
+
+// sum is how much work the page tells of; negative when it tells of none.
+func (c Counters) sum(page []byte) float64 {
+	sums, err := metricSums(page)
+	if err != nil {
+		return -1
+	}
+	total, counted := 0.0, false
+	for _, name := range c.Names {
+		value, there := sums[name]
+		total, counted = total+value, counted || there
+	}
+	if !counted || !(total >= 0) { // NaN, too
+		return -1
+	}
+	return total
+}

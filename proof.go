@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/life"
 )
 
 // proofError says that a healthy engine is not what it should be.
@@ -82,10 +85,33 @@ func sameFile(said, want, dir string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
+// errTokensSeen ends a question for a token that others have answered.
+var errTokensSeen = errors.New("the engine gives tokens to others")
+
 // firstToken asks for one token. How long a first one takes nobody knows, but an engine that is at it makes progress, as
 // in a load. Where it makes none for long, the question is taken for lost, as a proxy between a container and us may lose
 // it, and is asked again on another connection. The last try lasts until the load is given up.
+//
+// Clients that know the port may have filled the engine before us. The tokens that they get are an answer as well.
 func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
+	asking, answered := context.WithCancelCause(ctx)
+	var others sync.WaitGroup
+	others.Go(func() {
+		if r.givesTokens(asking, ask) {
+			answered(errTokensSeen)
+		}
+	})
+	offered, err = p.askFirst(asking, ask, r)
+	answered(nil)
+	others.Wait()
+	if errors.Is(err, errTokensSeen) && ctx.Err() == nil {
+		p.note("it gives tokens to clients that came before it was ready; its own question for one was not waited for")
+		return true, nil
+	}
+	return offered, err
+}
+
+func (p *EngineProvisioner) askFirst(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
 	const tries = 3
 	spec, idle := r.rec.Launch.Spec, 4*ask.timeout
 	for range tries - 1 {
@@ -101,6 +127,36 @@ func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run)
 		p.note(fmt.Sprintf("no first token came for %s, and the engine does nothing; asking again", idle))
 	}
 	return ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
+}
+
+const (
+	// ownTokens is more than the question for one token can add to the engine's counters: its prompt, its token, its steps.
+	ownTokens = 32
+	// countInterval is the time between two looks at the counters of an engine that has not given its first token.
+	countInterval = 500 * time.Millisecond
+)
+
+// givesTokens returns true as soon as the engine's counters show more tokens than are our own, and false when ctx ends.
+func (r *run) givesTokens(ctx context.Context, ask *prober) bool {
+	spec := r.rec.Launch.Spec
+	if spec.Counters == nil {
+		return false
+	}
+	var judge life.Judge
+	for timeout := ask.timeout; ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(countInterval): // most engines have answered by then
+		}
+		work, _, err := ask.within(timeout).account(ctx, spec)
+		if errors.Is(err, errNoAnswer) {
+			timeout = ask.longer(timeout)
+		}
+		if err == nil && judge.See(time.Now(), life.Facts{Work: work}).Tokens > ownTokens {
+			return true
+		}
+	}
 }
 
 // checkGPU holds the engine's word and the driver's against the requirement.

@@ -78,7 +78,10 @@ func lookUp(doc any, key string) any {
 }
 
 // unansweredError says that an engine gave no answer, which can be different the next time.
-type unansweredError struct{ err error }
+type unansweredError struct {
+	page string
+	err  error
+}
 
 func (e *unansweredError) Error() string { return e.err.Error() }
 func (e *unansweredError) Unwrap() error { return e.err }
@@ -89,7 +92,7 @@ func (p *prober) metricsPage(ctx context.Context, path string) ([]byte, error) {
 	refused := p.unauthorized(path, a)
 	switch {
 	case err != nil:
-		return nil, &unansweredError{fmt.Errorf("cannot read %s: %w", path, err)}
+		return nil, &unansweredError{path, fmt.Errorf("cannot read %s: %w", path, err)}
 	case refused != nil:
 		return nil, refused
 	case a.status == http.StatusNotImplemented:

@@ -177,7 +177,9 @@ func (p *EngineProvisioner) notReady(err error) error {
 // published last.
 func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff, err error) {
 	defer caught.Into(&err, p.opts.logger, p.cfg.Name())
-	ask, spec := r.prober(r.rec.Launch.Ready.RequestTimeout), r.rec.Launch.Spec
+	ask, leave := r.prober(r.rec.Launch.Ready.RequestTimeout).holding()
+	defer leave()
+	spec := r.rec.Launch.Spec
 	// 1. The engine says that it is ready.
 	if err := ask.awaitHealthy(ctx, spec.Health, spec.HealthTakes, r.started, p.hear); err != nil {
 		return Handoff{}, err
@@ -188,7 +190,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 		return Handoff{}, err
 	}
 	proven := proof{answer: answerOff}
-	err = untilAnswered(ctx, r.started, p.hear, func() (err error) {
+	err = ask.untilAnswered(ctx, r.started, p.hear, func(ask *prober) (err error) {
 		proven.version, err = p.checkIdentity(ctx, ask, r)
 		return err
 	})
@@ -215,7 +217,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 	}
 	// 4. Its metrics are there when they were asked for. After the first token, because engines make some series for it.
 	if spec.Metrics != nil {
-		err := untilAnswered(ctx, r.started, p.hear, func() error { return ask.checkMetrics(ctx, *spec.Metrics) })
+		err := ask.untilAnswered(ctx, r.started, p.hear, func(ask *prober) error { return ask.checkMetrics(ctx, *spec.Metrics) })
 		if err != nil {
 			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
 		}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -63,32 +64,18 @@ func (r *run) advice(cause Cause) string {
 func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
 
 // progress is what shows that a load goes on.
-type progress struct {
-	logSize int64
-	cpu     time.Duration
-	memory  int64 // bytes
-}
-
-func (r *run) progress() progress {
-	var now progress
+func (r *run) progress() life.Facts {
+	now := life.Facts{Log: 1} // an empty log was looked at as well
 	if info, err := os.Stat(r.rec.Log); err == nil {
-		now.logSize = info.Size()
+		now.Log += info.Size()
 	}
 	members, _ := r.inst.Observe() // a load that dies leaves what it had mapped
 	r.workers.Store(len(members) > 1)
 	for _, m := range members {
-		now.cpu += m.CPU
-		now.memory += m.Memory
+		now.CPU += m.CPU
+		now.Memory += m.Memory
 	}
 	return now
-}
-
-// since reports whether now is further on than before, elapsed earlier. An engine that answers our probes with 503 for
-// ever uses some CPU, too, so only more than 5 % of a core counts; and 1 MiB of memory.
-func (now progress) since(before progress, elapsed time.Duration) bool {
-	const tick = 10 * time.Millisecond
-	minCPU := max(2*tick, (elapsed / 20).Truncate(tick))
-	return now.logSize != before.logSize || now.cpu >= before.cpu+minCPU || now.memory >= before.memory+1<<20
 }
 
 // watchProgress cancels with errStalled when nothing moves for limit, or when the engine says that it falls back to the
@@ -97,7 +84,9 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 	interval := min(max(limit/10, 5*time.Millisecond), time.Second)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	last, at := progress{}, time.Now() // a load begins with nothing, and a short one need not pay for a look at /proc
+	var judge life.Judge
+	var size int64
+	judge.See(time.Now(), life.Facts{}) // a short load need not pay for a look at /proc
 	for {
 		select {
 		case <-ctx.Done():
@@ -105,16 +94,14 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		case <-ticker.C:
 		}
 		now := r.progress()
-		if gpuRequired && now.logSize != last.logSize {
+		if gpuRequired && now.Log != size {
+			size = now.Log
 			if line, ok := firstMatch(r.rec.Launch.Spec.NoGPU, r.log()); ok {
 				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", tail.Cut(line))))
 				return
 			}
 		}
-		switch quiet := time.Since(at); {
-		case now.since(last, quiet):
-			last, at = now, time.Now()
-		case quiet >= limit:
+		if judge.See(time.Now(), now).Quiet >= limit {
 			cancel(fmt.Errorf("%w for %s (no log line, no CPU time, no memory growth)", errStalled, limit))
 			return
 		}

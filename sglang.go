@@ -79,6 +79,11 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
+		// They rise when a request is over (observe_one_finished_request in metrics_collector.py), realtime_tokens with each
+		// report of the scheduler.
+		spec.Counters = &Counters{Path: "/metrics", Names: []string{
+			"sglang:generation_tokens_total", "sglang:prompt_tokens_total", "sglang:realtime_tokens_total",
+		}}
 	}
 	return spec, nil
 }

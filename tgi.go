@@ -74,6 +74,8 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		// A series is there from the first request on; which ones come before it differs.
 		Metrics: &MetricsContract{Path: "/metrics"},
 		Gauges:  &Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},
+		// Steps of the model that went well (backends/v3/src/backend.rs).
+		Counters: &Counters{Path: "/metrics", Names: []string{"tgi_batch_inference_success"}},
 		// The router does, for --graceful-termination-timeout.
 		DrainsItself: true,
 	}

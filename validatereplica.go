@@ -229,6 +229,7 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		{"restart.cooldown_max", c.Restart.CooldownMax},
 		{"liveness.period", c.Liveness.Period},
 		{"liveness.timeout", c.Liveness.Timeout},
+		{"liveness.wedged_after", c.Liveness.WedgedAfter},
 		{"liveness.token_period", c.Liveness.TokenPeriod},
 		{"liveness.token_timeout", c.Liveness.TokenTimeout},
 		{"stop.grace", c.Stop.Grace},

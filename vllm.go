@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -42,6 +43,9 @@ const (
 	vllmLoadGrace = 2 * time.Second
 )
 
+// vllmChatter is what the API server writes each minute while its workers hang (shm_broadcast.py).
+var vllmChatter = regexp.MustCompile(`No available shared memory broadcast block found`)
+
 // Launch passes the model as the first argument: vLLM serves one of its own choice where there is none.
 func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 	m := vllmDialect.merge(cfg, host)
@@ -69,6 +73,7 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Causes:       vllmCauses,
 		Advice:       vllmAdvice,
 		NoGPU:        vllmNoGPU,
+		Chatter:      vllmChatter,
 	}
 	if !m.says("data-parallel-size", "data-parallel-size-local") { // else each of the copies has that many
 		spec.Slots = m.count("max-num-seqs") // its own default depends on the GPU, and no page tells it
@@ -82,6 +87,8 @@ func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		requests := []string{"vllm:num_requests_running", "vllm:num_requests_waiting"}
 		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
 		spec.Gauges = &Gauges{Path: "/metrics", Names: requests}
+		// The first rises with each step of the engine, the second when a prompt is through (v1/metrics/loggers.py).
+		spec.Counters = &Counters{Path: "/metrics", Names: []string{"vllm:generation_tokens_total", "vllm:prompt_tokens_total"}}
 	}
 	return spec, nil
 }

@@ -61,6 +61,14 @@ type Behavior struct {
 	AnswerStatus int `json:",omitzero"`
 	// BusyRequests is how long a completion request takes.
 	BusyRequests time.Duration `json:",omitzero"`
+	// HideRequests has the gauges say that there are no requests, whatever there is.
+	HideRequests bool `json:",omitzero"`
+	// Threads is how many requests of any page are handled at once; further ones wait without an answer, as those of a
+	// llama-server whose --threads-http are all held by completions.
+	Threads int `json:",omitzero"`
+	// MetricsWake has GET /metrics count as work for --sleep-idle-seconds, as in builds of llama-server before August 2026: it
+	// wakes a sleeping engine, which the log tells, and keeps an idle one awake.
+	MetricsWake bool `json:",omitzero"`
 
 	// IgnoreTerm ignores SIGTERM and SIGINT, from the start on.
 	IgnoreTerm bool `json:",omitzero"`

@@ -33,11 +33,17 @@ type engine struct {
 	ready    atomic.Bool
 	dead     atomic.Bool   // what computes is gone, and the web server is still there
 	draining atomic.Bool   // told to end, and finishing what is in flight
-	hung     atomic.Bool   // by order: no health check is answered any more
+	hung     atomic.Bool   // by order: nothing is answered any more
+	failing  atomic.Int64  // by order: the status of every health check; 0 for none
+	wedge    func()        // by order: closes wedged
+	wedged   chan struct{} // closed when no completion is answered any more
+	threads  chan struct{} // holds a token for each request that is handled; nil for no limit
 	stopping chan struct{} // closed when requests in flight get no answer any more
 	busy     sync.RWMutex  // held for reading by each completion request in flight
 	inFlight atomic.Int64  // how many they are
 	served   atomic.Int64  // how many requests came so far
+	tokens   atomic.Int64  // how many words were answered so far
+	stepped  atomic.Int64  // how many steps were made so far
 	exit     chan int      // the exit status
 
 	shownRunning, shownWaiting atomic.Int64 // by the gauges of an engine that seldom sets them
@@ -48,16 +54,22 @@ type engine struct {
 	mu          sync.Mutex
 	signals     map[string]int
 	readyAt     time.Time
+	worked      time.Time // when a request for work came last
 	firstAnswer time.Duration
 	ignored     map[string]int // requests, by page
 }
 
 func newEngine(args []string, inv invocation) *engine {
 	p := inv.Behavior.Engine.profile()
-	return &engine{
+	e := &engine{
 		b: inv.Behavior, profile: p, about: p.about(), cookie: inv.Cookie, argv: args, began: time.Now(),
-		stopping: make(chan struct{}), exit: make(chan int, 4), signals: map[string]int{},
+		stopping: make(chan struct{}), exit: make(chan int, 4), signals: map[string]int{}, wedged: make(chan struct{}),
 	}
+	e.wedge = sync.OnceFunc(func() { close(e.wedged) })
+	if n := inv.Behavior.Threads; n > 0 {
+		e.threads = make(chan struct{}, n)
+	}
+	return e
 }
 
 // serve runs an engine until it ends and returns its exit status.

@@ -78,7 +78,12 @@ func (llamacpp) routes(e *engine) http.Handler {
 		})
 	}
 	mux.HandleFunc("GET /props", e.props)
-	mux.HandleFunc("GET /metrics", e.llamaMetrics)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if e.b.MetricsWake {
+			e.wake(r)
+		}
+		e.llamaMetrics(w, r)
+	})
 	mux.HandleFunc("GET /slots", e.slots)
 	for _, path := range []string{"GET /models", "GET /v1/models"} {
 		mux.HandleFunc(path, e.models)
@@ -98,6 +103,7 @@ func (llamacpp) routes(e *engine) http.Handler {
 		switch {
 		case !e.ready.Load():
 			e.profile.fail(w, http.StatusServiceUnavailable, "unavailable_error", "Loading model")
+		case r.Method == http.MethodPost && e.wake(r):
 		case !e.isHealth(r) && !e.authorized(r) && !slices.Contains(e.opts.keys, r.Header.Get("X-Api-Key")):
 			e.profile.fail(w, http.StatusUnauthorized, "authentication_error", "Invalid API Key")
 		default:
@@ -134,7 +140,7 @@ func (e *engine) props(w http.ResponseWriter, _ *http.Request) {
 		"endpoint_props":   false,
 		"endpoint_metrics": e.opts.metrics,
 		"build_info":       e.version(),
-		"is_sleeping":      false,
+		"is_sleeping":      e.sleeps(),
 	})
 }
 
@@ -168,4 +174,26 @@ func (e *engine) completion(w http.ResponseWriter, words int) {
 		"index": 0, "content": say(words), "id_slot": 0, "stop": true, "model": e.opts.alias,
 		"tokens_predicted": words, "tokens_evaluated": 1, "stop_type": stopReason(words, "limit", "eos"),
 	})
+}
+
+// sleeps reports whether the engine has had no work for so long that it sleeps.
+func (e *engine) sleeps() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	worked := e.worked
+	if e.readyAt.After(worked) {
+		worked = e.readyAt
+	}
+	return e.opts.sleepIdle > 0 && time.Since(worked) > e.opts.sleepIdle && e.inFlight.Load() == 0
+}
+
+// wake takes a request for work. It is never the end of it.
+func (e *engine) wake(r *http.Request) bool {
+	if e.sleeps() {
+		e.log('I', "handle_sleep: exiting sleeping state because of %s", r.URL.Path)
+	}
+	e.mu.Lock()
+	e.worked = time.Now()
+	e.mu.Unlock()
+	return false
 }

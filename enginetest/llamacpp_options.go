@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // parseHelp reads the entries of a help text in llama-server's format.
@@ -95,6 +96,10 @@ func (o *options) set(name, value string) error {
 		}
 	case "--metrics":
 		o.metrics = value != "0"
+	case "--sleep-idle-seconds":
+		var seconds int
+		seconds, err = strconv.Atoi(value)
+		o.sleepIdle = time.Duration(seconds) * time.Second
 	case "--no-slots":
 		o.slotsRoute = false
 	case "--api-key":

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // options is the part of a command line that the fake acts on.
@@ -17,6 +18,7 @@ type options struct {
 	slots         int
 	metrics       bool
 	slotsRoute    bool
+	sleepIdle     time.Duration // after which llama-server sleeps; 0 for never
 	keys          []string
 	values        map[string]string // of other flags, by their long names
 }

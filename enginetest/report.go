@@ -60,10 +60,23 @@ func Kill(t testing.TB, baseURL string, d Death) {
 	tell(t, baseURL, order{Death: d})
 }
 
-// Hang makes the engine at baseURL leave every further GET /health without an answer, as an engine with a deadlock.
+// Hang makes the engine at baseURL leave every further request without an answer, as one whose web server has a deadlock.
 func Hang(t testing.TB, baseURL string) {
 	t.Helper()
 	tell(t, baseURL, order{Hang: true})
+}
+
+// Wedge makes the engine at baseURL answer no completion any more, while its other pages go on, as one whose loop has a
+// deadlock behind its web server.
+func Wedge(t testing.TB, baseURL string) {
+	t.Helper()
+	tell(t, baseURL, order{Wedge: true})
+}
+
+// Fail makes the engine at baseURL answer every further GET /health with status.
+func Fail(t testing.TB, baseURL string, status int) {
+	t.Helper()
+	tell(t, baseURL, order{Fail: status})
 }
 
 // Flood makes the engine at baseURL log rate bytes a second from now on, as Behavior.LogFlood does from its start on.
@@ -82,6 +95,8 @@ func KillPart(t testing.TB, baseURL, title string) {
 type order struct {
 	Death
 	Hang  bool
+	Wedge bool
+	Fail  int
 	Part  string
 	Flood int
 }
@@ -113,6 +128,10 @@ func (e *engine) obey(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case o.Hang:
 		e.hung.Store(true)
+	case o.Fail != 0:
+		e.failing.Store(int64(o.Fail))
+	case o.Wedge:
+		e.wedge()
 	case e.parent != nil:
 		_ = e.parent.send(message{Order: &o})
 	default:

@@ -21,13 +21,23 @@ func (e *engine) handler() http.Handler {
 	routes := e.profile.routes(e)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", e.about.server)
+		if e.threads != nil && r.URL.Path != reportPath {
+			select {
+			case e.threads <- struct{}{}:
+				defer func() { <-e.threads }()
+			case <-r.Context().Done():
+				return
+			}
+		}
 		switch {
 		case r.URL.Path == reportPath && r.Method == http.MethodPost:
 			e.obey(w, r)
 		case r.URL.Path == reportPath:
 			e.tell(w)
-		case e.isHealth(r) && e.hung.Load():
+		case e.hung.Load():
 			<-r.Context().Done()
+		case e.isHealth(r) && e.failing.Load() != 0:
+			e.profile.fail(w, int(e.failing.Load()), "server_error", "")
 		case e.isHealth(r) && e.misbehave(w, r):
 		case r.Method == http.MethodGet && !e.isHealth(r) && e.deaf(r.URL.Path, e.b.DeafFirst):
 			<-r.Context().Done()
@@ -73,10 +83,34 @@ func (e *engine) authorized(r *http.Request) bool {
 }
 
 // running is how many requests have a slot; the others wait.
-func (e *engine) running() int { return min(int(e.inFlight.Load()), e.opts.slots) }
+func (e *engine) running() int {
+	if e.b.HideRequests {
+		return 0
+	}
+	return min(int(e.inFlight.Load()), e.opts.slots)
+}
 
 // waiting is how many requests have none.
-func (e *engine) waiting() int { return max(0, int(e.inFlight.Load())-e.opts.slots) }
+func (e *engine) waiting() int {
+	if e.b.HideRequests {
+		return 0
+	}
+	return max(0, int(e.inFlight.Load())-e.opts.slots)
+}
+
+// steps is how many steps the engine's model has made: whenever they are looked at while it is at work, more.
+func (e *engine) steps() int {
+	working := e.inFlight.Load() > 0 && e.b.Answer != AnswerHang
+	select {
+	case <-e.wedged:
+		working = false
+	default:
+	}
+	if working {
+		e.stepped.Add(16)
+	}
+	return int(e.stepped.Load())
+}
 
 // completionRequest is what the fake reads of a request, in the words of each engine.
 type completionRequest struct {
@@ -129,7 +163,17 @@ func (e *engine) answering(next func(w http.ResponseWriter, words int)) http.Han
 			done = time.After(e.b.BusyRequests)
 		}
 		select {
+		case <-e.wedged:
+			<-r.Context().Done()
+			return
+		default:
+		}
+		select {
 		case <-done:
+			e.tokens.Add(int64(request.words()))
+		case <-e.wedged:
+			<-r.Context().Done()
+			return
 		case <-r.Context().Done():
 			return
 		case <-e.stopping: // neither data nor an end of the connection

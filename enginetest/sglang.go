@@ -224,6 +224,10 @@ func sglangSeries(e *engine) []sample {
 		{name: "sglang:token_usage", kind: "gauge", help: "The token usage.", labels: labels},
 		{name: "sglang:gen_throughput", kind: "gauge", help: "The generation throughput (token/s).", labels: labels},
 		{
+			name: "sglang:realtime_tokens_total", kind: "counter", help: "Tokens, updated on each log interval.",
+			labels: labels + `,mode="decode"`, value: int(e.tokens.Load()) + e.steps(),
+		},
+		{
 			name: "sglang:num_running_reqs", kind: "gauge", help: "The number of running requests.", labels: labels,
 			value: int(e.shownRunning.Load()), requests: true,
 		},

@@ -255,6 +255,10 @@ func (tgi) routes(e *engine) http.Handler {
 		default:
 			e.serveMetrics(w, []sample{
 				{name: "tgi_request_count", kind: "counter", help: "Total number of requests", value: int(e.served.Load())},
+				{
+					name: "tgi_batch_inference_success", kind: "counter", help: "Number of successful inference calls",
+					labels: `method="decode"`, value: int(e.tokens.Load()) + e.steps(),
+				},
 				{name: "tgi_queue_size", kind: "gauge", help: "Current number of requests in the queue", value: e.waiting(), requests: true},
 				{name: "tgi_batch_current_size", kind: "gauge", help: "Current batch size", value: e.running(), requests: true},
 			})

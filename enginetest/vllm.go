@@ -261,7 +261,7 @@ func vllmSeries(e *engine) []sample {
 	series := []sample{
 		{name: "vllm:kv_cache_usage_perc", kind: "gauge", help: "KV-cache usage. 1 means 100 percent usage.", labels: labels},
 		{name: "vllm:prompt_tokens_total", kind: "counter", help: "Number of prefill tokens processed.", labels: labels},
-		{name: "vllm:generation_tokens_total", kind: "counter", help: "Number of generation tokens processed.", labels: labels},
+		{name: "vllm:generation_tokens_total", kind: "counter", help: "Number of generation tokens processed.", labels: labels, value: int(e.tokens.Load()) + e.steps()},
 		{name: "vllm:num_preemptions_total", kind: "counter", help: "Cumulative number of preemption from the engine.", labels: labels},
 		{name: "vllm:engine_sleep_state", kind: "gauge", help: "Engine sleep state.", labels: labels + `,sleep_state="awake"`, value: 1},
 	}

@@ -90,3 +90,32 @@ func TestOOM(t *testing.T) {
 		t.Error("a broken file counts")
 	}
 }
+
+func TestFrozen(t *testing.T) {
+	t.Parallel()
+	write := func(path, text string) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount := t.TempDir()
+	write(filepath.Join(mount, "a/cgroup.events"), "populated 1\nfrozen 1\n")
+	write(filepath.Join(mount, "b/cgroup.events"), "populated 1\nfrozen 0\n")
+	write(filepath.Join(mount, "unified/c/cgroup.events"), "populated 1\nfrozen 1\n")
+	write(filepath.Join(mount, "freezer/d/freezer.state"), "FROZEN\n")
+	write(filepath.Join(mount, "freezer/e/freezer.state"), "THAWED\n")
+	for groups, want := range map[string]bool{
+		"0::/a\n": true, "0::/b\n": false, "0::/none\n": false, "0::/c\n": true,
+		"6:freezer:/d\n0::/b\n": true, "6:freezer:/e\n0::/b\n": false, "6:freezer:/none\n": false, "4:memory:/d\n": false, "": false, "x": false,
+	} {
+		if got := frozen(groups, mount); got != want {
+			t.Errorf("%q: %t", groups, got)
+		}
+	}
+	if Frozen(os.Getpid()) {
+		t.Error("this process is frozen")
+	}
+	if Frozen(-1) {
+		t.Error("nobody is frozen")
+	}
+}

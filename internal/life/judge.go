@@ -30,6 +30,7 @@ type Judge struct {
 	failures int
 	silent   time.Time // since when there is no answer; zero when there is one
 	stuck    time.Time // since when there is work, or no answer; zero when there is neither
+	requests int       // in it, when they were last counted
 	spoke    time.Time // when the last token is known of
 	doubt    string    // why a token is wanted; "" when it is not
 }
@@ -60,7 +61,7 @@ func (j *Judge) See(now time.Time, f Facts) Verdict {
 		return Verdict{Life: Gone, Reason: "its main process has ended"}
 	case f.Held != "":
 		j.restart(now)
-		return Verdict{Life: Suspended, Reason: "it is suspended (" + f.Held + ")", Tokens: j.pace.counted}
+		return Verdict{Life: Suspended, Reason: "the engine is suspended (" + f.Held + ")", Tokens: j.pace.counted}
 	case f.Asleep && f.Answer == Fine:
 		j.restart(now)
 		return Verdict{Life: Working, Tokens: j.pace.counted}
@@ -73,7 +74,7 @@ func (j *Judge) See(now time.Time, f Facts) Verdict {
 		v.Reason = j.busy(v, f)
 	}
 	if j.failures >= orDefault(j.limits.Failures, defaultFailures) {
-		v.Life, v.Reason = Failing, fmt.Sprintf("%d questions in a row failed, the last one with: %s", j.failures, f.Said)
+		v.Life, v.Reason = Failing, fmt.Sprintf("%d health checks in a row failed, the last one with: %s", j.failures, f.Said)
 		return v
 	}
 	return j.last(now, f, v)
@@ -93,11 +94,13 @@ func (j *Judge) count(now time.Time, f Facts, tokens bool) {
 	case f.Answer != Unasked && j.silent.IsZero():
 		j.silent = now
 	}
-	works := f.Work != nil && f.Work.Requests > 0
-	switch {
-	case f.Answer == Fine && !works:
+	if f.Work != nil {
+		j.requests = f.Work.Requests
+	}
+	switch busy := j.requests > 0; {
+	case f.Answer == Fine && !busy:
 		j.stuck = time.Time{}
-	case j.stuck.IsZero() && (works || f.Answer != Unasked):
+	case j.stuck.IsZero() && (busy || f.Answer != Unasked):
 		j.stuck = now
 	}
 }
@@ -105,7 +108,8 @@ func (j *Judge) count(now time.Time, f Facts, tokens bool) {
 // restart forgets what had gathered against the engine.
 func (j *Judge) restart(now time.Time) {
 	j.pace.mark(now, "")
-	j.failures, j.silent, j.stuck, j.doubt, j.spoke = 0, time.Time{}, time.Time{}, "", now
+	j.failures, j.requests, j.doubt = 0, 0, ""
+	j.silent, j.stuck, j.spoke = time.Time{}, time.Time{}, now
 }
 
 // last decides about an engine of which nothing moves: a token is its last chance.
@@ -118,8 +122,8 @@ func (j *Judge) last(now time.Time, f Facts, v Verdict) Verdict {
 	v.Ask = f.Token != TokenMissed
 	if !v.Ask {
 		v.Life = Wedged
-		v.Reason = fmt.Sprintf("%s, nothing of it has moved for %s (no token, no CPU time, no log line), and it gave no token when it was asked for one",
-			j.doubt, whole(v.Quiet))
+		v.Reason = fmt.Sprintf("%s, but without a token: %s; nothing of it has moved for %s (no token, no CPU time, no log line)",
+			j.doubt, f.TokenSaid, whole(v.Quiet))
 	}
 	return v
 }
@@ -133,11 +137,11 @@ func (j *Judge) suspicion(now time.Time, f Facts, v Verdict) string {
 	switch {
 	case rest >= orDefault(j.limits.WedgedAfter, defaultWedgedAfter):
 		if v.Silent > 0 {
-			return fmt.Sprintf("%s is unanswered for %s", f.Page, whole(v.Silent))
+			return fmt.Sprintf("%s unanswered for %s", f.Page, whole(v.Silent))
 		}
-		return fmt.Sprintf("it says that it works on requests (%d)", f.Work.Requests)
+		return fmt.Sprintf("at work on %s by its own account", counted(j.requests))
 	case j.limits.IdleAfter > 0 && now.Sub(j.spoke) >= j.limits.IdleAfter && f.idle():
-		return "it says that it has no requests"
+		return "idle"
 	}
 	return ""
 }
@@ -154,6 +158,13 @@ func (j *Judge) busy(v Verdict, f Facts) string {
 	default:
 		return fmt.Sprintf("%s unanswered for %s", f.Page, whole(v.Silent))
 	}
+}
+
+func counted(n int) string {
+	if n == 1 {
+		return "1 request"
+	}
+	return fmt.Sprintf("%d requests", n)
 }
 
 func whole(d time.Duration) time.Duration {

@@ -24,13 +24,14 @@ func refused(f *Facts) { f.Answer, f.Said, f.Work = Refused, "connection refused
 func failed(f *Facts)  { f.Answer, f.Said = Mistaken, "500 Internal Server Error" }
 func asleep(f *Facts)  { f.Asleep, f.Work = true, nil }
 func stopped(f *Facts) { f.Answer, f.Held, f.Work = Silence, "SIGSTOP", nil }
-func missed(f *Facts)  { f.Token = TokenMissed }
+func missed(f *Facts)  { f.Token, f.TokenSaid = TokenMissed, "no answer in time" }
 func awaited(f *Facts) { f.Token = TokenAwaited }
 func came(f *Facts)    { f.Token = TokenCame }
 
 func requests(n int) func(*Facts)           { return func(f *Facts) { f.Work.Requests = n } }
 func tokens(n float64) func(*Facts)         { return func(f *Facts) { f.Work.Tokens = n } }
 func cpu(d time.Duration) func(*Facts)      { return func(f *Facts) { f.CPU += d } }
+func main(d time.Duration) func(*Facts)     { return func(f *Facts) { f.Main = d + 1 } }
 func logged(n int64) func(*Facts)           { return func(f *Facts) { f.Log += n } }
 func memory(n int64) func(*Facts)           { return func(f *Facts) { f.Memory += n } }
 func uncounted(f *Facts)                    { f.Work = nil }
@@ -66,7 +67,7 @@ func TestJudge(t *testing.T) {
 		"gone":                       {[]Facts{look(), {Gone: true}}, Gone, false, false, "has ended"},
 		"one refusal":                {[]Facts{look(), look(refused)}, Busy, false, false, "connection refused"},
 		"two refusals":               {join(times(1, look()), times(2, look(refused))), Busy, false, false, "connection refused"},
-		"three refusals":             {join(times(1, look()), times(3, look(refused))), Failing, false, false, "3 questions in a row failed, the last one with: connection refused"},
+		"three refusals":             {join(times(1, look()), times(3, look(refused))), Failing, false, false, "3 health checks in a row failed, the last one with: connection refused"},
 		"three errors":               {join(times(1, look()), times(3, look(failed))), Failing, false, false, "500"},
 		"errors with an answer amid": {join(times(2, look(failed)), times(1, look()), times(2, look(failed))), Busy, false, false, "500"},
 		"errors while tokens come":   {each(9, func(i int) Facts { return look(failed, tokens(float64(i))) }), Busy, false, true, "500"},
@@ -81,30 +82,35 @@ func TestJudge(t *testing.T) {
 		"silent, still and a token wanted": {join(times(13, look(silent)), times(9, look(silent, awaited))), Busy, true, false, "unanswered"},
 		"silent, still and without a token": {
 			join(times(13, look(silent)), times(1, look(silent, missed))), Wedged, false, false,
-			"/health is unanswered for 2m0s, nothing of it has moved for 2m10s (no token, no CPU time, no log line), and it gave no token",
+			"/health unanswered for 2m0s, but without a token: no answer in time; nothing of it has moved for 2m10s (no token, no CPU time, no log line)",
 		},
 		"a token comes":                  {join(times(13, look(silent)), times(1, look(silent, came))), Busy, false, true, "and it works (a token)"},
 		"it moves while a token is due":  {join(times(13, look(silent)), times(1, look(silent, awaited, logged(1))), times(1, look(silent, logged(1), missed))), Busy, false, true, "log lines"},
 		"it stands again after it moved": {join(times(13, look(silent)), times(13, look(silent, awaited, logged(1))), times(1, look(silent, logged(1), missed))), Wedged, false, true, "for 2m10s"},
 		"answers, and works on nothing":  {times(13, look(requests(2))), Working, true, false, ""},
 		"answers, and is wedged": {
-			join(times(13, look(requests(2))), times(1, look(requests(3), missed))), Wedged, false, false, "it says that it works on requests (2)",
+			join(times(13, look(requests(2))), times(1, look(requests(3), missed))), Wedged, false, false, "at work on 2 requests by its own account, but",
 		},
 		"works on a long prompt":       {each(60, func(i int) Facts { return look(requests(1), cpu(time.Duration(i)*period)) }), Working, false, false, ""},
 		"works by its counters":        {each(60, func(i int) Facts { return look(requests(1), tokens(float64(i))) }), Working, false, false, ""},
 		"a little CPU time is no work": {each(60, func(i int) Facts { return look(requests(1), cpu(time.Duration(i)*period/25)) }), Working, true, false, ""},
 		"the memory of those who wait": {each(60, func(i int) Facts { return look(requests(i), memory(int64(i)<<21)) }), Working, true, false, ""},
+		"works by its main process":    {each(60, func(i int) Facts { return look(requests(1), main(time.Duration(i)*period)) }), Working, false, false, ""},
+		"at work, and not asked each time": {
+			join(times(1, look(requests(1))), times(12, look(uncounted))), Working, true, false, "",
+		},
+		"was at work, and answers that it is done": {join(times(1, look(requests(1))), times(14, look())), Working, false, false, ""},
 		"work comes after long idleness": {
 			join(times(20, look()), times(12, look(requests(1)))), Working, false, false, "",
 		},
 		"idle for long":                       {times(31, look()), Working, true, false, ""},
 		"idle for long, and gives its token":  {join(times(31, look()), times(1, look(came)), times(29, look())), Working, false, false, ""},
-		"idle for long, and wedged":           {join(times(31, look()), times(2, look(awaited, requests(1))), times(1, look(missed))), Wedged, false, false, "it says that it has no requests"},
+		"idle for long, and wedged":           {join(times(31, look()), times(2, look(awaited, requests(1))), times(1, look(missed))), Wedged, false, false, "idle, but without a token: no answer in time"},
 		"idle, and its requests not counted":  {times(60, look(requests(-1))), Working, false, false, ""},
 		"idle, and its metrics not read":      {times(60, look(uncounted)), Working, false, false, ""},
 		"asleep":                              {times(90, look(asleep)), Working, false, false, ""},
 		"awake after a long sleep":            {join(times(90, look(asleep)), times(20, look())), Working, false, false, ""},
-		"suspended":                           {times(90, look(stopped)), Suspended, false, false, "it is suspended (SIGSTOP)"},
+		"suspended":                           {times(90, look(stopped)), Suspended, false, false, "the engine is suspended (SIGSTOP)"},
 		"goes on after a long suspension":     {join(times(90, look(stopped)), times(12, look(silent))), Busy, false, false, "unanswered for 1m50s"},
 		"suspended after refusals":            {join(times(2, look(refused)), times(1, look(stopped)), times(2, look(refused))), Busy, false, false, "refused"},
 		"counters that begin anew are a sign": {join(times(12, look(requests(1))), times(12, look(requests(1), tokens(0)))), Working, false, false, ""},
@@ -128,8 +134,8 @@ func TestJudge(t *testing.T) {
 func TestTokensAreCounted(t *testing.T) {
 	t.Parallel()
 	var j Judge
-	for i, want := range []bool{false, false, true, true} {
-		v := j.See(start.Add(time.Duration(i)*time.Second), look(tokens([]float64{7, 7, 8, 8}[i])))
+	for i, want := range []float64{0, 0, 5, 6} {
+		v := j.See(start.Add(time.Duration(i)*time.Second), look(tokens([]float64{7, 7, 12, 3}[i])))
 		if v.Tokens != want {
 			t.Errorf("look %d: %+v", i, v)
 		}

@@ -60,11 +60,14 @@ type Facts struct {
 	Page   string // which Answer is about, such as "/health"
 	Said   string // what the engine said when it was not Fine, for people
 
-	CPU    time.Duration // that the processes have used so far
+	Main   time.Duration // CPU time that the main process has used so far
+	CPU    time.Duration // and all processes; to look at them all costs more
 	Memory int64         // in bytes, resident
 	Log    int64         // in bytes, without what only tells of questions such as ours
 	Work   *Work         // nil when it could not be read
-	Token  Token
+
+	Token     Token
+	TokenSaid string // what came of it when it was missed, for people
 }
 
 // Verdict is what facts amount to.
@@ -79,6 +82,6 @@ type Verdict struct {
 	Silent, Quiet time.Duration
 	// Works says that something has moved since the last answer, which is what a saturated engine looks like.
 	Works bool
-	// Tokens says that the engine's own counters have risen since the first look at them: it produces tokens, for whomever.
-	Tokens bool
+	// Tokens is by how much the engine's own counters have risen since the first look at them, whoever got what they count.
+	Tokens float64
 }

@@ -21,7 +21,7 @@ type pace struct {
 	sign    string    // what it was, for people
 	tokens  float64   // the last account
 	known   bool      // tokens are
-	counted bool      // they have risen since the first account
+	counted float64   // by how much they have risen since the first account
 }
 
 // see holds f against what was before. It tells what has moved, "" for nothing, and whether tokens have.
@@ -37,7 +37,7 @@ func (p *pace) see(now time.Time, f Facts) (sign string, tokens bool) {
 		sign = "tokens"
 	case b.Log > 0 && f.Log > 0 && f.Log != b.Log:
 		sign = "log lines"
-	case b.CPU > 0 && f.CPU >= b.CPU+enough:
+	case b.CPU > 0 && f.CPU >= b.CPU+enough, b.Main > 0 && f.Main >= b.Main+enough:
 		sign = "CPU time"
 	case b.Memory > 0 && f.Memory >= b.Memory+memoryPiece && !p.accounts(f): // what requests take that gather in a wedged engine
 		sign = "memory"
@@ -50,7 +50,8 @@ func (p *pace) see(now time.Time, f Facts) (sign string, tokens bool) {
 		return sign, tokens
 	}
 	// What was not looked at before has nothing to be held against.
-	p.base.Log, p.base.CPU, p.base.Memory = orDefault(p.base.Log, f.Log), orDefault(p.base.CPU, f.CPU), orDefault(p.base.Memory, f.Memory)
+	p.base.Log, p.base.Memory = orDefault(p.base.Log, f.Log), orDefault(p.base.Memory, f.Memory)
+	p.base.Main, p.base.CPU = orDefault(p.base.Main, f.Main), orDefault(p.base.CPU, f.CPU)
 	return sign, tokens
 }
 
@@ -66,8 +67,10 @@ func (p *pace) count(w *Work) bool {
 	if w == nil || !(w.Tokens >= 0) {
 		return false
 	}
-	risen := p.known && w.Tokens != p.tokens
+	moved := p.known && w.Tokens != p.tokens
+	if moved {
+		p.counted += max(w.Tokens-p.tokens, 1)
+	}
 	p.tokens, p.known = w.Tokens, true
-	p.counted = p.counted || risen
-	return risen
+	return moved
 }

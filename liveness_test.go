@@ -1,0 +1,320 @@
+package provisioner
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/life"
+)
+
+// quick are settings by which a dead engine is found in a second or two.
+func quick() LivenessConfig {
+	return LivenessConfig{
+		Period: Duration(20 * time.Millisecond), Timeout: Duration(200 * time.Millisecond),
+		WedgedAfter: Duration(time.Second), TokenTimeout: Duration(time.Second),
+	}
+}
+
+// ask sends one completion request in the background, which the end of the test calls off.
+func ask1(t *testing.T, url string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/completion", strings.NewReader(`{"prompt":"x"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	t.Cleanup(func() { <-ended })
+}
+
+// A loop that hangs behind a web server that goes on is found: with requests in it by the engine's own account, and where
+// that says that there are none by a token that does not come.
+func TestLivenessFindsAWedgedEngine(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		hidden bool
+		last   string
+	}{
+		"at work": {false, "the engine hangs: at work on 1 request by its own account, but without a token: no answer in time; nothing of it has moved for "},
+		"idle":    {true, "the engine hangs: idle, but without a token: no answer in time; nothing of it has moved for "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := briskly(fakeConfig(t, enginetest.Behavior{HideRequests: test.hidden}))
+			cfg.Liveness = quick()
+			if test.hidden {
+				cfg.Liveness.TokenPeriod = Duration(time.Second)
+			}
+			s, j := superviseReady(t, cfg)
+			first := s.Status()[0]
+			enginetest.Wedge(t, first.URL)
+			ask1(t, first.URL)
+			untilReady(t, s, first.LaunchID)
+			if last := s.Status()[0].Restarts.Last; !strings.Contains(last, test.last) || !strings.Contains(last, "no longer ready, ") {
+				t.Errorf("last failure: %q", last)
+			}
+			if lost := j.lost(); lost == nil || !lost.Ready {
+				t.Errorf("the event has %v", lost)
+			}
+		})
+	}
+}
+
+// lost is why an engine was given up.
+func (j *journal) lost() (lost *NotReadyError) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range j.events {
+		if e.Kind == EventRestart && errors.As(e.Err, &lost) {
+			return lost
+		}
+	}
+	return nil
+}
+
+// An engine that gives no answer but works is noted once and left alone, and so is one that is suspended by whatever means.
+func TestLivenessLeavesABusyEngineAlone(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{Threads: 1, BusyRequests: time.Hour, LogFlood: 1000})
+	cfg.Ready.Answer = "off"
+	p, _ := ready(t, cfg)
+	ask1(t, p.handoff.URL)
+	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), time.Hour)
+	judge := life.New(life.Limits{WedgedAfter: 300 * time.Millisecond})
+	eventually(t, "it is seen to work without an answer", func() bool {
+		v := judge.See(time.Now(), see.look(t.Context()))
+		if v.Life.Lost() {
+			t.Fatalf("%+v", v)
+		}
+		return v.Life == life.Busy && v.Works && v.Silent > 2*time.Second && strings.HasPrefix(v.Reason, "/health unanswered for ")
+	})
+}
+
+func TestLivenessNotes(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	busy := life.Verdict{Life: life.Busy, Works: true, Silent: saturatedAfter, Reason: "/health unanswered for 30s, and it works"}
+	held := life.Verdict{Life: life.Suspended, Reason: "the engine is suspended (SIGSTOP)"}
+	var tell teller
+	for i, step := range []struct {
+		after time.Duration
+		v     life.Verdict
+		want  string
+	}{
+		{0, life.Verdict{Life: life.Working}, ""},
+		{0, life.Verdict{Life: life.Busy, Works: true, Silent: saturatedAfter - 1}, ""},
+		{0, life.Verdict{Life: life.Busy, Silent: saturatedAfter}, ""},
+		{0, busy, "saturated: /health unanswered for 30s, and it works"},
+		{time.Minute, busy, ""},
+		{0, life.Verdict{Life: life.Working}, "it answers again"},
+		{time.Minute, busy, ""},
+		{0, life.Verdict{Life: life.Working}, ""},
+		{saturatedEvery, busy, "saturated: /health unanswered for 30s, and it works"},
+		{0, held, "the engine is suspended (SIGSTOP); it is left alone"},
+		{0, held, ""},
+		{0, life.Verdict{Life: life.Working}, "it answers again"},
+		{0, held, "the engine is suspended (SIGSTOP); it is left alone"},
+	} {
+		now = now.Add(step.after)
+		if got := tell.note(step.v, now); got != step.want {
+			t.Errorf("step %d: %q, want %q", i, got, step.want)
+		}
+	}
+}
+
+func TestLivenessEndsAFailingEngine(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	cfg.Liveness = quick()
+	cfg.Liveness.WedgedAfter = Duration(time.Hour)
+	s, _ := superviseReady(t, cfg)
+	first := s.Status()[0]
+	enginetest.Fail(t, first.URL, http.StatusInternalServerError)
+	untilReady(t, s, first.LaunchID)
+	want := "the engine fails: 3 health checks in a row failed, the last one with: /health answers 500 Internal Server Error"
+	if last := s.Status()[0].Restarts.Last; !strings.Contains(last, want) {
+		t.Errorf("last failure: %q", last)
+	}
+}
+
+// An engine that sleeps, or may fall asleep, is not disturbed: not by liveness, whatever a token period says, nor by a drain,
+// and in builds to which a look at the metrics is work not by that either.
+func TestNobodyDisturbsSleep(t *testing.T) {
+	t.Parallel()
+	for name, old := range map[string]bool{"new": false, "old": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := enginetest.Behavior{MetricsWake: old}
+			if old {
+				b.VersionText = "version: 8000 (abcdef012)\nbuilt with cc for x86_64-linux-gnu\n"
+				b.PropsBuild = "b8000-abcdef012"
+			}
+			cfg := briskly(fakeConfig(t, b))
+			cfg.Flags = []string{"--sleep-idle-seconds", "1"}
+			cfg.Liveness = quick()
+			cfg.Liveness.TokenPeriod = Duration(100 * time.Millisecond)
+			s, _ := superviseReady(t, cfg)
+			asleep := func() bool {
+				return newProber("127.0.0.1", cfg.Port, secret{}, patience).asleep(t.Context(), Field{Path: "/props", Key: "is_sleeping"})
+			}
+			eventually(t, "it falls asleep", asleep)
+			p := s.all()[0].launch
+			see := p.run.witness(p.run.prober(Duration(time.Second)), 0)
+			for range 3 {
+				if f := see.look(t.Context()); f.Answer != life.Fine || f.Work != nil {
+					t.Errorf("%+v", f)
+				}
+			}
+			if !asleep() {
+				t.Error("it was woken")
+			}
+			log := p.run.rec.Log
+			if err := s.Stop(bounded(t)); err != nil {
+				t.Error(err)
+			}
+			if text, err := os.ReadFile(log); err != nil || strings.Contains(string(text), "exiting sleeping state") {
+				t.Errorf("it was woken (%v):\n%s", err, text)
+			}
+		})
+	}
+}
+
+// What a debugger holds, or a frozen cgroup, is told from what hangs.
+func TestWitnessSeesWhoIsHeld(t *testing.T) {
+	t.Parallel()
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
+	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), 0)
+	if f := see.look(t.Context()); f.Held != "" || f.Answer != life.Fine {
+		t.Errorf("%+v", f)
+	}
+	pid := p.Status().PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "SIGSTOP is seen", func() bool { return see.look(t.Context()).Held == "SIGSTOP" && p.run.held() == "SIGSTOP" })
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it goes on", func() bool { return see.look(t.Context()).Answer == life.Fine })
+	for state, want := range map[byte]string{'R': "", 'S': "", 'D': "", 'T': "SIGSTOP", 't': "a debugger holds it"} {
+		if got := suspended(state); got != want {
+			t.Errorf("%c: %q", state, got)
+		}
+	}
+}
+
+func TestWitnessSeesAFrozenCgroup(t *testing.T) {
+	t.Parallel()
+	f := newFreezer(t)
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
+	f.freeze(t, p.Status().PID)
+	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), 0)
+	if facts := see.look(t.Context()); facts.Held != heldFrozen || p.run.held() != heldFrozen {
+		t.Errorf("%+v", facts)
+	}
+	f.thaw(t)
+	eventually(t, "it goes on", func() bool { return see.look(t.Context()).Answer == life.Fine })
+}
+
+// Only what an engine says of its work counts, not what it says of questions.
+func TestLogWatch(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	l := logWatch{
+		path: path, pages: [][]byte{[]byte("GET /health"), []byte("GET /metrics")}, chatter: regexp.MustCompile("No available shared memory"),
+	}
+	if l.look() != 1 {
+		t.Error("a log that is not there has grown")
+	}
+	text := ""
+	for i, step := range []struct {
+		add  string
+		sign bool
+	}{
+		{"loading\n", true},
+		{"", false},
+		{`INFO: 127.0.0.1:1 - "GET /health HTTP/1.1" 200 OK` + "\n", false},
+		{`INFO: 127.0.0.1:1 - "GET /metrics HTTP/1.1" 200 OK` + "\n\n", false},
+		{"[shm_broadcast.py:501] No available shared memory broadcast block found in 60 seconds.\n", false},
+		{`INFO: 127.0.0.1:1 - "POST /v1/completions HTTP/1.1" 200 OK` + "\n", true},
+		{"GET /health\nslot release\nGET /health\n", true},
+		{strings.Repeat("GET /health\n", 3*maxLogPiece/12), false},
+	} {
+		before := l.look()
+		text += step.add
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if grown := l.look() > before; grown != step.sign {
+			t.Errorf("step %d: %t", i, grown)
+		}
+	}
+	before := l.look()
+	if err := os.WriteFile(path, []byte("cut\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l.look() == before {
+		t.Error("a log that was cut has not grown")
+	}
+}
+
+// What offers no tokens is asked for its health with the same patience, and one error is not the end.
+func TestLastChance(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		behavior enginetest.Behavior
+		health   bool // it offers nothing else to ask
+		hang     bool
+		broken   string
+	}{
+		"a token":             {enginetest.Behavior{}, false, false, ""},
+		"not offered":         {enginetest.Behavior{AnswerStatus: 400}, false, false, ""},
+		"errors":              {enginetest.Behavior{AnswerStatus: 500}, false, false, "the first token failed"},
+		"no answer":           {enginetest.Behavior{Answer: enginetest.AnswerHang}, false, false, "no answer in time"},
+		"its health":          {enginetest.Behavior{}, true, false, ""},
+		"its health hangs":    {enginetest.Behavior{}, true, true, "no answer in time"},
+		"its health is wrong": {enginetest.Behavior{HealthStatus: 500}, true, false, "/health answers 500"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := test.behavior
+			b.HealthStatus = 0
+			cfg := fakeConfig(t, b)
+			cfg.Ready.Answer = "off"
+			p, _ := ready(t, cfg)
+			if test.health {
+				p.run.rec.Launch.Spec.Answer = nil
+			}
+			if test.behavior.HealthStatus != 0 {
+				enginetest.Fail(t, p.handoff.URL, test.behavior.HealthStatus)
+			}
+			if test.hang {
+				enginetest.Hang(t, p.handoff.URL)
+			}
+			limit := patience
+			if strings.Contains(test.broken, "in time") {
+				limit = 500 * time.Millisecond
+			}
+			c := p.run.lastChance(t.Context(), p.run.prober(Duration(time.Second)), limit)
+			var f life.Facts
+			eventually(t, "it is over", func() bool { return c.add(&f) })
+			if (f.Token == life.TokenCame) != (test.broken == "") || !strings.Contains(f.TokenSaid, test.broken) {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}

@@ -1,0 +1,320 @@
+package provisioner
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+)
+
+// witness gathers the facts about a running engine by which a [life.Judge] decides. It looks at no more than it must: an
+// engine that answers and rests costs a question and one file of /proc. It is not safe for concurrent use.
+type witness struct {
+	r    *run
+	ask  *prober
+	log  logWatch
+	rest time.Duration // how long the main process must have rested before the metrics page is read
+
+	main   time.Duration // CPU time of the main process at the last look
+	looked time.Time     // when that was
+	moved  time.Time     // when it last worked
+	counts time.Time     // when the metrics page was last asked for
+	busy   bool          // it had requests then, or gave no answer
+}
+
+func (r *run) witness(ask *prober, rest time.Duration) *witness {
+	spec := r.rec.Launch.Spec
+	pages := [][]byte{[]byte("GET " + spec.Health)}
+	if spec.Asleep != (Field{}) {
+		pages = append(pages, []byte("GET "+spec.Asleep.Path))
+	}
+	if spec.Gauges != nil {
+		pages = append(pages, []byte("GET "+spec.Gauges.Path))
+	}
+	return &witness{r: r, ask: ask, rest: rest, log: logWatch{path: r.rec.Log, pages: pages, chatter: spec.Chatter}}
+}
+
+// look asks a ready engine for its health, and looks closer where that leaves doubt.
+func (w *witness) look(ctx context.Context) life.Facts {
+	var f life.Facts
+	pid := w.r.inst.PID()
+	if f.Gone = w.r.inst.Exited(); f.Gone {
+		return f
+	}
+	works := false
+	if s, err := procfs.ReadStat(pid); err == nil {
+		if f.Held = suspended(s.State); f.Held != "" {
+			return f
+		}
+		f.Main = s.CPU()
+		works = w.worked(f.Main, time.Now())
+	}
+	w.askHealth(ctx, &f)
+	if f.Answer == life.Mistaken || f.Answer != life.Refused && !works && w.due(time.Now()) {
+		w.count(ctx, &f)
+	}
+	if f.Answer != life.Fine || w.busy && !works {
+		w.lookAround(&f)
+	}
+	return f
+}
+
+// worked reports whether the main process has used CPU time since the last look, beyond what questions take.
+func (w *witness) worked(cpu time.Duration, now time.Time) bool {
+	worked := !w.looked.IsZero() && cpu-w.main >= max(20*time.Millisecond, now.Sub(w.looked)/20)
+	w.main, w.looked = cpu, now
+	if worked || w.moved.IsZero() {
+		w.moved = now
+	}
+	return worked
+}
+
+// due reports whether the metrics page is to be read. Each reading is a hole in llama-server's own averages, so an engine
+// at work is not disturbed.
+func (w *witness) due(now time.Time) bool {
+	return w.busy || now.Sub(w.moved) >= w.rest && now.Sub(w.counts) >= w.rest
+}
+
+func (w *witness) askHealth(ctx context.Context, f *life.Facts) {
+	f.Page = w.r.rec.Launch.Spec.Health
+	a, err := w.ask.get(ctx, f.Page, maxHealthBody)
+	f.Answer, f.Said = answered(a, err)
+	if f.Answer == life.Mistaken {
+		f.Said = f.Page + " answers " + f.Said
+	}
+}
+
+// answered is what a page that should say 200 amounts to, and what it said otherwise.
+func answered(a answer, err error) (life.Answer, string) {
+	switch {
+	case errors.Is(err, errNoAnswer), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return life.Silence, err.Error()
+	case err != nil && (a.status == 0 || brokeOff(err)):
+		return life.Refused, err.Error()
+	case err != nil:
+		return life.Mistaken, err.Error()
+	case a.status == http.StatusTooManyRequests:
+		return life.Silence, a.String()
+	case a.status != http.StatusOK:
+		return life.Mistaken, a.String()
+	}
+	return life.Fine, ""
+}
+
+// count reads the engine's own account of its work. Whether it sleeps is asked first: to some it would be work.
+func (w *witness) count(ctx context.Context, f *life.Facts) {
+	spec := w.r.rec.Launch.Spec
+	if spec.Gauges == nil && spec.Counters == nil || spec.MetricsWake && f.Answer == life.Fine {
+		return
+	}
+	w.counts, w.busy = time.Now(), false
+	work, asleep, err := w.ask.account(ctx, spec)
+	var silent *unansweredError
+	switch {
+	case asleep:
+		f.Asleep = true
+	case err == nil:
+		f.Work, w.busy = work, work.Requests > 0
+	case errors.As(err, &silent) && errors.Is(err, errNoAnswer) && f.Answer == life.Fine:
+		f.Answer, f.Page, f.Said, w.busy = life.Silence, silent.page, errNoAnswer.Error(), true
+	}
+}
+
+// account reads what an engine says of its work. Gauges or counters that are not there are told as not counted.
+func (p *prober) account(ctx context.Context, spec LaunchSpec) (work *life.Work, asleep bool, err error) {
+	if p.asleep(ctx, spec.Asleep) {
+		return nil, true, nil
+	}
+	work = &life.Work{Requests: -1, Tokens: -1}
+	pages := map[string][]byte{}
+	read := func(path string) ([]byte, error) {
+		if page, known := pages[path]; known {
+			return page, nil
+		}
+		page, err := p.metricsPage(ctx, path)
+		pages[path] = page
+		return page, err
+	}
+	if g := spec.Gauges; g != nil {
+		page, err := read(g.Path)
+		if err != nil {
+			return nil, false, err
+		}
+		if n, err := g.sum(page); err == nil {
+			work.Requests = n
+		}
+	}
+	if c := spec.Counters; c != nil {
+		page, err := read(c.Path)
+		if err != nil {
+			return nil, false, err
+		}
+		work.Tokens = c.sum(page)
+	}
+	return work, false, nil
+}
+
+// lookAround looks at all processes of the engine and at its log.
+func (w *witness) lookAround(f *life.Facts) {
+	members, _ := w.r.inst.Members()
+	for _, m := range members {
+		f.CPU += m.CPU
+		f.Memory += m.Memory
+		if held := suspended(m.State); held != "" && f.Answer != life.Fine {
+			f.Held = held
+		}
+	}
+	if f.Held == "" && f.Answer != life.Fine && cgroup.Frozen(w.r.inst.PID()) {
+		f.Held = heldFrozen
+	}
+	f.Log = w.log.look()
+}
+
+const heldFrozen = "its cgroup is frozen"
+
+// held says what suspends an engine that gives no answer; "" for nothing.
+func (r *run) held() string {
+	pid := r.inst.PID()
+	if s, err := procfs.ReadStat(pid); err == nil && suspended(s.State) != "" {
+		return suspended(s.State)
+	}
+	if cgroup.Frozen(pid) {
+		return heldFrozen
+	}
+	return ""
+}
+
+// suspended says by what a process is held that is in a state of /proc; "" when it is not.
+func suspended(state byte) string {
+	switch state {
+	case 'T':
+		return "SIGSTOP"
+	case 't':
+		return "a debugger holds it"
+	}
+	return ""
+}
+
+// logWatch tells how much of a log is a sign of work: not what tells of questions, which many engines write for each, as our
+// own would keep a wedged engine alive.
+type logWatch struct {
+	path    string
+	pages   [][]byte       // as lines about questions name them
+	chatter *regexp.Regexp // nil for none
+
+	size int64 // at the last look
+	work int64 // of it
+}
+
+// maxLogPiece is how much of what is new in a log is looked at.
+const maxLogPiece = 64 << 10
+
+// look returns a number that rises with signs of work. It is never 0.
+func (l *logWatch) look() int64 {
+	info, err := os.Stat(l.path)
+	switch {
+	case err != nil:
+	case info.Size() < l.size: // it was cut, as it had grown
+		l.work++
+		l.size = info.Size()
+	case info.Size() > l.size:
+		l.work += l.signs(info.Size())
+		l.size = info.Size()
+	}
+	return l.work + 1
+}
+
+// signs counts the bytes of new lines that are signs of work, in a log of that size.
+func (l *logWatch) signs(size int64) (n int64) {
+	file, err := os.Open(l.path)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	from := max(l.size, size-maxLogPiece)
+	piece, _ := io.ReadAll(io.NewSectionReader(file, from, size-from))
+	if from > l.size { // amid a line
+		_, piece, _ = bytes.Cut(piece, []byte("\n"))
+	}
+	for line := range bytes.Lines(piece) {
+		if !l.idle(line) {
+			n += int64(len(line))
+		}
+	}
+	return n
+}
+
+func (l *logWatch) idle(line []byte) bool {
+	for _, page := range l.pages {
+		if bytes.Contains(line, page) {
+			return true
+		}
+	}
+	return len(bytes.TrimSpace(line)) == 0 || l.chatter != nil && l.chatter.Match(line)
+}
+
+// chance is one question for a token beside the looks at the engine.
+type chance struct{ result chan error }
+
+// lastChance asks an engine of which nothing moves for one token. One that offers none is asked for its health with the same
+// patience. What answers with errors is asked again, and has failed with the last of them.
+func (r *run) lastChance(ctx context.Context, ask *prober, limit time.Duration) *chance {
+	c := &chance{result: make(chan error, 1)}
+	go func() {
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer)
+		defer cancel()
+		c.result <- r.askLast(ctx, ask.within(limit))
+	}()
+	return c
+}
+
+func (r *run) askLast(ctx context.Context, ask *prober) (err error) {
+	const tries = 3
+	spec := r.rec.Launch.Spec
+	for range tries {
+		if spec.Answer == nil {
+			var a answer
+			if a, err = ask.get(ctx, spec.Health, maxHealthBody); err == nil && a.status >= http.StatusInternalServerError {
+				err = fmt.Errorf("%s answers %s", spec.Health, a)
+			}
+		} else {
+			_, err = ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+	return err
+}
+
+// add tells in f where the question stands. It reports whether it is over.
+func (c *chance) add(f *life.Facts) (over bool) {
+	if c == nil {
+		return false
+	}
+	select {
+	case err := <-c.result:
+		f.Token = life.TokenCame
+		if err != nil {
+			f.Token, f.TokenSaid = life.TokenMissed, err.Error()
+		}
+		return true
+	default:
+		f.Token = life.TokenAwaited
+		return false
+	}
+}
