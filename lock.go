@@ -109,12 +109,26 @@ type lockNote struct {
 	Process identity  `json:"process"`
 	Host    string    `json:"host"` // a folder on a network disk may be locked by another machine
 	Since   time.Time `json:"since"`
+	State   string    `json:"state,omitempty"` // of a manager: its state directory, also when the file is removed or moved
+}
+
+// at reports whether the lock is still that of the file at path.
+func (l *fileLock) at(path string) bool {
+	held, err := l.file.Stat()
+	if err != nil {
+		return true // nobody can tell
+	}
+	now, err := os.Lstat(path)
+	return err == nil && os.SameFile(held, now) || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 // sign notes who has the lock, for those who wait for it.
-func (l *fileLock) sign() {
+func (l *fileLock) sign() { l.signFor("") }
+
+// signFor is sign of a manager of the state directory.
+func (l *fileLock) signFor(state string) {
 	host, _ := os.Hostname()
-	data, err := json.Marshal(lockNote{identify(os.Getpid()), host, time.Now().UTC().Truncate(time.Second)})
+	data, err := json.Marshal(lockNote{identify(os.Getpid()), host, time.Now().UTC().Truncate(time.Second), realPath(state)})
 	if err == nil && l.file.Truncate(0) == nil {
 		_, _ = l.file.WriteAt(append(data, '\n'), 0)
 	}
@@ -185,16 +199,59 @@ const managerPatience = 2 * time.Second
 // lockManager makes this program the manager of the state directory.
 func lockManager(state string) (*fileLock, error) {
 	path := filepath.Join(state, managerLockName)
-	l, err := lockFile(path, managerPatience)
-	if errors.Is(err, errLocked) {
-		n, _ := readLockNote(path)
-		return nil, &LockedError{StateDir: state, PID: n.Process.PID, Host: n.Host}
+	for deadline := time.Now().Add(managerPatience); ; time.Sleep(50 * time.Millisecond) {
+		l, err := lockFile(path, time.Until(deadline))
+		if errors.Is(err, errLocked) {
+			n, _ := readLockNote(path)
+			return nil, &LockedError{StateDir: state, PID: n.Process.PID, Host: n.Host}
+		}
+		if err != nil {
+			return nil, err
+		}
+		n, there := robbedManager(state, l)
+		if !there {
+			l.signFor(state)
+			return l, nil
+		}
+		l.release()
+		if time.Now().After(deadline) {
+			return nil, &LockedError{StateDir: state, PID: n.Process.PID, Host: n.Host}
+		}
 	}
+}
+
+// robbedManager finds a manager of the state directory that holds a lock whose file somebody has removed or moved, as with
+// the whole directory. It takes the lock again within a second; until then nobody else may.
+func robbedManager(state string, own *fileLock) (n lockNote, there bool) {
+	held, err := own.file.Stat()
 	if err != nil {
-		return nil, err
+		return n, false
 	}
-	l.sign()
-	return l, nil
+	state = realPath(state)
+	for _, pid := range procfs.FlockHolders() {
+		for _, file := range procfs.OpenFiles(pid, managerLockName) {
+			info, err := os.Stat(file)
+			if err != nil || os.SameFile(info, held) {
+				continue
+			}
+			data, err := os.ReadFile(file)
+			if err == nil && json.Unmarshal(data, &n) == nil && n.State == state && n.Process.PID == pid {
+				return n, true
+			}
+		}
+	}
+	return lockNote{}, false
+}
+
+// realPath is path without symbolic links, where that can be told.
+func realPath(path string) string {
+	if path == "" {
+		return ""
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }
 
 // managed reports whether a manager has the state directory.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ type EngineProvisioner struct {
 	starting sync.Mutex // held by Start, so that Stop comes before or after it
 	// publishing is held by whoever writes or removes the handoff; see publish. It is taken before mu.
 	publishing sync.Mutex
+	written    fs.FileInfo   // the handoff's file when republish last found it right; nil before
+	kept       bool          // a supervisor calls republish; fixed before the start
 	waiting    chan struct{} // holds one token while a WaitReady is at work
 	hurry      chan struct{} // closed when a later Stop's context ends: no more grace
 	hurryOnce  sync.Once

@@ -78,6 +78,11 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 		left.release()
 		return nil, left.found, err
 	}
+	for _, p := range left.adopted {
+		if _, ready := p.readyNow(); ready {
+			go p.keepHandoff()
+		}
+	}
 	return slices.Collect(maps.Values(left.adopted)), left.found, nil
 }
 

@@ -181,7 +181,7 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.attempt = r.history().Attempts + 1
+	p.attempt, p.kept = r.history().Attempts+1, true
 	r.update(func() { r.launch, r.outdated = p, nil })
 	return p, nil
 }
@@ -337,7 +337,7 @@ func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
 		r.outdated = []Difference{{Why: "it cannot be told by what"}}
 	}
 	p.mu.Lock()
-	p.cfg, p.attempt = r.cfg, r.past.Attempts+1
+	p.cfg, p.attempt, p.kept = r.cfg, r.past.Attempts+1, true
 	p.mu.Unlock()
 	switch {
 	case err != nil:

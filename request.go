@@ -199,6 +199,7 @@ type inbox struct {
 	s      *Supervisor
 	dir    string
 	reload func() ([]ProvisionConfig, error) // nil: it cannot be asked for
+	keeper keeper
 	work   sync.WaitGroup
 	leave  context.CancelFunc
 }
@@ -207,7 +208,7 @@ type inbox struct {
 // any more. A request younger than that is answered: whoever has put it may have seen this manager, which has the lock by
 // now, or waits for whoever comes.
 func newInbox(s *Supervisor, reload func() ([]ProvisionConfig, error)) *inbox {
-	b := &inbox{s: s, dir: filepath.Join(s.state, requestsName), reload: reload}
+	b := &inbox{s: s, dir: filepath.Join(s.state, requestsName), reload: reload, keeper: keeper{s: s}}
 	entries, _ := os.ReadDir(b.dir)
 	for _, entry := range entries {
 		info, err := entry.Info()
@@ -248,6 +249,7 @@ func (b *inbox) run(ctx context.Context) {
 			}
 		}
 		b.finishStops()
+		b.keeper.look()
 	}
 }
 
