@@ -205,6 +205,11 @@ func TestKillThatNobodyCounts(t *testing.T) {
 	for _, killsItself := range []bool{true, false} {
 		f := Failure{Cause: CauseUnknown}
 		Exit{Known: true, Code: -1, Signal: "killed"}.explain(&f, killsItself)
+		below := Failure{Cause: CauseUnknown}
+		Exit{Known: true, Code: 137}.explain(&below, killsItself) // of a shell that did not exec
+		if below.Cause != f.Cause || below.Advice != f.Advice {
+			t.Errorf("below a shell: %+v", below)
+		}
 		if likely := strings.Contains(f.Advice, "most likely for lack of memory"); likely == killsItself || (f.Cause == CauseOOMHost) == killsItself {
 			t.Errorf("kills itself %t: %+v", killsItself, f)
 		}

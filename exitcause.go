@@ -37,7 +37,7 @@ func (r *run) exitError(exit Exit, ready bool) *ExitError {
 
 // maxFarewell is how many lines an engine that was ready may say after the error that it ended of: vLLM says how it shuts
 // down, and answers its clients. An older error is another matter.
-const maxFarewell = 100
+const maxFarewell = 20
 
 // findExitCause reads the cause from the log. What a signal ends says nothing of it, and its last words are of
 // something else, unless they are an error.
@@ -65,7 +65,8 @@ func (e Exit) silent() bool { return e.Signal != "" && e.Signal != "aborted" }
 // of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator. Of an
 // engine that kills itself, such an end says nothing.
 func (e Exit) explain(f *Failure, killsItself bool) {
-	killed := e.Signal == "killed" && !killsItself
+	const sigkill = 128 + 9 // as a shell tells it that did not exec
+	killed := (e.Signal == "killed" || e.Known && e.Code == sigkill) && !killsItself
 	switch {
 	case e.OOM != "" && (killed || !e.OOMShared): // when a worker is killed, its leader ends in a way of its own
 		f.Cause, f.Retry = CauseOOMHost, true

@@ -42,13 +42,14 @@ func (e *portError) Unwrap() error {
 	return e.err
 }
 
-// checkPort refuses a port that the engine could not listen on. An executable may have rights that this program has not.
+// checkPort refuses a port that the engine could not listen on. An executable or a container's runtime may have rights that
+// this program has not.
 func (p *EngineProvisioner) checkPort(port Port, executable string) error {
 	problem, err := tryPort(p.cfg.Host, port.Number)
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot listen on port %d: %w", port.Number, err)
-	case problem.cause == "", problem.cause == CausePortForbidden && hasCapabilities(executable):
+	case problem.cause == "", problem.cause == CausePortForbidden && (p.cfg.contained() || hasCapabilities(executable)):
 		return nil
 	}
 	return &portError{port, problem}

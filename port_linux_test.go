@@ -99,6 +99,9 @@ func TestTryPort(t *testing.T) {
 		"a listener": {
 			"127.0.0.1", port, CausePortInUse, true, []string{"is not free: it is taken by \"", fmt.Sprintf("(pid %d)", os.Getpid()), "-test.", "stop what uses the port"}, false,
 		},
+		"a listener on one address": {
+			"0.0.0.0", port, CausePortInUse, true, []string{"it is taken by \"", fmt.Sprintf("(pid %d)", os.Getpid())}, false,
+		},
 		"a client": {
 			"127.0.0.1", port + 1, CausePortInUse, true,
 			[]string{"is not free: it is the local port of a connection of \"", fmt.Sprintf("(pid %d) to 127.0.0.1:%d", os.Getpid(), port), "it passes"},

@@ -22,6 +22,9 @@ func portListener(host string, port int) (owner, advice string) {
 		return "", ""
 	}
 	inodes, err := procfs.Listeners(os.Getpid(), addr, uint16(port))
+	if err == nil && len(inodes) == 0 && addr.IsUnspecified() { // all addresses cannot be had where somebody has one
+		inodes, err = procfs.Listening(uint16(port))
+	}
 	if err != nil || len(inodes) == 0 {
 		return "", ""
 	}

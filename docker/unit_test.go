@@ -312,9 +312,11 @@ func TestPull(t *testing.T) {
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]provisioner.Cause{
-		"driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: port is already allocated": provisioner.CausePortInUse,
-		`exec: "/x": stat /x: no such file or directory: unknown`:                                                  provisioner.CauseLibMissing,
-		`OCI runtime attempted to invoke a command that was not found`:                                             provisioner.CauseLibMissing,
+		"driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: port is already allocated":       provisioner.CausePortInUse,
+		"failed to bind host port for 203.0.113.9:80: listen tcp4 203.0.113.9:80: bind: cannot assign requested address": provisioner.CauseBadAddress,
+		"rootlessport cannot expose privileged port 80, you can add 'net.ipv4.ip_unprivileged_port_start=80'":            provisioner.CausePortForbidden,
+		`exec: "/x": stat /x: no such file or directory: unknown`:                                                        provisioner.CauseLibMissing,
+		`OCI runtime attempted to invoke a command that was not found`:                                                   provisioner.CauseLibMissing,
 		"something else": "",
 	} {
 		var start *provisioner.StartError
