@@ -25,7 +25,9 @@ type ReloadResult string
 // The outcomes.
 const (
 	ReloadUnchanged ReloadResult = "unchanged" // it has these settings already
-	ReloadDone      ReloadResult = "reloaded"  // it is ready with the new settings
+	ReloadUpdated   ReloadResult = "updated"   // its engine runs on under the new settings, which make no other launch
+	ReloadRetried   ReloadResult = "retried"   // it had failed; tried again, it is ready
+	ReloadDone      ReloadResult = "reloaded"  // another engine is ready with the new settings
 	ReloadStarted   ReloadResult = "started"   // it is new, and ready
 	ReloadRemoved   ReloadResult = "removed"   // it is not among the configurations: it was drained and stopped
 	ReloadFailed    ReloadResult = "failed"    // see Err
@@ -34,10 +36,12 @@ const (
 )
 
 // Apply makes cfgs the configurations of all replicas. First those are drained and stopped that are not among cfgs any
-// more. Then those whose settings or whose executable have changed since their launch are reloaded, one after the other,
-// those that are not ready first; after a failure the rest of the pool is left as it is. Last, those that are new are
-// started, or adopted if they run, and awaited; one that does not become ready is kept, by the rules of its
-// [RestartConfig].
+// more. Engines whose launch would be the same run on under their new settings. Then those that have failed are tried
+// again, and those whose settings or whose executable have changed since their launch are reloaded, one after the other,
+// those that are not ready first; after a failure the rest of the pool is left as it is. Replicas that take over each
+// other's ports are stopped together and then started together; when one fails, all of them come back as they were. Last,
+// those that are new are started, or adopted if they run, and awaited; one that does not become ready is kept, by the
+// rules of its [RestartConfig].
 //
 // It tells of every replica, in the order of cfgs and then of those that were removed. The error is a *ConfigError or
 // another reason why nothing was changed. When ctx ends, the drains and graces of what is being stopped are cut short,
@@ -59,22 +63,26 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 		return nil, fmt.Errorf("cannot apply the configuration: the supervisor: %w", err)
 	}
 	results := make([]Reloaded, len(cfgs))
-	var changed, added []int // indexes of cfgs
+	var changed []*change
+	var added []int // indexes of cfgs
 	for i, cfg := range cfgs {
 		results[i] = Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadUnchanged}
 		r, err := s.find(cfg.PoolID, cfg.ReplicaID)
-		switch {
-		case err != nil:
+		if err != nil {
 			added = append(added, i)
-		case r.history().Phase == PhaseStopped:
+			continue
+		}
+		if r.history().Phase == PhaseStopped {
 			results[i].Result = ReloadStopped
 			r.update(func() { r.cfg = cfg })
-		case r.changes(ctx, cfg):
-			changed = append(changed, i)
+			continue
+		}
+		if what, plan := r.weigh(ctx, cfg); what != todoNothing {
+			changed = append(changed, &change{replica: r, cfg: cfg, what: what, plan: plan, result: &results[i]})
 		}
 	}
 	removed := s.remove(ctx, cfgs)
-	s.reloadAll(ctx, cfgs, changed, results)
+	s.changeAll(ctx, changed)
 	s.addAll(ctx, cfgs, added, results)
 	return append(results, removed...), nil
 }
@@ -147,45 +155,6 @@ func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloa
 	return results
 }
 
-// reloadAll reloads the changed replicas.
-func (s *Supervisor) reloadAll(ctx context.Context, cfgs []ProvisionConfig, changed []int, results []Reloaded) {
-	ready := func(i int) int {
-		if r, err := s.find(cfgs[i].PoolID, cfgs[i].ReplicaID); err == nil && r.isReady() {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(changed, func(a, b int) int { return ready(a) - ready(b) })
-	failed := map[string]bool{} // by pool
-	for len(changed) > 0 {
-		// Before one that moves to another's port comes that other, which may move as well.
-		next := max(0, slices.IndexFunc(changed, func(i int) bool {
-			return !slices.ContainsFunc(changed, func(other int) bool { return i != other && s.hasPort(cfgs[other], cfgs[i].Port) })
-		}))
-		i := changed[next]
-		changed = slices.Delete(changed, next, next+1)
-		if failed[cfgs[i].PoolID] {
-			results[i].Result = ReloadSkipped
-			continue
-		}
-		results[i].Result = ReloadDone
-		r, err := s.find(cfgs[i].PoolID, cfgs[i].ReplicaID)
-		if err == nil {
-			err = s.reload(ctx, r, cfgs[i])
-		}
-		if err != nil {
-			results[i].Result, results[i].Err = ReloadFailed, err
-			failed[cfgs[i].PoolID] = true
-		}
-	}
-}
-
-// hasPort reports whether the replica of cfg has a port now.
-func (s *Supervisor) hasPort(cfg ProvisionConfig, port int) bool {
-	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
-	return err == nil && r.config().Port == port
-}
-
 // addAll starts the new replicas, if there are any, puts all in the order of cfgs, and waits for the new ones.
 func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added []int, results []Reloaded) {
 	var fresh []ProvisionConfig
@@ -214,7 +183,7 @@ func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added [
 	all.Wait()
 	for n, i := range added { // one that ran already may run with other settings
 		if results[i].Err == nil && replicas[n].isOutdated() {
-			if err := s.reload(ctx, replicas[n], cfgs[i]); err != nil {
+			if err := s.reload(ctx, replicas[n], cfgs[i], nil); err != nil {
 				results[i].Result, results[i].Err = ReloadFailed, err
 			}
 		}

@@ -12,7 +12,9 @@ import (
 type order struct {
 	kind  orderKind
 	ctx   context.Context // of a stop, and of the stop in a reload
-	cfg   ProvisionConfig // of a reload
+	cfg   ProvisionConfig // of a reload, and of an update
+	plan  *launchPlan     // of an update: what cfg would launch; nil when that cannot be told
+	firm  bool            // of a reload: no settings of before come back
 	reply chan error      // of one element
 }
 
@@ -24,6 +26,8 @@ const (
 	orderRelease                  // leave the engine alone, for good
 	orderReset
 	orderReload
+	orderUpdate // settings that change nothing about the launch
+	orderHalt   // stop, until the next order, for a reload of several
 )
 
 // over is what answers whoever comes after a last order; nil when there is none.
@@ -83,6 +87,7 @@ func (r *replica) hurry(ctx context.Context) {
 // obey carries out an order; p is the launch that it finds, nil when there is none. It returns false when the replica
 // is to be let alone from now on.
 func (r *replica) obey(o order, p *EngineProvisioner) bool {
+	r.halted = false
 	switch o.kind {
 	case orderReset:
 		r.judge(happened(restart.Forgiven))
@@ -90,6 +95,12 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		return true
 	case orderReload:
 		r.obeyReload(o, p)
+		return true
+	case orderUpdate:
+		r.obeyUpdate(o, p)
+		return true
+	case orderHalt:
+		r.obeyHalt(o, p)
 		return true
 	case orderRelease:
 		// Its past is for the next supervisor: an open breaker stays open, and an engine that loads loads on.
@@ -116,4 +127,11 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		o.reply <- err
 		return o.kind == orderStop
 	}
+}
+
+// goesOnWith reports whether launch p is still the one to look after when an order has been carried out.
+func (r *replica) goesOnWith(p *EngineProvisioner, o order) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return o.kind == orderReset || o.kind == orderUpdate && r.launch == p
 }

@@ -154,9 +154,13 @@ func (p *process) wait(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = p.pidfd.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(over); _ = p.pidfd.SetReadDeadline(time.Unix(1, 0)) })
 	err = conn.Read(func(fd uintptr) bool { return readable(int(fd)) })
+	if !stop() {
+		<-over
+		_ = p.pidfd.SetReadDeadline(time.Time{}) // for whoever waits next
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return context.Cause(ctx)
 	}

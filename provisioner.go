@@ -50,6 +50,7 @@ type EngineProvisioner struct {
 	asked    bool    // its end is decided on, by the first of Stop, Release and condemn; see claim
 	killed   string  // the grace period, when it was not enough
 	released bool    // it was Release
+	passedOn bool    // its engine goes on under another EngineProvisioner of this program; see passOn
 	final    *record // of a launch that has ended
 	exit     *int    // its exit code, where it is known
 	failure  error   // why a running engine was given up
@@ -107,9 +108,12 @@ func (p *EngineProvisioner) watchOver(r *run) {
 		p.awaitPublication()
 		p.mu.Lock()
 		p.err, p.stopErr = ErrReleased, ErrReleased
+		passedOn := p.passedOn
 		p.mu.Unlock()
 		r.noting.Wait()
-		r.inst.Release()
+		if !passedOn {
+			r.inst.Release()
+		}
 		leaveLogs()
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
@@ -12,14 +13,17 @@ import (
 // reload is a change of a replica's configuration that is not decided yet.
 type reload struct {
 	reply  chan error // of one element
+	firm   bool       // nothing comes back by itself
 	failed error      // why the new configuration did not work: the proven one is coming back
 }
 
-// Reload gives a replica another configuration, of the same pool and replica. What has to be downloaded or built for it
-// is, and what can be found out without a start is found out, before anything is stopped. Then the running engine is
-// stopped, with its drain, and the new one is started and awaited. When it does not become ready, the last settings that
-// were ready come back, and the error says both. One replica is reloaded at a time, and one that is ready only while the
-// others of its pool are. See Apply for a changed pools file.
+// Reload gives a replica another configuration, of the same pool and replica. Where the launch would be the same, the
+// running engine goes on under the new settings, and nothing is when they are the present ones. Otherwise: what has to be
+// downloaded or built is, and what can be found out without a start is found out, before anything is stopped. Then the
+// running engine is stopped, with its drain, and the new one is started and awaited. When it does not become ready, the
+// last settings that were ready come back, and the error says both. A replica that has failed is tried at once, also with
+// the settings that it has. One replica is reloaded at a time, and one that is ready only while the others of its pool are
+// or were given up. See Apply for a changed pools file.
 //
 // When ctx ends, the drain and the grace of the old engine are cut short, and the rest goes on without the caller.
 func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
@@ -34,37 +38,106 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	if cfg.StateDir != r.config().StateDir {
 		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", r.name)
 	}
-	if err := r.rehearse(ctx, cfg); err != nil {
+	if err := s.keepsPort(r, cfg); err != nil {
 		return err
+	}
+	what, plan := r.weigh(ctx, cfg)
+	if what == todoRelaunch {
+		if err := r.rehearse(ctx, cfg); err != nil {
+			return err
+		}
 	}
 	done, err := s.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return s.replace(ctx, r, cfg)
+	if err := s.over(); err != nil {
+		return fmt.Errorf("cannot reload %s: %w", r.name, err)
+	}
+	switch what {
+	case todoNothing:
+		return nil
+	case todoUpdate:
+		return r.ask(ctx, order{kind: orderUpdate, cfg: cfg, plan: plan})
+	case todoRetry:
+		return r.retry(ctx, cfg)
+	}
+	return s.replace(ctx, r, cfg, nil)
 }
 
-// reload is Reload of a checked configuration, for who has begun a change.
-func (s *Supervisor) reload(ctx context.Context, r *replica, cfg ProvisionConfig) error {
+// keepsPort refuses a port that another replica has.
+func (s *Supervisor) keepsPort(r *replica, cfg ProvisionConfig) error {
+	for _, other := range s.all() {
+		if other != r && other.port() == cfg.Port && !other.atRest() {
+			return fmt.Errorf("cannot reload %s, nothing was changed: port %d is that of %s; change both at once", r.name, cfg.Port, other.name)
+		}
+	}
+	return nil
+}
+
+// port is the one that the engine has, or that it is to have next.
+func (r *replica) port() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.launch != nil && r.launch.unasked() {
+		return r.launch.run.rec.Port
+	}
+	return r.cfg.Port
+}
+
+// reload gives a replica settings that need another launch, for who has begun a change. Those in absent are not missed
+// while it is away.
+func (s *Supervisor) reload(ctx context.Context, r *replica, cfg ProvisionConfig, absent map[*replica]bool) error {
+	if err := s.keepsPort(r, cfg); err != nil {
+		return err
+	}
 	if err := r.rehearse(ctx, cfg); err != nil {
 		return err
 	}
-	return s.replace(ctx, r, cfg)
+	return s.replace(ctx, r, cfg, absent)
 }
 
-// replace gives a replica its new configuration when no other of its pool is missing. Those that somebody has stopped
-// are not missed.
-func (s *Supervisor) replace(ctx context.Context, r *replica, cfg ProvisionConfig) error {
-	for _, other := range s.all() {
-		if other == r || other.config().PoolID != cfg.PoolID || other.history().Phase == PhaseStopped || !r.isReady() {
-			continue
-		}
-		if err := other.waitReady(ctx); err != nil {
-			return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", r.name, err)
-		}
+// replace is reload of what was rehearsed.
+func (s *Supervisor) replace(ctx context.Context, r *replica, cfg ProvisionConfig, absent map[*replica]bool) error {
+	if err := s.awaitOthers(ctx, []*replica{r}, absent); err != nil {
+		return err
 	}
 	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
+}
+
+// awaitOthers waits until all others of the pools are ready from which a ready replica is about to be taken. Those that
+// somebody has stopped, or that were given up, are not missed.
+func (s *Supervisor) awaitOthers(ctx context.Context, going []*replica, absent map[*replica]bool) error {
+	for _, r := range going {
+		if !r.isReady() {
+			continue
+		}
+		for _, other := range s.all() {
+			if slices.Contains(going, other) || absent[other] || other.atRest() || other.config().PoolID != r.config().PoolID {
+				continue
+			}
+			if err := other.waitReady(ctx); err != nil {
+				return fmt.Errorf("cannot reload %s while another replica of its pool is not ready: %w", r.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// retry starts a replica that has failed at once, under cfg, and waits until it is ready.
+func (r *replica) retry(ctx context.Context, cfg ProvisionConfig) error {
+	err := r.ask(ctx, order{kind: orderUpdate, cfg: cfg})
+	if err == nil {
+		err = r.ask(ctx, order{kind: orderReset})
+	}
+	if err == nil {
+		err = r.waitReady(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot start %s again: %w", r.name, err)
+	}
+	return nil
 }
 
 // within derives a context that ends with ctx and with the replica, whichever is first.
@@ -111,35 +184,70 @@ func (r *replica) differs() []Difference {
 // isOutdated reports whether the launch was made with other settings than the present ones.
 func (r *replica) isOutdated() bool { return len(r.differs()) > 0 }
 
-// changes reports whether a launch by cfg would differ from the present one.
-func (r *replica) changes(ctx context.Context, cfg ProvisionConfig) bool {
+// todo is what new settings ask for.
+type todo int
+
+const (
+	todoNothing todo = iota // it has them
+	todoUpdate              // the engine runs on under them
+	todoRetry               // it does not run, and would be launched with the same again
+	todoRelaunch
+)
+
+// weigh tells what giving the replica a configuration takes. plan is with update, where it can be told.
+func (r *replica) weigh(ctx context.Context, cfg ProvisionConfig) (what todo, plan *launchPlan) {
 	r.mu.Lock()
-	present, launch, outdated := r.cfg, r.launch, r.outdated
+	present, launch, outdated, past := r.cfg, r.launch, r.outdated, r.past
 	r.mu.Unlock()
 	cfg = cfg.withDefaults()
+	alike := present.settings() == cfg.settings()
 	present.origin, cfg.origin = nil, nil
-	if len(outdated) > 0 || !reflect.DeepEqual(present, cfg) {
-		return true
+	what = todoUpdate
+	if reflect.DeepEqual(present, cfg) && len(outdated) == 0 {
+		what = todoNothing
 	}
-	if launch == nil || launch.Status().State.Final() {
-		return false
-	}
-	launch.mu.Lock()
-	run := launch.run
-	launch.mu.Unlock()
-	if run == nil {
-		return false
+	if launch == nil || !launch.unasked() {
+		switch {
+		case !alike:
+			return todoRelaunch, nil
+		case past.Phase != PhaseRunning:
+			return todoRetry, nil
+		}
+		return what, nil // it is being started
 	}
 	ctx, cancel := r.within(ctx)
 	defer cancel()
-	differs, _, err := r.tell.differences(ctx, cfg, run.rec)
-	return err == nil && len(differs) > 0
+	differs, planned, err := r.tell.differences(ctx, cfg, launch.run.rec)
+	switch {
+	case err != nil && alike && len(outdated) == 0: // whatever is away, the engine runs without it
+		return what, nil
+	case err != nil, len(differs) > 0:
+		return todoRelaunch, nil
+	case cfg.GPU == GPURequired && launch.run.rec.Launch.GPU != GPURequired && launch.checkGPU(ctx, launch.run) != nil:
+		return todoRelaunch, nil
+	}
+	return what, &planned
+}
+
+// obeyHalt ends launch p, which is nil when there is none. Unlike after a stop, the replica is to run: an order for that
+// follows, or the next manager starts it.
+func (r *replica) obeyHalt(o order, p *EngineProvisioner) {
+	r.dropReload(errors.New("another reload took its place"))
+	var err error
+	if p != nil {
+		if err = p.Stop(o.ctx); errors.Is(err, ErrKilled) {
+			err = nil
+		}
+	}
+	r.judge(happened(restart.Wanted))
+	r.halted = true
+	o.reply <- err
 }
 
 // obeyReload ends launch p, which is nil when there is none, and makes the new settings the present ones.
 func (r *replica) obeyReload(o order, p *EngineProvisioner) {
 	r.dropReload(errors.New("another reload took its place"))
-	r.reload = &reload{reply: o.reply}
+	r.reload = &reload{reply: o.reply, firm: o.firm}
 	r.update(func() { r.cfg = o.cfg })
 	if p != nil {
 		if err := p.Stop(o.ctx); err != nil && !errors.Is(err, ErrKilled) {
@@ -165,6 +273,8 @@ func (r *replica) settleReload(outcome error) bool {
 		return false
 	case outcome == nil && l.failed == nil:
 		l.reply <- nil
+	case l.firm:
+		l.reply <- outcome
 	case outcome == nil:
 		l.reply <- fmt.Errorf("cannot reload %s, the old settings are back: %w", r.name, l.failed)
 	case l.failed != nil:

@@ -23,6 +23,7 @@ type replica struct {
 
 	// Owned by run.
 	reload *reload            // under way
+	halted bool               // nothing is started until there is an order
 	proven *ProvisionConfig   // the last settings that were ready; nil before there were any
 	served string             // stands for them, also for those of an earlier manager
 	gpus   gpuUse             // before the last launch
@@ -72,10 +73,12 @@ func (r *replica) run() {
 
 // step does what is next; it returns false when the replica was told to end.
 func (r *replica) step() bool {
-	switch past := r.history(); past.Phase {
-	case PhaseRunning:
+	switch past := r.history(); {
+	case r.halted:
+		return r.obey(<-r.orders, nil)
+	case past.Phase == PhaseRunning:
 		return r.runLaunch()
-	case PhaseBackoff, PhaseOpen:
+	case past.waits():
 		return r.rest(time.Until(past.RetryAt))
 	default:
 		return r.rest(0)
@@ -144,7 +147,7 @@ func (r *replica) runLaunch() bool {
 	r.judge(happened(restart.BecameReady))
 	r.settleReload(nil)
 	go p.keepWatch(ctx, time.Duration(r.config().Liveness.Period), func() { p.keepHealthy(ctx, r.config().Liveness) })
-	stable := time.NewTimer(time.Duration(r.config().Restart.StableAfter))
+	stable := time.NewTimer(time.Until(r.history().ReadyAt.Add(time.Duration(r.config().Restart.StableAfter))))
 	defer stable.Stop()
 	for {
 		select {
@@ -161,7 +164,7 @@ func (r *replica) runLaunch() bool {
 			if !r.obey(o, p) {
 				return false
 			}
-			if o.kind != orderReset {
+			if !r.goesOnWith(p, o) {
 				return true
 			}
 		}
@@ -313,21 +316,6 @@ func (r *replica) waitEnd(ctx context.Context) (ended bool, err error) {
 			return false, nil
 		}
 	}
-}
-
-func (r *replica) status() Status {
-	r.mu.Lock()
-	cfg, launch, past, outdated := r.cfg, r.launch, r.past, r.outdated
-	r.mu.Unlock()
-	s := Status{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, State: StateNew}
-	switch {
-	case launch != nil:
-		s = launch.Status()
-	case past.Phase == PhaseStopped:
-		s.State = StateStopped
-	}
-	s.Restarts, s.Outdated, s.Differs = &past, len(outdated) > 0, outdated
-	return s
 }
 
 // adopt makes an engine that runs already the present launch.

@@ -55,6 +55,22 @@ func (p *EngineProvisioner) Status() Status {
 	return s
 }
 
+// status is where the replica stands now.
+func (r *replica) status() Status {
+	r.mu.Lock()
+	cfg, launch, past, outdated := r.cfg, r.launch, r.past, r.outdated
+	r.mu.Unlock()
+	s := Status{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, State: StateNew}
+	switch {
+	case launch != nil:
+		s = launch.Status()
+	case past.Phase == PhaseStopped:
+		s.State = StateStopped
+	}
+	s.Restarts, s.Outdated, s.Differs = &past, len(outdated) > 0, outdated
+	return s
+}
+
 func statusOfRecord(rec record) Status {
 	return Status{
 		Pool: rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,

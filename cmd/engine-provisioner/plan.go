@@ -17,11 +17,13 @@ import (
 )
 
 func (c *cli) planCommand() *cobra.Command {
+	var diff bool
 	cmd := &cobra.Command{
 		Use:   "plan --config FILE",
 		Short: "Show what would be run, and why, without starting anything",
 		Long: `Show what would be run, and why: the executable, the model, the memory it needs, and for each element of the command
-line where it comes from. Nothing is started. An executable is asked for its version and flags once.`,
+line where it comes from. Nothing is started. An executable is asked for its version and flags once. With --diff, show
+instead by which keys each replica's engine differs from what would be run: what a reload would replace it for.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" {
@@ -33,6 +35,10 @@ line where it comes from. Nothing is started. An executable is asked for its ver
 			}
 			errs := make([]error, len(configs))
 			for i, config := range configs {
+				if diff {
+					errs[i] = about(config.Name(), c.showDiff(cmd.Context(), config))
+					continue
+				}
 				c.inspect(cmd.Context(), config)
 				var plan provisioner.LaunchPlan
 				if plan, errs[i] = provisioner.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
@@ -47,6 +53,7 @@ line where it comes from. Nothing is started. An executable is asked for its ver
 		},
 	}
 	c.chooseFlags(cmd)
+	cmd.Flags().BoolVar(&diff, "diff", false, "show by what the engines that run differ from the file")
 	return cmd
 }
 

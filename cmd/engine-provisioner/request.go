@@ -44,9 +44,11 @@ func (c *cli) reloadCommand() *cobra.Command {
 		Use:   "reload",
 		Short: "Make a run read its pools file again and apply what has changed",
 		Long: `Make the run that holds the state directory read its pools file again. First, replicas that are no longer in the file are
-drained and stopped. Then the engines whose settings or executable have changed are replaced, one after the other, each
-with its drain; all other replicas of the pool stay ready. If a new engine does not become ready, the old one is started
-again, and the rest of its pool is left as it is. Finally, new replicas are started. A file with an error changes nothing.
+drained and stopped. Settings that only the run acts on, such as restart or drain, are taken over while the engines run
+on. Replicas that have failed are tried again. Then the engines whose launch or executable has changed are replaced, one
+after the other, each with its drain; all other replicas of the pool stay ready. If a new engine does not become ready,
+the old one is started again, and the rest of its pool is left as it is. Finally, new replicas are started. A file with an
+error changes nothing.
 
 The command returns when all is done. Interrupting it does not stop the reload.`,
 		Args: noArguments,
@@ -91,6 +93,10 @@ func resultText(a provisioner.Answer) string {
 	switch provisioner.ReloadResult(a.Result) {
 	case provisioner.ReloadStarted:
 		return "new in the file, started"
+	case provisioner.ReloadUpdated:
+		return "updated, and its engine runs on"
+	case provisioner.ReloadRetried:
+		return "had failed, and is ready"
 	case provisioner.ReloadRemoved:
 		return "not in the file any more, stopped"
 	case provisioner.ReloadSkipped:

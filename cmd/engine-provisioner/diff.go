@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// planDiff is by what the last launch of a replica differs from what would be run.
+type planDiff struct {
+	Pool    string                   `json:"pool"`
+	Replica string                   `json:"replica"`
+	Running bool                     `json:"running"`
+	Differs []provisioner.Difference `json:"differs"` // null when it has never run
+}
+
+func (c *cli) showDiff(ctx context.Context, config provisioner.ProvisionConfig) error {
+	d := planDiff{Pool: config.PoolID, Replica: config.ReplicaID}
+	all, err := provisioner.Statuses(config.StateDir, withContainers()...)
+	at := slices.IndexFunc(all, func(s provisioner.Status) bool { return s.Pool == d.Pool && s.Replica == d.Replica })
+	if at >= 0 {
+		d.Running = all[at].PID != 0
+	} else if err != nil {
+		return err
+	}
+	d.Differs, err = provisioner.Differences(ctx, config, withContainers()...)
+	never := errors.Is(err, provisioner.ErrNotFound)
+	if err != nil && !never {
+		return err
+	}
+	if d.Differs == nil && !never {
+		d.Differs = []provisioner.Difference{}
+	}
+	if c.output.json {
+		return writeJSON(c.std.out, d)
+	}
+	fmt.Fprintf(c.std.out, "%s: %s\n", config.Name(), d.summary(never))
+	w := tabwriter.NewWriter(c.std.out, 0, 0, 2, ' ', 0)
+	for _, difference := range d.Differs {
+		fmt.Fprintf(w, "  %s\t%s\n", orDash(difference.Key), change(difference))
+	}
+	return w.Flush()
+}
+
+func (d planDiff) summary(never bool) string {
+	switch {
+	case never:
+		return "has never run"
+	case d.Running && len(d.Differs) == 0:
+		return "runs as the file says"
+	case d.Running:
+		return "differs from the engine that runs:"
+	case len(d.Differs) == 0:
+		return "does not run; its last launch was as the file says"
+	}
+	return "does not run; it differs from its last launch:"
+}
+
+// change says what becomes of a key, for people.
+func change(d provisioner.Difference) string {
+	switch {
+	case d.Was != "" && d.Now != "":
+		return fmt.Sprintf("was %s, will be %s", printable(d.Was), printable(d.Now))
+	case d.Now != "":
+		return "will be " + printable(d.Now)
+	case d.Was != "":
+		return "was " + printable(d.Was)
+	case d.Why != "":
+		return d.Why
+	}
+	return "changed"
+}
+
+// printable is text from a configuration or a record, fit for a terminal.
+func printable(text string) string { return words([]string{text}) }

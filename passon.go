@@ -1,0 +1,106 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/footprint"
+)
+
+// errEnding says that a launch is about to end, so that nothing about it can be changed any more.
+var errEnding = errors.New("its engine is being stopped")
+
+// passOn passes the running engine on to another EngineProvisioner, which has new settings that the provisioner alone
+// acts on. A launch's own settings never change: so nobody who looks after it has to wait for a lock, and what a next
+// manager would do with the record is what this one does. plan is what the new settings would launch, the same as what
+// runs; nil when that cannot be told, and what was launched stands.
+//
+// p is released by that. When passOn fails, p is as it was, or about to end.
+func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*EngineProvisioner, error) {
+	r := p.run
+	rec := r.rec.under(cfg, plan)
+	if err := r.files.resettle(rec); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	first := p.claim(ErrReleased)
+	p.passedOn = first
+	p.mu.Unlock()
+	if !first {
+		return nil, errEnding
+	}
+	<-p.done
+	if !errors.Is(p.Err(), ErrReleased) { // it has ended meanwhile
+		return nil, errEnding
+	}
+	next := newProvisioner(cfg, p.opts)
+	next.engine, next.attempt = p.engine, p.attempt
+	next.state, next.since, next.heard = p.state, p.since, p.heard
+	next.run = &run{
+		files: r.files, rec: rec, inst: r.inst, exited: make(chan struct{}), started: r.started,
+		killTimeout: r.killTimeout, leaveTime: r.leaveTime, redact: r.redact, key: r.key,
+	}
+	next.run.asked.Store(r.asked.Load())
+	next.run.workers.Store(r.workers.Load())
+	if p.state == StateReady {
+		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, p.handoff.SlotsTotal, p.handoff.Answer})
+		next.handoff.ReadyAt = p.handoff.ReadyAt
+		if err := r.files.publish(next.handoff); err != nil { // the old one stands
+			next.note(err.Error())
+		}
+	}
+	go next.watch(next.run)
+	if keys, err := footprint.Keys(p.cfg, cfg); err == nil && len(keys) > 0 {
+		next.note("it runs on under new settings: " + strings.Join(keys, ", "))
+	}
+	return next, nil
+}
+
+// under is the record of the same launch under other settings.
+func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
+	was := r.Launch
+	if plan != nil {
+		r.Launch = plan.launchRecord(cfg)
+		// These are of the launch as it was: with its temporary folder, and before it took any memory.
+		r.Launch.Args, r.Launch.GPUs, r.Launch.Memory, r.Launch.Files = was.Args, was.GPUs, was.Memory, was.Files
+		r.Launch.Flags = argsIn(r.TempDir, plan.ownFlags())
+	}
+	r.Launch.Ready, r.Launch.GPU = cfg.Ready, cfg.GPU
+	r.Model, r.Drain, r.Logs, r.APIKey = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey
+	r.Grace, r.LoadGrace = cfg.Stop.Grace, 0
+	if cfg.Stop.Grace == 0 {
+		r.Grace, r.LoadGrace = Duration(r.Launch.Spec.Grace), Duration(r.Launch.Spec.LoadGrace)
+	}
+	return r
+}
+
+// resettle writes the record of a launch under other settings, unless somebody has begun to end it.
+func (f replicaFiles) resettle(rec record) error {
+	ending := false
+	err := f.changeRecord(func(current record, err error) (record, bool) {
+		ending = err == nil && (current.LaunchID != rec.LaunchID || current.State.Final() || current.Desired == desiredStopped)
+		return rec, !ending
+	})
+	if ending {
+		return errEnding
+	}
+	return err
+}
+
+// obeyUpdate gives launch p, which is nil when there is none, settings that the provisioner alone acts on.
+func (r *replica) obeyUpdate(o order, p *EngineProvisioner) {
+	switch {
+	case p != nil && p.unasked():
+		next, err := p.passOn(o.cfg, o.plan)
+		if err != nil {
+			o.reply <- fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
+			return
+		}
+		r.update(func() { r.cfg, r.launch, r.outdated = o.cfg, next, nil })
+		r.keep(r.history())
+	default: // the next launch has them
+		r.update(func() { r.cfg = o.cfg })
+	}
+	o.reply <- nil
+}
