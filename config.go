@@ -59,7 +59,7 @@ type ProvisionConfig struct {
 	Model ModelConfig `json:"model,omitzero"`
 	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
 	// are added where no flag says otherwise; see NormalizeFlags.
-	Flags []string `json:"flags,omitempty"`
+	Flags Flags `json:"flags,omitempty"`
 	// Defaults says whose defaults hold where no flag says anything: "provisioner" or "engine". With "engine" only what other
 	// keys decide is added to Flags. Left out, it is "provisioner".
 	Defaults string `json:"defaults,omitempty" validate:"omitempty,oneof=provisioner engine"`
@@ -98,6 +98,10 @@ type ProvisionConfig struct {
 
 	origin *origin
 }
+
+// Flags are elements of a command line. In a file they are a list, in which numbers, true and false stand for their text,
+// or one text that is split as a POSIX shell would, with no expansion: "-c 4096 -ngl 99".
+type Flags []string
 
 // ModelConfig refers to a model.
 type ModelConfig struct {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kballard/go-shellquote"
+
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -48,6 +50,9 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 	*d = *read
 	return nil
 }
+
+// UnmarshalJSON reads a list or one text.
+func (f *Flags) UnmarshalJSON(data []byte) error { return unmarshal(f, data) }
 
 // UnmarshalJSON reads an index, which may be a number, or a UUID.
 func (d *Device) UnmarshalJSON(data []byte) error { return unmarshal(d, data) }
@@ -168,6 +173,16 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 			Want:   `text with a unit, such as "90s" or "0s"`,
 			Scalar: parseDurationOrZero,
 		},
+		reflect.TypeFor[Flags](): {
+			Want:   `a list such as [--ctx-size, 4096], or one text such as "--ctx-size 4096"`,
+			Quiet:  true,
+			Scalar: splitFlags,
+			Item: &strictyaml.Type{
+				Want:   "text, a number, true or false",
+				Quiet:  true,
+				Scalar: func(s strictyaml.Scalar) (any, error) { return s.Text, nil },
+			},
+		},
 		reflect.TypeFor[Devices](): {
 			Want: `"auto" or a list of GPUs, such as [0, 1]`,
 			Scalar: func(s strictyaml.Scalar) (any, error) {
@@ -201,6 +216,19 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 		},
 	}
 }
+
+func splitFlags(s strictyaml.Scalar) (any, error) {
+	if s.Kind != strictyaml.Text {
+		return nil, strictyaml.ErrKind
+	}
+	words, err := shellquote.Split(s.Text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be split as a shell would: %s; close the quotes, or write a list", lowerFirst(err.Error()))
+	}
+	return Flags(words), nil
+}
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
 func parseDuration(s strictyaml.Scalar) (any, error) {
 	switch s.Kind {

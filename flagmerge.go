@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ type flagMerge struct {
 	flags    []userFlag           // the user's list
 	given    map[string]givenFlag // by subject, as far as the list was read
 	last     string               // the flag before, for words about a stray value
+	lastDef  FlagDef              // what is known of it
 	defaults []Flag
 	user     []Flag
 }
@@ -152,10 +154,16 @@ func (m *flagMerge) addDefaults() {
 func (m *flagMerge) addUser(f userFlag) {
 	key := fmt.Sprintf("flags[%d]", f.index)
 	if f.stray {
-		if m.last == "" {
+		switch {
+		case m.last == "":
 			m.problem(key, `a value without a flag before it; if it is the model, write "model: {id: …}"`)
-		} else {
-			m.problem(key, "a value too many after %q; remove it, or write the flag that it belongs to before it", m.last)
+		case len(m.lastDef.Negated) > 0 && off(strings.ToLower(f.name)):
+			m.problem(key, "%q takes no value; write %q instead of both", m.last, m.lastDef.Negated[len(m.lastDef.Negated)-1])
+		case len(m.lastDef.Names) > 0 && m.lastDef.values() == 0:
+			m.problem(key, "%q takes no value; remove what follows it", m.last)
+		default:
+			m.problem(key, "a value too many after %q; remove it, write the flag that it belongs to before it, "+
+				"or put a value with a comma in quotes, where YAML would split it", m.last)
 		}
 		return
 	}
@@ -168,9 +176,10 @@ func (m *flagMerge) addUser(f userFlag) {
 	if !ok {
 		def, _, negated, _ = m.find(m.builtin(), lookup)
 	}
+	m.lastDef = def
 	names := append([]string{lookup}, slices.Concat(def.Names, def.Negated)...)
 	if advice := m.advice(names...); advice != "" {
-		m.problem(key, "%q cannot be given: %s", word, advice)
+		m.problem(key, "%q cannot be given: %s", word, withValue(advice, f.values))
 		return
 	}
 	if len(lookup) < len(name) {
@@ -230,6 +239,25 @@ func (m *flagMerge) addUser(f userFlag) {
 	}
 	flag.Args = m.args(f, name, values)
 	m.user = append(m.user, flag)
+}
+
+// withValue puts the user's own value into the advice where it is none of a secret.
+func withValue(advice string, values []string) string {
+	if len(values) != 1 {
+		return advice
+	}
+	value := values[0]
+	switch advice {
+	case advicePort:
+		if n, err := strconv.ParseUint(value, 10, 16); err == nil && n > 0 {
+			return strings.Replace(advice, "8081", value, 1)
+		}
+	case adviceHost:
+		if _, err := netip.ParseAddr(value); err == nil {
+			return strings.Replace(advice, "127.0.0.1", value, 1)
+		}
+	}
+	return advice
 }
 
 // endOfName is where a flag's name ends in an element that may hold more.

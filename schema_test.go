@@ -125,6 +125,11 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "string", Const: string(autoDevice)}, {Type: "array", Items: unionSchema(reflect.TypeFor[Device]())},
 		}}
+	case reflect.TypeFor[Flags]():
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+			{Type: "string", Examples: []any{"--ctx-size 4096 --parallel 2"}},
+			{Type: "array", Items: &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}}},
+		}}
 	case reflect.TypeFor[EnvValue]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Ref: "#/$defs/SecretRef"}}}
 	}
@@ -236,7 +241,7 @@ func TestConfigSchemaAgreesWithLoader(t *testing.T) {
 	}
 	for _, name := range []string{
 		"key_misspelled", "key_case", "key_in_block", "required_missing", "id_upper", "id_long", "port_text", "port_zero",
-		"port_large", "replicas_zero", "replicas_many", "host_name", "model_text", "flags_number", "flags_text", "env_number",
+		"port_large", "replicas_zero", "replicas_many", "host_name", "model_text", "flags_text", "env_number",
 		"env_name", "env_owned", "env_secret_both", "api_key_plain", "api_key_none", "api_key_both", "api_key_value",
 		"gpu_unknown", "devices_bad", "devices_empty", "mode_unknown", "container_words", "binary_text", "custom_command_empty", "custom_command_text", "custom_misspelled", "custom_env_number", "custom_grace", "answer_bool", "duration_number",
 		"drain_hook_both", "drain_hook_empty", "drain_hook_headers", "drain_hook_text", "drain_hook_words", "drain_timeout_number",

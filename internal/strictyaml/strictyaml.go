@@ -50,6 +50,8 @@ type Type struct {
 	Block func() any
 	// FromBlock turns what Block made into a value of the type.
 	FromBlock func(any) any
+	// Item tells how the items of a list are read; nil means as their own type says.
+	Item *Type
 }
 
 // Scalar is a single value as it was written.
@@ -98,7 +100,10 @@ func (d *decoder) report(n *yaml.Node, key, format string, args ...any) {
 }
 
 // value reads n into v. Its recursion is bounded by the depth of Go's types, so an alias to its own parent ends too.
-func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
+func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) { d.valueAs(n, v, key, nil) }
+
+// valueAs is value by the rules of t; nil stands for those of v's type.
+func (d *decoder) valueAs(n *yaml.Node, v reflect.Value, key string, t *Type) {
 	if d.nodes++; d.nodes >= maxNodes {
 		if d.nodes == maxNodes {
 			d.report(n, "", "the file holds more than %d values, with its aliases expanded; make it smaller", maxNodes)
@@ -119,8 +124,11 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 		d.report(n, key, "has no value; write one, or remove it")
 		return
 	}
-	if t, ok := d.types[v.Type()]; ok && (v.Kind() != reflect.Slice || n.Kind != yaml.SequenceNode) {
-		d.special(n, v, key, t)
+	if own, ok := d.types[v.Type()]; ok && t == nil {
+		t = &own
+	}
+	if t != nil && (v.Kind() != reflect.Slice || n.Kind != yaml.SequenceNode) {
+		d.special(n, v, key, *t)
 		return
 	}
 	switch v.Kind() {
@@ -139,8 +147,12 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, key string) {
 	case reflect.Slice:
 		if d.want(n, key, yaml.SequenceNode, "a list such as [a, b]") {
 			v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+			var each *Type
+			if t != nil {
+				each = t.Item
+			}
 			for i, item := range n.Content {
-				d.value(item, v.Index(i), fmt.Sprintf("%s[%d]", key, i))
+				d.valueAs(item, v.Index(i), fmt.Sprintf("%s[%d]", key, i), each)
 			}
 		}
 	default:
@@ -193,7 +205,7 @@ func (d *decoder) special(n *yaml.Node, v reflect.Value, key string, t Type) {
 		value, err := t.Scalar(s)
 		switch {
 		case err == nil:
-			v.Set(reflect.ValueOf(value))
+			v.Set(reflect.ValueOf(value).Convert(v.Type()))
 		case errors.Is(err, ErrKind):
 			hint := ""
 			if s.Kind != Text && strings.HasPrefix(t.Want, "text") {
