@@ -92,7 +92,7 @@ func TestLoadConfig(t *testing.T) {
 			},
 			Env: map[string]string{"SERVER_URL": "http://{host}:{port}"}, KeyEnv: "SERVER_KEY", Health: "/healthz",
 			Version: &Field{"/version", "server.version"}, Metrics: &MetricsContract{"/metrics", []string{"requests_total"}},
-			Gauges: []string{"requests_running", "requests_waiting"}, Grace: Duration(20 * time.Second),
+			Gauges: []string{"requests_running", "requests_waiting"}, Counters: []string{"tokens_total"}, Grace: Duration(20 * time.Second),
 			Answer:  &AnswerRequest{"/v1/completions", `{"model": "{model}", "prompt": "Hi", "max_tokens": 1}`},
 			Aliases: map[string]string{"-p": "--parallel"},
 		}
