@@ -23,6 +23,7 @@ import (
 
 func main() {
 	proc.CloseOnExec()
+	beInit()
 	// A panic, or the SIGABRT of systemd's watchdog, shall end this program by that signal. Otherwise Go exits with 2, which
 	// says that the configuration is wrong: then no service manager starts it again.
 	debug.SetTraceback("crash")
@@ -38,6 +39,8 @@ type streams struct {
 
 // run is the whole command; it returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
+	out := &attentive{w: std.out}
+	std.out = out
 	c := &cli{std: std}
 	ctx, c.signals = watchSignals(ctx)
 	defer c.signals.stop()
@@ -49,7 +52,7 @@ func run(ctx context.Context, args []string, std streams) int {
 	root.SetErr(std.err)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
-		return 0
+		return c.outcome(out.lost())
 	}
 	if !c.began {
 		err = &usageError{err: err, help: cmd.CommandPath() + " --help"}
@@ -59,6 +62,15 @@ func run(ctx context.Context, args []string, std streams) int {
 		c.reportError(err)
 	}
 	return exitCode(err)
+}
+
+// outcome is the exit status of a command that has done its work, whose output may be lost.
+func (c *cli) outcome(lost error) int {
+	if lost == nil || readerGone(lost) {
+		return 0
+	}
+	fmt.Fprint(c.std.err, errorText(fmt.Errorf("the output is lost: %w", lost)))
+	return exitFailed
 }
 
 // cli is what all commands share during one run.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -29,6 +31,30 @@ func (o *outputFormat) Set(text string) error {
 	}
 	o.json = text == "json"
 	return nil
+}
+
+// attentive remembers that something could not be written, also where nobody looks.
+type attentive struct {
+	w   io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (a *attentive) Write(p []byte) (int, error) {
+	n, err := a.w.Write(p)
+	if err != nil {
+		a.mu.Lock()
+		a.err = cmp.Or(a.err, err)
+		a.mu.Unlock()
+	}
+	return n, err
+}
+
+// lost is the first error.
+func (a *attentive) lost() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
 }
 
 // writeJSON writes v as one line.
@@ -61,8 +87,9 @@ func (c *cli) reportError(err error) {
 		return
 	}
 	if c.output.json {
-		_ = writeJSON(c.std.out, newErrorEvent(err)) // where stdout is gone there is nobody to tell
-		return
+		if lost := writeJSON(c.std.out, newErrorEvent(err)); lost == nil || readerGone(lost) {
+			return
+		}
 	}
 	fmt.Fprint(c.std.err, errorText(err))
 }
