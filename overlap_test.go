@@ -67,23 +67,19 @@ func TestDeathDuringRelease(t *testing.T) {
 	t.Parallel()
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	pid := p.Status().PID
-	p.mu.Lock() // Release comes before the watcher, which has seen the death
+	p.mu.Lock() // Release waits for it, and so does the watcher, which has seen the death
 	released := make(chan struct{})
 	go func() { defer close(released); p.Release() }()
-	eventually(t, "Release is under way", func() bool {
-		free := p.starting.TryLock()
-		if free {
-			p.starting.Unlock()
-		}
-		return !free
-	})
 	err := syscall.Kill(pid, syscall.SIGKILL)
-	<-p.run.exited
+	if err == nil {
+		<-p.run.exited
+	}
 	p.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-released
+	<-p.Done()
 	var exit *ExitError
 	if !errors.As(p.Err(), &exit) {
 		t.Errorf("Err: %v", p.Err())
