@@ -85,11 +85,14 @@ func (e Exit) explain(f *Failure, killsItself bool) {
 func (r *run) explainFiles(f *Failure, exit Exit) {
 	const sigbus = 128 + 7 // as a shell tells it that did not exec
 	bus := exit.Signal == "bus error" || exit.Known && exit.Code == sigbus
-	if !bus && f.Cause != CauseModelCorrupt {
+	untold := !exit.Known && f.Cause == CauseUnknown // another's child
+	if !bus && !untold && f.Cause != CauseModelCorrupt {
 		return
 	}
 	changed := filestamp.Changed(r.rec.Launch.Files)
 	switch {
+	case untold && changed != "":
+		f.Advice = "how it ended is not known; since its start, " + changed + ", and a model that is cut short while it is in use ends its engine"
 	case changed != "":
 		f.Cause, f.Retry = CauseModelCorrupt, true
 		f.Evidence = "since the start, " + changed

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
@@ -135,5 +136,59 @@ func TestSignalsAndFiles(t *testing.T) {
 				t.Error(exit)
 			}
 		})
+	}
+}
+
+// The child of another program leaves no status. A model that was cut short meanwhile is a hint, and no more.
+func TestAnothersChildAndItsModel(t *testing.T) {
+	t.Parallel()
+	model := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(model, []byte("words"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &run{}
+	r.rec.Launch.Files = filestamp.Of(model)
+	f := Failure{Cause: CauseUnknown, Advice: "read the log"}
+	if r.explainFiles(&f, Exit{}); f.Advice != "read the log" {
+		t.Errorf("nothing has changed: %+v", f)
+	}
+	if err := os.Truncate(model, 0); err != nil {
+		t.Fatal(err)
+	}
+	if r.explainFiles(&f, Exit{}); f.Cause != CauseUnknown || !strings.Contains(f.Advice, "had 5 bytes and has 0") {
+		t.Errorf("%+v", f)
+	}
+	loading := Failure{Cause: CauseModelCorrupt}
+	if r.explainFiles(&loading, Exit{Known: true, Code: 1}); !loading.Retry || !strings.Contains(loading.Evidence, "has 0") {
+		t.Errorf("a model that is still being copied: %+v", loading)
+	}
+	full := Failure{Cause: CauseOOMGPU, Advice: "free"}
+	if r.explainFiles(&full, Exit{Known: true, Code: 1}); full.Advice != "free" {
+		t.Errorf("what the log tells: %+v", full)
+	}
+}
+
+// llama-server has one sentence for every bind that fails; the host tells which it is.
+func TestBindIsExplained(t *testing.T) {
+	t.Parallel()
+	port := enginetest.FreePort(t, 1)
+	taken := enginetest.Stranger(t)
+	for name, c := range map[string]struct {
+		host  string
+		port  int
+		cause Cause
+		retry bool
+		text  string
+	}{
+		"free":    {"127.0.0.1", port, CausePortInUse, true, "is free by now"},
+		"taken":   {"127.0.0.1", taken, CausePortInUse, true, "is not free: it is taken by "},
+		"no such": {"203.0.113.9", port, CauseBadAddress, false, "is no address of this machine"},
+	} {
+		r := &run{}
+		r.rec.Host, r.rec.Port = c.host, c.port
+		f := Failure{Cause: CausePortInUse, Retry: true}
+		if r.explainBind(&f); f.Cause != c.cause || f.Retry != c.retry || !strings.Contains(f.Advice, c.text) {
+			t.Errorf("%s: %+v", name, f)
+		}
 	}
 }

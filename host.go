@@ -104,7 +104,11 @@ func (i *hostInstance) Start(_ context.Context, l Launch) error {
 		path: l.Host.Binary.Path, args: l.Args, dir: l.Dir, env: l.Env, log: l.files.log, lock: l.files.lock, tied: l.Config.tied(),
 	}, l.Note)
 	if err != nil {
-		if problem := execProblem(l.Host.Binary.Path, err); problem != "" {
+		problem := execProblem(l.Host.Binary.Path, err)
+		if _, gone := os.Stat(l.Dir); gone != nil && l.Dir != "" {
+			problem = fmt.Sprintf("its working directory %q is missing", l.Dir) // the kernel says the same of both
+		}
+		if problem != "" {
 			err = fmt.Errorf("%w: %s", err, problem)
 		}
 		return &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
