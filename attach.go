@@ -40,7 +40,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach to %s: %w", name, err)
 	}
-	p.byHand = true
+	p.byHand, p.by = true, new(thisProgram())
 	go p.watch(p.run)
 	return p, nil
 }

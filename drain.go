@@ -51,7 +51,7 @@ func (p *EngineProvisioner) drain(ctx context.Context, r *run) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drainErr = err
+	p.drainErr, p.drained = err, outcome
 	if p.state == StateDraining { // else the engine has ended, and its watcher was faster
 		p.transition(StateStopping, outcome)
 	}

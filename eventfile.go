@@ -24,8 +24,9 @@ const (
 	maxEventFile  = 1 << 20
 )
 
-// eventFile keeps events, one JSON object a line. There is one writer, the holder of the manager's lock. The file is
-// opened for each event: they are rare, and so whoever moves or removes it does no harm.
+// eventFile keeps events, one JSON object a line. The holder of the manager's lock writes it, and programs that stop an
+// engine which no manager looks after; each takes the lock of the events for it. The file is opened for each event: they
+// are rare, and so whoever moves or removes it does no harm.
 type eventFile struct {
 	dir  string
 	lost int // events since the file could not be written
@@ -54,7 +55,12 @@ func (f *eventFile) keep(events <-chan Event, failed func(error)) {
 	}
 }
 
-func (f *eventFile) write(e Event) (err error) {
+func (f *eventFile) write(e Event) error {
+	return f.exclusively(func() error { return f.append(e) })
+}
+
+// append is called with the lock of the events held.
+func (f *eventFile) append(e Event) error {
 	line, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("cannot keep an event: %w", err)

@@ -23,6 +23,9 @@ type Event struct {
 	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
 	Progress *Progress `json:"progress,omitempty"`  // with EventProgress
 	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended
+	// StoppedBy is the other program that has asked for a stop, with the states from StateDraining on. Message tells how that
+	// went.
+	StoppedBy *Stopper `json:"stopped_by,omitempty"`
 	// Missed is how many events the reader has missed between the one before and this one, because it was too slow.
 	Missed int `json:"missed,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
@@ -16,6 +17,7 @@ type order struct {
 	plan  *launchPlan     // of an update: what cfg would launch; nil when that cannot be told
 	firm  bool            // of a reload: no settings of before come back
 	reply chan error      // of one element
+	by    *Stopper        // of a stop that another program has asked for
 }
 
 type orderKind int
@@ -84,6 +86,23 @@ func (r *replica) hurry(ctx context.Context) {
 	}
 }
 
+// tellStopper says which other program has asked for a stop: with the states of launch p, or by itself where there is
+// nothing to stop.
+func (r *replica) tellStopper(p *EngineProvisioner, by *Stopper) {
+	if by == nil {
+		return
+	}
+	r.update(func() { r.by = by })
+	if p != nil && p.setStopper(by) {
+		return
+	}
+	cfg := r.config()
+	r.tell.onEvent(Event{
+		Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: EventNote, State: r.status().State,
+		Message: stoppedBy(by) + "; it is not started again until it is reset", StoppedBy: by,
+	})
+}
+
 // obey carries out an order; p is the launch that it finds, nil when there is none. It returns false when the replica
 // is to be let alone from now on.
 func (r *replica) obey(o order, p *EngineProvisioner) bool {
@@ -120,6 +139,7 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		}
 		r.dropReload(ErrStopped)
 		var err error
+		r.tellStopper(p, o.by)
 		if p != nil {
 			err = p.Stop(o.ctx)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,14 +47,16 @@ type EngineProvisioner struct {
 	since    time.Time // of state
 	run      *run      // nil before the engine runs
 	handoff  Handoff
-	heard    string  // what the engine answered last, while it loads
-	asked    bool    // its end is decided on, by the first of Stop, Release and condemn; see claim
-	killed   string  // the grace period, when it was not enough
-	released bool    // it was Release
-	passedOn bool    // its engine goes on under another EngineProvisioner of this program; see passOn
-	final    *record // of a launch that has ended
-	exit     *int    // its exit code, where it is known
-	failure  error   // why a running engine was given up
+	heard    string   // what the engine answered last, while it loads
+	asked    bool     // its end is decided on, by the first of Stop, Release and condemn; see claim
+	killed   string   // the grace period, when it was not enough
+	drained  string   // how the drain went, for people
+	by       *Stopper // another program that has asked for the stop; nil for this one's own
+	released bool     // it was Release
+	passedOn bool     // its engine goes on under another EngineProvisioner of this program; see passOn
+	final    *record  // of a launch that has ended
+	exit     *int     // its exit code, where it is known
+	failure  error    // why a running engine was given up
 	err      error
 	stopErr  error
 	drainErr error // of a fatal drain hook
@@ -151,6 +154,17 @@ func (p *EngineProvisioner) watchOver(r *run) {
 		}
 	}
 
+	last := p.concluded(r, end, died, asked)
+	if p.byHand && asked && last.State.Final() { // in the end all that is left to do, since a disk can hang
+		history := eventFile{dir: r.files.state}
+		if err := history.addEnd(last); err != nil {
+			p.note(err.Error())
+		}
+	}
+}
+
+// concluded makes the end of a launch known, and returns the last event that it told.
+func (p *EngineProvisioner) concluded(r *run, end ending, died *ExitError, asked bool) Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.final = &end.rec
@@ -173,17 +187,32 @@ func (p *EngineProvisioner) watchOver(r *run) {
 	case p.failure == nil && died != nil:
 		p.err = died
 	}
-	if p.err == nil {
-		switch {
-		case p.state == StateDraining:
-			p.transition(StateStopping, endedDraining)
-		case p.state != StateStopping:
-			p.transition(StateStopping, "stopped by another command")
-		}
-		p.transition(StateStopped, "")
-		return
+	if p.err != nil {
+		return p.transition(StateFailed, p.err.Error())
 	}
-	p.transition(StateFailed, p.err.Error())
+	how := ""
+	if p.byHand {
+		how = p.how()
+	}
+	if stop := end.rec.Stop; end.foreign && stop != nil {
+		p.by, how = &stop.By, stop.How
+	}
+	switch {
+	case p.state == StateDraining:
+		p.transition(StateStopping, endedDraining)
+	case p.state != StateStopping:
+		p.transition(StateStopping, stoppedBy(p.by))
+	}
+	return p.transition(StateStopped, how)
+}
+
+// how tells how a stop went, for people. It is called with mu held.
+func (p *EngineProvisioner) how() string {
+	killed := ""
+	if p.killed != "" {
+		killed = "killed after the grace period of " + p.killed
+	}
+	return strings.Join(slices.DeleteFunc([]string{p.drained, killed}, func(s string) bool { return s == "" }), ", ")
 }
 
 // claim decides that and how the launch ends: with ErrStopped or ErrReleased. It is called with mu held. false says that
@@ -259,11 +288,11 @@ func (p *EngineProvisioner) Err() error {
 	return p.err
 }
 
-// transition moves the launch to another state and tells of it. It is called with mu held.
-func (p *EngineProvisioner) transition(to State, message string) {
+// transition moves the launch to another state, tells of it, and returns what it told. It is called with mu held.
+func (p *EngineProvisioner) transition(to State, message string) Event {
 	if !slices.Contains(transitions[p.state], to) {
 		p.opts.logger.Error("impossible transition", "replica", p.cfg.Name(), "from", p.state, "to", to)
-		return
+		return Event{}
 	}
 	p.opts.logger.Debug("state", "replica", p.cfg.Name(), "from", p.state, "to", to)
 	now := time.Now()
@@ -280,7 +309,10 @@ func (p *EngineProvisioner) transition(to State, message string) {
 		h := p.handoff
 		e.Handoff = &h
 	}
-	p.emit(e)
+	if to == StateDraining || to == StateStopping || to.Final() {
+		e.StoppedBy = p.by
+	}
+	return p.emit(e)
 }
 
 // note tells something that changes nothing.
@@ -297,12 +329,13 @@ func (p *EngineProvisioner) noteLocked(message string) {
 }
 
 // emit tells of an event. It is called with mu held, which is what keeps events in order.
-func (p *EngineProvisioner) emit(e Event) {
+func (p *EngineProvisioner) emit(e Event) Event {
 	e.Time, e.Pool, e.Replica, e.State, e.Attempt = time.Now().UTC(), p.cfg.PoolID, p.cfg.ReplicaID, p.state, p.attempt
 	if p.run != nil {
 		e.LaunchID, e.PID = p.run.rec.LaunchID, p.run.rec.Process.PID
 	}
 	p.opts.onEvent(e)
+	return e
 }
 
 func newLaunchID() string {

@@ -57,6 +57,8 @@ type record struct {
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	Exit      string    `json:"exit,omitempty"` // how it ended, for people
 
+	Stop *recordedStop `json:"stop,omitempty"` // once somebody has begun to stop it
+
 	Logs       LogsConfig `json:"logs,omitzero"`
 	LastFailed int64      `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
 }
@@ -120,6 +122,7 @@ func (a identity) matches(b identity) bool {
 //	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
 //	<state>/<pool>-<replica>/held.json    says that somebody has stopped the replica
 //	<state>/engines/<pool>-<replica>.json the handoff
+//	<state>/events.jsonl, events.1.jsonl  what happened; events.lock is held by whoever writes it
 type replicaFiles struct {
 	state string // absolute
 	stem  string

@@ -39,6 +39,7 @@ type replica struct {
 	outdated []Difference  // by what the launch differs from the present settings
 	leaving  bool          // it was removed from the configuration
 	wasHeld  bool          // it was stopped under an earlier supervisor, and nobody has started it since
+	by       *Stopper      // the other program that has stopped it last; nil when none has, or it is not known
 	last     error         // why the last launch ended; nil while one is ready
 	changed  chan struct{} // closed and replaced whenever one of these changes
 }
@@ -235,6 +236,13 @@ func (r *replica) ended(err error, p *EngineProvisioner) {
 // stoppedElsewhere takes note of a stop by another command: the replica stays stopped.
 func (r *replica) stoppedElsewhere() {
 	r.hold()
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p != nil {
+		by := p.stopper()
+		r.update(func() { r.by = by })
+	}
 	r.dropReload(errStoppedElsewhere)
 	r.judge(happened(restart.Unwanted))
 }
@@ -276,15 +284,17 @@ func (r *replica) atRest() bool {
 func (r *replica) waitReady(ctx context.Context) error {
 	for {
 		r.mu.Lock()
-		past, last, leaving, changed := r.past, r.last, r.leaving || r.wasHeld, r.changed
+		past, last, leaving, changed, by := r.past, r.last, r.leaving || r.wasHeld, r.changed, r.by
 		r.mu.Unlock()
 		switch {
 		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero(), leaving:
 			return nil
 		case last != nil:
 			return last
+		case past.Phase == PhaseStopped && by != nil:
+			return fmt.Errorf("%s: %w before it was ready, by another command: %s", r.name, ErrStopped, by)
 		case past.Phase == PhaseStopped:
-			return fmt.Errorf("%s: %w", r.name, ErrStopped)
+			return fmt.Errorf("%s: %w before it was ready", r.name, ErrStopped)
 		}
 		select {
 		case <-changed:

@@ -23,6 +23,7 @@ import (
 type request struct {
 	Kind     requestKind `json:"kind"`
 	Replicas []string    `json:"replicas,omitempty"` // as pool/replica; none: all
+	By       *Stopper    `json:"by,omitempty"`       // who asks, with requestStop
 }
 
 type requestKind string
@@ -89,7 +90,7 @@ func RequestStop(ctx context.Context, stateDir string, replicas ...string) ([]An
 	if err != nil {
 		return nil, err
 	}
-	return request{Kind: requestStop, Replicas: replicas}.put(ctx, state)
+	return request{Kind: requestStop, Replicas: replicas, By: new(thisProgram())}.put(ctx, state)
 }
 
 // put puts a request and waits for its answer.
@@ -288,7 +289,8 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 	case r.Kind == requestReset:
 		return b.s.each(r.Replicas, string(requestReset), func(r *replica) error { return r.ask(ctx, order{kind: orderReset}) })
 	case r.Kind == requestStop:
-		return b.s.each(r.Replicas, string(StateStopped), func(r *replica) error { return r.ask(ctx, order{kind: orderStop}) })
+		by := r.By
+		return b.s.each(r.Replicas, string(StateStopped), func(r *replica) error { return r.ask(ctx, order{kind: orderStop, by: by}) })
 	case r.Kind == requestReload && b.reload == nil:
 		return nil, errors.New("this manager has no configuration to read again; it is a program that calls Reload itself")
 	case r.Kind == requestReload:

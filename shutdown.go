@@ -113,6 +113,7 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
 		p.mu.Lock()
 		p.killed = given
 		p.mu.Unlock()
+		p.recordStop(r, StateStopping) // for a manager, which tells how it went
 		if _, err := r.inst.Kill(); err != nil {
 			p.note(err.Error())
 		}

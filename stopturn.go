@@ -71,8 +71,11 @@ func (p *EngineProvisioner) recordStop(r *run, at State) {
 	if closed(r.exited) {
 		return
 	}
+	p.mu.Lock()
+	how := p.how()
+	p.mu.Unlock()
 	rec := r.rec
-	rec.Desired, rec.State = desiredStopped, at
+	rec.Desired, rec.State, rec.Stop = desiredStopped, at, &recordedStop{thisProgram(), how}
 	if err := r.files.updateRecord(rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}

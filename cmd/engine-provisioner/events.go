@@ -100,6 +100,7 @@ func eventText(e provisioner.Event) string {
 		detail(true, "exit code %d", *e.ExitCode)
 	}
 	detail(e.Cause != "", "cause %s", e.Cause)
+	detail(e.StoppedBy != nil && e.State.Final(), "by %s", e.StoppedBy)
 	if r := e.Restarts; r != nil {
 		detail(r.Phase == provisioner.PhaseOpen, "breaker open")
 		detail(!r.RetryAt.IsZero(), "next try %s", r.RetryAt.Local().Format(time.DateTime))

@@ -172,10 +172,12 @@ func (s *session) start(ctx context.Context) error {
 		err = s.replaceOutdated(ctx)
 	}
 	switch stopped := interruption(ctx); {
-	case err == nil, s.allReady(): // who has seen that everything is ready may interrupt before this function has
+	case err == nil, s.allReady() && !errors.Is(err, provisioner.ErrStopped): // who has seen that everything is ready may interrupt before this function has
 		return nil
 	case stopped != nil:
 		return stopped
+	case errors.Is(err, provisioner.ErrStopped): // which is no failure, and so no event of a restart
+		s.show.fail(err)
 	}
 	return &toldError{err} // by its event
 }
