@@ -91,7 +91,8 @@ type ProvisionConfig struct {
 	// Stop says how the replica is stopped.
 	Stop StopConfig `json:"stop,omitzero"`
 	// OnManagerExit is "adopt" or "kill": whether the engine outlives the program that started it, for the next one to
-	// adopt, or is killed with it, however that ends (Linux only). Left out, it is "adopt".
+	// adopt, or is killed with it, however that ends (Linux only). Left out, it is "adopt". With "kill", a program that is
+	// killed takes the main process alone: workers that do not end by themselves stay until the next one, or a stop.
 	OnManagerExit string `json:"on_manager_exit,omitempty" validate:"omitempty,oneof=adopt kill"`
 	// Logs says how much of the engines' output is kept.
 	Logs LogsConfig `json:"logs,omitzero"`

@@ -237,6 +237,10 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
 		Memory: memory.needs(spec.GGUF, gpus), Notes: portNotes(cfg.Port, spec.Ports),
 	}
+	if cfg.tied() {
+		plan.Notes = append(plan.Notes, `on_manager_exit: when the manager is killed, the kernel kills the main process alone; `+
+			`what that has started and does not end by itself stays until the next run or "stop"`)
+	}
 	return plan, nil
 }
 
