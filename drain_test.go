@@ -132,6 +132,53 @@ func TestDrainWaitsForRequests(t *testing.T) {
 	}
 }
 
+// A saturated engine gives no answer, and is waited for all the same.
+func TestDrainWaitsForASilentEngine(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, requestTime)
+	cfg.Drain.Timeout = new(Duration(patience))
+	cfg.Ready.RequestTimeout = Duration(patience)
+	b := enginetest.Behavior{BusyRequests: requestTime, Threads: 1}
+	cfg.Provisioning.Binary.Path = fakeConfig(t, b).Provisioning.Binary.Path
+	p, j := ready(t, cfg)
+	p.run.rec.Launch.Ready.RequestTimeout = Duration(20 * time.Millisecond)
+	const clients = 3
+	results := make(chan clientResult, clients)
+	for range clients {
+		go func() {
+			client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+			resp, err := client.Post(p.handoff.URL+"/completion", "application/json", strings.NewReader(`{"prompt":"x"}`))
+			if err != nil {
+				results <- clientResult{err: err}
+				return
+			}
+			defer resp.Body.Close()
+			data, err := io.ReadAll(resp.Body)
+			results <- clientResult{resp.StatusCode, string(data), err}
+		}()
+	}
+	eventually(t, "no page is answered", func() bool {
+		_, err := newProber("127.0.0.1", cfg.Port, secret{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
+		return errors.Is(err, errNoAnswer)
+	})
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	for range clients {
+		if r := <-results; r.err != nil || r.status != 200 || !strings.Contains(r.body, `"stop":true`) {
+			t.Errorf("a client got %+v", r)
+		}
+	}
+	nothingLeft(t, p)
+	wantNote(t, j, "/metrics is unanswered, as by an engine that is full of requests; waiting for up to ")
+	if strings.Contains(j.notes(), "not waited for") {
+		t.Errorf("notes: %s", j.notes())
+	}
+	if m := j.stoppingMessage(); !strings.HasPrefix(m, "drained in ") {
+		t.Errorf("stopping: %q", m)
+	}
+}
+
 func TestDrainDeadline(t *testing.T) {
 	t.Parallel()
 	const limit = 2 * time.Second
@@ -247,12 +294,16 @@ func TestDrainWithoutGauges(t *testing.T) {
 			},
 			note: "not waited for: /props is not valid Prometheus text",
 		},
+		"refused": {
+			broken: func(p *EngineProvisioner) { p.run.rec.Port = enginetest.FreePort(t, 1) },
+			note:   "not waited for: cannot read /metrics: connect: connection refused",
+		},
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
 				p.run.rec.Launch.Ready.RequestTimeout = Duration(50 * time.Millisecond)
 				_ = p.run.host().leader.signal(syscall.SIGSTOP)
 			},
-			note: "not waited for: cannot read /metrics: no answer in time",
+			note: "not waited for: cannot read /metrics: no answer in time; the engine is suspended (SIGSTOP)",
 		},
 	}
 	for name, test := range tests {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 )
 
@@ -97,8 +98,13 @@ func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run)
 	asking, answered := context.WithCancelCause(ctx)
 	var others sync.WaitGroup
 	others.Go(func() {
-		if r.givesTokens(asking, ask) {
-			answered(errTokensSeen)
+		err := caught.Do(p.opts.logger, p.cfg.Name(), func() {
+			if r.givesTokens(asking, ask) {
+				answered(errTokensSeen)
+			}
+		})
+		if err != nil {
+			answered(err)
 		}
 	})
 	offered, err = p.askFirst(asking, ask, r)

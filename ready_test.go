@@ -615,3 +615,43 @@ func TestAnswerForPeople(t *testing.T) {
 		}
 	}
 }
+
+// Clients that have filled the engine before it was ready do not hold it up: the tokens that they get are an answer. What one
+// question of our own adds to the counters is none.
+func TestReadyUnderFire(t *testing.T) {
+	t.Parallel()
+	for name, fire := range map[string]bool{"clients": true, "nobody": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, j := started(t, fakeConfig(t, enginetest.Behavior{BusyRequests: time.Hour}))
+			if fire {
+				ctx, end := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				defer func() { end(); <-done }()
+				go func() {
+					defer close(done)
+					client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+					for ctx.Err() == nil {
+						req, _ := http.NewRequestWithContext(ctx, http.MethodPost, engineURL("127.0.0.1", p.cfg.Port)+"/completion", strings.NewReader(`{}`))
+						if resp, err := client.Do(req); err == nil {
+							resp.Body.Close()
+						}
+					}
+				}()
+			}
+			ctx := bounded(t)
+			if !fire {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
+				defer cancel()
+			}
+			h, err := p.WaitReady(ctx)
+			if fire && (err != nil || h.Answer != answerOK || !strings.Contains(j.notes(), "it gives tokens to clients that came before it was ready")) {
+				t.Errorf("%+v, %v, notes %q", h, err, j.notes())
+			}
+			if !fire && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("WaitReady: %v", err)
+			}
+		})
+	}
+}

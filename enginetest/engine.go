@@ -41,6 +41,7 @@ type engine struct {
 	stopping chan struct{} // closed when requests in flight get no answer any more
 	busy     sync.RWMutex  // held for reading by each completion request in flight
 	inFlight atomic.Int64  // how many they are
+	long     atomic.Int64  // how many of them are for more than a token
 	served   atomic.Int64  // how many requests came so far
 	tokens   atomic.Int64  // how many words were answered so far
 	stepped  atomic.Int64  // how many steps were made so far

@@ -98,9 +98,10 @@ func (e *engine) waiting() int {
 	return max(0, int(e.inFlight.Load())-e.opts.slots)
 }
 
-// steps is how many steps the engine's model has made: whenever they are looked at while it is at work, more.
+// steps is how many steps the engine's model has made: whenever they are looked at while it is at work, more. A request for
+// one token is none to speak of.
 func (e *engine) steps() int {
-	working := e.inFlight.Load() > 0 && e.b.Answer != AnswerHang
+	working := e.long.Load() > 0 && e.b.Answer != AnswerHang
 	select {
 	case <-e.wedged:
 		working = false
@@ -158,6 +159,10 @@ func (e *engine) answering(next func(w http.ResponseWriter, words int)) http.Han
 		e.served.Add(1)
 		e.inFlight.Add(1)
 		defer e.inFlight.Add(-1)
+		if request.words() > 1 {
+			e.long.Add(1)
+			defer e.long.Add(-1)
+		}
 		var done <-chan time.Time
 		if e.b.Answer != AnswerHang {
 			done = time.After(e.b.BusyRequests)
