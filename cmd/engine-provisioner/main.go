@@ -136,7 +136,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
-		c.enginesCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
+		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root

@@ -1,0 +1,314 @@
+package provisioner
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ImportArgs makes a pool of a command line that starts an engine: a program and its arguments, as a shell would pass
+// them ("llama-server -hf a/b -c 8192", "vllm serve …", "python -m sglang.launch_server …"), with variables before it
+// where it has some ("env CUDA_VISIBLE_DEVICES=0 llama-server …"). env are more of them.
+//
+// Nothing is lost: what another key decides becomes that key, flags stay as they are and in their order, and what has no
+// place in a pools file, or needs a decision, is a comment. Secrets are left out: their keys refer to a variable instead.
+// It looks at no file. The error says why the command line cannot be understood.
+func ImportArgs(args []string, env map[string]string) (*Imported, error) {
+	p := &poolImport{env: map[string]EnvValue{}}
+	for name, value := range env {
+		p.setEnv(name, value)
+	}
+	args = p.takeEnv(args)
+	if len(args) == 0 {
+		return nil, errors.New("cannot import an empty command line; write it behind \"--\"")
+	}
+	if err := p.takeProgram(args); err != nil {
+		return nil, err
+	}
+	p.finish()
+	return &Imported{pools: []*poolImport{p}}, nil
+}
+
+// wrappers are commands that run the command behind them, and change nothing that matters here.
+var wrappers = []string{"exec", "nohup", "command", "sudo", "time", "nice", "env"}
+
+var assignment = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(?s:(.*))$`)
+
+// takeEnv takes variables and wrappers from the front of a command line, and returns the rest.
+func (p *poolImport) takeEnv(args []string) []string {
+	for len(args) > 0 {
+		if m := assignment.FindStringSubmatch(args[0]); m != nil {
+			p.setEnv(m[1], m[2])
+		} else if !slices.Contains(wrappers, args[0]) {
+			return args
+		}
+		args = args[1:]
+	}
+	return nil
+}
+
+// enginePrograms are how the built-in engines are started: the name of a program, or of a module of Python, and the
+// subcommand that serves, "" for none.
+var enginePrograms = []struct{ name, subcommand, engine string }{
+	{"llama-server", "", "llamacpp"},
+	{"llama", "serve", "llamacpp"},
+	{"vllm", "serve", "vllm"},
+	{"vllm.entrypoints.openai.api_server", "", "vllm"},
+	{"vllm.entrypoints.cli.main", "serve", "vllm"},
+	{"sglang", "serve", "sglang"},
+	{"sglang.launch_server", "", "sglang"},
+	{"text-generation-launcher", "", "tgi"},
+}
+
+var pythonName = regexp.MustCompile(`^python[0-9.]*$`)
+
+// takeProgram finds out which engine is started, and takes its arguments.
+func (p *poolImport) takeProgram(args []string) error {
+	program, rest := args[0], args[1:]
+	name := strings.TrimSuffix(path.Base(filepath.ToSlash(program)), ".exe")
+	if pythonName.MatchString(name) && len(rest) > 1 && rest[0] == "-m" {
+		name, rest = rest[1], rest[2:]
+	}
+	if strings.HasPrefix(name, "-") {
+		return fmt.Errorf("cannot import a command line that begins with the flag %q; write the program before it, such as llama-server", name)
+	}
+	for _, known := range enginePrograms {
+		if known.name != name {
+			continue
+		}
+		p.engine, p.id = known.engine, known.engine
+		if known.subcommand != "" {
+			if len(rest) == 0 || rest[0] != known.subcommand {
+				return fmt.Errorf("cannot import %q: the subcommand %q is missing", program, known.subcommand)
+			}
+			rest = rest[1:]
+		}
+		if strings.ContainsRune(program, '/') && !pythonName.MatchString(path.Base(program)) {
+			p.set("provisioning", map[string]any{"binary": map[string]any{"path": program}}, "")
+		}
+		p.takeFlags(rest)
+		return nil
+	}
+	p.engine, p.id = (custom{}).Name(), strings.ToLower(badIDLetter.ReplaceAllString(name, "-"))
+	p.set("custom", map[string]any{"command": args, "health": "/"},
+		"not one of the built-in engines: write {host} and {port} where they stand, and the path that answers 200 when it is ready")
+	p.decide("port", 8080, "the port that it shall listen on")
+	return nil
+}
+
+var badIDLetter = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// takeFlags takes the arguments of a built-in engine.
+func (p *poolImport) takeFlags(args []string) {
+	p.dialect = dialects()[p.engine]
+	if p.engine == "vllm" || p.engine == "sglang" { // the model may stand there without a flag
+		args = p.takePositional(args)
+	}
+	for _, f := range p.dialect.split(FlagSet{}, args) {
+		p.takeFlag(f, args)
+	}
+}
+
+// takePositional takes the model of "vllm serve MODEL" away, wherever it stands.
+func (p *poolImport) takePositional(args []string) []string {
+	for _, f := range p.dialect.split(FlagSet{}, args) {
+		if f.stray && p.modelName == "" {
+			p.modelName = f.name
+			return slices.Delete(slices.Clone(args), f.index, f.index+1)
+		}
+	}
+	return args
+}
+
+// takeFlag takes one flag: as a key where one decides it, else as it is.
+func (p *poolImport) takeFlag(f userFlag, args []string) {
+	elements := args[f.index : f.index+1]
+	if !f.joined && !f.stray {
+		elements = args[f.index : f.index+1+len(f.values)]
+	}
+	def, full, known := p.dialect.lookUp(FlagSet{}, f.name)
+	names := append([]string{full}, slices.Concat(def.Names, def.Negated)...)
+	advice := ""
+	if known {
+		advice = p.dialect.advice(names...)
+	}
+	value := ""
+	if len(f.values) > 0 {
+		value = f.values[0]
+	}
+	is := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(def.Names, n) })
+	}
+	change, changed := p.dialect.change(full)
+	switch {
+	case changed && change.to == nil && change.since == 1: // no build in use has it
+		p.note(fmt.Sprintf("left out: %s: %s", f.name, change.advice))
+	case advice == "" && is("--n-gpu-layers") && value == "0":
+		p.set("gpu", "none", "")
+	case advice == "":
+		p.flags = append(p.flags, elements...)
+	case is("-m", "--model", "--model-path", "--model-id"):
+		p.modelName = value
+	case is("-hf", "--hf-repo"):
+		p.hubRepo = value
+	case is("-hff", "--hf-file"):
+		p.hubFile = value
+	case is("-mu", "--model-url"):
+		p.modelURL = value
+	case is("--revision"):
+		p.revision = value
+	case is("--port", "-p"):
+		if n, err := strconv.Atoi(value); err == nil && n > 0 && n < 1<<16 {
+			p.set("port", n, "")
+		} else {
+			p.decide("port", 8080, "it stood on the command line as a word that is no port")
+		}
+	case is("--host", "--hostname"):
+		p.takeHost(value)
+	case is("--api-key-file"):
+		p.set("api_key", map[string]any{"from_file": value}, "the file must hold one key alone")
+	case advice == adviceKey, is("--api-key"):
+		p.set("api_key", map[string]any{"from_env": keyVariable}, "the key that stood on the command line: put it into this variable")
+	case advice == adviceToken:
+		p.env["HF_TOKEN"] = EnvValue{Secret: &SecretRef{FromEnv: "HF_TOKEN"}}
+		p.note("the token that stood on the command line belongs into the variable HF_TOKEN")
+	default:
+		p.note(fmt.Sprintf("left out: %s: %s", f.name[:endOfName(f.name)], advice)) // its value may be a secret
+	}
+}
+
+// keyVariable is what a key that was found is looked up in.
+const keyVariable = "ENGINE_API_KEY"
+
+func (p *poolImport) takeHost(host string) {
+	switch host {
+	case "127.0.0.1", "localhost":
+	case "::1":
+		p.set("host", host, "")
+	default:
+		p.note(fmt.Sprintf("it listened on %q, for other machines, too: here on 127.0.0.1 alone; for others write \"host: 0.0.0.0\", \"expose: true\" and an api_key",
+			visible(host)))
+	}
+}
+
+var secretName = regexp.MustCompile(`(?i)(^|_)(key|token|secret|password|passwd|pass|credentials?)($|_)`)
+
+// setEnv takes a variable. A value that may be a secret stays where it is.
+func (p *poolImport) setEnv(name, value string) {
+	if secretName.MatchString(name) {
+		p.env[name] = EnvValue{Secret: &SecretRef{FromEnv: name}}
+		return
+	}
+	p.env[name] = EnvValue{Value: value}
+}
+
+// finish makes keys of what was found in several places.
+func (p *poolImport) finish() {
+	p.takeOwnedEnv()
+	model := p.modelName
+	switch {
+	case p.hubRepo != "" && p.hubFile != "":
+		model = "hf:" + p.hubRepo + "/" + p.hubFile
+		model = strings.Replace(model, ":"+quantOf(p.hubRepo)+"/", "/", 1)
+	case p.hubRepo != "":
+		model = "hf:" + p.hubRepo
+	case p.modelURL != "":
+		p.set("model", map[string]any{"id": p.modelURL, "sha256": strings.Repeat("0", 64)}, "the checksum of the file, as sha256sum prints it")
+	case model != "" && p.engine != "llamacpp" && repoPattern.MatchString(model):
+		model = "hf:" + model
+	}
+	if p.revision != "" && strings.HasPrefix(model, "hf:") {
+		model += "@" + p.revision
+	} else if p.revision != "" {
+		p.note("left out: --revision: it belongs to a model of the hub")
+	}
+	if model != "" {
+		p.set("model", map[string]any{"id": model}, "")
+	} else if p.modelURL == "" && p.engine != (custom{}).Name() {
+		p.decide("model", map[string]any{"id": "/path/to/model"}, "no model was named")
+	}
+	if _, ok := p.keys["port"]; !ok {
+		p.decide("port", defaultPorts[p.engine], "none was named; this is the engine's own")
+	}
+	if len(p.flags) > 0 {
+		p.set("flags", p.flags, "")
+	}
+	if len(p.env) > 0 {
+		p.set("env", maps.Clone(p.env), "")
+	}
+}
+
+func quantOf(repo string) string {
+	_, quant, _ := strings.Cut(repo, ":")
+	return quant
+}
+
+var defaultPorts = map[string]int{"llamacpp": 8080, "vllm": 8000, "sglang": 30000, "tgi": 3000}
+
+// takeOwnedEnv makes keys of the variables that other keys decide.
+func (p *poolImport) takeOwnedEnv() {
+	for _, name := range slices.Sorted(maps.Keys(p.env)) {
+		value := p.env[name].Value
+		advice, owned := ownedEnv[name]
+		if def, ok := p.envTwin(name); ok {
+			if a := p.dialect.advice(def.Names...); a != "" && a != adviceToken {
+				p.takeFlag(userFlag{name: def.Names[len(def.Names)-1], values: []string{value}, joined: true, known: true}, []string{name})
+				delete(p.env, name)
+				continue
+			}
+		}
+		if p.dialect != nil && p.dialect.ownedEnv[name] != "" {
+			advice, owned = p.dialect.ownedEnv[name], true
+		}
+		switch {
+		case name == "CUDA_VISIBLE_DEVICES":
+			p.takeDevices(value)
+		case owned && advice == adviceKeyEnv:
+			p.set("api_key", map[string]any{"from_env": name}, "")
+		case owned:
+			p.note(fmt.Sprintf("left out: the variable %s: %s", name, advice))
+		default:
+			continue
+		}
+		delete(p.env, name)
+	}
+}
+
+func (p *poolImport) envTwin(name string) (FlagDef, bool) {
+	if p.dialect == nil {
+		return FlagDef{}, false
+	}
+	return p.dialect.findEnv(p.dialect.builtin(), name)
+}
+
+func (p *poolImport) takeDevices(value string) {
+	devices := []any{}
+	for one := range strings.SplitSeq(value, ",") {
+		one = strings.TrimSpace(one)
+		n, err := strconv.Atoi(one)
+		switch {
+		case one == "":
+		case err == nil && n < 0:
+			p.set("gpu", "none", "")
+			return
+		case err == nil:
+			devices = append(devices, n)
+		default:
+			devices = append(devices, one)
+		}
+	}
+	if len(devices) == 0 {
+		p.set("gpu", "none", "")
+		return
+	}
+	p.set("devices", devices, "indexes count in PCI bus order here, as nvidia-smi has them")
+}
+
+// visible is foreign text that can be shown.
+func visible(s string) string { return strings.Trim(strconv.Quote(s), `"`) }

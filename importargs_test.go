@@ -1,0 +1,232 @@
+package provisioner
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fieldLine is a command line that somebody uses, by testdata/field/flags.tsv.
+type fieldLine struct {
+	id, engine string
+	args       []string
+	env        map[string]string
+	taken      bool // by the parser of the newest engine
+}
+
+func fieldLines(t *testing.T) []fieldLine {
+	t.Helper()
+	file, err := os.Open("testdata/field/flags.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	rows := csv.NewReader(file)
+	rows.Comma, rows.LazyQuotes, rows.FieldsPerRecord = '\t', true, 5
+	all, err := rows.ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []fieldLine
+	for _, row := range all[1:] {
+		line := fieldLine{id: row[0], engine: row[1], taken: strings.HasPrefix(row[4], "yes")}
+		if err := json.Unmarshal([]byte(row[2]), &line.args); err != nil {
+			t.Fatalf("%s: %v", line.id, err)
+		}
+		if err := json.Unmarshal([]byte(row[3]), &line.env); err != nil {
+			t.Fatalf("%s: %v", line.id, err)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// refusedLines are lines that are right to be refused, and why.
+var refusedLines = map[string]string{
+	"V16": "--no-enable-chunked-prefill", // a value for a switch
+}
+
+// TestImportFieldLines imports the command lines that people use, and compares what would be run with what they run.
+func TestImportFieldLines(t *testing.T) {
+	t.Parallel()
+	programs := map[string][]string{
+		"llamacpp": {"llama-server"}, "vllm": {"vllm", "serve"}, "sglang": {"python3", "-m", "sglang.launch_server"},
+		"tgi": {"text-generation-launcher"},
+	}
+	if n := len(fieldLines(t)); n < 50 {
+		t.Fatalf("%d lines", n)
+	}
+	engines := map[string]Engine{"llamacpp": llamaCPP{}, "vllm": vLLM{}, "sglang": sgLang{}, "tgi": tgi{}}
+	lines := fieldLines(t)
+	for _, line := range lines {
+		args := line.args
+		if line.engine == "vllm" && len(args) > 0 && args[0] == "serve" {
+			args = args[1:]
+		}
+		imported, err := ImportArgs(slices.Concat(programs[line.engine], args), line.env)
+		if err != nil {
+			t.Errorf("%s: %v", line.id, err)
+			continue
+		}
+		text, err := imported.YAML()
+		if err != nil {
+			t.Errorf("%s: %v", line.id, err)
+			continue
+		}
+		config, err := ParseConfig(text, "pools.yaml")
+		if want := refusedLines[line.id]; want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want %q", line.id, err, want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v\n%s", line.id, err, text)
+			continue
+		}
+		cfg := config.Pools[0].ProvisionConfig.withDefaults()
+		spec, err := engines[line.engine].Launch(cfg, Host{ModelPath: "/m"})
+		if err != nil {
+			t.Errorf("%s: %v", line.id, err)
+			continue
+		}
+		got := LaunchPlan{Flags: spec.Flags}.Args()
+		if missing := missingFrom(got, cfg.Flags, line.engine); line.taken && missing != "" {
+			t.Errorf("%s: %q is not in %q", line.id, missing, got)
+		}
+		if missing := lost(line, string(text)); missing != "" {
+			t.Errorf("%s: %q is lost in\n%s", line.id, missing, text)
+		}
+	}
+}
+
+// missingFrom is the first element of flags that is not in args in its order; "" when all are.
+func missingFrom(args, flags []string, engine string) string {
+	want := NormalizeFlags(engine, flags)
+	for _, element := range want {
+		i := slices.Index(args, element)
+		if i < 0 {
+			return element
+		}
+		args = args[i+1:]
+	}
+	return ""
+}
+
+// lost is the first flag of a line that the file says nothing of.
+func lost(line fieldLine, text string) string {
+	flags := dialects()[line.engine]
+	words := strings.NewReplacer("'", "", `"`, "", `\`, "", "\n", " ").Replace(text)
+	for _, f := range flags.split(FlagSet{}, line.args) {
+		if f.stray {
+			continue
+		}
+		known := []string{"--host", "--hostname", "--port", "--model", "-m", "--model-path", "--model-id", "-hf", "--hf-repo", "--hf-file", "--revision", "--api-key", "--api-key-file", "-ngl", "--n-gpu-layers"}
+		if !strings.Contains(words, f.name) && !slices.Contains(known, f.name) {
+			return f.name
+		}
+	}
+	return ""
+}
+
+func TestImportArgs(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ args, want string }{
+		{
+			"llama-server|-hf|a/b:Q4_K_M|-c|8192|--port|8080|-ngl|99",
+			`pools:
+  - id: llamacpp
+    engine: llamacpp
+    port: 8080
+    model:
+      id: hf:a/b:Q4_K_M
+    flags: -c 8192 -ngl 99
+`,
+		},
+		{
+			"CUDA_VISIBLE_DEVICES=1,0|HF_TOKEN=hf_s3cret|exec|/opt/bin/llama-server|--host|0.0.0.0|--api-key|s3cret|-m|/m.gguf|--log-file|x.log|--alias|two words",
+			`pools:
+  # it listened on "0.0.0.0", for other machines, too: here on 127.0.0.1 alone; for others write "host: 0.0.0.0", "expose: true" and an api_key
+  # left out: --log-file: the provisioner keeps the log and reads the causes of failures from it; remove the flag
+  - id: llamacpp
+    engine: llamacpp
+    # decide: none was named; this is the engine's own
+    port: 8080
+    model:
+      id: /m.gguf
+    flags: --alias 'two words'
+    env:
+      HF_TOKEN:
+        from_env: HF_TOKEN
+    # the key that stood on the command line: put it into this variable
+    api_key:
+      from_env: ENGINE_API_KEY
+    # indexes count in PCI bus order here, as nvidia-smi has them
+    devices:
+    - 1
+    - 0
+    provisioning:
+      binary:
+        path: /opt/bin/llama-server
+`,
+		},
+		{
+			"vllm|serve|--max-model-len|4k|Qwen/Qwen3-8B|--revision|main|--tool-call-parser|hermes",
+			`pools:
+  - id: vllm
+    engine: vllm
+    # decide: none was named; this is the engine's own
+    port: 8000
+    model:
+      id: hf:Qwen/Qwen3-8B@main
+    flags: --max-model-len 4k --tool-call-parser hermes
+`,
+		},
+		{
+			"LLAMA_ARG_MODEL=/m.gguf|LLAMA_ARG_PORT=9000|LLAMA_ARG_CTX_SIZE=4096|CUDA_VISIBLE_DEVICES=-1|llama-server|-ngl|0",
+			`pools:
+  - id: llamacpp
+    engine: llamacpp
+    port: 9000
+    model:
+      id: /m.gguf
+    env:
+      LLAMA_ARG_CTX_SIZE: "4096"
+    gpu: none
+`,
+		},
+	} {
+		imported, err := ImportArgs(strings.Split(tt.args, "|"), nil)
+		if err != nil {
+			t.Errorf("%s: %v", tt.args, err)
+			continue
+		}
+		text, err := imported.YAML()
+		if err != nil || string(text) != tt.want {
+			t.Errorf("%s: %v, got\n%s\nwant\n%s", tt.args, err, text, tt.want)
+		}
+		if strings.Contains(string(text), "s3cret") {
+			t.Error("a secret is in the file")
+		}
+		if _, err := ParseConfig(text, "pools.yaml"); err != nil {
+			t.Errorf("%s: %v", tt.args, err)
+		}
+	}
+	for args, want := range map[string]string{
+		"":              "empty",
+		"-c|4096":       "write the program before it",
+		"vllm|bench|m":  `the subcommand "serve" is missing`,
+		"env|A=1|nohup": "empty",
+	} {
+		var list []string
+		if args != "" {
+			list = strings.Split(args, "|")
+		}
+		if _, err := ImportArgs(list, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", args, err, want)
+		}
+	}
+}
