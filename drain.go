@@ -167,7 +167,7 @@ func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, life.Fa
 	key := r.key
 	if p.engine == nil && p.cfg.APIKey != nil { // another provisioner's launch
 		var err error
-		if key, err = p.cfg.APIKey.read(p.cfg); err != nil {
+		if key, err = p.engineKey(r); err != nil {
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
-	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
@@ -46,6 +46,9 @@ type logKeeper struct {
 	note   func(string)
 	noted  string
 
+	file *os.File                 // the log, which may lose its name; nil when it could not be opened
+	gone *atomic.Pointer[os.File] // file, once it has
+
 	size    int64     // of the log, when it was last looked at
 	growth  int64     // since the pool was last looked at
 	pooled  time.Time // when that was
@@ -58,24 +61,6 @@ func (p *EngineProvisioner) newLogKeeper(r *run) *logKeeper {
 		files: r.files, pool: r.rec.Pool, limits: r.rec.Logs.withDefaults(), space: p.opts.space, note: p.note,
 		pooled: time.Now(), measure: time.Now(),
 	}
-}
-
-// keepLogs begins to look after the launch's log, in a goroutine. The returned function ends that, with a last look.
-func (p *EngineProvisioner) keepLogs(r *run) (leave func()) {
-	k := r.logs
-	if k == nil { // attached to
-		k = p.newLogKeeper(r)
-	}
-	k.path = r.rec.Log
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := caught.Do(p.opts.logger, p.cfg.Name(), func() { k.run(ctx) }); err != nil {
-			p.note("the log is not kept within its limits any more: " + err.Error())
-		}
-	}()
-	return func() { cancel(); <-done }
 }
 
 func (k *logKeeper) run(ctx context.Context) {
@@ -99,16 +84,21 @@ func (k *logKeeper) run(ctx context.Context) {
 
 // look is one look at the log, since after the last one. It tells when the next one is due.
 func (k *logKeeper) look(since time.Duration) time.Duration {
-	info, err := os.Lstat(k.path)
+	info, err := k.own()
 	if err != nil {
-		return logInterval // whoever has removed the log wants none
+		return logInterval
 	}
 	grown := info.Size() - k.size
 	k.size = info.Size()
 	k.growth += max(0, grown)
 	if limit := k.limit(); grown > 0 && k.size > int64(limit) {
-		k.cap(k.path, limit)
-		if info, err := os.Lstat(k.path); err == nil {
+		if file := k.removed(); file != nil {
+			_, err := logcap.CapFile(file, int64(limit))
+			k.complain(err)
+		} else {
+			k.cap(k.path, limit)
+		}
+		if info, err := k.own(); err == nil {
 			k.size = info.Size()
 		}
 	}

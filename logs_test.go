@@ -222,6 +222,63 @@ func TestLowSpace(t *testing.T) {
 	}
 }
 
+// A log that somebody removes stays within its limit, is told once, and can be read as long as the engine lives: also
+// by whoever comes later.
+func TestRemovedLog(t *testing.T) {
+	t.Parallel()
+	const limit = 1 << 20
+	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: 4 << 20})
+	cfg.Logs = LogsConfig{MaxSize: limit}
+	p, j := ready(t, cfg, withSpace(func() uint64 { return 50 << 30 }))
+	path := p.Status().Log
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the removal is seen", func() bool { return p.run.nameless.Load() != nil })
+	capped := func(file *os.File) {
+		t.Helper()
+		before, falls := int64(0), 0
+		eventually(t, "it is cut again and again", func() bool {
+			info, err := file.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			used := logcap.Usage(info)
+			if used < before-limit/4 {
+				falls++
+			}
+			before = used
+			return falls > 2
+		})
+	}
+	capped(p.run.nameless.Load())
+	eventually(t, "its end can be read", func() bool { // not in the moment of a cut
+		last := p.run.logEnd()
+		return len(last) > 0 && strings.HasPrefix(last[len(last)-1], "flood ")
+	})
+	if notes := j.notes(); strings.Count(notes, "was removed") != 1 {
+		t.Errorf("notes: %s", notes)
+	}
+	p.Release()
+	next, err := Attach(cfg.StateDir, "pool", "r0", withSpace(func() uint64 { return 50 << 30 }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the next one finds it", func() bool { return next.run.nameless.Load() != nil })
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there again: %v", err)
+	}
+	if _, err := next.run.inst.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	awaitDone(t, next)
+	exit, ok := errors.AsType[*ExitError](next.Err())
+	if !ok || len(exit.LogTail) == 0 || !strings.HasPrefix(exit.LogTail[0], "flood ") {
+		t.Errorf("its last words are lost: %v", next.Err())
+	}
+	nothingLeft(t, next)
+}
+
 func TestPruneLogs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

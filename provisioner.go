@@ -97,7 +97,8 @@ func (p *EngineProvisioner) watch(r *run) {
 }
 
 func (p *EngineProvisioner) watchOver(r *run) {
-	leaveLogs := p.keepLogs(r)
+	leaveLogs, closeLog := p.keepLogs(r)
+	defer closeLog()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := context.AfterFunc(p.life, func() {
 		if errors.Is(context.Cause(p.life), ErrReleased) {

@@ -35,6 +35,8 @@ type run struct {
 	asked   atomic.Bool // for a token: an engine that dies from now on may die of it
 	workers atomic.Bool // more than the main process was seen when it was last looked at
 
+	nameless atomic.Pointer[os.File] // the log, once somebody has removed it; nil before
+
 	noting sync.WaitGroup // the one Observe that nobody waits for; it begins before the end is seen
 }
 
@@ -53,7 +55,7 @@ func (r *run) failure(cause Cause, evidence string, lines []string) Failure {
 	}
 }
 
-func (r *run) lastLines() []string { return r.redact.lines(tail.Lines(r.rec.Log)) }
+func (r *run) lastLines() []string { return r.redact.lines(r.logEnd()) }
 
 // advice is the engine's own on a cause, or the general one.
 func (r *run) advice(cause Cause) string {
@@ -113,3 +115,11 @@ var (
 	errTooLong = errors.New("the load took too long")
 	errExited  = errors.New("the engine exited")
 )
+
+// logEnd are the last lines of the log, which may have lost its name.
+func (r *run) logEnd() []string {
+	if file := r.nameless.Load(); file != nil {
+		return tail.LinesOf(file)
+	}
+	return tail.Lines(r.rec.Log)
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -46,6 +47,11 @@ With --follow it also prints what is added, and the replica's next launches, unt
 				if err != nil {
 					return err
 				}
+			}
+			if file := procfs.OpenDeleted(status.PID, path); file != nil && !previous {
+				defer file.Close()
+				c.say(fmt.Sprintf("note: the log %q was removed; this is what the engine still holds of it, and it is lost when the engine ends", path))
+				path = fmt.Sprintf("/proc/self/fd/%d", file.Fd())
 			}
 			if err := p.open(path, lines); err != nil {
 				return err

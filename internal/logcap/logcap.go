@@ -19,20 +19,25 @@ const Block = 4096
 // Cap cuts the file's oldest bytes when more than limit are there, and then leaves about three quarters of limit, so
 // that the next cut is not due at once. It tells how many bytes are left. A file that another Cap is at work on is left alone.
 func Cap(path string, limit int64) (int64, error) {
-	f, err := open(path)
+	f, err := Open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
+	return CapFile(f, limit)
+}
+
+// CapFile is Cap of an open file, which may have lost its name.
+func CapFile(f *os.File, limit int64) (int64, error) {
 	left, err := capFile(f, limit)
 	if err != nil {
-		return left, fmt.Errorf("cannot cap the log %q: %w", path, err)
+		return left, fmt.Errorf("cannot cap the log %q: %w", f.Name(), err)
 	}
 	return left, nil
 }
 
-// open opens a regular file and nothing else: a pipe in its place must not block, a link not lead elsewhere.
-func open(path string) (*os.File, error) {
+// Open opens a regular file and nothing else: a pipe in its place must not block, a link not lead elsewhere.
+func Open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot cap a log: %w", err)

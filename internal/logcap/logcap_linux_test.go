@@ -122,7 +122,7 @@ func TestCapOnlyOnce(t *testing.T) {
 	if err := os.WriteFile(path, numbered(0, 1<<14), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := open(path)
+	f, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestCopyTruncate(t *testing.T) {
 		if err := os.WriteFile(path, numbered(0, c.lines), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := open(path)
+		f, err := Open(path)
 		if err != nil {
 			t.Fatal(err)
 		}

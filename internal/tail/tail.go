@@ -29,10 +29,16 @@ func Lines(path string) []string {
 		return nil
 	}
 	defer f.Close()
-	size, err := f.Seek(0, io.SeekEnd)
+	return LinesOf(f)
+}
+
+// LinesOf is Lines of an open file, which may have lost its name.
+func LinesOf(f *os.File) []string {
+	info, err := f.Stat()
 	if err != nil {
 		return nil
 	}
+	size := info.Size()
 	// The byte before the window tells whether a line begins there. Before the first data a hole is all that is there.
 	start := max(logcap.FirstData(f), size-window-1)
 	buf := make([]byte, size-start)
