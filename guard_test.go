@@ -65,7 +65,7 @@ func TestAMistakeIsOneReplicasFailure(t *testing.T) {
 		wantText(t, results[1].Err, "other/", "internal error", "index out of range [3]", "report it")
 		cfgs[1].Flags = []string{"--ctx-size", "77"}
 	}
-	if _, err := Plan(bounded(t), cfgs[1], opts...); !errors.As(err, new(*caught.Panic)) {
+	if _, err := Plan(bounded(t), cfgs[1], opts...); !errors.As(err, new(*caught.PanicError)) {
 		t.Errorf("Plan: %v", err)
 	}
 	if now := s.Status()[0]; now.State != StateReady || now.LaunchID != healthy.LaunchID {

@@ -220,10 +220,8 @@ func (p *prober) awaitHealthy(ctx context.Context, path string, takes time.Durat
 				return false, nil
 			}
 			heard(a.String())
-			if fatal = p.unauthorized(path, a); fatal != nil {
-				return false, nil
-			}
-			if a.status < 500 && a.status != http.StatusTooManyRequests {
+			fatal = p.unauthorized(path, a)
+			if fatal == nil && a.status < 500 && a.status != http.StatusTooManyRequests {
 				fatal = fmt.Errorf("%s answers %s; it is not this engine's health path, or not this engine", path, a)
 			}
 			return fatal == nil, nil

@@ -221,7 +221,7 @@ func supervisorCalls(s *Supervisor, cfg ProvisionConfig) []call {
 			events := s.Events(ctx)
 			cancel()
 			_, _, _ = s.Status(), s.Collector(), s.Done()
-			for range events { //nolint:revive // they are of no matter
+			for range events {
 			}
 		}},
 		{name: "Wait", wait: func(ctx context.Context) { _ = s.Wait(ctx) }},

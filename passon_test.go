@@ -222,7 +222,7 @@ func TestApplyTriesAgain(t *testing.T) {
 	for i := range cfgs {
 		cfgs[i] = briskly(cfgs[i])
 	}
-	cfgs[1].Model.ID = cfgs[1].Model.ID + "-2"
+	cfgs[1].Model.ID += "-2"
 	s, _ := supervised(t, cfgs)
 	eventually(t, "one is given up, the other ready", func() bool {
 		now := s.Status()

@@ -11,15 +11,15 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
-// Panic is the error that a panic has become. It wraps nothing: what was panicked with says nothing to those who look for
+// PanicError is the error that a panic has become. It wraps nothing: what was panicked with says nothing to those who look for
 // errors of theirs.
-type Panic struct {
+type PanicError struct {
 	Value string // what it was called with, fit for a terminal
 	Stack string
 }
 
 // Error says what it was and what to do. The stack is for the log.
-func (p *Panic) Error() string {
+func (p *PanicError) Error() string {
 	return fmt.Sprintf("internal error: %s; this is a mistake in engine-provisioner: report it, with the stack in the log", p.Value)
 }
 
@@ -30,12 +30,12 @@ func Into(err *error, log *slog.Logger, who string) {
 	if value == nil {
 		return
 	}
-	p := &Panic{Value: tail.Clean(fmt.Sprint(value)), Stack: string(debug.Stack())}
+	p := &PanicError{Value: tail.Clean(fmt.Sprint(value)), Stack: string(debug.Stack())}
 	log.Error("internal error", "in", who, "error", p.Value, "stack", p.Stack)
 	*err = p
 }
 
-// Do does something, and returns the Panic that it ended in, or nil. It is Into for the body of a goroutine.
+// Do does something, and returns the PanicError that it ended in, or nil. It is Into for the body of a goroutine.
 func Do(log *slog.Logger, who string, do func()) (err error) {
 	defer Into(&err, log, who)
 	do()

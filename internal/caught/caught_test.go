@@ -28,7 +28,7 @@ func TestInto(t *testing.T) {
 		"file does not exist":                  func() { panic(fs.ErrNotExist) },
 	} {
 		log.Reset()
-		var p *Panic
+		var p *PanicError
 		err := work(do)
 		if !errors.As(err, &p) || errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "\x1b") {
 			t.Errorf("%v", err)
