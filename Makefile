@@ -23,7 +23,7 @@ lint: ## check the format, and run vet, staticcheck and golangci-lint
 fuzz: ## run each fuzz target for 10 seconds (FUZZTIME=1m for longer)
 	@scripts/fuzz.sh
 
-chaos: ## kill managers 5,000 times and more (CHAOS_ROUNDS, CHAOS_CYCLES, CHAOS_REAL)
+chaos: ## kill managers 5,000 times and more (CHAOS_ROUNDS, CHAOS_CYCLES, CHAOS_REAL, CHAOS_LOAD, CHAOS_MISTAKES)
 	@scripts/chaos.sh
 
 test-source: ## build the real llama.cpp from source, run it and ask it (10 minutes of CPU time)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -376,27 +375,4 @@ func TestChaosRealEngine(t *testing.T) {
 	}
 	t.Logf("chaos: llama-server: %d managers killed: %d engines adopted when ready, %d were loading, %d drains, %d orphans, %d torn files",
 		rounds, adoptedReady, adoptedLoading, rounds, orphans, torn)
-}
-
-// complete streams one completion to its end; began is closed with its first byte.
-func complete(url string, began chan struct{}) error {
-	first := func() { close(began) }
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Post(url+"/completion", "application/json", strings.NewReader(`{"prompt":"Hello","n_predict":100,"stream":true,"ignore_eos":true}`))
-	if err != nil {
-		first()
-		return err
-	}
-	defer resp.Body.Close()
-	one := make([]byte, 1)
-	_, err = resp.Body.Read(one)
-	first()
-	if err != nil {
-		return err
-	}
-	rest, err := io.ReadAll(resp.Body)
-	if err == nil && !bytes.Contains(rest, []byte(`"stop":true`)) {
-		err = fmt.Errorf("the answer ends with %.200q", rest[max(0, len(rest)-200):])
-	}
-	return err
 }

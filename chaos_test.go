@@ -50,14 +50,21 @@ type chaosOrder struct {
 	Failpoint          string // where it kills itself; "" leaves that to the test
 	Hold               bool   // keep the engine; else it is stopped and started for ever
 	Stop               bool   // be no manager, but a command that stops the engine
+	Patient            bool   // default liveness, and a drain that waits for everybody
 }
 
 func (o chaosOrder) config() ProvisionConfig {
-	return briskly(ProvisionConfig{
+	cfg := ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(o.Dir, "state"), Dir: o.Dir, Flags: o.Flags,
 		Engine: "llamacpp", Port: o.Port, Model: ModelConfig{ID: o.Model}, GPU: GPUNone,
 		Provisioning: Provisioning{Binary: &BinaryConfig{Path: o.Binary}},
-	})
+	}
+	if o.Patient {
+		forever := Duration(time.Hour)
+		cfg.Drain.Timeout = &forever
+		return cfg
+	}
+	return briskly(cfg)
 }
 
 func (o chaosOrder) cache() Option { return WithCacheDir(filepath.Join(o.Dir, "cache")) }
@@ -93,7 +100,11 @@ func chaosMain() {
 		if err := json.Unmarshal([]byte(os.Args[2]), &order); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a killed test leaves nothing for ever
+		limit := time.Minute // a killed test leaves nothing for ever
+		if order.Patient {
+			limit = time.Hour
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		die := func(o *options) {
 			o.failpoint = func(name string) {
@@ -124,7 +135,14 @@ func chaosMain() {
 			}
 			fmt.Println("ready")
 			if order.Hold {
-				<-ctx.Done()
+				wanted, stop := signal.NotifyContext(ctx, os.Interrupt)
+				<-wanted.Done()
+				stop()
+				if ctx.Err() == nil {
+					err := s.Release()
+					fmt.Println("released", err)
+					return err
+				}
 			}
 			if err := s.Stop(ctx); err != nil {
 				return err
