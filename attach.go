@@ -67,7 +67,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 	}
 	cfg := ProvisionConfig{
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
-		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey,
+		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey, Handoff: rec.Handoff,
 	}
 	p := newProvisioner(cfg.withDefaults(), opts)
 	if d := p.opts.drain; d != nil {

@@ -96,6 +96,8 @@ type ProvisionConfig struct {
 	OnManagerExit string `json:"on_manager_exit,omitempty" validate:"omitempty,oneof=adopt kill"`
 	// Logs says how much of the engines' output is kept.
 	Logs LogsConfig `json:"logs,omitzero"`
+	// Handoff says who may read the handoff file beside the user that this runs as.
+	Handoff HandoffConfig `json:"handoff,omitzero"`
 
 	origin *origin
 }
@@ -160,6 +162,17 @@ type StopConfig struct {
 	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default: 5 seconds for llamacpp and
 	// custom, 15 for vllm and 30 for sglang, each with the time for what is in flight, 185 for tgi.
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
+}
+
+// HandoffConfig says who may read the handoff file. What is given allows reading it and finding it: of the state directory,
+// the folder of the handoffs can be listed, and nothing else. Its zero value allows nobody.
+type HandoffConfig struct {
+	// Mode is the mode of the file: "0640" lets its group read it, "0644" every user of the machine, "0600" nobody else. Left out,
+	// it is "0640" with a group, and "0600" without.
+	Mode FileMode `json:"mode,omitempty"`
+	// Group is the group of the file, by name or number; the user that this runs as must be in it, or be root. Left out, it is
+	// that user's own. Pools that share a state directory have the same one.
+	Group Group `json:"group,omitempty"`
 }
 
 // LogsConfig says how much of the engines' output is kept. Each launch has a file of its own; what is too much is cut

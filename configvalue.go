@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,6 +85,46 @@ func unmarshal[T any](to *T, data []byte) error {
 // Size is a number of bytes that is written as text with a unit, such as "64MiB", "1GiB" or "500MB". In a file it is
 // from 64KiB to 1TiB.
 type Size int64
+
+// FileMode is the mode of a file in octal, such as "0640". In a file it may be written as a number.
+type FileMode string
+
+// UnmarshalJSON reads the octal number.
+func (m *FileMode) UnmarshalJSON(data []byte) error { return unmarshal(m, data) }
+
+// Group is a group of users, by name or number.
+type Group string
+
+// UnmarshalJSON reads a name or a number.
+func (g *Group) UnmarshalJSON(data []byte) error { return unmarshal(g, data) }
+
+// fileModes are those that a handoff can have: nobody but its owner may write it.
+var fileModes = []FileMode{"0600", "0640", "0644"}
+
+func parseFileMode(s strictyaml.Scalar) (any, error) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number {
+		return nil, strictyaml.ErrKind
+	}
+	mode := FileMode(s.Text)
+	if len(mode) == 3 {
+		mode = "0" + mode
+	}
+	if !slices.Contains(fileModes, mode) {
+		return nil, errors.New(badFileMode(FileMode(s.Text)))
+	}
+	return mode, nil
+}
+
+func badFileMode(m FileMode) string {
+	return fmt.Sprintf(`must be "0600", "0640" (its group may read it) or "0644" (every user may), is %q`, string(m))
+}
+
+func parseGroup(s strictyaml.Scalar) (any, error) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !groupPattern.MatchString(s.Text) {
+		return nil, strictyaml.ErrKind
+	}
+	return Group(s.Text), nil
+}
 
 // sizeUnits are the units of a size, the largest first, so that the first one that divides a size is the shortest.
 var sizeUnits = []struct {
@@ -191,6 +232,14 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 				}
 				return DevicesAuto(), nil
 			},
+		},
+		reflect.TypeFor[FileMode](): {
+			Want:   `the mode of a file, such as "0640"`,
+			Scalar: parseFileMode,
+		},
+		reflect.TypeFor[Group](): {
+			Want:   `the name or number of a group of users, such as "llm"`,
+			Scalar: parseGroup,
 		},
 		reflect.TypeFor[Device](): {
 			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,

@@ -16,6 +16,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/readers"
 )
 
 // HandoffSchema is the version of the handoff file. Its first eight keys have their names, types and order in all of them;
@@ -68,12 +69,41 @@ type HandoffProcess struct {
 }
 
 // publish writes the handoff. From now on the replica is ready for the rest of the node.
-func (f replicaFiles) publish(h Handoff) error {
+func (f replicaFiles) publish(h Handoff, c HandoffConfig) error {
 	data, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {
 		return fmt.Errorf("cannot write the handoff: %w", err)
 	}
-	return atomicfile.Write(f.handoff(), append(data, '\n'))
+	who, err := f.admit(c)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteFor(f.handoff(), append(data, '\n'), who.Mode, who.GID)
+}
+
+// admit lets the configured readers find the handoffs. The rest of the state directory stays this user's own.
+func (f replicaFiles) admit(c HandoffConfig) (readers.Readers, error) {
+	who, err := readers.Of(string(c.Mode), string(c.Group))
+	if err == nil {
+		err = errors.Join(who.Pass(f.state), who.Read(f.handoffs()))
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return who, fmt.Errorf("cannot let others read the handoff: %w; be a member of \"handoff.group\", and the owner of the state directory", err)
+	case err != nil:
+		return who, fmt.Errorf("cannot let others read the handoff: %w; check \"handoff\"", err)
+	}
+	return who, nil
+}
+
+// hasReaders reports whether the file has the configured ones.
+func (f replicaFiles) hasReaders(c HandoffConfig) bool {
+	who, err := readers.Of(string(c.Mode), string(c.Group))
+	if err != nil {
+		return true // nothing better can be written
+	}
+	info, err := os.Lstat(f.handoff())
+	return err == nil && who.Has(info)
 }
 
 // unpublish removes the handoff of a launch; another launch's stays. "" means whichever launch.

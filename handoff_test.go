@@ -40,7 +40,7 @@ func TestReadHandoff(t *testing.T) {
 	if _, err := ReadHandoff(files.handoff()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if err := files.publish(testHandoff(1)); err != nil {
+	if err := files.publish(testHandoff(1), HandoffConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	h, err := ReadHandoff(files.handoff())
@@ -74,7 +74,7 @@ func TestUnpublishSparesALaterLaunch(t *testing.T) {
 	t.Parallel()
 	files := testFiles(t)
 	later := testHandoff(2)
-	if err := files.publish(later); err != nil {
+	if err := files.publish(later, HandoffConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := files.unpublish("launch-1"); err != nil {
@@ -107,7 +107,7 @@ func TestUnpublishSparesALaterLaunch(t *testing.T) {
 func TestReadersNeverSeeHalfAFile(t *testing.T) {
 	t.Parallel()
 	files := testFiles(t)
-	if err := files.publish(testHandoff(0)); err != nil {
+	if err := files.publish(testHandoff(0), HandoffConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	const writers, rounds = 4, 250
@@ -117,7 +117,7 @@ func TestReadersNeverSeeHalfAFile(t *testing.T) {
 	for w := range writers {
 		writing.Go(func() {
 			for i := range rounds {
-				if err := files.publish(testHandoff(int64(w*rounds + i))); err != nil {
+				if err := files.publish(testHandoff(int64(w*rounds+i)), HandoffConfig{}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -178,13 +178,13 @@ func TestWatchHandoffs(t *testing.T) {
 				}
 			}
 			// The folder comes into being after the watch.
-			if err := errors.Join(files.create(), files.publish(testHandoff(1))); err != nil {
+			if err := errors.Join(files.create(), files.publish(testHandoff(1), HandoffConfig{})); err != nil {
 				t.Fatal(err)
 			}
 			if e := next(t, events); e.Handoff.Generation != 1 || e.Path != files.handoff() || e.Removed || e.Err != nil {
 				t.Errorf("published: %+v", e)
 			}
-			if err := files.publish(testHandoff(2)); err != nil {
+			if err := files.publish(testHandoff(2), HandoffConfig{}); err != nil {
 				t.Fatal(err)
 			}
 			if e := next(t, events); e.Handoff.Generation != 2 {
@@ -244,7 +244,7 @@ func TestWatchFindsWhatIsThere(t *testing.T) {
 	ctx, cancel := context.WithCancel(bounded(t))
 	files := testFiles(t)
 	other := replicaFiles{state: files.state, stem: "pool-r1"}
-	if err := errors.Join(files.publish(testHandoff(1)), other.publish(testHandoff(2)),
+	if err := errors.Join(files.publish(testHandoff(1), HandoffConfig{}), other.publish(testHandoff(2), HandoffConfig{}),
 		os.WriteFile(filepath.Join(files.handoffs(), ".tmp-1"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func (p *EngineProvisioner) republish() {
 	if !p.unasked() || p.run.inst.Exited() || p.run.stoppedElsewhere() {
 		return
 	}
-	if err := errors.Join(os.MkdirAll(p.run.files.handoffs(), 0o700), p.run.files.publish(h)); err != nil {
+	if err := errors.Join(os.MkdirAll(p.run.files.handoffs(), 0o700), p.run.files.publish(h, p.admitted())); err != nil {
 		p.note("cannot write the handoff again, which somebody has removed or changed: " + err.Error())
 		return
 	}

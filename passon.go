@@ -46,7 +46,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 	if p.state == StateReady {
 		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, p.handoff.SlotsTotal, p.handoff.Answer})
 		next.handoff.ReadyAt = p.handoff.ReadyAt
-		if err := r.files.publish(next.handoff); err != nil { // the old one stands
+		if err := r.files.publish(next.handoff, cfg.Handoff); err != nil { // the old one stands
 			next.note(err.Error())
 		}
 	}
@@ -67,7 +67,7 @@ func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
 		r.Launch.Flags = argsIn(r.TempDir, plan.ownFlags())
 	}
 	r.Launch.Ready, r.Launch.GPU = cfg.Ready, cfg.GPU
-	r.Model, r.Drain, r.Logs, r.APIKey = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey
+	r.Model, r.Drain, r.Logs, r.APIKey, r.Handoff = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey, cfg.Handoff
 	r.Grace, r.LoadGrace = cfg.Stop.Grace, 0
 	if cfg.Stop.Grace == 0 {
 		r.Grace, r.LoadGrace = Duration(r.Launch.Spec.Grace), Duration(r.Launch.Spec.LoadGrace)

@@ -25,7 +25,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 		return Handoff{}, context.Cause(ctx)
 	}
 	p.opts.at("before_publish")
-	err := r.files.publish(h)
+	err := r.files.publish(h, p.admitted())
 	if err == nil {
 		p.opts.at("after_publish")
 		// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
@@ -44,6 +44,13 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 		go p.keepHandoff()
 	}
 	return h, nil
+}
+
+// admitted says who may read the handoff.
+func (p *EngineProvisioner) admitted() HandoffConfig {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.Handoff
 }
 
 // wanted says why a launch that is about to be ready must not be: it has ended, or somebody has begun to end it.
@@ -73,6 +80,34 @@ func (p *EngineProvisioner) becomePublished(r *run, h Handoff) error {
 	p.handoff = h
 	p.transition(StateReady, h.URL)
 	return nil
+}
+
+// refresh writes the handoff of a ready launch again where an earlier version or other settings have written it.
+func (p *EngineProvisioner) refresh() {
+	p.publishing.Lock()
+	defer p.publishing.Unlock()
+	p.mu.Lock()
+	r, h, readable, ready := p.run, p.handoff, p.cfg.Handoff, p.state == StateReady && !p.asked
+	p.mu.Unlock()
+	if !ready || h.Schema >= HandoffSchema && r.files.hasReaders(readable) || r.stoppedElsewhere() {
+		return
+	}
+	if h.Schema < HandoffSchema {
+		at := h.ReadyAt
+		h = r.handoff(proof{version: h.EngineVersion, slots: r.rec.Launch.Spec.Slots, answer: h.Answer})
+		h.ReadyAt = at
+	}
+	err := r.files.publish(h, readable)
+	if err == nil && r.stoppedElsewhere() { // see publish
+		err = r.files.unpublish(r.rec.LaunchID)
+	}
+	if err != nil {
+		p.note("the handoff stays as it was: " + err.Error())
+		return
+	}
+	p.mu.Lock()
+	p.handoff = h
+	p.mu.Unlock()
 }
 
 // unpublish removes the handoff, also one that is just being written.

@@ -59,8 +59,9 @@ type record struct {
 
 	Stop *recordedStop `json:"stop,omitempty"` // once somebody has begun to stop it
 
-	Logs       LogsConfig `json:"logs,omitzero"`
-	LastFailed int64      `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
+	Logs       LogsConfig    `json:"logs,omitzero"`
+	LastFailed int64         `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
+	Handoff    HandoffConfig `json:"handoff,omitzero"`
 }
 
 // launchRecord is what was launched: with it, another provisioner can carry on with the readiness of an engine, or watch

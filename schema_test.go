@@ -40,6 +40,7 @@ func schemaTypes() []any {
 		LivenessConfig{},
 		StopConfig{},
 		LogsConfig{},
+		HandoffConfig{},
 		SecretRef{},
 		DrainConfig{},
 		DrainHook{},
@@ -117,6 +118,12 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, Examples: []any{"90s", "5m"}}
 	case reflect.TypeFor[Size]():
 		return &jsonschema.Schema{Type: "string", Pattern: sizePattern.String(), Examples: []any{"64MiB", "1GiB"}}
+	case reflect.TypeFor[FileMode]():
+		return &jsonschema.Schema{Type: "string", Pattern: "^0?6(00|40|44)$", Examples: []any{"0640", "0644"}}
+	case reflect.TypeFor[Group]():
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+			{Type: "string", Pattern: groupPattern.String()}, {Type: "integer", Minimum: "0"},
+		}}
 	case reflect.TypeFor[Device]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: devicePattern.String()},

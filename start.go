@@ -98,6 +98,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.create(); err != nil {
 		return nil, err
 	}
+	if _, err := files.admit(p.cfg.Handoff); err != nil {
+		return nil, err
+	}
 
 	// 2. The replica's lock: whoever holds it is a living engine, or a start that is under way.
 	lock, err := files.lock()
@@ -153,7 +156,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
 		Grace: plan.Grace, LoadGrace: plan.loadGrace(p.cfg), Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
-		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, LastFailed: last.failedLaunch(), ShmNamed: plan.shmNamed(p.cfg),
+		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, Handoff: p.cfg.Handoff, LastFailed: last.failedLaunch(), ShmNamed: plan.shmNamed(p.cfg),
 	}
 	r.logs = p.newLogKeeper(r)
 	r.logs.makeRoom()

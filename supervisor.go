@@ -97,6 +97,7 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 		r := newReplica(cfg, replicaFiles{state: s.state, stem: stem}, s.opts)
 		if p := left.adopted[stem]; p != nil {
 			r.adopt(ctx, p)
+			p.refresh()
 		} else if p := left.ending[stem]; p != nil {
 			r.finish(p)
 		}

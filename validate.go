@@ -17,6 +17,7 @@ var (
 	envPattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	devicePattern = regexp.MustCompile(`^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*)$`)
 	sizePattern   = regexp.MustCompile(`^([0-9]+)((?:[KMGT]i?)?B)$`)
+	groupPattern  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`)
 	sha256Pattern = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
 	indexPattern  = regexp.MustCompile(`\[\d+\]`)
 )
@@ -246,7 +247,7 @@ func (k *checker) anyReported(keys ...string) bool {
 func (o *options) checkReplicas(replicas []ProvisionConfig) []Problem {
 	var problems []Problem
 
-	ports, files := map[int]int{}, map[string]int{}
+	ports, files, groups := map[int]int{}, map[string]int{}, map[string]int{}
 	told := map[[2]string]bool{} // one problem for two pools, however many replicas they have
 	report := func(i int, field string, before int, format string, args ...any) {
 		a, b := replicas[i], replicas[before]
@@ -269,6 +270,12 @@ func (o *options) checkReplicas(replicas []ProvisionConfig) []Problem {
 				other.Name(), c.Name(), c.fileStem())
 		} else {
 			files[file] = i
+		}
+		if before, ok := groups[c.StateDir]; !ok && c.Handoff.Group != "" {
+			groups[c.StateDir] = i
+		} else if ok && c.Handoff.Group != "" && replicas[before].Handoff.Group != c.Handoff.Group {
+			report(i, "handoff.group", before, "is %q, and that of pool %s is %q; the folder of the handoffs has one group: write the same, or use two state directories",
+				c.Handoff.Group, replicas[before].PoolID, replicas[before].Handoff.Group)
 		}
 		if before, ok := ports[c.Port]; ok {
 			report(i, "port", before, "replica %s needs port %d, which %s has; every replica needs a port of its own",

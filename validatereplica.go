@@ -37,6 +37,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	k.devices(prefix, c)
 	k.durations(prefix, c)
 	k.logs(prefix+"logs.", c.Logs)
+	k.handoff(prefix+"handoff.", c.Handoff)
 	k.drain(prefix, c)
 	for i, flag := range c.Flags {
 		if strings.ContainsRune(flag, 0) {
@@ -240,6 +241,18 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		if err := checkDuration(d.value); err != nil {
 			k.report(prefix+d.key, "%v", err)
 		}
+	}
+}
+
+// handoff checks what a value made in Go can be, and what does not go together.
+func (k *checker) handoff(prefix string, c HandoffConfig) {
+	switch {
+	case c.Mode != "" && !slices.Contains(fileModes, c.Mode):
+		k.report(prefix+"mode", "%s", badFileMode(c.Mode))
+	case c.Group != "" && !groupPattern.MatchString(string(c.Group)):
+		k.report(prefix+"group", `must be the name or number of a group of users, is %q`, string(c.Group))
+	case c.Group != "" && c.Mode == "0600":
+		k.report(prefix+"mode", `is "0600", so that the group may not read the file; leave it out, or the group`)
 	}
 }
 

@@ -22,14 +22,25 @@ func tempOf(path string) string { return tempPrefix + filepath.Base(path) + "-" 
 // Write replaces path by data with mode 0600. A symbolic link at path is replaced, not followed. When Write fails, the
 // old content is intact and no temporary file is left; only when the last step fails, which makes the new name last
 // through a loss of power, the new content is there already.
-func Write(path string, data []byte) error {
+func Write(path string, data []byte) error { return WriteFor(path, data, 0o600, -1) }
+
+// WriteFor is Write with another mode and, unless it is -1, group. Nobody sees the file with less than these.
+func WriteFor(path string, data []byte, mode fs.FileMode, gid int) error {
 	dir := filepath.Dir(path)
 	// CreateTemp opens with O_EXCL and 0600, so a planted link is never followed.
 	f, err := os.CreateTemp(dir, tempOf(path)+"*")
 	if err != nil {
 		return fmt.Errorf("cannot write %q: %w", path, err)
 	}
-	_, err = f.Write(data)
+	if gid >= 0 {
+		err = f.Chown(-1, gid)
+	}
+	if err == nil && mode != 0o600 {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
