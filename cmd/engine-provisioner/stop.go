@@ -73,6 +73,9 @@ func (c *cli) stopReplicas(ctx context.Context, grace, drain time.Duration) erro
 	if err != nil {
 		errs = append(errs, err)
 	}
+	if _, wrong := errors.AsType[*provisioner.ConfigError](err); wrong {
+		c.say("note: nothing was stopped; a stop needs no file: give --state-dir, which is the file's \"state_dir\" or .runtime beside it, and --pool or --all")
+	}
 	if len(found) == 0 && err == nil {
 		c.say(c.nothing(stateDir).Error())
 		return nil
