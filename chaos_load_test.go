@@ -101,9 +101,11 @@ func TestChaosSaturated(t *testing.T) {
 	t.Parallel()
 	const clients = 16
 	rounds, long := chaosCount(t, "CHAOS_LOAD", 1)
-	wave := 3 * time.Second // that the engine is to need for one answer for each client
+	wave := 3 * time.Second  // of load before the managers change, and after
+	answer := wave / clients // that the idle engine is to need for one
 	if long {
-		wave = 45 * time.Second // longer than it takes liveness to lose its patience
+		wave = time.Minute
+		answer = 45 * time.Second // nothing is answered meanwhile, for longer than liveness with its default has patience
 	}
 	cfg := realConfig(t, big)
 	cfg.Flags = []string{"--ctx-size", "4096", "--parallel", "2", "--threads", "1"}
@@ -125,7 +127,7 @@ func TestChaosSaturated(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v; the manager says:\n%s", err, stderr)
 		}
-		people := gather(was.URL, clients, tokensFor(t, was.URL, wave/(clients/2)))
+		people := gather(was.URL, clients, tokensFor(t, was.URL, answer))
 		watch := listenTo(was.URL)
 		time.Sleep(wave + rand.N(time.Second)) // the load, not a synchronization
 
