@@ -3,9 +3,7 @@ package provisioner
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -308,108 +306,4 @@ func (m *flagMerge) nearestFlag(word string, elsewhere FlagDef) string {
 	default:
 		return fmt.Sprintf("; did you mean %q?", n)
 	}
-}
-
-// isRepeated notes what the user says on a subject, and reports a second word on it.
-func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
-	before, ok := m.given[subject]
-	if !ok {
-		m.given[subject] = f
-		return m.dotted && m.isReplaced(subject, f)
-	}
-	switch {
-	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
-		return false
-	case before.now+f.now != "" && m.unite(before, f):
-		return true
-	case before.now+f.now != "":
-		m.problem(f.key, "%q and %q in %s are both %q on this %s; write that once",
-			f.name, before.name, before.key, cmp.Or(f.now, before.now), m.program)
-	case before.negated != f.negated:
-		m.problem(f.key, "%q contradicts %q in %s; keep one of them", f.name, before.name, before.key)
-	case strings.HasPrefix(before.key, "env."):
-		m.problem(f.key, "%q says the same as %s; keep one of them", f.name, before.key)
-	case before.name == f.name:
-		m.problem(f.key, "%q is already in %s; keep one of them", f.name, before.key)
-	default:
-		m.problem(f.key, "%q says the same as %q in %s; keep one of them", f.name, before.name, before.key)
-	}
-	return true
-}
-
-// unite lets the flag before say what both say, where the engine has one value for both.
-func (m *flagMerge) unite(before, f givenFlag) bool {
-	both, ok := m.united[strings.Join(append(slices.Clone(before.values), f.values...), " ")]
-	i := slices.IndexFunc(m.user, func(flag Flag) bool { return flag.Key == before.key })
-	if !ok || i < 0 {
-		return false
-	}
-	m.user[i].Args = []string{m.user[i].Args[0], both}
-	m.user[i].Note = fmt.Sprintf("rewritten from %q and %q", before.name, f.name)
-	return true
-}
-
-// isReplaced reports a JSON value beside keys of it: the engine makes a value of the keys, which replaces the other.
-func (m *flagMerge) isReplaced(subject string, f givenFlag) bool {
-	for _, other := range slices.Sorted(maps.Keys(m.given)) {
-		if strings.HasPrefix(other, subject+".") || strings.HasPrefix(subject, other+".") {
-			m.problem(f.key, "%q and %q in %s are about the same value, and one replaces the other; write all of it as keys, or as one value",
-				f.name, m.given[other].name, m.given[other].key)
-			return true
-		}
-	}
-	return false
-}
-
-var (
-	leadingNumber = regexp.MustCompile(`^\s*[-+]?\.?[0-9]`)
-	choices       = regexp.MustCompile(`^\{([^{}]+)\}$`)
-)
-
-// values checks the values of a flag and translates those that mean different things on different builds.
-func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []string) ([]string, string, error) {
-	if m.bridged[name] != "" {
-		return m.bridge(m, word, def, values)
-	}
-	want, least := def.values(), def.values()
-	if def.Optional {
-		least = 0
-	}
-	switch {
-	case len(values) < least && want == 1:
-		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, def.placeholder())
-	case len(values) < least:
-		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, def.placeholder())
-	case len(values) > want && !def.Many:
-		return nil, "", fmt.Errorf("%q takes no value on this %s; write it alone", word, m.program)
-	}
-	for _, v := range values {
-		switch {
-		case f.joined || !flagShape.MatchString(v):
-		case m.has(v):
-			return nil, "", fmt.Errorf("%q needs a value (%s), but the flag %q follows; if that is the value, write %q",
-				word, def.placeholder(), v, word+"="+v)
-		case m.joined:
-			return nil, "", fmt.Errorf(`%q needs a value (%s); one that begins with "-" is written %q`, word, def.placeholder(), word+"=VALUE")
-		}
-	}
-	if len(values) == 0 {
-		return nil, "", nil
-	}
-	if m.value != nil {
-		now, note, err := m.value(m, word, def, values)
-		if err != nil || now != nil {
-			return now, note, err
-		}
-	}
-	if def.Value == "N" && !leadingNumber.MatchString(values[0]) && values[0] != "auto" && values[0] != "all" {
-		return nil, "", fmt.Errorf("%q takes a number", word)
-	}
-	if choice := choices.FindStringSubmatch(def.Value); choice != nil && m.checked { // other builds have others
-		known := strings.Split(choice[1], ",")
-		if slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(known, v) }) {
-			return nil, "", fmt.Errorf("%q takes one of %s", word, strings.Join(known, ", "))
-		}
-	}
-	return values, "", nil
 }

@@ -1,0 +1,60 @@
+package provisioner
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// isRepeated notes what the user says on a subject, and reports a second word on it.
+func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
+	before, ok := m.given[subject]
+	if !ok {
+		m.given[subject] = f
+		return m.dotted && m.isReplaced(subject, f)
+	}
+	switch {
+	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
+		return false
+	case before.now+f.now != "" && m.unite(before, f):
+		return true
+	case before.now+f.now != "":
+		m.problem(f.key, "%q and %q in %s are both %q on this %s; write that once",
+			f.name, before.name, before.key, cmp.Or(f.now, before.now), m.program)
+	case before.negated != f.negated:
+		m.problem(f.key, "%q contradicts %q in %s; keep one of them", f.name, before.name, before.key)
+	case strings.HasPrefix(before.key, "env."):
+		m.problem(f.key, "%q says the same as %s; keep one of them", f.name, before.key)
+	case before.name == f.name:
+		m.problem(f.key, "%q is already in %s; keep one of them", f.name, before.key)
+	default:
+		m.problem(f.key, "%q says the same as %q in %s; keep one of them", f.name, before.name, before.key)
+	}
+	return true
+}
+
+// unite lets the flag before say what both say, where the engine has one value for both.
+func (m *flagMerge) unite(before, f givenFlag) bool {
+	both, ok := m.united[strings.Join(append(slices.Clone(before.values), f.values...), " ")]
+	i := slices.IndexFunc(m.user, func(flag Flag) bool { return flag.Key == before.key })
+	if !ok || i < 0 {
+		return false
+	}
+	m.user[i].Args = []string{m.user[i].Args[0], both}
+	m.user[i].Note = fmt.Sprintf("rewritten from %q and %q", before.name, f.name)
+	return true
+}
+
+// isReplaced reports a JSON value beside keys of it: the engine makes a value of the keys, which replaces the other.
+func (m *flagMerge) isReplaced(subject string, f givenFlag) bool {
+	for _, other := range slices.Sorted(maps.Keys(m.given)) {
+		if strings.HasPrefix(other, subject+".") || strings.HasPrefix(subject, other+".") {
+			m.problem(f.key, "%q and %q in %s are about the same value, and one replaces the other; write all of it as keys, or as one value",
+				f.name, m.given[other].name, m.given[other].key)
+			return true
+		}
+	}
+	return false
+}

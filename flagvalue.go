@@ -1,0 +1,61 @@
+package provisioner
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var (
+	leadingNumber = regexp.MustCompile(`^\s*[-+]?\.?[0-9]`)
+	choices       = regexp.MustCompile(`^\{([^{}]+)\}$`)
+)
+
+// values checks the values of a flag and translates those that mean different things on different builds.
+func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []string) ([]string, string, error) {
+	if m.bridged[name] != "" {
+		return m.bridge(m, word, def, values)
+	}
+	want, least := def.values(), def.values()
+	if def.Optional {
+		least = 0
+	}
+	switch {
+	case len(values) < least && want == 1:
+		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, def.placeholder())
+	case len(values) < least:
+		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, def.placeholder())
+	case len(values) > want && !def.Many:
+		return nil, "", fmt.Errorf("%q takes no value on this %s; write it alone", word, m.program)
+	}
+	for _, v := range values {
+		switch {
+		case f.joined || !flagShape.MatchString(v):
+		case m.has(v):
+			return nil, "", fmt.Errorf("%q needs a value (%s), but the flag %q follows; if that is the value, write %q",
+				word, def.placeholder(), v, word+"="+v)
+		case m.joined:
+			return nil, "", fmt.Errorf(`%q needs a value (%s); one that begins with "-" is written %q`, word, def.placeholder(), word+"=VALUE")
+		}
+	}
+	if len(values) == 0 {
+		return nil, "", nil
+	}
+	if m.value != nil {
+		now, note, err := m.value(m, word, def, values)
+		if err != nil || now != nil {
+			return now, note, err
+		}
+	}
+	if def.Value == "N" && !leadingNumber.MatchString(values[0]) && values[0] != "auto" && values[0] != "all" {
+		return nil, "", fmt.Errorf("%q takes a number", word)
+	}
+	if choice := choices.FindStringSubmatch(def.Value); choice != nil && m.checked { // other builds have others
+		known := strings.Split(choice[1], ",")
+		if slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(known, v) }) {
+			return nil, "", fmt.Errorf("%q takes one of %s", word, strings.Join(known, ", "))
+		}
+	}
+	return values, "", nil
+}
