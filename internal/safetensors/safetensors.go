@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // ErrFormat is wrapped by the errors of files that are there and are no whole safetensors file.
@@ -23,12 +25,15 @@ const maxHeader = 100_000_000
 // a download that was cut short is smaller. The error is an fs.PathError when the file cannot be read, and wraps
 // ErrFormat when it can.
 func Check(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would make it wait for a writer
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("is no regular file")}
+	}
 	if err != nil {
 		return err
 	}
@@ -98,7 +103,8 @@ func lastOffset(header []byte) (int64, error) {
 			continue // "__metadata__"
 		}
 		if len(entry.Offsets) != 2 || entry.Offsets[0] > entry.Offsets[1] || entry.Offsets[1] > math.MaxInt64-8-maxHeader {
-			return 0, formatError(fmt.Sprintf("has no place for its tensor %q: data_offsets are %d", name, entry.Offsets))
+			shown := entry.Offsets[:min(len(entry.Offsets), 3)] // there may be millions
+			return 0, formatError(fmt.Sprintf("has no place for its tensor %.200q: data_offsets are %d", name, shown))
 		}
 		end = max(end, entry.Offsets[1])
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
@@ -136,5 +137,20 @@ func BenchmarkCheck(b *testing.B) {
 		if err := Check(path); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestCheckIsNotHeldUp(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "model.safetensors")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(pipe); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a pipe: %v", err)
+	}
+	many := `{"` + strings.Repeat("w", 1000) + `":{"data_offsets":[` + strings.Repeat("1,", 100000) + `1]}}`
+	if _, err := lastOffset([]byte(many)); err == nil || len(err.Error()) > 500 {
+		t.Errorf("a message of %d bytes", len(err.Error()))
 	}
 }
