@@ -97,15 +97,19 @@ func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec reco
 			same.Devices = append(same.Devices, Device(g.UUID))
 		}
 	}
+	lack := gpuLack(cfg, rec.Launch)
 	prepared, pending, err := there.foresee(ctx, same, engine)
 	if err != nil || len(pending) > 0 {
 		return pending, launchPlan{}, err
 	}
 	plan, err := there.plan(ctx, same, prepared)
+	if gpu := (*GPUError)(nil); len(lack) > 0 && errors.As(err, &gpu) { // there is none yet that it could run on
+		return lack, launchPlan{}, nil
+	}
 	if err != nil {
 		return nil, launchPlan{}, err
 	}
-	return plan.differences(cfg, rec.Launch), plan, nil
+	return append(lack, plan.differences(cfg, rec.Launch)...), plan, nil
 }
 
 func (p launchPlan) differences(cfg ProvisionConfig, was launchRecord) []Difference {

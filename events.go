@@ -22,7 +22,7 @@ type Event struct {
 	Handoff  *Handoff  `json:"handoff,omitempty"`   // with StateReady, of EventState and EventRecovery
 	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
 	Progress *Progress `json:"progress,omitempty"`  // with EventProgress
-	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended
+	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended; with EventRecovery: a *GPUError, see WaitReady
 	// StoppedBy is the other program that has asked for a stop, with the states from StateDraining on. Message tells how that
 	// went.
 	StoppedBy *Stopper `json:"stopped_by,omitempty"`

@@ -230,7 +230,7 @@ func adopt(caller context.Context, files replicaFiles, opts options) (*EnginePro
 			if unread != nil {
 				p.note("it goes on, but not all of its secrets can be read: " + unread.Error())
 			}
-			p.lookAround()
+			_, _ = p.run.inst.Observe() // for the case that it ends by itself
 		}
 	}
 	found.Took = time.Since(begin)
@@ -264,16 +264,6 @@ func (p *EngineProvisioner) fate() (Recovery, string) {
 func (p *EngineProvisioner) takeOver() error {
 	p.engine, _ = p.opts.engine(p.run.rec.Engine) // one that is not known here can be stopped, but not waited for
 	return p.run.readSecrets()
-}
-
-// lookAround notes what the launch would leave behind if it ended by itself. Nobody waits for it: it looks at all processes
-// of the machine.
-func (p *EngineProvisioner) lookAround() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.asked && !closed(p.run.exited) {
-		p.run.noting.Go(func() { _, _ = p.run.inst.Observe() })
-	}
 }
 
 // standing is what an event tells of an adopted launch: its state, its id, and its handoff once it is ready.

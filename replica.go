@@ -38,6 +38,7 @@ type replica struct {
 	past     Restarts
 	outdated []Difference  // by what the launch differs from the present settings
 	leaving  bool          // it was removed from the configuration
+	lacking  error         // a *GPUError: what the adopted launch runs without, and must not by the present settings; else nil
 	wasHeld  bool          // it was stopped under an earlier supervisor, and nobody has started it since
 	by       *Stopper      // the other program that has stopped it last; nil when none has, or it is not known
 	last     error         // why the last launch ended; nil while one is ready
@@ -186,7 +187,7 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 		return nil, err
 	}
 	p.attempt, p.kept = r.history().Attempts+1, true
-	r.update(func() { r.launch, r.outdated = p, nil })
+	r.update(func() { r.launch, r.outdated, r.lacking = p, nil, nil })
 	return p, nil
 }
 
@@ -284,11 +285,13 @@ func (r *replica) atRest() bool {
 func (r *replica) waitReady(ctx context.Context) error {
 	for {
 		r.mu.Lock()
-		past, last, leaving, changed, by := r.past, r.last, r.leaving || r.wasHeld, r.changed, r.by
+		past, last, lacking, leaving, changed, by := r.past, r.last, r.lacking, r.leaving || r.wasHeld, r.changed, r.by
 		r.mu.Unlock()
 		switch {
-		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero(), leaving:
+		case leaving:
 			return nil
+		case past.Phase == PhaseRunning && !past.ReadyAt.IsZero():
+			return lacking
 		case last != nil:
 			return last
 		case past.Phase == PhaseStopped && by != nil:
@@ -326,36 +329,4 @@ func (r *replica) waitEnd(ctx context.Context) (ended bool, err error) {
 			return false, nil
 		}
 	}
-}
-
-// adopt makes an engine that runs already the present launch.
-func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
-	outdated, _, err := r.tell.differences(ctx, r.cfg, p.run.rec)
-	if r.outdated = outdated; err != nil {
-		r.outdated = []Difference{{Why: "it cannot be told by what"}}
-	}
-	p.mu.Lock()
-	p.cfg, p.attempt, p.kept = r.cfg, r.past.Attempts+1, true
-	p.mu.Unlock()
-	switch {
-	case err != nil:
-		p.note("whether it runs with the present settings cannot be told: " + err.Error())
-	case len(outdated) > 0:
-		p.note("it runs with other settings than those of the configuration (" + namesOf(outdated) + "); replace it when it suits")
-	}
-	r.wasHeld = false
-	r.unhold() // somebody has started it
-	r.takeUp(p)
-}
-
-// finish makes a launch the present one whose stop an earlier program did not finish.
-func (r *replica) finish(p *EngineProvisioner) {
-	r.ending = p
-	r.takeUp(p)
-}
-
-func (r *replica) takeUp(p *EngineProvisioner) {
-	r.launch = p
-	r.past.Phase, r.past.RetryAt = PhaseRunning, time.Time{}
-	r.keep(r.past)
 }

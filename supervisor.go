@@ -78,6 +78,19 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 	for _, cfg := range cfgs {
 		configured[cfg.fileStem()] = true
 	}
+	replicas := make([]*replica, len(cfgs))
+	byStem := map[string]*replica{}
+	for i, cfg := range cfgs {
+		stem := cfg.fileStem()
+		r := newReplica(cfg, replicaFiles{state: s.state, stem: stem}, s.opts)
+		if p := left.adopted[stem]; p != nil {
+			r.adopt(ctx, p)
+			p.refresh()
+		} else if p := left.ending[stem]; p != nil {
+			r.finish(p)
+		}
+		replicas[i], byStem[stem] = r, r
+	}
 	for _, f := range left.found {
 		s.counts.adoption(f.Result)
 		e, stem := f.event(), f.Pool+"-"+f.Replica
@@ -88,21 +101,12 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 		default:
 			// Whoever follows the events alone learns here what an event of a new launch would say.
 			e.State, e.LaunchID, e.Handoff = p.standing()
+			e.Err = byStem[stem].lacking
 		}
 		tell.onEvent(e)
 	}
-	var replicas []*replica
-	for _, cfg := range cfgs {
-		stem := cfg.fileStem()
-		r := newReplica(cfg, replicaFiles{state: s.state, stem: stem}, s.opts)
-		if p := left.adopted[stem]; p != nil {
-			r.adopt(ctx, p)
-			p.refresh()
-		} else if p := left.ending[stem]; p != nil {
-			r.finish(p)
-		}
+	for _, r := range replicas {
 		r.announce()
-		replicas = append(replicas, r)
 	}
 	for stem, p := range left.adopted {
 		if !configured[stem] {
@@ -124,8 +128,8 @@ func (s *Supervisor) all() []*replica {
 	return s.replicas
 }
 
-// WaitReady returns when every replica has been ready, or with the first failure of one that has not been yet. The
-// supervisor goes on in either case. One that Apply removes meanwhile is not waited for, nor is one that it adds.
+// WaitReady returns when every replica has been ready, or with the first failure of one that has not been yet; a *GPUError
+// among them is of an adopted engine that serves, and does not meet "gpu: required". The supervisor goes on in either case. One that Apply removes meanwhile is not waited for, nor is one that it adds.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
 	replicas := s.all()
 	errs := make(chan error, len(replicas))

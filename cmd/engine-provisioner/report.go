@@ -148,7 +148,7 @@ func (r *reporter) tell(e provisioner.Event) {
 	}
 	if r.output.json {
 		_ = writeJSON(r.std.out, e) // where stdout is gone there is nobody to tell
-		if e.Kind == provisioner.EventRestart {
+		if e.Err != nil {
 			r.reportError(about(name, e.Err))
 		}
 		return
@@ -170,7 +170,9 @@ func (r *reporter) tell(e provisioner.Event) {
 		}
 	case e.Kind == provisioner.EventRecovery:
 		fmt.Fprintf(r.std.err, "%s: %s\n", name, foundText(e.Message))
-		if e.Handoff != nil {
+		if e.Err != nil { // it serves, but is not what its settings call ready
+			r.reportError(about(name, e.Err))
+		} else if e.Handoff != nil {
 			fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Handoff.URL)
 		}
 	case e.Kind == provisioner.EventNote:

@@ -51,7 +51,7 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
 	defer manager.close()
 	s := &session{
 		cli: c, show: show, manager: manager, configs: configs, flags: flags, metrics: metrics,
-		happened: make(chan struct{}, 1), given: map[string]error{},
+		happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
 	}
 	return s.run(ctx)
 }
@@ -110,6 +110,7 @@ type session struct {
 
 	mu      sync.Mutex
 	given   map[string]error // replicas that were given up, by name
+	lacking map[string]error // adopted replicas without the GPU that they require
 	goesOn  bool             // a preparation has told how far it is
 	adopted bool             // an earlier run's engine
 }
@@ -168,12 +169,16 @@ func (s *session) run(ctx context.Context) error {
 // with a replica that does not start.
 func (s *session) start(ctx context.Context) error {
 	err := s.awaitReady(ctx)
-	if err == nil && s.flags.replace {
-		err = s.replaceOutdated(ctx)
+	if s.flags.replace && (err == nil || s.isLacking(err)) {
+		if err = s.replaceOutdated(ctx); err != nil && interruption(ctx) == nil {
+			return &toldError{err} // the old engines serve, but that is not what was asked for
+		}
 	}
 	switch stopped := interruption(ctx); {
-	case err == nil, s.allReady() && !errors.Is(err, provisioner.ErrStopped): // who has seen that everything is ready may interrupt before this function has
+	case err == nil:
 		return nil
+	case s.allServe() && !errors.Is(err, provisioner.ErrStopped): // who has seen that may interrupt before this function has
+		return s.failures()
 	case stopped != nil:
 		return stopped
 	case errors.Is(err, provisioner.ErrStopped): // which is no failure, and so no event of a restart
@@ -238,6 +243,9 @@ func (s *session) event(e provisioner.Event) {
 		s.goesOn = true
 	case e.Kind == provisioner.EventRecovery && e.Message == string(provisioner.RecoveredAdopted):
 		s.adopted = true
+		if e.Err != nil {
+			s.lacking[e.Pool+"/"+e.Replica] = e.Err
+		}
 	}
 	s.mu.Unlock()
 	s.show.event(e)
@@ -245,115 +253,4 @@ func (s *session) event(e provisioner.Event) {
 	case s.happened <- struct{}{}:
 	default:
 	}
-}
-
-// standing says how many replicas are fit to be used.
-func (s *session) standing() string {
-	ready := 0
-	all := s.engines.Status()
-	for _, status := range all {
-		if status.State == provisioner.StateReady {
-			ready++
-		}
-	}
-	return fmt.Sprintf("%d of %d replicas ready", ready, len(all))
-}
-
-// tookOver reports whether the run goes on with engines of an earlier one.
-func (s *session) tookOver() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.adopted
-}
-
-func (s *session) allReady() bool {
-	return !slices.ContainsFunc(s.engines.Status(), func(status provisioner.Status) bool {
-		return status.State != provisioner.StateReady && !held(status)
-	})
-}
-
-// failures are those of the replicas that were given up, which have been told.
-func (s *session) failures() error {
-	all := s.engines.Status() // not under the lock: whoever tells an event holds one of the library's, and waits for ours
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, status := range all {
-		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == provisioner.PhaseFailed {
-			return &toldError{err}
-		}
-	}
-	return nil
-}
-
-// startStopped starts the replicas if commands have stopped all of them under an earlier run: whoever starts a run wants it to
-// run something, and that run has ended when the last one was stopped.
-func (s *session) startStopped(ctx context.Context) {
-	all := s.engines.Status()
-	if slices.ContainsFunc(all, func(status provisioner.Status) bool { return !held(status) }) {
-		return
-	}
-	for _, status := range all {
-		_ = s.engines.Reset(ctx, status.Pool, status.Replica) // it fails with ctx, which the run notices
-	}
-}
-
-// held reports whether a replica is left stopped because a command has stopped it.
-func held(status provisioner.Status) bool {
-	return status.Restarts != nil && status.Restarts.Phase == provisioner.PhaseStopped
-}
-
-// leaveReady leaves the engines alone that are ready, and stops the others: nobody would tell when they are.
-func (s *session) leaveReady() error {
-	all, err := s.engines.Status(), s.engines.Release()
-	for _, status := range all {
-		if status.State == provisioner.StateReady || status.PID == 0 {
-			continue
-		}
-		p, failed := provisioner.Attach(s.configs[0].StateDir, status.Pool, status.Replica, withContainers()...)
-		if failed == nil {
-			failed = p.Stop(s.signals.hurried)
-		}
-		if failed != nil && !errors.Is(failed, provisioner.ErrNotRunning) && !errors.Is(failed, provisioner.ErrKilled) {
-			err = errors.Join(err, failed)
-		}
-	}
-	return err
-}
-
-// release leaves the engines alone, unless one of them has died meanwhile.
-func (s *session) release() error {
-	for _, status := range s.engines.Status() {
-		if status.State != provisioner.StateReady && !held(status) {
-			err := fmt.Errorf("%s/%s died before it could be left alone", status.Pool, status.Replica)
-			return errors.Join(err, s.stopAll())
-		}
-	}
-	return s.engines.Release()
-}
-
-// stopAll ends all engines at once. A second signal ends their grace.
-func (s *session) stopAll() error {
-	s.manager.stopping()
-	err := s.engines.Stop(s.signals.hurried)
-	var failed error
-	for _, err := range unjoin(err) {
-		if errors.Is(err, provisioner.ErrKilled) {
-			s.show.say(err.Error())
-			continue
-		}
-		s.show.fail(err)
-		failed = errors.Join(failed, &toldError{err})
-	}
-	return failed
-}
-
-// unjoin are the errors that errors.Join has put together.
-func unjoin(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }

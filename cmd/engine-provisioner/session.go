@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// standing says how many replicas are fit to be used.
+func (s *session) standing() string {
+	ready := 0
+	all := s.engines.Status()
+	for _, status := range all {
+		if status.State == provisioner.StateReady {
+			ready++
+		}
+	}
+	return fmt.Sprintf("%d of %d replicas ready", ready, len(all))
+}
+
+// tookOver reports whether the run goes on with engines of an earlier one.
+func (s *session) tookOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.adopted
+}
+
+// allServe reports whether every replica serves that is not left stopped.
+func (s *session) allServe() bool {
+	return !slices.ContainsFunc(s.engines.Status(), func(status provisioner.Status) bool {
+		return status.State != provisioner.StateReady && !held(status)
+	})
+}
+
+// lacks reports whether a replica runs without the GPU that its settings require.
+func lacks(status provisioner.Status) bool {
+	return slices.ContainsFunc(status.Differs, func(d provisioner.Difference) bool { return d.Key == "gpu" })
+}
+
+// isLacking reports whether err is that of an adopted engine that serves without the GPU that it requires.
+func (s *session) isLacking(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, lacking := range s.lacking {
+		if errors.Is(err, lacking) {
+			return true
+		}
+	}
+	return false
+}
+
+// failures are those of the replicas that were given up, or run without their GPU, which have been told.
+func (s *session) failures() error {
+	all := s.engines.Status() // not under the lock: whoever tells an event holds one of the library's, and waits for ours
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, status := range all {
+		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == provisioner.PhaseFailed {
+			return &toldError{err}
+		}
+		if err := s.lacking[status.Pool+"/"+status.Replica]; err != nil && lacks(status) {
+			return &toldError{err}
+		}
+	}
+	return nil
+}
+
+// startStopped starts the replicas if commands have stopped all of them under an earlier run: whoever starts a run wants it to
+// run something, and that run has ended when the last one was stopped.
+func (s *session) startStopped(ctx context.Context) {
+	all := s.engines.Status()
+	if slices.ContainsFunc(all, func(status provisioner.Status) bool { return !held(status) }) {
+		return
+	}
+	for _, status := range all {
+		_ = s.engines.Reset(ctx, status.Pool, status.Replica) // it fails with ctx, which the run notices
+	}
+}
+
+// held reports whether a replica is left stopped because a command has stopped it.
+func held(status provisioner.Status) bool {
+	return status.Restarts != nil && status.Restarts.Phase == provisioner.PhaseStopped
+}
+
+// leaveReady leaves the engines alone that are ready, and stops the others: nobody would tell when they are.
+func (s *session) leaveReady() error {
+	all, err := s.engines.Status(), s.engines.Release()
+	for _, status := range all {
+		if status.State == provisioner.StateReady || status.PID == 0 {
+			continue
+		}
+		p, failed := provisioner.Attach(s.configs[0].StateDir, status.Pool, status.Replica, withContainers()...)
+		if failed == nil {
+			failed = p.Stop(s.signals.hurried)
+		}
+		if failed != nil && !errors.Is(failed, provisioner.ErrNotRunning) && !errors.Is(failed, provisioner.ErrKilled) {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+// release leaves the engines alone, unless one of them has died meanwhile.
+func (s *session) release() error {
+	for _, status := range s.engines.Status() {
+		if status.State != provisioner.StateReady && !held(status) {
+			err := fmt.Errorf("%s/%s died before it could be left alone", status.Pool, status.Replica)
+			return errors.Join(err, s.stopAll())
+		}
+	}
+	return s.engines.Release()
+}
+
+// stopAll ends all engines at once. A second signal ends their grace.
+func (s *session) stopAll() error {
+	s.manager.stopping()
+	err := s.engines.Stop(s.signals.hurried)
+	var failed error
+	for _, err := range unjoin(err) {
+		if errors.Is(err, provisioner.ErrKilled) {
+			s.show.say(err.Error())
+			continue
+		}
+		s.show.fail(err)
+		failed = errors.Join(failed, &toldError{err})
+	}
+	return failed
+}
+
+// unjoin are the errors that errors.Join has put together.
+func unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
