@@ -458,7 +458,7 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 	}{
 		"the same file":      {cfg, []ProvisionConfig{with(1, cfg.Model.ID), with(2, cfg.Model.ID)}, 2 * rest, 0},
 		"another file":       {cfg, []ProvisionConfig{with(1, copied), with(2, copied)}, weights + 2*rest, 0},
-		"copied by others":   {cfg, []ProvisionConfig{with(1, cfg.Model.ID, "--load-mode", "none")}, weights + rest, 60},
+		"copied by others":   {cfg, []ProvisionConfig{with(1, cfg.Model.ID, "--load-mode", "none")}, weights + rest, 80},
 		"copied by this one": {with(0, cfg.Model.ID, "--load-mode", "none"), []ProvisionConfig{with(1, cfg.Model.ID)}, weights + rest, 0},
 	} {
 		if got, _ := taken(c.of, c.beside...); got < c.want-c.has-2 || got > c.want+2 {
