@@ -20,8 +20,9 @@ func (c *cli) stopCommand() *cobra.Command {
 		Use:   "stop (--config FILE | --pool ID... | --all)",
 		Short: "Stop running replicas",
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
-Ready replicas are drained first: their drain hooks run, and running requests are finished, as the configuration says. A
-replica that a run was about to start again stays stopped. It is no error if a replica does not run.`,
+Ready replicas are drained first: their drain hooks run, and running requests are finished, as the configuration says. Of
+others, running requests are finished. A replica that a run was about to start again stays stopped. It is no error if a
+replica does not run. Of a file that is wrong, the replicas are stopped if it still says which and where they are.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.configFile == "" && len(c.pools) == 0 && !all {
@@ -70,10 +71,17 @@ func (g *durationValue) Set(text string) error {
 func (c *cli) stopReplicas(ctx context.Context, grace, drain time.Duration) error {
 	found, stateDir, err := c.recorded()
 	var errs []error
-	if err != nil {
+	_, wrong := errors.AsType[*provisioner.ConfigError](err)
+	if wrong {
+		found, stateDir = c.recordedAnyway()
+	}
+	switch {
+	case wrong && len(found) > 0:
+		c.sayAnyway(found)
+	case err != nil:
 		errs = append(errs, err)
 	}
-	if _, wrong := errors.AsType[*provisioner.ConfigError](err); wrong {
+	if wrong && len(found) == 0 {
 		c.say("note: nothing was stopped; a stop needs no file: give --state-dir, which is the file's \"state_dir\" or .runtime beside it, and --pool or --all")
 	}
 	if len(found) == 0 && err == nil {
