@@ -81,6 +81,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
 	} else if rec.State == StateDraining {
 		p.state = StateDraining
+		p.early = rec.Stop != nil && rec.Stop.Early
 	}
 	return p, nil
 }

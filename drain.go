@@ -42,7 +42,13 @@ func (p *EngineProvisioner) drain(ctx context.Context, r *run) {
 	ctx, end := p.drainContext(ctx, r)
 	defer end()
 	outcome := ""
-	err := p.runHooks(ctx, r)
+	p.mu.Lock()
+	early := p.early
+	p.mu.Unlock()
+	var err error
+	if !early { // hooks are about what was published
+		err = p.runHooks(ctx, r)
+	}
 	if err == nil {
 		outcome = p.awaitIdle(ctx, r)
 	}
@@ -80,7 +86,7 @@ func (p *EngineProvisioner) drainContext(caller context.Context, r *run) (_ cont
 // awaitIdle waits until the engine has no request, and returns how that ended, for people. What ends badly is noted. An
 // engine that gives no answer is busy: it is waited for until the drain's time is over, as long as it lives and refuses nothing.
 func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
-	count, err := p.counter(r)
+	count, err := p.counter(r, time.Duration(r.rec.Launch.Ready.RequestTimeout))
 	if errors.Is(err, errUncounted) && r.rec.Launch.Spec.DrainsItself {
 		return ""
 	}
@@ -158,8 +164,8 @@ func count(n int, one, more string) string {
 }
 
 // counter gives what counts the requests in the engine, with what can be said of its life meanwhile. The error is what there is
-// to tell of facts that speak against it.
-func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, life.Facts, error), error) {
+// to tell of facts that speak against it. patience is how long a first answer may take.
+func (p *EngineProvisioner) counter(r *run, patience time.Duration) (func(context.Context) (int, life.Facts, error), error) {
 	spec := r.rec.Launch.Spec
 	if spec.Gauges == nil {
 		return nil, errUncounted
@@ -171,7 +177,7 @@ func (p *EngineProvisioner) counter(r *run) (func(context.Context) (int, life.Fa
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, time.Duration(r.rec.Launch.Ready.RequestTimeout))
+	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, patience)
 	timeout := ask.timeout
 	return func(ctx context.Context) (int, life.Facts, error) {
 		n, err := ask.within(timeout).requests(ctx, spec)

@@ -3,7 +3,6 @@ package provisioner
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -38,23 +37,24 @@ type clientResult struct {
 	err    error
 }
 
+// oneRequest sends one request on a connection of its own.
+func oneRequest(url, body string) clientResult {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		return clientResult{err: err}
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return clientResult{resp.StatusCode, string(data), err}
+}
+
 // inFlight sends n completion requests and returns when the engine counts them.
 func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clientResult {
 	t.Helper()
 	results := make(chan clientResult, n)
 	for range n {
-		go func() {
-			client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-			url := engineURL("127.0.0.1", cfg.Port) + "/completion"
-			resp, err := client.Post(url, "application/json", strings.NewReader(body))
-			if err != nil {
-				results <- clientResult{err: err}
-				return
-			}
-			defer resp.Body.Close()
-			data, err := io.ReadAll(resp.Body)
-			results <- clientResult{resp.StatusCode, string(data), err}
-		}()
+		go func() { results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", body) }()
 	}
 	p := newProber("127.0.0.1", cfg.Port, secret{}, patience)
 	g := Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
@@ -145,17 +145,7 @@ func TestDrainWaitsForASilentEngine(t *testing.T) {
 	const clients = 3
 	results := make(chan clientResult, clients)
 	for range clients {
-		go func() {
-			client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-			resp, err := client.Post(p.handoff.URL+"/completion", "application/json", strings.NewReader(`{"prompt":"x"}`))
-			if err != nil {
-				results <- clientResult{err: err}
-				return
-			}
-			defer resp.Body.Close()
-			data, err := io.ReadAll(resp.Body)
-			results <- clientResult{resp.StatusCode, string(data), err}
-		}()
+		go func() { results <- oneRequest(p.handoff.URL+"/completion", `{"prompt":"x"}`) }()
 	}
 	eventually(t, "no page is answered", func() bool {
 		_, err := newProber("127.0.0.1", cfg.Port, secret{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
@@ -406,17 +396,25 @@ func TestAttachedDrain(t *testing.T) {
 
 func TestAttachedDrainWithAKey(t *testing.T) {
 	t.Parallel()
-	for _, lost := range []bool{false, true} {
-		t.Run(fmt.Sprintf("lost=%v", lost), func(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		removed      bool // the key's file
+		wiped, noted bool // what the engine was started with cannot be read; so there is no key
+	}{
+		{name: "as configured"},
+		{name: "only its engine has it", removed: true},
+		{name: "lost", removed: true, wiped: true, noted: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := fakeConfig(t, enginetest.Behavior{})
+			cfg := fakeConfig(t, enginetest.Behavior{WipeEnviron: c.wiped})
 			key := filepath.Join(cfg.Dir, "key")
 			if err := os.WriteFile(key, []byte("the-key-hunter2\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			cfg.APIKey = &SecretRef{FromFile: "key"}
 			p := abandoned(t, cfg)
-			if lost {
+			if c.removed {
 				if err := os.Remove(key); err != nil {
 					t.Fatal(err)
 				}
@@ -429,7 +427,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 			if err := attached.Stop(bounded(t)); err != nil {
 				t.Errorf("Stop: %v", err)
 			}
-			if notes := j.notes(); strings.Contains(notes, "not waited for: api_key: cannot read the secret") != lost {
+			if notes := j.notes(); strings.Contains(notes, "not waited for: api_key: cannot read the secret") != c.noted {
 				t.Errorf("notes: %q", notes)
 			}
 			for path, content := range filesBelow(t, cfg.StateDir) {

@@ -20,7 +20,7 @@ func TestEngineKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	count, err := other.counter(other.run)
+	count, err := other.counter(other.run, patience)
 	if err != nil {
 		t.Fatal(err)
 	}

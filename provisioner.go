@@ -51,6 +51,7 @@ type EngineProvisioner struct {
 	asked    bool     // its end is decided on, by the first of Stop, Release and condemn; see claim
 	killed   string   // the grace period, when it was not enough
 	drained  string   // how the drain went, for people
+	early    bool     // its stop began before it was ready
 	by       *Stopper // another program that has asked for the stop; nil for this one's own
 	released bool     // it was Release
 	passedOn bool     // its engine goes on under another EngineProvisioner of this program; see passOn

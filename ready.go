@@ -77,7 +77,12 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		case <-inner.Done():
 		}
 	}()
-	defer func() { cancel(nil); <-watched; <-exitSeen }()
+	foreign := make(chan struct{})
+	go func() {
+		defer close(foreign)
+		p.awaitForeignStop(inner, r, func() { cancel(errEndsElsewhere) })
+	}()
+	defer func() { cancel(nil); <-watched; <-exitSeen; <-foreign }()
 
 	handoff, err := p.becomeReady(inner, r)
 	if err == nil {
@@ -104,7 +109,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	switch {
 	case errors.Is(err, errStoppedElsewhere):
 		return Handoff{}, p.notReady(err)
-	case errors.Is(err, errExited), errors.Is(err, ErrStopped), errors.Is(err, ErrReleased):
+	case errors.Is(err, errExited), errors.Is(err, errEndsElsewhere), errors.Is(err, ErrStopped), errors.Is(err, ErrReleased):
 		return Handoff{}, p.endedBeforeReady(ctx)
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return Handoff{}, p.notReady(err)
@@ -184,7 +189,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 	if err := ask.awaitHealthy(ctx, spec.Health, spec.HealthTakes, r.started, p.hear); err != nil {
 		return Handoff{}, err
 	}
-	p.hear("200 OK")
+	p.hear(healthyWords)
 	// 2. It is this launch that says so.
 	if err := r.checkListener(); err != nil {
 		return Handoff{}, err
@@ -201,16 +206,16 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 	// 3. It can produce a token: a vLLM was healthy until its first one killed it.
 	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
 		r.asked.Store(true)
-		p.hear("200 OK, but no token yet")
+		p.hear(healthyWords + ", but no token yet")
 		offered, err := p.firstToken(ctx, ask, r)
 		switch {
 		case err != nil:
 			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}
 		case offered:
 			proven.answer = answerOK
-			p.hear("200 OK")
+			p.hear(healthyWords)
 		default:
-			p.hear("200 OK")
+			p.hear(healthyWords)
 			proven.answer = answerNotOffered
 			p.note("the model offers no completions (embeddings or reranking?): ready without the proof of an answer")
 		}
@@ -236,6 +241,9 @@ func (r *run) prober(timeout Duration) *prober {
 	limit := max(time.Duration(timeout), 5*r.rec.Launch.Spec.HealthTakes)
 	return newProber(loopback(r.rec.Host), r.rec.Port, r.key, limit)
 }
+
+// healthyWords are what is heard of an engine from its first good answer on.
+const healthyWords = "200 OK"
 
 func (p *EngineProvisioner) hear(words string) {
 	p.mu.Lock()

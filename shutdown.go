@@ -15,7 +15,7 @@ import (
 const defaultKillTimeout = 10 * time.Second
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
-// removed; a replica that was ready is drained (see DrainConfig); the engine's main process gets SIGTERM, once; after
+// removed; a replica that was ready, or serves clients already, is drained (see DrainConfig); the engine's main process gets SIGTERM, once; after
 // the grace period the tree gets SIGKILL; what outlives the main process for more than half a second, in whatever
 // group or session, gets SIGKILL, too; everything is reaped, verified and put away.
 //
@@ -64,18 +64,19 @@ func (p *EngineProvisioner) stop(ctx context.Context, r *run) error {
 	if turn != nil {
 		defer turn.release()
 	}
-	if p.beginStop(ctx, r, late) {
+	drains := p.beginStop(ctx, r, late)
+	if drains {
 		p.drain(ctx, r)
 		p.recordStop(r, StateStopping)
 	}
-	return p.escalate(ctx, r)
+	return p.escalate(ctx, r, drains)
 }
 
-// escalate is the way from asking to killing.
-func (p *EngineProvisioner) escalate(ctx context.Context, r *run) error {
+// escalate is the way from asking to killing. drained says that the engine has served.
+func (p *EngineProvisioner) escalate(ctx context.Context, r *run, drained bool) error {
 	over := make(chan struct{})
 	p.mu.Lock()
-	ready := !p.handoff.ReadyAt.IsZero() || r.rec.State == StateDraining
+	ready := !p.handoff.ReadyAt.IsZero() || r.rec.State == StateDraining || drained
 	r.stopping = over
 	p.mu.Unlock()
 	// 1. See who belongs to the tree while all parents are alive.

@@ -5,7 +5,7 @@ package provisioner
 //	from \ to   preparing starting ready draining stopping stopped failed
 //	new             x        .       .      .        .        x      x
 //	preparing       .        x       .      .        x        x      x
-//	starting        .        .       x      .        x        .      x
+//	starting        .        .       x      x        x        .      x
 //	ready           .        .       .      x        x        .      x
 //	draining        .        .       .      .        x        .      x
 //	stopping        .        .       .      .        .        x      x
@@ -28,7 +28,7 @@ const (
 var transitions = map[State][]State{
 	StateNew:       {StatePreparing, StateStopped, StateFailed},
 	StatePreparing: {StateStarting, StateStopping, StateStopped, StateFailed},
-	StateStarting:  {StateReady, StateStopping, StateFailed},
+	StateStarting:  {StateReady, StateDraining, StateStopping, StateFailed},
 	StateReady:     {StateDraining, StateStopping, StateFailed},
 	StateDraining:  {StateStopping, StateFailed},
 	StateStopping:  {StateStopped, StateFailed},

@@ -38,6 +38,8 @@ func thisProgram() Stopper {
 type recordedStop struct {
 	By  Stopper `json:"by"`
 	How string  `json:"how,omitempty"` // such as "drained in 2s", for people
+	// Early says that the engine was not ready when it was to be stopped: its hooks are left out.
+	Early bool `json:"early,omitempty"`
 }
 
 // stoppedBy says who has stopped a replica, as far as that is known, for people.

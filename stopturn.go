@@ -41,10 +41,19 @@ func (p *EngineProvisioner) beginStop(ctx context.Context, r *run, late bool) (d
 	late = late || err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped && rec.State != StateDraining
 	next := StateStopping
 	p.mu.Lock()
-	if !late && ctx.Err() == nil && p.drains() {
+	asked := !late && ctx.Err() == nil
+	drains, early := asked && p.drains(), asked && p.mayServe()
+	p.mu.Unlock()
+	if early {
+		p.mu.Lock()
+		p.early = true
+		p.mu.Unlock()
+		p.recordStop(r, StateDraining) // a manager that reads it gives up its own questions
+		drains = p.serves(ctx, r)
+	}
+	if drains {
 		next = StateDraining
 	}
-	p.mu.Unlock()
 	// The record first, then the handoff. Whoever finds no handoff must know why, also when this program dies in between;
 	// and an engine that its own provisioner is just finding to be ready keeps none: that looks at the record again.
 	p.recordStop(r, next)
@@ -72,10 +81,10 @@ func (p *EngineProvisioner) recordStop(r *run, at State) {
 		return
 	}
 	p.mu.Lock()
-	how := p.how()
+	how, early := p.how(), p.early
 	p.mu.Unlock()
 	rec := r.rec
-	rec.Desired, rec.State, rec.Stop = desiredStopped, at, &recordedStop{thisProgram(), how}
+	rec.Desired, rec.State, rec.Stop = desiredStopped, at, &recordedStop{thisProgram(), how, early}
 	if err := r.files.updateRecord(rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}
