@@ -26,6 +26,22 @@ var errLocked = errors.New("locked")
 // lock takes the replica's lock or returns errLocked.
 func (f replicaFiles) lock() (*fileLock, error) { return lockFile(f.lockPath(), 250*time.Millisecond) }
 
+// busy says who holds the replica.
+func busy(files replicaFiles) error {
+	rec, err := files.readRecord()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: a process holds %q, and of which launch it is cannot be told: %w", ErrBusy, files.lockPath(), err)
+	}
+	if err != nil || rec.State.Final() {
+		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.lockPath())
+	}
+	if rec.Process.PID == 0 {
+		return fmt.Errorf("%w: another provisioner is starting this replica", ErrBusy)
+	}
+	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
+		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
+}
+
 // lockFile takes a lock of the state directory or returns errLocked. It tries again for as long as patience: a program
 // that is between fork and exec holds copies of all its descriptors.
 func lockFile(path string, patience time.Duration) (*fileLock, error) {

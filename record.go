@@ -199,26 +199,37 @@ func readState(path string) ([]byte, error) {
 	return data, err
 }
 
-// readRecord returns the record, fs.ErrNotExist when there is none, or what is wrong with it.
+// errNewerRecord says that a record was written by a newer version, whose engine may run.
+var errNewerRecord = errors.New("it was written by a newer version")
+
+// readRecord returns the record, fs.ErrNotExist when there is none, or what is wrong with it, and the way out.
 func (f replicaFiles) readRecord() (record, error) {
 	data, err := readState(f.record())
 	if err != nil {
 		return record{}, err
 	}
 	var r record
-	if err := json.Unmarshal(data, &r); err != nil {
-		return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
+	var head struct {
+		Schema int `json:"schema"`
 	}
-	if r.Schema == 1 {
-		if err := r.readSchema1(data); err != nil {
-			return record{}, fmt.Errorf("cannot read the record %q: %w", f.record(), err)
-		}
+	if err := json.Unmarshal(data, &head); err == nil && head.Schema > recordSchema { // the rest may have other types
+		return record{}, fmt.Errorf("cannot read the record %q: %w (schema %d, this version knows %d); use that version, or remove the file if nothing of the replica runs",
+			f.record(), errNewerRecord, head.Schema, recordSchema)
+	}
+	const wayOut = "remove the file: the next run ends the engine, if one is left"
+	err = json.Unmarshal(data, &r)
+	if err == nil && r.Schema == 1 {
+		err = r.readSchema1(data)
 	}
 	switch {
+	case err != nil:
 	case r.Schema != recordSchema:
-		return record{}, fmt.Errorf("cannot read the record %q: schema %d, this version knows %d", f.record(), r.Schema, recordSchema)
+		err = fmt.Errorf("schema %d, this version knows %d", r.Schema, recordSchema)
 	case r.LaunchID == "" || r.Pool+"-"+r.Replica != f.stem:
-		return record{}, fmt.Errorf("cannot read the record %q: it is not the record of %q", f.record(), f.stem)
+		err = fmt.Errorf("it is not the record of %q", f.stem)
+	}
+	if err != nil {
+		return record{}, fmt.Errorf("cannot read the record %q: %w; %s", f.record(), err, wayOut)
 	}
 	return r, nil
 }

@@ -312,7 +312,7 @@ func TestDamagedRecords(t *testing.T) {
 	tests := map[string]struct{ content, text string }{
 		"not JSON":      {"{", "cannot read the record"},
 		"empty":         {"", "cannot read the record"},
-		"other schema":  {`{"schema":99,"launch_id":"x","pool":"pool","replica":"r0"}`, "schema 99, this version knows 2"},
+		"no schema":     {`{"launch_id":"x","pool":"pool","replica":"r0"}`, "schema 0, this version knows 2"},
 		"other replica": {`{"schema":1,"launch_id":"x","pool":"pool","replica":"r7"}`, `not the record of "pool-r0"`},
 		"huge":          {strings.Repeat(" ", 1<<20+1), "larger than 1 MiB"},
 	}
@@ -336,6 +336,44 @@ func TestDamagedRecords(t *testing.T) {
 			}
 		})
 	}
+	t.Run("of a newer version", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{})
+		files, err := filesOf(cfg.StateDir, "pool-r0")
+		content := `{"schema":99,"launch_id":["x"],"pool":"pool","replica":"r0"}`
+		if err := errors.Join(err, files.create(), os.WriteFile(files.record(), []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		p, _ := newLaunch(t, cfg)
+		wantText(t, p.Start(bounded(t)), "it was written by a newer version (schema 99, this version knows 2); use that version")
+		if data, err := os.ReadFile(files.record()); err != nil || string(data) != content {
+			t.Errorf("it was replaced by %q (%v)", data, err)
+		}
+	})
+	t.Run("of a living engine", func(t *testing.T) {
+		t.Parallel()
+		cfg := fakeConfig(t, enginetest.Behavior{})
+		was := abandoned(t, cfg)
+		files := was.run.files
+		if err := os.Truncate(files.record(), 30); err != nil {
+			t.Fatal(err)
+		}
+		p, _ := newLaunch(t, cfg)
+		err := p.Start(bounded(t))
+		wantText(t, err, "remove the file: the next run ends the engine")
+		if !errors.Is(err, ErrBusy) {
+			t.Errorf("Start: %v", err)
+		}
+		_, err = Attach(cfg.StateDir, "pool", "r0")
+		wantText(t, err, "remove the file: the next run ends the engine")
+		if err := os.Remove(files.record()); err != nil { // as it says
+			t.Fatal(err)
+		}
+		superviseReady(t, briskly(cfg))
+		if alive(was.run.host().leader.PID) {
+			t.Error("the engine of the lost record runs beside the new one")
+		}
+	})
 	t.Run("a link", func(t *testing.T) {
 		t.Parallel()
 		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}

@@ -112,6 +112,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	defer lock.release()
 	last, err := files.readRecord()
+	if errors.Is(err, errNewerRecord) {
+		return nil, err // a container of that version holds no lock
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.note(err.Error() + "; it is replaced")
 	}
@@ -248,19 +251,6 @@ func (o *options) clear(ctx context.Context, files replicaFiles, last record) er
 		}
 	}
 	return inst.Remove()
-}
-
-// busy says who holds the replica.
-func busy(files replicaFiles) error {
-	rec, err := files.readRecord()
-	if err != nil || rec.State.Final() {
-		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.lockPath())
-	}
-	if rec.Process.PID == 0 {
-		return fmt.Errorf("%w: another provisioner is starting this replica", ErrBusy)
-	}
-	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
-		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
 }
 
 // calledOff is the error of a call whose context has ended: that is why, whatever the step said that it interrupted.
