@@ -48,6 +48,7 @@ type logKeeper struct {
 
 	file *os.File                 // the log, which may lose its name; nil when it could not be opened
 	gone *atomic.Pointer[os.File] // file, once it has
+	told string                   // its last name that is known to people; "" for none
 
 	size    int64     // of the log, when it was last looked at
 	growth  int64     // since the pool was last looked at

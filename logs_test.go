@@ -279,6 +279,84 @@ func TestRemovedLog(t *testing.T) {
 	nothingLeft(t, next)
 }
 
+// A log that logrotate renames, with a new one in its place, is the engine's log all the same.
+func TestRenamedLog(t *testing.T) {
+	t.Parallel()
+	const limit = 1 << 20
+	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: 4 << 20})
+	cfg.Logs = LogsConfig{MaxSize: limit}
+	p, j := ready(t, cfg, withSpace(func() uint64 { return 50 << 30 }))
+	path := p.Status().Log
+	watch := p.run.witness(p.run.prober(Duration(patience)), 0).log
+	signs := watch.look()
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, held := range []bool{true, false} { // also by whoever comes later
+		if !held {
+			p.Release()
+			var err error
+			if p, err = Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add), withSpace(func() uint64 { return 50 << 30 })); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "the new name is seen", func() bool { return p.run.nameless.Load() != nil })
+		before, falls := int64(0), 0
+		eventually(t, "it is cut again and again", func() bool {
+			info, err := os.Stat(path + ".1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			used := logcap.Usage(info)
+			if used < before-limit/4 {
+				falls++
+			}
+			before = used
+			return falls > 2
+		})
+		now := p.run.progress().Log
+		eventually(t, "its growth is progress", func() bool { return p.run.progress().Log > now })
+		if held && watch.look() <= signs {
+			t.Error("its growth is no sign of work")
+		}
+	}
+	renamed := fmt.Sprintf("the log %q was renamed to %q", path, path+".1")
+	if notes := j.notes(); strings.Count(notes, renamed) != 2 || strings.Contains(notes, "was removed") {
+		t.Errorf("notes: %s", notes)
+	}
+	if err := os.Remove(path + ".1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the removal is told, too", func() bool { return strings.Contains(j.notes(), "was removed") })
+	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
+		t.Errorf("another's file was touched: %v, %v", info, err)
+	}
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, p)
+}
+
+// A load shows its progress in a log that was removed, too.
+func TestRemovedLogShowsProgress(t *testing.T) {
+	t.Parallel()
+	p, _ := started(t, fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, StallLog: 10 * time.Millisecond}))
+	if err := os.Remove(p.run.rec.Log); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the removal is seen", func() bool { return p.run.nameless.Load() != nil })
+	now := p.run.progress().Log
+	eventually(t, "the log grows", func() bool { return p.run.progress().Log > now })
+	eventually(t, "its beginning can be read", func() bool { return len(p.run.log()) > 0 })
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, p)
+}
+
 func TestPruneLogs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

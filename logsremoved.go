@@ -2,7 +2,6 @@ package provisioner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,7 +19,7 @@ func (p *EngineProvisioner) keepLogs(r *run) (leave, closeLog func()) {
 		k = p.newLogKeeper(r)
 	}
 	k.path, k.gone = r.rec.Log, &r.nameless
-	k.file = openEngineLog(r)
+	k.file, k.told = openEngineLog(r), r.rec.Log
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -32,14 +31,14 @@ func (p *EngineProvisioner) keepLogs(r *run) (leave, closeLog func()) {
 	return func() { cancel(); <-done }, func() { _ = k.file.Close() } // of nil it is an error
 }
 
-// openEngineLog opens the file that the engine writes to: by its name, or, when that is gone, through the descriptor of
-// the engine's main process. It is nil when there is none.
+// openEngineLog opens the file that the engine writes to: through the descriptor of the engine's main process where the file
+// was removed or renamed, and else by its name, which may be a new file's by now. It is nil when there is none.
 func openEngineLog(r *run) *os.File {
-	file, err := logcap.Open(r.rec.Log)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if file := procfs.OpenMoved(r.inst.PID(), r.rec.Log); file != nil {
 		return file
 	}
-	return procfs.OpenDeleted(r.inst.PID(), r.rec.Log)
+	file, _ := logcap.Open(r.rec.Log)
+	return file
 }
 
 // own is the log as it is now, by its name or without one.
@@ -52,13 +51,25 @@ func (k *logKeeper) own() (fs.FileInfo, error) {
 	if unknown != nil || err == nil && os.SameFile(named, open) {
 		return named, err
 	}
-	if k.gone.Swap(k.file) == nil {
-		k.note(fmt.Sprintf("the log %q was removed; what the engine writes goes on without a name, within \"logs.max_size\", and is lost when it ends", k.path))
+	k.gone.Store(k.file)
+	if name := procfs.NameOf(k.file); name != k.told {
+		k.tellMoved(name)
 	}
 	return open, nil
 }
 
-// removed is the log, once somebody has removed it; nil before.
+// tellMoved tells what has become of the log's name: each once, as logrotate renames a file and removes it later.
+func (k *logKeeper) tellMoved(name string) {
+	k.told = name
+	if name == "" {
+		k.note(fmt.Sprintf("the log %q was removed; what the engine writes goes on without a name, within \"logs.max_size\", and is lost when it ends", k.path))
+		return
+	}
+	k.note(fmt.Sprintf("the log %q was renamed to %q; what the engine writes goes on there, within \"logs.max_size\"; "+
+		"it keeps its size without logrotate", k.path, name))
+}
+
+// removed is the log, once somebody has removed or renamed it; nil before.
 func (k *logKeeper) removed() *os.File {
 	if k.gone == nil {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type run struct {
 	asked   atomic.Bool // for a token: an engine that dies from now on may die of it
 	workers atomic.Bool // more than the main process was seen when it was last looked at
 
-	nameless atomic.Pointer[os.File] // the log, once somebody has removed it; nil before
+	nameless atomic.Pointer[os.File] // the log, once somebody has removed or renamed it; nil before
 
 	noting sync.WaitGroup // the one Observe that nobody waits for; it begins before the end is seen
 }
@@ -63,12 +64,25 @@ func (r *run) advice(cause Cause) string {
 }
 
 // log is what the engine has said so far, without secrets.
-func (r *run) log() []string { return r.redact.lines(tail.All(r.rec.Log)) }
+func (r *run) log() []string {
+	if file := r.nameless.Load(); file != nil {
+		return r.redact.lines(tail.AllOf(file))
+	}
+	return r.redact.lines(tail.All(r.rec.Log))
+}
+
+// statLog looks at the log, which may have lost its name.
+func (r *run) statLog() (fs.FileInfo, error) {
+	if file := r.nameless.Load(); file != nil {
+		return file.Stat()
+	}
+	return os.Stat(r.rec.Log)
+}
 
 // progress is what shows that a load goes on.
 func (r *run) progress() life.Facts {
 	now := life.Facts{Log: 1} // an empty log was looked at as well
-	if info, err := os.Stat(r.rec.Log); err == nil {
+	if info, err := r.statLog(); err == nil {
 		now.Log += info.Size()
 	}
 	members, _ := r.inst.Observe() // a load that dies leaves what it had mapped

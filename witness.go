@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"sync/atomic"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
@@ -40,7 +41,7 @@ func (r *run) witness(ask *prober, rest time.Duration) *witness {
 	if spec.Gauges != nil {
 		pages = append(pages, []byte("GET "+spec.Gauges.Path))
 	}
-	return &witness{r: r, ask: ask, rest: rest, log: logWatch{path: r.rec.Log, pages: pages, chatter: spec.Chatter}}
+	return &witness{r: r, ask: ask, rest: rest, log: logWatch{path: r.rec.Log, gone: &r.nameless, pages: pages, chatter: spec.Chatter}}
 }
 
 // look asks a ready engine for its health, and looks closer where that leaves doubt.
@@ -208,8 +209,9 @@ func suspended(state byte) string {
 // own would keep a wedged engine alive.
 type logWatch struct {
 	path    string
-	pages   [][]byte       // as lines about questions name them
-	chatter *regexp.Regexp // nil for none
+	gone    *atomic.Pointer[os.File] // the log, once it has lost its name; nil where that cannot be
+	pages   [][]byte                 // as lines about questions name them
+	chatter *regexp.Regexp           // nil for none
 
 	size int64 // at the last look
 	work int64 // of it
@@ -220,26 +222,32 @@ const maxLogPiece = 64 << 10
 
 // look returns a number that rises with signs of work. It is never 0.
 func (l *logWatch) look() int64 {
-	info, err := os.Stat(l.path)
+	file, closeFile := l.open()
+	defer closeFile()
+	info, err := file.Stat()
 	switch {
 	case err != nil:
 	case info.Size() < l.size: // it was cut, as it had grown
 		l.work++
 		l.size = info.Size()
 	case info.Size() > l.size:
-		l.work += l.signs(info.Size())
+		l.work += l.signs(file, info.Size())
 		l.size = info.Size()
 	}
 	return l.work + 1
 }
 
-// signs counts the bytes of new lines that are signs of work, in a log of that size.
-func (l *logWatch) signs(size int64) (n int64) {
-	file, err := os.Open(l.path)
-	if err != nil {
-		return 0
+// open is the log; nil when there is none.
+func (l *logWatch) open() (file *os.File, closeFile func()) {
+	if l.gone != nil && l.gone.Load() != nil {
+		return l.gone.Load(), func() {}
 	}
-	defer file.Close()
+	file, _ = os.Open(l.path)
+	return file, func() { _ = file.Close() } // of nil it is an error, as is all else
+}
+
+// signs counts the bytes of new lines that are signs of work, in a log of that size.
+func (l *logWatch) signs(file io.ReaderAt, size int64) (n int64) {
 	from := max(l.size, size-maxLogPiece)
 	piece, _ := io.ReadAll(io.NewSectionReader(file, from, size-from))
 	if from > l.size { // amid a line

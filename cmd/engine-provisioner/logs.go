@@ -48,9 +48,13 @@ With --follow it also prints what is added, and the replica's next launches, unt
 					return err
 				}
 			}
-			if file := procfs.OpenDeleted(status.PID, path); file != nil && !previous {
+			if file := procfs.OpenMoved(status.PID, path); file != nil && !previous {
 				defer file.Close()
-				c.say(fmt.Sprintf("note: the log %q was removed; this is what the engine still holds of it, and it is lost when the engine ends", path))
+				if name := procfs.NameOf(file); name != "" {
+					c.say(fmt.Sprintf("note: the log %q was renamed to %q", path, name))
+				} else {
+					c.say(fmt.Sprintf("note: the log %q was removed; this is what the engine still holds of it, and it is lost when the engine ends", path))
+				}
 				path = fmt.Sprintf("/proc/self/fd/%d", file.Fd())
 			}
 			if err := p.open(path, lines); err != nil {

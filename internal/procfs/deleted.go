@@ -1,12 +1,23 @@
 package procfs
 
-import "os"
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
 
-// OpenDeleted opens the file that a process prints to if it once had this path and has no name any more; nil if it does
-// not, or if that cannot be seen.
-func OpenDeleted(pid int, file string) *os.File {
+const deleted = " (deleted)"
+
+// OpenMoved opens the file that a process prints to if it once had this path: one that has no name any more, or another name
+// in the same folder, as logrotate gives it. It is nil if the process prints to none such, or if that cannot be seen.
+func OpenMoved(pid int, file string) *os.File {
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(file)); err == nil {
+		file = filepath.Join(dir, filepath.Base(file))
+	}
 	for _, fd := range []string{"fd/1", "fd/2"} {
-		if target, err := os.Readlink(path(pid, fd)); err != nil || target != file+" (deleted)" {
+		target, err := os.Readlink(path(pid, fd))
+		if err != nil || target == file || target != file+deleted && filepath.Dir(target) != filepath.Dir(file) {
 			continue
 		}
 		f, err := os.OpenFile(path(pid, fd), os.O_RDWR, 0)
@@ -19,4 +30,13 @@ func OpenDeleted(pid int, file string) *os.File {
 		f.Close()
 	}
 	return nil
+}
+
+// NameOf is the name that an open file has now; "" when it has none, or when that cannot be seen.
+func NameOf(f *os.File) string {
+	target, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+	if err != nil || strings.HasSuffix(target, deleted) {
+		return ""
+	}
+	return target
 }

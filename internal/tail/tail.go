@@ -65,12 +65,17 @@ func clean(data []byte) []string {
 // All returns the lines of the whole file, cleaned, up to its first 16 MiB: what an engine says of itself stands at
 // the beginning. In a log that was cut, it is what is left of that.
 func All(path string) []string {
-	const limit = 16 << 20
 	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+	return AllOf(f)
+}
+
+// AllOf is All of an open file, which may have lost its name.
+func AllOf(f *os.File) []string {
+	const limit = 16 << 20
 	first := logcap.FirstData(f)
 	data, _ := io.ReadAll(io.NewSectionReader(f, first, limit))
 	return clean(bytes.TrimLeft(data, "\x00"))
