@@ -60,7 +60,9 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 		perform := func(ctx context.Context) error { return runHookCommand(ctx, h.Command, r, handoff) }
 		what := "command"
 		if h.HTTP != nil {
-			perform = func(ctx context.Context) error { return h.HTTP.send(ctx, p.cfg) }
+			perform = func(ctx context.Context) error {
+				return h.HTTP.send(ctx, p.cfg, func(ref SecretRef) (secret, error) { return p.hookSecret(r, ref) })
+			}
 			what = "http"
 		}
 		hook.name = fmt.Sprintf("drain.hooks[%d] (%s)", i, what)
@@ -104,14 +106,14 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 	return nil
 }
 
-// headers are the headers of the request, and what takes the secrets among them out of a text.
-func (h HTTPHook) headers(cfg ProvisionConfig) (http.Header, redactor, error) {
+// headers are the headers of the request, with the secrets that read finds, and what takes the secrets among them out of a text.
+func (h HTTPHook) headers(read func(SecretRef) (secret, error)) (http.Header, redactor, error) {
 	header := http.Header{}
 	var hidden []secret
 	for name, value := range h.Headers {
 		text := value.Value
 		if value.Secret != nil {
-			s, err := value.Secret.read(cfg)
+			s, err := read(*value.Secret)
 			if err != nil {
 				return nil, nil, fmt.Errorf("headers.%s: %w", name, err)
 			}
@@ -128,8 +130,8 @@ func (h HTTPHook) headers(cfg ProvisionConfig) (http.Header, redactor, error) {
 }
 
 // send makes the request of a hook. Its errors hold neither the query of the address nor a header.
-func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig) error {
-	header, redact, err := h.headers(cfg)
+func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(SecretRef) (secret, error)) error {
+	header, redact, err := h.headers(read)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,10 @@
 package provisioner
 
 import (
+	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
@@ -31,4 +34,67 @@ func TestEngineKey(t *testing.T) {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
+}
+
+// A key that only its engine still has drains it, opens the hooks that name it, and is the next manager's.
+func TestOnlyTheEngineHasItsKey(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"attached", "recovered"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			cfg := busyConfig(t, requestTime)
+			key := filepath.Join(cfg.Dir, "key")
+			if err := os.WriteFile(key, []byte("sesame\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg.APIKey = &SecretRef{FromFile: "key"}
+			router := newRouter(t, func(http.ResponseWriter, *http.Request) {})
+			named := func(file string) DrainHook {
+				return DrainHook{HTTP: &HTTPHook{URL: router.URL, Headers: map[string]EnvValue{"X-Key": {Secret: &SecretRef{FromFile: file}}}}}
+			}
+			if err := os.WriteFile(filepath.Join(cfg.Dir, "other"), []byte("another\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg.Drain.Hooks = []DrainHook{named("other"), named("key")}
+			p, _ := ready(t, cfg)
+			p.Release()
+			for _, gone := range []string{"key", "other"} {
+				if err := os.Remove(filepath.Join(cfg.Dir, gone)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j := &journal{}
+			var stops *EngineProvisioner
+			if who == "attached" {
+				var err error
+				if stops, err = Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add)); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				adopted, _, err := Recover(bounded(t), cfg.StateDir, WithEventFunc(j.add))
+				if err != nil || len(adopted) != 1 {
+					t.Fatalf("%v, %v", adopted, err)
+				}
+				stops = adopted[0]
+				if notes := j.notes(); notes != "" {
+					t.Errorf("notes: %s", notes)
+				}
+				if _, err := stops.run.prober(Duration(patience)).requests(bounded(t), stops.run.rec.Launch.Spec); err != nil {
+					t.Errorf("it has no key: %v", err)
+				}
+			}
+			if err := stops.Stop(bounded(t)); err != nil {
+				t.Error(err)
+			}
+			if calls, got := router.calls(), router.got.Get("X-Key"); len(calls) != 1 || got != "sesame" {
+				t.Errorf("%q, with the key %q", calls, got)
+			}
+			// The engine's key is no answer to other references.
+			wantNote(t, j, "the hook drain.hooks[0] (http) failed: headers.X-Key: cannot read the secret")
+			if notes := j.notes(); strings.Contains(notes, "not waited for") || strings.Contains(notes, "hooks[1]") || strings.Contains(notes, "sesame") {
+				t.Errorf("notes: %s", notes)
+			}
+			nothingLeft(t, stops)
+		})
+	}
 }

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // Recovery is what [Recover] did about a replica.
@@ -299,15 +297,4 @@ func (r *run) readSecrets() error {
 	}
 	r.redact = newRedactor(found...)
 	return failed
-}
-
-// givenKey is the API key that the running engine was started with.
-func (r *run) givenKey() (secret, bool) {
-	name := r.rec.Launch.Spec.KeyEnv
-	if name == "" || r.rec.Process.PID == 0 {
-		return secret{}, false
-	}
-	text, _ := procfs.Env(r.rec.Process.PID, name)
-	key, err := newSecret(text, name)
-	return key, err == nil
 }

@@ -167,7 +167,7 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 		if hook.HTTP == nil {
 			continue
 		}
-		if _, _, err := hook.HTTP.headers(cfg); err != nil {
+		if _, _, err := hook.HTTP.headers(func(ref SecretRef) (secret, error) { return ref.read(cfg) }); err != nil {
 			failed = append(failed, fmt.Errorf("drain.hooks[%d].http.%w", i, err))
 		}
 	}
