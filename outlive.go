@@ -87,13 +87,9 @@ func (p *EngineProvisioner) outlast(ctx context.Context, r *run) bool {
 // looks after a server that goes on; else it is ended here, as by a stop, since nobody watches it any more.
 func (p *EngineProvisioner) settle(r *run) {
 	p.mu.Lock()
-	stop, ready := r.stopping, p.state == StateReady || p.state == StateDraining
+	ready := p.state == StateReady || p.state == StateDraining
 	p.mu.Unlock()
-	if stop != nil {
-		<-stop
-		return
-	}
-	if r.stoppedElsewhere() && r.awaitStop() {
+	if p.ownStop(r) || r.stoppedElsewhere() && p.awaitStop(r) {
 		return
 	}
 	ctx, cancel := p.graceOf(context.Background(), r.grace(ready))
@@ -101,16 +97,29 @@ func (p *EngineProvisioner) settle(r *run) {
 	p.outlast(ctx, r)
 }
 
-// awaitStop waits for the stop that another program is at, for as long as it is and may be. It reports whether nothing is
-// left.
-func (r *run) awaitStop() bool {
+// ownStop waits for what this program's stop does to the launch, if one has come so far.
+func (p *EngineProvisioner) ownStop(r *run) bool {
+	p.mu.Lock()
+	over := r.stopping
+	p.mu.Unlock()
+	if over == nil {
+		return false
+	}
+	<-over
+	return true
+}
+
+// awaitStop waits for the stop that another program is at, for as long as it is and may be. It reports whether that, or this
+// program's own stop, has seen to the rest: who holds the lock of a stop may be this program by now, which finishes that of a
+// program that was killed.
+func (p *EngineProvisioner) awaitStop(r *run) bool {
 	limit := time.Duration(r.rec.Grace)
 	if rec, err := r.files.readRecord(); err == nil {
 		limit = time.Duration(rec.Grace) // which that program may have changed
 	}
 	since := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		if members, err := r.inst.Members(); err == nil && len(members) == 0 {
+		if members, err := r.inst.Members(); err == nil && len(members) == 0 || p.ownStop(r) {
 			return true
 		}
 		if !locked(r.files.stopLock()) || time.Since(since) > limit+r.killTimeout {
