@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -173,5 +174,35 @@ func TestStopDrainsASaturatedEngineThatIsBeingProven(t *testing.T) {
 			t.Errorf("a client got %+v", r)
 		}
 	}
+	nothingLeft(t, p)
+}
+
+// A llama-server that nobody has proven to be ready answers its clients before it ends.
+func TestRealStopBeforeReadiness(t *testing.T) {
+	t.Parallel()
+	cfg := saturatedConfig(t)
+	p, j := started(t, cfg)
+	count, err := p.counter(p.run, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is loaded", func() bool { _, _, err := count(t.Context()); return err == nil })
+	const clients = 2
+	results := make(chan clientResult, clients)
+	for range clients {
+		go func() {
+			results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"word","n_predict":500,"stream":true,"ignore_eos":true}`)
+		}()
+	}
+	eventually(t, "they are in flight", func() bool { n, _, err := count(t.Context()); return err == nil && n == clients })
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	for range clients {
+		if r := <-results; r.err != nil || r.status != http.StatusOK || !strings.Contains(r.body, `"stop":true`) {
+			t.Errorf("a client got %d, %v", r.status, r.err)
+		}
+	}
+	wantStates(t, j, StatePreparing, StateStarting, StateDraining, StateStopping, StateStopped)
 	nothingLeft(t, p)
 }

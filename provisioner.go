@@ -42,25 +42,24 @@ type EngineProvisioner struct {
 	stuckOnce  sync.Once
 	done       chan struct{} // closed when the launch has ended; err and stopErr are valid then
 
-	mu       sync.Mutex
-	state    State
-	since    time.Time // of state
-	run      *run      // nil before the engine runs
-	handoff  Handoff
-	heard    string   // what the engine answered last, while it loads
-	asked    bool     // its end is decided on, by the first of Stop, Release and condemn; see claim
-	killed   string   // the grace period, when it was not enough
-	drained  string   // how the drain went, for people
-	early    bool     // its stop began before it was ready
-	by       *Stopper // another program that has asked for the stop; nil for this one's own
-	released bool     // it was Release
-	passedOn bool     // its engine goes on under another EngineProvisioner of this program; see passOn
-	final    *record  // of a launch that has ended
-	exit     *int     // its exit code, where it is known
-	failure  error    // why a running engine was given up
-	err      error
-	stopErr  error
-	drainErr error // of a fatal drain hook
+	mu           sync.Mutex
+	state        State
+	since        time.Time // of state
+	run          *run      // nil before the engine runs
+	handoff      Handoff
+	heard        string   // what the engine answered last, while it loads
+	asked        bool     // its end is decided on, by the first of Stop, Release and condemn; see claim
+	killed       string   // the grace period, when it was not enough
+	drained      string   // how the drain went, for people
+	early        bool     // its stop began before it was ready
+	by           *Stopper // another program that has asked for the stop; nil for this one's own
+	released     bool     // it was Release
+	passedOn     bool     // its engine goes on under another EngineProvisioner of this program; see passOn
+	final        *record  // of a launch that has ended
+	exit         *int     // its exit code, where it is known
+	failure      error    // why a running engine was given up
+	err, stopErr error
+	drainErr     error // of a fatal drain hook
 }
 
 // New checks cfg and returns a launch that has not been started. It does no I/O and starts no goroutine. Its error is
