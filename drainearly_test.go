@@ -33,7 +33,7 @@ func answeringEarly(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineP
 // Clients of an engine that has not proven to be ready are not cut off, whoever stops it. No hook runs: nothing was published.
 func TestStopDrainsBeforeReadiness(t *testing.T) {
 	t.Parallel()
-	for _, who := range []string{"its own", "attached", "recovered"} {
+	for _, who := range []string{"its own", "attached", "recovered", "interrupted"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			cfg := unproven(t, requestTime)
@@ -42,11 +42,17 @@ func TestStopDrainsBeforeReadiness(t *testing.T) {
 			results := inFlight(t, cfg, 2, `{"prompt":"x"}`)
 			stops := p
 			if who != "its own" {
+				if who == "interrupted" { // a program died amid its drain
+					p.mu.Lock()
+					p.early = true
+					p.mu.Unlock()
+					p.recordStop(p.run, StateDraining)
+				}
 				j = &journal{}
 				p.Release()
 			}
 			switch who {
-			case "attached":
+			case "attached", "interrupted":
 				var err error
 				if stops, err = Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add), unwanted); err != nil {
 					t.Fatal(err)
