@@ -139,7 +139,7 @@ func (p *EngineProvisioner) republish() {
 		return
 	}
 	defer p.publishing.Unlock()
-	if there, unread := ReadHandoff(path); unread == nil && sameHandoff(there, h) {
+	if there, unread := ReadHandoff(path); unread == nil && sameText(there, h) {
 		p.written = info
 		return
 	}
@@ -167,7 +167,8 @@ func sameFileVersion(now, seen fs.FileInfo) bool {
 	return seen != nil && os.SameFile(now, seen) && now.ModTime().Equal(seen.ModTime()) && now.Size() == seen.Size()
 }
 
-func sameHandoff(a, b Handoff) bool {
+// sameText reports whether two values are the same in a file.
+func sameText(a, b any) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && string(x) == string(y)

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,7 +36,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 		return nil, errEnding
 	}
 	next := newProvisioner(cfg, p.opts)
-	next.engine, next.attempt = p.engine, p.attempt
+	next.engine, next.attempt, next.kept = p.engine, p.attempt, p.kept
 	next.state, next.since, next.heard = p.state, p.since, p.heard
 	next.run = &run{
 		files: r.files, rec: rec, inst: r.inst, exited: make(chan struct{}), started: r.started,
@@ -44,7 +45,8 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 	next.run.asked.Store(r.asked.Load())
 	next.run.workers.Store(r.workers.Load())
 	if p.state == StateReady {
-		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, p.handoff.SlotsTotal, p.handoff.Answer})
+		slots := cmp.Or(p.handoff.SlotsTotal, rec.Launch.Spec.Slots) // earlier versions published none
+		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, slots, p.handoff.Answer})
 		next.handoff.ReadyAt = p.handoff.ReadyAt
 		if err := r.files.publish(next.handoff, cfg.Handoff); err != nil { // the old one stands
 			next.note(err.Error())

@@ -85,7 +85,7 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 		r := newReplica(cfg, replicaFiles{state: s.state, stem: stem}, s.opts)
 		if p := left.adopted[stem]; p != nil {
 			r.adopt(ctx, p)
-			p.refresh()
+			r.launch.refresh()
 		} else if p := left.ending[stem]; p != nil {
 			r.finish(p)
 		}
@@ -100,8 +100,9 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 			e.Message = "left alone: it is not among the replicas to take care of"
 		default:
 			// Whoever follows the events alone learns here what an event of a new launch would say.
-			e.State, e.LaunchID, e.Handoff = p.standing()
-			e.Err = byStem[stem].lacking
+			r := byStem[stem]
+			e.State, e.LaunchID, e.Handoff = r.launch.standing()
+			e.Err = r.lacking
 		}
 		tell.onEvent(e)
 	}

@@ -10,7 +10,7 @@ import (
 
 // adopt makes an engine that runs already the present launch.
 func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
-	outdated, _, err := r.tell.differences(ctx, r.cfg, p.run.rec)
+	outdated, plan, err := r.tell.differences(ctx, r.cfg, p.run.rec)
 	if err != nil {
 		outdated = []Difference{{Why: "it cannot be told by what"}}
 	}
@@ -27,10 +27,31 @@ func (r *replica) adopt(ctx context.Context, p *EngineProvisioner) {
 		p.note("whether it runs with the present settings cannot be told: " + err.Error())
 	case len(outdated) > 0:
 		p.note("it runs with other settings than those of the configuration (" + namesOf(outdated) + "); replace it when it suits")
+	default:
+		p = p.settleInto(r.cfg, plan)
 	}
 	r.wasHeld = false
 	r.unhold() // somebody has started it
 	r.takeUp(p)
+}
+
+// settleInto gives an adopted engine the present settings, which make no other launch: those that the provisioner alone acts
+// on may have changed since its start, and an earlier version knew less of what to ask it. It returns the launch to go on
+// with, which is p itself where there is nothing to change.
+func (p *EngineProvisioner) settleInto(cfg ProvisionConfig, plan launchPlan) *EngineProvisioner {
+	was := p.run.rec
+	if now := was.under(cfg, &plan); sameText(now, was) {
+		return p
+	}
+	next, err := p.passOn(cfg, &plan)
+	switch {
+	case errors.Is(err, errEnding):
+		return p
+	case err != nil:
+		p.note("it goes on under the settings of its start: " + err.Error())
+		return p
+	}
+	return next
 }
 
 // finish makes a launch the present one whose stop an earlier program did not finish.

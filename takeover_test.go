@@ -2,10 +2,13 @@ package provisioner
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/footprint"
 )
 
 // An adopted engine that does not meet "gpu: required" serves on, outdated, and is not told as ready.
@@ -70,5 +73,54 @@ func TestAdoptedOnAGPUIsProven(t *testing.T) {
 				t.Errorf("%+v", now)
 			}
 		})
+	}
+}
+
+// What the file says to the provisioner alone may have changed while no manager was there, and an earlier version did not
+// know what to ask the engine. The record is written for that alone.
+func TestAdoptedUnderNewSettings(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	first, _ := superviseReady(t, cfg)
+	was := first.Status()[0]
+	files := first.replicas[0].files
+	handOver(t, first)
+	earlier, err := files.readRecord()
+	if err != nil || earlier.Launch.Spec.Counters == nil {
+		t.Fatal(earlier.Launch.Spec.Counters, err)
+	}
+	earlier.Launch.Footprint, earlier.Launch.Flags, earlier.Launch.Spec.Counters = footprint.Footprint{}, nil, nil // of an earlier version
+	if err := files.writeRecord(earlier); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Stop.Grace, cfg.Logs.Keep, cfg.Drain.Timeout = Duration(11*time.Second), 2, new(Duration(7*time.Second))
+	second, _ := superviseReady(t, cfg)
+	rec, err := files.readRecord()
+	if err != nil || rec.Grace != cfg.Stop.Grace || rec.Logs.Keep != 2 || *rec.Drain.Timeout != *cfg.Drain.Timeout {
+		t.Errorf("record %+v (%v)", rec, err)
+	}
+	if rec.Launch.Footprint.Empty() || rec.Launch.Flags == nil || rec.Launch.Spec.Counters == nil {
+		t.Errorf("of the launch it tells %+v", rec.Launch)
+	}
+	if h, err := ReadHandoff(files.handoff()); err != nil || h.SlotsTotal != 1 {
+		t.Errorf("handoff %+v (%v)", h, err)
+	}
+	if now := second.Status()[0]; now.PID != was.PID || now.LaunchID != was.LaunchID || now.Outdated || now.State != StateReady {
+		t.Errorf("%+v, was %+v", now, was)
+	}
+	if got := second.replicas[0].launch.run.rec; got.Logs.Keep != 2 || got.Grace != cfg.Stop.Grace {
+		t.Errorf("it is looked after with %+v", got)
+	}
+	wantApplied(t, second, []ProvisionConfig{cfg}, "r0 unchanged")
+	before, err := os.Lstat(files.record())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Release(); err != nil {
+		t.Fatal(err)
+	}
+	third, _ := superviseReady(t, cfg)
+	if after, err := os.Lstat(files.record()); err != nil || !sameFileVersion(after, before) || third.Status()[0].PID != was.PID {
+		t.Errorf("a record that says what is so was written again (%v)", err)
 	}
 }
