@@ -170,13 +170,30 @@ func plainError(err error) error {
 		return errNoAnswer
 	}
 	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
+	if !errors.As(err, &op) {
+		return err
 	}
-	return err
+	if op.Op == "dial" && !brokeOff(op.Err) {
+		return &unaskedError{op.Err}
+	}
+	return op.Err
 }
 
 var errNoAnswer = errors.New("no answer in time")
+
+// unaskedError says that a question did not get out of here: clients have all ports of this machine's own, say, or this
+// program has too many files open. It says nothing of the engine. Who waits for an answer asks again.
+type unaskedError struct{ err error }
+
+func (e *unaskedError) Error() string        { return "cannot ask it: " + e.err.Error() }
+func (e *unaskedError) Unwrap() error        { return e.err }
+func (e *unaskedError) Is(target error) bool { return target == errNoAnswer }
+
+// unasked reports whether err is about a question that did not get out of here.
+func unasked(err error) bool {
+	_, is := errors.AsType[*unaskedError](err)
+	return is
+}
 
 // brokeOff reports whether a question got no whole answer since the connection was refused or broke.
 func brokeOff(err error) bool {

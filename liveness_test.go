@@ -283,6 +283,7 @@ func TestLastChance(t *testing.T) {
 	}{
 		"a token":             {enginetest.Behavior{}, false, false, ""},
 		"not offered":         {enginetest.Behavior{AnswerStatus: 400}, false, false, ""},
+		"another key":         {enginetest.Behavior{AnswerStatus: 401}, false, false, ""},
 		"errors":              {enginetest.Behavior{AnswerStatus: 500}, false, false, "the first token failed"},
 		"no answer":           {enginetest.Behavior{Answer: enginetest.AnswerHang}, false, false, "no answer in time"},
 		"its health":          {enginetest.Behavior{}, true, false, ""},

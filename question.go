@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -127,17 +128,30 @@ func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) err
 	return nil
 }
 
+// unaskedPause is the time until a question is put again that did not get out of here.
+const unaskedPause = 250 * time.Millisecond
+
 // askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
 // and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a
-// first token on a CPU can take longer than any probe.
+// first token on a CPU can take longer than any probe. It is put again where it did not get out of here.
 func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool) (offered bool, err error) {
-	req, err := p.request(ctx, http.MethodPost, question.Path, question.Body)
-	if err != nil {
-		return false, err
-	}
 	patient := *p.client
 	patient.Timeout = 0
-	a, err := p.do(&patient, req, maxJSONBody)
+	var a answer
+	for {
+		req, wrong := p.request(ctx, http.MethodPost, question.Path, question.Body)
+		if wrong != nil {
+			return false, wrong
+		}
+		if a, err = p.do(&patient, req, maxJSONBody); !unasked(err) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return false, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-time.After(unaskedPause):
+		}
+	}
 	refused := p.unauthorized(question.Path, a)
 	switch {
 	case ctx.Err() != nil:

@@ -97,6 +97,8 @@ func (w *witness) askHealth(ctx context.Context, f *life.Facts) {
 // answered is what a page that should say 200 amounts to, and what it said otherwise.
 func answered(a answer, err error) (life.Answer, string) {
 	switch {
+	case unasked(err):
+		return life.Unasked, err.Error()
 	case errors.Is(err, errNoAnswer), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return life.Silence, err.Error()
 	case err != nil && (a.status == 0 || brokeOff(err)):
@@ -105,6 +107,8 @@ func answered(a answer, err error) (life.Answer, string) {
 		return life.Mistaken, err.Error()
 	case a.status == http.StatusTooManyRequests:
 		return life.Silence, a.String()
+	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden: // it knows another key than ours, and lives
+		return life.Fine, ""
 	case a.status != http.StatusOK:
 		return life.Mistaken, a.String()
 	}
@@ -125,7 +129,7 @@ func (w *witness) count(ctx context.Context, f *life.Facts) {
 		f.Asleep = true
 	case err == nil:
 		f.Work, w.busy = work, work.Requests > 0
-	case errors.As(err, &silent) && errors.Is(err, errNoAnswer) && f.Answer == life.Fine:
+	case errors.As(err, &silent) && errors.Is(err, errNoAnswer) && !unasked(err) && f.Answer == life.Fine:
 		f.Answer, f.Page, f.Said, w.busy = life.Silence, silent.page, errNoAnswer.Error(), true
 	}
 }
@@ -170,25 +174,29 @@ func (w *witness) lookAround(f *life.Facts) {
 	for _, m := range members {
 		f.CPU += m.CPU
 		f.Memory += m.Memory
-		if held := suspended(m.State); held != "" && f.Answer != life.Fine {
-			f.Held = held
-		}
 	}
-	if f.Held == "" && f.Answer != life.Fine && cgroup.Frozen(w.r.inst.PID()) {
-		f.Held = heldFrozen
+	if f.Answer != life.Fine {
+		f.Held = w.r.heldAmong(members)
 	}
 	f.Log = w.log.look()
 }
 
 const heldFrozen = "its cgroup is frozen"
 
-// held says what suspends an engine that gives no answer; "" for nothing.
+// held says what suspends an engine that gives no answer; "" for nothing. It need not be the main process, which may be a
+// script.
 func (r *run) held() string {
-	pid := r.inst.PID()
-	if s, err := procfs.ReadStat(pid); err == nil && suspended(s.State) != "" {
-		return suspended(s.State)
+	members, _ := r.inst.Members()
+	return r.heldAmong(members)
+}
+
+func (r *run) heldAmong(members []Member) string {
+	for _, m := range members {
+		if held := suspended(m.State); held != "" {
+			return held
+		}
 	}
-	if cgroup.Frozen(pid) {
+	if cgroup.Frozen(r.inst.PID()) {
 		return heldFrozen
 	}
 	return ""
@@ -274,13 +282,18 @@ func (l *logWatch) idle(line []byte) bool {
 type chance struct{ result chan error }
 
 // lastChance asks an engine of which nothing moves for one token. One that offers none is asked for its health with the same
-// patience. What answers with errors is asked again, and has failed with the last of them.
+// patience. What answers with errors is asked again, and has failed with the last of them. One that cannot be asked, for lack
+// of a port, say, or since its key is another than ours by now, has not failed.
 func (r *run) lastChance(ctx context.Context, ask *prober, limit time.Duration) *chance {
 	c := &chance{result: make(chan error, 1)}
 	go func() {
 		ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer)
 		defer cancel()
-		c.result <- r.askLast(ctx, ask.within(limit))
+		err := r.askLast(ctx, ask.within(limit))
+		if _, refused := errors.AsType[*unauthorizedError](err); refused || unasked(err) {
+			err = nil
+		}
+		c.result <- err
 	}()
 	return c
 }

@@ -1,0 +1,97 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/life"
+)
+
+func dialError(errno syscall.Errno) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errno)}
+}
+
+// What goes wrong on this side says nothing of the engine: clients that have taken all ports are a reason to serve on.
+func TestWhatAnAnswerAmountsTo(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		status int
+		err    error
+		want   life.Answer
+	}{
+		"200":           {200, nil, life.Fine},
+		"429":           {429, nil, life.Silence},
+		"500":           {500, nil, life.Mistaken},
+		"another key":   {401, nil, life.Fine},
+		"no time":       {0, errNoAnswer, life.Silence},
+		"refused":       {0, dialError(syscall.ECONNREFUSED), life.Refused},
+		"reset":         {0, dialError(syscall.ECONNRESET), life.Refused},
+		"cut":           {200, io.ErrUnexpectedEOF, life.Refused},
+		"all ports":     {0, dialError(syscall.EADDRNOTAVAIL), life.Unasked},
+		"all files":     {0, dialError(syscall.EMFILE), life.Unasked},
+		"a firewall":    {0, dialError(syscall.EPERM), life.Unasked},
+		"broken answer": {0, errors.New("malformed HTTP response"), life.Refused},
+	} {
+		if got, said := answered(answer{status: test.status}, plainError(test.err)); got != test.want {
+			t.Errorf("%s: %d (%s)", name, got, said)
+		}
+	}
+}
+
+// portless lets the first questions of a prober find no port.
+func portless(p *prober, questions int64) *prober {
+	transport := p.client.Transport.(*http.Transport).Clone()
+	dial := transport.DialContext
+	var left atomic.Int64
+	left.Store(questions)
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if left.Add(-1) >= 0 {
+			return nil, dialError(syscall.EADDRNOTAVAIL)
+		}
+		return dial(ctx, network, address)
+	}
+	other, client := *p, *p.client
+	client.Transport, other.client = transport, &client
+	return &other
+}
+
+func TestQuestionsThatDoNotGetOut(t *testing.T) {
+	t.Parallel()
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
+	ask := p.run.prober(Duration(5 * time.Second))
+	spec := p.run.rec.Launch.Spec
+	if offered, err := portless(ask, 2).askToken(bounded(t), *spec.Answer, true); err != nil || !offered {
+		t.Errorf("a token: %t, %v", offered, err)
+	}
+	asked := 0
+	err := portless(ask, 2).untilAnswered(bounded(t), time.Now(), func(string) {}, func(ask *prober) error {
+		asked++
+		_, err := p.checkIdentity(t.Context(), ask, p.run)
+		return err
+	})
+	if err != nil || asked != 3 {
+		t.Errorf("its identity: %v after %d questions", err, asked)
+	}
+	see := p.run.witness(portless(ask, 1<<40), 0)
+	judge := life.New(life.Limits{Failures: 1, WedgedAfter: time.Nanosecond})
+	for range 3 {
+		if v := judge.See(time.Now(), see.look(t.Context())); v.Life != life.Working {
+			t.Errorf("%+v", v)
+		}
+	}
+	c := p.run.lastChance(t.Context(), portless(ask, 1<<40), 300*time.Millisecond)
+	var f life.Facts
+	eventually(t, "it is over", func() bool { return c.add(&f) })
+	if f.Token != life.TokenCame {
+		t.Errorf("%+v", f)
+	}
+}
