@@ -100,6 +100,28 @@ func TestReleaseHandsOverALoad(t *testing.T) {
 	}
 }
 
+// A load that came to its end while nobody was there to see it is ready, however long ago that was.
+func TestAdoptsALoadThatIsOverdue(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 500 * time.Millisecond}))
+	first, _ := supervised(t, []ProvisionConfig{cfg})
+	eventually(t, "it loads", func() bool { return strings.Contains(first.Status()[0].Heard, "Loading model") })
+	was := first.Status()[0]
+	files := first.replicas[0].files
+	handOver(t, first)
+	err := files.changeRecord(func(rec record, err error) (record, bool) {
+		rec.Launch.Ready.Timeout = Duration(time.Nanosecond)
+		return rec, err == nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _ := superviseReady(t, cfg)
+	if now := second.Status()[0]; now.PID != was.PID || now.State != StateReady {
+		t.Errorf("was %+v\nnow %+v", was, now)
+	}
+}
+
 // A start that is released between its process and its end is handed over, too.
 func TestReleaseDuringAStart(t *testing.T) {
 	t.Parallel()

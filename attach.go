@@ -52,7 +52,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		return nil, err
 	}
 	r := &run{
-		files: files, rec: rec, exited: make(chan struct{}), inst: inst, killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
+		files: files, rec: rec, exited: make(chan struct{}), inst: inst, found: time.Now(), killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
 	}
 	r.rec.refer(inst)
 	r.started = r.rec.begun(time.Now())

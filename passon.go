@@ -39,7 +39,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 	next.engine, next.attempt, next.kept = p.engine, p.attempt, p.kept
 	next.state, next.since, next.heard = p.state, p.since, p.heard
 	next.run = &run{
-		files: r.files, rec: rec, inst: r.inst, exited: make(chan struct{}), started: r.started,
+		files: r.files, rec: rec, inst: r.inst, exited: make(chan struct{}), started: r.started, found: r.found,
 		killTimeout: r.killTimeout, leaveTime: r.leaveTime, redact: r.redact, key: r.key,
 	}
 	next.run.asked.Store(r.asked.Load())
@@ -48,7 +48,12 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 		slots := cmp.Or(p.handoff.SlotsTotal, rec.Launch.Spec.Slots) // earlier versions published none
 		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, slots, p.handoff.Answer})
 		next.handoff.ReadyAt = p.handoff.ReadyAt
-		if err := r.files.publish(next.handoff, cfg.Handoff); err != nil { // the old one stands
+		p.opts.at("before_publish")
+		err := r.files.publish(next.handoff, cfg.Handoff) // when that fails, the old one stands
+		if r.stoppedElsewhere() {                         // see publish
+			err = errors.Join(err, r.files.unpublish(rec.LaunchID))
+		}
+		if err != nil {
 			next.note(err.Error())
 		}
 	}

@@ -53,9 +53,8 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 
 	inner, cancel := p.within(ctx)
 	defer cancel(nil)
-	timeout := time.Duration(r.rec.Launch.Ready.Timeout)
-	limit := time.AfterFunc(time.Until(r.started.Add(timeout)), func() {
-		cancel(fmt.Errorf("%w: more than %s", errTooLong, timeout))
+	limit := time.AfterFunc(time.Until(r.readyBy()), func() {
+		cancel(fmt.Errorf("%w: more than %s", errTooLong, time.Duration(r.rec.Launch.Ready.Timeout)))
 	})
 	defer limit.Stop()
 	watched := make(chan struct{})

@@ -332,6 +332,23 @@ func TestProgressExtendsTheStallLimit(t *testing.T) {
 	ready(t, cfg)
 }
 
+// Somebody who holds a loading engine, such as a debugger, has all the time.
+func TestSuspendedLoad(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: 500 * time.Millisecond})
+	cfg.Ready.Stall = Duration(2 * time.Second)
+	p, _ := started(t, cfg)
+	pid := p.Status().PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	goOn := time.AfterFunc(2*time.Duration(cfg.Ready.Stall), func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	defer goOn.Stop()
+	if _, err := p.WaitReady(bounded(t)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnswerProof(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{400, 501} {

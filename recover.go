@@ -45,10 +45,10 @@ const (
 //
 // Every engine is adopted that lives, is the process that was recorded, and has not lost its port to another. It is not asked
 // for its health, which takes milliseconds, and so one is adopted, too, that is too busy to answer, suspended, or hangs;
-// what becomes of it is for whoever watches it from then on. Of an engine that loads, WaitReady carries on. Stops that
-// were interrupted are finished, with the drain and the grace of the replica, which is waited for; one that another program
-// is at is left to it. What is left of an engine whose main process is gone is ended, engines whose record is gone are
-// killed, and what the dead left is removed.
+// what becomes of it is for whoever watches it from then on. Of an engine that loads, WaitReady carries on; it has at least as
+// long as a load may be silent, since it may have come to its end unseen. Stops that were interrupted are finished, with the
+// drain and the grace of the replica, which is waited for; one that another program is at is left to it. What is left of an
+// engine whose main process is gone is ended, engines whose record is gone are killed, and what the dead left is removed.
 //
 // When ctx ends first, all other engines are left as they are, stops that are being finished go on without the caller, and
 // the error is ctx's cause.

@@ -22,6 +22,7 @@ type run struct {
 	inst    Instance
 	exited  chan struct{} // closed when the main process has ended; others may live on
 	started time.Time
+	found   time.Time // when this program took hold of it; zero when it started it
 
 	killTimeout time.Duration // how long SIGKILL may take
 	leaveTime   time.Duration // how long workers may take to end by themselves
@@ -94,6 +95,16 @@ func (r *run) progress() life.Facts {
 	return now
 }
 
+// readyBy is when the load has taken too long. One that was found may have come to its end while nobody was there to see it: it
+// has at least as long as a load may be silent.
+func (r *run) readyBy() time.Time {
+	limit := time.Duration(r.rec.Launch.Ready.Timeout)
+	if !r.found.IsZero() {
+		limit = max(limit, r.found.Sub(r.started)+time.Duration(r.rec.Launch.Ready.Stall))
+	}
+	return r.started.Add(limit)
+}
+
 // watchProgress cancels with errStalled when nothing moves for limit, or when the engine says that it falls back to the
 // CPU although the GPU is required: llama-server says so in its first milliseconds, and the load may take ten minutes more.
 func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequired bool, cancel context.CancelCauseFunc) {
@@ -118,6 +129,10 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 			}
 		}
 		if judge.See(time.Now(), now).Quiet >= limit {
+			if now.Held = r.held(); now.Held != "" {
+				judge.See(time.Now(), now) // which begins anew when it goes on
+				continue
+			}
 			cancel(fmt.Errorf("%w for %s (no log line, no CPU time, no memory growth)", errStalled, limit))
 			return
 		}
