@@ -144,6 +144,40 @@ func TestUpdateWhileLoading(t *testing.T) {
 	}
 }
 
+// A stop by another program that begins while the engine is passed on leaves no handoff.
+func TestStopWhilePassingOn(t *testing.T) {
+	t.Parallel()
+	var files replicaFiles
+	stopping := func(o *options) {
+		o.failpoint = func(name string) {
+			if name != "before_publish" || files.stem == "" {
+				return
+			}
+			err := files.changeRecord(func(rec record, err error) (record, bool) {
+				rec.Desired = desiredStopped
+				return rec, err == nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}), stopping)
+	files = p.run.files
+	cfg := p.cfg
+	cfg.Drain.Timeout = new(Duration(7 * time.Second))
+	next, err := p.passOn(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exists(files.handoff()) {
+		t.Error("there is a handoff of an engine that is being stopped")
+	}
+	if err := next.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+}
+
 // One that is tied to its manager stays so, and alive.
 func TestUpdateOfATiedEngine(t *testing.T) {
 	t.Parallel()
