@@ -24,7 +24,7 @@ func (p *EngineProvisioner) keepLogs(r *run) (leave, closeLog func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := caught.Do(p.opts.logger, r.rec.Pool+"/"+r.rec.Replica, func() { k.run(ctx) }); err != nil {
+		if err := caught.Do(p.opts.logger, r.rec.name(), func() { k.run(ctx) }); err != nil {
 			p.note("the log is not kept within its limits any more: " + err.Error())
 		}
 	}()

@@ -86,7 +86,7 @@ func newProvisioner(cfg ProvisionConfig, opts options) *EngineProvisioner {
 // end without a thread, and puts everything away.
 func (p *EngineProvisioner) watch(r *run) {
 	defer close(p.done)
-	if err := caught.Do(p.opts.logger, r.rec.Pool+"/"+r.rec.Replica, func() { p.watchOver(r) }); err != nil {
+	if err := caught.Do(p.opts.logger, r.rec.name(), func() { p.watchOver(r) }); err != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.err = err

@@ -106,6 +106,9 @@ type identity struct {
 	UID        int    `json:"uid"`
 }
 
+// name is the replica's, as in a configuration. A provisioner's own settings, which say it as well, can be exchanged.
+func (r *record) name() string { return r.Pool + "/" + r.Replica }
+
 // matches reports whether both are the same process.
 func (a identity) matches(b identity) bool {
 	return a.PID > 1 && a.PID == b.PID && a.StartTicks == b.StartTicks && a.BootID == b.BootID && a.PIDNS == b.PIDNS &&

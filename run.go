@@ -47,7 +47,7 @@ func (r *run) fail(cause Cause) Failure { return r.failure(cause, "", r.lastLine
 
 func (r *run) failure(cause Cause, evidence string, lines []string) Failure {
 	return Failure{
-		Replica:  r.rec.Pool + "/" + r.rec.Replica,
+		Replica:  r.rec.name(),
 		Cause:    cause,
 		Evidence: tail.Cut(evidence),
 		Advice:   r.advice(cause),
