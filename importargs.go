@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -95,11 +96,32 @@ func (p *poolImport) takeProgram(args []string) error {
 		p.takeFlags(rest)
 		return nil
 	}
-	p.engine, p.id = (custom{}).Name(), strings.ToLower(badIDLetter.ReplaceAllString(name, "-"))
-	p.set("custom", map[string]any{"command": args, "health": "/"},
+	p.engine, p.id = (custom{}).Name(), cmp.Or(strings.Trim(strings.ToLower(badIDLetter.ReplaceAllString(name, "-")), "-_"), "custom")
+	p.set("custom", map[string]any{"command": p.withoutSecrets(args), "health": "/"},
 		"not one of the built-in engines: write {host} and {port} where they stand, and the path that answers 200 when it is ready")
 	p.decide("port", 8080, "the port that it shall listen on")
 	return nil
+}
+
+// withoutSecrets is the command line of a server of which nothing is known, without values that look like secrets.
+func (p *poolImport) withoutSecrets(args []string) []string {
+	args = slices.Clone(args)
+	hide := func(flag string) string {
+		p.note(fmt.Sprintf("left out: the value of %s, which may be a secret: give it to the server by a file, or by \"env: {NAME: {from_env: NAME}}\"", visible(flag)))
+		return redacted
+	}
+	for i, arg := range args {
+		flag, value, joined := strings.Cut(arg, "=")
+		switch {
+		case joined && value != "" && secretFlag.MatchString(flag):
+			args[i] = flag + "=" + hide(flag)
+		case i > 0 && secretFlag.MatchString(args[i-1]) && !strings.HasPrefix(arg, "-"):
+			args[i] = hide(args[i-1])
+		case userInURL.MatchString(arg):
+			args[i] = userInURL.ReplaceAllLiteralString(arg, "://"+hide("a URL")+"@")
+		}
+	}
+	return args
 }
 
 var badIDLetter = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
@@ -151,6 +173,9 @@ func (p *poolImport) takeFlag(f userFlag, args []string) {
 		p.note(fmt.Sprintf("left out: %s: %s", f.name, change.advice))
 	case advice == "" && is("--n-gpu-layers") && value == "0":
 		p.set("gpu", "none", "")
+	case advice == "" && is("--n-gpu-layers"): // the last one counts
+		delete(p.keys, "gpu")
+		p.flags = append(p.flags, elements...)
 	case advice == "":
 		p.flags = append(p.flags, elements...)
 	case is("-m", "--model", "--model-path", "--model-id"):
@@ -197,11 +222,11 @@ func (p *poolImport) takeHost(host string) {
 	}
 }
 
-var secretName = regexp.MustCompile(`(?i)(^|_)(key|token|secret|password|passwd|pass|credentials?)($|_)`)
+var secretName = regexp.MustCompile(`(?i)(^|_)((?:api)?key|token|secret|password|passwd|pass|credentials?)($|_)`)
 
 // setEnv takes a variable. A value that may be a secret stays where it is.
 func (p *poolImport) setEnv(name, value string) {
-	if secretName.MatchString(name) {
+	if secretName.MatchString(name) || userInURL.MatchString(value) {
 		p.env[name] = EnvValue{Secret: &SecretRef{FromEnv: name}}
 		return
 	}
@@ -211,6 +236,10 @@ func (p *poolImport) setEnv(name, value string) {
 // finish makes keys of what was found in several places.
 func (p *poolImport) finish() {
 	p.takeOwnedEnv()
+	if p.keys["gpu"].value == string(GPUNone) && p.keys["devices"].value != nil {
+		delete(p.keys, "devices")
+		p.note("left out: CUDA_VISIBLE_DEVICES: no layer goes to a GPU")
+	}
 	model := p.modelName
 	switch {
 	case p.hubRepo != "" && p.hubFile != "":

@@ -230,3 +230,61 @@ func TestImportArgs(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the program is called, its pool has a name; and nothing that looks like a secret gets into the file.
+func TestImportNamesAndSecrets(t *testing.T) {
+	t.Parallel()
+	server := []string{"--address={host}:{port}"}
+	for _, program := range []string{"yes", "null", "123", "1e3", "./.hidden", "日本", "My Server_"} {
+		imported, err := ImportArgs(append([]string{program}, server...), nil)
+		if err != nil {
+			t.Fatalf("%q: %v", program, err)
+		}
+		text, err := imported.YAML()
+		if err != nil {
+			t.Fatalf("%q: %v", program, err)
+		}
+		if _, err := ParseConfig(text, "pools.yaml"); err != nil {
+			t.Errorf("%q:\n%s%v", program, text, err)
+		}
+	}
+	for _, args := range [][]string{
+		append([]string{"server", "--api-key", "hunter2"}, server...),
+		append([]string{"server", "--auth-token=hunter2"}, server...),
+		append([]string{"server", "--store", "postgres://me:hunter2@db/x"}, server...),
+		{"APIKEY=hunter2", "STORE=postgres://me:hunter2@db/x", "llama-server", "-m", "a.gguf", "--port", "8081"},
+	} {
+		imported, err := ImportArgs(args, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := imported.YAML()
+		if err != nil || strings.Contains(string(text), "hunter2") {
+			t.Errorf("%q (%v):\n%s", args, err, text)
+		}
+		if _, err := ParseConfig(text, "pools.yaml"); err != nil {
+			t.Errorf("%q:\n%s%v", args, text, err)
+		}
+	}
+}
+
+// Where a command line says two things, the pool says what the engine would do.
+func TestImportOfContradictions(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"CUDA_VISIBLE_DEVICES=0 llama-server -m a.gguf -ngl 0 --port 8081": "gpu: none",
+		"llama-server -m a.gguf -ngl 0 -ngl 99 --port 8081":                "flags: -ngl 99",
+	} {
+		imported, err := ImportArgs(strings.Fields(line), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := imported.YAML()
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s (%v):\n%s", line, err, text)
+		}
+		if _, err := ParseConfig(text, "pools.yaml"); err != nil {
+			t.Errorf("%s:\n%s%v", line, text, err)
+		}
+	}
+}

@@ -58,7 +58,11 @@ func (i *Imported) YAML() ([]byte, error) {
 		for _, note := range p.notes {
 			fmt.Fprintf(&b, "  # %s\n", comment(note))
 		}
-		fmt.Fprintf(&b, "  - id: %s\n    engine: %s\n", p.id, p.engine)
+		id, err := yaml.Marshal(p.id) // "yes" and "123" are names, too
+		if err != nil {
+			return nil, fmt.Errorf("cannot write \"id\": %w", err)
+		}
+		fmt.Fprintf(&b, "  - id: %s    engine: %s\n", id, p.engine)
 		for _, key := range keyOrder {
 			k, ok := p.keys[key]
 			if !ok {
