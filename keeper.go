@@ -139,17 +139,25 @@ func (p *EngineProvisioner) republish() {
 		return
 	}
 	defer p.publishing.Unlock()
-	if there, unread := ReadHandoff(path); unread == nil && sameText(there, h) {
+	there, unread := ReadHandoff(path)
+	switch {
+	case unread == nil && sameText(there, h):
 		p.written = info
+		return
+	case transient(unread): // this program has too many files open, say: nobody can tell
 		return
 	}
 	if !p.unasked() || p.run.inst.Exited() || p.run.stoppedElsewhere() {
 		return
 	}
 	if err := errors.Join(os.MkdirAll(p.run.files.handoffs(), 0o700), p.run.files.publish(h, p.admitted())); err != nil {
-		p.note("cannot write the handoff again, which somebody has removed or changed: " + err.Error())
+		if !p.unwritten {
+			p.note("cannot write the handoff again, which somebody has removed or changed: " + err.Error())
+		}
+		p.unwritten = true
 		return
 	}
+	p.unwritten = false
 	if p.run.stoppedElsewhere() { // as in publish
 		_ = p.run.files.unpublish(p.run.rec.LaunchID)
 		return

@@ -60,6 +60,34 @@ func TestHandoffIsWrittenAgain(t *testing.T) {
 	}
 }
 
+// What is in the way of a handoff is told once, not each second, and once more when it comes back.
+func TestHandoffThatCannotBeWrittenAgain(t *testing.T) {
+	t.Parallel()
+	p, j := started(t, fakeConfig(t, enginetest.Behavior{}))
+	p.kept = true // by this test
+	if _, err := p.WaitReady(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	folder := p.run.files.handoffs()
+	for round := 1; round <= 2; round++ {
+		if err := errors.Join(os.RemoveAll(folder), os.WriteFile(folder, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			p.republish()
+		}
+		if told := strings.Count(j.notes(), "cannot write the handoff again"); told != round {
+			t.Errorf("told %d times in round %d: %s", told, round, j.notes())
+		}
+		if err := os.Remove(folder); err != nil {
+			t.Fatal(err)
+		}
+		if p.republish(); !exists(p.run.files.handoff()) {
+			t.Error("it was not written again")
+		}
+	}
+}
+
 // A state directory or a lock that goes away is made again with all that is needed, and no other manager gets in.
 func TestStateDirectoryGoesAway(t *testing.T) {
 	t.Parallel()

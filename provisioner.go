@@ -34,6 +34,7 @@ type EngineProvisioner struct {
 	// publishing is held by whoever writes or removes the handoff; see publish. It is taken before mu.
 	publishing sync.Mutex
 	written    fs.FileInfo   // the handoff's file when republish last found it right; nil before
+	unwritten  bool          // republish could not write it the last time, and has told so
 	kept       bool          // a supervisor calls republish; fixed before the start
 	waiting    chan struct{} // holds one token while a WaitReady is at work
 	hurry      chan struct{} // closed when a later Stop's context ends: no more grace
