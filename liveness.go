@@ -94,7 +94,7 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 	defer func() {
 		cancel(nil)
 		if token != nil {
-			_ = <-token.result
+			<-token.over
 		}
 	}()
 	for {

@@ -279,21 +279,25 @@ func (l *logWatch) idle(line []byte) bool {
 }
 
 // chance is one question for a token beside the looks at the engine.
-type chance struct{ result chan error }
+type chance struct {
+	over chan struct{}
+	err  error // why no token came; valid once over is closed
+}
 
 // lastChance asks an engine of which nothing moves for one token. One that offers none is asked for its health with the same
 // patience. What answers with errors is asked again, and has failed with the last of them. One that cannot be asked, for lack
 // of a port, say, or since its key is another than ours by now, has not failed.
 func (r *run) lastChance(ctx context.Context, ask *prober, limit time.Duration) *chance {
-	c := &chance{result: make(chan error, 1)}
+	c := &chance{over: make(chan struct{})}
 	go func() {
+		defer close(c.over)
 		ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer)
 		defer cancel()
 		err := r.askLast(ctx, ask.within(limit))
 		if _, refused := errors.AsType[*unauthorizedError](err); refused || unasked(err) {
 			err = nil
 		}
-		c.result <- err
+		c.err = err
 	}()
 	return c
 }
@@ -328,10 +332,10 @@ func (c *chance) add(f *life.Facts) (over bool) {
 		return false
 	}
 	select {
-	case err := <-c.result:
+	case <-c.over:
 		f.Token = life.TokenCame
-		if err != nil {
-			f.Token, f.TokenSaid = life.TokenMissed, err.Error()
+		if c.err != nil {
+			f.Token, f.TokenSaid = life.TokenMissed, c.err.Error()
 		}
 		return true
 	default:

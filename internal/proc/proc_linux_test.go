@@ -320,7 +320,7 @@ func TestCloseOnExec(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{helper + "=close", "PATH=" + os.Getenv("PATH")}
 	cmd.ExtraFiles = []*os.File{lock}
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "0 1 2 3\n" {
+	if out, err := cmd.Output(); err != nil || string(out) != "0 1 2 3\n" {
 		t.Errorf("the process of a program with one more descriptor has %q, %v", out, err)
 	}
 }
