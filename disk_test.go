@@ -183,8 +183,9 @@ func TestDeathWhileTheHandoffIsWritten(t *testing.T) {
 	}
 	awaitClosed(t, "the engine's end", p.run.exited)
 	disk.end()
-	if _, ok := errors.AsType[*ExitError](<-waited); !ok {
-		t.Error("no *ExitError")
+	// Whoever has read the handoff took it for ready.
+	if died, ok := errors.AsType[*ExitError](<-waited); !ok || !died.Ready {
+		t.Errorf("%v, want an *ExitError after readiness", died)
 	}
 	awaitDone(t, p)
 	nothingLeft(t, p)

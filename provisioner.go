@@ -126,7 +126,7 @@ func (p *EngineProvisioner) watchOver(r *run) {
 
 	p.unpublish()
 	p.mu.Lock()
-	wasReady := p.state == StateReady
+	wasReady := p.state == StateReady || r.shown.Load()
 	p.mu.Unlock()
 	p.settle(r)
 	p.mu.Lock()

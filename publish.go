@@ -27,6 +27,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 	p.opts.at("before_publish")
 	err := r.files.publish(h, p.admitted())
 	if err == nil {
+		r.shown.Store(true)
 		p.opts.at("after_publish")
 		// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
 		// finds this one, or this finds its word.

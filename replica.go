@@ -123,6 +123,9 @@ func (r *replica) runLaunch() bool {
 				return true
 			}
 			if err != nil {
+				if died, ok := errors.AsType[*ExitError](err); ok && died.Ready { // before that was known here
+					r.judge(happened(restart.BecameReady))
+				}
 				r.ended(err, p)
 				return true
 			}

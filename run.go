@@ -35,6 +35,7 @@ type run struct {
 	after    succession    // with the provisioner's mu
 
 	asked   atomic.Bool // for a token: an engine that dies from now on may die of it
+	shown   atomic.Bool // its handoff has been written: whoever reads that takes it for ready
 	workers atomic.Bool // more than the main process was seen when it was last looked at
 
 	nameless atomic.Pointer[os.File] // the log, once somebody has removed or renamed it; nil before
