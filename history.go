@@ -9,13 +9,17 @@ import (
 
 const eventsLockName = "events.lock"
 
-// eventsPatience bounds the wait for another program's word, or for the lock of the events, which is held for a
-// millisecond.
-const eventsPatience = 2 * time.Second
+const (
+	// eventsPatience bounds the wait for another program's word.
+	eventsPatience = 2 * time.Second
+	// eventsLockPatience bounds that for the lock of the events, which is held while 16 MiB of them are read: tenths of a second,
+	// and on a busy machine ten times that.
+	eventsLockPatience = 30 * time.Second
+)
 
 // exclusively calls write while no other program writes events.
 func (f *eventFile) exclusively(write func() error) error {
-	lock, err := lockFile(filepath.Join(f.dir, eventsLockName), eventsPatience)
+	lock, err := lockFile(filepath.Join(f.dir, eventsLockName), eventsLockPatience)
 	if err != nil {
 		return fmt.Errorf("cannot keep events: %w", err)
 	}

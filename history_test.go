@@ -118,7 +118,7 @@ func TestAStartThatIsCalledOff(t *testing.T) {
 func TestEventsOfSeveralWriters(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	const writers, each = 4, 25
+	const writers, each = 4, 6
 	long := strings.Repeat("x", maxEventFile/(writers*each)+1) // more than one file holds, less than two
 	var all sync.WaitGroup
 	for w := range writers {

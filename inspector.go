@@ -68,11 +68,14 @@ func (i inspector) facts(
 	}
 	if program.VersionArgs != nil {
 		output, err := ask(program.VersionArgs)
+		if err == nil && strings.TrimSpace(output) == "" { // seen once in thousands of questions, at a load of 10
+			output, err = ask(program.VersionArgs)
+		}
 		if err != nil {
 			return Binary{}, err
 		}
 		if b.Version, b.Build, err = program.ParseVersion(output); err != nil {
-			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable?", b.Path, err)
+			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, lastWords(cleanLines(output)))
 		}
 	}
 	if program.HelpArgs != nil {
