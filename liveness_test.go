@@ -199,9 +199,10 @@ func TestWitnessSeesWhoIsHeld(t *testing.T) {
 	t.Parallel()
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), 0)
-	if f := see.look(t.Context()); f.Held != "" || f.Answer != life.Fine {
-		t.Errorf("%+v", f)
-	}
+	eventually(t, "it answers, and nobody holds it", func() bool { // not in 50 ms always, on a busy machine
+		f := see.look(t.Context())
+		return f.Held == "" && f.Answer == life.Fine
+	})
 	pid := p.Status().PID
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
