@@ -58,10 +58,11 @@ func (m *Model) Estimate(s Settings) (need Need, ok bool) {
 			need, ok = Need{}, false
 		}
 	}()
-	if _, err := onHost(s.OnHost); err != nil {
+	kept, err := onHost(s.OnHost)
+	if err != nil {
 		return Need{}, false
 	}
-	need = m.estimate(s)
+	need = m.estimate(s, kept)
 	for _, n := range append([]uint64{need.Host}, need.GPUs...) {
 		if n > maxNeed { // a sum or a product went over 64 bits
 			return Need{}, false
@@ -73,7 +74,8 @@ func (m *Model) Estimate(s Settings) (need Need, ok bool) {
 // maxNeed is more memory than any machine has, and less than what a negative number looks like.
 const maxNeed = 1 << 52
 
-func (m *Model) estimate(s Settings) Need {
+// estimate leaves the tensors whose names match kept, nil for none, on the host.
+func (m *Model) estimate(s Settings, kept *regexp.Regexp) Need {
 	if len(s.Shares) == 0 || s.Layers == 0 {
 		need := m.onHost(s)
 		need.GPUs = make([]uint64, len(s.Shares))
@@ -97,7 +99,7 @@ func (m *Model) estimate(s Settings) Need {
 			need.GPUs[i] = uint64(v.NonUMA)
 		}
 	}
-	m.keepOnHost(s, &need)
+	m.keepOnHost(s, kept, &need)
 	if s.BesideBytes > 0 {
 		need.GPUs[min(max(s.MainGPU, 0), len(need.GPUs)-1)] += s.BesideBytes
 	}
@@ -125,9 +127,8 @@ func onHost(patterns []string) (*regexp.Regexp, error) {
 
 // keepOnHost moves the weights that stay in main memory away from the GPUs of their layers: with --n-cpu-moe and its
 // like, most of a mixture of experts.
-func (m *Model) keepOnHost(s Settings, need *Need) {
-	pattern, _ := onHost(s.OnHost)
-	if pattern == nil {
+func (m *Model) keepOnHost(s Settings, kept *regexp.Regexp, need *Need) {
+	if kept == nil {
 		return
 	}
 	layers := 0
@@ -142,7 +143,7 @@ func (m *Model) keepOnHost(s Settings, need *Need) {
 	sums := fractions(s.Shares)
 	for _, t := range m.file.TensorInfos {
 		layer := layerOf(t.Name)
-		if layer < first || !pattern.MatchString(t.Name) {
+		if layer < first || !kept.MatchString(t.Name) {
 			continue
 		}
 		at := float64(layer-first) / float64(offloaded)
