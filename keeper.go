@@ -150,7 +150,12 @@ func (p *EngineProvisioner) republish() {
 	if !p.unasked() || p.run.inst.Exited() || p.run.stoppedElsewhere() {
 		return
 	}
-	if err := errors.Join(os.MkdirAll(p.run.files.handoffs(), 0o700), p.run.files.publish(h, p.admitted())); err != nil {
+	err = os.MkdirAll(p.run.files.handoffs(), 0o700)
+	gone := false
+	if err == nil {
+		gone, err = p.run.rewrite(h, p.admitted())
+	}
+	if err != nil {
 		if !p.unwritten {
 			p.note("cannot write the handoff again, which somebody has removed or changed: " + err.Error())
 		}
@@ -158,8 +163,7 @@ func (p *EngineProvisioner) republish() {
 		return
 	}
 	p.unwritten = false
-	if p.run.stoppedElsewhere() { // as in publish
-		_ = p.run.files.unpublish(p.run.rec.LaunchID)
+	if gone {
 		return
 	}
 	p.written, _ = os.Lstat(path)

@@ -49,11 +49,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, slots, p.handoff.Answer})
 		next.handoff.ReadyAt = p.handoff.ReadyAt
 		p.opts.at("before_publish")
-		err := r.files.publish(next.handoff, cfg.Handoff) // when that fails, the old one stands
-		if r.stoppedElsewhere() {                         // see publish
-			err = errors.Join(err, r.files.unpublish(rec.LaunchID))
-		}
-		if err != nil {
+		if _, err := r.rewrite(next.handoff, cfg.Handoff); err != nil { // the old one stands
 			next.note(err.Error())
 		}
 	}

@@ -98,17 +98,23 @@ func (p *EngineProvisioner) refresh() {
 		h = r.handoff(proof{version: h.EngineVersion, slots: r.rec.Launch.Spec.Slots, answer: h.Answer})
 		h.ReadyAt = at
 	}
-	err := r.files.publish(h, readable)
-	if err == nil && r.stoppedElsewhere() { // see publish
-		err = r.files.unpublish(r.rec.LaunchID)
-	}
-	if err != nil {
+	if _, err := r.rewrite(h, readable); err != nil {
 		p.note("the handoff stays as it was: " + err.Error())
 		return
 	}
 	p.mu.Lock()
 	p.handoff = h
 	p.mu.Unlock()
+}
+
+// rewrite writes the handoff of a launch again that is ready, unless another program has begun to stop it meanwhile: that says
+// so in the record before it removes the handoff for the last time, as in publish. Then the file is gone.
+func (r *run) rewrite(h Handoff, readers HandoffConfig) (gone bool, err error) {
+	err = r.files.publish(h, readers)
+	if r.stoppedElsewhere() {
+		return true, errors.Join(err, r.files.unpublish(r.rec.LaunchID))
+	}
+	return false, err
 }
 
 // unpublish removes the handoff, also one that is just being written.
