@@ -131,7 +131,7 @@ func (p *EngineProvisioner) unpublish() {
 // another provisioner's.
 func (p *EngineProvisioner) awaitPublication() {
 	p.publishing.Lock()
-	p.publishing.Unlock() //nolint:staticcheck // nothing is to be done but to wait
+	defer p.publishing.Unlock()
 }
 
 // proof is what a launch has shown of itself on its way to readiness.
