@@ -98,7 +98,7 @@ func findBinary(cfg ProvisionConfig, program Program, searchPath string) (string
 	case err != nil:
 		return "", fmt.Errorf("cannot find the engine's executable: %w; set %q", err, key)
 	case !mode.IsRegular():
-		return "", fmt.Errorf("the engine's executable %q is a %s; name the executable file", path, kindOf(info))
+		return "", fmt.Errorf("the engine's executable %q is a %s; name the executable file", path, access.Kind(info))
 	case mode.Perm()&0o111 == 0:
 		return "", fmt.Errorf("the engine's executable %q is not executable; run chmod +x on it", path)
 	case mode.Perm()&0o002 != 0:

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -138,7 +137,7 @@ func (d *doctor) stateDirectory(state string) {
 	dir := state
 	switch err := checkPrivate(state); {
 	case errors.Is(err, fs.ErrNotExist):
-		dir = existing(state)
+		dir = access.Existing(state)
 	case err != nil:
 		d.problem(name, err.Error(), "")
 		return
@@ -157,17 +156,6 @@ func (d *doctor) stateDirectory(state string) {
 		return
 	}
 	d.ok(name, "%s is writable and private", state)
-}
-
-// existing is the nearest folder at or above path that exists.
-func existing(path string) string {
-	for {
-		info, err := os.Stat(path)
-		if err == nil && info.IsDir() || path == filepath.Dir(path) {
-			return path
-		}
-		path = filepath.Dir(path)
-	}
 }
 
 // replicas warns of those that died while nobody watched.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -28,7 +29,7 @@ const minFree = 1 << 30
 // filesystem checks where a folder lies and how much room there is.
 func (d *doctor) filesystem(name, dir string) {
 	var sys unix.Statfs_t
-	at := existing(dir)
+	at := access.Existing(dir)
 	if err := unix.Statfs(at, &sys); err != nil {
 		d.problem(name, fmt.Sprintf("cannot ask for the file system of %q: %v", at, err), "")
 		return

@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // remoteFile is a file that is not here yet.
@@ -82,7 +84,7 @@ func (m *stagedModel) size() error {
 		m.pending = "link " + m.files[0].name + " to what is in the cache"
 		return nil
 	}
-	dir := existing(filepath.Dir(m.files[0].Path))
+	dir := access.Existing(filepath.Dir(m.files[0].Path))
 	if err := fetch.EnsureSpace(dir, missing); err != nil {
 		return &modelError{CauseDownload, fmt.Errorf("cannot download %s: %w", fileNames(names), err)}
 	}
@@ -145,7 +147,7 @@ func (o *options) fetchModel(ctx context.Context, m *stagedModel, tell func(Prog
 
 // lockHolder names a process that holds a lock in which nothing stands, such as one of Python's; "" where none is seen.
 func lockHolder(path string) string {
-	holders, _ := lockHolders(path)
+	holders, _ := procfs.Holders(path)
 	switch {
 	case len(holders) == 0:
 		return ""

@@ -181,7 +181,7 @@ func (e entry) waiting(work Progress, tell listener) func() {
 // endHolders ends the processes that hold a lock whose owner is gone, with all that belongs to them. It ends none where
 // somebody holds it that no provisioner has started.
 func endHolders(path string) (ended int, err error) {
-	holders, err := lockHolders(path)
+	holders, err := procfs.Holders(path)
 	if err != nil {
 		return 0, err
 	}

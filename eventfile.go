@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // The events that the supervisors of a state directory have kept: in the present file and the one before it.
@@ -203,7 +205,7 @@ func (r *eventReader) open(name string) (*os.File, bool) {
 	if err == nil {
 		var info fs.FileInfo
 		if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
-			err = fmt.Errorf("%q is a %s", file.Name(), kindOf(info))
+			err = fmt.Errorf("%q is a %s", file.Name(), access.Kind(info))
 		}
 		if err == nil {
 			return file, true

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -179,16 +178,6 @@ func (n lockNote) gone() bool {
 		p.close()
 	}
 	return errors.Is(err, errGone)
-}
-
-// lockHolders are the processes that have the lock's file open, as far as that can be seen.
-func lockHolders(path string) ([]procfs.Stat, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	all, err := procfs.Processes()
-	return slices.DeleteFunc(all, func(s procfs.Stat) bool { return !procfs.HoldsFile(s.PID, info) }), err
 }
 
 // LockedError says who manages the state directory.

@@ -226,7 +226,7 @@ func (m *stagedModel) check() (err error) {
 	case err != nil:
 		return wrong(CauseModelMissing, "%w", err)
 	case !info.Mode().IsRegular() && !info.IsDir(): // some engines take a folder
-		return wrong(CauseModelMissing, "%q is a %s", m.path, kindOf(info))
+		return wrong(CauseModelMissing, "%q is a %s", m.path, access.Kind(info))
 	case info.IsDir() && m.kind == ModelGGUF:
 		return wrong(CauseModelMissing, "%q is a folder; name the GGUF file in it", m.path)
 	case info.Size() == 0 && info.Mode().IsRegular():

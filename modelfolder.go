@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/safetensors"
 )
 
@@ -46,7 +47,7 @@ func checkFolder(path string, flags []string) (modelConfig, error) {
 	case !info.IsDir() && strings.HasSuffix(path, ".gguf"): // vLLM and SGLang load some
 		return nil, nil
 	case !info.IsDir():
-		return nil, fmt.Errorf("%q is a %s; name the folder of the model's files", path, kindOf(info))
+		return nil, fmt.Errorf("%q is a %s; name the folder of the model's files", path, access.Kind(info))
 	}
 	config, err := readModelConfig(path)
 	special := slices.ContainsFunc(flags, specialModel)

@@ -98,7 +98,7 @@ func (f replicaFiles) holders() (held bool, launches map[string]bool, err error)
 	if !errors.Is(err, errLocked) {
 		return false, launches, err
 	}
-	all, err := lockHolders(f.lockPath())
+	all, err := procfs.Holders(f.lockPath())
 	if err != nil {
 		return true, launches, fmt.Errorf("cannot list the processes: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
@@ -172,7 +173,7 @@ func stateDirectory(dir string) (string, error) {
 // checkOwnFile refuses to write into what is no file of our own: a special file, or another name of somebody's file.
 func checkOwnFile(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%q is a %s; remove it", path, kindOf(info))
+		return fmt.Errorf("%q is a %s; remove it", path, access.Kind(info))
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
 		return fmt.Errorf("%q is another name (hard link) of a file; remove it", path)
@@ -192,7 +193,7 @@ func readState(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("cannot read %q: it is a %s", path, kindOf(info))
+		return nil, fmt.Errorf("cannot read %q: it is a %s", path, access.Kind(info))
 	}
 	const limit = 1 << 20
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -43,7 +44,7 @@ func (r SecretRef) read(cfg ProvisionConfig) (secret, error) {
 	// Reading a pipe could take for ever.
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		if err == nil {
-			err = fmt.Errorf("%q is a %s", path, kindOf(info))
+			err = fmt.Errorf("%q is a %s", path, access.Kind(info))
 		}
 		return secret{}, fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
 	}

@@ -32,7 +32,7 @@ func cannotCreate(dir string, err error) error {
 	parent := dir
 	for parent != filepath.Dir(parent) {
 		if info, statErr := os.Stat(parent); statErr == nil && !info.IsDir() {
-			return fmt.Errorf(doing+": %q is a %s; remove it or set another \"state_dir\"", err, parent, kindOf(info))
+			return fmt.Errorf(doing+": %q is a %s; remove it or set another \"state_dir\"", err, parent, access.Kind(info))
 		} else if statErr == nil {
 			break
 		}
@@ -51,7 +51,7 @@ func checkPrivate(dir string) error {
 	case err != nil:
 		return fmt.Errorf("cannot use the state directory: %w", err)
 	case !info.IsDir():
-		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, kindOf(info))
+		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, access.Kind(info))
 	case !ours(info):
 		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, who could replace what is in it; set another \"state_dir\"", dir)
 	case info.Mode().Perm()&0o022 != 0:
@@ -64,19 +64,4 @@ func checkPrivate(dir string) error {
 func ours(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && (int(st.Uid) == os.Geteuid() || st.Uid == 0)
-}
-
-func kindOf(info fs.FileInfo) string {
-	switch mode := info.Mode(); {
-	case mode&fs.ModeSymlink != 0:
-		return "symbolic link"
-	case mode.IsDir():
-		return "folder"
-	case mode.IsRegular():
-		return "regular file"
-	case mode&fs.ModeNamedPipe != 0:
-		return "pipe"
-	default:
-		return "special file"
-	}
 }

@@ -1,8 +1,9 @@
-// Package access says why this user may not use a file or folder: whose it is, and with which mode.
+// Package access says why a file or folder cannot be used: what it is, whose it is, and with which mode.
 package access
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -37,6 +38,33 @@ func Denied(path, want string) string {
 		return describe(path, want)
 	}
 	return ""
+}
+
+// Kind is what a file is, in the words of errors, such as "pipe".
+func Kind(info fs.FileInfo) string {
+	switch mode := info.Mode(); {
+	case mode&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case mode.IsDir():
+		return "folder"
+	case mode.IsRegular():
+		return "regular file"
+	case mode&fs.ModeNamedPipe != 0:
+		return "pipe"
+	default:
+		return "special file"
+	}
+}
+
+// Existing is the nearest folder at or above path that exists.
+func Existing(path string) string {
+	for {
+		info, err := os.Stat(path)
+		if err == nil && info.IsDir() || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }
 
 func describe(path, want string) string {

@@ -33,6 +33,16 @@ func ParseFlockHolders(text string) []int {
 	return pids
 }
 
+// Holders are the processes that have a file open, as far as that can be seen.
+func Holders(path string) ([]Stat, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	all, err := Processes()
+	return slices.DeleteFunc(all, func(s Stat) bool { return !HoldsFile(s.PID, info) }), err
+}
+
 // OpenFiles are names in /proc for the open files of a process that are called name, or were when they were removed.
 func OpenFiles(pid int, name string) []string {
 	dir := path(pid, "fd")
