@@ -191,21 +191,21 @@ func (m *flagMerge) addUser(f userFlag) {
 	values, now := f.values, ""
 	if !ok {
 		change, changed := m.change(lookup)
+		to := change.to
+		if change.suits != nil {
+			to = change.suits(m)
+		}
 		switch {
 		case changed && !m.checked && m.build > 0 && m.build < change.since:
 			def = change.def()
-		case changed && !m.checked && m.build == 0 && change.to == nil && change.since > 1:
+		case changed && !m.checked && m.build == 0 && to == nil && change.since > 1:
 			// Some build in use has it, and which one will run is not known yet.
 			def = change.def()
 			flag.Note = fmt.Sprintf("newer builds of %s have it no more; there, %s", m.program, change.advice)
-		case changed && change.to == nil:
+		case changed && to == nil:
 			m.problem(key, "%s has no %q any more; %s", m.program, word, change.advice)
 			return
-		case changed && (!m.checked || m.has(change.to[0])):
-			to := change.to
-			if change.suits != nil {
-				to = change.suits(m)
-			}
+		case changed && (!m.checked || m.has(to[0])):
 			name, now, values = to[0], to[0], slices.Concat(to[1:], values)
 			flag.Note = fmt.Sprintf("rewritten from %q", word)
 			def, _, negated, _ = m.find(m.set, name)

@@ -88,6 +88,20 @@ func draftLimit(end string) func(m *flagMerge) []string {
 	}
 }
 
+// ngramSetting gives a setting of all kinds that look n-grams up to the kind in use; nil where none that has it is.
+func ngramSetting(ends ...string) func(m *flagMerge) []string {
+	return func(m *flagMerge) []string {
+		for kind := range strings.SplitSeq(m.saidAnywhere("spec-type"), ",") {
+			for _, end := range ends {
+				if flag := "--spec-" + kind + "-" + end; m.has(flag) {
+					return []string{flag}
+				}
+			}
+		}
+		return nil
+	}
+}
+
 const (
 	advicePrefix = "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"
 	adviceRouter = "a replica serves one model and not a router; make a pool for each model"
@@ -155,15 +169,15 @@ var llamaChanges = []flagChange{
 	// #15630.
 	{old: []string{"--slots-endpoint-disable"}, to: []string{"--no-slots"}, since: 1},
 	{
-		old: []string{"--spec-ngram-size-n"}, values: 1, since: 8955,
+		old: []string{"--spec-ngram-size-n"}, values: 1, since: 8955, suits: ngramSetting("size-n", "n-match"),
 		advice: `write that of the kind in use, such as "--spec-ngram-simple-size-n"`,
 	},
 	{
-		old: []string{"--spec-ngram-size-m"}, values: 1, since: 8955,
+		old: []string{"--spec-ngram-size-m"}, values: 1, since: 8955, suits: ngramSetting("size-m"),
 		advice: `write that of the kind in use, such as "--spec-ngram-simple-size-m"`,
 	},
 	{
-		old: []string{"--spec-ngram-min-hits"}, values: 1, since: 8955,
+		old: []string{"--spec-ngram-min-hits"}, values: 1, since: 8955, suits: ngramSetting("min-hits"),
 		advice: `write that of the kind in use, such as "--spec-ngram-simple-min-hits"`,
 	},
 	{old: []string{"--log-format"}, values: 1, since: 1, advice: `leave it out, or write "--log-jsonl" for JSON`},

@@ -103,26 +103,36 @@ func replace(path string, write func(io.Writer) error) (err error) {
 // tensor is a matrix of float32, or a vector of ones where cols is 0.
 type tensor struct {
 	name       string
-	rows, cols int // a row is contiguous in memory, and a vector is one row
+	rows, cols int   // a row is contiguous in memory, and a vector is one row
+	more       []int // further dimensions
 }
 
-func (t tensor) values() int { return t.rows * max(t.cols, 1) }
+func (t tensor) values() int { return t.rows * t.count() }
+
+// count is the number of rows.
+func (t tensor) count() int {
+	n := max(t.cols, 1)
+	for _, d := range t.more {
+		n *= d
+	}
+	return n
+}
 
 func (p Params) tensors() []tensor {
 	width, ffn := p.Width, 2*p.Width
 	// Without "output.weight" the embedding serves for the output too.
-	list := []tensor{{"token_embd.weight", width, len(vocabulary())}, {"output_norm.weight", width, 0}}
+	list := []tensor{{name: "token_embd.weight", rows: width, cols: len(vocabulary())}, {name: "output_norm.weight", rows: width}}
 	for i := range p.Layers {
 		for _, t := range []tensor{
-			{"attn_norm", width, 0},
-			{"attn_q", width, width},
-			{"attn_k", width, width},
-			{"attn_v", width, width},
-			{"attn_output", width, width},
-			{"ffn_norm", width, 0},
-			{"ffn_gate", width, ffn},
-			{"ffn_up", width, ffn},
-			{"ffn_down", ffn, width},
+			{name: "attn_norm", rows: width},
+			{name: "attn_q", rows: width, cols: width},
+			{name: "attn_k", rows: width, cols: width},
+			{name: "attn_v", rows: width, cols: width},
+			{name: "attn_output", rows: width, cols: width},
+			{name: "ffn_norm", rows: width},
+			{name: "ffn_gate", rows: width, cols: ffn},
+			{name: "ffn_up", rows: width, cols: ffn},
+			{name: "ffn_down", rows: ffn, cols: width},
 		} {
 			t.name = fmt.Sprintf("blk.%d.%s.weight", i, t.name)
 			list = append(list, t)
@@ -141,7 +151,7 @@ func (t tensor) writeData(w io.Writer, weights *noise) error {
 		_, err := w.Write(ones)
 		return err
 	}
-	for range t.cols {
+	for range t.count() {
 		if _, err := w.Write(weights.row(t.rows)); err != nil {
 			return err
 		}
@@ -185,6 +195,7 @@ const (
 	typeUint32  = 4
 	typeInt32   = 5
 	typeFloat32 = 6
+	typeBool    = 7
 	typeString  = 8
 	typeArray   = 9
 
@@ -267,6 +278,9 @@ func header(pairs []pair, tensors []tensor) []byte {
 		if t.cols > 0 {
 			dims = append(dims, uint64(t.cols))
 		}
+		for _, d := range t.more {
+			dims = append(dims, uint64(d))
+		}
 		e.put(uint32(len(dims)), dims, uint32(tensorFloat32), offset)
 		offset += 4 * uint64(t.values())
 	}
@@ -293,6 +307,8 @@ func (e *encoder) text(s string) {
 
 func (e *encoder) value(v any) {
 	switch v := v.(type) {
+	case bool:
+		e.put(uint32(typeBool), v)
 	case uint16:
 		e.put(uint32(typeUint16), v)
 	case int32:
