@@ -142,11 +142,10 @@ func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloa
 			result.Result, result.Err = ReloadFailed, fmt.Errorf("cannot remove %s in order: %w", r.name, err)
 		}
 		results = append(results, result)
-		// Nobody tries it again, and its series would tell for ever what was once.
+		// Nobody tries it again.
 		if err := errors.Join(atomicfile.Remove(r.files.restarts()), r.files.unhold()); err != nil {
 			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
 		}
-		s.counts.forget(cfg.PoolID, cfg.ReplicaID)
 		r.tell.onEvent(Event{
 			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: EventNote, State: StateStopped,
 			Message: "it is not in the configuration any more: nobody looks after it",

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -98,42 +96,20 @@ func TestStatusDoesNotWaitForTheDisk(t *testing.T) {
 	}
 }
 
-// Nor do a supervisor's status and metrics, the one of what systemd is told.
-func TestMetricsDoNotWaitForTheDisk(t *testing.T) {
+// Nor does a supervisor's status, which metrics and what systemd is told come from.
+func TestSupervisorStatusDoesNotWaitForTheDisk(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{"before_publish", "log_size"} {
-		t.Run(step, func(t *testing.T) {
-			t.Parallel()
-			disk, hang := hangAt(t, step)
-			s, _ := supervised(t, []ProvisionConfig{fakeConfig(t, enginetest.Behavior{})}, hang)
-			registry := prometheus.NewPedanticRegistry()
-			if err := registry.Register(s.Collector()); err != nil {
-				t.Fatal(err)
-			}
-			if step == "before_publish" {
-				awaitClosed(t, "the way to "+step, disk.reached)
-			}
-			returns(t, "a scrape at "+step, func() {
-				if _, found := sample(t, registry, "state", "state", "starting"); !found {
-					t.Error("no state")
-				}
-			})
-			awaitClosed(t, "the way to "+step, disk.reached)
-			returns(t, "a second scrape at "+step, func() {
-				if _, found := sample(t, registry, "log_bytes"); found && step == "log_size" {
-					t.Error("log_bytes of a disk that has never answered")
-				}
-			})
-			returns(t, "Status at "+step, func() {
-				if all := s.Status(); len(all) != 1 {
-					t.Errorf("%+v", all)
-				}
-			})
-			disk.end()
-			if err := s.WaitReady(bounded(t)); err != nil {
-				t.Error(err)
-			}
-		})
+	disk, hang := hangAt(t, "before_publish")
+	s, _ := supervised(t, []ProvisionConfig{fakeConfig(t, enginetest.Behavior{})}, hang)
+	awaitClosed(t, "the way to the handoff", disk.reached)
+	returns(t, "Status", func() {
+		if all := s.Status(); len(all) != 1 || all[0].State != StateStarting {
+			t.Errorf("%+v", all)
+		}
+	})
+	disk.end()
+	if err := s.WaitReady(bounded(t)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -21,7 +21,7 @@
 //
 // A [Supervisor] keeps replicas alive, one launch after the other, by the rules of [RestartConfig] and [LivenessConfig].
 // [Supervise] first puts in order what an earlier manager left in the state directory: engines that run are adopted.
-// [Supervisor.Reload] changes a replica's configuration, [Supervisor.Events] and [Supervisor.Collector] tell what
+// [Supervisor.Reload] changes a replica's configuration, [Supervisor.Events] and the package fleet/metrics tell what
 // happens. One manager at a time has a state directory.
 //
 // The package handles no signals, prints nothing and has no state of its own; see [WithLogger] and

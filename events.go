@@ -20,6 +20,7 @@ type Event struct {
 	ExitCode *int      `json:"exit_code,omitempty"` // of an engine that ended, where it is known; -1 when a signal ended it
 	Message  string    `json:"message,omitempty"`   // for people
 	Handoff  *Handoff  `json:"handoff,omitempty"`   // with StateReady, of EventState and EventRecovery
+	Recovery Recovery  `json:"recovery,omitempty"`  // with EventRecovery: what was done
 	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
 	Progress *Progress `json:"progress,omitempty"`  // with EventProgress
 	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended; with EventRecovery: a *GPUError, see WaitReady

@@ -216,11 +216,12 @@ func supervisorCalls(s *Supervisor, cfg ProvisionConfig) []call {
 			_ = s.Stop(ctx)
 		}},
 		{name: "Release", do: func() { _ = s.Release() }},
-		{name: "Status, Collector, Done and Events", do: func() {
+		{name: "Status, LogDir, Done and Events", do: func() {
 			ctx, cancel := context.WithCancel(ctx)
 			events := s.Events(ctx)
 			cancel()
-			_, _, _ = s.Status(), s.Collector(), s.Done()
+			_, _ = s.Status(), s.Done()
+			_, _ = s.LogDir("pool", "r0")
 			for range events {
 			}
 		}},

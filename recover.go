@@ -179,7 +179,7 @@ func recoverEach(ctx context.Context, state string, stems []string, opts options
 // event tells of a recovery.
 func (f Recovered) event() Event {
 	e := Event{
-		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, PID: f.PID, Message: string(f.Result),
+		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, Recovery: f.Result, PID: f.PID, Message: string(f.Result),
 		Took: f.Took.Round(time.Microsecond).Seconds(),
 	}
 	switch {

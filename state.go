@@ -36,8 +36,3 @@ var transitions = map[State][]State{
 
 // Final reports whether a launch in state s has ended.
 func (s State) Final() bool { return s == StateStopped || s == StateFailed }
-
-// states are all of them, in the order of a launch's life.
-var states = []State{
-	StateNew, StatePreparing, StateStarting, StateReady, StateDraining, StateStopping, StateStopped, StateFailed,
-}

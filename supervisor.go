@@ -16,13 +16,12 @@ import (
 // The engines are no part of the program's life. When the program dies, they go on, and the next Supervisor for the
 // same state directory adopts them.
 type Supervisor struct {
-	lock   *fileLock
-	state  string // the state directory
-	opts   []Option
-	feed   feed
-	counts *collector
-	inbox  *inbox
-	kept   chan struct{} // closed when all events are in the file
+	lock  *fileLock
+	state string // the state directory
+	opts  []Option
+	feed  feed
+	inbox *inbox
+	kept  chan struct{} // closed when all events are in the file
 
 	changing chan struct{} // holds one token during a change: one at a time, so that a pool never lacks more than one replica
 	done     chan struct{}
@@ -58,7 +57,6 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	}
 	s.state = state
 	s.inbox = newInbox(s, newOptions(opts).reload)
-	s.counts = newCollector(s)
 	s.opts = s.observe(opts)
 	left, err := recoverAll(ctx, state, newOptions(s.opts))
 	if err != nil {
@@ -92,7 +90,6 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 		replicas[i], byStem[stem] = r, r
 	}
 	for _, f := range left.found {
-		s.counts.adoption(f.Result)
 		e, stem := f.event(), f.Pool+"-"+f.Replica
 		switch p := left.adopted[stem]; {
 		case p == nil:
@@ -318,11 +315,10 @@ func (s *Supervisor) letGo() {
 	s.lock.release()
 }
 
-// observe adds to opts that events go to the counts, the readers and the file, too.
+// observe adds to opts that events go to the readers and the file, too.
 func (s *Supervisor) observe(opts []Option) []Option {
 	tell := newOptions(opts)
 	publish := func(e Event) {
-		s.counts.count(e)
 		s.feed.publish(e)
 		tell.onEvent(e)
 	}
@@ -344,6 +340,15 @@ func (s *Supervisor) observe(opts []Option) []Option {
 // supervisor has ended. Neither engines nor the supervisor wait for its reader: one that lags by more than 256 events
 // misses the oldest of them, and Missed of the next event says how many. Whoever stops reading ends ctx.
 func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
+
+// LogDir returns the folder of a replica's logs, which is there from its first launch on. The error is ErrNotFound.
+func (s *Supervisor) LogDir(pool, replica string) (string, error) {
+	r, err := s.find(pool, replica)
+	if err != nil {
+		return "", err
+	}
+	return r.files.logs(), nil
+}
 
 // Done returns a channel that is closed when the supervisor has ended, by Stop or Release.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }

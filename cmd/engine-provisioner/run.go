@@ -11,6 +11,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/metrics"
 )
 
 // runFlags are the flags of a run.
@@ -35,12 +36,12 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
 	if err := c.checkAll(ctx, configs); err != nil {
 		return err
 	}
-	var metrics net.Listener
+	var listener net.Listener
 	if flags.metrics != "" {
-		if metrics, err = listenMetrics(ctx, flags.metrics); err != nil {
+		if listener, err = listenMetrics(ctx, flags.metrics); err != nil {
 			return err
 		}
-		defer metrics.Close()
+		defer listener.Close()
 	}
 	show := c.newReporter()
 	defer show.close()
@@ -50,7 +51,7 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
 	}
 	defer manager.close()
 	s := &session{
-		cli: c, show: show, manager: manager, configs: configs, flags: flags, metrics: metrics,
+		cli: c, show: show, manager: manager, configs: configs, flags: flags, metrics: listener, counts: metrics.New(),
 		happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
 	}
 	return s.run(ctx)
@@ -104,6 +105,7 @@ type session struct {
 	configs []provisioner.ProvisionConfig
 	flags   runFlags
 	metrics net.Listener // nil: no metrics
+	counts  *metrics.Collector
 	engines *provisioner.Supervisor
 
 	happened chan struct{} // holds one token when there was an event
@@ -125,7 +127,8 @@ func (s *session) run(ctx context.Context) error {
 	s.show.watch(engines)
 	s.startStopped(ctx)
 	if s.metrics != nil {
-		server := serveMetrics(s.metrics, engines.Collector())
+		s.counts.Watch(engines)
+		server := serveMetrics(s.metrics, s.counts)
 		defer server.close()
 		s.show.say("metrics at " + server.url)
 	}
@@ -235,6 +238,7 @@ func (s *session) replaceOutdated(ctx context.Context) error {
 
 // event is told of everything that happens to the engines.
 func (s *session) event(e provisioner.Event) {
+	s.counts.Observe(e)
 	s.mu.Lock()
 	switch {
 	case e.Kind == provisioner.EventRestart && e.Restarts.Phase == provisioner.PhaseFailed:

@@ -1,0 +1,211 @@
+// Package metrics tells Prometheus how the replicas of a supervisor fare. It owns the names and meanings of the series
+// engine_provisioner_…, which docs/operations.md lists. Programs import it that want them: nobody else links Prometheus'
+// client. It starts, stops and registers nothing.
+//
+//	counts := metrics.New()
+//	replicas, err := provisioner.Supervise(ctx, cfgs, provisioner.WithEventFunc(counts.Observe))
+//	…
+//	counts.Watch(replicas)
+//	prometheus.MustRegister(counts)
+package metrics
+
+import (
+	"maps"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// Collector is the metrics of one supervisor. What happened is counted as it happens, by Observe; how things stand is
+// asked for by each scrape. It is made by New, and its methods are safe for concurrent use. To register several in one
+// registry, tell them apart with a label: wrap the registry for each with prometheus.WrapRegistererWith.
+type Collector struct {
+	restarts  *prometheus.CounterVec
+	adoptions *prometheus.CounterVec
+	load      *prometheus.HistogramVec
+	ready     *prometheus.HistogramVec
+	exitCode  *prometheus.GaugeVec
+	exitTime  *prometheus.GaugeVec
+
+	state    *prometheus.Desc
+	breaker  *prometheus.Desc
+	logBytes *prometheus.Desc
+	logs     logSizes
+
+	mu       sync.Mutex
+	replicas *provisioner.Supervisor // nil before Watch
+	counted  map[replica]bool        // those that have series of what happened
+}
+
+type replica struct{ pool, id string }
+
+// Loads take from half a second, of a small model in the page cache, to half an hour, of a large one from a network disk.
+// Engines serve from seconds, when something is wrong, to months.
+var (
+	loadBuckets  = []float64{0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800}
+	readyBuckets = []float64{10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600, 30 * 24 * 3600}
+)
+
+// New returns a Collector that has counted nothing yet.
+func New() *Collector {
+	const prefix = "engine_provisioner_"
+	labels := []string{"pool", "replica"}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: buckets}, labels)
+	}
+	desc := func(name, help string, more ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prefix+name, help, append(more, labels...), nil)
+	}
+	c := &Collector{
+		counted: map[replica]bool{}, logs: logSizes{sizeOf: dirSize},
+		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "restarts_total", Help: "Restarts that the supervisor has decided on, by the cause of the failure.",
+		}, append(labels, "cause")),
+		adoptions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "adoptions_total", Help: "Replicas that an earlier manager had left, by what became of them.",
+		}, []string{"result"}),
+		load: histogram("load_duration_seconds", "Time from the start of an engine to its readiness.", loadBuckets),
+		ready: histogram("ready_duration_seconds", "How long engines were ready, counted when they cease to be.",
+			readyBuckets),
+		exitCode: gauge("last_exit_code", "Exit code of the last engine that ended; -1 when a signal ended it."),
+		exitTime: gauge("last_exit_timestamp_seconds", "When the last engine ended."),
+		state:    desc("state", "1 for the state of the replica's present or last launch, 0 for the others.", "state"),
+		breaker:  desc("breaker_open", "1 while the replica is not started because too many starts have failed."),
+		logBytes: desc("log_bytes", "What the logs of the replica take on disk."),
+	}
+	for _, result := range []provisioner.Recovery{
+		provisioner.RecoveredAdopted, provisioner.RecoveredStopped, provisioner.RecoveredGone, provisioner.RecoveredUnknown,
+	} {
+		c.adoptions.WithLabelValues(string(result)) // a series that begins with its first increase shows no increase
+	}
+	return c
+}
+
+// Watch sets the supervisor whose replicas are looked at by each scrape. Before, and with nil, only what has happened is
+// told.
+func (c *Collector) Watch(s *provisioner.Supervisor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replicas = s
+}
+
+// Observe counts an event. It is for [provisioner.WithEventFunc]: a channel of events may miss some.
+func (c *Collector) Observe(e provisioner.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch e.Kind {
+	case provisioner.EventRecovery:
+		c.adoptions.WithLabelValues(string(e.Recovery)).Inc()
+		return
+	case provisioner.EventRestart:
+		if e.Restarts != nil && (e.Restarts.Phase == provisioner.PhaseBackoff || e.Restarts.Phase == provisioner.PhaseOpen) {
+			c.restarts.WithLabelValues(e.Pool, e.Replica, string(e.Cause)).Inc()
+			c.counted[replica{e.Pool, e.Replica}] = true
+		}
+		return
+	case provisioner.EventState:
+	default:
+		return
+	}
+	c.counted[replica{e.Pool, e.Replica}] = true
+	if e.State == provisioner.StateReady {
+		c.load.WithLabelValues(e.Pool, e.Replica).Observe(e.Took)
+	}
+	if e.From == provisioner.StateReady {
+		c.ready.WithLabelValues(e.Pool, e.Replica).Observe(e.Took)
+	}
+	if e.State.Final() && e.PID != 0 {
+		c.exitTime.WithLabelValues(e.Pool, e.Replica).Set(float64(e.Time.UnixMilli()) / 1000)
+		if e.ExitCode == nil { // the exit of an adopted engine
+			c.exitCode.DeleteLabelValues(e.Pool, e.Replica)
+		} else {
+			c.exitCode.WithLabelValues(e.Pool, e.Replica).Set(float64(*e.ExitCode))
+		}
+	}
+}
+
+// forget removes the series of replicas that the supervisor has no more.
+func (c *Collector) forget(gone map[replica]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for r := range gone {
+		delete(c.counted, r)
+		of := prometheus.Labels{"pool": r.pool, "replica": r.id}
+		c.restarts.DeletePartialMatch(of)
+		for _, v := range []*prometheus.HistogramVec{c.load, c.ready} {
+			v.DeletePartialMatch(of)
+		}
+		for _, v := range []*prometheus.GaugeVec{c.exitCode, c.exitTime} {
+			v.DeletePartialMatch(of)
+		}
+	}
+}
+
+func (c *Collector) vectors() []prometheus.Collector {
+	return []prometheus.Collector{c.restarts, c.adoptions, c.load, c.ready, c.exitCode, c.exitTime}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(to chan<- *prometheus.Desc) {
+	for _, v := range c.vectors() {
+		v.Describe(to)
+	}
+	to <- c.state
+	to <- c.breaker
+	to <- c.logBytes
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	c.mu.Lock()
+	replicas, counted := c.replicas, maps.Clone(c.counted) // before the look: who is added after it has its series already
+	c.mu.Unlock()
+	folders := map[replica]string{}
+	for _, s := range statuses(replicas) {
+		for _, state := range states {
+			gauge(c.state, truth(s.State == state), string(state), s.Pool, s.Replica)
+		}
+		if dir, err := replicas.LogDir(s.Pool, s.Replica); err == nil { // else it was removed just now
+			folders[replica{s.Pool, s.Replica}] = dir
+		}
+		gauge(c.breaker, truth(s.Restarts != nil && s.Restarts.Phase == provisioner.PhaseOpen), s.Pool, s.Replica)
+	}
+	for r, size := range c.logs.of(folders) {
+		gauge(c.logBytes, float64(size), r.pool, r.id)
+	}
+	if replicas != nil {
+		maps.DeleteFunc(counted, func(r replica, _ bool) bool { return folders[r] != "" })
+		c.forget(counted)
+	}
+	for _, v := range c.vectors() {
+		v.Collect(to)
+	}
+}
+
+// states are all of them, in the order of a launch's life.
+var states = []provisioner.State{
+	provisioner.StateNew, provisioner.StatePreparing, provisioner.StateStarting, provisioner.StateReady,
+	provisioner.StateDraining, provisioner.StateStopping, provisioner.StateStopped, provisioner.StateFailed,
+}
+
+func statuses(s *provisioner.Supervisor) []provisioner.Status {
+	if s == nil {
+		return nil
+	}
+	return s.Status()
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
