@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
@@ -78,12 +77,7 @@ func findBinary(cfg ProvisionConfig, program Program, searchPath string) (string
 	if !strings.ContainsRune(name, filepath.Separator) {
 		found, err := lookPath(name, searchPath)
 		if err != nil {
-			folders := searched(searchPath)
-			looked := "looked in " + strings.Join(folders, ", ")
-			if len(folders) == 0 {
-				looked = "PATH is empty"
-			}
-			return "", fmt.Errorf("no executable %q in PATH (%s); install it, or name it in %q", name, looked, key)
+			return "", notInPath(name, searchPath, key, program)
 		}
 		path = found
 	}
@@ -109,6 +103,18 @@ func findBinary(cfg ProvisionConfig, program Program, searchPath string) (string
 	return path, nil
 }
 
+// notInPath says how an executable can be had that is not there.
+func notInPath(name, searchPath, key string, program Program) error {
+	where := "in PATH"
+	if searchPath == "" {
+		where = "in PATH, which is empty"
+	}
+	if p, ok := obtainable(program); ok {
+		return fmt.Errorf("no executable %q %s; install it, name it in %q, or have it brought: write %q", name, where, key, provisioningLine(p))
+	}
+	return fmt.Errorf("no executable %q %s; install it, or name it in %q", name, where, key)
+}
+
 // lookPath is exec.LookPath for a PATH that need not be this program's.
 func lookPath(name, searchPath string) (string, error) {
 	if searchPath == os.Getenv("PATH") {
@@ -122,17 +128,6 @@ func lookPath(name, searchPath string) (string, error) {
 		}
 	}
 	return "", exec.ErrNotFound
-}
-
-// searched is the folders of a PATH, each once.
-func searched(searchPath string) []string {
-	var dirs []string
-	for _, dir := range filepath.SplitList(searchPath) {
-		if !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
-		}
-	}
-	return dirs
 }
 
 func fileMode(info fs.FileInfo) fs.FileMode {

@@ -195,7 +195,9 @@ func TestLookupBinary(t *testing.T) {
 		}
 	}
 	_, err := lookupBinary(ProvisionConfig{}, Program{Command: "other"}, os.Getenv("PATH"))
-	wantText(t, err, `no executable "other" in PATH (looked in `+dir+`, /nonexistent)`)
+	wantText(t, err, `no executable "other" in PATH; install it, or name it in "provisioning.binary.path"`)
+	_, err = lookupBinary(ProvisionConfig{}, Program{Command: "other"}, "")
+	wantText(t, err, `no executable "other" in PATH, which is empty; `)
 }
 
 func TestPrepare(t *testing.T) {

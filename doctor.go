@@ -72,12 +72,15 @@ func (d *doctor) problem(name, detail, fix string) {
 // engines tells what there is in PATH. An engine that is missing is not told: few hosts have all, and a configuration can
 // name another place.
 func (d *doctor) engines(ctx context.Context) {
-	found, missing := false, []string{}
+	found, missing, offers := false, []string{}, ""
 	for _, e := range d.opts.engineInfos(ctx) {
 		switch name := "engine " + e.Name; {
 		case e.Command == "":
 		case e.Binary == "":
 			missing = append(missing, e.Command)
+			if p, ok := d.opts.suggested(ProvisionConfig{Engine: e.Name}); ok {
+				offers += fmt.Sprintf("\n%s: %s", e.Name, provisioningLine(p))
+			}
 		case e.Problem != "":
 			found = true
 			d.problem(name, e.Problem, "repair or replace the executable: it cannot even tell its version")
@@ -88,7 +91,7 @@ func (d *doctor) engines(ctx context.Context) {
 	}
 	if !found {
 		d.warning("engines", "none in PATH: "+strings.Join(missing, ", "),
-			`install one, or name its executable in "provisioning.binary.path"`)
+			`install one, name its executable in "provisioning.binary.path", or have it brought by one of these lines in its pool:`+offers)
 	}
 }
 

@@ -38,6 +38,11 @@ type Program struct {
 	SourceFlags func(ref, commit string) []string
 	// Release is where executables of the engine are published; nil means nowhere that is known.
 	Release *Release
+	// Package is a requirement that installs Command, such as "vllm==0.32.0", for people who have none; "" means that there is none
+	// to offer.
+	Package string
+	// Port is the one that the engine listens on when nobody says which, which is what its users expect; 0 when there is none.
+	Port int
 	// VersionArgs make the executable print its version and exit; nil means that it cannot, or need not.
 	VersionArgs []string
 	// ParseVersion reads what VersionArgs printed on both streams. The first result is what the running engine
@@ -55,6 +60,8 @@ type Program struct {
 type Release struct {
 	Repo string         // such as "ggml-org/llama.cpp"
 	Tag  *regexp.Regexp // what the tags of releases with executables look like
+	// Known is a tag of which it is known that no file is missing, for people who have none; "" means that there is none to offer.
+	Known string
 	// Pick chooses, by their names, the files of a release for an operating system and an architecture, with or without the use
 	// of a GPU: an archive with the executable, and then those with libraries that belong beside it.
 	Pick func(tag string, names []string, goos, goarch string, gpu bool) ([]string, error)

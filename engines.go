@@ -14,6 +14,10 @@ type EngineInfo struct {
 	Binary  string   `json:"binary,omitempty"`
 	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
 	Modes   []string `json:"modes"`             // the provisioning modes that suit it
+	// Model is what the engine serves.
+	Model ModelKind `json:"model,omitempty"`
+	// Port is the one that it listens on when nobody says which; 0 when there is none.
+	Port int `json:"port,omitempty"`
 	// Endpoints are where the running engine is asked, with its default flags.
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
@@ -62,7 +66,7 @@ func (p Program) modes() []string {
 
 func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	program := e.Program(ProvisionConfig{})
-	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: program.modes()}
+	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: program.modes(), Model: program.Model, Port: program.Port}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
 	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)

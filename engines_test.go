@@ -33,7 +33,7 @@ func TestEngines(t *testing.T) {
 	}
 	want := EngineInfo{
 		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake",
-		Modes:     []string{"binary", "source", "package", "container"},
+		Modes: []string{"binary", "source", "package", "container"}, Model: ModelGGUF, Port: 8080,
 		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
@@ -53,7 +53,7 @@ func TestEngines(t *testing.T) {
 			t.Errorf("%s has the modes %s, want %s", engine, got, modes)
 		}
 	}
-	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package", "container"}}); !reflect.DeepEqual(got, want) {
+	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package", "container"}, Model: ModelAny}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

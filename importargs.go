@@ -263,7 +263,7 @@ func (p *poolImport) finish() {
 		p.decide("model", map[string]any{"id": "/path/to/model"}, "no model was named")
 	}
 	if _, ok := p.keys["port"]; !ok {
-		p.decide("port", defaultPorts[p.engine], "none was named; this is the engine's own")
+		p.decide("port", defaultPort(p.engine), "none was named; this is the engine's own")
 	}
 	if len(p.flags) > 0 {
 		p.set("flags", p.flags, "")
@@ -278,7 +278,11 @@ func quantOf(repo string) string {
 	return quant
 }
 
-var defaultPorts = map[string]int{"llamacpp": 8080, "vllm": 8000, "sglang": 30000, "tgi": 3000}
+func defaultPort(engine string) int {
+	o := newOptions(nil)
+	e, _ := o.engine(engine)
+	return e.Program(ProvisionConfig{}).Port
+}
 
 // takeOwnedEnv makes keys of the variables that other keys decide.
 func (p *poolImport) takeOwnedEnv() {

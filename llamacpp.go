@@ -29,6 +29,7 @@ func (llamaCPP) Program(cfg ProvisionConfig) Program {
 		SourceFlags:  llamaSourceFlags,
 		Release:      &llamaRelease,
 		Model:        ModelGGUF,
+		Port:         8080, // until 2026, and in everybody's notes
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseLlamaVersion,
 		HelpArgs:     []string{"--help"},

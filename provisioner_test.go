@@ -170,7 +170,10 @@ func TestStartErrors(t *testing.T) {
 		},
 		"not in PATH": {
 			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = "no-such-engine" },
-			cause:  CauseLibMissing, text: []string{`no executable "no-such-engine" in PATH (looked in /`},
+			cause:  CauseLibMissing, text: []string{
+				`no executable "no-such-engine" in PATH; install it, name it in "provisioning.binary.path", or have it brought: `,
+				`write "provisioning: {binary: {release: b11070}}"`,
+			},
 		},
 		"a folder": {
 			change: func(t *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = t.TempDir() },

@@ -23,6 +23,8 @@ func (sgLang) Program(ProvisionConfig) Program {
 		Modes:        []string{"binary", "package", modeContainer},
 		Model:        ModelFolder,
 		Distribution: "sglang",
+		Package:      "sglang==0.5.23", // whose help the flags are of
+		Port:         30000,
 		HelpArgs:     []string{"serve", "--help"},
 		ParseHelp:    parseSGLangHelp,
 	}

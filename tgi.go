@@ -23,6 +23,7 @@ func (tgi) Program(ProvisionConfig) Program {
 		Command:      "text-generation-launcher",
 		Modes:        []string{"binary", modeContainer}, // a Rust workspace that is in no Python package
 		Model:        ModelFolder,
+		Port:         3000,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseTGIVersion,
 		HelpArgs:     []string{"--help"},

@@ -19,8 +19,10 @@ func (vLLM) Program(cfg ProvisionConfig) Program {
 		Volumes:    []string{hubVolume + ":/root/.cache/huggingface", "engine-provisioner-vllm:/root/.cache/vllm"},
 		ShmSize:    2 << 30, // what its workers talk through; 64 MiB are not enough
 	}
+	pkg := "vllm==0.32.0" // the one that the tests run
 	if cfg.GPU == GPUNone {
 		image.Name, image.Tag = "vllm/vllm-openai-cpu", "latest-x86_64"
+		pkg = "" // that one is for CUDA
 	}
 	return Program{
 		Image:        image,
@@ -28,6 +30,8 @@ func (vLLM) Program(cfg ProvisionConfig) Program {
 		Modes:        []string{"binary", "package", modeContainer},
 		Model:        ModelFolder,
 		Distribution: "vllm",
+		Package:      pkg,
+		Port:         8000,
 		// The help for people lists groups of flags only.
 		HelpArgs:  []string{"serve", "--help=all"},
 		ParseHelp: parseArgparseHelp,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +66,7 @@ func (c *cli) showCheck(check provisioner.Check) {
 	}
 	fmt.Fprintf(c.std.out, "%-8s %s: %s\n", check.Level, check.Name, check.Detail)
 	if check.Fix != "" {
-		fmt.Fprintf(c.std.out, "         -> %s\n", check.Fix)
+		fmt.Fprintf(c.std.out, "         -> %s\n", strings.ReplaceAll(check.Fix, "\n", "\n            "))
 	}
 }
 

@@ -1,0 +1,43 @@
+package provisioner
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// What is offered where an engine is missing can be written into a file as it is, and means what is offered.
+func TestSuggestedProvisioning(t *testing.T) {
+	t.Parallel()
+	for engine, lines := range map[string][2]string{ // with a GPU, and without
+		"llamacpp": {"provisioning: {binary: {release: b11070}}", "provisioning: {binary: {release: b11070}}"},
+		"vllm":     {"provisioning: {mode: package, package: {requirements: ['vllm==0.32.0']}}", "provisioning: {mode: container}"},
+		"sglang":   {"provisioning: {mode: package, package: {requirements: ['sglang==0.5.23']}}", "provisioning: {mode: package, package: {requirements: ['sglang==0.5.23']}}"},
+		"tgi":      {"provisioning: {mode: container}", "provisioning: {mode: container}"},
+	} {
+		model := "hf:org/model"
+		if engine == "llamacpp" {
+			model = "m.gguf"
+		}
+		for i, gpu := range []GPUPolicy{GPURequired, GPUNone} {
+			p, ok := SuggestedProvisioning(ProvisionConfig{Engine: engine, GPU: gpu})
+			if line := provisioningLine(p); !ok || line != lines[i] {
+				t.Errorf("%s, gpu: %s: %q, want %q", engine, gpu, line, lines[i])
+			}
+			text := strings.Join([]string{"pools:", "  - id: a", "    engine: " + engine, "    port: 8081", "    model: {id: '" + model + "'}", "    " + lines[i]}, "\n")
+			config, err := ParseConfig([]byte(text), "")
+			if err != nil {
+				t.Errorf("%s\n%v", text, err)
+				continue
+			}
+			if got := config.Pools[0].Provisioning; !reflect.DeepEqual(got, p) {
+				t.Errorf("%s is read as %+v, and %+v is offered", lines[i], got, p)
+			}
+		}
+	}
+	for _, engine := range []string{"custom", "no-such"} {
+		if p, ok := SuggestedProvisioning(ProvisionConfig{Engine: engine}); ok {
+			t.Errorf("%s: %+v", engine, p)
+		}
+	}
+}
