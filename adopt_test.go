@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // handOver ends a supervisor as an upgrade does, and reaps its engines, which are this process's children, in its stead.
@@ -23,7 +24,7 @@ func handOver(t *testing.T, s *Supervisor) {
 	}
 	for _, r := range replicas {
 		if p := r.launch; p != nil && errors.Is(p.Err(), ErrReleased) {
-			child, reaped := p.run.host().leader.cmd.Process, make(chan struct{})
+			child, reaped := p.run.host().leader.Child(), make(chan struct{})
 			go func() { defer close(reaped); _, _ = child.Wait() }()
 			t.Cleanup(func() { <-reaped })
 		}
@@ -154,7 +155,7 @@ func TestReleaseDuringAStart(t *testing.T) {
 	if err := adopted[0].Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	_, _ = p.run.host().leader.cmd.Process.Wait()
+	_, _ = p.run.host().leader.Child().Wait()
 	nothingLeft(t, p)
 }
 
@@ -169,7 +170,7 @@ func TestAdoptedLoadIgnoresTheClock(t *testing.T) {
 		if age := now.Sub(rec.begun(now)); age < 0 || age > patience {
 			t.Errorf("a load that says that it began at %s is %s old", said, age)
 		}
-		rec.Process = identity{}
+		rec.Process = proc.ID{}
 		if age := now.Sub(rec.begun(now)); age < 0 {
 			t.Errorf("a load begins in the future (%s)", age)
 		}
@@ -199,7 +200,7 @@ func TestSuperviseWaitsForAnothersStop(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("Stop: %v", err)
 	}
-	_, _ = was.run.host().leader.cmd.Process.Wait()
+	_, _ = was.run.host().leader.Child().Wait()
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +228,7 @@ func TestSuperviseFinishesAnEarlierStop(t *testing.T) {
 	if r := <-results; r.err != nil || r.status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
-	_, _ = was.run.host().leader.cmd.Process.Wait()
+	_, _ = was.run.host().leader.Child().Wait()
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -242,10 +243,10 @@ func TestSuperviseFinishesAnEarlierStop(t *testing.T) {
 // What an engine that has lost its record calls its temporary folder may be somebody's data.
 func TestOrphansFolderIsItsOwn(t *testing.T) {
 	t.Parallel()
-	id := newLaunchID()
+	id := proc.NewMark()
 	for dir, want := range map[string]bool{
 		"/tmp/ep-" + id[:12]: true, "/home/me/ep-data": false, "/tmp/ep-": false, "ep-" + id[:12]: false, "": false,
-		"/tmp/ep-" + newLaunchID()[:12]: false,
+		"/tmp/ep-" + proc.NewMark()[:12]: false,
 	} {
 		if got := ownTempDir(dir, id); got != want {
 			t.Errorf("%q: %v", dir, got)

@@ -174,12 +174,12 @@ func TestApplyKeepsWhatFails(t *testing.T) {
 	if now := s.Status()[1]; now.LaunchID != other.run.rec.LaunchID {
 		t.Errorf("%+v", now)
 	}
-	go func() { _, _ = other.run.host().leader.cmd.Process.Wait() }() // this program is its parent
+	go func() { _, _ = other.run.host().leader.Child().Wait() }() // this program is its parent
 	wantApplied(t, s, cfgs[:1], "r0 unchanged", "r1 removed")
 
 	// With other settings it is replaced.
 	other = abandoned(t, cfgs[1])
-	go func() { _, _ = other.run.host().leader.cmd.Process.Wait() }()
+	go func() { _, _ = other.run.host().leader.Child().Wait() }()
 	cfgs[1].Flags = []string{"--ctx-size", "777"}
 	wantApplied(t, s, cfgs, "r0 unchanged", "r1 started")
 	if now := s.Status()[1]; now.Outdated || !slices.Contains(enginetest.Inspect(t, now.URL).Argv, "777") {

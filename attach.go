@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
@@ -52,7 +54,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		return nil, err
 	}
 	r := &run{
-		files: files, rec: rec, exited: make(chan struct{}), inst: inst, found: time.Now(), killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
+		files: files, rec: rec, exited: make(chan struct{}), inst: inst, found: time.Now(), killTimeout: proc.KillPatience, leaveTime: defaultLeaveTime,
 	}
 	r.rec.refer(inst)
 	r.started = r.rec.begun(time.Now())
@@ -89,7 +91,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 // begun is when the launch began. What is derived from it must not change when somebody sets the clock: a load that began
 // before that would seem to have taken too long.
 func (r record) begun(now time.Time) time.Time {
-	if age, known := r.Process.age(); known {
+	if age, known := r.Process.Age(); known {
 		return now.Add(-age)
 	}
 	if r.StartedAt.After(now) {

@@ -29,8 +29,8 @@ func BenchmarkStop(b *testing.B) {
 			b.Fatal(err)
 		}
 		go func() {
-			for !readable(fd) {
-				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			for n := 0; n != 1; {
+				n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 			}
 			exited <- time.Now()
 		}()
@@ -136,7 +136,7 @@ func BenchmarkRecover(b *testing.B) {
 			b.Fatal(err)
 		}
 		p.Release()
-		go func() { _, _ = p.run.host().leader.cmd.Process.Wait() }() // the adopters are not its parent
+		go func() { _, _ = p.run.host().leader.Child().Wait() }() // the adopters are not its parent
 	}
 	var took samples
 	adopt := func() []*EngineProvisioner {
@@ -174,12 +174,12 @@ func BenchmarkCrash(b *testing.B) {
 		}
 		exited := make(chan time.Time)
 		go func() {
-			for !readable(fd) {
-				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			for n := 0; n != 1; {
+				n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 			}
 			exited <- time.Now()
 		}()
-		if err := p.run.host().leader.signal(unix.SIGKILL); err != nil {
+		if err := p.run.host().leader.Signal(unix.SIGKILL); err != nil {
 			b.Fatal(err)
 		}
 		seen := <-exited

@@ -237,7 +237,7 @@ func TestChaosReusedPid(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = p.run.host().leader.cmd.Process.Wait()
+		_, _ = p.run.host().leader.Child().Wait()
 		tried++
 		stranger, counted := strangerAt(t, last, pid)
 		if stranger == nil {

@@ -368,7 +368,7 @@ func (c *chaosRig) recover(t *testing.T, way int) (orphans int) {
 func (c *chaosRig) strangers(t *testing.T, p *EngineProvisioner) (n int) {
 	t.Helper()
 	before, engines := c.processes()
-	members, err := p.run.host().tree.members()
+	members, err := p.run.host().tree.Members()
 	if err != nil {
 		t.Fatal(err)
 	}

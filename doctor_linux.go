@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -51,16 +52,16 @@ func (d *doctor) system() {
 	var name unix.Utsname
 	_ = unix.Uname(&name)
 	release := unix.ByteSliceToString(name.Release[:])
-	self, err := hold(os.Getpid())
+	self, err := proc.Hold(os.Getpid())
 	switch {
 	case err != nil:
 		d.problem("kernel", fmt.Sprintf("Linux %s: %v", release, err),
 			"run Linux 5.3 or newer; in a sandbox, allow pidfd_open and mount /proc")
 	case self.PidfdIno == 0:
-		self.close()
+		self.Close()
 		d.ok("kernel", "Linux %s, pidfd; processes are told apart by start time (pidfd inodes come with 6.9)", release)
 	default:
-		self.close()
+		self.Close()
 		d.ok("kernel", "Linux %s, pidfd with unique inodes", release)
 	}
 	d.proc()

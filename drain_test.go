@@ -291,7 +291,7 @@ func TestDrainWithoutGauges(t *testing.T) {
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
 				p.run.rec.Launch.Ready.RequestTimeout = Duration(50 * time.Millisecond)
-				_ = p.run.host().leader.signal(syscall.SIGSTOP)
+				_ = p.run.host().leader.Signal(syscall.SIGSTOP)
 			},
 			note: "not waited for: cannot read /metrics: no answer in time; the engine is suspended (SIGSTOP)",
 		},
@@ -390,7 +390,7 @@ func TestAttachedDrain(t *testing.T) {
 		t.Errorf("the hook wrote %q (%v)", data, err)
 	}
 	wantNote(t, j, "1 request in flight; waiting for up to 20s")
-	_, _ = p.run.host().leader.cmd.Process.Wait()
+	_, _ = p.run.host().leader.Child().Wait()
 	nothingLeft(t, p)
 }
 
@@ -435,7 +435,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 					t.Errorf("%s holds the key", path)
 				}
 			}
-			_, _ = p.run.host().leader.cmd.Process.Wait()
+			_, _ = p.run.host().leader.Child().Wait()
 			nothingLeft(t, p)
 		})
 	}
@@ -462,7 +462,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 			if drained := strings.Contains(j.notes(), "the drain's 2s are over"); drained != (limit > 0) {
 				t.Errorf("notes: %q", j.notes())
 			}
-			_, _ = p.run.host().leader.cmd.Process.Wait()
+			_, _ = p.run.host().leader.Child().Wait()
 			nothingLeft(t, p)
 		})
 	}

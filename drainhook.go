@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -207,7 +208,7 @@ func runHookCommand(ctx context.Context, argv []string, r *run, h Handoff) error
 		return err
 	}
 	defer out.Close()
-	p, err := launch(command{path: path, args: argv[1:], env: env, dir: r.rec.Dir, log: in})
+	p, err := proc.StartSession(proc.Command{Path: path, Args: argv[1:], Env: env, Dir: r.rec.Dir, Log: in})
 	in.Close()
 	if err != nil {
 		return fmt.Errorf("cannot run the program %q: %w", path, err)
@@ -216,21 +217,21 @@ func runHookCommand(ctx context.Context, argv []string, r *run, h Handoff) error
 	read := make(chan struct{})
 	go func() { _, _ = io.Copy(words, out); close(read) }()
 
-	late := p.wait(ctx)
+	late := p.Wait(ctx)
 	// Until it is reaped, the number of the group is its own and no stranger's.
 	_ = syscall.Kill(-p.PID, syscall.SIGKILL)
 	if late != nil {
 		killed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		unkillable := p.wait(killed)
+		unkillable := p.Wait(killed)
 		cancel()
 		if unkillable != nil {
-			go p.reap() // a program that hangs in the kernel must not hang the stop
+			go p.Reap() // a program that hangs in the kernel must not hang the stop
 			out.Close()
 			<-read
 			return &saidError{late, words.last(r.redact)}
 		}
 	}
-	status := p.reap()
+	status := p.Reap()
 	select {
 	case <-read:
 	case <-time.After(time.Second): // something that has left the group holds it open

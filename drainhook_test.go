@@ -311,7 +311,7 @@ func TestGoDrainHooks(t *testing.T) {
 			<-began
 			if why == "hurry" {
 				hurry()
-			} else if err := p.run.host().leader.signal(9); err != nil {
+			} else if err := p.run.host().leader.Signal(9); err != nil {
 				t.Error(err)
 			}
 			<-ended

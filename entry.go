@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -187,15 +188,15 @@ func endHolders(path string) (ended int, err error) {
 	}
 	marks := map[string]bool{}
 	for _, s := range holders {
-		mark, marked := procfs.Env(s.PID, launchIDEnv)
-		if s.PID == os.Getpid() || !marked || mark == "" || mark == os.Getenv(launchIDEnv) { // this program may be part of a launch
+		mark, marked := procfs.Env(s.PID, proc.MarkEnv)
+		if s.PID == os.Getpid() || !marked || mark == "" || mark == os.Getenv(proc.MarkEnv) { // this program may be part of a launch
 			return 0, nil
 		}
 		marks[mark] = true
 	}
 	for mark := range marks {
-		left := run{inst: &hostInstance{tree: tree{launchID: mark}}, killTimeout: time.Second}
-		n, stuck := left.sweep()
+		left := proc.Tree{Mark: mark}
+		n, stuck := left.Sweep(time.Second)
 		ended, err = ended+n, errors.Join(err, stuck)
 	}
 	return ended, err

@@ -6,10 +6,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-)
 
-// launchIDEnv marks every process of a launch, however far it wanders from its parent: the tree is found by it.
-const launchIDEnv = "ENGINE_PROVISIONER_LAUNCH_ID"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
+)
 
 // EnvVar is one variable of an engine's environment. The value is left out: it may be a secret.
 type EnvVar struct {
@@ -98,7 +97,7 @@ func plainEnv(cfg ProvisionConfig) map[string]string {
 // ownEnvironment is what marks a launch and keeps its files apart.
 func ownEnvironment(launchID, tempDir string) map[string]string {
 	return map[string]string{
-		launchIDEnv: launchID,
+		proc.MarkEnv: launchID,
 		// setproctitle, which vLLM calls in every worker, wipes the environment that /proc shows unless this is set.
 		"SPT_NOENV": "1",
 		"TMPDIR":    tempDir,

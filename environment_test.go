@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 func TestMatches(t *testing.T) {
@@ -43,7 +45,7 @@ func TestHostEnvironment(t *testing.T) {
 	stay := []string{
 		"LLAMA_ARG_PORT", "LLAMA_API_KEY", "VLLM_PORT", "VLLM_API_KEY", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "INVOCATION_ID",
 		"HF_TOKEN", "NVIDIA_API_KEY", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
-		"LD_PRELOAD", "PYTHONPATH", "XDG_CONFIG_HOME", "TMPDIR", "GGML_BACKEND_PATH", "PASSWORD", launchIDEnv,
+		"LD_PRELOAD", "PYTHONPATH", "XDG_CONFIG_HOME", "TMPDIR", "GGML_BACKEND_PATH", "PASSWORD", proc.MarkEnv,
 	}
 	for name, value := range inherit {
 		t.Setenv(name, value)
@@ -83,7 +85,7 @@ func TestEnvironmentLayers(t *testing.T) {
 
 	for _, want := range []string{
 		"LANG=config config", "TZ=engine engine", "A=config config", "E=engine engine", "B=the-token config", "KEY=the-key api_key",
-		"CUDA_VISIBLE_DEVICES=GPU-1 devices", "TMPDIR=/t provisioner", launchIDEnv + "=launch provisioner", "XDG_CONFIG_HOME=/t/config provisioner",
+		"CUDA_VISIBLE_DEVICES=GPU-1 devices", "TMPDIR=/t provisioner", proc.MarkEnv + "=launch provisioner", "XDG_CONFIG_HOME=/t/config provisioner",
 	} {
 		if !slices.ContainsFunc(vars, func(v variable) bool { return v.Name+"="+v.value+" "+v.Origin == want }) {
 			t.Errorf("no %q", want)

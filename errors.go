@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // Sentinel errors, to be told apart with [errors.Is].
@@ -23,7 +25,7 @@ var (
 	ErrKilled = errors.New("killed after the grace period")
 	// ErrUnkillable is returned by Stop when a process survived SIGKILL (a driver hang, an uninterruptible sleep). Its
 	// memory and port must be taken as still in use.
-	ErrUnkillable = errors.New("a process survived SIGKILL")
+	ErrUnkillable = proc.ErrUnkillable
 	// ErrDrainAborted is returned by Stop when a drain hook failed whose failure is fatal ("on_failure: abort"). The rest
 	// of the drain was left out; the engine is gone as after any other stop.
 	ErrDrainAborted = errors.New("the drain was aborted")

@@ -20,6 +20,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 func TestLlamaMemory(t *testing.T) {
@@ -361,7 +362,7 @@ func TestFitForgetsTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	gpu := gpuWith(0, 1<<30)
-	rec := record{Schema: recordSchema, LaunchID: newLaunchID(), Pool: "pool", Replica: "r1", State: StateStarting, Launch: launchRecord{
+	rec := record{Schema: recordSchema, LaunchID: proc.NewMark(), Pool: "pool", Replica: "r1", State: StateStarting, Launch: launchRecord{
 		Memory: []MemoryNeed{{GPU: gpu.UUID, Label: "GPU 0", Need: 1 << 30}},
 	}}
 	if err := dead.writeRecord(rec); err != nil {

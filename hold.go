@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // heldName is the file that says that a replica was stopped by a person or a program while a manager looked after it, and
@@ -25,7 +26,7 @@ func (f replicaFiles) hold() error {
 		return nil
 	}
 	host, _ := os.Hostname()
-	data, err := json.Marshal(lockNote{Process: identify(os.Getpid()), Host: host, Since: time.Now().UTC().Truncate(time.Second)})
+	data, err := json.Marshal(lockNote{Process: proc.Identify(os.Getpid()), Host: host, Since: time.Now().UTC().Truncate(time.Second)})
 	if err == nil {
 		err = f.create()
 	}

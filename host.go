@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
@@ -29,8 +30,8 @@ type launchFiles struct {
 // hostInstance is a launch as a tree of processes.
 type hostInstance struct {
 	ref    LaunchRef
-	leader *process // nil when only other processes of the tree are left
-	tree   tree
+	leader *proc.Process // nil when only other processes of the tree are left
+	tree   proc.Tree
 	oom    oomWatch
 	shm    shm.Leftovers
 }
@@ -40,22 +41,22 @@ func (h hostLauncher) Reserve(_ ProvisionConfig, ref LaunchRef) (Instance, error
 	if ref.TempDir, err = tempDir(ref.LaunchID); err != nil {
 		return nil, err
 	}
-	i := &hostInstance{ref: ref, tree: tree{launchID: ref.LaunchID}}
+	i := &hostInstance{ref: ref, tree: proc.Tree{Mark: ref.LaunchID}}
 	i.oom.machine = cgroup.WatchMachineOOM()
 	// Not delegated is the usual case; doctor tells of it.
 	if base, err := h.cgroup(); err == nil {
-		i.tree.group = base.Group("engine-" + ref.Pool + "-" + ref.Replica + "-" + ref.LaunchID)
-		i.ref.cgroup = i.tree.group.Path
+		i.tree.Group = base.Group("engine-" + ref.Pool + "-" + ref.Replica + "-" + ref.LaunchID)
+		i.ref.cgroup = i.tree.Group.Path
 		i.oom.shared = base.WatchOOM()
 	}
 	return i, nil
 }
 
 func (h hostLauncher) Find(_ context.Context, ref LaunchRef) (Instance, error) {
-	i := &hostInstance{ref: ref, tree: tree{
-		launchID: ref.LaunchID, group: cgroup.Open(ref.cgroup), past: pastLeader{ref.process.PID, ref.Log},
+	i := &hostInstance{ref: ref, tree: proc.Tree{
+		Mark: ref.LaunchID, Group: cgroup.Open(ref.cgroup), Past: proc.Past{PID: ref.process.PID, Log: ref.Log},
 	}}
-	if err := i.findLeader(); err != nil && !errors.Is(err, errGone) {
+	if err := i.findLeader(); err != nil && !errors.Is(err, proc.ErrGone) {
 		return nil, err
 	}
 	return i, nil
@@ -65,30 +66,30 @@ func (h hostLauncher) Find(_ context.Context, ref LaunchRef) (Instance, error) {
 // record of the process leaves a record without one; then the launch's mark finds the leader: it leads its session.
 func (i *hostInstance) findLeader() error {
 	if i.ref.process.PID == 0 {
-		members, err := i.tree.members()
+		members, err := i.tree.Members()
 		if err != nil {
 			return err
 		}
 		members = slices.DeleteFunc(members, func(m procfs.Stat) bool { return m.PID != m.SID })
 		if len(members) == 0 {
-			return errGone
+			return proc.ErrGone
 		}
 		// Its workers can have sessions of their own, but are younger.
 		oldest := slices.MinFunc(members, func(a, b procfs.Stat) int {
 			return cmp.Or(cmp.Compare(a.StartTicks, b.StartTicks), cmp.Compare(a.PID, b.PID))
 		})
-		leader, err := hold(oldest.PID)
+		leader, err := proc.Hold(oldest.PID)
 		if err != nil {
 			return err
 		}
-		i.leader, i.tree.leader, i.ref.process = leader, leader.identity, leader.identity
+		i.leader, i.tree.Leader, i.ref.process = leader, leader.ID, leader.ID
 		return nil
 	}
-	leader, err := find(i.ref.process)
+	leader, err := proc.Find(i.ref.process)
 	if err != nil {
 		return err
 	}
-	i.leader, i.tree.leader = leader, i.ref.process
+	i.leader, i.tree.Leader = leader, i.ref.process
 	return nil
 }
 
@@ -100,8 +101,8 @@ func (i *hostInstance) Start(_ context.Context, l Launch) error {
 		i.ref.TempDir = "" // not ours to remove
 		return err
 	}
-	err := i.launch(command{
-		path: l.Host.Binary.Path, args: l.Args, dir: l.Dir, env: l.Env, log: l.files.log, lock: l.files.lock, tied: l.Config.tied(),
+	err := i.launch(proc.Command{
+		Path: l.Host.Binary.Path, Args: l.Args, Dir: l.Dir, Env: l.Env, Log: l.files.log, Lock: l.files.lock, Tied: l.Config.tied(),
 	}, l.Note)
 	if err != nil {
 		problem := execProblem(l.Host.Binary.Path, err)
@@ -113,32 +114,32 @@ func (i *hostInstance) Start(_ context.Context, l Launch) error {
 		}
 		return &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
 	}
-	i.tree.leader, i.ref.process = i.leader.identity, i.leader.identity
+	i.tree.Leader, i.ref.process = i.leader.ID, i.leader.ID
 	return nil
 }
 
 // launch starts the process, in a cgroup of its own where that can be had: Linux before 5.7, a seccomp filter or a full
 // tree refuse it, and an engine runs as well without one.
-func (i *hostInstance) launch(c command, note func(string)) (err error) {
-	if group := i.tree.group; group != nil {
-		c.group = group
+func (i *hostInstance) launch(c proc.Command, note func(string)) (err error) {
+	if group := i.tree.Group; group != nil {
+		c.Group = group
 		refused := group.Create()
 		if refused == nil {
-			if i.leader, refused = launch(c); refused == nil {
+			if i.leader, refused = proc.StartSession(c); refused == nil {
 				return nil
 			}
 		}
 		if err := group.Remove(); err != nil {
 			note(err.Error())
 		}
-		c.group, i.tree.group, i.ref.cgroup = nil, nil, ""
+		c.Group, i.tree.Group, i.ref.cgroup = nil, nil, ""
 		defer func() {
 			if err == nil { // else the reason lies in the command
 				note("the engine gets no cgroup of its own: " + refused.Error())
 			}
 		}()
 	}
-	i.leader, err = launch(c)
+	i.leader, err = proc.StartSession(c)
 	return err
 }
 
@@ -153,21 +154,21 @@ func (i *hostInstance) Wait(ctx context.Context) error {
 	if i.leader == nil {
 		return nil
 	}
-	return i.leader.wait(ctx)
+	return i.leader.Wait(ctx)
 }
 
-func (i *hostInstance) Exited() bool { return i.leader == nil || i.leader.exited() }
+func (i *hostInstance) Exited() bool { return i.leader == nil || i.leader.Exited() }
 
 // Signal also continues the process: a stopped one would get the signal only then.
 func (i *hostInstance) Signal(sig syscall.Signal) error {
 	if i.leader == nil {
 		return nil
 	}
-	return errors.Join(i.leader.signal(sig), i.leader.signal(syscall.SIGCONT))
+	return errors.Join(i.leader.Signal(sig), i.leader.Signal(syscall.SIGCONT))
 }
 
 func (i *hostInstance) Members() ([]Member, error) {
-	found, err := i.tree.members()
+	found, err := i.tree.Members()
 	return asMembers(found), err
 }
 
@@ -186,7 +187,7 @@ func (i *hostInstance) Observe() ([]Member, error) {
 }
 
 func (i *hostInstance) observe() ([]procfs.Stat, error) {
-	members, err := i.tree.members()
+	members, err := i.tree.Members()
 	for _, m := range members {
 		i.shm.Note(m.PID)
 	}
@@ -195,38 +196,34 @@ func (i *hostInstance) observe() ([]procfs.Stat, error) {
 
 func (i *hostInstance) Kill() (int, error) {
 	members, err := i.observe()
-	_ = i.tree.group.Kill() // at once, and whoever is being forked; what it cannot do, the next lines do
-	kill(members)
+	n := i.tree.Kill(members)
 	if i.leader != nil {
-		_ = i.leader.signal(syscall.SIGKILL) // also where /proc does not show it
-	}
-	n := len(members)
-	if n == 0 && i.tree.group.Populated() {
-		n = 1 // the kernel's word, where there is a group
+		_ = i.leader.Signal(syscall.SIGKILL) // also where /proc does not show it
 	}
 	return n, err
 }
 
 func (i *hostInstance) Listens(host string, port int) (owns, known bool) {
-	return i.tree.ownsListener(host, port)
+	return i.tree.OwnsListener(host, port)
 }
 
 func (i *hostInstance) Exit() Exit {
 	var exit Exit
 	if i.leader != nil {
-		exit = i.leader.reap()
+		end := i.leader.Reap()
+		exit = Exit{Known: end.Known, Code: end.Code, Signal: end.Signal}
 	}
-	i.oom.look(i.tree.group, &exit)
+	i.oom.look(i.tree.Group, &exit)
 	return exit
 }
 
 func (i *hostInstance) Remove() error {
-	return errors.Join(i.removeTemp(), i.removeShm(), i.tree.group.Remove())
+	return errors.Join(i.removeTemp(), i.removeShm(), i.tree.Group.Remove())
 }
 
 func (i *hostInstance) Release() {
 	if i.leader != nil {
-		i.leader.close()
+		i.leader.Close()
 	}
 }
 

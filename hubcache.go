@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // folder is where the cache keeps a repository.
@@ -125,7 +126,7 @@ func writeRef(path, commit string) error {
 
 // replace makes a file under another name and then gives it its own.
 func replace(path string, write func(temp string) error) error {
-	temp := fmt.Sprintf("%s.%s.tmp", path, newLaunchID()[:8])
+	temp := fmt.Sprintf("%s.%s.tmp", path, proc.NewMark()[:8])
 	if err := write(temp); err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func ask(ctx context.Context, path string, args []string, env map[string]string)
 		return runInto(ctx, &out, func() *exec.Cmd {
 			cmd := exec.Command(path, args...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for this program
-			cmd.Env = append(slices.Clone(environ), launchIDEnv+"="+mark)
+			cmd.Env = append(slices.Clone(environ), proc.MarkEnv+"="+mark)
 			return cmd
 		})
 	})
@@ -256,7 +256,7 @@ func runInto(ctx context.Context, out *limitedBuffer, build func() *exec.Cmd) er
 	}
 	defer r.Close()
 	var cmd *exec.Cmd
-	err = startFresh(func() error {
+	err = proc.StartFresh(func() error {
 		cmd = build()
 		cmd.Stdout, cmd.Stderr = w, w
 		return proc.Start(cmd)

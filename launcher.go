@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // modeContainer is the provisioning mode of engines that run in containers.
@@ -48,7 +50,7 @@ type LaunchRef struct {
 	Runtime   string // of a container: the socket of its runtime
 
 	cgroup   string
-	process  identity
+	process  proc.ID
 	shmNamed []string // see shm.Named
 }
 
@@ -217,7 +219,7 @@ func (r *record) refer(inst Instance) {
 	ref := inst.Ref()
 	r.TempDir, r.Runtime, r.Cgroup, r.Process = ref.TempDir, ref.Runtime, ref.cgroup, ref.process
 	if pid := inst.PID(); pid > 0 && pid != ref.process.PID {
-		r.Process = identify(pid)
+		r.Process = proc.Identify(pid)
 	}
 }
 

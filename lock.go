@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -121,7 +122,7 @@ func awaitLock(ctx context.Context, path string, waiting func()) (*fileLock, err
 
 // lockNote is what the file of a lock tells of who took it last. The lock itself is the open file, whatever stands in it.
 type lockNote struct {
-	Process identity  `json:"process"`
+	Process proc.ID   `json:"process"`
 	Host    string    `json:"host"` // a folder on a network disk may be locked by another machine
 	Since   time.Time `json:"since"`
 	State   string    `json:"state,omitempty"` // of a manager: its state directory, also when the file is removed or moved
@@ -143,7 +144,7 @@ func (l *fileLock) sign() { l.signFor("") }
 // signFor is sign of a manager of the state directory.
 func (l *fileLock) signFor(state string) {
 	host, _ := os.Hostname()
-	data, err := json.Marshal(lockNote{identify(os.Getpid()), host, time.Now().UTC().Truncate(time.Second), realPath(state)})
+	data, err := json.Marshal(lockNote{proc.Identify(os.Getpid()), host, time.Now().UTC().Truncate(time.Second), realPath(state)})
 	if err == nil && l.file.Truncate(0) == nil {
 		_, _ = l.file.WriteAt(append(data, '\n'), 0)
 	}
@@ -157,7 +158,7 @@ func readLockNote(path string) (n lockNote, ok bool) {
 // String names the process for people, such as "pid 4711 (since 2026-11-24 13:04:05)".
 func (n lockNote) String() string {
 	host, _ := os.Hostname()
-	boot, err := thisBoot()
+	boot, err := proc.ThisBoot()
 	switch {
 	case n.Process.PID == os.Getpid() && err == nil && boot.PIDNS == n.Process.PIDNS:
 		return "another replica"
@@ -169,15 +170,15 @@ func (n lockNote) String() string {
 
 // gone reports whether that process is known to have ended. Others that it started may hold the lock all the same.
 func (n lockNote) gone() bool {
-	boot, err := thisBoot()
+	boot, err := proc.ThisBoot()
 	if err != nil || boot.BootID == "" || boot.BootID != n.Process.BootID || boot.PIDNS != n.Process.PIDNS {
 		return false // of another machine or container, which cannot be seen from here
 	}
-	p, err := find(n.Process)
+	p, err := proc.Find(n.Process)
 	if err == nil {
-		p.close()
+		p.Close()
 	}
-	return errors.Is(err, errGone)
+	return errors.Is(err, proc.ErrGone)
 }
 
 // LockedError says who manages the state directory.

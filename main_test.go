@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -167,7 +168,7 @@ func (r *run) host() *hostInstance { return r.inst.(*hostInstance) }
 func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	t.Helper()
 	r := p.run
-	if names, err := (&run{inst: &hostInstance{tree: tree{launchID: r.rec.LaunchID, leader: r.host().tree.leader}}}).survivors(); names != "" || err != nil {
+	if names, err := (&proc.Tree{Mark: r.rec.LaunchID, Leader: r.host().tree.Leader}).Survivors(); names != "" || err != nil {
 		t.Errorf("processes left: %s (%v)", names, err)
 	}
 	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {

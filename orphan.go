@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -50,12 +51,12 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 	}
 	ended := 0
 	for id := range launches {
-		inst := &hostInstance{ref: LaunchRef{LaunchID: id}, tree: tree{launchID: id}}
+		inst := &hostInstance{ref: LaunchRef{LaunchID: id}, tree: proc.Tree{Mark: id}}
 		r := &run{files: f, rec: record{LaunchID: id}, inst: inst, killTimeout: recoveryBudget}
-		members, _ := inst.tree.members() // sweep tells what is wrong
+		members, _ := inst.tree.Members() // sweep tells what is wrong
 		for _, m := range members {
 			// Only the name that this launch's folder has: an engine may have set another, which is somebody's data.
-			if temp, _ := procfs.Env(m.PID, "TMPDIR"); ownTempDir(temp, id) && procfs.HasEnv(m.PID, launchIDEnv+"="+id) {
+			if temp, _ := procfs.Env(m.PID, "TMPDIR"); ownTempDir(temp, id) && procfs.HasEnv(m.PID, proc.MarkEnv+"="+id) {
 				inst.ref.TempDir = temp
 			}
 		}
@@ -103,7 +104,7 @@ func (f replicaFiles) holders() (held bool, launches map[string]bool, err error)
 		return true, launches, fmt.Errorf("cannot list the processes: %w", err)
 	}
 	for _, s := range all {
-		if id, marked := procfs.Env(s.PID, launchIDEnv); s.PID != os.Getpid() && marked && id != "" {
+		if id, marked := procfs.Env(s.PID, proc.MarkEnv); s.PID != os.Getpid() && marked && id != "" {
 			launches[id] = true
 		}
 	}

@@ -49,14 +49,14 @@ func (p *EngineProvisioner) outlast(ctx context.Context, r *run) bool {
 	if !ok {
 		return true
 	}
-	server := host.tree.server(r.rec.Host, r.rec.Port)
+	server := host.tree.Server(r.rec.Host, r.rec.Port)
 	if server == nil {
 		return true
 	}
-	defer server.close()
+	defer server.Close()
 	p.mu.Lock()
 	told := r.after.told
-	r.after = succession{true, fmt.Sprintf("%q (pid %d)", server.name, server.PID)}
+	r.after = succession{true, fmt.Sprintf("%q (pid %d)", server.Name, server.PID)}
 	name := r.after.name
 	if p.state == StateReady || p.state == StateStarting { // it has not been asked to end
 		p.transition(StateStopping, "")
@@ -65,7 +65,7 @@ func (p *EngineProvisioner) outlast(ctx context.Context, r *run) bool {
 	// A main process that passes its SIGTERM on and does not wait has told the server already. That closes its port then, and
 	// a second SIGTERM would have llama-server drop everything.
 	for since, wait := time.Now(), time.Millisecond; !told && time.Since(since) < r.leaveTime; wait = min(2*wait, 20*time.Millisecond) {
-		if server.exited() || !server.listensOn(r.rec.Host, r.rec.Port) {
+		if server.Exited() || !server.ListensOn(r.rec.Host, r.rec.Port) {
 			told = true
 		}
 		select {
@@ -76,11 +76,11 @@ func (p *EngineProvisioner) outlast(ctx context.Context, r *run) bool {
 	}
 	if !told {
 		p.note(fmt.Sprintf("%s, which listens, has outlived the main process and gets SIGTERM, too; start it with \"exec\" in the script", name))
-		if err := errors.Join(server.signal(syscall.SIGTERM), server.signal(syscall.SIGCONT)); err != nil {
+		if err := errors.Join(server.Signal(syscall.SIGTERM), server.Signal(syscall.SIGCONT)); err != nil {
 			p.note("cannot signal the server: " + err.Error())
 		}
 	}
-	return server.wait(ctx) == nil
+	return server.Wait(ctx) == nil
 }
 
 // settle is what comes between the end of the main process and the sweep of all others. The stop of this program or of another

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // A vLLM that loads has its port without listening on it, and Linux would let a second one load for as long, to fail at the end.
@@ -61,15 +60,6 @@ func TestOldConnectionsLeaveAPortFree(t *testing.T) {
 	}
 	if boundSilently("::1", port) {
 		t.Error("the port is taken on ::1")
-	}
-}
-
-// A child that is just being started holds its parent's sockets, and can have the lower number.
-func TestOwnerOfASocketIsItsOldestHolder(t *testing.T) {
-	t.Parallel()
-	holders := []procfs.Stat{{PID: 14575, Comm: "child", StartTicks: 900}, {PID: 31310, Comm: "server", StartTicks: 100}}
-	if got := oldest(holders); got.PID != 31310 {
-		t.Errorf("%+v", got)
 	}
 }
 

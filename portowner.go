@@ -1,16 +1,15 @@
 package provisioner
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -28,7 +27,7 @@ func portListener(host string, port int) (owner, advice string) {
 	if err != nil || len(inodes) == 0 {
 		return "", ""
 	}
-	holder, seen := holderOf(inodes)
+	holder, seen := procfs.Holder(inodes)
 	if !seen {
 		return foreignHolder, adviceTakenPort
 	}
@@ -54,7 +53,7 @@ func portClient(port int) string {
 			continue
 		}
 		name := foreignHolder
-		if holder, seen := holderOf([]uint64{c.Inode}); seen {
+		if holder, seen := procfs.Holder([]uint64{c.Inode}); seen {
 			name = fmt.Sprintf("%q (pid %d)", tail.Clean(holder.Comm), holder.PID)
 		}
 		return name + " to " + c.Remote.String()
@@ -64,25 +63,9 @@ func portClient(port int) string {
 
 const foreignHolder = "a process of another user"
 
-// holderOf is the oldest process that holds one of the sockets.
-func holderOf(inodes []uint64) (procfs.Stat, bool) {
-	all, _ := procfs.Processes()
-	all = slices.DeleteFunc(all, func(s procfs.Stat) bool { return !procfs.HoldsSocket(s.PID, inodes) })
-	if len(all) == 0 {
-		return procfs.Stat{}, false
-	}
-	return oldest(all), true
-}
-
-// oldest is the first of a socket's holders: others have it from that one, such as a child between fork and exec,
-// whose number can be the lower one.
-func oldest(holders []procfs.Stat) procfs.Stat {
-	return slices.MinFunc(holders, func(a, b procfs.Stat) int { return cmp.Compare(a.StartTicks, b.StartTicks) })
-}
-
 // recordOf finds the record of the launch that a process belongs to: whoever carries a launch's mark prints to its log.
 func recordOf(pid int) (replicaFiles, record, bool) {
-	id, marked := procfs.Env(pid, launchIDEnv)
+	id, marked := procfs.Env(pid, proc.MarkEnv)
 	dir := filepath.Dir(filepath.Dir(procfs.Output(pid))) // <state>/<replica>/logs/<n>.log
 	if !marked || !filepath.IsAbs(dir) {
 		return replicaFiles{}, record{}, false

@@ -11,23 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // Numbers come back: a dead engine's may be a thread's by now, of which no process can be held.
 func TestPidIsNowAThread(t *testing.T) {
 	t.Parallel()
 	thread := someThread(t)
-	if _, err := hold(thread); !errors.Is(err, errGone) {
+	if _, err := proc.Hold(thread); !errors.Is(err, proc.ErrGone) {
 		t.Errorf("hold: %v", err)
 	}
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	rec := testRecord(t)
-	rec.Process = identity{PID: os.Getpid()}
-	if held, err := hold(os.Getpid()); err != nil {
+	rec.Process = proc.ID{PID: os.Getpid()}
+	if held, err := proc.Hold(os.Getpid()); err != nil {
 		t.Fatal(err)
 	} else {
-		rec.Process = held.identity
-		held.close()
+		rec.Process = held.ID
+		held.Close()
 	}
 	rec.Process.PID = thread
 	files := replicaFiles{state: cfg.StateDir, stem: "pool-r0"}
@@ -84,7 +85,7 @@ func TestEndHoldersSparesStrangers(t *testing.T) {
 		return cmd, ended
 	}
 	stranger, gone := holder()
-	marked, _ := holder(launchIDEnv + "=" + newLaunchID())
+	marked, _ := holder(proc.MarkEnv + "=" + proc.NewMark())
 	lock.release()
 	if n, err := endHolders(path); n != 0 || err != nil || !alive(marked.Process.Pid) || !alive(stranger.Process.Pid) {
 		t.Errorf("ended %d beside a stranger (%v)", n, err)

@@ -2,8 +2,6 @@ package provisioner
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -338,12 +336,6 @@ func (p *EngineProvisioner) emit(e Event) Event {
 	}
 	p.opts.onEvent(e)
 	return e
-}
-
-func newLaunchID() string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	return hex.EncodeToString(id[:])
 }
 
 // tied reports whether the engine is killed with the program that started it.

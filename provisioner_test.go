@@ -19,6 +19,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 func TestLifeOfALaunch(t *testing.T) {
@@ -436,7 +437,7 @@ func TestProcess(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"GREETING": "hello, world", "LLAMA_ARG_THREADS": "2", "HF_HOME": "/hf", "LC_ALL": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "",
-		launchIDEnv: p.run.rec.LaunchID, "TMPDIR": p.run.rec.TempDir, "XDG_CONFIG_HOME": p.run.rec.TempDir + "/config",
+		proc.MarkEnv: p.run.rec.LaunchID, "TMPDIR": p.run.rec.TempDir, "XDG_CONFIG_HOME": p.run.rec.TempDir + "/config",
 	} {
 		if got, ok := env[name]; !ok || got != want {
 			t.Errorf("%s=%q (set: %v), want %q", name, got, ok, want)
@@ -562,7 +563,7 @@ func TestRelease(t *testing.T) {
 		t.Error(err)
 	}
 	// The first provisioner's process is this test's child, and nobody else reaps it.
-	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.Child().Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)

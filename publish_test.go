@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // The flags are for people and programs that compare replicas: what differs between them by nature is in args alone.
@@ -47,7 +48,7 @@ func TestHandoffFlags(t *testing.T) {
 
 func TestHandoffDevices(t *testing.T) {
 	t.Parallel()
-	r := &run{rec: record{Process: identity{PID: 2}, Launch: launchRecord{GPUs: []GPU{gpuWith(0, 1), gpuWith(3, 1)}}}}
+	r := &run{rec: record{Process: proc.ID{PID: 2}, Launch: launchRecord{GPUs: []GPU{gpuWith(0, 1), gpuWith(3, 1)}}}}
 	if h := r.handoff(proof{}); h.DeviceMask != "GPU0,GPU3" || !slices.Equal(h.Devices, []string{"GPU-0000", "GPU-0003"}) {
 		t.Errorf("%+v", h)
 	}

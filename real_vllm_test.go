@@ -21,6 +21,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
 
@@ -82,7 +83,7 @@ func vllmReady(t *testing.T, cfg ProvisionConfig) (*EngineProvisioner, *journal)
 // vllmTree is the processes of a launch by what they call themselves, and their objects below /dev/shm.
 func vllmTree(t *testing.T, launch string) (pids map[string]int, objects []string) {
 	t.Helper()
-	members, err := (&tree{launchID: launch}).members()
+	members, err := (&proc.Tree{Mark: launch}).Members()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +266,7 @@ func TestRealVLLMLife(t *testing.T) {
 	if pids[engineCore] == 0 || pids[vllmWorker] == 0 || len(pids) < 3 || len(shm) == 0 {
 		t.Errorf("tree %v with %v", pids, shm)
 	}
-	if err := p.run.host().leader.signal(syscall.SIGKILL); err != nil {
+	if err := p.run.host().leader.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	awaitDone(t, p)

@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // recordSchema is 2 since the fields of LaunchSpec have names of their own; see readSchema1.
@@ -48,7 +49,7 @@ type record struct {
 	APIKey *SecretRef   `json:"api_key,omitempty"`
 	Launch launchRecord `json:"launch"`
 
-	Process   identity  `json:"process,omitzero"`
+	Process   proc.ID   `json:"process,omitzero"`
 	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup
 	TempDir   string    `json:"temp_dir"`
 	Runtime   string    `json:"runtime,omitempty"`   // the socket of the container's runtime
@@ -93,28 +94,8 @@ const (
 	desiredStopped = "stopped"
 )
 
-// identity tells a process from any other, also from a later one with the same pid.
-//
-// Start ticks count 10 ms, so two processes can share pid and ticks; the inode of a pidfd (Linux 6.9) cannot be shared.
-// The user is no part of it: setpriv, gosu and su-exec change it in the same process. It is written for older versions,
-// which compare it.
-type identity struct {
-	PID        int    `json:"pid"`
-	StartTicks uint64 `json:"start_ticks,string"`
-	PidfdIno   uint64 `json:"pidfd_ino,string"` // 0 when the kernel does not tell
-	BootID     string `json:"boot_id"`
-	PIDNS      string `json:"pid_ns"`
-	UID        int    `json:"uid"`
-}
-
 // name is the replica's, as in a configuration. A provisioner's own settings, which say it as well, can be exchanged.
 func (r *record) name() string { return r.Pool + "/" + r.Replica }
-
-// matches reports whether both are the same process.
-func (a identity) matches(b identity) bool {
-	return a.PID > 1 && a.PID == b.PID && a.StartTicks == b.StartTicks && a.BootID == b.BootID && a.PIDNS == b.PIDNS &&
-		(a.PidfdIno == b.PidfdIno || a.PidfdIno == 0 || b.PidfdIno == 0)
-}
 
 // replicaFiles are the files of one replica:
 //

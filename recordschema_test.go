@@ -104,7 +104,7 @@ func TestAdoptRecordedSchemas(t *testing.T) {
 			if err := p.Stop(bounded(t)); err != nil {
 				t.Error(err)
 			}
-			_, _ = first.run.host().leader.cmd.Process.Wait()
+			_, _ = first.run.host().leader.Child().Wait()
 			nothingLeft(t, p)
 		})
 	}

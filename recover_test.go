@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // abandoned is a launch whose provisioner is gone, as after a SIGKILL: nothing was let go or cleaned up. reap must be
@@ -22,7 +23,7 @@ func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
 	t.Helper()
 	p, _ := ready(t, cfg)
 	p.Release()
-	t.Cleanup(func() { _ = p.run.host().leader.cmd.Process.Kill(); _, _ = p.run.host().leader.cmd.Process.Wait() })
+	t.Cleanup(func() { _ = p.run.host().leader.Child().Kill(); _, _ = p.run.host().leader.Child().Wait() })
 	return p
 }
 
@@ -39,7 +40,7 @@ func TestAdoptedEngineLeavesNoShm(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = first.run.host().leader.cmd.Process.Wait()
+	_, _ = first.run.host().leader.Child().Wait()
 	awaitDone(t, adopted[0])
 	if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
 		t.Error("an object is left in /dev/shm")
@@ -70,7 +71,7 @@ func TestAttach(t *testing.T) {
 	if alive(children[0]) {
 		t.Error("the child is alive")
 	}
-	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.Child().Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -127,7 +128,7 @@ func TestDiedUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	all, err := Statuses(cfg.StateDir)
@@ -150,7 +151,7 @@ func TestStartAfterDeathUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := ready(t, cfg)
@@ -173,7 +174,7 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	next, _ := newLaunch(t, cfg)
@@ -206,7 +207,7 @@ func TestUnmarkedWorkersWithoutLeader(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	next, _ := newLaunch(t, cfg)
@@ -237,7 +238,7 @@ func TestRecordWithoutPID(t *testing.T) {
 	}})
 	p := abandoned(t, cfg)
 	rec := p.run.rec
-	rec.State, rec.Process = StatePreparing, identity{}
+	rec.State, rec.Process = StatePreparing, proc.ID{}
 	if err := p.run.files.writeRecord(rec); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +252,7 @@ func TestRecordWithoutPID(t *testing.T) {
 	if err := attached.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.run.host().leader.cmd.Process.Wait(); err != nil {
+	if _, err := p.run.host().leader.Child().Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -260,14 +261,14 @@ func TestRecordWithoutPID(t *testing.T) {
 // A record that names somebody else's process must never lead to a signal.
 func TestForgedRecords(t *testing.T) {
 	t.Parallel()
-	forge := map[string]func(*identity){
-		"other ticks":     func(id *identity) { id.StartTicks++ },
-		"other boot":      func(id *identity) { id.BootID = "0" },
-		"other namespace": func(id *identity) { id.PIDNS = "pid:[1]" },
-		"other pidfd":     func(id *identity) { id.PidfdIno++ },
-		"init":            func(id *identity) { id.PID = 1 },
-		"no process":      func(id *identity) { id.PID = 0 },
-		"negative":        func(id *identity) { id.PID = -1 },
+	forge := map[string]func(*proc.ID){
+		"other ticks":     func(id *proc.ID) { id.StartTicks++ },
+		"other boot":      func(id *proc.ID) { id.BootID = "0" },
+		"other namespace": func(id *proc.ID) { id.PIDNS = "pid:[1]" },
+		"other pidfd":     func(id *proc.ID) { id.PidfdIno++ },
+		"init":            func(id *proc.ID) { id.PID = 1 },
+		"no process":      func(id *proc.ID) { id.PID = 0 },
+		"negative":        func(id *proc.ID) { id.PID = -1 },
 	}
 	for name, change := range forge {
 		t.Run(name, func(t *testing.T) {
@@ -277,13 +278,13 @@ func TestForgedRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
-			held, err := hold(stranger.Process.Pid)
+			held, err := proc.Hold(stranger.Process.Pid)
 			if err != nil {
 				t.Fatal(err)
 			}
-			held.close()
+			held.Close()
 			rec := testRecord(t)
-			rec.Process = held.identity
+			rec.Process = held.ID
 			change(&rec.Process)
 			files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
 			if err := errors.Join(files.create(), files.writeRecord(rec)); err != nil {
@@ -301,7 +302,7 @@ func TestForgedRecords(t *testing.T) {
 
 func testRecord(t *testing.T) record {
 	return record{
-		Schema: recordSchema, Generation: 1, Desired: desiredRunning, State: StateStarting, LaunchID: newLaunchID(),
+		Schema: recordSchema, Generation: 1, Desired: desiredRunning, State: StateStarting, LaunchID: proc.NewMark(),
 		Pool: "pool", Replica: "r0", Engine: "llamacpp", Host: "127.0.0.1", Port: enginetest.FreePort(t, 1), Grace: Duration(time.Second),
 		StartedAt: time.Now(),
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // request is what another program asks of the manager of a state directory. It travels by files in
@@ -98,7 +99,7 @@ func (r request) put(ctx context.Context, state string) ([]Answer, error) {
 	if !managed(state) {
 		return nil, fmt.Errorf("cannot ask for a %s in %q: %w", r.Kind, state, ErrNotManaged)
 	}
-	stem := filepath.Join(state, requestsName, newLaunchID())
+	stem := filepath.Join(state, requestsName, proc.NewMark())
 	data, err := json.Marshal(r)
 	if err == nil {
 		err = atomicfile.Write(stem+requestExt, data)

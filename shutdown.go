@@ -8,11 +8,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
-)
 
-// defaultKillTimeout is how long a process may outlive SIGKILL before it is reported as unkillable. A process that frees
-// hundreds of gigabytes takes seconds; one that hangs in a driver stays for ever.
-const defaultKillTimeout = 10 * time.Second
+	"github.com/llama-orch/engine-provisioner/internal/proc"
+)
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
 // removed; a replica that was ready, or serves clients already, is drained (see DrainConfig); the engine's main process gets SIGTERM, once; after
@@ -170,7 +168,7 @@ func (r *run) survivors() (string, error) {
 	members, err := r.inst.Members()
 	var names []string
 	for _, m := range members {
-		names = append(names, fmt.Sprintf("%q (pid %d, state %c)", m.Name, m.PID, m.State))
+		names = append(names, proc.Name(m.Name, m.PID, m.State))
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", "), err
@@ -222,28 +220,7 @@ func (r *run) finish(state State, asked bool) ending {
 }
 
 // sweep kills all members of the tree until there is none, and returns how many there were.
-func (r *run) sweep() (int, error) {
-	swept := 0
-	deadline := time.Now().Add(r.killTimeout)
-	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		n, err := r.inst.Kill()
-		if err != nil {
-			return swept, err
-		}
-		swept = max(swept, n)
-		switch {
-		case n == 0:
-			return swept, nil
-		case time.Now().After(deadline):
-			names, err := r.survivors() // on a busy machine, the last kill may be long ago
-			if names != "" && err == nil {
-				err = fmt.Errorf("%w: %s", ErrUnkillable, names)
-			}
-			return swept, err
-		}
-		time.Sleep(wait)
-	}
-}
+func (r *run) sweep() (int, error) { return proc.Sweep(r.killTimeout, r.inst.Kill, r.survivors) }
 
 // lockHeld reports whether a process of this launch holds the replica's lock.
 func (r *run) lockHeld() bool {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // Whatever the engine's processes do, after Stop none of them is alive.
@@ -230,7 +231,7 @@ func TestStopWhileLoadingDiesByTheSignal(t *testing.T) {
 func TestStrangersAreSpared(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("sleep", "600")
-	cmd.Env = append(os.Environ(), launchIDEnv+"=0123456789abcdef0123456789abcdef")
+	cmd.Env = append(os.Environ(), proc.MarkEnv+"=0123456789abcdef0123456789abcdef")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -152,11 +153,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 3. The record of the intent, and what the process needs.
 	r := &run{
 		files: files, key: secrets.key, redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
-		killTimeout: defaultKillTimeout, leaveTime: defaultLeaveTime,
+		killTimeout: proc.KillPatience, leaveTime: defaultLeaveTime,
 	}
 	r.rec = record{
 		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
-		LaunchID: newLaunchID(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
+		LaunchID: proc.NewMark(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
 		Grace: plan.Grace, LoadGrace: plan.loadGrace(p.cfg), Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
 		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, Handoff: p.cfg.Handoff, LastFailed: last.failedLaunch(), ShmNamed: plan.shmNamed(p.cfg),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // startCutShort runs a Start whose context ends when the launch notes something for the first time.
@@ -47,7 +48,7 @@ func TestStartCutShort(t *testing.T) {
 	if err != nil || rec.State != StateFailed || rec.Process.PID == 0 {
 		t.Fatalf("the record says %+v (%v)", rec, err)
 	}
-	if names, err := (&run{inst: &hostInstance{tree: tree{launchID: rec.LaunchID}}}).survivors(); names != "" || err != nil {
+	if names, err := (&proc.Tree{Mark: rec.LaunchID}).Survivors(); names != "" || err != nil {
 		t.Errorf("processes left: %s (%v)", names, err)
 	}
 	for _, path := range []string{files.pid(), rec.TempDir} {

@@ -143,6 +143,6 @@ func TestRecoverGoesOnWithADrain(t *testing.T) {
 	if r := <-results; r.err != nil || r.status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
-	_, _ = p.run.host().leader.cmd.Process.Wait()
+	_, _ = p.run.host().leader.Child().Wait()
 	nothingLeft(t, p)
 }

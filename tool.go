@@ -55,7 +55,7 @@ func (w workshop) run(ctx context.Context, path string, args ...string) error {
 	from, _ := w.log.Seek(0, 2)
 	err := endingTree(func(mark string) error {
 		var cmd *exec.Cmd
-		err := startFresh(func() error {
+		err := proc.StartFresh(func() error {
 			cmd = w.command(mark, path, args)
 			cmd.Stdout, cmd.Stderr = w.log, w.log
 			return proc.Start(cmd)
@@ -82,7 +82,7 @@ func (w workshop) command(mark, path string, args []string) *exec.Cmd {
 	cmd.Dir = w.dir
 	// Ctrl-C is for this program, which ends them in its own way; and without a terminal ssh fails rather than to ask.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Env = append(w.environment(), launchIDEnv+"="+mark)
+	cmd.Env = append(w.environment(), proc.MarkEnv+"="+mark)
 	if w.lock != nil {
 		cmd.ExtraFiles = []*os.File{w.lock}
 	}
@@ -140,10 +140,10 @@ func blameDisk(err error, dir string, lines []string) error {
 
 // endingTree calls what runs a program that carries the mark, and then ends what that has left.
 func endingTree(program func(mark string) error) error {
-	mark := newLaunchID()
+	mark := proc.NewMark()
 	err := program(mark)
-	left := run{inst: &hostInstance{tree: tree{launchID: mark}}, killTimeout: defaultKillTimeout}
-	if _, stuck := left.sweep(); stuck != nil {
+	left := proc.Tree{Mark: mark}
+	if _, stuck := left.Sweep(proc.KillPatience); stuck != nil {
 		err = errors.Join(err, stuck)
 	}
 	return err

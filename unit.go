@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // UnitSpec says for which program [Config.SystemdUnit] writes a unit.
@@ -154,7 +156,7 @@ func (u *unit) times() (load, end time.Duration) {
 		end = max(end, drain+cmp.Or(time.Duration(r.Stop.Grace), engineGrace(r)))
 	}
 	// The tree gets SIGKILL after the grace, and the record is written at last.
-	return load, end + defaultKillTimeout + 10*time.Second
+	return load, end + proc.KillPatience + 10*time.Second
 }
 
 // engineGrace is the grace of a replica's engine, or a longer one.

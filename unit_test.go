@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // unitConfig is a pools file that was never written.
@@ -200,7 +202,7 @@ func TestUnitOfCustom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := 10*time.Minute + defaultKillTimeout + 10*time.Second
+	end := 10*time.Minute + proc.KillPatience + 10*time.Second
 	for _, want := range []string{"\nTimeoutStopSec=" + seconds(end) + "\n", "\nRequiresMountsFor=" + filepath.Dir(file) + "\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)

@@ -119,3 +119,12 @@ func FuzzParseListeners(f *testing.F) {
 		}
 	})
 }
+
+// A child that is just being started holds its parent's sockets, and can have the lower number.
+func TestOwnerOfASocketIsItsOldestHolder(t *testing.T) {
+	t.Parallel()
+	holders := []Stat{{PID: 14575, Comm: "child", StartTicks: 900}, {PID: 31310, Comm: "server", StartTicks: 100}}
+	if got := oldest(holders); got.PID != 31310 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -3,6 +3,7 @@ package procfs
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -138,4 +139,20 @@ func HoldsSocket(pid int, inodes []uint64) bool {
 		inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64)
 		return err == nil && slices.Contains(inodes, inode)
 	})
+}
+
+// Holder is the oldest process that holds one of the sockets; false when none is seen to.
+func Holder(inodes []uint64) (Stat, bool) {
+	all, _ := Processes()
+	all = slices.DeleteFunc(all, func(s Stat) bool { return !HoldsSocket(s.PID, inodes) })
+	if len(all) == 0 {
+		return Stat{}, false
+	}
+	return oldest(all), true
+}
+
+// oldest is the first of a socket's holders: others have it from that one, such as a child between fork and exec,
+// whose number can be the lower one.
+func oldest(holders []Stat) Stat {
+	return slices.MinFunc(holders, func(a, b Stat) int { return cmp.Compare(a.StartTicks, b.StartTicks) })
 }

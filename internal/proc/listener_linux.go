@@ -1,4 +1,4 @@
-package provisioner
+package proc
 
 import (
 	"cmp"
@@ -8,37 +8,40 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
-// ownsListener reports whether a process of the tree listens on host and port. known is false when that cannot be
+// OwnsListener reports whether a process of the tree listens on host and port. known is false when that cannot be
 // seen, as for an engine that has changed its user.
-func (t *tree) ownsListener(host string, port int) (owns, known bool) {
+func (t *Tree) OwnsListener(host string, port int) (owns, known bool) {
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return false, false
 	}
-	inodes, err := procfs.Listeners(t.leader.PID, addr, uint16(port))
+	inodes, err := procfs.Listeners(t.Leader.PID, addr, uint16(port))
 	if err != nil || len(inodes) == 0 {
 		return false, false
 	}
 	// Nearly always it is the leader, and looking at it alone takes microseconds.
-	if procfs.HoldsSocket(t.leader.PID, inodes) {
+	if procfs.HoldsSocket(t.Leader.PID, inodes) {
 		return true, true
 	}
-	members, err := t.members()
+	members, err := t.Members()
 	if err != nil {
 		return false, false
 	}
 	owns = slices.ContainsFunc(members, func(s procfs.Stat) bool { return procfs.HoldsSocket(s.PID, inodes) })
-	return owns, owns || listenerOwner(host, port) != "a process of another user"
+	if !owns {
+		_, known = procfs.Holder(inodes) // else it belongs to a process of another user
+	}
+	return owns, owns || known
 }
 
-// server takes hold of the process that listens on host and port: of those that have the socket the oldest, from which the
+// Server takes hold of the process that listens on host and port: of those that have the socket the oldest, from which the
 // others have it. It is nil when none of the tree is seen to listen.
-func (t *tree) server(host string, port int) *process {
+func (t *Tree) Server(host string, port int) *Process {
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil
 	}
-	members, _ := t.members()
+	members, _ := t.Members()
 	// The network is asked for through a living process: the leader may be dead, and have none any more.
 	var inodes []uint64
 	for _, m := range members {
@@ -53,20 +56,20 @@ func (t *tree) server(host string, port int) *process {
 	first := slices.MinFunc(members, func(a, b procfs.Stat) int {
 		return cmp.Or(cmp.Compare(a.StartTicks, b.StartTicks), cmp.Compare(a.PID, b.PID))
 	})
-	p, err := hold(first.PID)
+	p, err := Hold(first.PID)
 	if err != nil {
 		return nil
 	}
 	if p.StartTicks != first.StartTicks {
-		p.close()
+		p.Close()
 		return nil
 	}
-	p.name = first.Comm
+	p.Name = first.Comm
 	return p
 }
 
-// listensOn reports whether the process has a socket that listens on host and port.
-func (p *process) listensOn(host string, port int) bool {
+// ListensOn reports whether the process has a socket that listens on host and port.
+func (p *Process) ListensOn(host string, port int) bool {
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return false
