@@ -2,8 +2,6 @@ package provisioner
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -30,7 +28,8 @@ type CacheItem struct {
 	Partial bool      `json:"partial,omitempty"` // it is not complete; the next try goes on with it
 	InUse   bool      `json:"in_use,omitempty"`  // a process runs with it or works on it; seen on Linux alone
 
-	note hubNote // of CacheHubModel
+	note     models.Note // of CacheHubModel
+	noteFile string      // where the note lies
 }
 
 // CacheKind says what an item of the cache is.
@@ -57,13 +56,22 @@ func (o *options) cache() string {
 	return filepath.Join(user, "engine-provisioner")
 }
 
+// cacheFolder is a folder in it.
+func (o *options) cacheFolder(name string) (string, error) {
+	dir := o.cache()
+	if dir == "" {
+		return "", models.ErrNoCache
+	}
+	return filepath.Abs(filepath.Join(dir, name))
+}
+
 // Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
 // has downloaded them.
 func Cache(opts ...Option) ([]CacheItem, error) {
 	o := newOptions(opts)
 	dir := o.cache()
 	if dir == "" {
-		return nil, errNoCache
+		return nil, models.ErrNoCache
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -112,7 +120,7 @@ func itemsIn(dir string, item func(path string) (CacheItem, bool)) []CacheItem {
 
 // modelItem is a model of a URL, in a folder that is named by its checksum.
 func modelItem(path string) (CacheItem, bool) {
-	if len(filepath.Base(path)) != 64 || !digestPattern.MatchString(filepath.Base(path)) {
+	if !sha256Pattern.MatchString(filepath.Base(path)) {
 		return measured(CacheItem{Kind: CacheOther, Name: filepath.Base(path), Path: path}), true
 	}
 	item := measured(CacheItem{Kind: CacheModel, Path: path, Partial: true})
@@ -149,43 +157,17 @@ func engineItem(path string) (CacheItem, bool) {
 	return item, true
 }
 
-// hubNote says which files of the shared cache were brought there by this package.
-type hubNote struct {
-	Name  string            `json:"name"`
-	Links map[string]string `json:"links"` // from the path in a snapshot to the blob
-	Locks []string          `json:"locks"`
-	file  string
-}
-
-// noteHub keeps or renews a note. It is for people who tidy up, and no more: what fails is left out.
-func (o *options) noteHub(model string, n *hubNote) {
-	dir := o.cache()
-	if dir == "" {
-		return
-	}
-	key := sha256.Sum256([]byte(model))
-	file := filepath.Join(dir, "hub", hex.EncodeToString(key[:8])+".json")
-	if n == nil {
-		now := time.Now()
-		_ = os.Chtimes(file, now, now)
-		return
-	}
-	if data, err := json.Marshal(n); err == nil && os.MkdirAll(filepath.Dir(file), 0o700) == nil {
-		_ = atomicfile.Write(file, data)
-	}
-}
-
 func hubItems(dir string) []CacheItem {
 	if checkOwnFolder(dir) != nil {
 		return nil // a note says what to remove
 	}
 	return itemsIn(dir, func(path string) (CacheItem, bool) {
-		n := hubNote{file: path}
+		var n models.Note
 		data, err := readState(path)
 		if err != nil || json.Unmarshal(data, &n) != nil || len(n.Links) == 0 {
 			return CacheItem{}, false
 		}
-		item := CacheItem{Kind: CacheHubModel, Name: n.Name, note: n}
+		item := CacheItem{Kind: CacheHubModel, Name: n.Name, note: n, noteFile: path}
 		if info, err := os.Stat(path); err == nil {
 			item.UsedAt = info.ModTime()
 		}

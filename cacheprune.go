@@ -14,6 +14,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
@@ -159,7 +160,7 @@ func (i CacheItem) removeHubModel() error {
 			forgetRefs(repo)
 		}
 	}
-	return atomicfile.Remove(i.note.file)
+	return atomicfile.Remove(i.noteFile)
 }
 
 // othersDownload reports whether a tool downloads into a repository in the hub's cache, by locks beside our own. It has
@@ -188,7 +189,7 @@ func forgetRefs(repo string) {
 		}
 		data, err := os.ReadFile(path)
 		commit := strings.TrimSpace(string(data))
-		if err == nil && commitPattern.MatchString(commit) && !exists(filepath.Join(repo, "snapshots", commit)) {
+		if err == nil && models.IsCommit(commit) && !exists(filepath.Join(repo, "snapshots", commit)) {
 			_ = os.Remove(path)
 			removeEmpty(filepath.Dir(path), "refs")
 		}

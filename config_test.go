@@ -311,7 +311,8 @@ func TestModelPath(t *testing.T) {
 		"local:/models/a\x00.gguf":     "",
 		"file:///models/%00/name.gguf": "",
 	} {
-		got, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: ref}}.modelPath(ModelFile)
+		parsed, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: ref}}.model(ModelFile).Ref()
+		got := parsed.Path
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: got %q (%v), want %q", ref, got, err, want)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/lastwords"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -107,7 +108,7 @@ func (p launchPlan) modelFiles() []filestamp.Stamp {
 	var paths []string
 	if p.host.ModelPath != "" {
 		dir, name := filepath.Split(p.host.ModelPath)
-		for _, part := range splitNames(name) {
+		for _, part := range models.SplitNames(name) {
 			paths = append(paths, filepath.Join(dir, part))
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // ImportArgs makes a pool of a command line that starts an engine: a program and its arguments, as a shell would pass
@@ -249,7 +251,7 @@ func (p *poolImport) finish() {
 		model = "hf:" + p.hubRepo
 	case p.modelURL != "":
 		p.set("model", map[string]any{"id": p.modelURL, "sha256": strings.Repeat("0", 64)}, "the checksum of the file, as sha256sum prints it")
-	case model != "" && p.engine != "llamacpp" && repoPattern.MatchString(model):
+	case model != "" && p.engine != "llamacpp" && models.IsRepository(model):
 		model = "hf:" + model
 	}
 	if p.revision != "" && strings.HasPrefix(model, "hf:") {

@@ -17,136 +17,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
-
-func TestModelRef(t *testing.T) {
-	t.Parallel()
-	for id, want := range map[string]string{
-		"hf:org/repo/chat.gguf":                    "org/repo @ main / chat.gguf : ",
-		"hf:org/re.po/sub/chat.gguf":               "org/re.po @ main / sub/chat.gguf : ",
-		"hf:org/repo@v1.0/chat.gguf":               "org/repo @ v1.0 / chat.gguf : ",
-		"hf:org/repo@refs%2Fpr%2F1:Q8_0":           "org/repo @ refs/pr/1 /  : Q8_0",
-		"hf:org/repo:q4_k_m":                       "org/repo @ main /  : q4_k_m",
-		"hf:org/repo":                              "org/repo @ main /  : ",
-		"hf:org/repo/chat-00001-of-00002.gguf":     "org/repo @ main / chat-00001-of-00002.gguf : ",
-		"https://models.example/chat.gguf":         "https://models.example/chat.gguf",
-		"http://127.0.0.1:80/chat.gguf":            "http://127.0.0.1:80/chat.gguf",
-		"chat.gguf":                                "/srv/chat.gguf",
-		"hf:repo":                                  `error: "repo" is no repository`,
-		"hf:org/repo/":                             `error: "" is no name of a file`,
-		"hf:org/repo/../../etc/passwd":             `error: "../../etc/passwd" is no name of a file`,
-		"hf:../..:Q4":                              `error: "../.." is no repository`,
-		"hf:org/a--b:Q4":                           `error: "org/a--b" is no repository`,
-		"hf:org/repo@../x:Q4":                      `error: ".." is no revision`,
-		"hf:org/repo@..%2Fx:Q4":                    `error: "..%2Fx" is no revision`,
-		"hf:org/repo@:Q4":                          `error: "" is no revision`,
-		"hf:org/repo:":                             `error: "" is no quantization`,
-		"hf:org/repo:Q4 K":                         `error: "Q4 K" is no quantization`,
-		"hf:org/repo/chat-00002-of-00002.gguf":     `error: "chat-00002-of-00002.gguf" is part 2 of a model in 2; name the first`,
-		"http://models.example/chat.gguf":          `error: "http://models.example/chat.gguf" is not https`,
-		"https://me:hunter2@models.example/a.gguf": "error: holds a user or password",
-		"https://models.example/a.gguf?k=hunter2":  "error: holds a query or fragment",
-		"https://models.example/":                  `error: "/" is no name of a file`,
-		"https://models.example":                   `error: "." is no name of a file`,
-		"https://m.example/a-00001-of-00002.gguf":  "error: is a part of a split model",
-	} {
-		ref, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: id}}.modelRef(ModelGGUF)
-		got := ref.path + ref.url
-		if ref.hub != nil {
-			got = fmt.Sprintf("%s @ %s / %s : %s", ref.hub.repo, ref.hub.revision, ref.hub.file, ref.hub.quant)
-		}
-		if err != nil {
-			got = "error: " + err.Error()
-		}
-		if got != want && !(strings.HasPrefix(want, "error: ") && strings.HasPrefix(got, want)) {
-			t.Errorf("%s:\ngot  %s\nwant %s", id, got, want)
-		}
-		if strings.Contains(got, "hunter2") {
-			t.Errorf("%s: a secret is in %s", id, got)
-		}
-	}
-	for kind, want := range map[ModelKind]string{ModelFolder: "", ModelAny: "", ModelFile: "names no file"} {
-		_, err := ProvisionConfig{Model: ModelConfig{ID: "hf:org/repo"}}.modelRef(kind)
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("kind %q: %v, want %q", kind, err, want)
-		}
-	}
-}
-
-// An engine that takes folders fetches a model by itself; what goes to its command line is a name and a revision.
-func TestModelRefOfFolder(t *testing.T) {
-	t.Parallel()
-	for id, want := range map[string]string{
-		"hf:org/repo": "", "hf:org/repo@0123abc": "", "hf:org/repo@refs/pr/1": "", "/models/chat": "", "local:chat": "",
-		"hf:":                     `"" is no repository`,
-		"hf:repo":                 `"repo" is no repository`,
-		"hf:--port/1":             `"--port/1" is no repository`,
-		"hf:org/repo/a.gguf":      `"org/repo/a.gguf" is no repository`,
-		"hf:org/repo:Q4":          `"org/repo:Q4" is no repository`,
-		"hf:org/repo@":            `"" is no revision`,
-		"hf:org/repo@--port":      `"--port" is no revision`,
-		"https://m.example/a.tar": "this engine takes a folder",
-		"http://m.example/a.tar":  "this engine takes a folder",
-	} {
-		ref, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: id}}.modelRef(ModelFolder)
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || ref.hub != nil || ref.url != "" {
-			t.Errorf("%s: got %+v, %v, want %q", id, ref, err, want)
-		}
-	}
-}
-
-func FuzzModelRef(f *testing.F) {
-	for _, id := range []string{"hf:org/repo@v1/chat.gguf", "hf:a/b:Q4", "https://m.example/a.gguf", "local:a", "hf:a/b@..%2f/c"} {
-		f.Add(id)
-	}
-	f.Fuzz(func(t *testing.T, id string) {
-		ref, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: id}}.modelRef(ModelGGUF)
-		if err != nil || ref.hub == nil {
-			return
-		}
-		h := hub{cache: "/cache"}
-		for _, path := range []string{
-			h.folder(ref.hub.repo), filepath.Join("/cache/refs", ref.hub.revision), filepath.Join("/cache/snapshots", ref.hub.file),
-		} {
-			if !strings.HasPrefix(path, "/cache/") {
-				t.Errorf("%q leaves the cache: %q", id, path)
-			}
-		}
-	})
-}
-
-func TestQuant(t *testing.T) {
-	t.Parallel()
-	repo := []string{
-		"README.md", "mmproj-Q4_K_M.gguf", "imatrix.gguf", "chat-BF16.gguf", "chat-Q8_0.gguf", "chat-q4_k_m.gguf", "chat-Q4_K_S.gguf",
-		"chat.IQ2_XS.gguf", "big/chat-F16-00001-of-00002.gguf", "big/chat-F16-00002-of-00002.gguf", "torn-Q6_K-00001-of-00002.gguf",
-		"UD/chat-UD-Q3_K_XL.gguf",
-	}
-	for quant, want := range map[string][]string{
-		"":           {"chat-q4_k_m.gguf"},
-		"Q4_K_M":     {"chat-q4_k_m.gguf"},
-		"q8_0":       {"chat-Q8_0.gguf"},
-		"Q4_K":       nil,
-		"Q4":         nil,
-		"iq2_xs":     {"chat.IQ2_XS.gguf"},
-		"F16":        {"big/chat-F16-00001-of-00002.gguf", "big/chat-F16-00002-of-00002.gguf"},
-		"BF16":       {"chat-BF16.gguf"},
-		"Q6_K":       nil,
-		"UD-Q3_K_XL": {"UD/chat-UD-Q3_K_XL.gguf"},
-		".*":         nil,
-	} {
-		if got := (hubRef{quant: quant}).choose(repo, true); !slices.Equal(got, want) {
-			t.Errorf("%q: %v, want %v", quant, got, want)
-		}
-	}
-	others := []string{"b-Q8_0.gguf", "a-Q2_K.gguf", "mmproj.gguf"}
-	if got := (hubRef{}).choose(others, true); !slices.Equal(got, []string{"a-Q2_K.gguf"}) {
-		t.Errorf("without the usual one: %v", got)
-	}
-	if got := (hubRef{}).choose(others, false); got != nil {
-		t.Errorf("of a part of the files: %v", got)
-	}
-}
 
 // hubRig is a hub with a model, and a replica that refers to it.
 type hubRig struct {
@@ -380,40 +252,41 @@ func TestHubPin(t *testing.T) {
 	r := newHubRig(t, "hf:"+hubRepo)
 	engine := WithEngine(tuned{kind: ModelFolder})
 	first := r.Add(hubRepo, "config.json", []byte("{}"))
-	look := func(ref string, refresh bool) stagedModel {
+	look := func(ref string, refresh bool) models.Model {
 		t.Helper()
 		r.cfg.Model.ID = "hf:" + hubRepo + ref
 		o := newOptions([]Option{WithCacheDir(t.TempDir()), engine})
-		m, err := o.findModel(bounded(t), r.cfg, ModelFolder, refresh)
+		finder := o.models(r.cfg)
+		m, err := finder.Find(bounded(t), r.cfg.model(ModelFolder), refresh)
 		if err == nil && refresh {
-			err = o.fetchModel(bounded(t), &m, func(Progress) {})
+			err = finder.Fetch(bounded(t), &m, func(models.Progress) {})
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		return m
 	}
-	if m := look("", false); m.revision != first || m.pending != "pin "+hubRepo+" at main to the commit "+first {
-		t.Errorf("first: %q, pending %q", m.revision, m.pending)
+	if m := look("", false); m.Revision != first || m.Pending != "pin "+hubRepo+" at main to the commit "+first {
+		t.Errorf("first: %q, pending %q", m.Revision, m.Pending)
 	}
 	look("", true)
 	asked := len(r.Requests())
 	second := r.Add(hubRepo, "more.json", []byte("{}"))
-	if m := look("", false); m.revision != first || m.pending != "" || len(r.Requests()) != asked {
-		t.Errorf("again: %q, pending %q, %d requests", m.revision, m.pending, len(r.Requests())-asked)
+	if m := look("", false); m.Revision != first || m.Pending != "" || len(r.Requests()) != asked {
+		t.Errorf("again: %q, pending %q, %d requests", m.Revision, m.Pending, len(r.Requests())-asked)
 	}
-	if m := look("@"+first, true); m.revision != first || len(r.Requests()) != asked {
-		t.Errorf("a commit: %q", m.revision)
+	if m := look("@"+first, true); m.Revision != first || len(r.Requests()) != asked {
+		t.Errorf("a commit: %q", m.Revision)
 	}
-	if m := look("@main", true); m.revision != second {
-		t.Errorf("after a refresh: %q, want %q", m.revision, second)
+	if m := look("@main", true); m.Revision != second {
+		t.Errorf("after a refresh: %q, want %q", m.Revision, second)
 	}
-	if m := look("@main", false); m.revision != second || m.pending != "" {
-		t.Errorf("after it: %q, pending %q", m.revision, m.pending)
+	if m := look("@main", false); m.Revision != second || m.Pending != "" {
+		t.Errorf("after it: %q, pending %q", m.Revision, m.Pending)
 	}
 	r.Close()
-	if m := look("@v9", false); m.revision != "" {
-		t.Errorf("without a hub: %q", m.revision)
+	if m := look("@v9", false); m.Revision != "" {
+		t.Errorf("without a hub: %q", m.Revision)
 	}
 	spec, err := vLLM{}.Launch(ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, Host{ModelRevision: second})
 	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
@@ -448,28 +321,6 @@ func TestHubToken(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestHubFolders(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		env  map[string]string
-		want string
-	}{
-		{map[string]string{"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}, "/a"},
-		{map[string]string{"HUGGINGFACE_HUB_CACHE": "/a", "HF_HOME": "/b"}, "/a"},
-		{map[string]string{"HF_HOME": "/b"}, "/b/hub"},
-		{map[string]string{"HF_HOME": "$BASE/hf", "BASE": "/c"}, "/c/hf/hub"},
-		{map[string]string{"XDG_CACHE_HOME": "/d"}, "/d/huggingface/hub"},
-	} {
-		cfg := ProvisionConfig{Env: map[string]EnvValue{}}
-		for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "BASE"} {
-			cfg.Env[name] = EnvValue{Value: c.env[name]}
-		}
-		if h, err := newHub(cfg); err != nil || h.cache != c.want {
-			t.Errorf("%v: %q (%v), want %q", c.env, h.cache, err, c.want)
-		}
 	}
 }
 
@@ -554,114 +405,26 @@ func TestStartDownloads(t *testing.T) {
 	}
 }
 
-// TestSplitModel has a model in three parts, of which the first holds no tensors.
-func TestSplitModel(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	parts, err := ggufgen.WriteSplit(filepath.Join(dir, "chat"), ggufgen.Params{}, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := splitNames(filepath.Join(dir, "chat-00001-of-00003.gguf")); !slices.Equal(parts, want) {
-		t.Fatalf("parts %v, want %v", parts, want)
-	}
-	check := func(want string) {
-		t.Helper()
-		_, err := checkGGUF(parts[0])
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("error = %v, want %q", err, want)
-		}
-	}
-	check("")
-	if _, err := checkGGUF(parts[1]); err == nil || !strings.Contains(err.Error(), `is part 2 of a model in 3; name the first in "model.id"`) {
-		t.Errorf("second part: %v", err)
-	}
-	alone := filepath.Join(dir, "alone.gguf")
-	data, _ := os.ReadFile(parts[0])
-	if err := os.WriteFile(alone, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := checkGGUF(alone); err == nil || !strings.Contains(err.Error(), "says that its model has 3 parts, but its name says 1") {
-		t.Errorf("renamed: %v", err)
-	}
-	info, _ := os.Stat(parts[2])
-	if err := os.Truncate(parts[2], info.Size()-1000); err != nil {
-		t.Fatal(err)
-	}
-	check("truncated: its weights need")
-	if err := os.Remove(parts[2]); err != nil {
-		t.Fatal(err)
-	}
-	check(fmt.Sprintf("part 3 of 3 is missing: %q", parts[2]))
-}
-
-func TestCheckGGUF(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "chat.gguf")
-	if err := ggufgen.WriteFile(path, ggufgen.Params{}); err != nil {
-		t.Fatal(err)
-	}
-	sound, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		content []byte
-		want    string
-	}{
-		"sound":        {sound, ""},
-		"header alone": {[]byte(enginetest.GGUF), ""},
-		"a web page":   {[]byte("<!DOCTYPE html>"), `begins with "<!DO" instead of "GGUF"`},
-		"short header": {sound[:2000], "ends within its header"},
-		"cut short":    {sound[:len(sound)/2], "truncated: its weights need"},
-		"many tensors": {[]byte("GGUF\x03\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 100)), "it says that it has 72057594037927935 tensors"},
-		"new version":  {[]byte("GGUF\x09\x00\x00\x00" + strings.Repeat("\x00", 100)), ""}, // for the engine to judge
-	} {
-		file := filepath.Join(t.TempDir(), "m.gguf")
-		if err := os.WriteFile(file, c.content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := checkGGUF(file)
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%s: error = %v, want %q", name, err, c.want)
-		}
-	}
-}
-
 func sha256Of(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
 }
 
 // A full disk is nobody's fault; where there is no folder to put anything, waiting does not help.
-func TestDownloadCauses(t *testing.T) {
+func TestModelCauses(t *testing.T) {
 	t.Parallel()
-	full := modelProblem(fmt.Errorf("cannot download x: %w", &fetch.SpaceError{Dir: "/", Need: 2, Free: 1}))
-	if e := incidentOf(&StartError{Err: full}); !e.Blameless || e.Permanent {
-		t.Errorf("a full disk: %+v", e)
-	}
-	for _, err := range []error{errNoCache, errNoHubCache, errOffline} {
-		var model *modelError
-		if !errors.As(modelProblem(err), &model) || retryable(model.cause) {
-			t.Errorf("%v is tried again", err)
+	cfg := ProvisionConfig{Model: ModelConfig{ID: "hf:org/repo:Q4"}, Env: map[string]EnvValue{"HF_HUB_OFFLINE": {Value: "1"}}}
+	p := newProvisioner(cfg, newOptions(nil))
+	for fault, want := range map[models.Fault]Cause{
+		models.Missing: CauseModelMissing, models.Corrupt: CauseModelCorrupt, models.Download: CauseDownload, models.BadFlag: CauseBadFlag,
+	} {
+		var start *StartError
+		err := p.startError(&models.Error{Fault: fault, Err: &fetch.SpaceError{Dir: "/", Need: 2, Free: 1}})
+		if !errors.As(err, &start) || start.Cause != want || start.Retry != (want == CauseDownload) {
+			t.Errorf("%s: %+v", fault, err)
 		}
-	}
-}
-
-// The address of a mirror may hold a password.
-func TestHubSecretInEndpoint(t *testing.T) {
-	t.Parallel()
-	hub := hubtest.New()
-	defer hub.Close()
-	hub.Add("org/tiny", "tiny-Q4_K_M.gguf", []byte("GGUF"))
-	cfg := ProvisionConfig{Model: ModelConfig{ID: "hf:org/tiny"}, Env: map[string]EnvValue{
-		"HF_ENDPOINT":    {Value: strings.Replace(hub.API.URL, "http://", "http://user:hunter2@", 1)},
-		"HF_HOME":        {Value: t.TempDir()},
-		"HF_HUB_OFFLINE": {Value: "0"},
-	}}
-	o := newOptions([]Option{WithCacheDir(t.TempDir())})
-	m, err := o.findModel(t.Context(), cfg, ModelGGUF, false)
-	if err != nil || m.pending == "" || strings.Contains(m.pending, "hunter2") {
-		t.Errorf("%q (%v)", m.pending, err)
+		if e := incidentOf(err); want == CauseDownload && (!e.Blameless || e.Permanent) {
+			t.Errorf("a full disk: %+v", e)
+		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // places is where a launch looks things up. It is kept with the launch, since whoever compares with it later may have
@@ -22,19 +24,35 @@ func (o *options) placesOf(cfg ProvisionConfig) places {
 		at.Cache = dir
 	}
 	if strings.HasPrefix(cfg.Model.ID, "hf:") {
-		h, _ := o.hub(cfg) // without HOME there is none
-		at.Hub = h.cache
+		at.Hub, _ = o.models(cfg).HubFolder() // without HOME there is none
 	}
 	return at
 }
 
 func (o *options) searchPath() string { return cmp.Or(o.places.Path, os.Getenv("PATH")) }
 
-// hub is the hub for a replica.
-func (o *options) hub(cfg ProvisionConfig) (hub, error) {
-	h, err := newHub(cfg)
-	if o.places.Hub != "" {
-		h.cache, err = o.places.Hub, nil
+// models finds what a replica serves.
+func (o *options) models(cfg ProvisionConfig) models.Finder {
+	return models.Finder{Cache: o.cache(), Hub: o.places.Hub, Env: cfg.variable}
+}
+
+// model is what is asked for of an engine that takes models of a kind.
+func (c ProvisionConfig) model(kind ModelKind) models.Request {
+	return models.Request{ID: c.Model.ID, SHA256: c.Model.SHA256, Dir: c.Dir, Kind: models.Kind(kind)}
+}
+
+// variable is one of the replica's env, or else of this program.
+func (c ProvisionConfig) variable(name string) string {
+	value, ok := c.Env[name]
+	switch {
+	case !ok:
+		return os.Getenv(name)
+	case value.Secret == nil:
+		return value.Value
 	}
-	return h, err
+	s, err := value.Secret.read(c)
+	if err != nil {
+		return "" // the start tells
+	}
+	return s.reveal()
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
 
@@ -50,28 +51,34 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (_ Prepared, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
 	program := engine.Program(cfg)
-	model, err := o.findModel(ctx, cfg, program.Model, true)
+	finder := o.models(cfg)
+	model, err := finder.Find(ctx, cfg.model(program.Model), true)
 	if err != nil {
 		return Prepared{}, err
 	}
 	binary, err := o.fetch(ctx, cfg, program, tell)
 	if err == nil {
-		err = o.fetchModel(ctx, &model, tell.progress)
+		err = finder.Fetch(ctx, &model, func(p models.Progress) {
+			tell.progress(Progress{
+				Step: StepDownload, What: p.What, Done: p.Done, Total: p.Total,
+				Rate: p.Rate, Remaining: p.Remaining, Waiting: p.Waiting, Holder: p.Holder,
+			})
+		})
 	}
-	return Prepared{Binary: binary, ModelPath: model.path, gguf: model.gguf, revision: model.revision}, err
+	return Prepared{Binary: binary, ModelPath: model.Path, gguf: model.Header, revision: model.Revision}, err
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for which key.
 func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []Difference, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
 	program := engine.Program(cfg)
-	model, err := o.findModel(ctx, cfg, program.Model, false)
+	model, err := o.models(cfg).Find(ctx, cfg.model(program.Model), false)
 	if err != nil {
 		return Prepared{}, nil, err
 	}
-	prepared.ModelPath, prepared.gguf, prepared.revision = model.path, model.gguf, model.revision
-	if model.pending != "" {
-		pending = append(pending, Difference{Key: "model.id", Why: model.pending})
+	prepared.ModelPath, prepared.gguf, prepared.revision = model.Path, model.Header, model.Revision
+	if model.Pending != "" {
+		pending = append(pending, Difference{Key: "model.id", Why: model.Pending})
 	}
 	binary, toDo, err := o.locate(ctx, cfg, program)
 	switch {
@@ -212,7 +219,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		}
 	}
 	if engine.Program(cfg).Model == ModelFolder && host.ModelPath != "" {
-		if err := checkModelFolder(host.ModelPath, cfg.Flags, spec.Context); err != nil {
+		if err := models.CheckFolder(host.ModelPath, slices.ContainsFunc(cfg.Flags, specialModel), spec.Context); err != nil {
 			return launchPlan{}, err
 		}
 	}
@@ -242,6 +249,13 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 			`what that has started and does not end by itself stays until the next run or "stop"`)
 	}
 	return plan, nil
+}
+
+// specialModel reports whether a flag says that the configuration or the weights are elsewhere, or of a form of its own.
+func specialModel(flag string) bool {
+	return slices.ContainsFunc([]string{"--load-format", "--config-format", "--hf-config-path"}, func(name string) bool {
+		return strings.HasPrefix(hyphens(flag), name)
+	})
 }
 
 // describe has the engine describe the launch.

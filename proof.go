@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // proofError says that a healthy engine is not what it should be.
@@ -48,7 +49,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 		want := r.rec.Launch.ModelPath
 		same := sameFile(path, want, r.rec.Dir)
 		if want == "" { // the engine fetched it by its name
-			want, _, _ = hubModel(r.rec.Model)
+			want, _, _ = models.HubName(r.rec.Model)
 			same = path == want
 		}
 		if !same {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // What vLLM, SGLang and TGI have in common: they take a folder or fetch a model themselves, and spread it over GPUs.
@@ -22,7 +24,7 @@ func (m *flagMerge) modelFlags(command, flag string) []Flag {
 		}
 	}
 	flags := []Flag{f}
-	_, _, hub := hubModel(m.cfg.Model.ID)
+	_, _, hub := models.HubName(m.cfg.Model.ID)
 	switch {
 	case revision != "":
 		flags = append(flags, Flag{Args: []string{"--revision", revision}, Origin: OriginProvisioner, Key: "model.id"})
@@ -37,7 +39,7 @@ func (m *flagMerge) model() (name, revision string) {
 	if m.host.ModelPath != "" {
 		return m.host.ModelPath, ""
 	}
-	name, revision, _ = hubModel(m.cfg.Model.ID)
+	name, revision, _ = models.HubName(m.cfg.Model.ID)
 	return name, cmp.Or(m.host.ModelRevision, revision)
 }
 

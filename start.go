@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -282,12 +283,12 @@ func (p *EngineProvisioner) startError(err error) error {
 	var port *portError
 	var binary *binaryError
 	var asked *askError
-	var model *modelError
+	var model *models.Error
 	var memory *memoryError
 	var key *keyError
 	var build *provisionError
 	switch {
-	case errors.As(err, &model) && model.cause == CauseDownload: // a time-out among them
+	case errors.As(err, &model) && model.Fault == models.Download: // a time-out among them
 		f.Cause = CauseDownload
 	case errors.As(err, &build):
 		f.LogPath = build.log
@@ -308,7 +309,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	case errors.As(err, &port):
 		f.Cause, f.Advice = port.cause, port.advice
 	case errors.As(err, &model):
-		f.Cause = model.cause
+		f.Cause = Cause(model.Fault)
 	case errors.As(err, &memory):
 		f.Cause = memory.cause()
 		f.Advice = adviceFor(f.Cause) + `; "fit: warn" tries all the same`

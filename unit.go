@@ -179,8 +179,8 @@ func (u *unit) mounts() []string {
 		if engine, ok := builtin.engine(r.Engine); ok {
 			kind = engine.Program(r).Model
 		}
-		if path, err := r.modelPath(kind); err == nil && path != "" { // else the start tells
-			paths[path] = true
+		if ref, err := r.model(kind).Ref(); err == nil && ref.Path != "" { // else the start tells
+			paths[ref.Path] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(paths))

@@ -62,17 +62,17 @@ func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 		k.report(key, "is missing; %s", missing["model.id"])
 		return
 	}
-	ref, err := c.modelRef(kind)
+	ref, err := c.model(kind).Ref()
 	if err != nil {
 		k.report(prefix+"id", "%v", err)
 	}
 	switch sha256 := c.Model.SHA256; {
 	case err != nil:
-	case ref.url == "" && (sha256 != "" || k.written(prefix+"sha256")):
+	case ref.URL == "" && (sha256 != "" || k.written(prefix+"sha256")):
 		k.report(prefix+"sha256", "belongs to a model from an https URL alone; remove it")
-	case ref.url != "" && sha256 == "":
+	case ref.URL != "" && sha256 == "":
 		k.report(prefix+"sha256", "is missing, and a file from a URL is not trusted without; write its checksum, as sha256sum prints it")
-	case ref.url != "" && !sha256Pattern.MatchString(sha256):
+	case ref.URL != "" && !sha256Pattern.MatchString(sha256):
 		k.report(prefix+"sha256", "must be 64 hexadecimal digits, is %q", sha256)
 	}
 }

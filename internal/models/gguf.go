@@ -1,4 +1,4 @@
-package provisioner
+package models
 
 import (
 	"errors"
@@ -25,8 +25,8 @@ func splitName(name string) (prefix string, part, of int) {
 	return m[1], part, of
 }
 
-// splitNames are the names of all parts of the model that name is a part of, or name alone.
-func splitNames(name string) []string {
+// SplitNames are the names of all parts of the model that name is a part of, or name alone.
+func SplitNames(name string) []string {
 	prefix, _, of := splitName(name)
 	if of == 0 {
 		return []string{name}
@@ -43,14 +43,14 @@ func splitNames(name string) []string {
 func checkGGUF(path string) (*gguf.Model, error) {
 	_, part, of := splitName(path)
 	wrong := func(format string, args ...any) error {
-		return &modelError{CauseModelCorrupt, fmt.Errorf("%q "+format, append([]any{path}, args...)...)}
+		return &Error{Corrupt, fmt.Errorf("%q "+format, append([]any{path}, args...)...)}
 	}
 	if of > 0 && part != 1 {
 		return nil, wrong("is part %d of a model in %d; name the first in \"model.id\"", part, of)
 	}
-	for i, name := range splitNames(path) {
+	for i, name := range SplitNames(path) {
 		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-			return nil, &modelError{CauseModelMissing, fmt.Errorf("part %d of %d is missing: %q; put all parts into one folder", i+1, of, name)}
+			return nil, &Error{Missing, fmt.Errorf("part %d of %d is missing: %q; put all parts into one folder", i+1, of, name)}
 		}
 	}
 	model, err := gguf.Open(path)
@@ -60,7 +60,7 @@ func checkGGUF(path string) (*gguf.Model, error) {
 	case errors.Is(err, gguf.ErrFormat):
 		return nil, wrong("is %w; fetch it again", err)
 	case err != nil:
-		return nil, &modelError{CauseModelMissing, err}
+		return nil, &Error{Missing, err}
 	}
 	if n := model.Parts(); n > 1 && n != max(of, 1) {
 		return nil, wrong("says that its model has %d parts, but its name says %d; give the parts their old names", n, max(of, 1))

@@ -1,4 +1,4 @@
-package provisioner
+package models
 
 import (
 	"bytes"
@@ -19,27 +19,28 @@ import (
 // weightFiles are the forms in which the engines read weights.
 var weightFiles = []string{"*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.tensors"}
 
-// checkModelFolder finds out in milliseconds what an engine in Python says of a broken folder after 15 to 47 s: vLLM
+// CheckFolder finds out in milliseconds what an engine in Python says of a broken folder after 15 to 47 s: vLLM
 // looks for config.json when all is imported, and at the weights when its workers run. What only may be wrong passes.
-// context is the number of tokens that the flags ask for, 0 for what the model has.
-func checkModelFolder(path string, flags []string, context int) error {
-	config, err := checkFolder(path, flags)
+// special says that the configuration or the weights may be elsewhere, or of a form of their own. context is the number of
+// tokens that the flags ask for, 0 for what the model has.
+func CheckFolder(path string, special bool, context int) error {
+	config, err := checkFolder(path, special)
 	if err != nil {
-		cause := CauseModelMissing
+		fault := Missing
 		if errors.Is(err, safetensors.ErrFormat) || errors.Is(err, errGarbled) {
-			cause = CauseModelCorrupt
+			fault = Corrupt
 		}
-		return &modelError{cause, fmt.Errorf(`%w; check "model.id", or fetch what is missing again`, err)}
+		return &Error{fault, fmt.Errorf(`%w; check "model.id", or fetch what is missing again`, err)}
 	}
 	if has, key := config.context(); has > 0 && context > has {
-		return &modelError{CauseBadFlag, fmt.Errorf("\"flags\" ask for a context of %d tokens, and the model has %d (%q in its config.json); "+
+		return &Error{BadFlag, fmt.Errorf("\"flags\" ask for a context of %d tokens, and the model has %d (%q in its config.json); "+
 			"ask for less, or leave it out to have all", context, has, key)}
 	}
 	return nil
 }
 
 // checkFolder returns config.json as far as it can be read.
-func checkFolder(path string, flags []string) (modelConfig, error) {
+func checkFolder(path string, special bool) (modelConfig, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -50,8 +51,7 @@ func checkFolder(path string, flags []string) (modelConfig, error) {
 		return nil, fmt.Errorf("%q is a %s; name the folder of the model's files", path, access.Kind(info))
 	}
 	config, err := readModelConfig(path)
-	special := slices.ContainsFunc(flags, specialModel)
-	if err != nil && !special && !exists(filepath.Join(path, "params.json")) { // Mistral's own format
+	if err != nil && !special && !hasParams(path) {
 		return nil, err
 	}
 	shards, err := listedShards(filepath.Join(path, "model.safetensors.index.json"))
@@ -59,7 +59,7 @@ func checkFolder(path string, flags []string) (modelConfig, error) {
 		return nil, err
 	}
 	if shards == nil {
-		if shards, err = filepath.Glob(filepath.Join(escapeGlob(path), "*.safetensors")); err != nil {
+		if shards, err = inFolder(path, "*.safetensors"); err != nil {
 			return nil, err
 		}
 	}
@@ -74,18 +74,26 @@ func checkFolder(path string, flags []string) (modelConfig, error) {
 	return config, nil
 }
 
-// specialModel reports whether a flag says that the configuration or the weights are elsewhere, or of a form of its own.
-func specialModel(flag string) bool {
-	return slices.ContainsFunc([]string{"--load-format", "--config-format", "--hf-config-path"}, func(name string) bool {
-		return strings.HasPrefix(hyphens(flag), name)
-	})
+// hasParams reports whether the model is of Mistral's own format.
+func hasParams(path string) bool {
+	_, err := os.Lstat(filepath.Join(path, "params.json"))
+	return err == nil
 }
 
 func hasWeights(path string) bool {
 	return slices.ContainsFunc(weightFiles, func(pattern string) bool {
-		found, err := filepath.Glob(filepath.Join(escapeGlob(path), pattern))
+		found, err := inFolder(path, pattern)
 		return err == nil && len(found) > 0
 	})
+}
+
+// inFolder are the files of a folder whose names match.
+func inFolder(dir, pattern string) ([]string, error) {
+	names, err := fs.Glob(os.DirFS(dir), pattern)
+	for i := range names {
+		names[i] = filepath.Join(dir, names[i])
+	}
+	return names, err
 }
 
 // errGarbled is wrapped by the errors of files that cannot be made sense of.

@@ -1,4 +1,4 @@
-package provisioner
+package models
 
 import (
 	"errors"
@@ -23,7 +23,7 @@ func modelFolder(t testing.TB) string {
 	return dir
 }
 
-func TestCheckModelFolder(t *testing.T) {
+func TestCheckFolder(t *testing.T) {
 	t.Parallel()
 	const first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 	remove := func(names ...string) func(string) error {
@@ -47,41 +47,41 @@ func TestCheckModelFolder(t *testing.T) {
 	}
 	const index = "model.safetensors.index.json"
 	tests := map[string]struct {
-		change func(dir string) error
-		flags  []string
-		cause  Cause  // "" when it passes
-		want   string // in the error
-		is     error
+		change  func(dir string) error
+		special bool   // the flags say that something is elsewhere
+		fault   Fault  // "" when it passes
+		want    string // in the error
+		is      error
 	}{
 		"whole":              {},
 		"no index":           {change: remove(index)},
-		"config is missing":  {change: remove("config.json"), cause: CauseModelMissing, want: "config.json", is: fs.ErrNotExist},
-		"config elsewhere":   {change: remove("config.json"), flags: []string{"--hf-config-path=/elsewhere"}},
+		"config is missing":  {change: remove("config.json"), fault: Missing, want: "config.json", is: fs.ErrNotExist},
+		"config elsewhere":   {change: remove("config.json"), special: true},
 		"Mistral's format":   {change: all(remove("config.json"), write("params.json", "{}"))},
-		"config is a page":   {change: write("config.json", "<html>"), cause: CauseModelCorrupt, want: "config.json", is: errGarbled},
-		"config is cut":      {change: write("config.json", `{"model_type": "lla`), cause: CauseModelCorrupt, want: "config.json", is: errGarbled},
+		"config is a page":   {change: write("config.json", "<html>"), fault: Corrupt, want: "config.json", is: errGarbled},
+		"config is cut":      {change: write("config.json", `{"model_type": "lla`), fault: Corrupt, want: "config.json", is: errGarbled},
 		"config of Python":   {change: write("config.json", `{"time_step_limit": [0.0, Infinity]}`)},
-		"a shard is missing": {change: remove(second), cause: CauseModelMissing, want: second, is: fs.ErrNotExist},
+		"a shard is missing": {change: remove(second), fault: Missing, want: second, is: fs.ErrNotExist},
 		"a shard is cut": {
 			change: func(dir string) error { return os.Truncate(filepath.Join(dir, second), 10_000) },
-			cause:  CauseModelCorrupt, want: "is cut short", is: safetensors.ErrFormat,
+			fault:  Corrupt, want: "is cut short", is: safetensors.ErrFormat,
 		},
 		"a shard of Git LFS": {
 			change: write(first, "version https://git-lfs.github.com/spec/v1\n"),
-			cause:  CauseModelCorrupt, want: "git lfs pull", is: safetensors.ErrFormat,
+			fault:  Corrupt, want: "git lfs pull", is: safetensors.ErrFormat,
 		},
 		"cut without an index": {
 			change: all(remove(index), func(dir string) error { return os.Truncate(filepath.Join(dir, first), 10_000) }),
-			cause:  CauseModelCorrupt, want: "is cut short", is: safetensors.ErrFormat,
+			fault:  Corrupt, want: "is cut short", is: safetensors.ErrFormat,
 		},
 		"a file beside the index": {change: write("consolidated.safetensors", "half")},
-		"index is garbage":        {change: write(index, "[]"), cause: CauseModelCorrupt, want: index, is: errGarbled},
-		"index leads out":         {change: write(index, `{"weight_map":{"a":"../a.safetensors"}}`), cause: CauseModelCorrupt, want: "../a", is: errGarbled},
+		"index is garbage":        {change: write(index, "[]"), fault: Corrupt, want: index, is: errGarbled},
+		"index leads out":         {change: write(index, `{"weight_map":{"a":"../a.safetensors"}}`), fault: Corrupt, want: "../a", is: errGarbled},
 		"no weights": {
-			change: remove(index, first, second), cause: CauseModelMissing, want: "holds no weights",
+			change: remove(index, first, second), fault: Missing, want: "holds no weights",
 		},
 		"weights of an older form": {change: all(remove(index, first, second), write("pytorch_model.bin", "x"))},
-		"no weights are needed":    {change: remove(index, first, second), flags: []string{"--load_format", "dummy"}},
+		"no weights are needed":    {change: remove(index, first, second), special: true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -92,16 +92,16 @@ func TestCheckModelFolder(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := checkModelFolder(dir, test.flags, 0)
-			if test.cause == "" {
+			err := CheckFolder(dir, test.special, 0)
+			if test.fault == "" {
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			var folder *modelError
-			if !errors.As(err, &folder) || folder.cause != test.cause || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %v, want %s with %q", err, test.cause, test.want)
+			var folder *Error
+			if !errors.As(err, &folder) || folder.Fault != test.fault || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s with %q", err, test.fault, test.want)
 			}
 			if test.is != nil && !errors.Is(err, test.is) {
 				t.Errorf("%v is not %v", err, test.is)
@@ -110,11 +110,11 @@ func TestCheckModelFolder(t *testing.T) {
 	}
 }
 
-func TestCheckModelFolderWantsAFolder(t *testing.T) {
+func TestCheckFolderWantsAFolder(t *testing.T) {
 	t.Parallel()
 	dir := modelFolder(t)
-	var folder *modelError
-	err := checkModelFolder(filepath.Join(dir, "config.json"), nil, 0)
+	var folder *Error
+	err := CheckFolder(filepath.Join(dir, "config.json"), false, 0)
 	if !errors.As(err, &folder) || !strings.Contains(err.Error(), "name the folder of the model's files") {
 		t.Errorf("a file: %v", err)
 	}
@@ -122,7 +122,7 @@ func TestCheckModelFolderWantsAFolder(t *testing.T) {
 	if err := os.WriteFile(gguf, []byte("GGUF"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkModelFolder(gguf, nil, 0); err != nil {
+	if err := CheckFolder(gguf, false, 0); err != nil {
 		t.Errorf("a GGUF: %v", err)
 	}
 }
@@ -159,69 +159,20 @@ func TestModelContext(t *testing.T) {
 				t.Fatal(err)
 			}
 			if test.want == 0 {
-				if err := checkModelFolder(dir, nil, 1<<30); err != nil {
+				if err := CheckFolder(dir, false, 1<<30); err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			if err := checkModelFolder(dir, nil, test.want); err != nil {
+			if err := CheckFolder(dir, false, test.want); err != nil {
 				t.Error(err)
 			}
-			var folder *modelError
+			var folder *Error
 			want := fmt.Sprintf("ask for a context of %d tokens, and the model has %d", test.want+1, test.want)
-			if err := checkModelFolder(dir, nil, test.want+1); !errors.As(err, &folder) || folder.cause != CauseBadFlag ||
+			if err := CheckFolder(dir, false, test.want+1); !errors.As(err, &folder) || folder.Fault != BadFlag ||
 				!strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want %q", err, want)
 			}
 		})
-	}
-}
-
-// What it checks is checked before a start, for an engine that serves folders and for no other.
-func TestStartChecksTheModelFolder(t *testing.T) {
-	t.Parallel()
-	cfg := fakeVLLM(t)
-	cfg.Flags = []string{"--max-model-len", "4k"}
-	var start *StartError
-	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); !errors.As(err, &start) || start.Cause != CauseBadFlag || start.Retry {
-		t.Errorf("a long context: %v", err)
-	}
-	cfg.Env = map[string]EnvValue{"VLLM_ALLOW_LONG_MAX_MODEL_LEN": {Value: "1"}}
-	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); err != nil {
-		t.Errorf("a long context that is allowed: %v", err)
-	}
-	if err := os.Truncate(filepath.Join(cfg.Model.ID, "model-00001-of-00002.safetensors"), 100); err != nil {
-		t.Fatal(err)
-	}
-	p, _ := newLaunch(t, cfg)
-	if err := p.Start(bounded(t)); !errors.As(err, &start) || start.Cause != CauseModelCorrupt || start.Retry {
-		t.Errorf("a broken file: %v", err)
-	}
-}
-
-// Whoever knows vLLM writes its name of a repository, which here is a path.
-func TestMissingModelMayBeARepository(t *testing.T) {
-	t.Parallel()
-	cfg := fakeVLLM(t)
-	for id, want := range map[string]bool{"Qwen/Qwen3-8B": true, "./Qwen/Qwen3-8B": false, "local:Qwen/Qwen3-8B": false} {
-		cfg.Model.ID = id
-		_, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
-		var start *StartError
-		if !errors.As(err, &start) || start.Cause != CauseModelMissing || strings.Contains(err.Error(), `or write "hf:Qwen/Qwen3-8B"`) != want {
-			t.Errorf("%s: %v", id, err)
-		}
-	}
-}
-
-// fakeVLLM is a replica of vLLM as pip installs it, as far as it is looked at before it runs.
-func fakeVLLM(t testing.TB) ProvisionConfig {
-	t.Helper()
-	dir := t.TempDir()
-	installScript(t, filepath.Join(dir, "venv/bin/vllm"), "#!/bin/sh\nexit 1\n")
-	installDistribution(t, filepath.Join(dir, "venv"), "vllm", "0.32.0+cpu")
-	return ProvisionConfig{
-		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "vllm", Port: 1, Model: ModelConfig{ID: modelFolder(t)}, GPU: GPUNone,
-		Provisioning: Provisioning{Binary: &BinaryConfig{Path: filepath.Join(dir, "venv/bin/vllm")}},
 	}
 }

@@ -1,6 +1,7 @@
-package provisioner
+package models
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
-	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // folder is where the cache keeps a repository.
@@ -61,11 +61,11 @@ func (h hub) cached(ref hubRef, first bool) string {
 
 // stage says what is to be downloaded to where, in the layout of huggingface_hub: content under its digest in blobs, and
 // links to it, by commit and name, in snapshots.
-func (h hub) stage(ref hubRef, l hubListing, chosen []string) stagedModel {
+func (h hub) stage(ref hubRef, l hubListing, chosen []string) Model {
 	folder := h.folder(ref.repo)
 	snapshot := filepath.Join(folder, "snapshots", l.Commit)
-	m := stagedModel{path: filepath.Join(snapshot, filepath.FromSlash(chosen[0]))}
-	m.note = &hubNote{Name: fmt.Sprintf("%s@%s/%s", ref.repo, l.Commit[:12], chosen[0]), Links: map[string]string{}}
+	m := Model{Path: filepath.Join(snapshot, filepath.FromSlash(chosen[0]))}
+	m.note = &Note{Name: fmt.Sprintf("%s@%s/%s", ref.repo, l.Commit[:12], chosen[0]), Links: map[string]string{}}
 	for _, name := range chosen {
 		file := l.Files[name]
 		blob := filepath.Join(folder, "blobs", file.Digest.Hex())
@@ -126,7 +126,7 @@ func writeRef(path, commit string) error {
 
 // replace makes a file under another name and then gives it its own.
 func replace(path string, write func(temp string) error) error {
-	temp := fmt.Sprintf("%s.%s.tmp", path, proc.NewMark()[:8])
+	temp := fmt.Sprintf("%s.%s.tmp", path, rand.Text()[:8])
 	if err := write(temp); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // ggufWith is a model of a few hundred bytes in which one key has the value that is given, with its type before it.
@@ -66,9 +67,9 @@ func TestAHeaderIsOneReplicasProblem(t *testing.T) {
 		if err != nil || len(results) != 2 || results[0].Result != ReloadUnchanged || results[1].Result != ReloadFailed {
 			t.Fatalf("%s: %+v, %v", c.key, results, err)
 		}
-		var failed *modelError
+		var failed *models.Error
 		wantText(t, results[1].Err, bad.Model.ID, c.key, "fetch it again")
-		if !errors.As(results[1].Err, &failed) || failed.cause != CauseModelCorrupt {
+		if !errors.As(results[1].Err, &failed) || failed.Fault != models.Corrupt {
 			t.Errorf("%s: %+v", c.key, results[1].Err)
 		}
 		// The next manager's first step is the same.

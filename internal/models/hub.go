@@ -1,4 +1,4 @@
-package provisioner
+package models
 
 import (
 	"cmp"
@@ -25,22 +25,9 @@ type hub struct {
 
 var errNoHubCache = errors.New("there is no folder to keep models in, since HOME is not set; set HF_HOME")
 
-// newHub reads the variables of huggingface_hub: those of the replica's env, or else of this program.
-func newHub(cfg ProvisionConfig) (hub, error) {
-	get := func(name string) string {
-		value, ok := cfg.Env[name]
-		switch {
-		case !ok:
-			return os.Getenv(name)
-		case value.Secret == nil:
-			return value.Value
-		}
-		s, err := value.Secret.read(cfg)
-		if err != nil {
-			return "" // the start tells
-		}
-		return s.reveal()
-	}
+// hub reads the variables of huggingface_hub.
+func (f Finder) hub() (hub, error) {
+	get := f.Env
 	yes := func(name string) bool {
 		return slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(get(name)))
 	}
@@ -67,7 +54,7 @@ func newHub(cfg ProvisionConfig) (hub, error) {
 			home = filepath.Join(caches, "huggingface")
 		}
 	}
-	h.cache = cmp.Or(expand(get("HF_HUB_CACHE")), expand(get("HUGGINGFACE_HUB_CACHE")))
+	h.cache = cmp.Or(f.Hub, expand(get("HF_HUB_CACHE")), expand(get("HUGGINGFACE_HUB_CACHE")))
 	if h.cache == "" && home != "" {
 		h.cache = filepath.Join(home, "hub")
 	}
@@ -85,27 +72,33 @@ func newHub(cfg ProvisionConfig) (hub, error) {
 	return h, err
 }
 
-// findHubModel finds a model in the cache, or finds out what must be downloaded. What the cache holds for a branch or a tag
+// HubFolder is the absolute path of the hub's cache.
+func (f Finder) HubFolder() (string, error) {
+	h, err := f.hub()
+	return h.cache, err
+}
+
+// findHub finds a model in the cache, or finds out what must be downloaded. What the cache holds for a branch or a tag
 // is used without asking the hub, unless refresh is set: a restart needs no network, and all replicas serve the same.
-func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
-	h, err := o.hub(cfg)
+func (f Finder) findHub(ctx context.Context, ref hubRef, refresh bool) (Model, error) {
+	h, err := f.hub()
 	if err != nil {
-		return stagedModel{}, err
+		return Model{}, err
 	}
-	cached := stagedModel{path: h.cached(ref, h.offline)}
-	if cached.path != "" && (!refresh || h.offline || commitPattern.MatchString(ref.revision)) {
-		o.noteHub(cached.path, nil)
+	cached := Model{Path: h.cached(ref, h.offline)}
+	if cached.Path != "" && (!refresh || h.offline || commitPattern.MatchString(ref.revision)) {
+		f.keepNote(cached.Path, nil)
 		return cached, nil
 	}
 	if h.offline {
-		return stagedModel{}, fmt.Errorf("it is not in the cache %q, and %w; unset it, or put the model there", h.cache, errOffline)
+		return Model{}, fmt.Errorf("it is not in the cache %q, and %w; unset it, or put the model there", h.cache, errOffline)
 	}
 	listing, err := h.list(ctx, ref)
-	if err != nil && cached.path != "" {
+	if err != nil && cached.Path != "" {
 		return cached, nil // as good as it was yesterday
 	}
 	if err != nil {
-		return stagedModel{}, &hubError{h, ref, err}
+		return Model{}, &hubError{h, ref, err}
 	}
 	names := make([]string, 0, len(listing.Files))
 	for name := range listing.Files {
@@ -113,39 +106,39 @@ func (o *options) findHubModel(ctx context.Context, cfg ProvisionConfig, ref hub
 	}
 	chosen := ref.choose(names, true)
 	if chosen == nil {
-		return stagedModel{}, &modelError{CauseModelMissing, ref.noFile(names)}
+		return Model{}, &Error{Missing, ref.noFile(names)}
 	}
-	if m := h.stage(ref, listing, chosen); m.path != cached.path {
+	if m := h.stage(ref, listing, chosen); m.Path != cached.Path {
 		return m, nil
 	}
 	return cached, nil
 }
 
-// pinHubModel finds the commit of a repository that the engine fetches by itself, so that all replicas and restarts serve
+// pinHub finds the commit of a repository that the engine fetches by itself, so that all replicas and restarts serve
 // the same. It is taken from the cache, as for other models, and written there. Where the hub cannot be reached, the
 // engine has to find its way alone.
-func (o *options) pinHubModel(ctx context.Context, cfg ProvisionConfig, ref hubRef, refresh bool) (stagedModel, error) {
-	h, err := o.hub(cfg)
+func (f Finder) pinHub(ctx context.Context, ref hubRef, refresh bool) (Model, error) {
+	h, err := f.hub()
 	if err != nil {
-		return stagedModel{}, nil //nolint:nilerr // the engine may know a folder
+		return Model{}, nil //nolint:nilerr // the engine may know a folder
 	}
-	m := stagedModel{revision: h.commit(ref)}
-	if h.offline || m.revision != "" && !refresh || m.revision == ref.revision {
+	m := Model{Revision: h.commit(ref)}
+	if h.offline || m.Revision != "" && !refresh || m.Revision == ref.revision {
 		return m, nil
 	}
 	listing, err := h.list(ctx, ref)
 	var status *fetch.StatusError
 	switch {
 	case ctx.Err() != nil:
-		return stagedModel{}, context.Cause(ctx)
-	case err != nil && m.revision == "" && errors.As(err, &status) && status.Code < 500 && status.Code != 429:
-		return stagedModel{}, &hubError{h, ref, err}
-	case err != nil || listing.Commit == m.revision:
+		return Model{}, context.Cause(ctx)
+	case err != nil && m.Revision == "" && errors.As(err, &status) && status.Code < 500 && status.Code != 429:
+		return Model{}, &hubError{h, ref, err}
+	case err != nil || listing.Commit == m.Revision:
 		return m, nil //nolint:nilerr // the engine has its own way to the hub
 	}
-	m.revision = listing.Commit
-	m.pending = fmt.Sprintf("pin %s at %s to the commit %s", ref.repo, ref.revision, m.revision)
-	m.done = func() error { return writeRef(h.refFile(ref), m.revision) }
+	m.Revision = listing.Commit
+	m.Pending = fmt.Sprintf("pin %s at %s to the commit %s", ref.repo, ref.revision, m.Revision)
+	m.done = func() error { return writeRef(h.refFile(ref), m.Revision) }
 	return m, nil
 }
 

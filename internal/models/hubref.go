@@ -1,4 +1,4 @@
-package provisioner
+package models
 
 import (
 	"cmp"
@@ -10,6 +10,12 @@ import (
 	"slices"
 	"strings"
 )
+
+// IsRepository reports whether name is of the form "owner/name".
+func IsRepository(name string) bool { return repoPattern.MatchString(name) }
+
+// IsCommit reports whether a revision is a commit, in full.
+func IsCommit(revision string) bool { return commitPattern.MatchString(revision) }
 
 // hubRef is a model in a repository of the Hugging Face hub: one file of it, or the quantization that fits.
 type hubRef struct {
@@ -26,7 +32,7 @@ var (
 )
 
 // parseHubRef reads "hf:owner/repo[@revision]/file" and, for engines that take GGUF files, "hf:owner/repo[@revision][:QUANT]".
-func parseHubRef(id string, kind ModelKind) (*hubRef, error) {
+func parseHubRef(id string, kind Kind) (*hubRef, error) {
 	const forms = `write "hf:owner/repo/file.gguf" or "hf:owner/repo:QUANT", with "@revision" behind the repository to pin it`
 	rest := strings.TrimPrefix(id, "hf:")
 	owner, rest, _ := strings.Cut(rest, "/")
@@ -61,7 +67,7 @@ func parseHubRef(id string, kind ModelKind) (*hubRef, error) {
 			return nil, fmt.Errorf("%q is part %d of a model in %d; name the first, and all are fetched", ref.file, part, of)
 		}
 		return ref, nil
-	case kind != ModelGGUF:
+	case kind != GGUF:
 		return nil, fmt.Errorf(`%q names no file; write "hf:owner/repo/file"`, id)
 	}
 	ref.quant = strings.TrimPrefix(rest, ":")
@@ -73,7 +79,7 @@ func parseHubRef(id string, kind ModelKind) (*hubRef, error) {
 
 // repository is the one of a reference that an engine resolves; nil where it is of a form that only the engine may know.
 func repository(id string) *hubRef {
-	name, revision, _ := hubModel(id)
+	name, revision, _ := HubName(id)
 	ref := &hubRef{repo: name, revision: cmp.Or(revision, "main")}
 	if !repoPattern.MatchString(name) || !filepath.IsLocal(ref.revision) {
 		return nil
@@ -126,7 +132,7 @@ func isModelFile(name string) bool {
 
 // allParts is the parts of a model, nil unless all are among names.
 func allParts(name string, names []string) []string {
-	all := splitNames(name)
+	all := SplitNames(name)
 	for _, part := range all {
 		if !slices.Contains(names, part) {
 			return nil
