@@ -234,6 +234,15 @@ type GGUFRun struct {
 	OnHost       []string  // regular expressions; tensors whose names match stay in main memory, whatever Layers says
 	Copied       bool      // the weights are read into memory of the engine's own; else the file is mapped
 	NoRepack     bool      // the CPU works with the weights as they are in the file
+	Remedies     GGUFRemedies
+}
+
+// GGUFRemedies are flags, as a user writes them, with which an engine needs less memory. Where the estimate knows a number
+// with which the model would fit, it is told behind them. "" stands for a flag that the engine lacks.
+type GGUFRemedies struct {
+	Context string // takes the tokens of context over all slots, such as "--ctx-size"
+	Layers  string // takes the number of layers on GPUs; "" also for an engine that finds it by itself
+	Experts string // takes the number of layers, from the first, whose experts stay in main memory, such as "--n-cpu-moe"
 }
 
 // AnswerRequest is a completion request for one token.

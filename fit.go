@@ -57,7 +57,10 @@ func lacking(needs []MemoryNeed) []MemoryNeed {
 }
 
 // memoryError says that a model does not fit.
-type memoryError struct{ lacking []MemoryNeed }
+type memoryError struct {
+	lacking []MemoryNeed
+	spec    LaunchSpec // with the advice on this launch
+}
 
 func (e *memoryError) Error() string {
 	var all []string
@@ -74,6 +77,10 @@ func (e *memoryError) cause() Cause {
 		return CauseOOMGPU
 	}
 	return CauseOOMHost
+}
+
+func (e *memoryError) advice() string {
+	return cmp.Or(e.spec.Advice[e.cause()], adviceFor(e.cause())) + `; "fit: warn" tries all the same`
 }
 
 // memoryCheck estimates the memory of launches and knows what is free.
@@ -191,16 +198,23 @@ func (o *options) lives(ctx context.Context, files replicaFiles, rec record) boo
 // needs estimates one launch, and where it lacks memory, the least that the engine can do with. It is nil where the engine
 // finds room by itself.
 func (c *memoryCheck) needs(run *GGUFRun, gpus []GPU) []MemoryNeed {
-	needs := c.estimate(run, gpus)
-	if len(lacking(needs)) > 0 && run.LeastContext > 0 {
-		least := *run
-		least.Context = run.LeastContext
-		needs = c.estimate(&least, gpus)
+	if c == nil || run == nil {
+		return nil
 	}
-	if run != nil && run.Fits && len(lacking(needs)) > 0 {
+	least := c.least(*run, gpus)
+	needs := c.estimate(&least, gpus)
+	if run.Fits && len(lacking(needs)) > 0 {
 		return nil // how much it leaves where cannot be told
 	}
 	return needs
+}
+
+// least is the launch as the engine makes it where it would lack memory else.
+func (c *memoryCheck) least(run GGUFRun, gpus []GPU) GGUFRun {
+	if run.LeastContext > 0 && len(lacking(c.estimate(&run, gpus))) > 0 {
+		run.Context = run.LeastContext
+	}
+	return run
 }
 
 // estimate is the memory of one launch as it is configured.
@@ -208,24 +222,7 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 	if c == nil || run == nil {
 		return nil
 	}
-	s := gguf.Settings{
-		Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
-		KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
-		Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU, Copied: run.Copied, NoRepack: run.NoRepack,
-		OnHost: run.OnHost,
-	}
-	for _, path := range run.Beside {
-		if info, err := os.Stat(path); err == nil {
-			s.BesideBytes += uint64(info.Size())
-		}
-	}
-	if len(s.Shares) != len(gpus) { // llama-server divides by free memory
-		s.Shares = nil
-		for _, g := range gpus {
-			s.Shares = append(s.Shares, float64(c.free(g)))
-		}
-	}
-	need, known := c.model.Estimate(s)
+	need, known := c.model.Estimate(c.settings(run, gpus))
 	if !known {
 		return nil
 	}
@@ -246,6 +243,27 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 		all = append(all, MemoryNeed{Label: "main memory", Need: need.Host, Mapped: need.Mapped, Free: c.hostFree - min(c.hostFree, taken)})
 	}
 	return all
+}
+
+func (c *memoryCheck) settings(run *GGUFRun, gpus []GPU) gguf.Settings {
+	s := gguf.Settings{
+		Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
+		KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
+		Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU, Copied: run.Copied, NoRepack: run.NoRepack,
+		OnHost: run.OnHost,
+	}
+	for _, path := range run.Beside {
+		if info, err := os.Stat(path); err == nil {
+			s.BesideBytes += uint64(info.Size())
+		}
+	}
+	if len(s.Shares) != len(gpus) { // llama-server divides by free memory
+		s.Shares = nil
+		for _, g := range gpus {
+			s.Shares = append(s.Shares, float64(c.free(g)))
+		}
+	}
+	return s
 }
 
 func (c *memoryCheck) free(g GPU) uint64 { return g.MemoryFree - min(g.MemoryFree, c.taken[g.UUID]) }

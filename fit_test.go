@@ -59,7 +59,7 @@ func TestLlamaMemory(t *testing.T) {
 		},
 		{
 			name: "experts on the host", flags: []string{"--n-cpu-moe", "2", "-ot", "exps=CPU,^out=CPU"},
-			want: GGUFRun{Slots: 1, OnHost: []string{expertsOf("0"), expertsOf("1"), "exps", "^out"}},
+			want: GGUFRun{Slots: 1, OnHost: []string{gguf.Experts("0"), gguf.Experts("1"), "exps", "^out"}},
 		},
 		{name: "locked alone", env: map[string]EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: GGUFRun{Slots: 1, Copied: true}},
 	} {
@@ -69,6 +69,7 @@ func TestLlamaMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			spec.GGUF.Remedies = GGUFRemedies{}
 			if !reflect.DeepEqual(*spec.GGUF, c.want) {
 				t.Errorf("got  %+v\nwant %+v", *spec.GGUF, c.want)
 			}
@@ -85,7 +86,10 @@ func TestLlamaMemory(t *testing.T) {
 			t.Errorf("%q: %+v (%v), want no estimate", flags, spec.GGUF, err)
 		}
 	}
-	want := GGUFRun{Slots: 1, Layers: 12, Shares: []float64{3, 1}, Split: "row", MainGPU: 1, LeastContext: 4096}
+	want := GGUFRun{
+		Slots: 1, Layers: 12, Shares: []float64{3, 1}, Split: "row", MainGPU: 1, LeastContext: 4096,
+		Remedies: GGUFRemedies{Context: "--ctx-size", Experts: "--n-cpu-moe"},
+	}
 	if err != nil || !reflect.DeepEqual(*spec.GGUF, want) {
 		t.Errorf("on GPUs: %+v (%v)", spec.GGUF, err)
 	}

@@ -60,7 +60,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Answer:       &AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
 		Grace:        5 * time.Second,
 		Causes:       llamaCauses,
-		Advice:       llamaAdvice,
+		Advice:       m.llamaMemoryAdvice(),
 		Offload:      llamaOffload,
 		NoGPU:        llamaNoGPU,
 	}

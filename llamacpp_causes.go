@@ -65,11 +65,6 @@ var llamaCauses = []CausePattern{
 	)},
 }
 
-var llamaAdvice = map[Cause]string{
-	CauseOOMGPU:  "free GPU memory, or use a smaller model, a smaller context (--ctx-size) or fewer layers (--n-gpu-layers)",
-	CauseOOMHost: "free memory, or use a smaller model or a smaller context (--ctx-size)",
-}
-
 var (
 	llamaOffload = regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`)
 	llamaNoGPU   = anyOf(`no usable GPU found`, `failed to initialize (CUDA|ROCm|HIP)`, `no CUDA-capable device`)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // llamaMemory reads from a command line, and from what the environment says beside it, what the memory of a
@@ -40,7 +42,39 @@ func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 	if run.Context > 0 {
 		run.LeastContext = 0
 	}
+	run.Remedies = m.llamaRemedies()
 	return run
+}
+
+// llamaRemedies are those that the build has. One that fits layers by itself needs no number of them.
+func (m *flagMerge) llamaRemedies() GGUFRemedies {
+	r := GGUFRemedies{Context: "--ctx-size"}
+	if !m.fits() {
+		r.Layers = "--n-gpu-layers"
+	}
+	if m.has("--n-cpu-moe") {
+		r.Experts = "--n-cpu-moe"
+	}
+	return r
+}
+
+// llamaMemoryAdvice is what to do where memory lacks. Numbers come from the estimate, where there is one.
+func (m *flagMerge) llamaMemoryAdvice() map[Cause]string {
+	ways := []string{"a smaller model", "a smaller --ctx-size"}
+	switch layers := m.said(subjectGPULayers); {
+	case !m.fits():
+		ways = append(ways, "fewer --n-gpu-layers")
+	case layers != "auto" && layers != "-1" && (m.says(subjectGPULayers) || m.cfg.reserves()):
+		ways = append(ways, "--n-gpu-layers auto for as many as fit")
+	}
+	if m.has("--n-cpu-moe") {
+		ways = append(ways, "--n-cpu-moe N, with which the experts of a mixture's first N layers stay in main memory")
+	}
+	last := len(ways) - 1
+	return map[Cause]string{
+		CauseOOMGPU:  "free GPU memory, or use " + strings.Join(ways[:last], ", ") + " or " + ways[last],
+		CauseOOMHost: "free memory, or use a smaller model or a smaller --ctx-size",
+	}
 }
 
 // memoryReader takes in one flag after the other.
@@ -116,12 +150,10 @@ func (m *memoryReader) read(subject, value string, negated bool) {
 		}
 	case "cpu-moe":
 		if !negated {
-			r.OnHost = append(r.OnHost, expertsOf(`\d+`))
+			r.OnHost = append(r.OnHost, gguf.Experts(`\d+`))
 		}
 	case "n-cpu-moe":
-		for n := range min(numberIn(value, 0), maxLayers) {
-			r.OnHost = append(r.OnHost, expertsOf(strconv.Itoa(n)))
-		}
+		r.OnHost = append(r.OnHost, gguf.FirstExperts(min(numberIn(value, 0), maxLayers))...)
 	case "override-tensor":
 		for one := range strings.SplitSeq(value, ",") {
 			pattern, where, _ := strings.Cut(one, "=")
@@ -136,11 +168,6 @@ func (m *memoryReader) read(subject, value string, negated bool) {
 
 // maxLayers is more than any model has.
 const maxLayers = 1 << 10
-
-// expertsOf matches the names of the tensors of a layer's experts, as llama-server does for --cpu-moe (common.h of b11669).
-func expertsOf(layer string) string {
-	return `blk\.` + layer + `\.ffn_(up|down|gate|gate_up)_(ch|)exps`
-}
 
 // denies reports whether a flag can say no alone, such as "--no-mmap" in builds that have no "--mmap".
 func denies(def FlagDef) bool {

@@ -176,6 +176,9 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	for _, first := range pending {
 		plan.Pending = append(plan.Pending, first.Why)
 	}
+	if numbers := plan.adviseMemory(); len(lacking(plan.Memory)) > 0 {
+		plan.Notes = append(plan.Notes, "memory: "+numbers)
+	}
 	return plan.LaunchPlan, nil
 }
 
@@ -186,6 +189,7 @@ type launchPlan struct {
 	host   Host
 	files  replicaFiles
 	places places
+	memory *memoryCheck
 }
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (_ launchPlan, err error) {
@@ -236,7 +240,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)
 	}
-	plan := launchPlan{spec: spec, host: host, files: files, places: o.placesOf(cfg)}
+	plan := launchPlan{spec: spec, host: host, files: files, places: o.placesOf(cfg), memory: memory}
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),

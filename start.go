@@ -138,12 +138,13 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 			return nil, err
 		}
 	}
+	numbers := plan.adviseMemory()
 	if lacking := lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
-		short := &memoryError{lacking}
+		short := &memoryError{lacking, plan.spec}
 		if p.cfg.Fit == "require" {
 			return nil, short
 		}
-		p.note(short.Error())
+		p.note(short.Error() + "; " + numbers)
 	}
 	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
 		if err := p.checkPort(port, plan.host.Binary.Path); err != nil {
@@ -312,7 +313,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Cause = Cause(model.Fault)
 	case errors.As(err, &memory):
 		f.Cause = memory.cause()
-		f.Advice = adviceFor(f.Cause) + `; "fit: warn" tries all the same`
+		f.Advice = memory.advice()
 	case errors.As(err, &asked):
 		f.LogTail = asked.lines
 		f.Cause = CauseLibMissing

@@ -39,6 +39,10 @@ type Need struct {
 	Host   uint64
 	Mapped uint64   // the part of Host that is the file itself, which all who map it share; told for runs on the CPU alone
 	GPUs   []uint64 // as many as Settings.Shares
+
+	// Of all of it, wherever it is:
+	Weights uint64 // with those of the models beside
+	Cache   uint64 // of keys and values
 }
 
 // gpuOverhead is what a CUDA context takes of each GPU: the default of gguf-parser's command line (--platform-footprint).
@@ -63,7 +67,8 @@ func (m *Model) Estimate(s Settings) (need Need, ok bool) {
 		return Need{}, false
 	}
 	need = m.estimate(s, kept)
-	for _, n := range append([]uint64{need.Host}, need.GPUs...) {
+	need.Weights = m.file.TensorInfos.Bytes() + s.BesideBytes
+	for _, n := range append([]uint64{need.Host, need.Weights, need.Cache}, need.GPUs...) {
 		if n > maxNeed { // a sum or a product went over 64 bits
 			return Need{}, false
 		}
@@ -92,8 +97,9 @@ func (m *Model) estimate(s Settings, kept *regexp.Regexp) Need {
 	case "none":
 		options = append(options, parser.WithLLaMACppSplitMode(parser.LLaMACppSplitModeNone))
 	}
-	sum := m.file.EstimateLLaMACppRun(append(options, parser.WithLLaMACppOffloadLayers(layers))...).SummarizeItem(true, 0, gpuOverhead)
-	need := Need{Host: uint64(sum.RAM.NonUMA), GPUs: make([]uint64, len(s.Shares))}
+	e := m.file.EstimateLLaMACppRun(append(options, parser.WithLLaMACppOffloadLayers(layers))...)
+	sum := e.SummarizeItem(true, 0, gpuOverhead)
+	need := Need{Host: uint64(sum.RAM.NonUMA), GPUs: make([]uint64, len(s.Shares)), Cache: cacheOf(e)}
 	for i, v := range sum.VRAMs {
 		if i < len(need.GPUs) {
 			need.GPUs[i] = uint64(v.NonUMA)
@@ -110,11 +116,16 @@ func (m *Model) estimate(s Settings, kept *regexp.Regexp) Need {
 // tied embedding twice, 57 % too much for a SmolLM2-135M, while its graph for a GPU is within 2 % of what the CPU takes.
 func (m *Model) onHost(s Settings) Need {
 	e := m.file.EstimateLLaMACppRun(append(m.options(s), parser.WithLLaMACppOffloadLayers(math.MaxUint64))...)
-	need := m.file.TensorInfos.Bytes() + s.BesideBytes
+	cache := cacheOf(e)
+	need := m.file.TensorInfos.Bytes() + s.BesideBytes + cache
+	return Need{Host: need + uint64(e.Devices[len(e.Devices)-1].Computation.Compute), Mapped: m.mapped(s), Cache: cache}
+}
+
+func cacheOf(e parser.LLaMACppRunEstimate) (bytes uint64) {
 	for _, d := range e.Devices {
-		need += uint64(d.KVCache.Sum())
+		bytes += uint64(d.KVCache.Sum())
 	}
-	return Need{Host: need + uint64(e.Devices[len(e.Devices)-1].Computation.Compute), Mapped: m.mapped(s)}
+	return bytes
 }
 
 // onHost is one expression for several; nil for none.
@@ -131,10 +142,7 @@ func (m *Model) keepOnHost(s Settings, kept *regexp.Regexp, need *Need) {
 	if kept == nil {
 		return
 	}
-	layers := 0
-	for _, t := range m.file.TensorInfos {
-		layers = max(layers, layerOf(t.Name)+1)
-	}
+	layers, _ := m.Layers()
 	offloaded := layers + 1 // the output counts as one
 	if s.Layers > 0 {
 		offloaded = min(offloaded, s.Layers)
@@ -155,6 +163,36 @@ func (m *Model) keepOnHost(s Settings, kept *regexp.Regexp, need *Need) {
 		need.GPUs[gpu] -= moved
 		need.Host += moved
 	}
+}
+
+// Experts is an expression for the names of the tensors of a layer's experts, as llama-server has it for --cpu-moe
+// (common.h of b11669). The layer is an expression, too.
+func Experts(layer string) string {
+	return `blk\.` + layer + `\.ffn_(up|down|gate|gate_up)_(ch|)exps`
+}
+
+// FirstExperts are expressions for those of the first layers.
+func FirstExperts(layers int) []string {
+	var all []string
+	for n := range layers {
+		all = append(all, Experts(strconv.Itoa(n)))
+	}
+	return all
+}
+
+var anyExperts = regexp.MustCompile(Experts(`\d+`))
+
+// Layers is how many layers the model has, and how many of the first of them have all its experts: 0 where it is no
+// mixture of experts.
+func (m *Model) Layers() (all, withExperts int) {
+	for _, t := range m.file.TensorInfos {
+		layer := layerOf(t.Name) + 1
+		all = max(all, layer)
+		if anyExperts.MatchString(t.Name) {
+			withExperts = max(withExperts, layer)
+		}
+	}
+	return all, withExperts
 }
 
 // layerOf is the layer that a tensor such as "blk.12.ffn_up_exps.weight" belongs to; -1 for none.

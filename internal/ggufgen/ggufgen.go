@@ -21,6 +21,7 @@ type Params struct {
 	Width   int    // of the embedding, a multiple of 32; 0 means 64
 	Layers  int    // transformer blocks; 0 means 2
 	Context int    // tokens of context; 0 means 2048
+	Experts int    // in each layer, of which a token uses one; 0 means that it is no mixture
 	Seed    uint64 // of the weights: equal Params give equal files
 }
 
@@ -40,6 +41,9 @@ func (p Params) WithDefaults() (Params, error) {
 	}
 	if p.Width < 0 || p.Width%HeadWidth != 0 {
 		return p, fmt.Errorf("cannot write a model: width %d is not a positive multiple of %d", p.Width, HeadWidth)
+	}
+	if p.Experts < 0 {
+		return p, fmt.Errorf("cannot write a model: %d experts; they cannot be negative", p.Experts)
 	}
 	if p.Layers < 0 || p.Context < 0 {
 		return p, fmt.Errorf("cannot write a model: %d layers, %d tokens of context; neither can be negative", p.Layers, p.Context)
@@ -122,18 +126,26 @@ func (p Params) tensors() []tensor {
 	width, ffn := p.Width, 2*p.Width
 	// Without "output.weight" the embedding serves for the output too.
 	list := []tensor{{name: "token_embd.weight", rows: width, cols: len(vocabulary())}, {name: "output_norm.weight", rows: width}}
+	layer := []tensor{
+		{name: "attn_norm", rows: width},
+		{name: "attn_q", rows: width, cols: width},
+		{name: "attn_k", rows: width, cols: width},
+		{name: "attn_v", rows: width, cols: width},
+		{name: "attn_output", rows: width, cols: width},
+		{name: "ffn_norm", rows: width},
+	}
+	suffix, experts := "", []int(nil)
+	if p.Experts > 0 {
+		suffix, experts = "_exps", []int{p.Experts}
+		layer = append(layer, tensor{name: "ffn_gate_inp", rows: width, cols: p.Experts})
+	}
+	layer = append(layer,
+		tensor{name: "ffn_gate" + suffix, rows: width, cols: ffn, more: experts},
+		tensor{name: "ffn_up" + suffix, rows: width, cols: ffn, more: experts},
+		tensor{name: "ffn_down" + suffix, rows: ffn, cols: width, more: experts},
+	)
 	for i := range p.Layers {
-		for _, t := range []tensor{
-			{name: "attn_norm", rows: width},
-			{name: "attn_q", rows: width, cols: width},
-			{name: "attn_k", rows: width, cols: width},
-			{name: "attn_v", rows: width, cols: width},
-			{name: "attn_output", rows: width, cols: width},
-			{name: "ffn_norm", rows: width},
-			{name: "ffn_gate", rows: width, cols: ffn},
-			{name: "ffn_up", rows: width, cols: ffn},
-			{name: "ffn_down", rows: ffn, cols: width},
-		} {
+		for _, t := range layer {
 			t.name = fmt.Sprintf("blk.%d.%s.weight", i, t.name)
 			list = append(list, t)
 		}
@@ -240,7 +252,7 @@ func (p Params) metadata() []pair {
 		kinds = append(kinds, t.kind)
 	}
 	heads := p.Width / HeadWidth
-	return []pair{
+	pairs := []pair{
 		{"general.architecture", "llama"},
 		{"general.name", fmt.Sprintf("random llama, width %d, %d layers", p.Width, p.Layers)},
 		{"general.file_type", uint32(0)}, // all float32
@@ -261,6 +273,10 @@ func (p Params) metadata() []pair {
 		{"tokenizer.ggml.bos_token_id", uint32(1)},
 		{"tokenizer.ggml.eos_token_id", uint32(2)},
 	}
+	if p.Experts > 0 {
+		pairs = append(pairs, pair{"llama.expert_count", uint32(p.Experts)}, pair{"llama.expert_used_count", uint32(1)})
+	}
+	return pairs
 }
 
 func header(pairs []pair, tensors []tensor) []byte {

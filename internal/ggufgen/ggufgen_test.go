@@ -66,6 +66,7 @@ func TestWriteRefusesBadParams(t *testing.T) {
 	}{
 		{Params{Width: 65}, "cannot write a model: width 65 is not a positive multiple of 32"},
 		{Params{Width: -32}, "cannot write a model: width -32 is not a positive multiple of 32"},
+		{Params{Experts: -1}, "cannot write a model: -1 experts; they cannot be negative"},
 		{Params{Layers: -1}, "cannot write a model: -1 layers, 2048 tokens of context; neither can be negative"},
 	} {
 		if err := Write(io.Discard, test.params); err == nil || err.Error() != test.want {
@@ -103,9 +104,18 @@ func TestWriteReportsTheWriter(t *testing.T) {
 func TestRealServerAnswers(t *testing.T) {
 	t.Parallel()
 	server := realServer(t)
+	for name, p := range map[string]Params{"dense": {}, "mixture of experts": {Experts: 4}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answers(t, server, p)
+		})
+	}
+}
+
+func answers(t *testing.T, server string, p Params) {
 	dir := t.TempDir()
 	model := filepath.Join(dir, "tiny.gguf")
-	if err := WriteFile(model, Params{}); err != nil {
+	if err := WriteFile(model, p); err != nil {
 		t.Fatal(err)
 	}
 	// A socket in a folder of its own cannot collide with anything, as a port could. Its path may have 107 bytes.

@@ -24,6 +24,7 @@ func run() error {
 	flag.IntVar(&p.Width, "width", 64, "width of the embedding, a multiple of 32")
 	flag.IntVar(&p.Layers, "layers", 2, "number of layers")
 	flag.IntVar(&p.Context, "context", 2048, "tokens of context")
+	flag.IntVar(&p.Experts, "experts", 0, "experts in each layer; 0 for none")
 	flag.Uint64Var(&p.Seed, "seed", 0, "seed of the weights")
 	flag.Parse()
 	if *path == "" || flag.NArg() > 0 {
