@@ -42,7 +42,7 @@ func checkKey(key secret, spec LaunchSpec) error {
 func (p *EngineProvisioner) checkKey(key secret) error {
 	cfg := p.cfg
 	cfg.Flags, cfg.Env = nil, nil
-	spec, _ := p.engine.Launch(cfg, Host{})
+	spec, _ := launchOf(p.engine, cfg, Host{})
 	return checkKey(key, spec)
 }
 

@@ -45,7 +45,7 @@ func TestKeyThatCannotBeCarried(t *testing.T) {
 func TestKeyWithACommaForOthers(t *testing.T) {
 	t.Parallel()
 	for engine, refused := range map[Engine]bool{llamaCPP{}: true, vLLM{}: false, tgi{}: false} {
-		spec, err := engine.Launch(launchCase{}.config(engine), Host{})
+		spec, err := launchOf(engine, launchCase{}.config(engine), Host{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -91,9 +91,9 @@ func TestLoadConfig(t *testing.T) {
 				"bin/server", "--model", "{model}", "--listen={host}:{port}", "--cache", "{tmpdir}/cache", "--gpus", "{devices}",
 			},
 			Env: map[string]string{"SERVER_URL": "http://{host}:{port}"}, KeyEnv: "SERVER_KEY", Health: "/healthz",
-			Version: &Field{"/version", "server.version"}, Metrics: &MetricsContract{"/metrics", []string{"requests_total"}},
+			Version: &Field{Path: "/version", Key: "server.version"}, Metrics: &MetricsContract{Path: "/metrics", Required: []string{"requests_total"}},
 			Gauges: []string{"requests_running", "requests_waiting"}, Counters: []string{"tokens_total"}, Grace: Duration(20 * time.Second),
-			Answer:  &AnswerRequest{"/v1/completions", `{"model": "{model}", "prompt": "Hi", "max_tokens": 1}`},
+			Answer:  &AnswerRequest{Path: "/v1/completions", Body: `{"model": "{model}", "prompt": "Hi", "max_tokens": 1}`},
 			Aliases: map[string]string{"-p": "--parallel"},
 		}
 		if got := c.Pools[2].Custom; !reflect.DeepEqual(*got, wantCustom) {

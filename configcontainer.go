@@ -39,18 +39,6 @@ type ContainerConfig struct {
 	GPUDriver string `json:"gpu_driver,omitempty" validate:"omitempty,oneof=nvidia cdi"`
 }
 
-// Image is the container image of an engine, as its authors publish it, and what it needs to run well.
-type Image struct {
-	Name       string   // without tag
-	Tag        string   // the one for this configuration
-	Entrypoint []string // the command that a LaunchSpec's flags are for; nil: the image's own
-	Volumes    []string // caches that are worth keeping, as in ContainerConfig.Volumes
-	ShmSize    Size     // of /dev/shm; 0: the runtime's default
-}
-
-// hubVolume keeps what engines download from the hub, for all of them.
-const hubVolume = "engine-provisioner-huggingface"
-
 // Reference returns the full name of the image that cfg asks for, such as "vllm/vllm-openai:v0.12.0"; "" when none is known.
 func (c ContainerConfig) Reference(own Image) string {
 	name, tag := c.Image, c.Tag

@@ -92,7 +92,7 @@ var whyNotMode = map[string]string{
 // provisioning checks where an executable comes from.
 func (k *checker) provisioning(key string, c Provisioning, engine string, program Program) {
 	mode := cmp.Or(c.Mode, "binary")
-	suits := program.modes()
+	suits := modesOf(program)
 	if slices.Contains(provisioningModes, mode) && !slices.Contains(suits, mode) {
 		k.report(key+".mode", `%q cannot provide %s%s; write %s`, mode, engine, whyNotMode[mode], strictyaml.Or(suits))
 		return

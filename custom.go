@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
@@ -22,35 +23,35 @@ type custom struct{}
 
 func (custom) Name() string { return "custom" }
 
-func (custom) Program(cfg ProvisionConfig) Program {
+func (custom) Program(req engine.Request) Program {
 	p := Program{Model: ModelAny}
-	if cfg.Custom != nil && len(cfg.Custom.Command) > 0 {
-		p.Command = cfg.Custom.Command[0]
-		p.Image.Entrypoint = cfg.Custom.Command[:1]
+	if req.Custom != nil && len(req.Custom.Command) > 0 {
+		p.Command = req.Custom.Command[0]
+		p.Image.Entrypoint = req.Custom.Command[:1]
 	}
 	return p
 }
 
 // Launch fills in the command. Nothing is known of the server's flags, so that the user's go after it as they are.
-func (custom) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	if cfg.Custom == nil {
-		return LaunchSpec{}, &ConfigError{Problems: []Problem{{
+func (custom) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+	if req.Custom == nil {
+		return LaunchSpec{}, &engine.ConfigError{Problems: []engine.Problem{{
 			Key:     "custom",
 			Message: `is missing; say how the server is run, such as {command: [server, --host, "{host}", --port, "{port}"]}`,
 		}}}
 	}
-	l := newCustomLaunch(cfg, host)
+	l := newCustomLaunch(req, host)
 	flags := l.command()
 	flags = append(flags, l.userFlags()...)
 	env := l.env()
 	l.check()
 	if len(l.problems) > 0 {
-		return LaunchSpec{}, &ConfigError{Problems: l.problems}
+		return LaunchSpec{}, &engine.ConfigError{Problems: l.problems}
 	}
-	c := *cfg.Custom
+	c := *req.Custom
 	spec := LaunchSpec{
 		Flags: flags, Env: env, KeyEnv: c.KeyEnv, KeySeparator: l.keySeparator(), Health: cmp.Or(c.Health, "/health"),
-		Grace: cmp.Or(time.Duration(c.Grace), 5*time.Second), Causes: customCauses,
+		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: customCauses,
 	}
 	if len(host.GPUs) > 0 {
 		// Of no meaning on the CPU: Triton complains of the driver, and goes on.
@@ -78,30 +79,30 @@ func (custom) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 
 // customLaunch gathers one launch, and all that is wrong with it.
 type customLaunch struct {
-	cfg      ProvisionConfig
-	c        CustomConfig
+	req      engine.Request
+	c        engine.Custom
 	values   map[string]string // by placeholder
 	stands   map[string]bool   // placeholders that were seen
 	owned    map[string]string // names of flags whose value is filled in, with the placeholder
-	problems []Problem
+	problems []engine.Problem
 }
 
-func newCustomLaunch(cfg ProvisionConfig, host Host) *customLaunch {
+func newCustomLaunch(req engine.Request, host Host) *customLaunch {
 	uuids := make([]string, len(host.GPUs))
 	for i, g := range host.GPUs {
 		uuids[i] = g.UUID
 	}
 	return &customLaunch{
-		cfg: cfg, c: *cfg.Custom, stands: map[string]bool{}, owned: map[string]string{},
+		req: req, c: *req.Custom, stands: map[string]bool{}, owned: map[string]string{},
 		values: map[string]string{
-			"{model}": cmp.Or(host.ModelPath, cfg.Model.ID), "{host}": cmp.Or(cfg.Host, "127.0.0.1"), "{port}": strconv.Itoa(cfg.Port),
+			"{model}": cmp.Or(host.ModelPath, req.Model.ID), "{host}": cmp.Or(req.Host, "127.0.0.1"), "{port}": strconv.Itoa(req.Port),
 			"{devices}": strings.Join(uuids, ","), TempDirPlaceholder: TempDirPlaceholder,
 		},
 	}
 }
 
 func (l *customLaunch) problem(key, format string, args ...any) {
-	l.problems = append(l.problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+	l.problems = append(l.problems, engine.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
 var (
@@ -181,8 +182,8 @@ func (l *customLaunch) command() []Flag {
 // userFlags is the flags list with the aliases replaced. Which of them take a value is not known, so that each element
 // stands alone.
 func (l *customLaunch) userFlags() []Flag {
-	flags := make([]Flag, len(l.cfg.Flags))
-	for i, arg := range l.cfg.Flags {
+	flags := make([]Flag, len(l.req.Flags))
+	for i, arg := range l.req.Flags {
 		key := fmt.Sprintf("flags[%d]", i)
 		name, value, joined := strings.Cut(arg, "=")
 		flag := Flag{Args: []string{arg}, Origin: OriginConfig, Key: key}
@@ -210,7 +211,7 @@ func (l *customLaunch) env() map[string]string {
 		if wrong := badVariable(name); wrong != "" {
 			l.problem(key, "%s", wrong)
 		}
-		if _, twice := l.cfg.Env[name]; twice {
+		if _, twice := l.req.Env[name]; twice {
 			l.problem(key, `is set in "env", too; keep one of them`)
 		}
 		if strings.ContainsRune(env[name], 0) {
@@ -251,7 +252,7 @@ func (l *customLaunch) check() {
 			l.problem("custom.answer.body", `must be JSON, such as '{"prompt": "Hi", "max_tokens": 1}'`)
 		}
 	}
-	if err := checkDuration(c.Grace); c.Grace != 0 && err != nil {
+	if err := checkDuration(Duration(c.Grace)); c.Grace != 0 && err != nil {
 		l.problem("custom.grace", "%v", err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Aliases)) {
@@ -264,14 +265,14 @@ func (l *customLaunch) check() {
 			l.problem(key, "leads to %q, which is an alias itself; write the name that the server knows", to)
 		}
 	}
-	if l.cfg.Provisioning.Binary != nil && l.cfg.Provisioning.Binary.Path != "" {
+	if l.req.Executable != "" {
 		l.problem("provisioning.binary.path", `"custom.command" names the program; remove this`)
 	}
 }
 
 // checkAddress makes sure that the server is told what the rest of the file says of it.
 func (l *customLaunch) checkAddress() {
-	switch host, port := l.stands["{host}"] || l.cfg.Expose, l.stands["{port}"]; {
+	switch host, port := l.stands["{host}"] || l.req.Expose, l.stands["{port}"]; {
 	case !host && !port:
 		l.problem("custom.command", `has no {host} and no {port}, so that the server would listen anywhere; `+
 			`write both here, such as "--port={port}", or in "custom.env"`)
@@ -283,7 +284,7 @@ func (l *customLaunch) checkAddress() {
 			`write it here, such as "--host={host}", or in "custom.env", or allow that by "expose: true"`)
 	}
 	inBody := l.c.Answer != nil && strings.Contains(l.c.Answer.Body, "{model}")
-	if (l.stands["{model}"] || inBody) && l.cfg.Model.ID == "" {
+	if (l.stands["{model}"] || inBody) && l.req.Model.ID == "" {
 		l.problem("model.id", `is missing, and "custom" has a {model}; refer to the model, such as "local:/models/chat.gguf"`)
 	}
 }
@@ -300,10 +301,10 @@ func (l *customLaunch) keySeparator() string {
 func (l *customLaunch) checkKey() {
 	const key = "custom.key_env"
 	name := l.c.KeyEnv
-	_, inEnv := l.cfg.Env[name]
+	_, inEnv := l.req.Env[name]
 	_, inCustom := l.c.Env[name]
 	switch {
-	case name == "" && l.cfg.APIKey != nil:
+	case name == "" && l.req.HasKey:
 		l.problem("api_key", "reaches the server by a variable alone; name that in %q", key)
 	case name == "":
 	case !envPattern.MatchString(name):

@@ -76,7 +76,7 @@ func TestCustomLaunch(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := custom{}.Launch(test.cfg, test.host)
+			spec, err := launchOf(custom{}, test.cfg, test.host)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +96,7 @@ func TestCustomLaunch(t *testing.T) {
 // What the plan tells of each element, and what only the provisioner may fill in.
 func TestCustomExplains(t *testing.T) {
 	t.Parallel()
-	spec, err := custom{}.Launch(ProvisionConfig{
+	spec, err := launchOf(custom{}, ProvisionConfig{
 		Port: 8081, Flags: []string{"-p", "{tmpdir}"}, Model: ModelConfig{ID: "llama"},
 		Custom: &CustomConfig{
 			Command: []string{"server", "run", "--listen={host}:{port}", "-m", "{model}", "{tmpdir}/cache"}, Aliases: map[string]string{"-p": "--parallel"},
@@ -123,11 +123,11 @@ func TestCustomExplains(t *testing.T) {
 
 func TestCustomQuestions(t *testing.T) {
 	t.Parallel()
-	spec, err := custom{}.Launch(ProvisionConfig{
+	spec, err := launchOf(custom{}, ProvisionConfig{
 		Port: 8081, APIKey: &SecretRef{FromEnv: "KEY"}, Model: ModelConfig{ID: `say "hi"`},
 		Custom: &CustomConfig{
 			Command: []string{"server", "{host}", "{port}"}, KeyEnv: "SERVER_KEY", Health: "/", Grace: Duration(time.Minute),
-			Version: &Field{Path: "/v2", Key: "version"}, Metrics: &MetricsContract{"/metrics", []string{"a_total"}}, Gauges: []string{"busy", "waiting"},
+			Version: &Field{Path: "/v2", Key: "version"}, Metrics: &MetricsContract{Path: "/metrics", Required: []string{"a_total"}}, Gauges: []string{"busy", "waiting"},
 			Answer: &AnswerRequest{Path: "/generate", Body: `{"model": "{model}"}`},
 		},
 	}, Host{})
@@ -136,8 +136,8 @@ func TestCustomQuestions(t *testing.T) {
 	}
 	spec.Flags, spec.Causes = nil, nil
 	want := LaunchSpec{
-		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute, Version: Field{"/v2", "version"},
-		Metrics: &MetricsContract{"/metrics", []string{"a_total", "busy", "waiting"}},
+		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute, Version: Field{Path: "/v2", Key: "version"},
+		Metrics: &MetricsContract{Path: "/metrics", Required: []string{"a_total", "busy", "waiting"}},
 		Gauges:  &Gauges{Path: "/metrics", Names: []string{"busy", "waiting"}}, MustAnswer: true,
 		Answer: &AnswerRequest{Path: "/generate", Body: `{"model": "say \"hi\""}`},
 	}
@@ -149,11 +149,11 @@ func TestCustomQuestions(t *testing.T) {
 func TestCustomCauses(t *testing.T) {
 	t.Parallel()
 	cfg := ProvisionConfig{Port: 8081, Custom: &CustomConfig{Command: []string{"server", "{host}", "{port}"}}}
-	onCPU, err := custom{}.Launch(cfg, Host{})
+	onCPU, err := launchOf(custom{}, cfg, Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	onGPU, err := custom{}.Launch(cfg, Host{GPUs: []GPU{gpu0}})
+	onGPU, err := launchOf(custom{}, cfg, Host{GPUs: []GPU{gpu0}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestCustomProgramIsMissing(t *testing.T) {
 // A proof of the GPU by the driver's word alone, since nothing is known of what the server logs.
 func TestCustomGPUProof(t *testing.T) {
 	t.Parallel()
-	spec, err := custom{}.Launch(ProvisionConfig{Port: 1, Custom: &CustomConfig{Command: []string{"s", "{host}", "{port}"}}}, Host{})
+	spec, err := launchOf(custom{}, ProvisionConfig{Port: 1, Custom: &CustomConfig{Command: []string{"s", "{host}", "{port}"}}}, Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +350,7 @@ func FuzzCustomCommand(f *testing.F) {
 		cfg := ProvisionConfig{
 			Port: 8081, Model: ModelConfig{ID: model}, Custom: &CustomConfig{Command: []string{"server", arg, "{host}", "{port}"}},
 		}
-		spec, err := custom{}.Launch(cfg, Host{})
+		spec, err := launchOf(custom{}, cfg, Host{})
 		if err != nil {
 			return
 		}

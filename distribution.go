@@ -23,7 +23,7 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (Binary, 
 	if err != nil {
 		return Binary{}, err
 	}
-	program := p.engine.Program(p.cfg)
+	program := programOf(p.engine, p.cfg)
 	path, pending, err := p.opts.executable(p.cfg, program).find(ctx)
 	if err == nil && pending != "" {
 		err = &binaryError{fmt.Errorf("the executable is not there yet: %s; call Prepare first", pending)}
@@ -44,7 +44,7 @@ const helpTimeout = 5 * time.Minute
 // learn is inspect with the questions that take long.
 func (i inspector) learn(ctx context.Context, path string, program Program, env map[string]string) (Binary, error) {
 	b, err := i.inspect(ctx, path, program, env)
-	if err != nil || program.Distribution == "" || program.HelpArgs == nil || b.Version == "" || b.Flags.known() {
+	if err != nil || program.Distribution == "" || program.HelpArgs == nil || b.Version == "" || len(b.Flags.Defs) > 0 {
 		return b, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, helpTimeout)

@@ -154,7 +154,7 @@ func TestDocsNameEveryEventKey(t *testing.T) {
 
 func TestDocsNameEveryCause(t *testing.T) {
 	t.Parallel()
-	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "engine/cause.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func (d *doctor) gpus(ctx context.Context) {
 		return
 	}
 	for _, g := range all {
-		name := fmt.Sprintf("gpu %s", g.label())
+		name := fmt.Sprintf("gpu %s", gpuLabel(g))
 		if g.Problem != "" {
 			d.problem(name, g.Name+": "+g.Problem, `repair it, or leave it out of "devices"`)
 			continue

@@ -211,5 +211,5 @@ func (p *prober) requests(ctx context.Context, spec LaunchSpec) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return spec.Gauges.sum(page)
+	return requestsOn(page, *spec.Gauges)
 }

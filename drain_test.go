@@ -63,7 +63,7 @@ func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clie
 		if err != nil {
 			return false
 		}
-		count, err := g.sum(page)
+		count, err := requestsOn(page, g)
 		return err == nil && count == n
 	})
 	return results
@@ -487,7 +487,7 @@ func TestGaugesSum(t *testing.T) {
 		"no page":      {page: "{}", err: "is not valid Prometheus text"},
 	}
 	for name, test := range tests {
-		got, err := g.sum([]byte(test.page))
+		got, err := requestsOn([]byte(test.page), g)
 		if test.err == "" && err != nil || got != test.want {
 			t.Errorf("%s: %d (%v), want %d", name, got, err, test.want)
 		}

@@ -56,8 +56,8 @@ func (o *options) engineInfos(ctx context.Context) []EngineInfo {
 	return infos
 }
 
-// modes are those that suit the program.
-func (p Program) modes() []string {
+// modesOf are those that suit the program.
+func modesOf(p Program) []string {
 	if p.Modes != nil {
 		return slices.Clone(p.Modes)
 	}
@@ -65,10 +65,10 @@ func (p Program) modes() []string {
 }
 
 func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
-	program := e.Program(ProvisionConfig{})
-	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: program.modes(), Model: program.Model, Port: program.Port}
+	program := programOf(e, ProvisionConfig{})
+	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: modesOf(program), Model: program.Model, Port: program.Port}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
-	if spec, err := e.Launch(sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
+	if spec, err := launchOf(e, sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)
 		info.Endpoints = Endpoints{Health: spec.Health, Version: spec.Version.Path}
 		if spec.Metrics != nil {

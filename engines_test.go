@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -14,7 +15,7 @@ import (
 type slowEngine struct{ custom }
 
 func (slowEngine) Name() string { return "slow" }
-func (slowEngine) Program(ProvisionConfig) Program {
+func (slowEngine) Program(engine.Request) engine.Program {
 	return Program{Command: "slow-engine", Distribution: "slow", HelpArgs: []string{"--help"}}
 }
 
@@ -69,6 +70,6 @@ func TestEnginesReplaced(t *testing.T) {
 
 type otherLlama struct{ llamaCPP }
 
-func (otherLlama) Launch(ProvisionConfig, Host) (LaunchSpec, error) {
+func (otherLlama) Launch(engine.Request, engine.Host) (engine.LaunchSpec, error) {
 	return LaunchSpec{Health: "/other"}, nil
 }

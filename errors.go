@@ -43,29 +43,6 @@ var (
 	ErrNotManaged = errors.New("no manager is at work there; start one first")
 )
 
-// Cause says why an engine could not be started or died. It is stable, for programs.
-type Cause string
-
-// The causes. Those of the first group cannot be cured by trying again.
-const (
-	CauseModelMissing  Cause = "model_missing"  // the model file is not there or cannot be read
-	CauseModelCorrupt  Cause = "model_corrupt"  // the file is no model, or damaged, or cut short
-	CauseBadFlag       Cause = "bad_flag"       // the engine refused a flag or its value
-	CauseLibMissing    Cause = "lib_missing"    // the executable or a shared library is missing or cannot be run
-	CauseDriver        Cause = "driver"         // no usable GPU or driver
-	CauseBuildFailed   Cause = "build_failed"   // the engine could not be built or installed
-	CauseBadAddress    Cause = "bad_address"    // "host" is no address of this machine
-	CausePortForbidden Cause = "port_forbidden" // this user may not listen on the port
-	CauseUnauthorized  Cause = "unauthorized"   // the engine refuses the API key, or asks for one that is not configured
-
-	CausePortInUse    Cause = "port_in_use"   // something else has the port
-	CauseDownload     Cause = "download"      // what had to be downloaded did not come, or did not fit on the disk
-	CauseOOMGPU       Cause = "oom_gpu"       // out of GPU memory
-	CauseOOMHost      Cause = "oom_host"      // out of memory
-	CauseCannotAnswer Cause = "cannot_answer" // healthy by its own word, but it cannot produce a token
-	CauseUnknown      Cause = "unknown"       // none of the known
-)
-
 // Problem is one thing that is wrong with a configuration.
 type Problem struct {
 	Line    int    `json:"line,omitempty"` // 1-based; 0 where there is no file

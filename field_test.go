@@ -105,7 +105,7 @@ func takeFieldLine(t testing.TB, line fieldLine) (cfg ProvisionConfig, text stri
 	}
 	cfg = config.Pools[0].ProvisionConfig.withDefaults()
 	engine, host := fieldHost(t, line.engine)
-	spec, err := engine.Launch(cfg, host)
+	spec, err := launchOf(engine, cfg, host)
 	if err != nil {
 		return cfg, string(yaml), nil, err
 	}

@@ -65,7 +65,7 @@ func TestLlamaMemory(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := llamaCPP{}.Launch(ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, Host{})
+			spec, err := launchOf(llamaCPP{}, ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, Host{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,13 +75,13 @@ func TestLlamaMemory(t *testing.T) {
 			}
 		})
 	}
-	spec, err := llamaCPP{}.Launch(ProvisionConfig{
+	spec, err := launchOf(llamaCPP{}, ProvisionConfig{
 		Model: ModelConfig{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
 	}, Host{GPUs: []GPU{gpu0, gpu1}})
 	for _, flags := range [][]string{
 		{"-ot", "exps=CUDA1"}, {"-ot", "(=CPU"}, {"--n-cpu-ffn", "4"}, {"-hfd", "a/b"}, {"--mmproj-url", "https://example.com/p.gguf"},
 	} {
-		spec, err := llamaCPP{}.Launch(ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, Host{GPUs: []GPU{gpu0}})
+		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, Host{GPUs: []GPU{gpu0}})
 		if err != nil || spec.GGUF != nil {
 			t.Errorf("%q: %+v (%v), want no estimate", flags, spec.GGUF, err)
 		}
@@ -115,7 +115,7 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 		{[]string{"-ngl", "20"}, 4096, false},
 		{[]string{"-ngl", "auto", "--fit", "off"}, 0, false},
 	} {
-		spec, err := llamaCPP{}.Launch(ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, Host{GPUs: []GPU{gpu0}})
+		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, Host{GPUs: []GPU{gpu0}})
 		if err != nil || spec.GGUF == nil || spec.GGUF.LeastContext != c.least || spec.GGUF.Fits != c.fits || spec.GGUF.Layers < -1 {
 			t.Errorf("%v: %+v (%v)", c.flags, spec.GGUF, err)
 		}
@@ -548,7 +548,7 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 		gpus := []GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
 		var none *memoryCheck
 		got, err := none.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
-			return c.engine.Launch(cfg.withDefaults(), Host{GPUs: some})
+			return launchOf(c.engine, cfg.withDefaults(), Host{GPUs: some})
 		})
 		if err != nil || len(got) != c.want || c.want < len(gpus) && got[0].Index != 1 {
 			t.Errorf("%s %v: %v (%v), want %d", c.engine.Name(), c.flags, got, err, c.want)

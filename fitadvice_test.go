@@ -146,7 +146,7 @@ func TestLlamaMemoryAdvice(t *testing.T) {
 		{realHost(t), []string{"--fit", "off"}, false, true, true},
 		{oldHost(t), nil, false, false, true},
 	} {
-		spec, err := llamaCPP{}.Launch(ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, c.host)
+		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, c.host)
 		if err != nil {
 			t.Fatal(err)
 		}

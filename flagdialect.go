@@ -3,6 +3,8 @@ package provisioner
 import (
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // flagDialect is how one engine writes its command line, and what is known of its flags. It is data, with a hook or two
@@ -17,7 +19,7 @@ type flagDialect struct {
 	builtin func() FlagSet
 	newest  int
 	// pinned is the build that the configuration asks for; 0 where it does not say one.
-	pinned func(cfg ProvisionConfig) int
+	pinned func(r engine.Request) int
 	// canonical maps spellings to the one that defaults and the rest of this package use.
 	canonical map[string]string
 	// owned are flags that a user may not give.
@@ -101,10 +103,10 @@ func dialects() map[string]*flagDialect {
 	}
 }
 
-// find is FlagSet.find by the engine's own rules. full is the name as the engine lists it.
+// find is findFlag by the engine's own rules. full is the name as the engine lists it.
 func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, negated, ok bool) {
 	for _, s := range []FlagSet{set, d.hidden} {
-		if def, negated, ok = s.find(name); ok {
+		if def, negated, ok = findFlag(s, name); ok {
 			return def, hyphens(name), negated, true
 		}
 	}
@@ -124,7 +126,7 @@ func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, 
 		return FlagDef{}, "", false, false
 	}
 	var matches []string
-	for _, n := range set.spellings(true) {
+	for _, n := range spellings(set, true) {
 		if strings.HasPrefix(n, hyphens(name)) {
 			matches = append(matches, n)
 		}
@@ -132,7 +134,7 @@ func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, 
 	if len(matches) != 1 {
 		return FlagDef{}, "", false, false
 	}
-	def, negated, ok = set.find(matches[0])
+	def, negated, ok = findFlag(set, matches[0])
 	return def, matches[0], negated, ok
 }
 

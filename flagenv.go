@@ -11,7 +11,7 @@ import (
 
 // readEnv notes what the user says through the engine's own variables. Such a variable counts like its flag.
 func (m *flagMerge) readEnv() {
-	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
+	for _, name := range slices.Sorted(maps.Keys(m.req.Env)) {
 		key := "env." + name
 		def, ok := m.findEnv(m.set, name)
 		switch {
@@ -22,12 +22,12 @@ func (m *flagMerge) readEnv() {
 		case ok && m.advice(def.Names...) != "":
 			m.problem(key, "%q cannot be given: %s", name, m.advice(def.Names...))
 		case ok:
-			value := m.cfg.Env[name].Value
+			value := m.req.Env[name]
 			negated := def.Env != name
 			if def.Value == "" && !truthy(value) {
 				negated = !negated
 			}
-			m.given[def.subject()] = givenFlag{key: key, name: name, values: []string{value}, negated: negated}
+			m.given[flagSubject(def)] = givenFlag{key: key, name: name, values: []string{value}, negated: negated}
 		case m.checked && m.envPrefix != "" && strings.HasPrefix(name, m.envPrefix):
 			m.problem(key, "this %s knows no such variable and would ignore it%s", m.program, m.nearestEnv(name))
 		}

@@ -41,7 +41,7 @@ func parseArgparseHelp(output string) FlagSet {
 		if value == "" {
 			def.Names, def.Negated = splitArgparse(names)
 		} else {
-			def.readMetavar(value)
+			readMetavar(&def, value)
 		}
 		set.Defs = append(set.Defs, def)
 	}
@@ -51,7 +51,7 @@ func parseArgparseHelp(output string) FlagSet {
 // readMetavar reads what argparse prints for values (HelpFormatter._format_args): "A" for one, "A A" for two, "[A]" for
 // one that may be left out, "A [A ...]" for one or more, "[A ...]" for any number, before Python 3.9 "[A [A ...]]". A is
 // any text. Where a flag's two values have names of their own ("START END"), they are words in capitals.
-func (d *FlagDef) readMetavar(text string) {
+func readMetavar(d *FlagDef, text string) {
 	if inner, ok := optionalMetavar(text); ok {
 		d.Optional = true
 		if rest, ok := strings.CutSuffix(inner, " ...]"); ok { // "A [A ...]"
@@ -164,7 +164,7 @@ func parseClapHelp(output string) FlagSet {
 		line = strings.TrimRight(line, " \r\n")
 		if m := clapFlag.FindStringSubmatch(line); m != nil {
 			def := FlagDef{}
-			def.readClapValue(m[3])
+			readClapValue(&def, m[3])
 			if m[1] != "" {
 				def.Names = append(def.Names, m[1])
 			}
@@ -186,7 +186,7 @@ func parseClapHelp(output string) FlagSet {
 }
 
 // readClapValue reads "<A>", "<A> <B>" for two values, "<A>..." for more, and "[<A>]", "[=<A>]" for what may be left out.
-func (d *FlagDef) readClapValue(text string) {
+func readClapValue(d *FlagDef, text string) {
 	if text, _, _ = strings.Cut(text, "  "); text == "" {
 		return
 	}

@@ -53,9 +53,9 @@ func TestParseArgparseHelp(t *testing.T) {
 		{name: "-b"},
 		{name: "--no-both", negated: true},
 	} {
-		def, negated, ok := set.find(tt.name)
-		if !ok || def.values() != tt.values || def.Many != tt.many || def.Optional != tt.optional || negated != tt.negated {
-			t.Errorf("%s: got %+v, %d values, negated %v; want %+v", tt.name, def, def.values(), negated, tt)
+		def, negated, ok := findFlag(set, tt.name)
+		if !ok || valueCount(def) != tt.values || def.Many != tt.many || def.Optional != tt.optional || negated != tt.negated {
+			t.Errorf("%s: got %+v, %d values, negated %v; want %+v", tt.name, def, valueCount(def), negated, tt)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func TestArgparseMetavar(t *testing.T) {
 		"{a b,c d} [{a b} ...]": {Value: "{a b,c d} [{a b} ...]"},
 	} {
 		var got FlagDef
-		got.readMetavar(text)
+		readMetavar(&got, text)
 		if got.Value != want.Value || got.Count != want.Count || got.Optional != want.Optional || got.Many != want.Many {
 			t.Errorf("%q: got %+v, want %+v", text, got, want)
 		}
@@ -99,7 +99,7 @@ func TestClapValue(t *testing.T) {
 	}, "\n")
 	var got []string
 	for _, d := range parseClapHelp(help).Defs {
-		got = append(got, d.Names[len(d.Names)-1]+" "+strings.Repeat("v", d.values())+map[bool]string{true: "?"}[d.Optional]+map[bool]string{true: "+"}[d.Many])
+		got = append(got, d.Names[len(d.Names)-1]+" "+strings.Repeat("v", valueCount(d))+map[bool]string{true: "?"}[d.Optional]+map[bool]string{true: "+"}[d.Many])
 	}
 	if want := []string{"--one v", "--two vv", "--more v+", "--maybe v?", "--equals v?", "--switch "}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

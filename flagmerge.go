@@ -8,18 +8,19 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
 // flagMerge gathers the flags of one launch, and all that is wrong with them.
 type flagMerge struct {
 	*flagDialect
-	cfg      ProvisionConfig
+	req      engine.Request
 	host     Host
 	set      FlagSet // the executable's, or the built-in one
 	checked  bool    // set is the executable's
 	build    int     // the executable's, or the one that the configuration asks for; 0 when neither is known
-	problems []Problem
+	problems []engine.Problem
 	flags    []userFlag           // the user's list
 	given    map[string]givenFlag // by subject, as far as the list was read
 	last     string               // the flag before, for words about a stray value
@@ -38,19 +39,19 @@ type givenFlag struct {
 }
 
 // merge takes in what the user says, by variables and by flags.
-func (d *flagDialect) merge(cfg ProvisionConfig, host Host) *flagMerge {
+func (d *flagDialect) merge(req engine.Request, host Host) *flagMerge {
 	m := &flagMerge{
-		flagDialect: d, cfg: cfg, host: host, set: host.Binary.Flags, checked: host.Binary.Flags.known(),
+		flagDialect: d, req: req, host: host, set: host.Binary.Flags, checked: len(host.Binary.Flags.Defs) > 0,
 		build: host.Binary.Build, given: map[string]givenFlag{},
 	}
 	if m.build == 0 && host.Binary.Path == "" {
-		m.build = d.pinned(cfg)
+		m.build = d.pinned(req)
 	}
 	if !m.checked {
 		m.set = d.builtin()
 	}
 	m.readEnv()
-	m.flags = d.split(host.Binary.Flags, cfg.Flags)
+	m.flags = d.split(host.Binary.Flags, req.Flags)
 	for _, f := range m.flags {
 		m.addUser(f)
 	}
@@ -58,7 +59,7 @@ func (d *flagDialect) merge(cfg ProvisionConfig, host Host) *flagMerge {
 }
 
 func (m *flagMerge) problem(key, format string, args ...any) {
-	m.problems = append(m.problems, Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+	m.problems = append(m.problems, engine.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
 // err is all that is wrong.
@@ -66,12 +67,12 @@ func (m *flagMerge) err() error {
 	if len(m.problems) == 0 {
 		return nil
 	}
-	return &ConfigError{Problems: m.problems}
+	return &engine.ConfigError{Problems: m.problems}
 }
 
 // onCPU reports whether no GPU may or can be used.
 func (m *flagMerge) onCPU() bool {
-	return m.cfg.GPU == GPUNone || m.cfg.GPU == GPUOptional && len(m.host.GPUs) == 0
+	return m.req.GPU == engine.GPUNone || m.req.GPU == engine.GPUOptional && len(m.host.GPUs) == 0
 }
 
 // has reports whether the executable knows a flag.
@@ -105,11 +106,23 @@ func (m *flagMerge) said(subject string) string {
 // saidAnywhere is said, also of flags that are still to be read.
 func (m *flagMerge) saidAnywhere(subject string) string {
 	for _, f := range m.flags {
-		if def, _, ok := m.lookUp(m.set, f.name); ok && def.subject() == subject && len(f.values) > 0 {
+		if def, _, ok := m.lookUp(m.set, f.name); ok && flagSubject(def) == subject && len(f.values) > 0 {
 			return f.values[0]
 		}
 	}
 	return m.said(subject)
+}
+
+// count is the number that the user says on a subject, else the default's if it is a number; 0 when there is none above 0.
+func (m *flagMerge) count(subject string) int {
+	text := m.said(subject)
+	for _, f := range m.defaults {
+		if text == "" && len(f.Args) == 2 && strings.TrimPrefix(f.Args[0], "--") == subject {
+			text = f.Args[1]
+		}
+	}
+	n, _ := strconv.Atoi(text)
+	return max(n, 0)
 }
 
 // on reports whether a switch is on that is on unless the user says otherwise.
@@ -121,13 +134,13 @@ func (m *flagMerge) on(flag string) bool {
 // addressFlags say where to listen.
 func (m *flagMerge) addressFlags(host string) []Flag {
 	return []Flag{
-		{Args: []string{host, cmp.Or(m.cfg.Host, "127.0.0.1")}, Origin: OriginProvisioner, Key: "host"},
-		{Args: []string{"--port", strconv.Itoa(m.cfg.Port)}, Origin: OriginProvisioner, Key: "port"},
+		{Args: []string{host, cmp.Or(m.req.Host, "127.0.0.1")}, Origin: OriginProvisioner, Key: "host"},
+		{Args: []string{"--port", strconv.Itoa(m.req.Port)}, Origin: OriginProvisioner, Key: "port"},
 	}
 }
 
 // engineDefaults reports whether the user wants the engine as it is.
-func (m *flagMerge) engineDefaults() bool { return m.cfg.Defaults == "engine" }
+func (m *flagMerge) engineDefaults() bool { return m.req.EngineDefaults }
 
 // addDefaults adds a flag for each subject that the user left open.
 func (m *flagMerge) addDefaults() {
@@ -157,7 +170,7 @@ func (m *flagMerge) addUser(f userFlag) {
 			m.problem(key, `a value without a flag before it; if it is the model, write "model: {id: …}"`)
 		case len(m.lastDef.Negated) > 0 && off(strings.ToLower(f.name)):
 			m.problem(key, "%q takes no value; write %q instead of both", m.last, m.lastDef.Negated[len(m.lastDef.Negated)-1])
-		case len(m.lastDef.Names) > 0 && m.lastDef.values() == 0:
+		case len(m.lastDef.Names) > 0 && valueCount(m.lastDef) == 0:
 			m.problem(key, "%q takes no value; remove what follows it", m.last)
 		default:
 			m.problem(key, "a value too many after %q; remove it, write the flag that it belongs to before it, "+
@@ -182,7 +195,7 @@ func (m *flagMerge) addUser(f userFlag) {
 	}
 	if len(lookup) < len(name) {
 		if def, _, known := m.lookUp(m.set, lookup); known {
-			m.problem(key, "%s", m.badElement(word, lookup, def.values(), name[len(lookup)]))
+			m.problem(key, "%s", m.badElement(word, lookup, valueCount(def), name[len(lookup)]))
 			return
 		}
 	}
@@ -221,7 +234,7 @@ func (m *flagMerge) addUser(f userFlag) {
 	}
 	negated = negated || strings.HasPrefix(def.Names[0], "--no-")
 	given := givenFlag{key: key, name: word, now: now, values: values, negated: negated}
-	if m.isRepeated(def.subject(), given) {
+	if m.isRepeated(flagSubject(def), given) {
 		return
 	}
 	values, note, err := m.values(name, word, def, f, values)
@@ -294,7 +307,7 @@ func (m *flagMerge) nearestFlag(word string, elsewhere FlagDef) string {
 	if m.dotted {
 		word, _, _ = strings.Cut(word, ".")
 	}
-	switch n := nearest.Typo(word, m.set.spellings(strings.HasPrefix(word, "--"))); {
+	switch n := nearest.Typo(word, spellings(m.set, strings.HasPrefix(word, "--"))); {
 	case len(elsewhere.Names) > 0 && m.build > 0 && m.build < m.newest:
 		return fmt.Sprintf("; newer builds do: update %s, or leave the flag out", m.program)
 	case len(elsewhere.Names) > 0:

@@ -30,7 +30,7 @@ func TestPinnedBuild(t *testing.T) {
 		{&tgiDialect, image("3.3.6"), 3003006},
 		{&tgiDialect, Provisioning{}, 0},
 	} {
-		if got := tt.dialect.pinned(ProvisionConfig{Provisioning: tt.from}); got != tt.want {
+		if got := tt.dialect.pinned(requestOf(ProvisionConfig{Provisioning: tt.from})); got != tt.want {
 			t.Errorf("%s, %+v: got %d, want %d", tt.dialect.program, tt.from, got, tt.want)
 		}
 	}
@@ -60,7 +60,7 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
 		cfg.Provisioning = tt.from
-		spec, err := tt.engine.Launch(cfg, tt.host)
+		spec, err := launchOf(tt.engine, cfg, tt.host)
 		var bad *ConfigError
 		switch {
 		case tt.want == "" && err != nil:
@@ -88,7 +88,7 @@ func TestDefaultsOfTheEngine(t *testing.T) {
 	}
 	host := vllmHost(t)
 	host.GPUs = []GPU{gpu0, gpu1}
-	spec, err := vLLM{}.Launch(ProvisionConfig{Port: 1, Model: ModelConfig{ID: "hf:a/b"}, Defaults: "engine"}, host)
+	spec, err := launchOf(vLLM{}, ProvisionConfig{Port: 1, Model: ModelConfig{ID: "hf:a/b"}, Defaults: "engine"}, host)
 	if err != nil || !strings.Contains(spec.Answer.Body, `"/models/chat"`) {
 		t.Errorf("vllm: %+v, %v", spec.Answer, err)
 	}

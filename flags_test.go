@@ -142,7 +142,7 @@ func checkNormalized(t *testing.T, engine Engine, in []string) {
 // checkLaunchKeeps checks that a launch either names a problem or passes on each flag of the user, in order.
 func checkLaunchKeeps(t *testing.T, engine Engine, in []string, host Host) {
 	t.Helper()
-	spec, err := engine.Launch(llamaConfig(in...), host)
+	spec, err := launchOf(engine, llamaConfig(in...), host)
 	if err != nil {
 		return
 	}

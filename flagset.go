@@ -6,12 +6,9 @@ import (
 	"strings"
 )
 
-// known reports whether the set says anything at all.
-func (s FlagSet) known() bool { return len(s.Defs) > 0 }
-
-// find returns the subject that name is a spelling of, and whether it is the negated one. Underscores in a long name
+// findFlag returns the subject that name is a spelling of, and whether it is the negated one. Underscores in a long name
 // count as hyphens, as they do for most engines.
-func (s FlagSet) find(name string) (def FlagDef, negated, ok bool) {
+func findFlag(s FlagSet, name string) (def FlagDef, negated, ok bool) {
 	name = hyphens(name)
 	same := func(n string) bool { return hyphens(n) == name }
 	for _, d := range s.Defs {
@@ -25,14 +22,14 @@ func (s FlagSet) find(name string) (def FlagDef, negated, ok bool) {
 	return FlagDef{}, false, false
 }
 
-// has reports whether name is a spelling that the executable knows.
-func (s FlagSet) has(name string) bool {
-	_, _, ok := s.find(name)
+// hasFlag reports whether name is a spelling that the executable knows.
+func hasFlag(s FlagSet, name string) bool {
+	_, _, ok := findFlag(s, name)
 	return ok
 }
 
 // spellings lists all names, long ones only when long is set.
-func (s FlagSet) spellings(long bool) []string {
+func spellings(s FlagSet, long bool) []string {
 	var all []string
 	for _, d := range s.Defs {
 		for _, n := range slices.Concat(d.Names, d.Negated) {
@@ -44,9 +41,9 @@ func (s FlagSet) spellings(long bool) []string {
 	return all
 }
 
-// subject is a name for what the flag is about: its first long spelling without hyphens and without "no-", so that
+// flagSubject is a name for what the flag is about: its first long spelling without hyphens and without "no-", so that
 // builds that list a flag and its negation apart agree with those that list them together.
-func (d FlagDef) subject() string {
+func flagSubject(d FlagDef) string {
 	for _, n := range slices.Concat(d.Names, d.Negated) {
 		if long, ok := strings.CutPrefix(n, "--"); ok {
 			return strings.TrimPrefix(long, "no-")
@@ -58,9 +55,9 @@ func (d FlagDef) subject() string {
 	return strings.TrimLeft(d.Names[0], "-")
 }
 
-// values is the number of elements that follow the flag. A placeholder is free text ("{a,b} or name registered in
+// valueCount is the number of elements that follow the flag. A placeholder is free text ("{a,b} or name registered in
 // --tool-parser-plugin"), so its words say nothing of that.
-func (d FlagDef) values() int {
+func valueCount(d FlagDef) int {
 	if d.Value == "" {
 		return 0
 	}
@@ -68,7 +65,7 @@ func (d FlagDef) values() int {
 }
 
 // placeholder is the value's placeholder for messages: vLLM lists 45 parsers in one.
-func (d FlagDef) placeholder() string {
+func placeholder(d FlagDef) string {
 	const most = 60
 	if len(d.Value) <= most {
 		return d.Value

@@ -63,14 +63,14 @@ func TestParseLlamaHelp(t *testing.T) {
 		}},
 		{set: old, name: "--no-mmap", want: FlagDef{Names: []string{"--no-mmap"}, Env: "LLAMA_ARG_NO_MMAP"}},
 	} {
-		got, negated, ok := tt.set.find(tt.name)
-		if !ok || negated != tt.negated || !reflect.DeepEqual(got, tt.want) || got.values() != tt.values {
+		got, negated, ok := findFlag(tt.set, tt.name)
+		if !ok || negated != tt.negated || !reflect.DeepEqual(got, tt.want) || valueCount(got) != tt.values {
 			t.Errorf("%s: got %+v (%d values, negated %v), want %+v (%d, %v)",
-				tt.name, got, got.values(), negated, tt.want, tt.values, tt.negated)
+				tt.name, got, valueCount(got), negated, tt.want, tt.values, tt.negated)
 		}
 	}
 	for _, name := range []string{"--draft-max", "--no-mmap", "-----", "--ngl", ""} {
-		if real11669.has(name) {
+		if hasFlag(real11669, name) {
 			t.Errorf("%q is listed, but this llama-server refuses it", name)
 		}
 	}
@@ -192,11 +192,11 @@ func checkFlagSet(t *testing.T, set FlagSet) {
 		if len(d.Names) == 0 {
 			t.Errorf("a flag without a name: %+v", d)
 		}
-		if d.values() < 0 || d.subject() == "" {
-			t.Errorf("%+v: %d values, subject %q", d, d.values(), d.subject())
+		if valueCount(d) < 0 || flagSubject(d) == "" {
+			t.Errorf("%+v: %d values, subject %q", d, valueCount(d), flagSubject(d))
 		}
 		for _, n := range slices.Concat(d.Names, d.Negated) {
-			if !flagShape.MatchString(n) || !set.has(n) {
+			if !flagShape.MatchString(n) || !hasFlag(set, n) {
 				t.Errorf("%q is no flag or cannot be found", n)
 			}
 		}

@@ -59,7 +59,7 @@ func (d *flagDialect) split(set FlagSet, flags []string) []userFlag {
 		def, full, known := d.lookUp(set, f.name)
 		f.known, f.full = known, full
 		rest := flags[i+1:]
-		n := min(def.values(), len(rest))
+		n := min(valueCount(def), len(rest))
 		if next := slices.IndexFunc(rest, flagShape.MatchString); !known || def.Many || def.Optional || d.bridged[full] != "" {
 			// Up to the next flag: how many values an unknown flag takes cannot be told, and one that is bridged takes none
 			// on some builds.
@@ -83,7 +83,7 @@ func (d *flagDialect) split(set FlagSet, flags []string) []userFlag {
 func (d *flagDialect) inOne(set FlagSet, f *userFlag) bool {
 	if name, value, ok := strings.Cut(f.name, "="); ok {
 		def, full, known := d.lookUp(set, name)
-		n := def.values()
+		n := valueCount(def)
 		bare := d.bridged[full] != "" && flagShape.MatchString(value)
 		if known && (n == 1 || d.joined && n > 0) && !bare {
 			f.name, f.full, f.values, f.sep, f.joined, f.known = name, full, []string{value}, "=", true, true
@@ -97,7 +97,7 @@ func (d *flagDialect) inOne(set FlagSet, f *userFlag) bool {
 		return false
 	}
 	def, full, known := d.lookUp(set, f.name[:2])
-	if !known || def.values() == 0 {
+	if !known || valueCount(def) == 0 {
 		return false
 	}
 	f.name, f.full, f.values, f.joined, f.known = f.name[:2], full, []string{f.name[2:]}, true, true

@@ -17,15 +17,15 @@ func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []
 	if m.bridged[name] != "" {
 		return m.bridge(m, word, def, values)
 	}
-	want, least := def.values(), def.values()
+	want, least := valueCount(def), valueCount(def)
 	if def.Optional {
 		least = 0
 	}
 	switch {
 	case len(values) < least && want == 1:
-		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, def.placeholder())
+		return nil, "", fmt.Errorf("%q needs a value (%s); write it as the next element", word, placeholder(def))
 	case len(values) < least:
-		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, def.placeholder())
+		return nil, "", fmt.Errorf("%q needs %d values (%s); write each as an element of its own", word, want, placeholder(def))
 	case len(values) > want && !def.Many:
 		return nil, "", fmt.Errorf("%q takes no value on this %s; write it alone", word, m.program)
 	}
@@ -34,9 +34,9 @@ func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []
 		case f.joined || !flagShape.MatchString(v):
 		case m.has(v):
 			return nil, "", fmt.Errorf("%q needs a value (%s), but the flag %q follows; if that is the value, write %q",
-				word, def.placeholder(), v, word+"="+v)
+				word, placeholder(def), v, word+"="+v)
 		case m.joined:
-			return nil, "", fmt.Errorf(`%q needs a value (%s); one that begins with "-" is written %q`, word, def.placeholder(), word+"=VALUE")
+			return nil, "", fmt.Errorf(`%q needs a value (%s); one that begins with "-" is written %q`, word, placeholder(def), word+"=VALUE")
 		}
 	}
 	if len(values) == 0 {

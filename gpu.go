@@ -24,21 +24,11 @@ const (
 	seeDevices    = `check that the driver sees it by "nvidia-smi -L"`
 )
 
-// GPU is one graphics processor, or one MIG partition of it, as the driver reports it.
-type GPU struct {
-	Index       int    `json:"index"` // in PCI bus order, as nvidia-smi counts; a partition has its GPU's
-	UUID        string `json:"uuid"`  // "GPU-…" or "MIG-…"; "" when the device does not answer
-	Name        string `json:"name"`
-	PCIBusID    string `json:"pci_bus_id"`
-	MemoryTotal uint64 `json:"memory_total"`      // bytes
-	MemoryFree  uint64 `json:"memory_free"`       // bytes
-	Problem     string `json:"problem,omitempty"` // why it cannot be used; "" when it can
-}
+// isPartition tells whether the device is a MIG partition.
+func isPartition(g GPU) bool { return strings.HasPrefix(g.UUID, "MIG-") }
 
-// partition tells whether the device is a MIG partition.
-func (g GPU) partition() bool { return strings.HasPrefix(g.UUID, "MIG-") }
-
-func (g GPU) label() string {
+// gpuLabel is a device for people.
+func gpuLabel(g GPU) string {
 	if g.UUID == "" {
 		return strconv.Itoa(g.Index)
 	}
@@ -141,8 +131,8 @@ func usableGPUs(all []GPU, optional bool) ([]GPU, error) {
 	for _, g := range all {
 		switch {
 		case g.Problem != "":
-			problems = append(problems, fmt.Sprintf("GPU %s: %s", g.label(), g.Problem))
-		case g.partition():
+			problems = append(problems, fmt.Sprintf("GPU %s: %s", gpuLabel(g), g.Problem))
+		case isPartition(g):
 			partitions = append(partitions, g)
 		default:
 			whole = append(whole, g)
@@ -206,7 +196,7 @@ func namedGPUs(names []Device, all []GPU, optional bool) ([]GPU, error) {
 	}
 	if len(chosen) > 1 {
 		for _, g := range chosen {
-			if g.partition() {
+			if isPartition(g) {
 				return nil, &GPUError{
 					Device: string(namedBy[g.UUID]),
 					Err:    errors.New("CUDA gives a process one MIG partition and nothing beside it"),
@@ -228,7 +218,7 @@ func matchGPU(name string, all []GPU) []GPU {
 		if g.UUID == name && isUUID {
 			return []GPU{g}
 		}
-		if isIndex && g.Index == index && !g.partition() || isUUID && strings.HasPrefix(g.UUID, name) {
+		if isIndex && g.Index == index && !isPartition(g) || isUUID && strings.HasPrefix(g.UUID, name) {
 			matches = append(matches, g)
 		}
 	}
@@ -277,7 +267,7 @@ func noDevice() error { return fmt.Errorf("%w: the driver works but lists no dev
 func labels(gpus []GPU) string {
 	out := make([]string, len(gpus))
 	for i, g := range gpus {
-		out[i] = g.label()
+		out[i] = gpuLabel(g)
 	}
 	return strings.Join(out, ", ")
 }

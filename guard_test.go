@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 )
@@ -37,12 +38,12 @@ type faulty struct{ llamaCPP }
 
 func (faulty) Name() string { return "faulty" }
 
-func (faulty) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
+func (faulty) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	if host.Binary.Path != "" { // a validation has none
 		var none []string
 		_ = none[3]
 	}
-	return llamaCPP{}.Launch(cfg, host)
+	return llamaCPP{}.Launch(req, host)
 }
 
 func TestAMistakeIsOneReplicasFailure(t *testing.T) {

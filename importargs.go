@@ -283,7 +283,7 @@ func quantOf(repo string) string {
 func defaultPort(engine string) int {
 	o := newOptions(nil)
 	e, _ := o.engine(engine)
-	return e.Program(ProvisionConfig{}).Port
+	return programOf(e, ProvisionConfig{}).Port
 }
 
 // takeOwnedEnv makes keys of the variables that other keys decide.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -216,10 +217,12 @@ func (e *memoryEngine) Release()                         {}
 // memoryKind is the Engine of launches in memory.
 type memoryKind struct{}
 
-func (memoryKind) Name() string                    { return "memory" }
-func (memoryKind) Program(ProvisionConfig) Program { return Program{Command: "true", Model: ModelAny} }
+func (memoryKind) Name() string { return "memory" }
+func (memoryKind) Program(engine.Request) engine.Program {
+	return Program{Command: "true", Model: ModelAny}
+}
 
-func (memoryKind) Launch(ProvisionConfig, Host) (LaunchSpec, error) {
+func (memoryKind) Launch(engine.Request, engine.Host) (engine.LaunchSpec, error) {
 	return LaunchSpec{Health: "/health", Gauges: &Gauges{Path: "/metrics", Names: []string{"in_flight"}}, Grace: time.Hour}, nil
 }
 

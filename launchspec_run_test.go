@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -18,14 +19,14 @@ type tuned struct {
 	tune func(*LaunchSpec)
 }
 
-func (e tuned) Program(cfg ProvisionConfig) Program {
-	program := e.llamaCPP.Program(cfg)
+func (e tuned) Program(req engine.Request) engine.Program {
+	program := e.llamaCPP.Program(req)
 	program.Model = e.kind
 	return program
 }
 
-func (e tuned) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	spec, err := e.llamaCPP.Launch(cfg, host)
+func (e tuned) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
+	spec, err := e.llamaCPP.Launch(req, host)
 	if err == nil && e.tune != nil {
 		e.tune(&spec)
 	}
@@ -37,7 +38,7 @@ func TestSidePortIsTaken(t *testing.T) {
 	t.Parallel()
 	port := enginetest.Stranger(t)
 	p, j := newLaunch(t, fakeConfig(t, enginetest.Behavior{}), WithEngine(tuned{tune: func(s *LaunchSpec) {
-		s.Ports = []Port{{enginetest.FreePort(t, 1), "the shards"}, {port, "the metrics"}}
+		s.Ports = []Port{{Number: enginetest.FreePort(t, 1), Use: "the shards"}, {Number: port, Use: "the metrics"}}
 	}}))
 	err := p.Start(bounded(t))
 	var start *StartError

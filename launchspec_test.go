@@ -44,7 +44,7 @@ func testLaunches(t *testing.T, engine Engine, cases []launchCase, folder string
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := engine.Launch(tt.config(engine), tt.host)
+			spec, err := launchOf(engine, tt.config(engine), tt.host)
 			var bad *ConfigError
 			if folder == "badflags" {
 				if !errors.As(err, &bad) {
@@ -113,7 +113,7 @@ func specText(spec LaunchSpec) string {
 // testCauses classifies all of testdata/ENGINE/logs, whose names begin with the cause.
 func testCauses(t *testing.T, engine Engine) {
 	t.Helper()
-	spec, err := engine.Launch(launchCase{}.config(engine), Host{})
+	spec, err := launchOf(engine, launchCase{}.config(engine), Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func BenchmarkLaunch(b *testing.B) {
 		cfg := launchCase{flags: []string{"--seed", "1"}}.config(engine)
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := engine.Launch(cfg, host); err != nil {
+				if _, err := launchOf(engine, cfg, host); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -153,7 +153,7 @@ func TestSpecIsRecorded(t *testing.T) {
 	t.Parallel()
 	beforeTheStart := []string{"Flags", "Env", "GGUF"}
 	for _, engine := range []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}} {
-		spec, err := engine.Launch(launchCase{}.config(engine), Host{})
+		spec, err := launchOf(engine, launchCase{}.config(engine), Host{})
 		if err != nil {
 			t.Fatal(err)
 		}

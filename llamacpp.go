@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // llamaCPP describes llama.cpp's llama-server.
@@ -18,9 +20,9 @@ const (
 
 func (llamaCPP) Name() string { return "llamacpp" }
 
-func (llamaCPP) Program(cfg ProvisionConfig) Program {
+func (llamaCPP) Program(req engine.Request) Program {
 	image := Image{Name: "ghcr.io/ggml-org/llama.cpp", Tag: "server-cuda"}
-	if cfg.GPU == GPUNone {
+	if req.GPU == engine.GPUNone {
 		image.Tag = "server" // the one without CUDA
 	}
 	return Program{
@@ -38,8 +40,8 @@ func (llamaCPP) Program(cfg ProvisionConfig) Program {
 }
 
 // Launch puts the flags of the provisioner first, then its defaults, then the user's.
-func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	m := llamaDialect.merge(cfg, host)
+func (llamaCPP) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+	m := llamaDialect.merge(req, host)
 	readLlamaGPUEnv(m)
 	if err := m.err(); err != nil {
 		return LaunchSpec{}, err
@@ -64,7 +66,7 @@ func (llamaCPP) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Offload:      llamaOffload,
 		NoGPU:        llamaNoGPU,
 	}
-	model := []Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, cfg.Model.ID)}, Origin: OriginProvisioner, Key: "model.id"}}
+	model := []Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, req.Model.ID)}, Origin: OriginProvisioner, Key: "model.id"}}
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	spec.GGUF = llamaMemory(m, spec.Flags)
 	if idle, err := strconv.Atoi(m.said("sleep-idle-seconds")); err == nil && idle >= 0 {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // allLayers means all layers on every build: no model has as many. -1 meant none on CUDA before b6325; the words "all" and
@@ -25,11 +27,11 @@ const (
 
 // llamaValue checks what depends on the machine.
 func llamaValue(m *flagMerge, word string, def FlagDef, values []string) ([]string, string, error) {
-	switch def.subject() {
+	switch flagSubject(def) {
 	case subjectGPULayers:
 		return llamaGPULayers(m, word, values[0])
 	case subjectDevice:
-		if m.cfg.GPU == GPUNone && values[0] != "none" {
+		if m.req.GPU == engine.GPUNone && values[0] != "none" {
 			return nil, "", fmt.Errorf(`%q chooses a GPU while "gpu" is none; remove one of them`, word)
 		}
 	}
@@ -70,11 +72,11 @@ func llamaGPULayers(m *flagMerge, name, value string) (values []string, note str
 	switch {
 	case numErr != nil && !word:
 		return nil, "", fmt.Errorf("%q takes a whole number, all or auto", name)
-	case m.cfg.GPU == GPUNone && value != "0":
+	case m.req.GPU == engine.GPUNone && value != "0":
 		return nil, "", fmt.Errorf(`%q must be 0 while "gpu" is none; remove one of them`, name)
 	case m.onCPU() && value != "0":
 		return []string{"0"}, fmt.Sprintf("%s is not possible: there is no GPU", value), nil
-	case !m.onCPU() && numErr == nil && n == 0 && m.cfg.GPU != GPUOptional:
+	case !m.onCPU() && numErr == nil && n == 0 && m.req.GPU != engine.GPUOptional:
 		return nil, "", fmt.Errorf(`%q of 0 leaves the GPU idle while "gpu" is required; write "gpu: none" or "gpu: optional"`, name)
 	case value == "auto" && m.fits() && m.asManyAsFit() != value:
 		return []string{m.asManyAsFit()}, fmt.Sprintf("rewritten from %q, which is a word since b7553", value), nil
@@ -90,7 +92,7 @@ func llamaGPULayers(m *flagMerge, name, value string) (values []string, note str
 // readLlamaGPUEnv checks what the environment says on GPUs like the flags of the same meaning, and translates it: the
 // command line wins over the environment.
 func readLlamaGPUEnv(m *flagMerge) {
-	if key, value, ok := fromEnv(m, subjectDevice); ok && m.cfg.GPU == GPUNone && value != "none" {
+	if key, value, ok := fromEnv(m, subjectDevice); ok && m.req.GPU == engine.GPUNone && value != "none" {
 		m.problem(key, `it chooses a GPU while "gpu" is none; remove one of them`)
 	}
 	key, value, ok := fromEnv(m, subjectGPULayers)
@@ -122,21 +124,21 @@ func addLlamaLayers(m *flagMerge) {
 	if !m.says(subjectGPULayers) {
 		layers := Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: OriginDefault, Note: "all layers"}
 		switch {
-		case m.cfg.GPU == GPUNone:
+		case m.req.GPU == engine.GPUNone:
 			layers = Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used"}
 		case m.onCPU():
 			layers.Args[1], layers.Note = "0", "there is no GPU"
-		case m.cfg.reserves(): // what was reckoned with shall come about
+		case m.req.ReserveMemory: // what was reckoned with shall come about
 		case m.fits():
 			// Said all the same: the build then warns in its first milliseconds where it finds no GPU.
 			layers.Args[1], layers.Note = m.asManyAsFit(), "all layers, or as many as fit"
 		}
-		if layers.Origin == OriginProvisioner || m.cfg.reserves() || !m.engineDefaults() {
+		if layers.Origin == OriginProvisioner || m.req.ReserveMemory || !m.engineDefaults() {
 			m.defaults = append(m.defaults, layers)
 		}
 	}
 	// Hides GPUs that CUDA_VISIBLE_DEVICES does not; a build without any accepts it.
-	if m.cfg.GPU == GPUNone && m.checked && m.has("--device") && !m.says(subjectDevice) {
+	if m.req.GPU == engine.GPUNone && m.checked && m.has("--device") && !m.says(subjectDevice) {
 		m.defaults = append(m.defaults, Flag{
 			Args: []string{"--device", "none"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used",
 		})
@@ -149,7 +151,7 @@ func addLlamaLayers(m *flagMerge) {
 func llamaOffloadEnv(m *flagMerge) map[string]string {
 	const name = "LLAMA_ARG_LOG_VERBOSITY"
 	_, known := m.findEnv(m.set, name)
-	required := m.cfg.GPU == "" || m.cfg.GPU == GPURequired
+	required := m.req.GPU == "" || m.req.GPU == engine.GPURequired
 	if !required || !known || m.host.Binary.Build < 11669 || m.says("verbosity", "verbose") {
 		return nil
 	}

@@ -16,18 +16,18 @@ import (
 func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 	r := memoryReader{run: GGUFRun{Layers: unsaidLayers}}
 	run := &r.run
-	if _, _, ok := m.set.find("--fit"); ok && len(m.host.GPUs) > 0 {
+	if _, _, ok := findFlag(m.set, "--fit"); ok && len(m.host.GPUs) > 0 {
 		run.LeastContext = 4096 // of builds since December 2025: what is left to them shrinks to the memory of the GPUs
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.cfg.Env)) {
+	for _, name := range slices.Sorted(maps.Keys(m.req.Env)) {
 		if def, ok := m.findEnv(m.set, name); ok {
-			value := m.cfg.Env[name].Value
-			r.read(def.subject(), value, (def.Env != name || denies(def)) != (def.Value == "" && off(value)))
+			value := m.req.Env[name]
+			r.read(flagSubject(def), value, (def.Env != name || denies(def)) != (def.Value == "" && off(value)))
 		}
 	}
 	for _, f := range flags { // after the environment, over which the command line wins
-		if def, negated, ok := m.set.find(f.Args[0]); ok {
-			r.read(def.subject(), strings.Join(f.Args[1:], " "), negated || denies(def))
+		if def, negated, ok := findFlag(m.set, f.Args[0]); ok {
+			r.read(flagSubject(def), strings.Join(f.Args[1:], " "), negated || denies(def))
 		}
 	}
 	if r.unknown {
@@ -64,7 +64,7 @@ func (m *flagMerge) llamaMemoryAdvice() map[Cause]string {
 	switch layers := m.said(subjectGPULayers); {
 	case !m.fits():
 		ways = append(ways, "fewer --n-gpu-layers")
-	case layers != "auto" && layers != "-1" && (m.says(subjectGPULayers) || m.cfg.reserves()):
+	case layers != "auto" && layers != "-1" && (m.says(subjectGPULayers) || m.req.ReserveMemory):
 		ways = append(ways, "--n-gpu-layers auto for as many as fit")
 	}
 	if m.has("--n-cpu-moe") {

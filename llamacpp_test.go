@@ -35,7 +35,7 @@ func llamaConfig(flags ...string) ProvisionConfig {
 // argv is the command line of a launch without the three flags of the provisioner.
 func argv(t *testing.T, cfg ProvisionConfig, host Host) []string {
 	t.Helper()
-	spec, err := llamaCPP{}.Launch(cfg, host)
+	spec, err := launchOf(llamaCPP{}, cfg, host)
 	if err != nil {
 		t.Fatalf("%q: %v", cfg.Flags, err)
 	}
@@ -158,7 +158,7 @@ func TestLaunchSpec(t *testing.T) {
 	t.Parallel()
 	cfg := llamaConfig("-ngl=-1", "--seed", "-1")
 	cfg.Host = "::1"
-	spec, err := llamaCPP{}.Launch(cfg, realHost(t))
+	spec, err := launchOf(llamaCPP{}, cfg, realHost(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,8 +167,8 @@ func TestLaunchSpec(t *testing.T) {
 		fmt.Fprintf(&b, "%-35s %-12s %-9s %s\n", strings.Join(f.Args, " "), f.Origin, f.Key, f.Note)
 	}
 	golden(t, "testdata/llamacpp/plan.txt", b.String())
-	if spec.Health != "/health" || spec.Version != (Field{"/props", "build_info"}) || spec.KeyEnv != "LLAMA_API_KEY" ||
-		spec.Model != (Field{"/props", "model_path"}) || spec.Grace != 5*time.Second || spec.Answer == nil ||
+	if spec.Health != "/health" || spec.Version != (Field{Path: "/props", Key: "build_info"}) || spec.KeyEnv != "LLAMA_API_KEY" ||
+		spec.Model != (Field{Path: "/props", Key: "model_path"}) || spec.Grace != 5*time.Second || spec.Answer == nil ||
 		spec.Metrics == nil || spec.Metrics.Path != "/metrics" || len(spec.Causes) == 0 {
 		t.Errorf("incomplete spec %+v", spec)
 	}
@@ -179,7 +179,7 @@ func TestLaunchMetricsOff(t *testing.T) {
 	for value, want := range map[string]bool{"0": false, "false": false, "1": true, "true": true} {
 		cfg := llamaConfig()
 		cfg.Env = map[string]EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: value}}
-		spec, err := llamaCPP{}.Launch(cfg, realHost(t))
+		spec, err := launchOf(llamaCPP{}, cfg, realHost(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +207,7 @@ func TestLaunchReportsOffload(t *testing.T) {
 	} {
 		cfg := llamaConfig()
 		tt.cfg(&cfg)
-		spec, err := llamaCPP{}.Launch(cfg, tt.host)
+		spec, err := launchOf(llamaCPP{}, cfg, tt.host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,11 +220,11 @@ func TestLaunchReportsOffload(t *testing.T) {
 // TestLaunchWithoutHost checks that a plan can be made, and most mistakes found, before the host is looked at.
 func TestLaunchWithoutHost(t *testing.T) {
 	t.Parallel()
-	spec, err := llamaCPP{}.Launch(llamaConfig(), Host{})
+	spec, err := launchOf(llamaCPP{}, llamaConfig(), Host{})
 	if err != nil || len(spec.Flags) != 8 {
 		t.Errorf("got %d flags, %v", len(spec.Flags), err)
 	}
-	_, err = llamaCPP{}.Launch(llamaConfig("--port", "1", "-np", "1", "-np", "2", "--temp"), Host{})
+	_, err = launchOf(llamaCPP{}, llamaConfig("--port", "1", "-np", "1", "-np", "2", "--temp"), Host{})
 	var bad *ConfigError
 	if !errors.As(err, &bad) || len(bad.Problems) != 3 {
 		t.Errorf("got %v, want three problems", err)
@@ -243,7 +243,7 @@ func TestBadFlags(t *testing.T) {
 			}
 			cfg := llamaConfig(tt.flags...)
 			cfg.Env, cfg.GPU = tt.env, tt.gpu
-			_, err := llamaCPP{}.Launch(cfg, host)
+			_, err := launchOf(llamaCPP{}, cfg, host)
 			var bad *ConfigError
 			if !errors.As(err, &bad) {
 				t.Fatalf("got %v, want a *ConfigError", err)
@@ -338,12 +338,12 @@ func TestRecordedHelpIsReal(t *testing.T) {
 	// Every flag that we put on a command line by ourselves is one that the recorded llama-server lists.
 	set := helpOf(t, "help-b11669.txt")
 	for _, d := range llamaDefaults {
-		if !set.has(d.args[0][0]) {
+		if !hasFlag(set, d.args[0][0]) {
 			t.Errorf("%q is not listed", d.args[0][0])
 		}
 	}
 	for _, c := range llamaChanges {
-		if c.to != nil && !set.has(c.to[0]) {
+		if c.to != nil && !hasFlag(set, c.to[0]) {
 			t.Errorf("%q becomes %q, which is not listed", c.old, c.to[0])
 		}
 	}

@@ -46,8 +46,8 @@ func metricSums(page []byte) (map[string]float64, error) {
 	return sums, nil
 }
 
-// sum is how many requests the page tells of.
-func (g Gauges) sum(page []byte) (int, error) {
+// requestsOn is how many requests the page tells of.
+func requestsOn(page []byte, g Gauges) (int, error) {
 	sums, err := metricSums(page)
 	if err != nil {
 		return 0, fmt.Errorf("%s is not valid Prometheus text: %w", g.Path, err)
@@ -66,8 +66,8 @@ func (g Gauges) sum(page []byte) (int, error) {
 	return int(math.Ceil(total)), nil
 }
 
-// sum is how much work the page tells of; negative when it tells of none.
-func (c Counters) sum(page []byte) float64 {
+// workOn is how much work the page tells of; negative when it tells of none.
+func workOn(page []byte, c Counters) float64 {
 	sums, err := metricSums(page)
 	if err != nil {
 		return -1

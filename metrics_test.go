@@ -26,7 +26,7 @@ func TestMetricNames(t *testing.T) {
 	if err != nil || len(names) != 15 {
 		t.Errorf("%d series (%v): %v", len(names), err, names)
 	}
-	spec, err := llamaCPP{}.Launch(ProvisionConfig{Port: 8080, GPU: GPUNone}, realHost(t))
+	spec, err := launchOf(llamaCPP{}, ProvisionConfig{Port: 8080, GPU: GPUNone}, realHost(t))
 	if err != nil || spec.Metrics == nil || len(spec.Metrics.Required) == 0 {
 		t.Fatalf("llama-server has no contract on metrics (%v)", err)
 	}

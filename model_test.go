@@ -288,7 +288,7 @@ func TestHubPin(t *testing.T) {
 	if m := look("@v9", false); m.Revision != "" {
 		t.Errorf("without a hub: %q", m.Revision)
 	}
-	spec, err := vLLM{}.Launch(ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, Host{ModelRevision: second})
+	spec, err := launchOf(vLLM{}, ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, Host{ModelRevision: second})
 	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
 		t.Errorf("%v (%v)", spec.Flags, err)
 	}

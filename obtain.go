@@ -15,7 +15,7 @@ func (o *options) suggested(cfg ProvisionConfig) (Provisioning, bool) {
 	if !ok {
 		return Provisioning{}, false
 	}
-	return obtainable(engine.Program(cfg))
+	return obtainable(programOf(engine, cfg))
 }
 
 func obtainable(program Program) (Provisioning, bool) {

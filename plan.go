@@ -50,7 +50,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 // prepare gets what a launch needs. The model comes last: it is the largest, and of no use without an executable.
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (_ Prepared, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
-	program := engine.Program(cfg)
+	program := programOf(engine, cfg)
 	finder := o.models(cfg)
 	model, err := finder.Find(ctx, cfg.model(program.Model), true)
 	if err != nil {
@@ -71,7 +71,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for which key.
 func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []Difference, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
-	program := engine.Program(cfg)
+	program := programOf(engine, cfg)
 	model, err := o.models(cfg).Find(ctx, cfg.model(program.Model), false)
 	if err != nil {
 		return Prepared{}, nil, err
@@ -222,7 +222,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 			Advice: `change "flags" or "devices"`,
 		}
 	}
-	if engine.Program(cfg).Model == ModelFolder && host.ModelPath != "" {
+	if programOf(engine, cfg).Model == ModelFolder && host.ModelPath != "" {
 		if err := models.CheckFolder(host.ModelPath, slices.ContainsFunc(cfg.Flags, specialModel), spec.Context); err != nil {
 			return launchPlan{}, err
 		}
@@ -264,13 +264,9 @@ func specialModel(flag string) bool {
 
 // describe has the engine describe the launch.
 func describe(engine Engine, cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	spec, err := engine.Launch(cfg.inside(), host)
+	spec, err := launchOf(engine, cfg.inside(), host)
 	if cfg.bridged() {
 		spec.Ports = nil // those are the container's own
-	}
-	var config *ConfigError
-	if errors.As(err, &config) {
-		err = cfg.configError(config.Problems...)
 	}
 	return spec, err
 }

@@ -69,7 +69,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 	if version != "" && !sameVersion(running, version) {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
-		p.opts.inspector().forget(r.rec.Launch.Digest, p.engine.Program(p.cfg), plainEnv(p.cfg))
+		p.opts.inspector().forget(r.rec.Launch.Digest, programOf(p.engine, p.cfg), plainEnv(p.cfg))
 	}
 	return running, nil
 }

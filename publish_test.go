@@ -92,7 +92,7 @@ func TestSlots(t *testing.T) {
 		{tgi{}, nil, 0},
 		{tgi{}, []string{"--max-batch-size", "4"}, 4},
 	} {
-		spec, err := c.engine.Launch(ProvisionConfig{Port: 8081, GPU: GPUOptional, Model: ModelConfig{ID: "m"}, Flags: c.flags}, Host{})
+		spec, err := launchOf(c.engine, ProvisionConfig{Port: 8081, GPU: GPUOptional, Model: ModelConfig{ID: "m"}, Flags: c.flags}, Host{})
 		if err != nil || spec.Slots != c.want {
 			t.Errorf("%s %q: %d slots (%v)", c.engine.Name(), c.flags, spec.Slots, err)
 		}
@@ -103,7 +103,7 @@ func TestSlots(t *testing.T) {
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
 		ask := newProber("127.0.0.1", server.Listener.Addr().(*net.TCPAddr).Port, secret{}, patience)
-		if got := (LaunchSpec{Slots: 2, SlotsAt: Field{Path: "/props", Key: "total_slots"}}).slots(bounded(t), ask); got != want {
+		if got := slotsOf(bounded(t), LaunchSpec{Slots: 2, SlotsAt: Field{Path: "/props", Key: "total_slots"}}, ask); got != want {
 			t.Errorf("%s: %d", answer, got)
 		}
 		server.Close()

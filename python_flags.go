@@ -6,9 +6,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // What vLLM, SGLang and TGI have in common: they take a folder or fetch a model themselves, and spread it over GPUs.
@@ -24,11 +21,10 @@ func (m *flagMerge) modelFlags(command, flag string) []Flag {
 		}
 	}
 	flags := []Flag{f}
-	_, _, hub := models.HubName(m.cfg.Model.ID)
 	switch {
 	case revision != "":
 		flags = append(flags, Flag{Args: []string{"--revision", revision}, Origin: OriginProvisioner, Key: "model.id"})
-	case hub:
+	case m.req.Model.Repository != "":
 		flags[0].Note = `fetched by the engine; not pinned: "hf:owner/repository@commit" is always the same model`
 	}
 	return flags
@@ -39,8 +35,7 @@ func (m *flagMerge) model() (name, revision string) {
 	if m.host.ModelPath != "" {
 		return m.host.ModelPath, ""
 	}
-	name, revision, _ = models.HubName(m.cfg.Model.ID)
-	return name, cmp.Or(m.host.ModelRevision, revision)
+	return cmp.Or(m.req.Model.Repository, m.req.Model.ID), cmp.Or(m.host.ModelRevision, m.req.Model.Revision)
 }
 
 // servedName is the name that clients call the model by. It adds the flag for it, unless the user did.
@@ -86,18 +81,10 @@ func (m *flagMerge) gpus(subjects ...string) int {
 	return product
 }
 
-// drainTimeout is how long the requests in flight may take.
-func (m *flagMerge) drainTimeout() time.Duration {
-	if m.cfg.Drain.Timeout != nil {
-		return time.Duration(*m.cfg.Drain.Timeout)
-	}
-	return time.Duration(defaultDrainTimeout)
-}
-
 // context is the context that the flag asks for. It is none where the variable allows more than the model's own, or a
 // flag changes what that is.
 func (m *flagMerge) context(flag, allowed string, changing ...string) int {
-	if _, longer := m.cfg.Env[allowed]; longer || m.says(changing...) {
+	if _, longer := m.req.Env[allowed]; longer || m.says(changing...) {
 		return 0
 	}
 	return tokens(m.said(flag))

@@ -201,7 +201,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 	if err != nil {
 		return Handoff{}, err
 	}
-	proven.slots = spec.slots(ctx, ask)
+	proven.slots = slotsOf(ctx, spec, ask)
 	// 3. It can produce a token: a vLLM was healthy until its first one killed it.
 	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
 		r.asked.Store(true)

@@ -172,7 +172,7 @@ func TestRealVLLMChecks(t *testing.T) {
 	t.Parallel()
 	cfg, cache := vllmConfig(t), WithCacheDir(t.TempDir())
 	b, err := Inspect(atLeisure(t), cfg, cache)
-	if err != nil || b.Build < 10_000 || len(b.Flags.Defs) < 100 || !b.Flags.has("--max-model-len") {
+	if err != nil || b.Build < 10_000 || len(b.Flags.Defs) < 100 || !hasFlag(b.Flags, "--max-model-len") {
 		t.Fatalf("version %q, build %d, %d flags, %v", b.Version, b.Build, len(b.Flags.Defs), err)
 	}
 	in := func(name string) string { return filepath.Join(cfg.Model.ID, name) }

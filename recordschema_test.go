@@ -48,9 +48,9 @@ func TestRecordedSchemas(t *testing.T) {
 			}
 			spec.Causes, spec.NoGPU, spec.Advice = nil, nil, nil
 			want := LaunchSpec{
-				KeyEnv: "VLLM_API_KEY", Health: "/health", Version: Field{"/version", "version"}, Model: Field{"/v1/models", "data.0.root"},
-				Metrics: &MetricsContract{"/metrics", requests}, Gauges: &Gauges{"/metrics", requests}, DrainsItself: true,
-				Answer: &AnswerRequest{"/v1/completions", `{"max_tokens":1,"model":"tiny","prompt":"Hi"}`},
+				KeyEnv: "VLLM_API_KEY", Health: "/health", Version: Field{Path: "/version", Key: "version"}, Model: Field{Path: "/v1/models", Key: "data.0.root"},
+				Metrics: &MetricsContract{Path: "/metrics", Required: requests}, Gauges: &Gauges{Path: "/metrics", Names: requests}, DrainsItself: true,
+				Answer: &AnswerRequest{Path: "/v1/completions", Body: `{"max_tokens":1,"model":"tiny","prompt":"Hi"}`},
 				Grace:  45 * time.Second, LoadGrace: 2 * time.Second,
 			}
 			if !reflect.DeepEqual(spec, want) {

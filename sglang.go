@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // sgLang describes "sglang serve".
@@ -11,12 +13,12 @@ type sgLang struct{}
 
 func (sgLang) Name() string { return "sglang" }
 
-func (sgLang) Program(ProvisionConfig) Program {
+func (sgLang) Program(engine.Request) Program {
 	return Program{
 		Image: Image{
 			Name: "lmsysorg/sglang", Tag: "latest",
 			Entrypoint: []string{"sglang"}, // the image has none
-			Volumes:    []string{hubVolume + ":/root/.cache/huggingface"},
+			Volumes:    []string{engine.HubVolume + ":/root/.cache/huggingface"},
 			ShmSize:    32 << 30, // as its documentation says; it is a limit
 		},
 		Command:      "sglang",
@@ -35,8 +37,8 @@ func (sgLang) Program(ProvisionConfig) Program {
 const sglangGrace = 30 * time.Second
 
 // Launch gives no API key: SGLang takes one from its command line alone, which every user of the machine can read.
-func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	m := sglangDialect.merge(cfg, host)
+func (sgLang) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+	m := sglangDialect.merge(req, host)
 	if err := m.err(); err != nil {
 		return LaunchSpec{}, err
 	}
@@ -65,7 +67,7 @@ func (sgLang) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		Version:     Field{Path: info, Key: "version"},
 		Model:       Field{Path: modelInfo, Key: "model_path"},
 		Answer:      completion(served),
-		Grace:       sglangGrace + m.drainTimeout(),
+		Grace:       sglangGrace + m.req.DrainTimeout,
 		KillsItself: true,
 		// No Gauges: the scheduler sets them every 40 steps, and up to 30 s late once it is idle ("During idle time" in
 		// check_memory), so that a drain by them waits for nothing and does not see what has just come.

@@ -199,7 +199,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
 	err = r.inst.Start(ctx, Launch{
-		Config: p.cfg, Spec: plan.spec, Host: plan.host, Image: p.engine.Program(p.cfg).Image, Args: r.rec.Launch.Args, Dir: plan.Dir, Grace: time.Duration(plan.Grace),
+		Config: p.cfg, Spec: plan.spec, Host: plan.host, Image: programOf(p.engine, p.cfg).Image, Args: r.rec.Launch.Args, Dir: plan.Dir, Grace: time.Duration(plan.Grace),
 		Env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
 		Note: p.note, files: launchFiles{log, lock.file},
 	})

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // tgi describes Hugging Face's text-generation-launcher.
@@ -13,11 +15,11 @@ type tgi struct{}
 
 func (tgi) Name() string { return "tgi" }
 
-func (tgi) Program(ProvisionConfig) Program {
+func (tgi) Program(engine.Request) Program {
 	return Program{
 		Image: Image{
 			Name: "ghcr.io/huggingface/text-generation-inference", Tag: "3.3.5",
-			Volumes: []string{hubVolume + ":/data"}, // its HF_HOME
+			Volumes: []string{engine.HubVolume + ":/data"}, // its HF_HOME
 			ShmSize: 1 << 30,
 		},
 		Command:      "text-generation-launcher",
@@ -46,8 +48,8 @@ const tgiTermination = 90 * time.Second
 
 // Launch gives each replica what the launcher takes from fixed places: a second one would delete the sockets of the
 // first, and share its ports.
-func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	m := tgiDialect.merge(cfg, host)
+func (tgi) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+	m := tgiDialect.merge(req, host)
 	if err := m.err(); err != nil {
 		return LaunchSpec{}, err
 	}
@@ -92,7 +94,7 @@ func (tgi) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
 		if !m.has(side.flag) { // --prometheus-port is not in every version
 			continue
 		}
-		port := Port{Number: side.base + cfg.Port%tgiPorts, Use: side.use}
+		port := Port{Number: side.base + req.Port%tgiPorts, Use: side.use}
 		add(side.flag, strconv.Itoa(port.Number), `a port of its own, by "port"`)
 		spec.Ports = append(spec.Ports, port)
 	}

@@ -74,7 +74,7 @@ func TestTGIPorts(t *testing.T) {
 		taken := map[int]int{}
 		for port := first; port < first+256; port++ {
 			cfg := launchCase{cfg: func(c *ProvisionConfig) { c.Port = port }}.config(tgi{})
-			spec, err := tgi{}.Launch(cfg, Host{})
+			spec, err := launchOf(tgi{}, cfg, Host{})
 			if err != nil || len(spec.Ports) != 2 {
 				t.Fatalf("ports %v, %v", spec.Ports, err)
 			}

@@ -166,7 +166,7 @@ func engineGrace(r ProvisionConfig) time.Duration {
 	if !ok {
 		return defaultEngineGrace
 	}
-	spec, _ := engine.Launch(r.withDefaults(), Host{}) // what is wrong with r, the loader has told
+	spec, _ := launchOf(engine, r.withDefaults(), Host{}) // what is wrong with r, the loader has told
 	return max(defaultEngineGrace, spec.Grace)
 }
 
@@ -177,7 +177,7 @@ func (u *unit) mounts() []string {
 	for _, r := range u.replicas {
 		kind := ModelFile
 		if engine, ok := builtin.engine(r.Engine); ok {
-			kind = engine.Program(r).Model
+			kind = programOf(engine, r).Model
 		}
 		if ref, err := r.model(kind).Ref(); err == nil && ref.Path != "" { // else the start tells
 			paths[ref.Path] = true

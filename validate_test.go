@@ -10,25 +10,27 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // pickyEngine refuses every flag that says so.
 type pickyEngine struct{ err error }
 
-func (pickyEngine) Name() string                    { return "picky" }
-func (pickyEngine) Program(ProvisionConfig) Program { return Program{Command: "picky"} }
-func (e pickyEngine) Launch(cfg ProvisionConfig, _ Host) (LaunchSpec, error) {
+func (pickyEngine) Name() string                          { return "picky" }
+func (pickyEngine) Program(engine.Request) engine.Program { return Program{Command: "picky"} }
+func (e pickyEngine) Launch(req engine.Request, _ engine.Host) (engine.LaunchSpec, error) {
 	if e.err != nil {
 		return LaunchSpec{}, e.err
 	}
-	var problems []Problem
-	for i, flag := range cfg.Flags {
+	var problems []engine.Problem
+	for i, flag := range req.Flags {
 		if strings.Contains(flag, "bad") {
-			problems = append(problems, Problem{Key: fmt.Sprintf("flags[%d]", i), Message: fmt.Sprintf("unknown flag %q", flag)})
+			problems = append(problems, engine.Problem{Key: fmt.Sprintf("flags[%d]", i), Message: fmt.Sprintf("unknown flag %q", flag)})
 		}
 	}
 	if len(problems) > 0 {
-		return LaunchSpec{}, cfg.configError(problems...)
+		return LaunchSpec{}, &engine.ConfigError{Problems: problems}
 	}
 	return LaunchSpec{}, nil
 }

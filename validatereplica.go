@@ -20,7 +20,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	k.address(prefix, c)
 	program := Program{Model: ModelGGUF, Release: &llamaRelease, Image: Image{Name: "any"}} // which takes the most
 	if known {
-		program = engine.Program(c)
+		program = programOf(engine, c)
 	}
 	k.model(prefix+"model.", c, program.Model)
 	if c.Custom != nil && c.Engine != (custom{}).Name() {
@@ -93,7 +93,7 @@ func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 	}
 	c = c.withDefaults()
 	c.origin = nil // the keys of its problems shall be relative
-	_, err := engine.Launch(c, Host{})
+	_, err := launchOf(engine, c, Host{})
 	k.takesKey(prefix, engine, c)
 	var wrong *ConfigError
 	switch {
@@ -110,7 +110,7 @@ func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 // takesKey makes sure that the engine takes the key that is configured. What is wrong with the flags shall not hide that.
 func (k *checker) takesKey(prefix string, engine Engine, c ProvisionConfig) {
 	c.Flags, c.Env = nil, nil
-	if spec, err := engine.Launch(c, Host{}); err == nil && c.APIKey != nil && spec.KeyEnv == "" {
+	if spec, err := launchOf(engine, c, Host{}); err == nil && c.APIKey != nil && spec.KeyEnv == "" {
 		k.report(prefix+"api_key", "%s takes no key by its environment, and other ways are open to every user of this machine; "+
 			"put a proxy that asks for the key in front of it", c.Engine)
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // vLLM describes "vllm serve".
@@ -12,15 +14,15 @@ type vLLM struct{}
 
 func (vLLM) Name() string { return "vllm" }
 
-func (vLLM) Program(cfg ProvisionConfig) Program {
+func (vLLM) Program(req engine.Request) Program {
 	image := Image{
 		Name: "vllm/vllm-openai", Tag: "latest",
 		Entrypoint: []string{"vllm"}, // the image's own says "vllm serve", and that of images before 2025-10 something else
-		Volumes:    []string{hubVolume + ":/root/.cache/huggingface", "engine-provisioner-vllm:/root/.cache/vllm"},
+		Volumes:    []string{engine.HubVolume + ":/root/.cache/huggingface", "engine-provisioner-vllm:/root/.cache/vllm"},
 		ShmSize:    2 << 30, // what its workers talk through; 64 MiB are not enough
 	}
 	pkg := "vllm==0.32.0" // the one that the tests run
-	if cfg.GPU == GPUNone {
+	if req.GPU == engine.GPUNone {
 		image.Name, image.Tag = "vllm/vllm-openai-cpu", "latest-x86_64"
 		pkg = "" // that one is for CUDA
 	}
@@ -51,8 +53,8 @@ const (
 var vllmChatter = regexp.MustCompile(`No available shared memory broadcast block found`)
 
 // Launch passes the model as the first argument: vLLM serves one of its own choice where there is none.
-func (vLLM) Launch(cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	m := vllmDialect.merge(cfg, host)
+func (vLLM) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+	m := vllmDialect.merge(req, host)
 	if err := m.err(); err != nil {
 		return LaunchSpec{}, err
 	}
@@ -121,8 +123,8 @@ func (m *flagMerge) vllmShutdown() time.Duration {
 		seconds, _ := strconv.Atoi(m.said("shutdown-timeout"))
 		return time.Duration(max(seconds, 0)) * time.Second
 	}
-	wait := m.drainTimeout()
-	if grace := time.Duration(m.cfg.Stop.Grace); grace > 0 {
+	wait := m.req.DrainTimeout
+	if grace := m.req.Grace; grace > 0 {
 		wait = min(wait, grace-vllmGrace/3) // answers count for more than a tidy end
 	}
 	seconds := int(wait / time.Second)

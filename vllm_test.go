@@ -59,7 +59,7 @@ func TestVLLMLaunch(t *testing.T) {
 func TestVLLMSleeps(t *testing.T) {
 	t.Parallel()
 	for flag, want := range map[string]string{"--enable-sleep-mode": "/is_sleeping", "--enable-lora": ""} {
-		spec, err := vLLM{}.Launch(launchCase{flags: []string{flag}}.config(vLLM{}), vllmHost(t))
+		spec, err := launchOf(vLLM{}, launchCase{flags: []string{flag}}.config(vLLM{}), vllmHost(t))
 		if err != nil || spec.Asleep.Path != want {
 			t.Errorf("%s: %+v (%v)", flag, spec.Asleep, err)
 		}

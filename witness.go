@@ -154,7 +154,7 @@ func (p *prober) account(ctx context.Context, spec LaunchSpec) (work *life.Work,
 		if err != nil {
 			return nil, false, err
 		}
-		if n, err := g.sum(page); err == nil {
+		if n, err := requestsOn(page, *g); err == nil {
 			work.Requests = n
 		}
 	}
@@ -163,7 +163,7 @@ func (p *prober) account(ctx context.Context, spec LaunchSpec) (work *life.Work,
 		if err != nil {
 			return nil, false, err
 		}
-		work.Tokens = c.sum(page)
+		work.Tokens = workOn(page, *c)
 	}
 	return work, false, nil
 }

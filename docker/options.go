@@ -39,7 +39,7 @@ func (i *instance) options(l provisioner.Launch) (client.ContainerCreateOptions,
 		Init: &init,
 	}
 	if host.ShmSize == 0 {
-		host.ShmSize = int64(own.ShmSize)
+		host.ShmSize = own.ShmSize
 	}
 	if c.Network != "host" {
 		if err := publish(config, host, l.Config.Host, l.Config.Port); err != nil {

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	ep "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // fileServer is an engine of one's own: "python3 -m http.server", with a folder for a model. An Engine is data: it says
@@ -14,28 +14,28 @@ type fileServer struct{}
 
 func (fileServer) Name() string { return "files" }
 
-func (fileServer) Program(ep.ProvisionConfig) ep.Program {
+func (fileServer) Program(engine.Request) engine.Program {
 	parse := func(output string) (version string, build int, err error) {
 		_, err = fmt.Sscanf(output, "Python %s", &version)
 		return version, 0, err
 	}
-	return ep.Program{Command: "python3", VersionArgs: []string{"--version"}, ParseVersion: parse}
+	return engine.Program{Command: "python3", VersionArgs: []string{"--version"}, ParseVersion: parse}
 }
 
-func (fileServer) Launch(cfg ep.ProvisionConfig, host ep.Host) (ep.LaunchSpec, error) {
-	if cfg.APIKey != nil {
-		return ep.LaunchSpec{}, &ep.ConfigError{Problems: []ep.Problem{
+func (fileServer) Launch(r engine.Request, host engine.Host) (engine.LaunchSpec, error) {
+	if r.HasKey {
+		return engine.LaunchSpec{}, &engine.ConfigError{Problems: []engine.Problem{
 			{Key: "api_key", Message: "a file server cannot ask for a key; remove it"},
 		}}
 	}
-	flags := []ep.Flag{
-		{Args: []string{"-m", "http.server"}, Origin: ep.OriginProvisioner},
-		{Args: []string{"--bind", cfg.Host}, Origin: ep.OriginProvisioner, Key: "host"},
-		{Args: []string{"--directory", host.ModelPath}, Origin: ep.OriginProvisioner, Key: "model.id"},
-		{Args: []string{strconv.Itoa(cfg.Port)}, Origin: ep.OriginProvisioner, Key: "port"},
+	flags := []engine.Flag{
+		{Args: []string{"-m", "http.server"}, Origin: engine.OriginProvisioner},
+		{Args: []string{"--bind", r.Host}, Origin: engine.OriginProvisioner, Key: "host"},
+		{Args: []string{"--directory", host.ModelPath}, Origin: engine.OriginProvisioner, Key: "model.id"},
+		{Args: []string{strconv.Itoa(r.Port)}, Origin: engine.OriginProvisioner, Key: "port"},
 	}
-	for i, f := range cfg.Flags {
-		flags = append(flags, ep.Flag{Args: []string{f}, Origin: ep.OriginConfig, Key: fmt.Sprintf("flags[%d]", i)})
+	for i, f := range r.Flags {
+		flags = append(flags, engine.Flag{Args: []string{f}, Origin: engine.OriginConfig, Key: fmt.Sprintf("flags[%d]", i)})
 	}
-	return ep.LaunchSpec{Flags: flags, Health: "/", Grace: 2 * time.Second}, nil
+	return engine.LaunchSpec{Flags: flags, Health: "/", Grace: 2 * time.Second}, nil
 }

@@ -1,0 +1,30 @@
+package engine
+
+// Binary is what is known of an engine's executable before it runs.
+type Binary struct {
+	Path    string  `json:"path"`    // absolute
+	Digest  string  `json:"digest"`  // sha256 of the file, and of the version of a Python program, in hex
+	Version string  `json:"version"` // as Program.ParseVersion or the Distribution gives it; "" when unknown
+	Build   int     `json:"build"`   // a number that grows with each release: llama.cpp's own, or 28000 for 0.28.0; 0 when unknown
+	Flags   FlagSet `json:"flags"`   // the flags that its help lists; the zero value when unknown
+}
+
+// Host is the facts that a launch depends on, gathered before an engine is asked for a LaunchSpec.
+type Host struct {
+	Binary    Binary
+	ModelPath string // absolute path of the model; "" when the engine resolves the reference itself or has none
+	// ModelRevision is the commit of a model of the Hugging Face hub that the engine fetches by itself; "" when it is not known.
+	ModelRevision string
+	GPUs          []GPU // the devices this replica may use; none means that it runs on the CPU
+}
+
+// GPU is one graphics processor, or one MIG partition of it, as the driver reports it.
+type GPU struct {
+	Index       int    `json:"index"` // in PCI bus order, as nvidia-smi counts; a partition has its GPU's
+	UUID        string `json:"uuid"`  // "GPU-…" or "MIG-…"; "" when the device does not answer
+	Name        string `json:"name"`
+	PCIBusID    string `json:"pci_bus_id"`
+	MemoryTotal uint64 `json:"memory_total"`      // bytes
+	MemoryFree  uint64 `json:"memory_free"`       // bytes
+	Problem     string `json:"problem,omitempty"` // why it cannot be used; "" when it can
+}
