@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // handOver ends a supervisor as an upgrade does, and reaps its engines, which are this process's children, in its stead.
@@ -261,7 +262,7 @@ func TestOrphansFolderIsItsOwn(t *testing.T) {
 func TestInboxKeepsWhatIsAsked(t *testing.T) {
 	t.Parallel()
 	s := &Supervisor{state: t.TempDir()}
-	dir := filepath.Join(s.state, requestsName)
+	dir := filepath.Join(s.state, state.RequestsName)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +291,7 @@ func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{}).withDefaults()
 	cfg.Restart.MaxDelay, cfg.Restart.InitialDelay, cfg.Restart.CooldownMax = Duration(10*time.Second), Duration(time.Second), Duration(20*time.Minute)
 	for phase, limit := range map[Phase]time.Duration{PhaseBackoff: 13 * time.Second, PhaseOpen: 25 * time.Minute} {
-		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+		files := filesIn(t.TempDir(), "pool-r0")
 		kept := keptRestarts{Pool: "pool", Replica: "r0", Restarts: Restarts{Phase: phase, RetryAt: time.Now().AddDate(0, 6, 0)}}
 		if err := files.writeRestarts(kept); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Reloaded is what [Supervisor.Apply] did about a replica.
@@ -88,7 +89,7 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 }
 
 // checked gives configurations their defaults, and returns the state directory that they share.
-func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, state string, err error) {
+func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, dir string, err error) {
 	if len(cfgs) == 0 {
 		return nil, "", &ConfigError{Problems: []Problem{{Key: "pools", Message: "no replica is configured; give at least one"}}}
 	}
@@ -107,8 +108,8 @@ func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, state
 			return nil, "", &ConfigError{Problems: []Problem{{Key: "StateDir", Message: message}}}
 		}
 	}
-	state, err = stateDirectory(cfgs[0].StateDir)
-	return cfgs, state, err
+	dir, err = state.Dir(cfgs[0].StateDir)
+	return cfgs, dir, err
 }
 
 // begin waits until no other change is under way. What it returns ends the change.

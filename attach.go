@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/state"
+
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -31,9 +33,9 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	rec, err := files.readRecord()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
+		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.Dir())
 	case err == nil && rec.Pool != pool: // "a-b/c" and "a/b-c" have the same files
-		err = fmt.Errorf("%w: %q is of %s/%s", ErrNotFound, files.record(), rec.Pool, rec.Replica)
+		err = fmt.Errorf("%w: %q is of %s/%s", ErrNotFound, files.Record(), rec.Pool, rec.Replica)
 	}
 	var p *EngineProvisioner
 	if err == nil {
@@ -68,7 +70,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		}
 	}
 	cfg := ProvisionConfig{
-		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.state,
+		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.State,
 		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey, Handoff: rec.Handoff,
 	}
 	p := newProvisioner(cfg.withDefaults(), opts)
@@ -79,7 +81,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		r.rec.Grace = Duration(p.opts.grace)
 	}
 	p.run, p.state, p.since, p.found = r, StateStarting, r.started, true
-	if h, err := ReadHandoff(files.handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
+	if h, err := ReadHandoff(files.Handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
 	} else if rec.State == StateDraining {
 		p.state = StateDraining
@@ -107,15 +109,15 @@ func (r *run) clearAway() error {
 	}
 	// A start that is under way has no process yet, and an engine in another container is not seen from here. Both hold
 	// the lock, and what is theirs must stay.
-	lock, err := r.files.lock()
-	if errors.Is(err, errLocked) {
-		return fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, r.files.lockPath())
+	lock, err := r.files.Lock()
+	if errors.Is(err, state.ErrHeld) {
+		return fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, r.files.LockPath())
 	}
 	if err != nil {
 		return err
 	}
 	names, err := r.survivors() // the start may have come to its end before the lock was asked for
-	lock.release()
+	lock.Release()
 	if err != nil {
 		return err
 	}

@@ -183,7 +183,7 @@ func BenchmarkCrash(b *testing.B) {
 			b.Fatal(err)
 		}
 		seen := <-exited
-		for _, err := os.Lstat(p.run.files.handoff()); err == nil; _, err = os.Lstat(p.run.files.handoff()) {
+		for _, err := os.Lstat(p.run.files.Handoff()); err == nil; _, err = os.Lstat(p.run.files.Handoff()) {
 			time.Sleep(50 * time.Microsecond)
 		}
 		after = append(after, time.Since(seen))

@@ -79,7 +79,7 @@ func readyDelay(b *testing.B, cfg ProvisionConfig, prepared Option) (delay, toke
 	handoff, err := p.WaitReady(ctx)
 	returned := time.Now()
 	if err == nil {
-		if _, err = os.Stat(p.run.files.handoff()); err == nil {
+		if _, err = os.Stat(p.run.files.Handoff()); err == nil {
 			engine := enginetest.Inspect(b, handoff.URL)
 			token = engine.FirstAnswer
 			delay = returned.Sub(engine.ReadyAt) - token

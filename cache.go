@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // CacheItem is something that provisioning has put on this node and can download, build or install again.
@@ -147,7 +148,7 @@ func engineItem(path string) (CacheItem, bool) {
 		What string `json:"what"`
 	}
 	file := filepath.Join(path, manifestName)
-	if data, err := readState(file); err == nil && json.Unmarshal(data, &manifest) == nil {
+	if data, err := state.Read(file); err == nil && json.Unmarshal(data, &manifest) == nil {
 		item.Name, item.Partial = manifest.What, false
 		if info, err := os.Stat(file); err == nil {
 			item.UsedAt = info.ModTime()
@@ -163,7 +164,7 @@ func hubItems(dir string) []CacheItem {
 	}
 	return itemsIn(dir, func(path string) (CacheItem, bool) {
 		var n models.Note
-		data, err := readState(path)
+		data, err := state.Read(path)
 		if err != nil || json.Unmarshal(data, &n) != nil || len(n.Links) == 0 {
 			return CacheItem{}, false
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // TestCache fills the cache by all ways, lists it and empties it.
@@ -260,14 +261,14 @@ func TestCacheOfEngines(t *testing.T) {
 	if err != nil || len(items) != 1 {
 		t.Fatalf("%v (%v)", items, err)
 	}
-	lock, err := tryLock(made + ".lock") // after the look at it
+	lock, err := state.TryLock(made + ".lock") // after the look at it
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := items[0].remove(); !errors.Is(err, errLocked) || !exists(made) {
+	if err := items[0].remove(); !errors.Is(err, state.ErrHeld) || !exists(made) {
 		t.Errorf("%v", err)
 	}
-	lock.release()
+	lock.Release()
 	_, _ = p.Prepare(t.Context()) // the engine is there, although it tells no version
 	removed, err := PruneCache(func(i CacheItem) bool { return i.Kind == CacheEngine }, WithCacheDir(dir))
 	if err != nil || len(removed) != 2 || exists(made) {

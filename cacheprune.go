@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
@@ -27,7 +28,7 @@ func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error
 			continue
 		}
 		failed := item.remove()
-		if errors.Is(failed, errLocked) {
+		if errors.Is(failed, state.ErrHeld) {
 			continue // a process has begun to work on it
 		}
 		if failed != nil {
@@ -57,17 +58,17 @@ func tidyEngines(dir string) error {
 			if exists(e.dir) {
 				continue
 			}
-			lock, locked := tryLock(path)
+			lock, locked := state.TryLock(path)
 			if locked != nil {
 				continue // it is just being made
 			}
 			if !exists(e.dir) {
 				err = errors.Join(err, atomicfile.Remove(path))
 			}
-			lock.release()
+			lock.Release()
 		case refSuffix:
 			var r remembered
-			data, unread := readState(path)
+			data, unread := state.Read(path)
 			if unread == nil && json.Unmarshal(data, &r) == nil && !exists(filepath.Join(dir, filepath.Base(r.Entry))) {
 				err = errors.Join(err, atomicfile.Remove(path)) // should the engine be made just now, it is found again
 			}
@@ -92,11 +93,11 @@ func (i CacheItem) remove() error {
 
 func (i CacheItem) removeEngine() error {
 	e := entry{i.Path}
-	lock, err := tryLock(e.lock())
+	lock, err := state.TryLock(e.lock())
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	// First what makes it count: half an engine must not be taken for one.
 	if err := atomicfile.Remove(e.path(manifestName)); err != nil {
 		return err
@@ -111,7 +112,7 @@ func (i CacheItem) removeModel() error {
 	lock := filepath.Join(i.Path, i.Name+".lock")
 	release, ok, err := fetch.TryLock(lock)
 	if err != nil || !ok {
-		return cmp.Or(err, errLocked)
+		return cmp.Or(err, state.ErrHeld)
 	}
 	defer release()
 	files, err := os.ReadDir(i.Path)
@@ -137,7 +138,7 @@ func (i CacheItem) removeHubModel() error {
 		}
 		release, ok, err := fetch.TryLock(path)
 		if err != nil || !ok {
-			return cmp.Or(err, errLocked)
+			return cmp.Or(err, state.ErrHeld)
 		}
 		defer release()
 	}

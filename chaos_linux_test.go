@@ -58,7 +58,7 @@ func TestChaosFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := os.ReadFile(files.record())
+	record, err := os.ReadFile(files.Record())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +76,8 @@ func TestChaosFullDisk(t *testing.T) {
 	} else {
 		wantText(t, err, "cannot ", "no space left on device")
 	}
-	otherFiles := replicaFiles{state: files.state, stem: other.fileStem()}
-	for _, path := range []string{otherFiles.record(), otherFiles.handoff(), otherFiles.pid()} {
+	otherFiles := filesIn(files.State, other.fileStem())
+	for _, path := range []string{otherFiles.Record(), otherFiles.Handoff(), otherFiles.PID()} {
 		if data, err := os.ReadFile(path); err == nil {
 			t.Errorf("left: %s with %q", path, data)
 		}
@@ -85,12 +85,12 @@ func TestChaosFullDisk(t *testing.T) {
 	if now := s.Status()[0]; now.LaunchID != was.LaunchID || statusAt(t, was.URL+"/health") != http.StatusOK {
 		t.Errorf("the engine that ran: %+v", now)
 	}
-	if data, err := os.ReadFile(files.record()); err != nil || !bytes.Equal(data, record) {
+	if data, err := os.ReadFile(files.Record()); err != nil || !bytes.Equal(data, record) {
 		t.Errorf("the record changed (%v): %s", err, data)
 	}
 	// Its end is seen and its handoff goes, although nothing can be written.
 	enginetest.Kill(t, was.URL, enginetest.Death{Code: 1})
-	eventually(t, "the handoff goes", func() bool { _, err := os.Stat(files.handoff()); return errors.Is(err, fs.ErrNotExist) })
+	eventually(t, "the handoff goes", func() bool { _, err := os.Stat(files.Handoff()); return errors.Is(err, fs.ErrNotExist) })
 	eventually(t, "a start fails for want of room", func() bool { r := s.Status()[0].Restarts; return strings.Contains(r.Last, "no space left") })
 	if _, err := files.readRecord(); err != nil {
 		t.Errorf("torn: %v", err)
@@ -105,14 +105,14 @@ func TestChaosPlanted(t *testing.T) {
 	t.Parallel()
 	const precious = "precious\n"
 	in := func(name string) func(replicaFiles) string {
-		return func(f replicaFiles) string { return filepath.Join(f.dir(), name) }
+		return func(f replicaFiles) string { return filepath.Join(f.Dir(), name) }
 	}
 	places := map[string]func(replicaFiles) string{
-		"record.json": replicaFiles.record, "handoff": replicaFiles.handoff, "engine.lock": replicaFiles.lockPath,
-		"stop.lock": replicaFiles.stopLock, "engine.pid": replicaFiles.pid, "logs": replicaFiles.logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.log(1) },
-		"the replica's folder": replicaFiles.dir, "engines": replicaFiles.handoffs,
-		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.state, eventsName) },
-		"manager.lock": func(f replicaFiles) string { return filepath.Join(f.state, "manager.lock") },
+		"record.json": replicaFiles.Record, "handoff": replicaFiles.Handoff, "engine.lock": replicaFiles.LockPath,
+		"stop.lock": replicaFiles.StopLock, "engine.pid": replicaFiles.PID, "logs": replicaFiles.Logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.Log(1) },
+		"the replica's folder": replicaFiles.Dir, "engines": replicaFiles.Handoffs,
+		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.State, eventsName) },
+		"manager.lock": func(f replicaFiles) string { return filepath.Join(f.State, "manager.lock") },
 	}
 	plants := map[string]func(path, victim string) error{
 		"symlink":     func(path, victim string) error { return os.Symlink(victim, path) },
@@ -138,7 +138,7 @@ func TestChaosPlanted(t *testing.T) {
 				victims := filepath.Join(cfg.Dir, "victims")
 				victim := filepath.Join(victims, "victim")
 				path := pathOf(files)
-				if err := errors.Join(err, files.create(), os.Mkdir(victims, 0o700), os.WriteFile(victim, []byte(precious), 0o640)); err != nil {
+				if err := errors.Join(err, files.Create(), os.Mkdir(victims, 0o700), os.WriteFile(victim, []byte(precious), 0o640)); err != nil {
 					t.Fatal(err)
 				}
 				if err := errors.Join(os.RemoveAll(path), do(path, victim)); err != nil {
@@ -337,7 +337,7 @@ func TestChaosRealEngine(t *testing.T) {
 		word := []string{"ready", "begin"}[n%2]
 		c.kill(t, order, word, rand.N(100*time.Millisecond))
 		torn += c.torn(t)
-		before, beforeErr := ReadHandoff(c.files.handoff())
+		before, beforeErr := ReadHandoff(c.files.Handoff())
 		s, err := Supervise(bounded(t), []ProvisionConfig{order.config()}, order.cache())
 		if err == nil {
 			err = s.WaitReady(bounded(t))

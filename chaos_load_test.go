@@ -123,7 +123,7 @@ func TestChaosSaturated(t *testing.T) {
 				break
 			}
 		}
-		was, err := ReadHandoff(c.files.handoff())
+		was, err := ReadHandoff(c.files.Handoff())
 		if err != nil {
 			t.Fatalf("%v; the manager says:\n%s", err, stderr)
 		}

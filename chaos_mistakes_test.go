@@ -98,8 +98,8 @@ func TestChaosStateRemoved(t *testing.T) {
 			t.Fatalf("round %d: a second manager: %v", n, err)
 		}
 		refused++
-		eventually(t, "the handoff is there", func() bool { h, err := ReadHandoff(files.handoff()); return err == nil && h.Process.PID == was.PID })
-		eventually(t, "the lock is taken", func() bool { return managed(files.state) })
+		eventually(t, "the handoff is there", func() bool { h, err := ReadHandoff(files.Handoff()); return err == nil && h.Process.PID == was.PID })
+		eventually(t, "the lock is taken", func() bool { return managed(files.State) })
 		if now := s.Status()[0]; now.LaunchID != was.LaunchID || statusAt(t, was.URL+"/health") != http.StatusOK {
 			t.Fatalf("round %d: %+v", n, now)
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // RELIABILITY.md says what these tests prove, and with which counts.
@@ -272,16 +273,16 @@ func (c *chaosRig) torn(t *testing.T) (n int) {
 		}
 	}
 	_, err := c.files.readRecord()
-	bad(c.files.record(), err)
-	_, err = ReadHandoff(c.files.handoff())
-	bad(c.files.handoff(), err)
-	path := filepath.Join(c.files.dir(), "restarts.json")
-	data, err := readState(path)
+	bad(c.files.Record(), err)
+	_, err = ReadHandoff(c.files.Handoff())
+	bad(c.files.Handoff(), err)
+	path := filepath.Join(c.files.Dir(), "restarts.json")
+	data, err := state.Read(path)
 	if err == nil {
 		err = json.Unmarshal(data, &Restarts{})
 	}
 	bad(path, err)
-	for _, err := range ReadEvents(t.Context(), c.files.state, false) {
+	for _, err := range ReadEvents(t.Context(), c.files.State, false) {
 		bad(eventsName, err)
 	}
 	return n
@@ -338,7 +339,7 @@ func (c *chaosRig) recover(t *testing.T, way int) (orphans int) {
 		if err := s.WaitReady(ctx); err != nil {
 			t.Errorf("WaitReady: %v", err)
 		}
-		h, err := ReadHandoff(c.files.handoff())
+		h, err := ReadHandoff(c.files.Handoff())
 		if err != nil || !alive(h.Process.PID) || statusAt(t, h.URL+"/health") != 200 {
 			t.Errorf("ready, with the handoff %+v (%v)", h, err)
 		}
@@ -355,11 +356,11 @@ func (c *chaosRig) recover(t *testing.T, way int) (orphans int) {
 		orphans++
 	}
 	c.noHandoff(t)
-	lock, err := c.files.lock()
+	lock, err := c.files.Lock()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the lock is held: %v", err)
 	} else if err == nil {
-		lock.release()
+		lock.Release()
 	}
 	return orphans
 }
@@ -390,14 +391,14 @@ func (c *chaosRig) strangers(t *testing.T, p *EngineProvisioner) (n int) {
 
 func (c *chaosRig) noHandoff(t *testing.T) {
 	t.Helper()
-	if _, err := os.Lstat(c.files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(c.files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a handoff without an engine (%v)", err)
 	}
 }
 
 func (c *chaosRig) noTemporaries(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{filepath.Join(c.files.state, "*", atomicfile.TempPattern), filepath.Join(c.temp(), tempPrefix+"*")} {
+	for _, pattern := range []string{filepath.Join(c.files.State, "*", atomicfile.TempPattern), filepath.Join(c.temp(), tempPrefix+"*")} {
 		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
 			t.Errorf("left: %v (%v)", left, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // A provisioner that is killed while it replaces a file leaves a temporary one. The next start clears it away, and
@@ -17,8 +18,8 @@ func TestStartClearsTornWrites(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	files, err := filesOf(cfg.StateDir, cfg.fileStem())
-	other := replicaFiles{state: files.state, stem: "pool-r1"}
-	if err := errors.Join(err, files.create()); err != nil {
+	other := filesIn(files.State, "pool-r1")
+	if err := errors.Join(err, files.Create()); err != nil {
 		t.Fatal(err)
 	}
 	torn := func(path string) string {
@@ -28,8 +29,8 @@ func TestStartClearsTornWrites(t *testing.T) {
 		}
 		return f.Name()
 	}
-	left := []string{torn(files.record()), torn(files.handoff())}
-	busy := torn(other.handoff())
+	left := []string{torn(files.Record()), torn(files.Handoff())}
+	busy := torn(other.Handoff())
 	started(t, cfg)
 	for _, path := range left {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +67,7 @@ func TestForeignStateDirectory(t *testing.T) {
 	}
 	stat := *mine.Sys().(*syscall.Stat_t)
 	stat.Uid = uint32(os.Geteuid()) + 1
-	if !ours(mine) || ours(foreignFile{mine, &stat}) {
+	if !state.Ours(mine) || state.Ours(foreignFile{mine, &stat}) {
 		t.Error("ours cannot tell who owns a folder")
 	}
 }

@@ -58,7 +58,7 @@ func Differences(ctx context.Context, cfg ProvisionConfig, opts ...Option) ([]Di
 	}
 	rec, err := files.readRecord()
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.dir())
+		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.Dir())
 	}
 	if err != nil {
 		return nil, err

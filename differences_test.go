@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // wantDifferences compares what differs from the recorded launch, as it is told.
@@ -38,7 +39,7 @@ func TestDifferencesNameTheKey(t *testing.T) {
 	cfg.Env = map[string]EnvValue{"LANG": {Value: "C"}, "GGML_X": {Value: "hunter2"}}
 	started(t, cfg)
 	wantDifferences(t, cfg)
-	record := string(mustRead(t, filepath.Join(cfg.StateDir, "pool-r0", recordName)))
+	record := string(mustRead(t, filepath.Join(cfg.StateDir, "pool-r0", state.RecordName)))
 	if strings.Contains(record, "hunter2") {
 		t.Error("the record holds a variable's value")
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Check is one thing that was looked at on the host.
@@ -39,7 +40,7 @@ func Diagnose(ctx context.Context, stateDir string, opts ...Option) []Check {
 	d := doctor{opts: newOptions(opts)}
 	d.engines(ctx)
 	d.gpus(ctx)
-	state, err := stateDirectory(stateDir)
+	state, err := state.Dir(stateDir)
 	if err != nil {
 		d.problem("state directory", err.Error(), "run this in a folder that exists")
 	} else {
@@ -135,12 +136,12 @@ func (d *doctor) gpus(ctx context.Context) {
 func gib(bytes uint64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }
 
 // stateDirectory checks that the directory is, or can be made, private and writable.
-func (d *doctor) stateDirectory(state string) {
+func (d *doctor) stateDirectory(stateDir string) {
 	const name = "state directory"
-	dir := state
-	switch err := checkPrivate(state); {
+	dir := stateDir
+	switch err := state.CheckPrivate(stateDir); {
 	case errors.Is(err, fs.ErrNotExist):
-		dir = access.Existing(state)
+		dir = access.Existing(stateDir)
 	case err != nil:
 		d.problem(name, err.Error(), "")
 		return
@@ -154,11 +155,11 @@ func (d *doctor) stateDirectory(state string) {
 		d.problem(name, "cannot remove a file from it: "+err.Error(), `set another "state_dir"`)
 		return
 	}
-	if dir != state {
-		d.ok(name, "%s can be made", state)
+	if dir != stateDir {
+		d.ok(name, "%s can be made", stateDir)
 		return
 	}
-	d.ok(name, "%s is writable and private", state)
+	d.ok(name, "%s is writable and private", stateDir)
 }
 
 // replicas warns of those that died while nobody watched.

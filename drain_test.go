@@ -110,7 +110,7 @@ func TestDrainWaitsForRequests(t *testing.T) {
 	results := inFlight(t, cfg, 2, `{"prompt":"x"}`)
 	stopped := stopping(bounded(t), p)
 	awaitDraining(t, p)
-	if _, err := os.Lstat(p.run.files.handoff()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(p.run.files.Handoff()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the handoff is there while it drains (%v)", err)
 	}
 	if all, err := Statuses(cfg.StateDir); err != nil || len(all) != 1 {

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // entry is an engine in the cache that was built, installed or unpacked there. It stays in the folder in which it was
@@ -56,7 +57,7 @@ func checkOwnFolder(dir string) error {
 		return nil
 	case err != nil:
 		return unusableCache(err)
-	case !ours(info):
+	case !state.Ours(info):
 		return fmt.Errorf("cannot use %q: it belongs to another user, who could replace what is in it; set another XDG_CACHE_HOME", dir)
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("cannot use %q: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
@@ -82,7 +83,7 @@ func (e entry) executable() string {
 
 func (e entry) manifest() (manifest, bool) {
 	var m manifest
-	data, err := readState(e.path(manifestName))
+	data, err := state.Read(e.path(manifestName))
 	if err != nil || json.Unmarshal(data, &m) != nil || !filepath.IsLocal(m.Executable) {
 		return manifest{}, false
 	}
@@ -103,15 +104,15 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 	if err := os.MkdirAll(filepath.Dir(e.dir), 0o700); err != nil {
 		return "", unusableCache(err)
 	}
-	lock, err := awaitLock(ctx, e.lock(), e.waiting(work, tell))
+	lock, err := state.AwaitLock(ctx, e.lock(), e.waiting(work, tell))
 	if unopened, ok := errors.AsType[*fs.PathError](err); ok {
 		return "", unusableCache(unopened)
 	}
 	if err != nil {
 		return "", err
 	}
-	defer lock.release()
-	lock.sign()
+	defer lock.Release()
+	sign(lock)
 	if path := e.executable(); path != "" { // made meanwhile
 		return path, nil
 	}
@@ -122,7 +123,7 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return "", unusableCache(err)
 	}
-	m, err := fill(lock.file)
+	m, err := fill(lock.File)
 	if err != nil {
 		return "", err
 	}
@@ -233,7 +234,7 @@ func (o *options) last(kind, config string) (e entry, of string, ok bool) {
 		return entry{}, "", false
 	}
 	var r remembered
-	data, err := readState(note.dir + refSuffix)
+	data, err := state.Read(note.dir + refSuffix)
 	if err != nil || json.Unmarshal(data, &r) != nil || r.Entry != filepath.Base(r.Entry) {
 		return entry{}, "", false
 	}

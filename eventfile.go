@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // The events that the supervisors of a state directory have kept: in the present file and the one before it.
@@ -105,7 +106,7 @@ func checkEvents(file *os.File) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := checkOwnFile(file.Name(), info); err != nil {
+	if err := state.CheckOwn(file.Name(), info); err != nil {
 		return 0, err
 	}
 	if info.Mode().Perm() != 0o600 {
@@ -134,7 +135,7 @@ func checkEvents(file *os.File) (int64, error) {
 // which is no error. An error is about a line or an attempt to read; events may follow it.
 func ReadEvents(ctx context.Context, stateDir string, follow bool) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		state, err := stateDirectory(stateDir)
+		state, err := state.Dir(stateDir)
 		if err != nil {
 			yield(Event{}, err)
 			return
@@ -198,7 +199,7 @@ func (r *eventReader) read() bool {
 
 // open is nil for a file that is not there, or that cannot be read, which is told.
 func (r *eventReader) open(name string) (*os.File, bool) {
-	file, err := openNoFollow(filepath.Join(r.dir, name))
+	file, err := state.Open(filepath.Join(r.dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, true
 	}

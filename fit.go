@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // ErrNoMemory is wrapped by the [StartError] of a replica whose model does not fit into the memory that is free, under
@@ -137,7 +138,7 @@ func freeMemory() uint64 {
 // claims are those of the replicas of a state directory beside cfg.
 func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpuDriver) claims {
 	c := claims{map[string]uint64{}, map[fileID]uint64{}}
-	stems, err := listed(cfg.StateDir, recordName)
+	stems, err := state.List(cfg.StateDir, state.RecordName)
 	if err != nil {
 		return c // there is none yet
 	}
@@ -151,7 +152,7 @@ func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpuDri
 		if err != nil || rec.State.Final() || !o.lives(ctx, files, rec) {
 			continue
 		}
-		loading := (rec.State == StateStarting || rec.State == StatePreparing) && !exists(files.handoff())
+		loading := (rec.State == StateStarting || rec.State == StatePreparing) && !exists(files.Handoff())
 		for _, m := range rec.Launch.Memory {
 			if m.Mapped > 0 {
 				file := fileIDOf(rec.Launch.ModelPath)
@@ -181,7 +182,7 @@ func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpuDri
 
 // lives reports whether a launch has not ended while nobody was there to take note.
 func (o *options) lives(ctx context.Context, files replicaFiles, rec record) bool {
-	if locked(files.lockPath()) {
+	if state.Locked(files.LockPath()) {
 		return true
 	}
 	if rec.Launch.Mode != modeContainer || rec.State == StatePreparing {
@@ -301,11 +302,11 @@ func (c ProvisionConfig) reserves() bool { return c.Fit == "require" || c.Device
 func (f replicaFiles) reserve(ctx context.Context) (release func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, reservePatience, ErrBusy)
 	defer cancel()
-	lock, err := awaitLock(ctx, filepath.Join(f.state, "memory.lock"), func() {})
+	lock, err := state.AwaitLock(ctx, filepath.Join(f.State, "memory.lock"), func() {})
 	if err != nil {
 		return nil, fmt.Errorf("cannot reserve memory: %w", err)
 	}
-	return sync.OnceFunc(lock.release), nil
+	return sync.OnceFunc(lock.Release), nil
 }
 
 // reservePatience is how long a launch waits for others that reserve memory: each takes milliseconds, but seconds where the

@@ -362,7 +362,7 @@ func TestFitForgetsTheDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dead.create(); err != nil {
+	if err := dead.Create(); err != nil {
 		t.Fatal(err)
 	}
 	gpu := gpuWith(0, 1<<30)
@@ -373,7 +373,7 @@ func TestFitForgetsTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	driver := withGPUs(&fakeGPUs{gpus: []GPU{gpu}})
-	lock, err := dead.lock() // as its engine holds it
+	lock, err := dead.Lock() // as its engine holds it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +381,7 @@ func TestFitForgetsTheDead(t *testing.T) {
 	if err != nil || len(lacking(plan.Memory)) == 0 {
 		t.Errorf("a replica that is loading does not count: %v (%v)", plan.Memory, err)
 	}
-	lock.release()
+	lock.Release()
 	if plan, err = Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
 		t.Errorf("a dead replica counts: %v (%v)", plan.Memory, err)
 	}
@@ -480,7 +480,7 @@ func TestReserveEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := files.create(); err != nil {
+	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
 	release, err := files.reserve(t.Context())

@@ -32,9 +32,9 @@ func (p *EngineProvisioner) keepWatch(ctx context.Context, pause time.Duration, 
 
 // adoptAlone is adopt, of which a mistake says that nothing is known of this one launch.
 func adoptAlone(ctx context.Context, files replicaFiles, opts options) (p *EngineProvisioner, found Recovered) {
-	err := caught.Do(opts.logger, files.stem, func() { p, found = adopt(ctx, files, opts) })
+	err := caught.Do(opts.logger, files.Stem, func() { p, found = adopt(ctx, files, opts) })
 	if err != nil {
-		return nil, Recovered{Replica: files.stem, Result: RecoveredUnknown, Err: err}
+		return nil, Recovered{Replica: files.Stem, Result: RecoveredUnknown, Err: err}
 	}
 	return p, found
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/readers"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // HandoffSchema is the version of the handoff file. Its first eight keys have their names, types and order in all of them;
@@ -78,14 +79,14 @@ func (f replicaFiles) publish(h Handoff, c HandoffConfig) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteFor(f.handoff(), append(data, '\n'), who.Mode, who.GID)
+	return atomicfile.WriteFor(f.Handoff(), append(data, '\n'), who.Mode, who.GID)
 }
 
 // admit lets the configured readers find the handoffs. The rest of the state directory stays this user's own.
 func (f replicaFiles) admit(c HandoffConfig) (readers.Readers, error) {
 	who, err := readers.Of(string(c.Mode), string(c.Group))
 	if err == nil {
-		err = errors.Join(who.Pass(f.state), who.Read(f.handoffs()))
+		err = errors.Join(who.Pass(f.State), who.Read(f.Handoffs()))
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -102,13 +103,13 @@ func (f replicaFiles) hasReaders(c HandoffConfig) bool {
 	if err != nil {
 		return true // nothing better can be written
 	}
-	info, err := os.Lstat(f.handoff())
+	info, err := os.Lstat(f.Handoff())
 	return err == nil && who.Has(info)
 }
 
 // unpublish removes the handoff of a launch; another launch's stays. "" means whichever launch.
 func (f replicaFiles) unpublish(launchID string) error {
-	h, err := ReadHandoff(f.handoff())
+	h, err := ReadHandoff(f.Handoff())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -116,16 +117,16 @@ func (f replicaFiles) unpublish(launchID string) error {
 		return nil
 	}
 	// A handoff that cannot be read is nobody's; it goes, too.
-	if err := atomicfile.Remove(f.handoff()); err != nil {
+	if err := atomicfile.Remove(f.Handoff()); err != nil {
 		return fmt.Errorf("cannot remove the handoff: %w", err)
 	}
-	return atomicfile.SyncDir(f.handoffs())
+	return atomicfile.SyncDir(f.Handoffs())
 }
 
 // ReadHandoff reads a handoff file. It returns fs.ErrNotExist when the replica is not ready. Keys that this version
 // does not know are ignored, so that a reader goes on working when a newer provisioner adds some.
 func ReadHandoff(path string) (Handoff, error) {
-	data, err := readState(path)
+	data, err := state.Read(path)
 	if err != nil {
 		return Handoff{}, err
 	}
@@ -227,7 +228,7 @@ func (w *handoffWatch) scan(ctx context.Context) bool {
 		}
 	}
 	for _, path := range paths {
-		data, err := readState(path)
+		data, err := state.Read(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed since; the next scan tells
 		}

@@ -27,8 +27,8 @@ func testHandoff(generation int64) Handoff {
 
 func testFiles(t *testing.T) replicaFiles {
 	t.Helper()
-	files := replicaFiles{state: filepath.Join(t.TempDir(), "state"), stem: "pool-r0"}
-	if err := files.create(); err != nil {
+	files := filesIn(filepath.Join(t.TempDir(), "state"), "pool-r0")
+	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
 	return files
@@ -37,13 +37,13 @@ func testFiles(t *testing.T) replicaFiles {
 func TestReadHandoff(t *testing.T) {
 	t.Parallel()
 	files := testFiles(t)
-	if _, err := ReadHandoff(files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := ReadHandoff(files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 	if err := files.publish(testHandoff(1), HandoffConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	h, err := ReadHandoff(files.handoff())
+	h, err := ReadHandoff(files.Handoff())
 	if err != nil || h.Process.StartTicks != 1<<63+1 {
 		t.Errorf("%+v, %v", h, err)
 	}
@@ -54,18 +54,18 @@ func TestReadHandoff(t *testing.T) {
 		`{"url":"u","pool_id":"p"}`:      "no url, pool_id or replica_id",
 		string(make([]byte, (1<<20)+10)): "larger than 1 MiB",
 	} {
-		if err := os.WriteFile(files.handoff(), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(files.Handoff(), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := ReadHandoff(files.handoff())
+		_, err := ReadHandoff(files.Handoff())
 		wantText(t, err, text)
 	}
 	// A newer version may say more.
 	newer := `{"url":"u","pool_id":"p","replica_id":"r","schema":7,"weather":"fine"}`
-	if err := os.WriteFile(files.handoff(), []byte(newer), 0o600); err != nil {
+	if err := os.WriteFile(files.Handoff(), []byte(newer), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if h, err := ReadHandoff(files.handoff()); err != nil || h.Schema != 7 {
+	if h, err := ReadHandoff(files.Handoff()); err != nil || h.Schema != 7 {
 		t.Errorf("%+v, %v", h, err)
 	}
 }
@@ -80,7 +80,7 @@ func TestUnpublishSparesALaterLaunch(t *testing.T) {
 	if err := files.unpublish("launch-1"); err != nil {
 		t.Error(err)
 	}
-	if _, err := ReadHandoff(files.handoff()); err != nil {
+	if _, err := ReadHandoff(files.Handoff()); err != nil {
 		t.Errorf("the later launch's handoff is gone: %v", err)
 	}
 	if err := files.unpublish("launch-2"); err != nil {
@@ -89,16 +89,16 @@ func TestUnpublishSparesALaterLaunch(t *testing.T) {
 	if err := files.unpublish("launch-2"); err != nil {
 		t.Errorf("again: %v", err)
 	}
-	if _, err := os.Stat(files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("still there: %v", err)
 	}
-	if err := os.WriteFile(files.handoff(), []byte("garbage"), 0o600); err != nil {
+	if err := os.WriteFile(files.Handoff(), []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := files.unpublish("launch-3"); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("garbage stays: %v", err)
 	}
 }
@@ -127,7 +127,7 @@ func TestReadersNeverSeeHalfAFile(t *testing.T) {
 	for range 4 {
 		reading.Go(func() {
 			for !done.Load() {
-				h, err := ReadHandoff(files.handoff())
+				h, err := ReadHandoff(files.Handoff())
 				if err != nil || h.Process.LaunchID != "launch-"+strconv.FormatInt(h.Generation, 10) {
 					t.Errorf("torn: %+v, %v", h, err)
 					return
@@ -140,7 +140,7 @@ func TestReadersNeverSeeHalfAFile(t *testing.T) {
 	done.Store(true)
 	reading.Wait()
 	t.Logf("%d writes, %d reads, 0 torn", writers*rounds, reads.Load())
-	if left, _ := filepath.Glob(filepath.Join(files.handoffs(), atomicfile.TempPattern)); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(files.Handoffs(), atomicfile.TempPattern)); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -165,23 +165,23 @@ func TestWatchHandoffs(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(bounded(t))
-			files := replicaFiles{state: filepath.Join(t.TempDir(), "state"), stem: "pool-r0"}
+			files := filesIn(filepath.Join(t.TempDir(), "state"), "pool-r0")
 			var events <-chan HandoffEvent
 			if mode == "polling" {
-				w := &handoffWatch{dir: files.handoffs(), events: make(chan HandoffEvent), seen: map[string][]byte{}}
+				w := &handoffWatch{dir: files.Handoffs(), events: make(chan HandoffEvent), seen: map[string][]byte{}}
 				go w.run(ctx)
 				events = w.events
 			} else {
 				var err error
-				if events, err = WatchHandoffs(ctx, files.handoffs()); err != nil {
+				if events, err = WatchHandoffs(ctx, files.Handoffs()); err != nil {
 					t.Fatal(err)
 				}
 			}
 			// The folder comes into being after the watch.
-			if err := errors.Join(files.create(), files.publish(testHandoff(1), HandoffConfig{})); err != nil {
+			if err := errors.Join(files.Create(), files.publish(testHandoff(1), HandoffConfig{})); err != nil {
 				t.Fatal(err)
 			}
-			if e := next(t, events); e.Handoff.Generation != 1 || e.Path != files.handoff() || e.Removed || e.Err != nil {
+			if e := next(t, events); e.Handoff.Generation != 1 || e.Path != files.Handoff() || e.Removed || e.Err != nil {
 				t.Errorf("published: %+v", e)
 			}
 			if err := files.publish(testHandoff(2), HandoffConfig{}); err != nil {
@@ -194,10 +194,10 @@ func TestWatchHandoffs(t *testing.T) {
 				t.Fatal(err)
 			}
 			// A router need not remember which replica a path was of.
-			if e := next(t, events); !e.Removed || e.Path != files.handoff() || e.Handoff.Generation != 2 || e.Handoff.PoolID == "" {
+			if e := next(t, events); !e.Removed || e.Path != files.Handoff() || e.Handoff.Generation != 2 || e.Handoff.PoolID == "" {
 				t.Errorf("removed: %+v", e)
 			}
-			if err := os.WriteFile(files.handoff(), []byte("{"), 0o600); err != nil {
+			if err := os.WriteFile(files.Handoff(), []byte("{"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			// Another program's write is not atomic: the empty file may be seen first.
@@ -218,7 +218,7 @@ func TestWatchHandoffs(t *testing.T) {
 				if e.Err != nil {
 					continue
 				}
-				if !e.Removed || e.Path != files.handoff() || e.Handoff.PoolID != "" {
+				if !e.Removed || e.Path != files.Handoff() || e.Handoff.PoolID != "" {
 					t.Errorf("removed: %+v", e)
 				}
 				break
@@ -243,12 +243,12 @@ func TestWatchFindsWhatIsThere(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(bounded(t))
 	files := testFiles(t)
-	other := replicaFiles{state: files.state, stem: "pool-r1"}
+	other := filesIn(files.State, "pool-r1")
 	if err := errors.Join(files.publish(testHandoff(1), HandoffConfig{}), other.publish(testHandoff(2), HandoffConfig{}),
-		os.WriteFile(filepath.Join(files.handoffs(), ".tmp-1"), nil, 0o600)); err != nil {
+		os.WriteFile(filepath.Join(files.Handoffs(), ".tmp-1"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	events, err := WatchHandoffs(ctx, files.handoffs())
+	events, err := WatchHandoffs(ctx, files.Handoffs())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // wantMode compares a file's or a folder's permissions.
@@ -42,15 +43,15 @@ func TestHandoffReaders(t *testing.T) {
 			cfg.Handoff = c.handoff
 			p, _ := ready(t, cfg)
 			files := p.run.files
-			wantMode(t, files.handoff(), c.file)
-			wantMode(t, files.handoffs(), c.folder)
-			wantMode(t, files.state, c.passing)
-			for _, closed := range []string{files.dir(), files.logs(), filepath.Join(files.state, requestsName)} {
+			wantMode(t, files.Handoff(), c.file)
+			wantMode(t, files.Handoffs(), c.folder)
+			wantMode(t, files.State, c.passing)
+			for _, closed := range []string{files.Dir(), files.Logs(), filepath.Join(files.State, state.RequestsName)} {
 				wantMode(t, closed, 0o700)
 			}
-			wantMode(t, files.record(), 0o600)
+			wantMode(t, files.Record(), 0o600)
 			wantMode(t, p.run.rec.Log, 0o600)
-			for _, path := range []string{files.handoff(), files.handoffs(), files.state} {
+			for _, path := range []string{files.Handoff(), files.Handoffs(), files.State} {
 				info, err := os.Lstat(path)
 				if err != nil {
 					t.Fatal(err)
@@ -59,7 +60,7 @@ func TestHandoffReaders(t *testing.T) {
 					t.Errorf("%s is of group %s, want %s", path, gid, group)
 				}
 			}
-			if err := files.create(); err != nil {
+			if err := files.Create(); err != nil {
 				t.Errorf("the state directory is refused now: %v", err)
 			}
 			if err := p.Stop(bounded(t)); err != nil {
@@ -103,14 +104,14 @@ func TestAnAdoptedHandoffIsBroughtUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := p.run.files
-	h, err := ReadHandoff(files.handoff())
+	h, err := ReadHandoff(files.Handoff())
 	if err != nil || h.Process.LaunchID != old.Process.LaunchID || !h.ReadyAt.Equal(old.ReadyAt) || h.Schema != HandoffSchema {
 		t.Fatalf("%+v, %v", h, err)
 	}
 	if strings.Join(h.Args, " ") != strings.Join(old.Flags, " ") || h.Flags[0] != "--parallel" || h.SlotsTotal != 1 {
 		t.Errorf("%+v", h)
 	}
-	wantMode(t, files.handoff(), 0o644)
+	wantMode(t, files.Handoff(), 0o644)
 	if told := s.replicas[0].launch.handoff; told.Schema != HandoffSchema {
 		t.Errorf("WaitReady tells another: %+v", told)
 	}
@@ -123,25 +124,25 @@ func TestReloadOfReaders(t *testing.T) {
 	s, _ := superviseReady(t, cfg)
 	was := s.Status()[0]
 	files := s.replicas[0].files
-	wantMode(t, files.handoff(), 0o600)
+	wantMode(t, files.Handoff(), 0o600)
 	cfg.Handoff.Mode = "0640"
 	wantApplied(t, s, []ProvisionConfig{cfg}, "r0 updated")
-	wantMode(t, files.handoff(), 0o640)
-	wantMode(t, files.state, 0o710)
+	wantMode(t, files.Handoff(), 0o640)
+	wantMode(t, files.State, 0o710)
 	cfg.Handoff.Mode = "0600"
 	wantApplied(t, s, []ProvisionConfig{cfg}, "r0 updated")
-	wantMode(t, files.handoff(), 0o600)
+	wantMode(t, files.Handoff(), 0o600)
 	if now := s.Status()[0]; now.LaunchID != was.LaunchID || now.State != StateReady {
 		t.Errorf("%+v, before %+v", now, was)
 	}
 	// Also when somebody has removed the file.
 	cfg.Handoff.Mode = "0644"
 	wantApplied(t, s, []ProvisionConfig{cfg}, "r0 updated")
-	if err := os.Remove(files.handoff()); err != nil {
+	if err := os.Remove(files.Handoff()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the handoff is written again", func() bool { return exists(files.handoff()) })
-	wantMode(t, files.handoff(), 0o644)
+	eventually(t, "the handoff is written again", func() bool { return exists(files.Handoff()) })
+	wantMode(t, files.Handoff(), 0o644)
 }
 
 func TestHandoffConfig(t *testing.T) {

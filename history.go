@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 const eventsLockName = "events.lock"
@@ -19,11 +21,11 @@ const (
 
 // exclusively calls write while no other program writes events.
 func (f *eventFile) exclusively(write func() error) error {
-	lock, err := lockFile(filepath.Join(f.dir, eventsLockName), eventsLockPatience)
+	lock, err := state.TakeLock(filepath.Join(f.dir, eventsLockName), eventsLockPatience)
 	if err != nil {
 		return fmt.Errorf("cannot keep events: %w", err)
 	}
-	defer lock.release()
+	defer lock.Release()
 	return write()
 }
 

@@ -12,13 +12,14 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // heldName is the file that says that a replica was stopped by a person or a program while a manager looked after it, and
 // by whom. As long as it is there, managers leave the replica stopped; whoever starts it removes the file.
 const heldName = "held.json"
 
-func (f replicaFiles) heldPath() string { return filepath.Join(f.dir(), heldName) }
+func (f replicaFiles) heldPath() string { return filepath.Join(f.Dir(), heldName) }
 
 // hold says that the replica is to stay stopped. The first word stands.
 func (f replicaFiles) hold() error {
@@ -28,7 +29,7 @@ func (f replicaFiles) hold() error {
 	host, _ := os.Hostname()
 	data, err := json.Marshal(lockNote{Process: proc.Identify(os.Getpid()), Host: host, Since: time.Now().UTC().Truncate(time.Second)})
 	if err == nil {
-		err = f.create()
+		err = f.Create()
 	}
 	if err == nil {
 		err = atomicfile.Write(f.heldPath(), append(data, '\n'))
@@ -60,14 +61,14 @@ func (f replicaFiles) heldBy() string {
 
 // beingStopped reports whether a living program is at a stop of the replica.
 func (f replicaFiles) beingStopped() bool {
-	if !exists(f.stopLock()) {
+	if !exists(f.StopLock()) {
 		return false
 	}
-	lock, err := lockFile(f.stopLock(), 250*time.Millisecond) // a program between fork and exec holds a copy for a moment
+	lock, err := state.TakeLock(f.StopLock(), 250*time.Millisecond) // a program between fork and exec holds a copy for a moment
 	if err == nil {
-		lock.release()
+		lock.Release()
 	}
-	return errors.Is(err, errLocked)
+	return errors.Is(err, state.ErrHeld)
 }
 
 // hold keeps that somebody has stopped the replica, for the next supervisor.

@@ -23,6 +23,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/exefile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -152,7 +153,7 @@ func (i inspector) load(key string, into any) bool {
 	if i.dir == "" {
 		return false
 	}
-	data, err := readState(i.file(key))
+	data, err := state.Read(i.file(key))
 	return err == nil && json.Unmarshal(data, into) == nil
 }
 

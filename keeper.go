@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // keeper makes again what somebody removes from the state directory of a supervisor: the manager's lock, the folders, the
@@ -20,8 +22,8 @@ type keeper struct {
 
 func (k *keeper) look() {
 	s := k.s
-	lost := !s.lock.at(s.managerLock())
-	missing := lost || !exists(filepath.Join(s.state, requestsName))
+	lost := !s.lock.At(s.managerLock())
+	missing := lost || !exists(filepath.Join(s.state, state.RequestsName))
 	var err error
 	for _, r := range s.all() {
 		if missing || r.lost() {
@@ -62,16 +64,16 @@ func (s *Supervisor) managerLock() string { return filepath.Join(s.state, manage
 // takeLockAgain takes the manager's lock again after its file was removed. The old one is held until then: another manager
 // looks for it, and does not get in.
 func (s *Supervisor) takeLockAgain() error {
-	lock, err := lockFile(s.managerLock(), 250*time.Millisecond) // another manager may be finding out that it is too late
-	if errors.Is(err, errLocked) {
+	lock, err := state.TakeLock(s.managerLock(), 250*time.Millisecond) // another manager may be finding out that it is too late
+	if errors.Is(err, state.ErrHeld) {
 		n, _ := readLockNote(s.managerLock())
 		return fmt.Errorf("two managers: %s has taken %q after somebody removed its lock; stop one of them", n, s.state)
 	}
 	if err != nil {
 		return err
 	}
-	lock.signFor(s.state)
-	s.lock.release()
+	signFor(lock, s.state)
+	s.lock.Release()
 	s.lock = lock
 	return nil
 }
@@ -86,12 +88,12 @@ func (r *replica) present() *EngineProvisioner {
 // lost reports whether a launch that runs has no record any more.
 func (r *replica) lost() bool {
 	p := r.present()
-	return p != nil && p.unasked() && !exists(r.files.record())
+	return p != nil && p.unasked() && !exists(r.files.Record())
 }
 
 // restore makes the folders of the replica again, and what stood in them.
 func (r *replica) restore() error {
-	if err := r.files.create(); err != nil {
+	if err := r.files.Create(); err != nil {
 		return err
 	}
 	past := r.history()
@@ -105,7 +107,7 @@ func (r *replica) restore() error {
 	}
 	// What is there is newer: a stop that has begun, say.
 	err := r.files.changeRecord(func(_ record, err error) (record, bool) { return p.run.rec, errors.Is(err, fs.ErrNotExist) })
-	return errors.Join(err, r.files.writePID(p.run.rec.Process.PID))
+	return errors.Join(err, r.files.WritePID(p.run.rec.Process.PID))
 }
 
 // keepHandoff keeps the handoff of a ready launch that no supervisor looks after, until its end.
@@ -130,7 +132,7 @@ func (p *EngineProvisioner) republish() {
 	if !ready || !p.unasked() {
 		return
 	}
-	path := p.run.files.handoff()
+	path := p.run.files.Handoff()
 	info, err := os.Lstat(path)
 	if err == nil && sameFileVersion(info, p.written) {
 		return
@@ -150,7 +152,7 @@ func (p *EngineProvisioner) republish() {
 	if !p.unasked() || p.run.inst.Exited() || p.run.stoppedElsewhere() {
 		return
 	}
-	err = os.MkdirAll(p.run.files.handoffs(), 0o700)
+	err = os.MkdirAll(p.run.files.Handoffs(), 0o700)
 	gone := false
 	if err == nil {
 		gone, err = p.run.rewrite(h, p.admitted())

@@ -36,14 +36,14 @@ func TestHandoffIsWrittenAgain(t *testing.T) {
 				files, want, j := begin(t)
 				ctx, leave := context.WithCancel(bounded(t))
 				defer leave()
-				seen, err := WatchHandoffs(ctx, files.handoffs())
+				seen, err := WatchHandoffs(ctx, files.Handoffs())
 				if err != nil {
 					t.Fatal(err)
 				}
 				if e := <-seen; !sameText(e.Handoff, want) {
 					t.Fatalf("the watcher sees %+v", e)
 				}
-				if err := spoil(files.handoff()); err != nil {
+				if err := spoil(files.Handoff()); err != nil {
 					t.Fatal(err)
 				}
 				for e := range seen { // "removed" or "cannot be read" may come first, or be over already
@@ -68,7 +68,7 @@ func TestHandoffThatCannotBeWrittenAgain(t *testing.T) {
 	if _, err := p.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	folder := p.run.files.handoffs()
+	folder := p.run.files.Handoffs()
 	for round := 1; round <= 2; round++ {
 		if err := errors.Join(os.RemoveAll(folder), os.WriteFile(folder, nil, 0o600)); err != nil {
 			t.Fatal(err)
@@ -82,7 +82,7 @@ func TestHandoffThatCannotBeWrittenAgain(t *testing.T) {
 		if err := os.Remove(folder); err != nil {
 			t.Fatal(err)
 		}
-		if p.republish(); !exists(p.run.files.handoff()) {
+		if p.republish(); !exists(p.run.files.Handoff()) {
 			t.Error("it was not written again")
 		}
 	}
@@ -114,11 +114,11 @@ func TestStateDirectoryGoesAway(t *testing.T) {
 				t.Errorf("a second manager: %v", err)
 			}
 			eventually(t, "it is told", func() bool { return strings.Contains(j.notes(), "somebody has removed files of the state directory") })
-			eventually(t, "the handoff is there", func() bool { return exists(files.handoff()) })
+			eventually(t, "the handoff is there", func() bool { return exists(files.Handoff()) })
 			if all, err := Statuses(cfg.StateDir); err != nil || len(all) != 1 || all[0].PID != was.PID || all[0].State != StateReady {
 				t.Errorf("statuses %+v (%v)", all, err)
 			}
-			if !managed(files.state) {
+			if !managed(files.State) {
 				t.Error("the lock is not taken again")
 			}
 			if answers, err := RequestStop(bounded(t), cfg.StateDir, "pool/r0"); err != nil || len(answers) != 1 || answers[0].Error != "" {

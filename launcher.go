@@ -211,7 +211,7 @@ func (o *options) find(ctx context.Context, files replicaFiles, rec record) (Ins
 	if err != nil {
 		return nil, err
 	}
-	return by.Find(ctx, rec.ref(files.state))
+	return by.Find(ctx, rec.ref(files.State))
 }
 
 // refer takes over what has become known of the launch.

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -142,7 +141,7 @@ func (k *logKeeper) limit() Size {
 
 // spaceLow finds out whether there is too little free space, and tells when that begins.
 func (k *logKeeper) spaceLow() bool {
-	free, total, err := k.space(k.files.state)
+	free, total, err := k.space(k.files.State)
 	if err != nil {
 		return k.low
 	}
@@ -154,7 +153,7 @@ func (k *logKeeper) spaceLow() bool {
 	k.low = free < want
 	if began {
 		k.note(fmt.Sprintf("the file system of %q has only %d MiB left: logs are cut to %s each, and those of earlier launches are removed",
-			k.files.state, free>>20, min(k.limits.MaxSize, lowLogSize)))
+			k.files.State, free>>20, min(k.limits.MaxSize, lowLogSize)))
 	}
 	return k.low
 }
@@ -233,7 +232,7 @@ func (k *logKeeper) capPool() {
 func (k *logKeeper) poolLogs(stem string) []logFile {
 	stems := []string{stem}
 	if stem == "" {
-		entries, err := os.ReadDir(k.files.state)
+		entries, err := os.ReadDir(k.files.State)
 		k.complain(err)
 		stems = stems[:0]
 		for _, entry := range entries {
@@ -244,12 +243,12 @@ func (k *logKeeper) poolLogs(stem string) []logFile {
 	}
 	var logs []logFile
 	for _, stem := range stems {
-		files := replicaFiles{state: k.files.state, stem: stem}
-		numbers, _ := files.logNumbers() // a folder without logs is none of a replica
+		files := filesIn(k.files.State, stem)
+		numbers, _ := files.LogNumbers() // a folder without logs is none of a replica
 		for _, n := range numbers {
-			if info, err := os.Lstat(files.log(n)); err == nil && info.Mode().IsRegular() {
+			if info, err := os.Lstat(files.Log(n)); err == nil && info.Mode().IsRegular() {
 				logs = append(logs, logFile{
-					path: files.log(n), stem: stem, number: n, used: logcap.Usage(info), age: info.ModTime(),
+					path: files.Log(n), stem: stem, number: n, used: logcap.Usage(info), age: info.ModTime(),
 				})
 			}
 		}
@@ -259,7 +258,7 @@ func (k *logKeeper) poolLogs(stem string) []logFile {
 
 func (k *logKeeper) ownUsage() int64 {
 	total := int64(0)
-	for _, f := range k.poolLogs(k.files.stem) {
+	for _, f := range k.poolLogs(k.files.Stem) {
 		total += f.used
 	}
 	return total
@@ -272,7 +271,7 @@ func (k *logKeeper) judge(logs []logFile) (ours []logFile, total int64) {
 	for _, f := range logs {
 		rec, known := records[f.stem]
 		if !known {
-			rec, _ = replicaFiles{state: k.files.state, stem: f.stem}.readRecord()
+			rec, _ = filesIn(k.files.State, f.stem).readRecord()
 			records[f.stem] = rec
 		}
 		if rec.Pool != k.pool {
@@ -298,40 +297,4 @@ func (r record) failedLaunch() int64 {
 		return r.LastFailed
 	}
 	return r.Generation // one that died while nobody watched has failed, too
-}
-
-// pruneLogs removes the oldest logs until keep are left. That of launch failed is kept before all but the newest.
-func (f replicaFiles) pruneLogs(keep int, failed int64) error {
-	numbers, err := f.logNumbers()
-	if err != nil {
-		return err
-	}
-	excess := len(numbers) - keep
-	for _, n := range numbers {
-		if excess <= 0 {
-			break
-		}
-		if n == failed && keep > 1 {
-			continue
-		}
-		err = errors.Join(err, os.Remove(f.log(n)))
-		excess--
-	}
-	return err
-}
-
-func (f replicaFiles) logNumbers() ([]int64, error) {
-	entries, err := os.ReadDir(f.logs())
-	if err != nil {
-		return nil, err
-	}
-	var numbers []int64
-	for _, entry := range entries {
-		text, isLog := strings.CutSuffix(entry.Name(), ".log")
-		if n, err := strconv.ParseInt(text, 10, 64); isLog && err == nil {
-			numbers = append(numbers, n)
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
 }

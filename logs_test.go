@@ -103,8 +103,8 @@ func keeperOf(t *testing.T, limits LogsConfig, records []record, sizes map[strin
 	t.Helper()
 	state := t.TempDir()
 	for _, rec := range records {
-		files := replicaFiles{state: state, stem: rec.Pool + "-" + rec.Replica}
-		if err := files.create(); err != nil {
+		files := filesIn(state, rec.Pool+"-"+rec.Replica)
+		if err := files.Create(); err != nil {
 			t.Fatal(err)
 		}
 		rec.Schema, rec.LaunchID, rec.Grace = recordSchema, "a", 1
@@ -123,7 +123,7 @@ func keeperOf(t *testing.T, limits LogsConfig, records []record, sizes map[strin
 		}
 	}
 	k := &logKeeper{
-		files: replicaFiles{state: state, stem: "pool-r0"}, pool: "pool", limits: limits.withDefaults(),
+		files: filesIn(state, "pool-r0"), pool: "pool", limits: limits.withDefaults(),
 		space: func(string) (uint64, uint64, error) { return 50 << 30, 100 << 30, nil },
 		note:  func(text string) { t.Log(text) },
 	}
@@ -371,19 +371,19 @@ func TestPruneLogs(t *testing.T) {
 		{1, 1, []int64{7}},
 		{9, 1, []int64{1, 2, 3, 4, 5, 6, 7}},
 	} {
-		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
-		if err := files.create(); err != nil {
+		files := filesIn(t.TempDir(), "pool-r0")
+		if err := files.Create(); err != nil {
 			t.Fatal(err)
 		}
 		for n := int64(1); n <= 7; n++ {
-			f, _, err := files.openLog(n)
+			f, _, err := files.OpenLog(n)
 			if err != nil {
 				t.Fatal(err)
 			}
 			f.Close()
 		}
-		err := files.pruneLogs(c.keep, c.failed)
-		if got, _ := files.logNumbers(); err != nil || !slices.Equal(got, c.want) {
+		err := files.PruneLogs(c.keep, c.failed)
+		if got, _ := files.LogNumbers(); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("keep %d, failed %d: left are %v (%v), want %v", c.keep, c.failed, got, err, c.want)
 		}
 	}
@@ -412,7 +412,7 @@ func TestFailedLogSurvivesRestarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if numbers, err := files.logNumbers(); err != nil || !slices.Equal(numbers, []int64{1, 4}) {
+	if numbers, err := files.LogNumbers(); err != nil || !slices.Equal(numbers, []int64{1, 4}) {
 		t.Errorf("logs %v (%v)", numbers, err)
 	}
 }

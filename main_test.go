@@ -174,7 +174,7 @@ func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {
 		t.Errorf("port %d left: %s", r.rec.Port, problem)
 	}
-	for _, path := range []string{r.files.handoff(), r.files.pid(), r.rec.TempDir, r.rec.Cgroup} {
+	for _, path := range []string{r.files.Handoff(), r.files.PID(), r.rec.TempDir, r.rec.Cgroup} {
 		if path == "" {
 			continue
 		}
@@ -186,13 +186,13 @@ func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	if err != nil || !rec.State.Final() {
 		t.Errorf("record says %q (%v)", rec.State, err)
 	}
-	lock, err := r.files.lock()
+	lock, err := r.files.Lock()
 	if err != nil {
 		t.Errorf("the lock is held: %v", err)
 	} else {
-		lock.release()
+		lock.Release()
 	}
-	leftovers, err := filepath.Glob(filepath.Join(escapeGlob(r.files.state), "*", ".tmp-*"))
+	leftovers, err := filepath.Glob(filepath.Join(escapeGlob(r.files.State), "*", ".tmp-*"))
 	if err != nil || len(leftovers) > 0 {
 		t.Errorf("temporary files left: %v (%v)", leftovers, err)
 	}

@@ -373,7 +373,7 @@ func TestStartDownloads(t *testing.T) {
 	t.Parallel()
 	r := newHubRig(t, "hf:"+hubRepo+":Q4_K_M")
 	p, j := ready(t, r.cfg)
-	h, err := ReadHandoff(p.run.files.handoff())
+	h, err := ReadHandoff(p.run.files.Handoff())
 	if err != nil || h.Model.ID != r.cfg.Model.ID || !strings.HasPrefix(h.Model.Path, filepath.Join(r.cache, "models--org--Chat-GGUF/snapshots/")) {
 		t.Errorf("handoff %+v (%v)", h.Model, err)
 	}

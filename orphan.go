@@ -4,26 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
-
-// unrecorded names the replicas that have left something beside a record: a lock or a handoff.
-func unrecorded(state string) ([]string, error) {
-	stems, err := listed(state, lockName)
-	if err != nil {
-		return nil, err
-	}
-	handoffs, err := filepath.Glob(filepath.Join(escapeGlob(state), handoffsName, "*.json"))
-	for _, path := range handoffs {
-		stems = append(stems, strings.TrimSuffix(filepath.Base(path), ".json"))
-	}
-	return stems, err
-}
 
 // endOrphans ends the engine of a replica whose record is gone or, if it is there, says that nothing runs: nobody could
 // watch or stop it, and it has the port and the GPU. Its processes are those that hold the replica's lock, and carry the
@@ -31,15 +17,15 @@ func unrecorded(state string) ([]string, error) {
 // empty when there was nothing to do.
 func (f replicaFiles) endOrphans(recorded bool) Recovered {
 	begin := time.Now()
-	found := Recovered{Replica: f.stem, Reason: "it has no record"}
+	found := Recovered{Replica: f.Stem, Reason: "it has no record"}
 	if recorded {
 		found.Reason = "it has outlived its launch"
 	}
-	if kept, err := f.readRestarts(); err == nil && kept.Pool+"-"+kept.Replica == f.stem {
+	if kept, err := f.readRestarts(); err == nil && kept.Pool+"-"+kept.Replica == f.Stem {
 		found.Pool, found.Replica = kept.Pool, kept.Replica
 	}
 	held, launches, err := f.holders()
-	if h, unread := ReadHandoff(f.handoff()); unread == nil && !recorded {
+	if h, unread := ReadHandoff(f.Handoff()); unread == nil && !recorded {
 		found.Pool, found.Replica = h.PoolID, h.ReplicaID
 		if h.Process != nil && h.Process.LaunchID != "" {
 			launches[h.Process.LaunchID] = true
@@ -64,12 +50,12 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 		ended += n
 		err = errors.Join(err, failed, inst.removeTemp())
 	}
-	lost := !recorded && exists(f.handoff())
+	lost := !recorded && exists(f.Handoff())
 	if err == nil && held && len(launches) == 0 && !recorded {
-		err = fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, f.lockPath())
+		err = fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, f.LockPath())
 	}
 	if err == nil && (ended > 0 || lost) {
-		err = errors.Join(f.unpublish(""), f.removePID())
+		err = errors.Join(f.unpublish(""), f.RemovePID())
 	}
 	switch {
 	case err != nil:
@@ -88,18 +74,18 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 // holders finds the launches whose processes hold the replica's lock.
 func (f replicaFiles) holders() (held bool, launches map[string]bool, err error) {
 	launches = map[string]bool{}
-	if !exists(f.lockPath()) {
+	if !exists(f.LockPath()) {
 		return false, launches, nil
 	}
-	lock, err := f.lock()
+	lock, err := f.Lock()
 	if err == nil {
-		lock.release()
+		lock.Release()
 		return false, launches, nil
 	}
-	if !errors.Is(err, errLocked) {
+	if !errors.Is(err, state.ErrHeld) {
 		return false, launches, err
 	}
-	all, err := procfs.Holders(f.lockPath())
+	all, err := procfs.Holders(f.LockPath())
 	if err != nil {
 		return true, launches, fmt.Errorf("cannot list the processes: %w", err)
 	}

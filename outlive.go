@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // A server can outlive the main process: a script that starts it without "exec" dies of a SIGTERM that the server never gets.
@@ -122,7 +124,7 @@ func (p *EngineProvisioner) awaitStop(r *run) bool {
 		if members, err := r.inst.Members(); err == nil && len(members) == 0 || p.ownStop(r) {
 			return true
 		}
-		if !locked(r.files.stopLock()) || time.Since(since) > limit+r.killTimeout {
+		if !state.Locked(r.files.StopLock()) || time.Since(since) > limit+r.killTimeout {
 			return false
 		}
 		time.Sleep(wait)

@@ -16,25 +16,25 @@ import (
 // launch: it would remove the folder that the engine is about to get, and kill the engine as a leftover.
 func TestAttachDuringStart(t *testing.T) {
 	t.Parallel()
-	files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+	files := filesIn(t.TempDir(), "pool-r0")
 	rec := testRecord(t)
 	rec.State, rec.TempDir = StatePreparing, filepath.Join(t.TempDir(), tempPrefix+rec.LaunchID[:12])
-	if err := errors.Join(os.Mkdir(rec.TempDir, 0o700), files.create(), files.writeRecord(rec)); err != nil {
+	if err := errors.Join(os.Mkdir(rec.TempDir, 0o700), files.Create(), files.writeRecord(rec)); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := files.lock()
+	lock, err := files.Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Attach(files.state, "pool", "r0")
+	_, err = Attach(files.State, "pool", "r0")
 	if !errors.Is(err, ErrBusy) || errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach: %v", err)
 	}
 	if _, err := os.Stat(rec.TempDir); err != nil {
 		t.Errorf("the folder of the start is gone: %v", err)
 	}
-	lock.release() // its provisioner dies
-	if _, err := Attach(files.state, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+	lock.Release() // its provisioner dies
+	if _, err := Attach(files.State, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach: %v", err)
 	}
 	if _, err := os.Stat(rec.TempDir); err == nil {
@@ -152,7 +152,7 @@ func TestStoppedElsewhereIsNotReady(t *testing.T) {
 	if _, err := p.WaitReady(bounded(t)); !errors.As(err, &notReady) || !errors.Is(err, ErrStopped) {
 		t.Errorf("WaitReady: %v", err)
 	}
-	if _, err := ReadHandoff(p.run.files.handoff()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := ReadHandoff(p.run.files.Handoff()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a handoff: %v", err)
 	}
 	wantStates(t, j, StatePreparing, StateStarting)

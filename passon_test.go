@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // What only the provisioner acts on is taken over by the engine that runs, for this manager, for commands and for the next.
@@ -56,7 +57,7 @@ func TestApplyUpdatesInPlace(t *testing.T) {
 		rec.Logs.Keep != 2 || rec.Launch.Ready.Stall != Duration(time.Minute) || rec.Model != cfg.Model.ID || rec.Desired != desiredRunning {
 		t.Errorf("record %+v (%v)", rec, err)
 	}
-	if h, err := ReadHandoff(files.handoff()); err != nil || h.Model.ID != cfg.Model.ID || h.Process.PID != was.PID {
+	if h, err := ReadHandoff(files.Handoff()); err != nil || h.Model.ID != cfg.Model.ID || h.Process.PID != was.PID {
 		t.Errorf("handoff %+v (%v)", h, err)
 	}
 	command, err := Attach(cfg.StateDir, "pool", "r0")
@@ -150,7 +151,7 @@ func TestStopWhilePassingOn(t *testing.T) {
 	var files replicaFiles
 	stopping := func(o *options) {
 		o.failpoint = func(name string) {
-			if name != "before_publish" || files.stem == "" {
+			if name != "before_publish" || files.Stem == "" {
 				return
 			}
 			err := files.changeRecord(func(rec record, err error) (record, bool) {
@@ -170,7 +171,7 @@ func TestStopWhilePassingOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if exists(files.handoff()) {
+	if exists(files.Handoff()) {
 		t.Error("there is a handoff of an engine that is being stopped")
 	}
 	if err := next.Stop(bounded(t)); err != nil {
@@ -198,11 +199,11 @@ func TestUpdateWhileStopping(t *testing.T) {
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	s, _ := superviseReady(t, cfg)
 	p := s.replicas[0].launch
-	turn, err := tryLock(p.run.files.stopLock()) // the other program is at it
+	turn, err := state.TryLock(p.run.files.StopLock()) // the other program is at it
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer turn.release()
+	defer turn.Release()
 	p.recordStop(p.run, StateDraining)
 	cfg.Drain.Timeout = new(Duration(7 * time.Second))
 	results, err := s.Apply(bounded(t), []ProvisionConfig{cfg})

@@ -245,7 +245,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
-		Record: files.record(), Log: files.log(last.Generation + 1), Handoff: files.handoff(),
+		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
 		Memory: memory.needs(spec.GGUF, gpus), Notes: portNotes(cfg.Port, spec.Ports),
 	}
 	if cfg.tied() {

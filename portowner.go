@@ -33,8 +33,8 @@ func portListener(host string, port int) (owner, advice string) {
 	}
 	owner, advice = fmt.Sprintf("%q (pid %d)", tail.Clean(holder.Comm), holder.PID), adviceTakenPort
 	if files, rec, ok := recordOf(holder.PID); ok {
-		owner += fmt.Sprintf(", the engine %s/%s of the state directory %q", rec.Pool, rec.Replica, files.state)
-		advice = fmt.Sprintf(`stop that one (engine-provisioner stop --state-dir %s --pool %s), or change "port"`, files.state, rec.Pool)
+		owner += fmt.Sprintf(", the engine %s/%s of the state directory %q", rec.Pool, rec.Replica, files.State)
+		advice = fmt.Sprintf(`stop that one (engine-provisioner stop --state-dir %s --pool %s), or change "port"`, files.State, rec.Pool)
 	}
 	if line := commandLine(procfs.Cmdline(holder.PID)); line != "" {
 		owner += ": " + line
@@ -70,7 +70,7 @@ func recordOf(pid int) (replicaFiles, record, bool) {
 	if !marked || !filepath.IsAbs(dir) {
 		return replicaFiles{}, record{}, false
 	}
-	files := replicaFiles{state: filepath.Dir(dir), stem: filepath.Base(dir)}
+	files := filesIn(filepath.Dir(dir), filepath.Base(dir))
 	rec, err := files.readRecord()
 	return files, rec, err == nil && rec.LaunchID == id
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Numbers come back: a dead engine's may be a thread's by now, of which no process can be held.
@@ -31,8 +32,8 @@ func TestPidIsNowAThread(t *testing.T) {
 		held.Close()
 	}
 	rec.Process.PID = thread
-	files := replicaFiles{state: cfg.StateDir, stem: "pool-r0"}
-	if err := errors.Join(files.create(), files.writeRecord(rec)); err != nil {
+	files := filesIn(cfg.StateDir, "pool-r0")
+	if err := errors.Join(files.Create(), files.writeRecord(rec)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
@@ -68,14 +69,14 @@ func someThread(t *testing.T) int {
 func TestEndHoldersSparesStrangers(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.lock")
-	lock, err := tryLock(path)
+	lock, err := state.TryLock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	holder := func(env ...string) (*exec.Cmd, <-chan struct{}) {
 		t.Helper()
 		cmd := exec.Command("sleep", "600")
-		cmd.Env, cmd.ExtraFiles = env, []*os.File{lock.file}
+		cmd.Env, cmd.ExtraFiles = env, []*os.File{lock.File}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,7 @@ func TestEndHoldersSparesStrangers(t *testing.T) {
 	}
 	stranger, gone := holder()
 	marked, _ := holder(proc.MarkEnv + "=" + proc.NewMark())
-	lock.release()
+	lock.Release()
 	if n, err := endHolders(path); n != 0 || err != nil || !alive(marked.Process.Pid) || !alive(stranger.Process.Pid) {
 		t.Errorf("ended %d beside a stranger (%v)", n, err)
 	}

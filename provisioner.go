@@ -156,7 +156,7 @@ func (p *EngineProvisioner) watchOver(r *run) {
 
 	last := p.concluded(r, end, died, asked)
 	if p.byHand && asked && last.State.Final() { // in the end all that is left to do, since a disk can hang
-		history := eventFile{dir: r.files.state}
+		history := eventFile{dir: r.files.State}
 		if err := history.addEnd(last); err != nil {
 			p.note(err.Error())
 		}

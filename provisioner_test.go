@@ -348,7 +348,7 @@ func TestSecondProvisionerIsRefused(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	wantText(t, err, "it runs already (pid "+strconv.Itoa(first.Status().PID))
-	if _, err := ReadHandoff(first.run.files.handoff()); err != nil {
+	if _, err := ReadHandoff(first.run.files.Handoff()); err != nil {
 		t.Errorf("the first one's handoff: %v", err)
 	}
 }
@@ -397,11 +397,11 @@ func TestGenerationsAndLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	numbers, err := files.logNumbers()
+	numbers, err := files.LogNumbers()
 	if want := []int64{3, 4, 5, 6, 7}; err != nil || !reflect.DeepEqual(numbers, want) {
 		t.Errorf("logs %v (%v), want %v", numbers, err, want)
 	}
-	info, err := os.Stat(files.log(7))
+	info, err := os.Stat(files.Log(7))
 	if err != nil || info.Mode().Perm() != 0o600 || info.Size() == 0 {
 		t.Errorf("log: %v (%v)", info, err)
 	}
@@ -427,7 +427,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("works in %q", report.Cwd)
 	}
 	if report.Files["0"] != "/dev/null" || report.Files["1"] != p.run.rec.Log || report.Files["2"] != p.run.rec.Log ||
-		report.Files["3"] != p.run.files.lockPath() {
+		report.Files["3"] != p.run.files.LockPath() {
 		t.Errorf("open files: %v", report.Files)
 	}
 	env := map[string]string{}
@@ -549,7 +549,7 @@ func TestRelease(t *testing.T) {
 	if pid := p.handoff.Process.PID; !alive(pid) {
 		t.Errorf("pid %d died with its provisioner", pid)
 	}
-	if _, err := ReadHandoff(p.run.files.handoff()); err != nil {
+	if _, err := ReadHandoff(p.run.files.Handoff()); err != nil {
 		t.Errorf("the handoff went with it: %v", err)
 	}
 	attached, err := Attach(cfg.StateDir, "pool", "r0")

@@ -27,7 +27,7 @@ func TestHandoffFlags(t *testing.T) {
 		cfg := fakeConfig(t, enginetest.Behavior{})
 		cfg.GPU, cfg.Flags = GPUNone, c.user
 		p, _ := ready(t, cfg)
-		h, err := ReadHandoff(p.run.files.handoff())
+		h, err := ReadHandoff(p.run.files.Handoff())
 		if err != nil {
 			t.Fatal(err)
 		}

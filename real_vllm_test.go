@@ -250,7 +250,7 @@ func TestRealVLLMLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := ReadHandoff(p.run.files.handoff())
+	h, err := ReadHandoff(p.run.files.Handoff())
 	if err != nil || h.Engine != "vllm" || h.Answer != answerOK || h.Model.Path != cfg.Model.ID || h.Process == nil ||
 		!strings.HasPrefix(p.run.rec.Version, h.EngineVersion) {
 		t.Errorf("handoff %+v (%v)", h, err)
@@ -403,7 +403,7 @@ func TestRealVLLMSupervised(t *testing.T) {
 			t.Fatal(err)
 		}
 		for {
-			if handoffs[i], err = ReadHandoff(files.handoff()); err == nil {
+			if handoffs[i], err = ReadHandoff(files.Handoff()); err == nil {
 				break
 			}
 			select {

@@ -4,19 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
-	"syscall"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // recordSchema is 2 since the fields of LaunchSpec have names of their own; see readSchema1.
@@ -97,91 +91,15 @@ const (
 // name is the replica's, as in a configuration. A provisioner's own settings, which say it as well, can be exchanged.
 func (r *record) name() string { return r.Pool + "/" + r.Replica }
 
-// replicaFiles are the files of one replica:
-//
-//	<state>/<pool>-<replica>/record.json  the record
-//	<state>/<pool>-<replica>/record.lock  held by whoever changes the record
-//	<state>/<pool>-<replica>/engine.lock  held by the engine's processes as long as one of them lives
-//	<state>/<pool>-<replica>/stop.lock    held by the program that stops the engine
-//	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
-//	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
-//	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
-//	<state>/<pool>-<replica>/held.json    says that somebody has stopped the replica
-//	<state>/engines/<pool>-<replica>.json the handoff
-//	<state>/events.jsonl, events.1.jsonl  what happened; events.lock is held by whoever writes it
-type replicaFiles struct {
-	state string // absolute
-	stem  string
-}
+// replicaFiles are the files of one replica.
+type replicaFiles struct{ state.Files }
 
-func (f replicaFiles) dir() string        { return filepath.Join(f.state, f.stem) }
-func (f replicaFiles) record() string     { return filepath.Join(f.dir(), recordName) }
-func (f replicaFiles) recordLock() string { return filepath.Join(f.dir(), "record.lock") }
-func (f replicaFiles) lockPath() string   { return filepath.Join(f.dir(), lockName) }
-func (f replicaFiles) pid() string        { return filepath.Join(f.dir(), "engine.pid") }
-func (f replicaFiles) logs() string       { return filepath.Join(f.dir(), "logs") }
-func (f replicaFiles) log(n int64) string {
-	return filepath.Join(f.logs(), strconv.FormatInt(n, 10)+".log")
-}
-
-const (
-	recordName   = "record.json"
-	lockName     = "engine.lock"
-	handoffsName = "engines"
-	requestsName = "requests" // see request
-)
-
-func (f replicaFiles) handoffs() string { return filepath.Join(f.state, handoffsName) }
-func (f replicaFiles) handoff() string  { return filepath.Join(f.handoffs(), f.stem+".json") }
+func filesIn(dir, stem string) replicaFiles { return replicaFiles{state.In(dir, stem)} }
 
 // filesOf resolves the state directory; "" means .runtime in the working directory.
 func filesOf(stateDir, stem string) (replicaFiles, error) {
-	state, err := stateDirectory(stateDir)
-	return replicaFiles{state: state, stem: stem}, err
-}
-
-func stateDirectory(dir string) (string, error) {
-	if dir == "" {
-		dir = ".runtime"
-	}
-	state, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("cannot find the state directory %q: %w", dir, err)
-	}
-	return state, nil
-}
-
-// checkOwnFile refuses to write into what is no file of our own: a special file, or another name of somebody's file.
-func checkOwnFile(path string, info fs.FileInfo) error {
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%q is a %s; remove it", path, access.Kind(info))
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-		return fmt.Errorf("%q is another name (hard link) of a file; remove it", path)
-	}
-	return nil
-}
-
-// readState reads a small file that this package wrote. A link, a pipe or an oversized file in its place is refused.
-func readState(path string) ([]byte, error) {
-	f, err := openNoFollow(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("cannot read %q: it is a %s", path, access.Kind(info))
-	}
-	const limit = 1 << 20
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && len(data) > limit {
-		err = fmt.Errorf("cannot read %q: larger than 1 MiB", path)
-	}
-	return data, err
+	state, err := state.Dir(stateDir)
+	return filesIn(state, stem), err
 }
 
 // errNewerRecord says that a record was written by a newer version, whose engine may run.
@@ -189,7 +107,7 @@ var errNewerRecord = errors.New("it was written by a newer version")
 
 // readRecord returns the record, fs.ErrNotExist when there is none, or what is wrong with it, and the way out.
 func (f replicaFiles) readRecord() (record, error) {
-	data, err := readState(f.record())
+	data, err := state.Read(f.Record())
 	if err != nil {
 		return record{}, err
 	}
@@ -199,7 +117,7 @@ func (f replicaFiles) readRecord() (record, error) {
 	}
 	if err := json.Unmarshal(data, &head); err == nil && head.Schema > recordSchema { // the rest may have other types
 		return record{}, fmt.Errorf("cannot read the record %q: %w (schema %d, this version knows %d); use that version, or remove the file if nothing of the replica runs",
-			f.record(), errNewerRecord, head.Schema, recordSchema)
+			f.Record(), errNewerRecord, head.Schema, recordSchema)
 	}
 	const wayOut = "remove the file: the next run ends the engine, if one is left"
 	err = json.Unmarshal(data, &r)
@@ -210,11 +128,11 @@ func (f replicaFiles) readRecord() (record, error) {
 	case err != nil:
 	case r.Schema != recordSchema:
 		err = fmt.Errorf("schema %d, this version knows %d", r.Schema, recordSchema)
-	case r.LaunchID == "" || r.Pool+"-"+r.Replica != f.stem:
-		err = fmt.Errorf("it is not the record of %q", f.stem)
+	case r.LaunchID == "" || r.Pool+"-"+r.Replica != f.Stem:
+		err = fmt.Errorf("it is not the record of %q", f.Stem)
 	}
 	if err != nil {
-		return record{}, fmt.Errorf("cannot read the record %q: %w; %s", f.record(), err, wayOut)
+		return record{}, fmt.Errorf("cannot read the record %q: %w; %s", f.Record(), err, wayOut)
 	}
 	return r, nil
 }
@@ -224,10 +142,10 @@ func (f replicaFiles) readRecord() (record, error) {
 const recordPatience = 10 * time.Second
 
 // lockRecord keeps other processes from changing the record.
-func (f replicaFiles) lockRecord() (*fileLock, error) {
-	lock, err := lockFile(f.recordLock(), recordPatience)
-	if errors.Is(err, errLocked) {
-		return nil, fmt.Errorf("another process has held %q for %s; see fuser", f.recordLock(), recordPatience)
+func (f replicaFiles) lockRecord() (*state.Lock, error) {
+	lock, err := state.TakeLock(f.RecordLock(), recordPatience)
+	if errors.Is(err, state.ErrHeld) {
+		return nil, fmt.Errorf("another process has held %q for %s; see fuser", f.RecordLock(), recordPatience)
 	}
 	return lock, err
 }
@@ -237,18 +155,18 @@ func (f replicaFiles) lockRecord() (*fileLock, error) {
 func (f replicaFiles) changeRecord(change func(current record, err error) (next record, write bool)) error {
 	lock, err := f.lockRecord()
 	if err != nil {
-		return fmt.Errorf("cannot write the record %q: %w", f.record(), err)
+		return fmt.Errorf("cannot write the record %q: %w", f.Record(), err)
 	}
-	defer lock.release()
+	defer lock.Release()
 	next, write := change(f.readRecord())
 	if !write {
 		return nil
 	}
 	data, err := json.MarshalIndent(next, "", "  ")
 	if err != nil {
-		return fmt.Errorf("cannot write the record %q: %w", f.record(), err)
+		return fmt.Errorf("cannot write the record %q: %w", f.Record(), err)
 	}
-	return atomicfile.Write(f.record(), append(data, '\n'))
+	return atomicfile.Write(f.Record(), append(data, '\n'))
 }
 
 // writeRecord writes r, whatever is there.
@@ -269,46 +187,6 @@ func (f replicaFiles) clearTorn() error {
 	if err != nil {
 		return err
 	}
-	defer lock.release()
-	return errors.Join(atomicfile.Clear(f.record()), atomicfile.Clear(f.handoff()))
-}
-
-// writePID writes the PID file as a new file: what is in its place, such as a link or a pipe, is neither followed nor
-// waited for.
-func (f replicaFiles) writePID(pid int) error {
-	if err := f.removePID(); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(f.pid(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		_, err = fmt.Fprintln(file, pid)
-		err = errors.Join(err, file.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write the PID file: %w", err)
-	}
-	return nil
-}
-
-// removePID removes the PID file, which need not be there.
-func (f replicaFiles) removePID() error {
-	if err := atomicfile.Remove(f.pid()); err != nil {
-		return fmt.Errorf("cannot remove the PID file: %w", err)
-	}
-	return nil
-}
-
-// openLog creates the log of launch n or, when the record was lost and n is taken, of the next free number. It is
-// handed to the engine as it is: no pipe that could block or kill the engine, and it outlives the provisioner.
-func (f replicaFiles) openLog(n int64) (*os.File, int64, error) {
-	for ; ; n++ {
-		file, err := os.OpenFile(f.log(n), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err != nil {
-			return nil, n, fmt.Errorf("cannot create the log file: %w", err)
-		}
-		return file, n, nil
-	}
+	defer lock.Release()
+	return errors.Join(atomicfile.Clear(f.Record()), atomicfile.Clear(f.Handoff()))
 }

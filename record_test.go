@@ -11,8 +11,8 @@ import (
 // TestUpdateRecord proves that a stop that comes too late changes neither a final record nor another launch's.
 func TestUpdateRecord(t *testing.T) {
 	t.Parallel()
-	files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
-	if err := files.create(); err != nil {
+	files := filesIn(t.TempDir(), "pool-r0")
+	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
 	late := record{Schema: recordSchema, LaunchID: "a", Pool: "pool", Replica: "r0", State: StateStarting, Desired: desiredStopped, Grace: 1}
@@ -54,7 +54,7 @@ func racerMain() {
 	if len(os.Args) != 3 || os.Args[1] != racerFlag {
 		return
 	}
-	files := replicaFiles{state: os.Args[2], stem: "pool-r0"}
+	files := filesIn(os.Args[2], "pool-r0")
 	for range racerRounds {
 		err := files.changeRecord(func(r record, err error) (record, bool) {
 			r.Generation++
@@ -71,8 +71,8 @@ func racerMain() {
 // TestChangeRecordRace has two processes change one record: no change may be lost.
 func TestChangeRecordRace(t *testing.T) {
 	t.Parallel()
-	files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
-	if err := files.create(); err != nil {
+	files := filesIn(t.TempDir(), "pool-r0")
+	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
 	if err := files.writeRecord(record{Schema: recordSchema, LaunchID: "a", Pool: "pool", Replica: "r0"}); err != nil {
@@ -84,7 +84,7 @@ func TestChangeRecordRace(t *testing.T) {
 	}
 	racers := [2]*exec.Cmd{}
 	for i := range racers {
-		racers[i] = exec.Command(exe, racerFlag, files.state)
+		racers[i] = exec.Command(exe, racerFlag, files.State)
 		racers[i].Stderr = os.Stderr
 		if err := racers[i].Start(); err != nil {
 			t.Fatal(err)

@@ -23,11 +23,11 @@ func TestRecordedSchemas(t *testing.T) {
 	for _, name := range recordedSchemas {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			files := replicaFiles{state: t.TempDir(), stem: "chat-r0"}
-			if err := files.create(); err != nil {
+			files := filesIn(t.TempDir(), "chat-r0")
+			if err := files.Create(); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(files.record(), mustRead(t, "testdata/records/"+name), 0o600); err != nil {
+			if err := os.WriteFile(files.Record(), mustRead(t, "testdata/records/"+name), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			r, err := files.readRecord()
@@ -71,7 +71,7 @@ func TestAdoptRecordedSchemas(t *testing.T) {
 			first := abandoned(t, cfg)
 			var now, old map[string]any
 			for data, into := range map[string]*map[string]any{
-				string(mustRead(t, first.run.files.record())): &now, string(mustRead(t, "testdata/records/"+name)): &old,
+				string(mustRead(t, first.run.files.Record())): &now, string(mustRead(t, "testdata/records/"+name)): &old,
 			} {
 				if err := json.Unmarshal([]byte(data), into); err != nil {
 					t.Fatal(err)
@@ -86,7 +86,7 @@ func TestAdoptRecordedSchemas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(first.run.files.record(), data, 0o600); err != nil {
+			if err := os.WriteFile(first.run.files.Record(), data, 0o600); err != nil {
 				t.Fatal(err)
 			}
 

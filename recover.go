@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Recovery is what [Recover] did about a replica.
@@ -56,7 +58,7 @@ const (
 // The adopted launches are returned with one Recovered for each replica that was not ended properly. It returns
 // ErrLocked when another manager is at work in the directory.
 func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EngineProvisioner, []Recovered, error) {
-	state, err := stateDirectory(stateDir)
+	state, err := state.Dir(stateDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -67,7 +69,7 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 	if err != nil {
 		return nil, nil, err
 	}
-	defer lock.release()
+	defer lock.Release()
 	left, err := recoverAll(ctx, state, newOptions(opts))
 	if err != nil {
 		return nil, left.found, err
@@ -131,16 +133,16 @@ func (f *Recovered) stop(ctx context.Context, p *EngineProvisioner) {
 }
 
 // recoverAll finds out what is left in a state directory, for who has the manager's lock.
-func recoverAll(ctx context.Context, state string, opts options) (leftovers, error) {
-	stems, err := listed(state, recordName)
+func recoverAll(ctx context.Context, dir string, opts options) (leftovers, error) {
+	stems, err := state.List(dir, state.RecordName)
 	if err != nil {
 		return leftovers{}, err
 	}
-	more, err := unrecorded(state)
+	more, err := state.Unrecorded(dir)
 	if err != nil {
 		return leftovers{}, err
 	}
-	return recoverEach(ctx, state, slices.Compact(slices.Sorted(slices.Values(append(stems, more...)))), opts)
+	return recoverEach(ctx, dir, slices.Compact(slices.Sorted(slices.Values(append(stems, more...)))), opts)
 }
 
 // recoverEach is recoverAll for some replicas, which are named like their files.
@@ -153,7 +155,7 @@ func recoverEach(ctx context.Context, state string, stems []string, opts options
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			launches[i], found[i] = adoptAlone(ctx, replicaFiles{state: state, stem: stem}, opts)
+			launches[i], found[i] = adoptAlone(ctx, filesIn(state, stem), opts)
 		})
 	}
 	all.Wait()
@@ -206,7 +208,7 @@ func adopt(caller context.Context, files replicaFiles, opts options) (*EnginePro
 	}
 	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
 	if err != nil {
-		found.Replica = files.stem
+		found.Replica = files.Stem
 		return nil, found
 	}
 	p, err := attach(ctx, files, rec, opts)

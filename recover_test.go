@@ -286,11 +286,11 @@ func TestForgedRecords(t *testing.T) {
 			rec := testRecord(t)
 			rec.Process = held.ID
 			change(&rec.Process)
-			files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
-			if err := errors.Join(files.create(), files.writeRecord(rec)); err != nil {
+			files := filesIn(t.TempDir(), "pool-r0")
+			if err := errors.Join(files.Create(), files.writeRecord(rec)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Attach(files.state, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+			if _, err := Attach(files.State, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
 				t.Errorf("Attach: %v", err)
 			}
 			if !alive(stranger.Process.Pid) {
@@ -322,7 +322,7 @@ func TestDamagedRecords(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{})
 			files, err := filesOf(cfg.StateDir, "pool-r0")
-			if err := errors.Join(err, files.create(), os.WriteFile(files.record(), []byte(test.content), 0o600)); err != nil {
+			if err := errors.Join(err, files.Create(), os.WriteFile(files.Record(), []byte(test.content), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			_, err = Attach(cfg.StateDir, "pool", "r0")
@@ -342,12 +342,12 @@ func TestDamagedRecords(t *testing.T) {
 		cfg := fakeConfig(t, enginetest.Behavior{})
 		files, err := filesOf(cfg.StateDir, "pool-r0")
 		content := `{"schema":99,"launch_id":["x"],"pool":"pool","replica":"r0"}`
-		if err := errors.Join(err, files.create(), os.WriteFile(files.record(), []byte(content), 0o600)); err != nil {
+		if err := errors.Join(err, files.Create(), os.WriteFile(files.Record(), []byte(content), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		p, _ := newLaunch(t, cfg)
 		wantText(t, p.Start(bounded(t)), "it was written by a newer version (schema 99, this version knows 2); use that version")
-		if data, err := os.ReadFile(files.record()); err != nil || string(data) != content {
+		if data, err := os.ReadFile(files.Record()); err != nil || string(data) != content {
 			t.Errorf("it was replaced by %q (%v)", data, err)
 		}
 	})
@@ -356,7 +356,7 @@ func TestDamagedRecords(t *testing.T) {
 		cfg := fakeConfig(t, enginetest.Behavior{})
 		was := abandoned(t, cfg)
 		files := was.run.files
-		if err := os.Truncate(files.record(), 30); err != nil {
+		if err := os.Truncate(files.Record(), 30); err != nil {
 			t.Fatal(err)
 		}
 		p, _ := newLaunch(t, cfg)
@@ -367,7 +367,7 @@ func TestDamagedRecords(t *testing.T) {
 		}
 		_, err = Attach(cfg.StateDir, "pool", "r0")
 		wantText(t, err, "remove the file: the next run ends the engine")
-		if err := os.Remove(files.record()); err != nil { // as it says
+		if err := os.Remove(files.Record()); err != nil { // as it says
 			t.Fatal(err)
 		}
 		superviseReady(t, briskly(cfg))
@@ -377,10 +377,10 @@ func TestDamagedRecords(t *testing.T) {
 	})
 	t.Run("a link", func(t *testing.T) {
 		t.Parallel()
-		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
+		files := filesIn(t.TempDir(), "pool-r0")
 		data, _ := json.Marshal(testRecord(t))
 		target := filepath.Join(t.TempDir(), "target")
-		if err := errors.Join(files.create(), os.WriteFile(target, data, 0o600), os.Symlink(target, files.record())); err != nil {
+		if err := errors.Join(files.Create(), os.WriteFile(target, data, 0o600), os.Symlink(target, files.Record())); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := files.readRecord(); !errors.Is(err, syscall.ELOOP) {
@@ -389,8 +389,8 @@ func TestDamagedRecords(t *testing.T) {
 	})
 	t.Run("a pipe", func(t *testing.T) {
 		t.Parallel()
-		files := replicaFiles{state: t.TempDir(), stem: "pool-r0"}
-		if err := errors.Join(files.create(), syscall.Mkfifo(files.record(), 0o600)); err != nil {
+		files := filesIn(t.TempDir(), "pool-r0")
+		if err := errors.Join(files.Create(), syscall.Mkfifo(files.Record(), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		_, err := files.readRecord()
@@ -479,9 +479,9 @@ func TestRecoverCalledOff(t *testing.T) {
 func TestRecoverWithoutRecord(t *testing.T) {
 	t.Parallel()
 	lose := map[string]func(f replicaFiles) error{
-		"record":  func(f replicaFiles) error { return os.Remove(f.record()) },
-		"handoff": func(f replicaFiles) error { return errors.Join(os.Remove(f.record()), os.Remove(f.handoff())) },
-		"folder":  func(f replicaFiles) error { return os.RemoveAll(f.dir()) },
+		"record":  func(f replicaFiles) error { return os.Remove(f.Record()) },
+		"handoff": func(f replicaFiles) error { return errors.Join(os.Remove(f.Record()), os.Remove(f.Handoff())) },
+		"folder":  func(f replicaFiles) error { return os.RemoveAll(f.Dir()) },
 	}
 	for name, forget := range lose {
 		t.Run(name, func(t *testing.T) {
@@ -496,7 +496,7 @@ func TestRecoverWithoutRecord(t *testing.T) {
 			if err != nil || len(adopted) > 0 || len(found) != 1 || found[0].Result != RecoveredStopped {
 				t.Fatalf("%v, %+v (%v)", adopted, found, err)
 			}
-			if alive(p.run.host().leader.PID) || alive(worker) || exists(p.run.files.handoff()) || exists(p.run.rec.TempDir) {
+			if alive(p.run.host().leader.PID) || alive(worker) || exists(p.run.files.Handoff()) || exists(p.run.rec.TempDir) {
 				t.Error("something is left")
 			}
 			if adopted, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(adopted)+len(found) > 0 {
@@ -518,15 +518,15 @@ func TestRecoverLeavesStrangers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := files.create(); err != nil {
+	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := files.lock()
+	lock, err := files.Lock()
 	if err != nil {
 		t.Fatal(err)
 	}
 	stranger := exec.Command("cat")
-	stranger.ExtraFiles = []*os.File{lock.file}
+	stranger.ExtraFiles = []*os.File{lock.File}
 	in, err := stranger.StdinPipe()
 	if err == nil {
 		err = stranger.Start()
@@ -534,7 +534,7 @@ func TestRecoverLeavesStrangers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock.release()
+	lock.Release()
 	_, found, err := Recover(bounded(t), cfg.StateDir)
 	if err != nil || len(found) != 1 || found[0].Result != RecoveredUnknown || !errors.Is(found[0].Err, ErrBusy) {
 		t.Errorf("%+v (%v)", found, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // request is what another program asks of the manager of a state directory. It travels by files in
@@ -61,7 +62,7 @@ const (
 // "pool/replica", and start them at once, as [Supervisor.Reset] does. None means all but those that were stopped by a
 // command. When there is no manager, the next one starts without memory of failures.
 func RequestReset(ctx context.Context, stateDir string, replicas ...string) ([]Answer, error) {
-	state, err := stateDirectory(stateDir)
+	state, err := state.Dir(stateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +77,7 @@ func RequestReset(ctx context.Context, stateDir string, replicas ...string) ([]A
 // replicas in line with it, as [Supervisor.Apply] does. It returns when that is done. ctx bounds the wait alone. The error is
 // ErrNotManaged when there is no manager.
 func RequestReload(ctx context.Context, stateDir string) ([]Answer, error) {
-	state, err := stateDirectory(stateDir)
+	state, err := state.Dir(stateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func RequestReload(ctx context.Context, stateDir string) ([]Answer, error) {
 // [Supervisor.StopReplica] does; none means all. It also reaches those that run no engine, because they wait for their next try. The
 // error is ErrNotManaged when there is no manager, and ErrNotFound when it does not look after one of them.
 func RequestStop(ctx context.Context, stateDir string, replicas ...string) ([]Answer, error) {
-	state, err := stateDirectory(stateDir)
+	state, err := state.Dir(stateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +96,11 @@ func RequestStop(ctx context.Context, stateDir string, replicas ...string) ([]An
 }
 
 // put puts a request and waits for its answer.
-func (r request) put(ctx context.Context, state string) ([]Answer, error) {
-	if !managed(state) {
-		return nil, fmt.Errorf("cannot ask for a %s in %q: %w", r.Kind, state, ErrNotManaged)
+func (r request) put(ctx context.Context, dir string) ([]Answer, error) {
+	if !managed(dir) {
+		return nil, fmt.Errorf("cannot ask for a %s in %q: %w", r.Kind, dir, ErrNotManaged)
 	}
-	stem := filepath.Join(state, requestsName, proc.NewMark())
+	stem := filepath.Join(dir, state.RequestsName, proc.NewMark())
 	data, err := json.Marshal(r)
 	if err == nil {
 		err = atomicfile.Write(stem+requestExt, data)
@@ -110,8 +111,8 @@ func (r request) put(ctx context.Context, state string) ([]Answer, error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for began := time.Now(); ; {
-		there := managed(state) // first: a manager that ends answers before it lets go
-		data, err := readState(stem + answerExt)
+		there := managed(dir) // first: a manager that ends answers before it lets go
+		data, err := state.Read(stem + answerExt)
 		switch {
 		case err == nil:
 			_ = os.Remove(stem + answerExt) // else the next manager does it
@@ -154,11 +155,11 @@ func readAnswers(data []byte) ([]Answer, error) {
 }
 
 // resetUnmanaged forgets failures where no manager is at work.
-func resetUnmanaged(state string, replicas []string) ([]Answer, error) {
-	var lock *fileLock
-	_, err := os.Stat(state)
+func resetUnmanaged(dir string, replicas []string) ([]Answer, error) {
+	var lock *state.Lock
+	_, err := os.Stat(dir)
 	if err == nil {
-		lock, err = lockManager(state)
+		lock, err = lockManager(dir)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && len(replicas) == 0:
@@ -166,14 +167,14 @@ func resetUnmanaged(state string, replicas []string) ([]Answer, error) {
 	case err != nil:
 		return nil, err
 	}
-	defer lock.release()
-	stems, err := listed(state, restartsName)
+	defer lock.Release()
+	stems, err := state.List(dir, restartsName)
 	if err != nil {
 		return nil, err
 	}
 	var done []Answer
 	for _, stem := range stems {
-		files := replicaFiles{state: state, stem: stem}
+		files := filesIn(dir, stem)
 		kept, err := files.readRestarts()
 		name := kept.Pool + "/" + kept.Replica
 		if err != nil || len(replicas) > 0 && !slices.Contains(replicas, name) {
@@ -210,7 +211,7 @@ type inbox struct {
 // any more. A request younger than that is answered: whoever has put it may have seen this manager, which has the lock by
 // now, or waits for whoever comes.
 func newInbox(s *Supervisor, reload func() ([]ProvisionConfig, error)) *inbox {
-	b := &inbox{s: s, dir: filepath.Join(s.state, requestsName), reload: reload, keeper: keeper{s: s}}
+	b := &inbox{s: s, dir: filepath.Join(s.state, state.RequestsName), reload: reload, keeper: keeper{s: s}}
 	entries, _ := os.ReadDir(b.dir)
 	for _, entry := range entries {
 		info, err := entry.Info()
@@ -261,7 +262,7 @@ func (b *inbox) take(stem string) {
 		return // it was withdrawn
 	}
 	var r request
-	data, err := readState(stem + takenExt)
+	data, err := state.Read(stem + takenExt)
 	if err == nil {
 		err = json.Unmarshal(data, &r)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 func TestRequestReset(t *testing.T) {
@@ -108,7 +109,7 @@ func TestRequestReload(t *testing.T) {
 		}
 	}
 	eventually(t, "nothing is left of the requests", func() bool { // the question goes after the answer is there
-		left, err := os.ReadDir(filepath.Join(cfg.StateDir, requestsName))
+		left, err := os.ReadDir(filepath.Join(cfg.StateDir, state.RequestsName))
 		return err == nil && len(left) == 0
 	})
 }
@@ -119,7 +120,7 @@ func TestAnswersThatNobodyFetches(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	superviseReady(t, cfg)
 	answer := func(id string, age time.Duration) string {
-		path := filepath.Join(cfg.StateDir, requestsName, id+answerExt)
+		path := filepath.Join(cfg.StateDir, state.RequestsName, id+answerExt)
 		then := time.Now().Add(-age)
 		if err := errors.Join(os.WriteFile(path, []byte("{}"), 0o600), os.Chtimes(path, then, then)); err != nil {
 			t.Fatal(err)
@@ -165,9 +166,9 @@ func TestOddRequests(t *testing.T) {
 	if _, err := RequestReset(gone, cfg.StateDir); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	_, err := request{Kind: "dance"}.put(bounded(t), s.replicas[0].files.state)
+	_, err := request{Kind: "dance"}.put(bounded(t), s.replicas[0].files.State)
 	wantText(t, err, `this manager knows no request "dance"`)
-	stem := filepath.Join(cfg.StateDir, requestsName, "planted")
+	stem := filepath.Join(cfg.StateDir, state.RequestsName, "planted")
 	if err := os.Symlink(cfg.Model.ID, stem+requestExt); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // keptRestarts is what the supervisor of a replica keeps on disk: for the next one, which otherwise would never open a
@@ -28,11 +29,11 @@ type keptRestarts struct {
 
 const restartsName = "restarts.json"
 
-func (f replicaFiles) restarts() string { return filepath.Join(f.dir(), restartsName) }
+func (f replicaFiles) restarts() string { return filepath.Join(f.Dir(), restartsName) }
 
 func (f replicaFiles) readRestarts() (keptRestarts, error) {
 	var kept keptRestarts
-	data, err := readState(f.restarts())
+	data, err := state.Read(f.restarts())
 	if err == nil {
 		err = json.Unmarshal(data, &kept)
 	}
@@ -47,7 +48,7 @@ func (f replicaFiles) writeRestarts(kept keptRestarts) error {
 	if err != nil {
 		return err
 	}
-	if err := f.create(); err != nil {
+	if err := f.Create(); err != nil {
 		return err
 	}
 	return atomicfile.Write(f.restarts(), append(data, '\n'))

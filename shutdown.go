@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/state"
+
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -60,7 +62,7 @@ func (p *EngineProvisioner) Stop(ctx context.Context) error {
 func (p *EngineProvisioner) stop(ctx context.Context, r *run) error {
 	turn, late := p.takeTurn(ctx, r)
 	if turn != nil {
-		defer turn.release()
+		defer turn.Release()
 	}
 	drains := p.beginStop(ctx, r, late)
 	if drains {
@@ -199,8 +201,8 @@ func (r *run) awaitLeaving() {
 }
 
 // finish ends what is left of a launch whose leader has ended, reaps it, verifies that nothing is left, and puts the
-// launch's files away. state is what the record shall say, unless nobody here asked and another command did.
-func (r *run) finish(state State, asked bool) ending {
+// launch's files away. final is what the record shall say, unless nobody here asked and another command did.
+func (r *run) finish(final State, asked bool) ending {
 	end := ending{rec: r.rec}
 	end.swept, end.err = r.sweep()
 	// The lock tells of a process that /proc did not show in time.
@@ -215,7 +217,7 @@ func (r *run) finish(state State, asked bool) ending {
 		return end // something lives on and may use all the rest
 	}
 	end.port = r.awaitPort()
-	end.err = errors.Join(r.inst.Remove(), r.putAway(state, asked, &end))
+	end.err = errors.Join(r.inst.Remove(), r.putAway(final, asked, &end))
 	return end
 }
 
@@ -224,11 +226,11 @@ func (r *run) sweep() (int, error) { return proc.Sweep(r.killTimeout, r.inst.Kil
 
 // lockHeld reports whether a process of this launch holds the replica's lock.
 func (r *run) lockHeld() bool {
-	lock, err := r.files.lock()
+	lock, err := r.files.Lock()
 	if err == nil {
-		lock.release()
+		lock.Release()
 	}
-	if !errors.Is(err, errLocked) {
+	if !errors.Is(err, state.ErrHeld) {
 		return false
 	}
 	rec, err := r.files.readRecord()
@@ -248,20 +250,20 @@ func (r *run) awaitPort() string {
 }
 
 // putAway writes the final record, unless a later launch has taken over.
-func (r *run) putAway(state State, asked bool, end *ending) error {
-	lock, err := r.files.lock()
-	if errors.Is(err, errLocked) {
+func (r *run) putAway(final State, asked bool, end *ending) error {
+	lock, err := r.files.Lock()
+	if errors.Is(err, state.ErrHeld) {
 		// The tree is empty, so whoever holds the lock is a later launch, or hides from /proc.
 		rec, err := r.files.readRecord()
 		if err == nil && rec.LaunchID == r.rec.LaunchID {
-			return fmt.Errorf("an unseen process still holds %q; find it with lslocks or fuser", r.files.lockPath())
+			return fmt.Errorf("an unseen process still holds %q; find it with lslocks or fuser", r.files.LockPath())
 		}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	// Of a provisioner that was killed while it wrote. A launch that was adopted has no Start that clears them away.
 	if err := r.files.clearTorn(); err != nil {
 		return err
@@ -279,16 +281,16 @@ func (r *run) putAway(state State, asked bool, end *ending) error {
 			return record{}, false // the provisioner whose child it was knows better how it ended
 		}
 		if end.foreign {
-			state = StateStopped
+			final = StateStopped
 		}
 		if asked {
 			end.rec.Desired = desiredStopped // it had ended before that could be written
 		}
-		end.rec.State, end.rec.EndedAt, end.rec.Exit = state, time.Now().UTC(), end.exit.String()
-		if !end.exit.Known && r.inst.PID() == 0 && state == StateFailed {
+		end.rec.State, end.rec.EndedAt, end.rec.Exit = final, time.Now().UTC(), end.exit.String()
+		if !end.exit.Known && r.inst.PID() == 0 && final == StateFailed {
 			end.rec.Exit = diedUnwatched
 		}
-		removePID = r.files.removePID()
+		removePID = r.files.RemovePID()
 		return end.rec, true
 	})
 	return errors.Join(err, removePID)
@@ -309,7 +311,7 @@ func (r *run) undo() error {
 		return fmt.Errorf("cannot end the failed start: %w", err)
 	}
 	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-	err = errors.Join(r.inst.Remove(), r.files.writeRecord(r.rec), r.files.removePID())
+	err = errors.Join(r.inst.Remove(), r.files.writeRecord(r.rec), r.files.RemovePID())
 	if err != nil {
 		return fmt.Errorf("cannot clean up after the failed start: %w", err)
 	}

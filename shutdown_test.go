@@ -149,7 +149,7 @@ func TestOneTermOnly(t *testing.T) {
 	if got := enginetest.Inspect(t, p.handoff.URL).Signals["SIGTERM"]; got != 1 {
 		t.Errorf("%d SIGTERMs", got)
 	}
-	if _, err := ReadHandoff(p.run.files.handoff()); err == nil {
+	if _, err := ReadHandoff(p.run.files.Handoff()); err == nil {
 		t.Error("the handoff is there while the engine is being stopped")
 	}
 	hurry() // no more grace

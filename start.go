@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -97,7 +98,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	files := plan.files
-	if err := files.create(); err != nil {
+	if err := files.Create(); err != nil {
 		return nil, err
 	}
 	if _, err := files.admit(p.cfg.Handoff); err != nil {
@@ -105,14 +106,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 
 	// 2. The replica's lock: whoever holds it is a living engine, or a start that is under way.
-	lock, err := files.lock()
-	if errors.Is(err, errLocked) {
+	lock, err := files.Lock()
+	if errors.Is(err, state.ErrHeld) {
 		return nil, busy(files)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer lock.release()
+	defer lock.Release()
 	last, err := files.readRecord()
 	if errors.Is(err, errNewerRecord) {
 		return nil, err // a container of that version holds no lock
@@ -166,17 +167,17 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	r.logs = p.newLogKeeper(r)
 	r.logs.makeRoom()
-	log, n, err := files.openLog(r.rec.Generation)
+	log, n, err := files.OpenLog(r.rec.Generation)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	r.rec.Generation, r.rec.Log = n, files.log(n)
+	r.rec.Generation, r.rec.Log = n, files.Log(n)
 	by, err := p.opts.performer(p.cfg.Provisioning.Mode)
 	if err != nil {
 		return nil, err
 	}
-	if r.inst, err = by.Reserve(p.cfg, r.rec.ref(files.state)); err != nil {
+	if r.inst, err = by.Reserve(p.cfg, r.rec.ref(files.State)); err != nil {
 		return nil, err
 	}
 	r.rec.refer(r.inst)
@@ -201,7 +202,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	err = r.inst.Start(ctx, Launch{
 		Config: p.cfg, Spec: plan.spec, Host: plan.host, Image: programOf(p.engine, p.cfg).Image, Args: r.rec.Launch.Args, Dir: plan.Dir, Grace: time.Duration(plan.Grace),
 		Env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
-		Note: p.note, files: launchFiles{log, lock.file},
+		Note: p.note, files: launchFiles{log, lock.File},
 	})
 	r.rec.refer(r.inst)
 	if err != nil {
@@ -222,10 +223,10 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	p.opts.at("after_running_record")
-	if err := files.writePID(r.rec.Process.PID); err != nil {
+	if err := files.WritePID(r.rec.Process.PID); err != nil {
 		p.note(err.Error())
 	}
-	if err := files.pruneLogs(r.rec.Logs.Keep, r.rec.LastFailed); err != nil {
+	if err := files.PruneLogs(r.rec.Logs.Keep, r.rec.LastFailed); err != nil {
 		p.note("cannot remove old logs: " + err.Error())
 	}
 	if errors.Is(context.Cause(ctx), ErrReleased) {

@@ -37,7 +37,7 @@ func TestStartCutShort(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{{Kind: enginetest.NewSession}}})
 	files, err := filesOf(cfg.StateDir, cfg.fileStem())
 	// The damaged record is noted before the engine is started.
-	if err := errors.Join(err, files.create(), os.WriteFile(files.record(), []byte("{"), 0o600)); err != nil {
+	if err := errors.Join(err, files.Create(), os.WriteFile(files.Record(), []byte("{"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	p, err := startCutShort(t, cfg, func() {})
@@ -51,7 +51,7 @@ func TestStartCutShort(t *testing.T) {
 	if names, err := (&proc.Tree{Mark: rec.LaunchID}).Survivors(); names != "" || err != nil {
 		t.Errorf("processes left: %s (%v)", names, err)
 	}
-	for _, path := range []string{files.pid(), rec.TempDir} {
+	for _, path := range []string{files.PID(), rec.TempDir} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is left (%v)", path, err)
 		}
@@ -67,19 +67,19 @@ func TestStartCannotCleanUp(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	files, err := filesOf(cfg.StateDir, cfg.fileStem())
 	// That the PID file cannot be written is noted when the engine runs.
-	if err := errors.Join(err, files.create(), os.MkdirAll(filepath.Join(files.pid(), "x"), 0o700)); err != nil {
+	if err := errors.Join(err, files.Create(), os.MkdirAll(filepath.Join(files.PID(), "x"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	p, err := startCutShort(t, cfg, func() {
-		if err := errors.Join(os.Remove(files.record()), os.MkdirAll(filepath.Join(files.record(), "x"), 0o700)); err != nil {
+		if err := errors.Join(os.Remove(files.Record()), os.MkdirAll(filepath.Join(files.Record(), "x"), 0o700)); err != nil {
 			t.Error(err)
 		}
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Start: %v", err)
 	}
-	wantText(t, err, "cannot write", files.record())
-	wantText(t, p.Stop(bounded(t)), "cannot write", files.record())
+	wantText(t, err, "cannot write", files.Record())
+	wantText(t, p.Stop(bounded(t)), "cannot write", files.Record())
 }
 
 // A machine that is full for the moment is no broken executable.

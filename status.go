@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // diedUnwatched is told for the exit of an engine whose parent was gone before it.
@@ -84,17 +84,17 @@ func statusOfRecord(rec record) Status {
 // provisioner watched is told as failed. A record that cannot be read is an error beside the rest. Of opts, those matter
 // that add a Launcher: without it, of its launches only the record is told.
 func Statuses(stateDir string, opts ...Option) ([]Status, error) {
-	state, err := stateDirectory(stateDir)
+	dir, err := state.Dir(stateDir)
 	if err != nil {
 		return nil, err
 	}
-	stems, err := listed(state, recordName)
+	stems, err := state.List(dir, state.RecordName)
 	if err != nil {
 		return nil, err
 	}
-	watched := managed(state)
+	watched := managed(dir)
 	if watched {
-		tried, err := listed(state, restartsName)
+		tried, err := state.List(dir, restartsName)
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +103,7 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	var all []Status
 	var failed error
 	for _, stem := range stems {
-		files := replicaFiles{state: state, stem: stem}
+		files := filesIn(dir, stem)
 		rec, err := files.readRecord()
 		var s Status
 		if err == nil {
@@ -149,7 +149,7 @@ func (f replicaFiles) status(rec record, opts options) (Status, error) {
 		}
 		s.PID = inst.PID()
 	}
-	h, err := ReadHandoff(f.handoff())
+	h, err := ReadHandoff(f.Handoff())
 	switch {
 	case rec.State == StateDraining:
 	case rec.Desired == desiredStopped:
@@ -180,22 +180,6 @@ func (f replicaFiles) addRestarts(s *Status, now time.Time) {
 	if s.PID != 0 {
 		s.Outdated, s.Differs = kept.Outdated, kept.Differs
 	}
-}
-
-// listed names the replicas that have a file.
-func listed(state, file string) ([]string, error) {
-	// Glob hides why it finds nothing, and of a folder that cannot be read nobody may say that nothing runs.
-	if _, err := os.ReadDir(state); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot list the replicas: %w", err)
-	}
-	paths, err := filepath.Glob(filepath.Join(escapeGlob(state), "*", file))
-	if err != nil {
-		return nil, fmt.Errorf("cannot list %q: %w", state, err)
-	}
-	for i, path := range paths {
-		paths[i] = filepath.Base(filepath.Dir(path))
-	}
-	return paths, nil
 }
 
 var globMeta = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)

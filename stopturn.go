@@ -4,23 +4,20 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"time"
-)
 
-// stopLock is held by the program that stops the replica, for as long as it is at it. So others can tell a stop that
-// goes on, which they leave alone, from one whose program has died.
-func (f replicaFiles) stopLock() string { return filepath.Join(f.dir(), "stop.lock") }
+	"github.com/llama-orch/engine-provisioner/internal/state"
+)
 
 // takeTurn waits for another program's stop of the launch, as a second Stop waits for the first: a second SIGTERM would
 // end llama-server at once, with the requests that it was to finish. It waits no longer than a stop of its own would
 // take. late is true when there is no drain left to be done by this one.
-func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *fileLock, late bool) {
+func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *state.Lock, late bool) {
 	limit := time.NewTimer(time.Duration(*p.cfg.Drain.Timeout) + time.Duration(r.rec.Grace))
 	defer limit.Stop()
 	for {
-		lock, err := tryLock(r.files.stopLock())
-		if !errors.Is(err, errLocked) {
+		lock, err := state.TryLock(r.files.StopLock())
+		if !errors.Is(err, state.ErrHeld) {
 			return lock, false // without the lock, two may stop it at once, which ends it as well
 		}
 		select {
@@ -57,7 +54,7 @@ func (p *EngineProvisioner) beginStop(ctx context.Context, r *run, late bool) (d
 	// The record first, then the handoff. Whoever finds no handoff must know why, also when this program dies in between;
 	// and an engine that its own provisioner is just finding to be ready keeps none: that looks at the record again.
 	p.recordStop(r, next)
-	if p.byHand && managed(r.files.state) {
+	if p.byHand && managed(r.files.State) {
 		if err := r.files.hold(); err != nil {
 			p.note(err.Error())
 		}
@@ -111,7 +108,7 @@ func (r *replica) halfStopped() *EngineProvisioner {
 	if p == nil || !p.unasked() {
 		return nil
 	}
-	info, err := os.Lstat(r.files.record())
+	info, err := os.Lstat(r.files.Record())
 	if err != nil || r.looked != nil && os.SameFile(info, r.looked) && info.ModTime().Equal(r.looked.ModTime()) {
 		return nil
 	}
@@ -119,11 +116,11 @@ func (r *replica) halfStopped() *EngineProvisioner {
 		r.looked = info
 		return nil
 	}
-	lock, err := tryLock(r.files.stopLock())
+	lock, err := state.TryLock(r.files.StopLock())
 	if err != nil {
 		return nil // it goes on, or nobody can tell: the lock may be another user's
 	}
-	defer lock.release()
+	defer lock.Release()
 	// Only now: a stop that came to its end has said so before it gave the lock back, also when this program has not yet
 	// seen the engine's end.
 	if rec, err := r.files.readRecord(); err == nil && rec.State.Final() {

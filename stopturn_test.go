@@ -49,7 +49,7 @@ func TestSuperviseFinishesAStop(t *testing.T) {
 			awaitDone(t, p)
 			eventually(t, "the supervisor takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == PhaseStopped })
 			wantNote(t, j, finished)
-			if _, err := os.Lstat(rig.files.handoff()); !errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Lstat(rig.files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the handoff is there (%v)", err)
 			}
 			nothingLeft(t, p)
@@ -77,7 +77,7 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 	if err := p.run.files.writeRecord(rec); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Remove(p.run.files.stopLock()), os.Mkdir(p.run.files.stopLock(), 0o700)); err != nil {
+	if err := errors.Join(os.Remove(p.run.files.StopLock()), os.Mkdir(p.run.files.StopLock(), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	if (&replica{files: p.run.files, launch: p}).halfStopped() != nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Supervisor keeps replicas alive: it starts their engines, watches them, and starts them again by the rules of
@@ -16,7 +18,7 @@ import (
 // The engines are no part of the program's life. When the program dies, they go on, and the next Supervisor for the
 // same state directory adopts them.
 type Supervisor struct {
-	lock  *fileLock
+	lock  *state.Lock
 	state string // the state directory
 	opts  []Option
 	feed  feed
@@ -49,7 +51,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	if err != nil {
 		return nil, err
 	}
-	if err := (replicaFiles{state: state, stem: cfgs[0].fileStem()}).create(); err != nil {
+	if err := filesIn(state, cfgs[0].fileStem()).Create(); err != nil {
 		return nil, err
 	}
 	if s.lock, err = lockManager(state); err != nil {
@@ -80,7 +82,7 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 	byStem := map[string]*replica{}
 	for i, cfg := range cfgs {
 		stem := cfg.fileStem()
-		r := newReplica(cfg, replicaFiles{state: s.state, stem: stem}, s.opts)
+		r := newReplica(cfg, filesIn(s.state, stem), s.opts)
 		if p := left.adopted[stem]; p != nil {
 			r.adopt(ctx, p)
 			r.launch.refresh()
@@ -312,7 +314,7 @@ func (s *Supervisor) letGo() {
 	case <-s.kept:
 	case <-time.After(keepPatience):
 	}
-	s.lock.release()
+	s.lock.Release()
 }
 
 // observe adds to opts that events go to the readers and the file, too.
@@ -347,7 +349,7 @@ func (s *Supervisor) LogDir(pool, replica string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return r.files.logs(), nil
+	return r.files.Logs(), nil
 }
 
 // Done returns a channel that is closed when the supervisor has ended, by Stop or Release.

@@ -102,7 +102,7 @@ func TestAdoptedUnderNewSettings(t *testing.T) {
 	if rec.Launch.Footprint.Empty() || rec.Launch.Flags == nil || rec.Launch.Spec.Counters == nil {
 		t.Errorf("of the launch it tells %+v", rec.Launch)
 	}
-	if h, err := ReadHandoff(files.handoff()); err != nil || h.SlotsTotal != 1 {
+	if h, err := ReadHandoff(files.Handoff()); err != nil || h.SlotsTotal != 1 {
 		t.Errorf("handoff %+v (%v)", h, err)
 	}
 	if now := second.Status()[0]; now.PID != was.PID || now.LaunchID != was.LaunchID || now.Outdated || now.State != StateReady {
@@ -112,7 +112,7 @@ func TestAdoptedUnderNewSettings(t *testing.T) {
 		t.Errorf("it is looked after with %+v", got)
 	}
 	wantApplied(t, second, []ProvisionConfig{cfg}, "r0 unchanged")
-	before, err := os.Lstat(files.record())
+	before, err := os.Lstat(files.Record())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestAdoptedUnderNewSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	third, _ := superviseReady(t, cfg)
-	if after, err := os.Lstat(files.record()); err != nil || !sameFileVersion(after, before) || third.Status()[0].PID != was.PID {
+	if after, err := os.Lstat(files.Record()); err != nil || !sameFileVersion(after, before) || third.Status()[0].PID != was.PID {
 		t.Errorf("a record that says what is so was written again (%v)", err)
 	}
 }

@@ -1,4 +1,4 @@
-package provisioner
+package state
 
 import (
 	"fmt"
@@ -10,13 +10,13 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
-// create makes the folders, for this user alone.
-func (f replicaFiles) create() error {
-	for _, dir := range []string{f.state, f.dir(), f.logs(), f.handoffs(), filepath.Join(f.state, requestsName)} {
+// Create makes the folders, for this user alone.
+func (f Files) Create() error {
+	for _, dir := range []string{f.State, f.Dir(), f.Logs(), f.Handoffs(), filepath.Join(f.State, RequestsName)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return cannotCreate(dir, err)
 		}
-		if err := checkPrivate(dir); err != nil {
+		if err := CheckPrivate(dir); err != nil {
 			return err
 		}
 		if denied := access.Denied(dir, "write"); denied != "" {
@@ -44,15 +44,15 @@ func cannotCreate(dir string, err error) error {
 	return fmt.Errorf(doing+"; make its parent writable or set \"state_dir\"", err)
 }
 
-// checkPrivate refuses a folder in which another user could replace our files.
-func checkPrivate(dir string) error {
+// CheckPrivate refuses a folder in which another user could replace our files.
+func CheckPrivate(dir string) error {
 	info, err := os.Lstat(dir)
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot use the state directory: %w", err)
 	case !info.IsDir():
 		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, access.Kind(info))
-	case !ours(info):
+	case !Ours(info):
 		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, who could replace what is in it; set another \"state_dir\"", dir)
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
@@ -60,8 +60,8 @@ func checkPrivate(dir string) error {
 	return nil
 }
 
-// ours reports whether a file is this user's, or root's, who can do everything anyway.
-func ours(info fs.FileInfo) bool {
+// Ours reports whether a file is this user's, or root's, who can do everything anyway.
+func Ours(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && (int(st.Uid) == os.Geteuid() || st.Uid == 0)
 }
