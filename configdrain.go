@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -67,7 +68,7 @@ var (
 
 // expand fills in the placeholders of a text.
 func (h HTTPHook) expand(text string, c ProvisionConfig, escape bool) string {
-	base := engineURL(loopback(c.withDefaults().Host), c.Port)
+	base := engineURL(port.Loopback(c.withDefaults().Host), c.Port)
 	head := ""
 	if rest, begins := strings.CutPrefix(text, "{url}"); begins {
 		head, text = base, rest

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 )
 
 const (
@@ -177,7 +178,7 @@ func (p *EngineProvisioner) counter(r *run, patience time.Duration) (func(contex
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}
-	ask := newProber(loopback(r.rec.Host), r.rec.Port, key, patience)
+	ask := newProber(port.Loopback(r.rec.Host), r.rec.Port, key, patience)
 	timeout := ask.timeout
 	return func(ctx context.Context) (int, life.Facts, error) {
 		n, err := ask.within(timeout).requests(ctx, spec)

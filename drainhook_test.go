@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
 // router is a server that hooks call; it keeps the requests.
@@ -347,7 +348,7 @@ func TestDrainHookSecret(t *testing.T) {
 	if !errors.Is(err, ErrDrainAborted) {
 		t.Errorf("Stop: %v", err)
 	}
-	wantText(t, err, "403 Forbidden", redacted)
+	wantText(t, err, "403 Forbidden", redact.Word)
 	if got := r.got.Get("Authorization"); got != "Bearer hunter2-s3cret" {
 		t.Errorf("the router got %q", got)
 	}

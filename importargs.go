@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
 // ImportArgs makes a pool of a command line that starts an engine: a program and its arguments, as a shell would pass
@@ -110,17 +111,17 @@ func (p *poolImport) withoutSecrets(args []string) []string {
 	args = slices.Clone(args)
 	hide := func(flag string) string {
 		p.note(fmt.Sprintf("left out: the value of %s, which may be a secret: give it to the server by a file, or by \"env: {NAME: {from_env: NAME}}\"", visible(flag)))
-		return redacted
+		return redact.Word
 	}
 	for i, arg := range args {
 		flag, value, joined := strings.Cut(arg, "=")
 		switch {
-		case joined && value != "" && secretFlag.MatchString(flag):
+		case joined && value != "" && redact.Flag(flag):
 			args[i] = flag + "=" + hide(flag)
-		case i > 0 && secretFlag.MatchString(args[i-1]) && !strings.HasPrefix(arg, "-"):
+		case i > 0 && redact.Flag(args[i-1]) && !strings.HasPrefix(arg, "-"):
 			args[i] = hide(args[i-1])
-		case userInURL.MatchString(arg):
-			args[i] = userInURL.ReplaceAllLiteralString(arg, "://"+hide("a URL")+"@")
+		case redact.HasUser(arg):
+			args[i] = redact.User(arg, hide("a URL"))
 		}
 	}
 	return args
@@ -228,7 +229,7 @@ var secretName = regexp.MustCompile(`(?i)(^|_)((?:api)?key|token|secret|password
 
 // setEnv takes a variable. A value that may be a secret stays where it is.
 func (p *poolImport) setEnv(name, value string) {
-	if secretName.MatchString(name) || userInURL.MatchString(value) {
+	if secretName.MatchString(name) || redact.HasUser(value) {
 		p.env[name] = EnvValue{Secret: &SecretRef{FromEnv: name}}
 		return
 	}

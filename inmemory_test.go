@@ -15,6 +15,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 )
 
 // inMemory performs launches as servers within the test, which cost a hundredth of a process, and stand still wherever
@@ -89,7 +90,7 @@ func (m *inMemory) Ask(context.Context, ProvisionConfig, Program, Binary, []stri
 }
 
 func (m *inMemory) Reserve(cfg ProvisionConfig, ref LaunchRef) (Instance, error) {
-	return &memoryEngine{of: m, ref: ref, address: net.JoinHostPort(loopback(cfg.Host), itoa(cfg.Port)), over: make(chan struct{})}, nil
+	return &memoryEngine{of: m, ref: ref, address: net.JoinHostPort(port.Loopback(cfg.Host), itoa(cfg.Port)), over: make(chan struct{})}, nil
 }
 
 func (m *inMemory) Find(_ context.Context, ref LaunchRef) (Instance, error) {

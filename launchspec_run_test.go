@@ -10,6 +10,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 )
 
 // tuned is llama-server with another Program or LaunchSpec, as other engines have.
@@ -95,7 +96,7 @@ func TestLoadGrace(t *testing.T) {
 				launch = started
 			}
 			p, _ := launch(t, cfg, engine)
-			eventually(t, "the engine is deaf", func() bool { return portProblem("127.0.0.1", cfg.Port) != "" })
+			eventually(t, "the engine is deaf", func() bool { return port.Holder("127.0.0.1", cfg.Port, ourEngine) != "" })
 			err := p.Stop(bounded(t))
 			if !errors.Is(err, ErrKilled) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)

@@ -8,7 +8,7 @@ import (
 // llamaCauses are the dying words of llama-server, most specific first: what names the reason goes before what only
 // says that something failed. testdata/llamacpp/logs holds the words in full.
 var llamaCauses = []CausePattern{
-	// It does not say why: see listenProblem.
+	// It does not say why: see portError.
 	{Cause: CausePortInUse, Pattern: anyOf(`couldn't bind (HTTP )?server socket`, `[Aa]ddress already in use`)},
 	{Cause: CauseDriver, Pattern: anyOf(`invalid device: (CUDA|ROCm|HIP|Vulkan|SYCL|MUSA)\d+`)},
 	{Cause: CauseBadFlag, Pattern: anyOf(

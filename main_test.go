@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
@@ -171,7 +172,7 @@ func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	if names, err := (&proc.Tree{Mark: r.rec.LaunchID, Leader: r.host().tree.Leader}).Survivors(); names != "" || err != nil {
 		t.Errorf("processes left: %s (%v)", names, err)
 	}
-	if problem := portProblem(r.rec.Host, r.rec.Port); problem != "" {
+	if problem := port.Holder(r.rec.Host, r.rec.Port, ourEngine); problem != "" {
 		t.Errorf("port %d left: %s", r.rec.Port, problem)
 	}
 	for _, path := range []string{r.files.Handoff(), r.files.PID(), r.rec.TempDir, r.rec.Cgroup} {

@@ -13,6 +13,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 )
 
@@ -244,7 +246,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
-		Model: prepared.ModelPath, URL: engineURL(loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
+		Model: prepared.ModelPath, URL: engineURL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
 		Memory: memory.needs(spec.GGUF, gpus), Notes: portNotes(cfg.Port, spec.Ports),
 	}
@@ -309,7 +311,7 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 // plannedEnv names the variables of a launch without looking up a secret.
 func plannedEnv(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU) []EnvVar {
 	unread := secrets{env: map[string]secret{}}
-	placeholder := redacted
+	placeholder := redact.Word
 	if cfg.APIKey != nil {
 		unread.key = secret{&placeholder}
 	}

@@ -1,26 +1,20 @@
 package provisioner
 
 import (
-	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"strconv"
-	"syscall"
+	"path/filepath"
+
+	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
+	"github.com/llama-orch/engine-provisioner/internal/exefile"
+	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 // portError says why an engine could not listen on a port.
 type portError struct {
 	port Port
-	listenProblem
-}
-
-// listenProblem is why nobody can listen on an address. The zero value is that of one that is free.
-type listenProblem struct {
-	cause  Cause  // CausePortInUse, CauseBadAddress or CausePortForbidden
-	text   string // such as "it is taken by …"
-	advice string
-	err    error
+	port.Problem
 }
 
 func (e *portError) Error() string {
@@ -28,120 +22,105 @@ func (e *portError) Error() string {
 	if e.port.Use != "" {
 		what += ", for " + e.port.Use + ","
 	}
-	if e.cause == CausePortInUse {
-		return what + " is not free: " + e.text
+	if e.Reason == port.Taken {
+		return what + " is not free: " + e.Text
 	}
-	return "cannot listen on " + what + ": " + e.text
+	return "cannot listen on " + what + ": " + e.Text
 }
 
 // Unwrap tells what passes from what does not: a port is given back, an address or a right does not come by itself.
 func (e *portError) Unwrap() error {
-	if e.cause == CausePortInUse {
+	if e.Reason == port.Taken {
 		return ErrBusy
 	}
-	return e.err
+	return e.Err
+}
+
+// portCause is the cause of a failed start for a reason.
+func portCause(r port.Reason) Cause {
+	switch r {
+	case port.Taken:
+		return CausePortInUse
+	case port.NoAddress:
+		return CauseBadAddress
+	case port.Forbidden:
+		return CausePortForbidden
+	}
+	return ""
 }
 
 // checkPort refuses a port that the engine could not listen on. An executable or a container's runtime may have rights that
 // this program has not.
-func (p *EngineProvisioner) checkPort(port Port, executable string) error {
-	problem, err := tryPort(p.cfg.Host, port.Number)
+func (p *EngineProvisioner) checkPort(wanted Port, executable string) error {
+	problem, err := port.Try(p.cfg.Host, wanted.Number, ourEngine)
 	switch {
 	case err != nil:
-		return fmt.Errorf("cannot listen on port %d: %w", port.Number, err)
-	case problem.cause == "", problem.cause == CausePortForbidden && (p.cfg.contained() || hasCapabilities(executable)):
+		return fmt.Errorf("cannot listen on port %d: %w", wanted.Number, err)
+	case problem.Reason == port.Free, problem.Reason == port.Forbidden && (p.cfg.contained() || exefile.HasCapabilities(executable)):
 		return nil
 	}
-	return &portError{port, problem}
+	return &portError{wanted, problem}
 }
 
 // explainBind says what the engine leaves out that could not listen: llama-server has one sentence for all reasons.
 func (r *run) explainBind(f *Failure) {
 	ports := append([]Port{{Number: r.rec.Port}}, r.rec.Launch.Spec.Ports...)
-	for _, port := range ports {
-		problem, err := tryPort(r.rec.Host, port.Number)
-		if err != nil || problem.cause == "" {
+	for _, wanted := range ports {
+		problem, err := port.Try(r.rec.Host, wanted.Number, ourEngine)
+		if err != nil || problem.Reason == port.Free {
 			continue
 		}
-		f.Cause, f.Retry = problem.cause, f.Retry && retryable(problem.cause)
-		f.Advice = (&portError{port, problem}).Error() + "; " + problem.advice
+		f.Cause = portCause(problem.Reason)
+		f.Retry = f.Retry && retryable(f.Cause)
+		f.Advice = (&portError{wanted, problem}).Error() + "; " + problem.Advice
 		return
 	}
 	f.Advice = fmt.Sprintf("port %d is free by now; if that happens again, look at what else the engine needs to listen, such as the files of TLS", r.rec.Port)
 }
 
-// tryPort finds out whether an engine could listen. The error is that of a machine on which nobody can tell.
-func tryPort(host string, port int) (listenProblem, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err == nil {
-		l.Close()
-		if boundSilently(host, port) {
-			return listenProblem{
-				cause: CausePortInUse, text: "it is bound by a process that does not listen yet, such as a vLLM that loads",
-				advice: adviceTakenPort,
-			}, nil
+// ourEngine tells a process of an engine of ours, of whichever state directory: whoever carries a launch's mark prints to
+// its log.
+func ourEngine(pid int) (what, advice string) {
+	id, marked := procfs.Env(pid, proc.MarkEnv)
+	dir := filepath.Dir(filepath.Dir(procfs.Output(pid))) // <state>/<replica>/logs/<n>.log
+	if !marked || !filepath.IsAbs(dir) {
+		return "", ""
+	}
+	files := filesIn(filepath.Dir(dir), filepath.Base(dir))
+	rec, err := files.readRecord()
+	if err != nil || rec.LaunchID != id {
+		return "", ""
+	}
+	return fmt.Sprintf("the engine %s/%s of the state directory %q", rec.Pool, rec.Replica, files.State),
+		fmt.Sprintf(`stop that one (engine-provisioner stop --state-dir %s --pool %s), or change "port"`, files.State, rec.Pool)
+}
+
+// Warnings says what a valid configuration may suffer from on this host, which keeps no engine from starting. It looks at
+// the kernel's settings and at nothing else.
+//
+// For now it knows ports that the kernel gives to clients' connections.
+func (c *Config) Warnings() []Problem {
+	ports := ephemeral.OfKernel()
+	var all []Problem
+	for i, pool := range c.Pools {
+		for port := pool.Port; port < pool.Port+max(pool.Replicas, 1); port++ {
+			if note := ports.Note(port); note != "" {
+				all = append(all, c.origin.locate(Problem{Key: fmt.Sprintf("pools[%d].port", i), Message: note}))
+				break // the others of the pool are its neighbours
+			}
 		}
-		return listenProblem{}, nil
 	}
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		return listenProblem{}, err
-	}
-	switch errno {
-	case syscall.EADDRINUSE:
-		return takenPort(host, port), nil
-	case syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EINVAL: // the last one is a link-local address without its zone
-		return listenProblem{
-			cause: CauseBadAddress, text: fmt.Sprintf("%s is no address of this machine (%s)", host, errno), err: errno,
-			advice: `set "host" to one that "ip addr" lists, or to 0.0.0.0 for all; if it comes up later (DHCP, a VPN), start after that`,
-		}, nil
-	case syscall.EACCES, syscall.EPERM:
-		return listenProblem{
-			cause: CausePortForbidden, text: fmt.Sprintf("this user may not use it (%s)", errno), err: errno,
-			advice: forbiddenAdvice(port),
-		}, nil
-	}
-	return listenProblem{}, err
+	return all
 }
 
-const adviceTakenPort = `stop what uses the port, or change "port"`
-
-// takenPort says who has a port that somebody has.
-func takenPort(host string, port int) listenProblem {
-	if owner, advice := portListener(host, port); owner != "" {
-		return listenProblem{cause: CausePortInUse, text: "it is taken by " + owner, advice: advice}
+// portNotes are the notes about the ports of a launch.
+func portNotes(port int, beside []Port) []string {
+	ports := ephemeral.OfKernel()
+	var all []string
+	for _, p := range append([]Port{{Number: port}}, beside...) {
+		if note := ports.Note(p.Number); note != "" {
+			all = append(all, note)
+		}
 	}
-	if holder := portClient(port); holder != "" {
-		return listenProblem{cause: CausePortInUse, text: "it is the local port of a connection of " + holder, advice: adviceClientPort(port)}
-	}
-	return listenProblem{
-		cause: CausePortInUse, text: "something holds it that does not listen and that this user cannot see (" + syscall.EADDRINUSE.Error() + ")",
-		advice: adviceTakenPort,
-	}
-}
-
-// portProblem says who keeps others from listening on host and port, or "" when nobody does.
-func portProblem(host string, port int) string {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err == nil {
-		l.Close()
-		return ""
-	}
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return "" // an address that has gone, or a right: nobody has it
-	}
-	return takenPort(host, port).text
-}
-
-// loopback is the address at which this machine reaches an engine that listens on host.
-func loopback(host string) string {
-	addr, err := netip.ParseAddr(host)
-	switch {
-	case err != nil || !addr.IsUnspecified():
-		return host
-	case addr.Is4():
-		return "127.0.0.1"
-	default:
-		return "::1"
-	}
+	return all
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 )
 
 // proofError says that a healthy engine is not what it should be.
@@ -27,13 +28,13 @@ func (e *proofError) Unwrap() error { return e.err }
 // checkListener makes sure that the socket that answers belongs to the tree. Where that cannot be seen, the model's
 // path, which checkIdentity compares, has to do.
 func (r *run) checkListener() error {
-	owns, known := r.inst.Listens(loopback(r.rec.Host), r.rec.Port)
+	owns, known := r.inst.Listens(port.Loopback(r.rec.Host), r.rec.Port)
 	if owns || !known {
 		return nil
 	}
 	return &proofError{
 		cause:  CausePortInUse,
-		err:    fmt.Errorf("another process answers on port %d: %s", r.rec.Port, listenerOwner(loopback(r.rec.Host), r.rec.Port)),
+		err:    fmt.Errorf("another process answers on port %d: %s", r.rec.Port, port.Listener(port.Loopback(r.rec.Host), r.rec.Port, ourEngine)),
 		advice: "stop that process, or change \"port\"",
 	}
 }

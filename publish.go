@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/port"
 )
 
 // publish writes the handoff, if the engine is still there and wanted, and makes the launch ready.
@@ -145,7 +147,7 @@ type proof struct {
 func (r *run) handoff(proven proof) Handoff {
 	h := Handoff{
 		Engine: r.rec.Engine, EngineVersion: proven.version, ProvisioningMode: r.rec.Launch.Mode,
-		URL: engineURL(loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
+		URL: engineURL(port.Loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
 		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath},
 		Flags: r.rec.Launch.ownFlags(), Args: r.rec.Launch.Args, SlotsTotal: proven.slots, SlotsFree: proven.slots,
 		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: proven.answer,

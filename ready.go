@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 )
 
 // The results of the answer proof, as the handoff tells them.
@@ -238,7 +239,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 // prober questions this launch. An engine whose healthy answer takes its time gets five times that.
 func (r *run) prober(timeout Duration) *prober {
 	limit := max(time.Duration(timeout), 5*r.rec.Launch.Spec.HealthTakes)
-	return newProber(loopback(r.rec.Host), r.rec.Port, r.key, limit)
+	return newProber(port.Loopback(r.rec.Host), r.rec.Port, r.key, limit)
 }
 
 // healthyWords are what is heard of an engine from its first good answer on.

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
 // An engine that is not fit is never called ready, whatever it says, and it is stopped.
@@ -251,7 +253,7 @@ func TestStrangerOnThePort(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	wantText(t, err, "another process answers on port")
-	if problem := portProblem("127.0.0.1", cfg.Port); problem == "" {
+	if problem := port.Holder("127.0.0.1", cfg.Port, ourEngine); problem == "" {
 		t.Error("the stranger is gone")
 	}
 	stranger.Close()
@@ -473,7 +475,7 @@ func TestGPURequired(t *testing.T) {
 		cfg.APIKey = &SecretRef{FromFile: file}
 		p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
 		_, err := p.WaitReady(bounded(t))
-		wantText(t, err, redacted+" no usable GPU found")
+		wantText(t, err, redact.Word+" no usable GPU found")
 		if text := err.Error(); len(text) > 2000 || strings.Contains(text, canary) {
 			t.Errorf("%d bytes: %.300s…", len(text), text)
 		}
@@ -578,7 +580,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	if !errors.As(p.Err(), &exit) {
 		t.Fatalf("%v", p.Err())
 	}
-	if !strings.Contains(strings.Join(exit.LogTail, "\n"), redacted) {
+	if !strings.Contains(strings.Join(exit.LogTail, "\n"), redact.Word) {
 		t.Errorf("tail %q", exit.LogTail)
 	}
 	seen := map[string]string{

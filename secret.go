@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -19,10 +20,8 @@ import (
 // behind a pointer, because fmt does not call the methods of unexported fields, and would print a string there.
 type secret struct{ text *string }
 
-const redacted = "[redacted]"
-
-func (secret) Format(w fmt.State, _ rune)   { fmt.Fprint(w, redacted) } // whatever the verb: %d passes String by
-func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (secret) Format(w fmt.State, _ rune)   { fmt.Fprint(w, redact.Word) } // whatever the verb: %d passes String by
+func (secret) MarshalText() ([]byte, error) { return []byte(redact.Word), nil }
 
 func (s secret) reveal() string {
 	if s.text == nil {
@@ -120,7 +119,7 @@ func (r redactor) text(s string) string {
 		case !secret[i]:
 			b.WriteByte(s[i])
 		case i == 0 || !secret[i-1]:
-			b.WriteString(redacted)
+			b.WriteString(redact.Word)
 		}
 	}
 	return b.String()

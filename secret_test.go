@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -48,7 +49,7 @@ func TestSecretPrintsNothing(t *testing.T) {
 			t.Errorf("%q is printed", form)
 		}
 	}
-	if !strings.Contains(out.String(), redacted) || s.reveal() != canary || (secret{}).reveal() != "" {
+	if !strings.Contains(out.String(), redact.Word) || s.reveal() != canary || (secret{}).reveal() != "" {
 		t.Error("a secret cannot be told from nothing")
 	}
 }
@@ -197,11 +198,11 @@ func FuzzRedactor(f *testing.F) {
 			got := r.text(before + form + after)
 			for _, f := range all {
 				// Base64 has all letters, so that a short form is found in the mark itself.
-				if strings.Contains(got, f) && !strings.Contains(redacted, f) {
+				if strings.Contains(got, f) && !strings.Contains(redact.Word, f) {
 					t.Errorf("%q survives in %q", f, got)
 				}
 			}
-			if !strings.Contains(got, redacted) {
+			if !strings.Contains(got, redact.Word) {
 				t.Errorf("nothing is redacted in %q", got)
 			}
 			if line := r.text(tail.Clean("x " + form)); tail.Clean(a) != "" && strings.Contains(line, tail.Clean(a)) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/state"
 
+	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -241,7 +242,7 @@ func (r *run) lockHeld() bool {
 func (r *run) awaitPort() string {
 	var problem string
 	for range 20 { // a socket may take a moment longer than the process that held it
-		if problem = portProblem(r.rec.Host, r.rec.Port); problem == "" {
+		if problem = port.Holder(r.rec.Host, r.rec.Port, ourEngine); problem == "" {
 			return ""
 		}
 		time.Sleep(5 * time.Millisecond)

@@ -282,7 +282,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		start.Replica, start.Retry = f.Replica, retryable(start.Cause)
 		return start
 	}
-	var port *portError
+	var taken *portError
 	var binary *binaryError
 	var asked *askError
 	var model *models.Error
@@ -308,8 +308,8 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &key):
 		f.Cause = CauseUnauthorized
-	case errors.As(err, &port):
-		f.Cause, f.Advice = port.cause, port.advice
+	case errors.As(err, &taken):
+		f.Cause, f.Advice = portCause(taken.Reason), taken.Advice
 	case errors.As(err, &model):
 		f.Cause = Cause(model.Fault)
 	case errors.As(err, &memory):

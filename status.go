@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -74,7 +75,7 @@ func (r *replica) status() Status {
 func statusOfRecord(rec record) Status {
 	return Status{
 		Pool: rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
-		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: engineURL(loopback(rec.Host), rec.Port), Model: rec.Model,
+		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: engineURL(port.Loopback(rec.Host), rec.Port), Model: rec.Model,
 		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log,
 	}
 }

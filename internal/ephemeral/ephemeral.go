@@ -3,6 +3,7 @@
 package ephemeral
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -68,4 +69,13 @@ func (p Ports) May(port int) bool {
 		}
 	}
 	return p.Range.Holds(port)
+}
+
+// Note warns of a port that an outgoing connection may have when a server needs it; "" for any other.
+func (p Ports) Note(port int) string {
+	if !p.May(port) {
+		return ""
+	}
+	return fmt.Sprintf("the kernel gives port %d to outgoing connections, too (%d-%d): a client of anything may have it when the engine starts; "+
+		"choose one outside that range, or add it to the sysctl net.ipv4.ip_local_reserved_ports", port, p.Range.First, p.Range.Last)
 }

@@ -1,4 +1,4 @@
-package provisioner
+package port
 
 import (
 	"errors"
@@ -40,16 +40,4 @@ func bindable(host string, port int) bool {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	return !errors.Is(unix.Bind(fd, sockaddr), unix.EADDRINUSE)
-}
-
-// listenerOwner names the process that listens on host and port, for people; "" when it cannot be seen.
-func listenerOwner(host string, port int) string {
-	owner, _ := portListener(host, port)
-	return owner
-}
-
-// hasCapabilities reports whether an executable has capabilities of its own (setcap), such as CAP_NET_BIND_SERVICE.
-func hasCapabilities(executable string) bool {
-	n, err := unix.Getxattr(executable, "security.capability", nil)
-	return err == nil && n > 0
 }
