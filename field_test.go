@@ -82,7 +82,7 @@ var refusedLines = map[string]string{
 	"L17": "--moe-expert-cache-size",                     // of a fork
 	"L19": "-mla",                                        // of a fork
 	"L01": "--ctx-size-draft",                            // has no successor
-	"S02": "--cuda-graph-max-bs",                         // is two flags now
+	"S02": "--fp4-gemm-backend",                          // a value of a fork
 	"V02": "--speculative-config",                        // names its successor
 	"V16": `write "--no-enable-chunked-prefill" instead`, // a value for a switch
 	"V01": "--hf-overrides",                              // names its successor
@@ -215,7 +215,10 @@ var bridges = map[string][]bridge{
 		word("--tensor_parallel-size", "--tensor-parallel-size"), word("--enable-expert-paralle", "--enable-expert-parallel"),
 		word("--disable-log-requests", "--no-enable-log-requests"),
 	},
-	"sglang": {word("--tensor-parallel-size", "--tp-size"), word("--tp", "--tp-size"), word("--disable-overlap", "--disable-overlap-schedule")},
+	"sglang": {
+		word("--tensor-parallel-size", "--tp-size"), word("--tp", "--tp-size"), word("--dp", "--dp-size"), word("--cuda-graph-max-bs", "--cuda-graph-max-bs-decode"),
+		word("--cuda-graph-bs", "--cuda-graph-bs-decode"), word("--disable-overlap", "--disable-overlap-schedule"),
+	},
 }
 
 // bridged reports whether got is want, element by element and in its order, but for bridges.

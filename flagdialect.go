@@ -65,6 +65,7 @@ type ownedFlag struct {
 type flagChange struct {
 	old    []string                    // its spellings
 	values int                         // how many values it took
+	many   bool                        // more values could follow
 	to     []string                    // what says the same now; nil when nothing does
 	since  int                         // the first build without it; 1 when no build in use has it, 0 when only the help can tell
 	advice string                      // what to do where to is nil
@@ -122,20 +123,20 @@ func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, 
 		def.Names, def.Negated = append([]string{full}, def.Names...), nil
 		return def, full, false, true
 	}
-	if !d.prefixes || !strings.HasPrefix(name, "--") || len(name) < 3 {
-		return FlagDef{}, "", false, false
-	}
-	var matches []string
-	for _, n := range spellings(set, true) {
-		if strings.HasPrefix(n, hyphens(name)) {
-			matches = append(matches, n)
-		}
-	}
+	matches := d.beginningWith(set, name)
 	if len(matches) != 1 {
 		return FlagDef{}, "", false, false
 	}
 	def, negated, ok = findFlag(set, matches[0])
 	return def, matches[0], negated, ok
+}
+
+// beginningWith are the long names that begin with name, where the engine takes a beginning for the whole.
+func (d *flagDialect) beginningWith(set FlagSet, name string) []string {
+	if !d.prefixes || !strings.HasPrefix(name, "--") || len(name) < 3 {
+		return nil
+	}
+	return slices.DeleteFunc(spellings(set, true), func(n string) bool { return !strings.HasPrefix(n, hyphens(name)) })
 }
 
 // anywhere is find in the executable's flags, and in those of other versions.
@@ -182,7 +183,7 @@ func (d *flagDialect) change(name string) (flagChange, bool) {
 
 // def is the flag as it was.
 func (c flagChange) def() FlagDef {
-	def := FlagDef{Names: c.old}
+	def := FlagDef{Names: c.old, Many: c.many}
 	if c.values > 0 {
 		def.Value, def.Count = "VALUE", c.values
 	}

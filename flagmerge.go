@@ -307,7 +307,10 @@ func (m *flagMerge) nearestFlag(word string, elsewhere FlagDef) string {
 	if m.dotted {
 		word, _, _ = strings.Cut(word, ".")
 	}
-	switch n := nearest.Typo(word, spellings(m.set, strings.HasPrefix(word, "--"))); {
+	const some = 4 // of many, none is likely to be meant
+	switch n, several := nearest.Typo(word, spellings(m.set, strings.HasPrefix(word, "--"))), m.beginningWith(m.set, word); {
+	case len(several) > 1 && len(several) <= some:
+		return fmt.Sprintf("; it is the beginning of %s: write one of them", strings.Join(several, ", "))
 	case len(elsewhere.Names) > 0 && m.build > 0 && m.build < m.newest:
 		return fmt.Sprintf("; newer builds do: update %s, or leave the flag out", m.program)
 	case len(elsewhere.Names) > 0:

@@ -56,6 +56,9 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n"},
 		{llamaCPP{}, Provisioning{}, Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", ""},
 		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out"},
+		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, Host{}, "--cuda-graph-bs 1 2 4", ""},
+		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, Host{}, "--cuda-graph-bs-decode 1 2 4", ""},
+		{sgLang{}, Provisioning{}, sglangHost(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill"},
 		{llamaCPP{}, Provisioning{}, Host{}, "-fa -cnv --threads 8", "llama-cli"},
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
@@ -66,7 +69,7 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 		case tt.want == "" && err != nil:
 			t.Errorf("%s %s: %v", tt.engine.Name(), tt.flags, err)
 		case tt.want == "":
-			if got := strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " "); !strings.HasSuffix(got, " "+tt.flags) && tt.from.Binary != nil {
+			if got := strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " "); !strings.HasSuffix(got, " "+tt.flags) && (tt.from.Binary != nil || tt.from.Container != nil) {
 				t.Errorf("%s: got %q, want %q at the end", tt.engine.Name(), got, tt.flags)
 			}
 		case !errors.As(err, &bad) || !strings.Contains(err.Error(), tt.want):

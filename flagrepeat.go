@@ -18,7 +18,7 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 	switch {
 	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
 		return false
-	case before.now+f.now != "" && m.unite(before, f):
+	case before.now+f.now != "" && m.unite(subject, before, f):
 		return true
 	case before.now+f.now != "":
 		m.problem(f.key, "%q and %q in %s are both %q on this %s; write that once",
@@ -36,7 +36,7 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 }
 
 // unite lets the flag before say what both say, where the engine has one value for both.
-func (m *flagMerge) unite(before, f givenFlag) bool {
+func (m *flagMerge) unite(subject string, before, f givenFlag) bool {
 	both, ok := m.united[strings.Join(append(slices.Clone(before.values), f.values...), " ")]
 	i := slices.IndexFunc(m.user, func(flag Flag) bool { return flag.Key == before.key })
 	if !ok || i < 0 {
@@ -44,6 +44,8 @@ func (m *flagMerge) unite(before, f givenFlag) bool {
 	}
 	m.user[i].Args = []string{m.user[i].Args[0], both}
 	m.user[i].Note = fmt.Sprintf("rewritten from %q and %q", before.name, f.name)
+	before.name, before.values = before.name+" "+f.name, []string{both} // a third may follow
+	m.given[subject] = before
 	return true
 }
 

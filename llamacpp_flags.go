@@ -71,6 +71,8 @@ var llamaLoadModes = map[string]string{
 	"none mmap+mlock": "mlock", "mmap+mlock none": "mlock",
 	"mmap mmap+mlock": "mmap+mlock", "mmap+mlock mmap": "mmap+mlock",
 	"none dio": "dio", "dio none": "dio", // direct reads map nothing
+	// Nothing keeps in RAM what is read directly; what is kept counts for more than how it was read.
+	"mmap+mlock dio": "mlock", "dio mmap+mlock": "mlock", "mlock dio": "mlock", "mlock auto": "mlock",
 	"none auto": "none", "auto none": "none", "mmap auto": "mmap", "auto mmap": "mmap", // no direct reads
 	"mmap+mlock auto": "mmap+mlock", "auto mmap+mlock": "mmap+mlock",
 }

@@ -323,7 +323,7 @@ var badFlags = []badFlag{
 	{name: "repeated", flags: []string{"--metrics", "--metrics"}},
 	{name: "repeated_alias", flags: []string{"-ngl", "20", "--gpu-layers=30"}},
 	{name: "repeated_env", flags: []string{"-c", "4096"}, env: map[string]EnvValue{"LLAMA_ARG_CTX_SIZE": {Value: "8192"}}},
-	{name: "repeated_by_rename", flags: []string{"--direct-io", "--mlock"}},
+	{name: "repeated_by_rename", flags: []string{"--mmap", "--no-mmap"}},
 	{name: "contradiction", flags: []string{"-cb", "--no-cont-batching"}},
 	{name: "contradiction_ui", flags: []string{"--no-webui", "--ui"}},
 	{name: "removed", flags: []string{"--log-format", "json", "-spf", "x", "--grp-attn-n", "4", "-ns", "2"}},

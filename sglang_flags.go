@@ -56,6 +56,37 @@ var sglangDialect = flagDialect{
 		{old: []string{"--enable-flashinfer-cutlass-moe"}, to: []string{"--moe-runner-backend", "flashinfer_cutlass"}, since: 1},
 		{old: []string{"--enable-flashinfer-trtllm-moe"}, to: []string{"--moe-runner-backend", "flashinfer_trtllm"}, since: 1},
 		{old: []string{"--enable-triton-kernel-moe"}, to: []string{"--moe-runner-backend", "triton_kernel"}, since: 1},
+		{old: []string{"--enable-flashinfer-mla"}, to: []string{"--attention-backend", "flashinfer"}, since: 1},
+		{old: []string{"--enable-flashmla"}, to: []string{"--attention-backend", "flashmla"}, since: 1},
+		{old: []string{"--disable-mla"}, since: 1, advice: "leave it out: there is no other way any more"},
+		{old: []string{"--disable-flashinfer"}, since: 1, advice: `write "--attention-backend triton"`},
+		// Aliases from #23906 on, which 0.5.23 has no more.
+		{old: []string{"--cuda-graph-max-bs"}, values: 1, to: []string{"--cuda-graph-max-bs-decode"}, since: 5023},
+		{old: []string{"--cuda-graph-bs"}, values: 1, many: true, to: []string{"--cuda-graph-bs-decode"}, since: 5023},
+		{old: []string{"--piecewise-cuda-graph-max-tokens"}, values: 1, to: []string{"--cuda-graph-max-bs-prefill"}, since: 5023},
+		{old: []string{"--piecewise-cuda-graph-tokens"}, values: 1, many: true, to: []string{"--cuda-graph-bs-prefill"}, since: 5023},
+		{old: []string{"--disable-piecewise-cuda-graph"}, to: []string{"--cuda-graph-backend-prefill", "disabled"}, since: 5023},
+		{old: []string{"--enable-breakable-cuda-graph"}, to: []string{"--cuda-graph-backend-prefill", "breakable"}, since: 5023},
+		{
+			old: []string{"--enable-piecewise-cuda-graph", "--enforce-piecewise-cuda-graph"}, since: 5023,
+			advice: `leave it out, or write "--cuda-graph-backend-prefill"`,
+		},
+		{
+			old: []string{"--piecewise-cuda-graph-compiler"}, values: 1, since: 5023,
+			advice: "leave it out: there is one way to compile them",
+		},
+		{old: []string{"--nsa-prefill-backend"}, values: 1, to: []string{"--dsa-prefill-backend"}, since: 5023},
+		{old: []string{"--nsa-decode-backend"}, values: 1, to: []string{"--dsa-decode-backend"}, since: 5023},
+		{old: []string{"--mamba-scheduler-strategy"}, values: 1, to: []string{"--mamba-radix-cache-strategy"}, since: 5023},
+		{old: []string{"--stream-output"}, to: []string{"--incremental-streaming-output"}, since: 5023},
+		{
+			old: []string{"--enable-prefill-context-parallel", "--enable-nsa-prefill-context-parallel"},
+			to:  []string{"--enable-prefill-cp"}, since: 5023,
+		},
+		{
+			old: []string{"--prefill-round-robin-balance", "--collect-tokens-histogram"}, since: 5023,
+			advice: "leave it out: it has no effect any more",
+		},
 	},
 	// The help of 0.5.23.
 	deprecated: map[string]string{
