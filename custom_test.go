@@ -289,11 +289,15 @@ func TestCustomGPUProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := []string{"offloaded 33/33 layers to GPU"} // anybody can say so
-	if err := proveOffload(spec, log, []int{10, 11}, map[int]uint64{11: 1 << 30}, nil, nil, nil); err != nil {
+	prove := func(memory map[int]uint64) error {
+		e := evidence(spec, []string{"offloaded 33/33 layers to GPU"}) // anybody can say so
+		e.PIDs, e.Memory = []int{10, 11}, memory
+		return e.Prove()
+	}
+	if err := prove(map[int]uint64{11: 1 << 30}); err != nil {
 		t.Errorf("a child holds GPU memory: %v", err)
 	}
-	err = proveOffload(spec, log, []int{10, 11}, map[int]uint64{12: 1 << 30}, nil, nil, nil)
+	err = prove(map[int]uint64{12: 1 << 30})
 	wantText(t, err, "none of its processes holds GPU memory")
 }
 

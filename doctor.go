@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -110,21 +111,20 @@ const driverTimeout = 30 * time.Second
 func (d *doctor) gpus(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
 	defer cancel()
-	all, err := detectGPUs(ctx, d.opts.gpuDriver())
+	all, err := gpu.List(ctx, d.opts.gpuDriver())
 	if err != nil {
-		detail, fix := err.Error(), otherPolicies
-		var gpu *GPUError
-		if errors.As(err, &gpu) {
-			detail = gpu.Err.Error()
-			if gpu.Advice != "" {
-				fix = gpu.Advice + ", or " + otherPolicies
+		detail, fix := err.Error(), gpu.OtherPolicies
+		if e, ok := errors.AsType[*gpu.Error](err); ok {
+			detail = e.Err.Error()
+			if e.Advice != "" {
+				fix = e.Advice + ", or " + gpu.OtherPolicies
 			}
 		}
 		d.warning("gpu", detail, fix)
 		return
 	}
 	for _, g := range all {
-		name := fmt.Sprintf("gpu %s", gpuLabel(g))
+		name := fmt.Sprintf("gpu %s", g.Label())
 		if g.Problem != "" {
 			d.problem(name, g.Name+": "+g.Problem, `repair it, or leave it out of "devices"`)
 			continue

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/nvidia"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
@@ -74,7 +75,7 @@ func (d *doctor) system() {
 		d.ok("open files", "the limit is %d", files.Cur)
 	}
 	build := runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version()
-	if withCgo {
+	if nvidia.Available {
 		d.ok("build", "%s, with cgo", build)
 	} else {
 		d.warning("build", build+", without cgo: it cannot talk to a GPU's driver", "build with CGO_ENABLED=1 where GPUs are used")

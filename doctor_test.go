@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
 // diagnoses runs Diagnose with a PATH that holds what dir holds.
-func diagnoses(t *testing.T, state, path string, gpus gpuDriver) map[string][]Check {
+func diagnoses(t *testing.T, state, path string, gpus gpu.Driver) map[string][]Check {
 	t.Helper()
 	t.Setenv("PATH", path)
 	byName := map[string][]Check{}
@@ -113,5 +115,5 @@ type doctorGPUs struct {
 	err  error
 }
 
-func (d doctorGPUs) GPUs() ([]GPU, error)                   { return d.gpus, d.err }
+func (d doctorGPUs) GPUs() ([]gpu.Device, error)            { return devicesOf(d.gpus), d.err }
 func (d doctorGPUs) ProcessMemory() (map[int]uint64, error) { return nil, nil }

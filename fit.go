@@ -15,6 +15,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -116,7 +117,7 @@ func fileIDOf(path string) fileID {
 
 // memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be
 // estimated, as the model is not here or none of GGUF, or nobody wants to know.
-func (o *options) memoryCheck(ctx context.Context, cfg ProvisionConfig, prepared Prepared, driver gpuDriver) *memoryCheck {
+func (o *options) memoryCheck(ctx context.Context, cfg ProvisionConfig, prepared Prepared, driver gpu.Driver) *memoryCheck {
 	if prepared.gguf == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
 		return nil
 	}
@@ -136,7 +137,7 @@ func freeMemory() uint64 {
 }
 
 // claims are those of the replicas of a state directory beside cfg.
-func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpuDriver) claims {
+func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpu.Driver) claims {
 	c := claims{map[string]uint64{}, map[fileID]uint64{}}
 	stems, err := state.List(cfg.StateDir, state.RecordName)
 	if err != nil {

@@ -1,17 +1,16 @@
 package provisioner
 
 import (
-	"context"
 	"errors"
 	"maps"
-	"slices"
 	"sync/atomic"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
 )
 
-// fakeGPUs is a gpuDriver that answers what it holds.
+// fakeGPUs is a gpu.Driver that answers what it holds.
 type fakeGPUs struct {
 	gpus   []GPU
 	memory map[int]uint64
@@ -19,218 +18,51 @@ type fakeGPUs struct {
 	asked  atomic.Int32
 }
 
-func (f *fakeGPUs) GPUs() ([]GPU, error) {
+func (f *fakeGPUs) GPUs() ([]gpu.Device, error) {
 	f.asked.Add(1)
-	return f.gpus, f.err
+	return devicesOf(f.gpus), f.err
 }
 
 func (f *fakeGPUs) ProcessMemory() (map[int]uint64, error) { return f.memory, f.err }
 
 var (
-	gpu0     = GPU{Index: 0, UUID: "GPU-aa00", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
-	gpu1     = GPU{Index: 1, UUID: "GPU-aa11", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
-	lostGPU  = GPU{Index: 2, Problem: "it is lost (fell off the bus)"}
-	sickGPU  = GPU{Index: 3, UUID: "GPU-cc33", Problem: "its memory waits for remapping"}
-	splitGPU = GPU{Index: 4, UUID: "GPU-dd44", Problem: "it is split into MIG partitions; name one of them: MIG-e1, MIG-e2"}
-	mig1     = GPU{Index: 4, UUID: "MIG-e1"}
-	mig2     = GPU{Index: 4, UUID: "MIG-e2"}
-	errNone  = &nvidia.Error{Text: "no NVIDIA driver (libnvidia-ml.so.1 not found)", Advice: "install the driver", Err: nvidia.ErrNoDriver}
+	gpu0    = GPU{Index: 0, UUID: "GPU-aa00", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
+	gpu1    = GPU{Index: 1, UUID: "GPU-aa11", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
+	errNone = &nvidia.Error{Text: "no NVIDIA driver (libnvidia-ml.so.1 not found)", Advice: "install the driver", Err: nvidia.ErrNoDriver}
 )
 
-func TestSelectGPUs(t *testing.T) {
+// What a program matches is of this package, whoever has found it out.
+func TestGPUErrors(t *testing.T) {
 	t.Parallel()
-	node := []GPU{gpu0, gpu1, lostGPU, sickGPU, splitGPU, mig1, mig2}
-	tests := []struct {
-		name    string
-		policy  GPUPolicy
-		devices []Device
-		gpus    []GPU
-		err     error
-		want    []GPU
-		wantErr string
+	for name, tt := range map[string]struct {
+		driver *fakeGPUs
+		is     error
+		text   string
 	}{
-		{name: "all that work", gpus: node, want: []GPU{gpu0, gpu1}},
-		{name: "required is the default", policy: GPURequired, gpus: node, want: []GPU{gpu0, gpu1}},
-		{name: "one partition where there is no whole GPU", gpus: []GPU{splitGPU, mig1, mig2}, want: []GPU{mig1}},
-		{name: "index", devices: []Device{"1"}, gpus: node, want: []GPU{gpu1}},
-		{name: "the order is the user's", devices: []Device{"1", "0"}, gpus: node, want: []GPU{gpu1, gpu0}},
-		{name: "UUID", devices: []Device{"GPU-aa11"}, gpus: node, want: []GPU{gpu1}},
-		{name: "beginning of a UUID", devices: []Device{"GPU-aa1"}, gpus: node, want: []GPU{gpu1}},
-		{name: "partition", devices: []Device{"MIG-e2"}, gpus: node, want: []GPU{mig2}},
-		{
-			name: "a UUID that is another's beginning", devices: []Device{"GPU-1"},
-			gpus: []GPU{{Index: 0, UUID: "GPU-12"}, {Index: 1, UUID: "GPU-1"}}, want: []GPU{{Index: 1, UUID: "GPU-1"}},
-		},
-		{
-			name: "no driver", err: errNone,
-			wantErr: `cannot use the GPU: no NVIDIA driver (libnvidia-ml.so.1 not found); install the driver, or set "gpu: optional" or "gpu: none"`,
-		},
-		{
-			name: "no device", gpus: nil,
-			wantErr: `cannot use the GPU: no usable GPU: the driver works but lists no device; check that the driver sees it by "nvidia-smi -L", or set "gpu: optional" or "gpu: none"`,
-		},
-		{
-			name: "nothing works", gpus: []GPU{lostGPU, sickGPU},
-			wantErr: `cannot use the GPU: no usable GPU: GPU 2: it is lost (fell off the bus); GPU 3 (GPU-cc33): its memory waits for remapping; repair it, or set "gpu: optional" or "gpu: none"`,
-		},
-		{
-			name: "absent index", devices: []Device{"0", "7"}, gpus: []GPU{gpu0, gpu1},
-			wantErr: `cannot use GPU "7": there is no such GPU; there are: 0 (GPU-aa00), 1 (GPU-aa11)`,
-		},
-		{
-			name: "absent UUID", devices: []Device{"GPU-ff"}, gpus: []GPU{gpu0},
-			wantErr: `cannot use GPU "GPU-ff": there is no such GPU; there are: 0 (GPU-aa00)`,
-		},
-		{
-			name: "a lost GPU has no UUID that everything begins", devices: []Device{"GPU-ff"}, gpus: []GPU{lostGPU},
-			wantErr: `cannot use GPU "GPU-ff": there is no such GPU; there are: 2`,
-		},
-		{
-			name: "an empty name is no beginning of all", devices: []Device{""}, gpus: []GPU{gpu0},
-			wantErr: `cannot use the GPU: there is no such GPU; there are: 0 (GPU-aa00)`,
-		},
-		{
-			name: "no beginning of a UUID", devices: []Device{"G"}, gpus: []GPU{gpu0},
-			wantErr: `cannot use GPU "G": there is no such GPU; there are: 0 (GPU-aa00)`,
-		},
-		{
-			name: "lost", devices: []Device{"2"}, gpus: node,
-			wantErr: `cannot use GPU "2": it is lost (fell off the bus); or name another under "devices", or set "gpu: optional" or "gpu: none"`,
-		},
-		{
-			name: "split", devices: []Device{"4"}, gpus: node,
-			wantErr: `cannot use GPU "4": it is split into MIG partitions; name one of them: MIG-e1, MIG-e2; or name another under "devices", or set "gpu: optional" or "gpu: none"`,
-		},
-		{
-			name: "ambiguous", devices: []Device{"GPU-aa"}, gpus: []GPU{gpu0, gpu1},
-			wantErr: `cannot use GPU "GPU-aa": it names more than one: 0 (GPU-aa00), 1 (GPU-aa11); write more of the UUID`,
-		},
-		{
-			name: "the same twice", devices: []Device{"0", "GPU-aa0"}, gpus: []GPU{gpu0, gpu1},
-			wantErr: `cannot use GPU "GPU-aa0": it is the same device as "0"; leave one of the two out of "devices"`,
-		},
-		{
-			name: "two partitions", devices: []Device{"MIG-e1", "MIG-e2"}, gpus: node,
-			wantErr: `cannot use GPU "MIG-e1": CUDA gives a process one MIG partition and nothing beside it; name this one alone under "devices", or leave it out`,
-		},
-		{
-			name: "a partition beside a GPU", devices: []Device{"0", "MIG-e2"}, gpus: node,
-			wantErr: `cannot use GPU "MIG-e2": CUDA gives a process one MIG partition and nothing beside it; name this one alone under "devices", or leave it out`,
-		},
-
-		{name: "optional: all that work", policy: GPUOptional, gpus: node, want: []GPU{gpu0, gpu1}},
-		{name: "optional: no driver", policy: GPUOptional, err: errNone},
-		{name: "optional: driver in a bad state", policy: GPUOptional, err: errors.New("bad")},
-		{name: "optional: no device", policy: GPUOptional},
-		{name: "optional: nothing works", policy: GPUOptional, gpus: []GPU{lostGPU, sickGPU}},
-		{name: "optional: those that are there", policy: GPUOptional, devices: []Device{"7", "GPU-ff", "3", "1"}, gpus: node, want: []GPU{gpu1}},
-		{name: "optional: none of them is there", policy: GPUOptional, devices: []Device{"7"}, gpus: node},
-		{
-			name: "optional: the same twice", policy: GPUOptional, devices: []Device{"0", "0"}, gpus: node,
-			wantErr: `cannot use GPU "0": it is the same device as "0"; leave one of the two out of "devices"`,
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			got, err := selectGPUs(ProvisionConfig{GPU: tt.policy, Devices: tt.devices}, &fakeGPUs{gpus: tt.gpus, err: tt.err})
-			if text := errText(err); text != tt.wantErr {
-				t.Fatalf("error:\n got %s\nwant %s", text, tt.wantErr)
-			}
-			if _, ok := errors.AsType[*GPUError](err); err != nil && !ok {
-				t.Errorf("%T is no *GPUError", err)
-			}
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("got %+v, want %+v", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestSelectGPUsNone(t *testing.T) {
-	t.Parallel()
-	d := &fakeGPUs{gpus: []GPU{gpu0}}
-	got, err := selectGPUs(ProvisionConfig{GPU: GPUNone, Devices: []Device{"9"}}, d)
-	if got != nil || err != nil || d.asked.Load() != 0 {
-		t.Errorf("got %v, %v after asking the driver %d times", got, err, d.asked.Load())
+		"no driver": {&fakeGPUs{err: errNone}, ErrNoDriver, `cannot use the GPU: no NVIDIA driver (libnvidia-ml.so.1 not found); install the driver, or set "gpu: optional" or "gpu: none"`},
+		"no device": {&fakeGPUs{}, ErrNoGPU, "lists no device"},
+		"not there": {&fakeGPUs{gpus: []GPU{gpu0}}, nil, `cannot use GPU "9": there is no such GPU; there are: 0 (GPU-aa00)`},
+	} {
+		var failed *GPUError
+		_, err := selectGPUs(t.Context(), ProvisionConfig{Devices: Devices{"9"}}, tt.driver)
+		if !errors.As(err, &failed) || tt.is != nil && !errors.Is(err, tt.is) {
+			t.Errorf("%s: %T %v", name, err, err)
+		}
+		wantText(t, err, tt.text)
 	}
 }
 
 func TestGPUEnv(t *testing.T) {
 	t.Parallel()
-	hidden := map[string]string{
-		"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "-1", "GGML_VK_VISIBLE_DEVICES": "",
+	cfg := ProvisionConfig{Devices: Devices{autoDevice}}
+	gpus, err := selectGPUs(t.Context(), cfg, &fakeGPUs{gpus: []GPU{gpu0, gpu1}})
+	want := map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-aa00,GPU-aa11", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+	if got := gpuEnv(cfg, gpus); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v (%v)", got, err)
 	}
-	tests := map[string]struct {
-		policy GPUPolicy
-		gpus   []GPU
-		want   map[string]string
-	}{
-		"two":               {"", []GPU{gpu1, gpu0}, map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-aa11,GPU-aa00", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}},
-		"a partition":       {GPUOptional, []GPU{mig1}, map[string]string{"CUDA_VISIBLE_DEVICES": "MIG-e1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}},
-		"none by policy":    {GPUNone, nil, hidden},
-		"none by happening": {GPUOptional, nil, hidden},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if got := gpuEnv(ProvisionConfig{GPU: tt.policy}, tt.gpus); !maps.Equal(got, tt.want) {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestDetectGPUs(t *testing.T) {
-	t.Parallel()
-	got, err := detectGPUs(t.Context(), &fakeGPUs{gpus: []GPU{gpu0, lostGPU}})
-	if err != nil || !slices.Equal(got, []GPU{gpu0, lostGPU}) {
-		t.Errorf("got %v, %v", got, err)
-	}
-
-	_, err = detectGPUs(t.Context(), &fakeGPUs{err: errNone})
-	if want := "cannot use the GPU: no NVIDIA driver (libnvidia-ml.so.1 not found); install the driver"; errText(err) != want {
-		t.Errorf("no driver:\n got %v\nwant %s", err, want)
-	}
-	if !errors.Is(err, ErrNoDriver) {
-		t.Error("the error does not wrap ErrNoDriver")
-	}
-
-	_, err = detectGPUs(t.Context(), &fakeGPUs{})
-	if !errors.Is(err, ErrNoGPU) {
-		t.Errorf("no device: got %v, want ErrNoGPU", err)
-	}
-
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err = detectGPUs(ctx, &fakeGPUs{gpus: []GPU{gpu0}}); !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled before: got %v", err)
-	}
-}
-
-// hungGPUs is a driver that answers only when it is released.
-type hungGPUs struct {
-	fakeGPUs
-	asked, release chan struct{}
-}
-
-func (h *hungGPUs) GPUs() ([]GPU, error) {
-	close(h.asked)
-	<-h.release
-	return nil, nil
-}
-
-func TestDetectGPUsHangs(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	h := &hungGPUs{asked: make(chan struct{}), release: make(chan struct{})}
-	defer close(h.release)
-	go func() {
-		<-h.asked
-		cancel()
-	}()
-	if _, err := detectGPUs(ctx, h); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want the context's error", err)
+	cfg.GPU = GPUNone
+	if got := gpuEnv(cfg, gpus)["CUDA_VISIBLE_DEVICES"]; got != "" {
+		t.Errorf("none: %q", got)
 	}
 }
 
@@ -249,11 +81,4 @@ func TestDetectGPUsHere(t *testing.T) {
 	} else if errors.Is(err, ErrNoDriver) && e.Advice == "" {
 		t.Errorf("no advice: %v", err)
 	}
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }

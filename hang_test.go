@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
 // hungDriver answers the first calls and then nothing more until it is let go.
@@ -23,7 +24,7 @@ type hungDriver struct {
 	free    chan struct{}
 }
 
-func (d *hungDriver) GPUs() ([]GPU, error) {
+func (d *hungDriver) GPUs() ([]gpu.Device, error) {
 	if d.answers.Add(-1) < 0 {
 		d.asked <- struct{}{}
 		<-d.free

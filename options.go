@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
@@ -23,7 +24,7 @@ type options struct {
 	cacheDir  string
 	places    places // where things are looked up; what is empty, this program's environment says
 	releases  string // the API that releases are looked up with; "" is GitHub's
-	gpus      gpuDriver
+	gpus      gpu.Driver
 	grace     time.Duration
 	cgroup    func() (cgroup.Base, error)                       // finds what was delegated
 	space     func(path string) (free, total uint64, err error) // of a file system

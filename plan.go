@@ -199,7 +199,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	engine, _ := o.engine(cfg.Engine)
 	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, ModelRevision: prepared.revision}
 	driver := o.gpuDriver()
-	gpus, err := askDriver(ctx, func() ([]GPU, error) { return selectGPUs(cfg, driver) })
+	gpus, err := selectGPUs(ctx, cfg, driver)
 	if err != nil {
 		return launchPlan{}, err
 	}
@@ -326,11 +326,4 @@ func plannedEnv(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU) []EnvVar {
 		names[i] = v.EnvVar
 	}
 	return slices.Clip(names)
-}
-
-func (o *options) gpuDriver() gpuDriver {
-	if o.gpus != nil {
-		return o.gpus
-	}
-	return newGPUDriver()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
@@ -180,16 +181,19 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 	type usage struct {
 		memory map[int]uint64
 		memErr error
-		gpus   []GPU
+		gpus   []gpu.Device
 	}
-	now, err := askDriver(ctx, func() (usage, error) {
+	now, err := gpu.Ask(ctx, func() (usage, error) {
 		driver := p.opts.gpuDriver()
-		memory, memErr := processMemory(driver)
+		memory, memErr := gpu.ProcessMemory(driver)
 		gpus, err := driver.GPUs()
 		return usage{memory, memErr, gpus}, err
 	})
 	if err != nil {
 		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
 	}
-	return proveOffload(r.rec.Launch.Spec, r.log(), pids, now.memory, now.memErr, r.rec.Launch.GPUs, now.gpus)
+	all := evidence(r.rec.Launch.Spec, r.log())
+	all.PIDs, all.Memory, all.MemoryErr = pids, now.memory, now.memErr
+	all.Before, all.After = devicesOf(r.rec.Launch.GPUs), now.gpus
+	return gpuError(all.Prove())
 }

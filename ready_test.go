@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
@@ -405,7 +406,7 @@ type stubGPUs struct {
 	memory func() map[int]uint64
 }
 
-func (f stubGPUs) GPUs() ([]GPU, error) { return f.gpus, f.err }
+func (f stubGPUs) GPUs() ([]gpu.Device, error) { return devicesOf(f.gpus), f.err }
 func (f stubGPUs) ProcessMemory() (map[int]uint64, error) {
 	if f.memory == nil {
 		return map[int]uint64{1: 1 << 30}, nil
@@ -413,7 +414,7 @@ func (f stubGPUs) ProcessMemory() (map[int]uint64, error) {
 	return f.memory(), nil
 }
 
-func withGPUs(d gpuDriver) Option { return func(o *options) { o.gpus = d } }
+func withGPUs(d gpu.Driver) Option { return func(o *options) { o.gpus = d } }
 
 func TestGPURequired(t *testing.T) {
 	t.Parallel()

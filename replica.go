@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
@@ -26,7 +27,7 @@ type replica struct {
 	halted bool               // nothing is started until there is an order
 	proven *ProvisionConfig   // the last settings that were ready; nil before there were any
 	served string             // stands for them, also for those of an earlier manager
-	gpus   gpuUse             // before the last launch
+	gpus   gpu.Use            // before the last launch
 	over   error              // why run ended: ErrStopped or ErrReleased; fixed once done is closed
 	ending *EngineProvisioner // a launch whose stop an earlier program did not finish; nil when there is none
 
@@ -206,18 +207,18 @@ func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) (err error)
 		}
 		driver := r.tell.gpuDriver()
 		before := r.gpus
-		r.gpus = gpuUse{} // memory that never comes back is waited for once
-		if err := awaitGPUMemory(ctx, driver, before); err != nil {
+		r.gpus = gpu.Use{} // memory that never comes back is waited for once
+		if err := gpu.AwaitMemory(ctx, driver, before); err != nil {
 			return err
 		}
 		if p.cfg.GPU != GPUNone {
-			r.gpus.held, _ = askDriver(ctx, driver.ProcessMemory)
+			r.gpus.Held, _ = gpu.Ask(ctx, driver.ProcessMemory)
 		}
 		if err := p.Start(ctx); err != nil {
 			return err
 		}
 	}
-	r.gpus.gpus = p.run.rec.Launch.GPUs
+	r.gpus.GPUs = devicesOf(p.run.rec.Launch.GPUs)
 	_, err = p.WaitReady(ctx)
 	return err
 }

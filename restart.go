@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
@@ -98,14 +99,14 @@ func incidentOf(err error) incident {
 	e := incident{Event: restart.Event{Kind: restart.Ended}, text: err.Error(), cause: causeOf(err), err: err}
 	var failure *Failure
 	var config *ConfigError
-	var gpu *GPUError
+	var device *GPUError
 	switch {
-	case errors.As(err, &config), errors.As(err, &gpu):
+	case errors.As(err, &config), errors.As(err, &device):
 		e.Permanent = true
 	case errors.As(err, &failure):
 		e.Permanent = !failure.Retry
 	}
-	for _, passing := range []error{ErrBusy, ErrNoMemory, errGPUBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+	for _, passing := range []error{ErrBusy, ErrNoMemory, gpu.ErrBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {
 			e.Blameless, e.Permanent = true, false
 		}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -124,8 +125,8 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		now := r.progress()
 		if gpuRequired && now.Log != size {
 			size = now.Log
-			if line, ok := firstMatch(r.rec.Launch.Spec.NoGPU, r.log()); ok {
-				cancel(onCPU(fmt.Errorf("the engine falls back to the CPU: %q", tail.Cut(line))))
+			if line, ok := evidence(r.rec.Launch.Spec, r.log()).FellBack(); ok {
+				cancel(gpuError(gpu.OnCPU(fmt.Errorf("the engine falls back to the CPU: %q", tail.Cut(line)))))
 				return
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
 // driverAway is a driver that can go away, as while it is replaced, and come back.
@@ -17,7 +18,7 @@ type driverAway struct {
 	away atomic.Bool
 }
 
-func (d *driverAway) GPUs() ([]GPU, error) {
+func (d *driverAway) GPUs() ([]gpu.Device, error) {
 	if d.away.Load() {
 		return nil, errNone
 	}

@@ -10,6 +10,9 @@ import (
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
+// Available tells whether this build can open the driver's library.
+const Available = true
+
 // session lets one caller at a time into NVML. go-nvml keeps the entry points that it finds in the library in package
 // variables and writes them again on each load (nvml/lib.go, updateVersionedSymbols), which races with calls of any
 // other instance.

@@ -4,6 +4,9 @@ package nvidia
 
 import "runtime"
 
+// Available tells whether this build can open the driver's library.
+const Available = false
+
 // Driver stands for the driver that this build cannot talk to. Its zero value is ready for use.
 type Driver struct{}
 

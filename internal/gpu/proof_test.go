@@ -1,4 +1,4 @@
-package provisioner
+package gpu
 
 import (
 	"errors"
@@ -6,12 +6,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/synctest"
 )
 
-func TestProveOffload(t *testing.T) {
+func TestProve(t *testing.T) {
 	t.Parallel()
-	spec := LaunchSpec{
+	spec := Evidence{
 		Offload: regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`),
 		NoGPU:   regexp.MustCompile(`no usable GPU found`),
 	}
@@ -23,17 +22,17 @@ func TestProveOffload(t *testing.T) {
 		warned = "warning: no usable GPU found, --gpu-layers option will be ignored"
 	)
 	tree := []int{100, 101}
-	free := func(bytes uint64) []GPU { g := gpu0; g.MemoryFree = bytes; return []GPU{gpu1, g} }
-	before := []GPU{gpu0}
+	free := func(bytes uint64) []Device { g := gpu0; g.MemoryFree = bytes; return []Device{gpu1, g} }
+	before := []Device{gpu0}
 	unreadable := errors.New("not supported")
 
 	tests := []struct {
 		name   string
-		spec   LaunchSpec
+		spec   Evidence
 		log    []string
 		memory map[int]uint64
 		memErr error
-		after  []GPU
+		after  []Device
 		want   string // in the error; "" for a proof
 	}{
 		{name: "all layers", spec: spec, log: []string{"x", full}, memory: map[int]uint64{101: 5 << 30}},
@@ -60,13 +59,15 @@ func TestProveOffload(t *testing.T) {
 		{name: "too little growth", spec: spec, memErr: unreadable, after: free(39<<30 - 31<<20), want: "cannot prove"},
 		{name: "memory became free", spec: spec, memErr: unreadable, after: free(40 << 30), want: "cannot prove"},
 		{name: "no evidence", spec: spec, memErr: unreadable, want: "cannot prove that the engine uses the GPU: it reported no layers, its GPUs' memory did not grow, and the driver could not tell: not supported"},
-		{name: "the device is gone", spec: spec, memErr: unreadable, after: []GPU{gpu1}, want: "cannot prove"},
-		{name: "a pattern without the submatches", spec: LaunchSpec{Offload: regexp.MustCompile(`offloaded`)}, log: []string{full}, memErr: unreadable, want: "cannot prove"},
+		{name: "the device is gone", spec: spec, memErr: unreadable, after: []Device{gpu1}, want: "cannot prove"},
+		{name: "a pattern without the submatches", spec: Evidence{Offload: regexp.MustCompile(`offloaded`)}, log: []string{full}, memErr: unreadable, want: "cannot prove"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			err := proveOffload(tt.spec, tt.log, tree, tt.memory, tt.memErr, before, tt.after)
+			e := tt.spec
+			e.Log, e.PIDs, e.Memory, e.MemoryErr, e.Before, e.After = tt.log, tree, tt.memory, tt.memErr, before, tt.after
+			err := e.Prove()
 			if tt.want == "" {
 				if err != nil {
 					t.Errorf("got %v, want a proof", err)
@@ -76,7 +77,7 @@ func TestProveOffload(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, want %q in it", err, tt.want)
 			}
-			if e, ok := errors.AsType[*GPUError](err); !ok || !strings.Contains(e.Advice, `"gpu: none"`) {
+			if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Advice, `"gpu: none"`) {
 				t.Errorf("%T without advice: %v", err, err)
 			}
 		})
@@ -86,45 +87,15 @@ func TestProveOffload(t *testing.T) {
 func TestProcessMemory(t *testing.T) {
 	t.Parallel()
 	bad := errors.New("bad")
-	if got, err := processMemory(&fakeGPUs{memory: map[int]uint64{1: 2}, err: bad}); !errors.Is(err, bad) || got[1] != 2 {
+	if got, err := ProcessMemory(&fakeGPUs{memory: map[int]uint64{1: 2}, err: bad}); !errors.Is(err, bad) || got[1] != 2 {
 		t.Errorf("got %v, %v", got, err)
 	}
-	got, err := processMemory(&fakeGPUs{memory: map[int]uint64{1: 2}})
+	got, err := ProcessMemory(&fakeGPUs{memory: map[int]uint64{1: 2}})
 	if got[1] != 2 {
 		t.Errorf("got %v", got)
 	}
 	ns, _ := os.Readlink("/proc/self/ns/pid")
 	if foreign := ns != initialPIDNamespace; foreign != errors.Is(err, errForeignPIDs) {
 		t.Errorf("in the namespace %q: got the error %v", ns, err)
-	}
-}
-
-// Memory of the last launch must be back before the next one, but what others have taken since never will be.
-func TestAwaitGPUMemory(t *testing.T) {
-	t.Parallel()
-	free := func(bytes uint64) []GPU { g := gpu0; g.MemoryFree = bytes; return []GPU{g} }
-	before := gpuUse{gpus: free(30 << 30), held: map[int]uint64{7: 9 << 30}}
-	for _, tt := range []struct {
-		name string
-		free uint64
-		held map[int]uint64
-		want error
-	}{
-		{"all is back", 30 << 30, map[int]uint64{7: 9 << 30}, nil},
-		{"all but little", 29 << 30, nil, nil},
-		{"not yet", 10 << 30, map[int]uint64{7: 9 << 30}, errGPUBusy},
-		{"another replica has come", 10 << 30, map[int]uint64{7: 9 << 30, 8: 20 << 30}, nil},
-		{"another has grown", 10 << 30, map[int]uint64{7: 29 << 30}, nil},
-		{"another has come, and not all is back", 5 << 30, map[int]uint64{7: 9 << 30, 8: 20 << 30}, errGPUBusy},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				err := awaitGPUMemory(t.Context(), &fakeGPUs{gpus: free(tt.free), memory: tt.held}, before)
-				if !errors.Is(err, tt.want) {
-					t.Errorf("got %v, want %v", err, tt.want)
-				}
-			})
-		})
 	}
 }
