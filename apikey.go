@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // keyError says that an API key cannot be used as it is. It never holds the key.
@@ -18,7 +20,7 @@ const maxKey = 4 << 10
 
 // checkKey refuses a key that would not reach the engine as it is, or that no client could send. The load would succeed,
 // and every request be answered with 401.
-func checkKey(key secret, spec LaunchSpec) error {
+func checkKey(key secret, spec engine.LaunchSpec) error {
 	text := key.reveal()
 	problem := ""
 	switch {
@@ -42,7 +44,7 @@ func checkKey(key secret, spec LaunchSpec) error {
 func (p *EngineProvisioner) checkKey(key secret) error {
 	cfg := p.cfg
 	cfg.Flags, cfg.Env = nil, nil
-	spec, _ := launchOf(p.engine, cfg, Host{})
+	spec, _ := launchOf(p.engine, cfg, engine.Host{})
 	return checkKey(key, spec)
 }
 

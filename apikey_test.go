@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -44,16 +45,16 @@ func TestKeyThatCannotBeCarried(t *testing.T) {
 // Only a variable that takes a list splits.
 func TestKeyWithACommaForOthers(t *testing.T) {
 	t.Parallel()
-	for engine, refused := range map[Engine]bool{llamaCPP{}: true, vLLM{}: false, tgi{}: false} {
-		spec, err := launchOf(engine, launchCase{}.config(engine), Host{})
+	for e, refused := range map[Engine]bool{llamaCPP{}: true, vLLM{}: false, tgi{}: false} {
+		spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := checkKey(secretOf("a,b"), spec); (err != nil) != refused {
-			t.Errorf("%s: %v", engine.Name(), err)
+			t.Errorf("%s: %v", e.Name(), err)
 		}
 		if err := checkKey(secretOf("a b+/=~."), spec); err != nil {
-			t.Errorf("%s: %v", engine.Name(), err)
+			t.Errorf("%s: %v", e.Name(), err)
 		}
 	}
 }
@@ -79,7 +80,7 @@ func TestEngineThatRefusesOurKey(t *testing.T) {
 			p, _ := started(t, cfg)
 			_, err := p.WaitReady(bounded(t))
 			var notReady *NotReadyError
-			if !errors.As(err, &notReady) || notReady.Cause != CauseUnauthorized || notReady.Retry {
+			if !errors.As(err, &notReady) || notReady.Cause != engine.CauseUnauthorized || notReady.Retry {
 				t.Fatalf("%T: %v", err, err)
 			}
 			wantText(t, err, want+"/props answers 401 Unauthorized: Invalid API Key", "[unauthorized]")

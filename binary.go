@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
@@ -27,7 +28,7 @@ type executable interface {
 	get(ctx context.Context, tell listener) (path string, err error)
 }
 
-func (o *options) executable(cfg ProvisionConfig, program Program) executable {
+func (o *options) executable(cfg ProvisionConfig, program engine.Program) executable {
 	if p := cfg.Provisioning; p.Mode == "source" {
 		return sourceBuild{opts: o, cfg: cfg, source: *p.Source, program: program}
 	}
@@ -43,7 +44,7 @@ func (o *options) executable(cfg ProvisionConfig, program Program) executable {
 // localBinary is an executable that is on this node already.
 type localBinary struct {
 	cfg        ProvisionConfig
-	program    Program
+	program    engine.Program
 	searchPath string // where a bare name is looked up
 }
 
@@ -57,7 +58,7 @@ func (b localBinary) find(context.Context) (path, pending string, err error) {
 }
 
 // lookupBinary finds the engine's executable: the configured path, or the engine's usual name in the folders of searchPath.
-func lookupBinary(cfg ProvisionConfig, program Program, searchPath string) (string, error) {
+func lookupBinary(cfg ProvisionConfig, program engine.Program, searchPath string) (string, error) {
 	path, err := findBinary(cfg, program, searchPath)
 	if err != nil {
 		return "", &binaryError{err}
@@ -65,7 +66,7 @@ func lookupBinary(cfg ProvisionConfig, program Program, searchPath string) (stri
 	return path, nil
 }
 
-func findBinary(cfg ProvisionConfig, program Program, searchPath string) (string, error) {
+func findBinary(cfg ProvisionConfig, program engine.Program, searchPath string) (string, error) {
 	name, key := program.Command, "provisioning.binary.path"
 	if cfg.Custom != nil {
 		key = "custom.command"
@@ -104,7 +105,7 @@ func findBinary(cfg ProvisionConfig, program Program, searchPath string) (string
 }
 
 // notInPath says how an executable can be had that is not there.
-func notInPath(name, searchPath, key string, program Program) error {
+func notInPath(name, searchPath, key string, program engine.Program) error {
 	where := "in PATH"
 	if searchPath == "" {
 		where = "in PATH, which is empty"

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -31,14 +32,14 @@ func counted(t *testing.T) (path string, times func() int) {
 	}
 }
 
-var plainProgram = Program{
+var plainProgram = engine.Program{
 	Command: "engine", VersionArgs: []string{"--version"}, HelpArgs: []string{"--help"},
 	ParseVersion: func(output string) (string, int, error) {
 		build, err := strconv.Atoi(strings.TrimSpace(output))
 		return "v" + strings.TrimSpace(output), build, err
 	},
-	ParseHelp: func(output string) FlagSet {
-		return FlagSet{Defs: []FlagDef{{Names: []string{"--" + strings.TrimSpace(output)}}}}
+	ParseHelp: func(output string) engine.FlagSet {
+		return engine.FlagSet{Defs: []engine.FlagDef{{Names: []string{"--" + strings.TrimSpace(output)}}}}
 	},
 }
 
@@ -48,7 +49,7 @@ func TestInspectAsksOnce(t *testing.T) {
 	ctx := bounded(t)
 	path, times := counted(t)
 	i := inspector{filepath.Join(t.TempDir(), "cache")}
-	inspect := func(env map[string]string) Binary {
+	inspect := func(env map[string]string) engine.Binary {
 		t.Helper()
 		b, err := i.inspect(ctx, path, plainProgram, env)
 		if err != nil {
@@ -194,9 +195,9 @@ func TestLookupBinary(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	_, err := lookupBinary(ProvisionConfig{}, Program{Command: "other"}, os.Getenv("PATH"))
+	_, err := lookupBinary(ProvisionConfig{}, engine.Program{Command: "other"}, os.Getenv("PATH"))
 	wantText(t, err, `no executable "other" in PATH; install it, or name it in "provisioning.binary.path"`)
-	_, err = lookupBinary(ProvisionConfig{}, Program{Command: "other"}, "")
+	_, err = lookupBinary(ProvisionConfig{}, engine.Program{Command: "other"}, "")
 	wantText(t, err, `no executable "other" in PATH, which is empty; `)
 }
 
@@ -218,7 +219,7 @@ func TestPrepare(t *testing.T) {
 	p, _ = newLaunch(t, cfg)
 	_, err := p.Prepare(bounded(t))
 	var start *StartError
-	if !errors.As(err, &start) || start.Cause != CauseModelMissing {
+	if !errors.As(err, &start) || start.Cause != engine.CauseModelMissing {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -244,15 +245,15 @@ func TestPlan(t *testing.T) {
 		plan.Log != filepath.Join(cfg.StateDir, "pool-r0", "logs", "1.log") {
 		t.Errorf("%+v", plan)
 	}
-	origins := map[string]Flag{}
+	origins := map[string]engine.Flag{}
 	for _, f := range plan.Flags {
 		origins[f.Args[0]] = f
 	}
-	for name, want := range map[string]Flag{
-		"--model":        {Origin: OriginProvisioner, Key: "model.id"},
-		"--parallel":     {Origin: OriginDefault},
-		"--ctx-size":     {Origin: OriginConfig, Key: "flags[2]"},
-		"--n-gpu-layers": {Origin: OriginConfig, Key: "flags[0]"},
+	for name, want := range map[string]engine.Flag{
+		"--model":        {Origin: engine.OriginProvisioner, Key: "model.id"},
+		"--parallel":     {Origin: engine.OriginDefault},
+		"--ctx-size":     {Origin: engine.OriginConfig, Key: "flags[2]"},
+		"--n-gpu-layers": {Origin: engine.OriginConfig, Key: "flags[0]"},
 	} {
 		if got := origins[name]; got.Origin != want.Origin || got.Key != want.Key {
 			t.Errorf("%s: %+v, want %+v", name, got, want)

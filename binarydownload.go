@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/unpack"
 )
@@ -25,7 +26,7 @@ type downloadedBinary struct {
 	opts    *options
 	cfg     ProvisionConfig
 	binary  BinaryConfig
-	program Program
+	program engine.Program
 }
 
 // asset is one file to download.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 )
@@ -140,13 +141,13 @@ func TestKillsAreExplainedByTheKernel(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		after    string // "" leaves the file out
-		cause    Cause
+		cause    engine.Cause
 		evidence string
 		advice   string
 	}{
-		"out of memory": {"oom 1\noom_kill 3\n", CauseOOMHost, "oom_kill rose by 1 in ", "the kernel ended it for lack of memory"},
-		"somebody":      {"oom 0\noom_kill 2\n", CauseUnknown, "", "look for who sent SIGKILL"},
-		"no delegation": {"", CauseUnknown, "", "not for lack of memory by the kernel's count"}, // by that of the machine
+		"out of memory": {"oom 1\noom_kill 3\n", engine.CauseOOMHost, "oom_kill rose by 1 in ", "the kernel ended it for lack of memory"},
+		"somebody":      {"oom 0\noom_kill 2\n", engine.CauseUnknown, "", "look for who sent SIGKILL"},
+		"no delegation": {"", engine.CauseUnknown, "", "not for lack of memory by the kernel's count"}, // by that of the machine
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -191,9 +192,9 @@ func TestKillsAreExplainedByTheKernel(t *testing.T) {
 func TestOOMOfAWorker(t *testing.T) {
 	t.Parallel()
 	for _, own := range []bool{true, false} {
-		f := Failure{Cause: CauseUnknown}
+		f := Failure{Cause: engine.CauseUnknown}
 		Exit{Known: true, Code: 1, OOM: "oom_kill rose by 1", OOMShared: !own}.explain(&f, false)
-		if (f.Cause == CauseOOMHost) != own {
+		if (f.Cause == engine.CauseOOMHost) != own {
 			t.Errorf("own %t: %q", own, f.Cause)
 		}
 	}
@@ -203,14 +204,14 @@ func TestOOMOfAWorker(t *testing.T) {
 func TestKillThatNobodyCounts(t *testing.T) {
 	t.Parallel()
 	for _, killsItself := range []bool{true, false} {
-		f := Failure{Cause: CauseUnknown}
+		f := Failure{Cause: engine.CauseUnknown}
 		Exit{Known: true, Code: -1, Signal: "killed"}.explain(&f, killsItself)
-		below := Failure{Cause: CauseUnknown}
+		below := Failure{Cause: engine.CauseUnknown}
 		Exit{Known: true, Code: 137}.explain(&below, killsItself) // of a shell that did not exec
 		if below.Cause != f.Cause || below.Advice != f.Advice {
 			t.Errorf("below a shell: %+v", below)
 		}
-		if likely := strings.Contains(f.Advice, "most likely for lack of memory"); likely == killsItself || (f.Cause == CauseOOMHost) == killsItself {
+		if likely := strings.Contains(f.Advice, "most likely for lack of memory"); likely == killsItself || (f.Cause == engine.CauseOOMHost) == killsItself {
 			t.Errorf("kills itself %t: %+v", killsItself, f)
 		}
 	}

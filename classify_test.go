@@ -7,29 +7,30 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/lastwords"
 )
 
 func TestClassifyRecordedLogs(t *testing.T) {
 	t.Parallel()
-	want := map[string]Cause{
-		"model_missing": CauseModelMissing, "model_unreadable": CauseModelMissing, "mmproj_missing": CauseModelMissing,
-		"lora_missing": CauseModelMissing,
-		"not_gguf":     CauseModelCorrupt, "empty_file": CauseModelCorrupt, "directory": CauseModelCorrupt,
-		"truncated":    CauseModelCorrupt,
-		"cut_header":   CauseModelCorrupt,
-		"unknown_flag": CauseBadFlag, "bad_value": CauseBadFlag, "bad_value_choice": CauseBadFlag,
-		"missing_value": CauseBadFlag, "removed_flag": CauseBadFlag, "dropped_flag": CauseBadFlag, "bad_env": CauseBadFlag,
-		"bad_device": CauseDriver, "driver_from_source": CauseDriver,
-		"lib_missing": CauseLibMissing, "no_backends": CauseLibMissing,
-		"port_in_use": CausePortInUse, "host_not_local": CausePortInUse, "tls_files": CausePortInUse, // see explainBind
-		"lora_arch": CauseBadFlag, "lora_dims": CauseBadFlag, "lora_text": CauseModelCorrupt,
-		"mmproj_wrong_kind": CauseBadFlag, "mmproj_text": CauseModelCorrupt, "mmproj_projector": CauseModelCorrupt,
-		"draft_text": CauseModelCorrupt, "tensor_missing": CauseModelCorrupt,
-		"chat_template": CauseBadFlag, "chat_template_file": CauseBadFlag, "model_template": CauseBadFlag,
-		"kv_quantized_without_flash": CauseBadFlag, "grammar": CauseBadFlag, "static_path": CauseBadFlag,
-		"assert":   CauseUnknown,
-		"oom_host": CauseOOMHost, "oom_host_buffer_from_source": CauseOOMHost, "oom_gpu_from_source": CauseOOMGPU,
+	want := map[string]engine.Cause{
+		"model_missing": engine.CauseModelMissing, "model_unreadable": engine.CauseModelMissing, "mmproj_missing": engine.CauseModelMissing,
+		"lora_missing": engine.CauseModelMissing,
+		"not_gguf":     engine.CauseModelCorrupt, "empty_file": engine.CauseModelCorrupt, "directory": engine.CauseModelCorrupt,
+		"truncated":    engine.CauseModelCorrupt,
+		"cut_header":   engine.CauseModelCorrupt,
+		"unknown_flag": engine.CauseBadFlag, "bad_value": engine.CauseBadFlag, "bad_value_choice": engine.CauseBadFlag,
+		"missing_value": engine.CauseBadFlag, "removed_flag": engine.CauseBadFlag, "dropped_flag": engine.CauseBadFlag, "bad_env": engine.CauseBadFlag,
+		"bad_device": engine.CauseDriver, "driver_from_source": engine.CauseDriver,
+		"lib_missing": engine.CauseLibMissing, "no_backends": engine.CauseLibMissing,
+		"port_in_use": engine.CausePortInUse, "host_not_local": engine.CausePortInUse, "tls_files": engine.CausePortInUse, // see explainBind
+		"lora_arch": engine.CauseBadFlag, "lora_dims": engine.CauseBadFlag, "lora_text": engine.CauseModelCorrupt,
+		"mmproj_wrong_kind": engine.CauseBadFlag, "mmproj_text": engine.CauseModelCorrupt, "mmproj_projector": engine.CauseModelCorrupt,
+		"draft_text": engine.CauseModelCorrupt, "tensor_missing": engine.CauseModelCorrupt,
+		"chat_template": engine.CauseBadFlag, "chat_template_file": engine.CauseBadFlag, "model_template": engine.CauseBadFlag,
+		"kv_quantized_without_flash": engine.CauseBadFlag, "grammar": engine.CauseBadFlag, "static_path": engine.CauseBadFlag,
+		"assert":   engine.CauseUnknown,
+		"oom_host": engine.CauseOOMHost, "oom_host_buffer_from_source": engine.CauseOOMHost, "oom_gpu_from_source": engine.CauseOOMGPU,
 	}
 	files, err := filepath.Glob("testdata/llamacpp/logs/*.log")
 	if err != nil || len(files) != len(want) {
@@ -52,14 +53,14 @@ func TestClassifyRecordedLogs(t *testing.T) {
 		"load_backend: failed to load libggml-cuda.so: libc.so.6: version `GLIBC_2.38' not found",
 		"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate CPU buffer of size 17179869184",
 	}
-	if cause, _ := causeIn(leftOut, llamaCauses); cause != CauseOOMHost {
+	if cause, _ := causeIn(leftOut, llamaCauses); cause != engine.CauseOOMHost {
 		t.Errorf("a backend that is left out: %q", cause)
 	}
 	for _, lines := range [][]string{
 		nil, {""}, {"srv  llama_server: exiting due to model loading error"}, {"listening on http://127.0.0.1:8081"},
 	} {
-		if cause, _ := causeIn(lines, llamaCauses); cause != CauseUnknown {
-			t.Errorf("%q: got %q, want %q", lines, cause, CauseUnknown)
+		if cause, _ := causeIn(lines, llamaCauses); cause != engine.CauseUnknown {
+			t.Errorf("%q: got %q, want %q", lines, cause, engine.CauseUnknown)
 		}
 	}
 }
@@ -109,7 +110,7 @@ func TestEvidence(t *testing.T) {
 }
 
 // causeIn is what the last lines of an engine tell.
-func causeIn(lines []string, patterns []CausePattern) (Cause, string) {
+func causeIn(lines []string, patterns []engine.CausePattern) (engine.Cause, string) {
 	f := findCause(lines, patterns, lastwords.Last(lines))
 	return f.cause, f.evidence
 }
@@ -118,11 +119,11 @@ func causeIn(lines []string, patterns []CausePattern) (Cause, string) {
 func TestReadyEngineDiesOfNoDownload(t *testing.T) {
 	t.Parallel()
 	lines := []string{"requests.exceptions.ConnectTimeout: Max retries exceeded with url: /cat.png", "torch.AcceleratorError: CUDA error: unspecified launch failure"}
-	for _, patterns := range [][]CausePattern{vllmCauses, sglangCauses, tgiCauses} {
-		if cause, _ := causeIn(lines, patterns); cause != CauseDownload {
+	for _, patterns := range [][]engine.CausePattern{vllmCauses, sglangCauses, tgiCauses} {
+		if cause, _ := causeIn(lines, patterns); cause != engine.CauseDownload {
 			t.Errorf("while loading: %q", cause)
 		}
-		if cause, _ := causeIn(lines, ofReady(patterns)); cause != CauseDriver {
+		if cause, _ := causeIn(lines, ofReady(patterns)); cause != engine.CauseDriver {
 			t.Errorf("once ready: %q", cause)
 		}
 	}
@@ -130,16 +131,16 @@ func TestReadyEngineDiesOfNoDownload(t *testing.T) {
 
 func TestCausesHaveAdvice(t *testing.T) {
 	t.Parallel()
-	hopeless := []Cause{
-		CauseModelMissing, CauseModelCorrupt, CauseBadFlag, CauseLibMissing, CauseDriver, CauseBuildFailed,
-		CauseBadAddress, CausePortForbidden, CauseUnauthorized,
+	hopeless := []engine.Cause{
+		engine.CauseModelMissing, engine.CauseModelCorrupt, engine.CauseBadFlag, engine.CauseLibMissing, engine.CauseDriver, engine.CauseBuildFailed,
+		engine.CauseBadAddress, engine.CausePortForbidden, engine.CauseUnauthorized,
 	}
-	curable := []Cause{CausePortInUse, CauseOOMGPU, CauseOOMHost, CauseCannotAnswer, CauseDownload, CauseUnknown}
+	curable := []engine.Cause{engine.CausePortInUse, engine.CauseOOMGPU, engine.CauseOOMHost, engine.CauseCannotAnswer, engine.CauseDownload, engine.CauseUnknown}
 	for _, c := range slices.Concat(hopeless, curable) {
 		if adviceFor(c) == "" {
 			t.Errorf("%s: no advice", c)
 		}
-		if c != CauseUnknown && adviceFor(c) == adviceFor(CauseUnknown) {
+		if c != engine.CauseUnknown && adviceFor(c) == adviceFor(engine.CauseUnknown) {
 			t.Errorf("%s: only the general advice", c)
 		}
 		if retryable(c) != slices.Contains(curable, c) {
@@ -174,7 +175,7 @@ func FuzzClassify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, log string) {
 		lines := strings.Split(log, "\n")
 		cause, evidence := causeIn(lines, llamaCauses)
-		if cause != CauseUnknown && evidence == "" {
+		if cause != engine.CauseUnknown && evidence == "" {
 			t.Errorf("cause %q by nothing", cause)
 		}
 		_ = adviceFor(cause)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
@@ -91,9 +92,9 @@ func TestLoadConfig(t *testing.T) {
 				"bin/server", "--model", "{model}", "--listen={host}:{port}", "--cache", "{tmpdir}/cache", "--gpus", "{devices}",
 			},
 			Env: map[string]string{"SERVER_URL": "http://{host}:{port}"}, KeyEnv: "SERVER_KEY", Health: "/healthz",
-			Version: &Field{Path: "/version", Key: "server.version"}, Metrics: &MetricsContract{Path: "/metrics", Required: []string{"requests_total"}},
+			Version: &engine.Field{Path: "/version", Key: "server.version"}, Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"requests_total"}},
 			Gauges: []string{"requests_running", "requests_waiting"}, Counters: []string{"tokens_total"}, Grace: Duration(20 * time.Second),
-			Answer:  &AnswerRequest{Path: "/v1/completions", Body: `{"model": "{model}", "prompt": "Hi", "max_tokens": 1}`},
+			Answer:  &engine.AnswerRequest{Path: "/v1/completions", Body: `{"model": "{model}", "prompt": "Hi", "max_tokens": 1}`},
 			Aliases: map[string]string{"-p": "--parallel"},
 		}
 		if got := c.Pools[2].Custom; !reflect.DeepEqual(*got, wantCustom) {
@@ -311,7 +312,7 @@ func TestModelPath(t *testing.T) {
 		"local:/models/a\x00.gguf":     "",
 		"file:///models/%00/name.gguf": "",
 	} {
-		parsed, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: ref}}.model(ModelFile).Ref()
+		parsed, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: ref}}.model(engine.ModelFile).Ref()
 		got := parsed.Path
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: got %q (%v), want %q", ref, got, err, want)

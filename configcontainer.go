@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // ContainerConfig says how an engine runs in a container of Docker or Podman. What is left out is the engine's own.
@@ -40,7 +42,7 @@ type ContainerConfig struct {
 }
 
 // Reference returns the full name of the image that cfg asks for, such as "vllm/vllm-openai:v0.12.0"; "" when none is known.
-func (c ContainerConfig) Reference(own Image) string {
+func (c ContainerConfig) Reference(own engine.Image) string {
 	name, tag := c.Image, c.Tag
 	if name == "" {
 		name = own.Name
@@ -90,7 +92,7 @@ var (
 )
 
 // container checks what is said of a container.
-func (k *checker) container(prefix string, c ProvisionConfig, own Image) {
+func (k *checker) container(prefix string, c ProvisionConfig, own engine.Image) {
 	if c.contained() && c.tied() {
 		k.report(prefix+"on_manager_exit", `is "kill", which cannot be done to a container; remove the key`)
 	}
@@ -127,7 +129,7 @@ func (k *checker) container(prefix string, c ProvisionConfig, own Image) {
 	}
 }
 
-func (k *checker) image(prefix string, box ContainerConfig, own Image) {
+func (k *checker) image(prefix string, box ContainerConfig, own engine.Image) {
 	switch {
 	case box.Image == "" && own.Name == "":
 		k.report(prefix+"image", "is missing, and the engine has no image of its own; name one")

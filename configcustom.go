@@ -1,5 +1,7 @@
 package provisioner
 
+import "github.com/llama-orch/engine-provisioner/engine"
+
 // CustomConfig describes a server that this package does not know: how it is run, and where it is asked. It belongs to
 // the engine "custom". Answers are expected over HTTP on the replica's host and port.
 type CustomConfig struct {
@@ -16,9 +18,9 @@ type CustomConfig struct {
 	// Health is the path that answers 200 once the server is ready, and 503 or nothing before. Left out, it is "/health".
 	Health string `json:"health,omitempty"`
 	// Version is where the server says its version. Left out, the version is unknown.
-	Version *Field `json:"version,omitempty"`
+	Version *engine.Field `json:"version,omitempty"`
 	// Metrics is the page of Prometheus text that must be there. Left out, there is none.
-	Metrics *MetricsContract `json:"metrics,omitempty"`
+	Metrics *engine.MetricsContract `json:"metrics,omitempty"`
 	// Gauges are series of the metrics page, there from the start on, whose sum is the number of requests in the server.
 	// The drain waits until it is 0. Left out, no stop waits for requests.
 	Gauges []string `json:"gauges,omitempty"`
@@ -27,7 +29,7 @@ type CustomConfig struct {
 	Counters []string `json:"counters,omitempty"`
 	// Answer is a request that must be answered with a 2xx before the server counts as ready, such as one for one token.
 	// {model} in its body is filled in. Left out, that proof is missing.
-	Answer *AnswerRequest `json:"answer,omitempty"`
+	Answer *engine.AnswerRequest `json:"answer,omitempty"`
 	// Grace is the time between SIGTERM and SIGKILL where "stop.grace" says nothing. Left out, it is 5 seconds.
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
 	// Aliases are other spellings of flags, as keys, and what is passed instead: {-p: --parallel} also makes

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
@@ -90,7 +91,7 @@ var whyNotMode = map[string]string{
 }
 
 // provisioning checks where an executable comes from.
-func (k *checker) provisioning(key string, c Provisioning, engine string, program Program) {
+func (k *checker) provisioning(key string, c Provisioning, engine string, program engine.Program) {
 	mode := cmp.Or(c.Mode, "binary")
 	suits := modesOf(program)
 	if slices.Contains(provisioningModes, mode) && !slices.Contains(suits, mode) {
@@ -128,7 +129,7 @@ func (k *checker) provisioning(key string, c Provisioning, engine string, progra
 	}
 }
 
-func (k *checker) binary(key string, c BinaryConfig, program Program) {
+func (k *checker) binary(key string, c BinaryConfig, program engine.Program) {
 	k.download(key, c, program)
 	key += ".path"
 	switch path := c.Path; {
@@ -195,7 +196,7 @@ func badRepo(repo string) string {
 }
 
 // download checks the keys of an executable that is not on the node yet.
-func (k *checker) download(key string, c BinaryConfig, program Program) {
+func (k *checker) download(key string, c BinaryConfig, program engine.Program) {
 	ways := 0
 	for _, way := range []string{c.Path, c.URL, c.Release} {
 		if way != "" {

@@ -23,8 +23,8 @@ type custom struct{}
 
 func (custom) Name() string { return "custom" }
 
-func (custom) Program(req engine.Request) Program {
-	p := Program{Model: ModelAny}
+func (custom) Program(req engine.Request) engine.Program {
+	p := engine.Program{Model: engine.ModelAny}
 	if req.Custom != nil && len(req.Custom.Command) > 0 {
 		p.Command = req.Custom.Command[0]
 		p.Image.Entrypoint = req.Custom.Command[:1]
@@ -33,9 +33,9 @@ func (custom) Program(req engine.Request) Program {
 }
 
 // Launch fills in the command. Nothing is known of the server's flags, so that the user's go after it as they are.
-func (custom) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+func (custom) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	if req.Custom == nil {
-		return LaunchSpec{}, &engine.ConfigError{Problems: []engine.Problem{{
+		return engine.LaunchSpec{}, &engine.ConfigError{Problems: []engine.Problem{{
 			Key:     "custom",
 			Message: `is missing; say how the server is run, such as {command: [server, --host, "{host}", --port, "{port}"]}`,
 		}}}
@@ -46,10 +46,10 @@ func (custom) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 	env := l.env()
 	l.check()
 	if len(l.problems) > 0 {
-		return LaunchSpec{}, &engine.ConfigError{Problems: l.problems}
+		return engine.LaunchSpec{}, &engine.ConfigError{Problems: l.problems}
 	}
 	c := *req.Custom
-	spec := LaunchSpec{
+	spec := engine.LaunchSpec{
 		Flags: flags, Env: env, KeyEnv: c.KeyEnv, KeySeparator: l.keySeparator(), Health: cmp.Or(c.Health, "/health"),
 		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: customCauses,
 	}
@@ -62,17 +62,17 @@ func (custom) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 	}
 	if c.Metrics != nil {
 		// A gauge that is not there is found at the start, and not by the drain that cannot wait for it.
-		spec.Metrics = &MetricsContract{Path: c.Metrics.Path, Required: slices.Concat(c.Metrics.Required, c.Gauges, c.Counters)}
+		spec.Metrics = &engine.MetricsContract{Path: c.Metrics.Path, Required: slices.Concat(c.Metrics.Required, c.Gauges, c.Counters)}
 		if len(c.Gauges) > 0 {
-			spec.Gauges = &Gauges{Path: c.Metrics.Path, Names: c.Gauges}
+			spec.Gauges = &engine.Gauges{Path: c.Metrics.Path, Names: c.Gauges}
 		}
 		if len(c.Counters) > 0 {
-			spec.Counters = &Counters{Path: c.Metrics.Path, Names: c.Counters}
+			spec.Counters = &engine.Counters{Path: c.Metrics.Path, Names: c.Counters}
 		}
 	}
 	if c.Answer != nil {
 		// The configuration knows what the server offers, so that a refusal is no sign of a model of another kind.
-		spec.Answer, spec.MustAnswer = &AnswerRequest{Path: c.Answer.Path, Body: l.body()}, true
+		spec.Answer, spec.MustAnswer = &engine.AnswerRequest{Path: c.Answer.Path, Body: l.body()}, true
 	}
 	return spec, nil
 }
@@ -87,7 +87,7 @@ type customLaunch struct {
 	problems []engine.Problem
 }
 
-func newCustomLaunch(req engine.Request, host Host) *customLaunch {
+func newCustomLaunch(req engine.Request, host engine.Host) *customLaunch {
 	uuids := make([]string, len(host.GPUs))
 	for i, g := range host.GPUs {
 		uuids[i] = g.UUID
@@ -96,7 +96,7 @@ func newCustomLaunch(req engine.Request, host Host) *customLaunch {
 		req: req, c: *req.Custom, stands: map[string]bool{}, owned: map[string]string{},
 		values: map[string]string{
 			"{model}": cmp.Or(host.ModelPath, req.Model.ID), "{host}": cmp.Or(req.Host, "127.0.0.1"), "{port}": strconv.Itoa(req.Port),
-			"{devices}": strings.Join(uuids, ","), TempDirPlaceholder: TempDirPlaceholder,
+			"{devices}": strings.Join(uuids, ","), engine.TempDirPlaceholder: engine.TempDirPlaceholder,
 		},
 	}
 }
@@ -120,7 +120,7 @@ func (l *customLaunch) fill(key, text string, known ...string) (filled string, n
 			continue
 		}
 		hint := "there are " + strings.Join(known, ", ")
-		if name == TempDirPlaceholder {
+		if name == engine.TempDirPlaceholder {
 			hint = "the folder is in TMPDIR, which is set already"
 		} else if near := nearest.Of(name, known); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
@@ -138,7 +138,7 @@ func (l *customLaunch) fill(key, text string, known ...string) (filled string, n
 
 // command is the arguments of the command. What is filled in belongs to the name of a flag before it; of the others that
 // is not known, so that each stands alone.
-func (l *customLaunch) command() []Flag {
+func (l *customLaunch) command() []engine.Flag {
 	if len(l.c.Command) == 0 {
 		l.problem("custom.command", `names no program; write it and its arguments, such as `+
 			`[server, --host, "{host}", --port, "{port}"]`)
@@ -152,19 +152,19 @@ func (l *customLaunch) command() []Flag {
 			l.problem("custom.command[0]", "%s", wrong)
 		}
 	}
-	var flags []Flag
+	var flags []engine.Flag
 	for i, arg := range l.c.Command[1:] {
 		key := fmt.Sprintf("custom.command[%d]", i+1)
-		filled, names := l.fill(key, arg, "{model}", "{host}", "{port}", "{devices}", TempDirPlaceholder)
+		filled, names := l.fill(key, arg, "{model}", "{host}", "{port}", "{devices}", engine.TempDirPlaceholder)
 		if strings.Contains(arg, "{model}") && !customModel.MatchString(arg) {
 			l.problem(key, `holds {model} inside of other text; write it as an element of its own, or after "--name="`)
 		}
 		if strings.ContainsRune(arg, 0) {
 			l.problem(key, "holds a NUL character; remove it")
 		}
-		flag := Flag{Args: []string{filled}, Origin: OriginConfig, Key: key}
+		flag := engine.Flag{Args: []string{filled}, Origin: engine.OriginConfig, Key: key}
 		if len(names) > 0 {
-			flag.Origin, flag.Note = OriginProvisioner, strings.Join(names, ", ")+" filled in"
+			flag.Origin, flag.Note = engine.OriginProvisioner, strings.Join(names, ", ")+" filled in"
 			before := l.c.Command[i]
 			if name, _, joined := strings.Cut(arg, "="); joined && flagName(name) {
 				l.owned[name] = names[0]
@@ -181,12 +181,12 @@ func (l *customLaunch) command() []Flag {
 
 // userFlags is the flags list with the aliases replaced. Which of them take a value is not known, so that each element
 // stands alone.
-func (l *customLaunch) userFlags() []Flag {
-	flags := make([]Flag, len(l.req.Flags))
+func (l *customLaunch) userFlags() []engine.Flag {
+	flags := make([]engine.Flag, len(l.req.Flags))
 	for i, arg := range l.req.Flags {
 		key := fmt.Sprintf("flags[%d]", i)
 		name, value, joined := strings.Cut(arg, "=")
-		flag := Flag{Args: []string{arg}, Origin: OriginConfig, Key: key}
+		flag := engine.Flag{Args: []string{arg}, Origin: engine.OriginConfig, Key: key}
 		if to, ok := l.c.Aliases[name]; ok {
 			flag.Note = fmt.Sprintf("rewritten from %q", name)
 			name, flag.Args[0] = to, to

@@ -11,19 +11,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
 // args are the elements of flags, in order.
-func args(flags []Flag) []string { return LaunchPlan{Flags: flags}.Args() }
+func args(flags []engine.Flag) []string { return LaunchPlan{Flags: flags}.Args() }
 
 func TestCustomLaunch(t *testing.T) {
 	t.Parallel()
-	gpus := []GPU{{UUID: "GPU-a"}, {UUID: "GPU-b"}}
+	gpus := []engine.GPU{{UUID: "GPU-a"}, {UUID: "GPU-b"}}
 	for _, test := range []struct {
 		name string
 		cfg  ProvisionConfig
-		host Host
+		host engine.Host
 		want []string
 		env  map[string]string
 	}{
@@ -35,7 +36,7 @@ func TestCustomLaunch(t *testing.T) {
 					"server", "{model}", "--model={model}", "--host", "{host}", "--port={port}", "--gpus={devices}", "--tmp", "{tmpdir}",
 				}},
 			},
-			host: Host{ModelPath: "/srv/m", GPUs: gpus},
+			host: engine.Host{ModelPath: "/srv/m", GPUs: gpus},
 			want: []string{"/srv/m", "--model=/srv/m", "--host", "127.0.0.1", "--port=8081", "--gpus=GPU-a,GPU-b", "--tmp", "{tmpdir}"},
 		},
 		{
@@ -101,17 +102,17 @@ func TestCustomExplains(t *testing.T) {
 		Custom: &CustomConfig{
 			Command: []string{"server", "run", "--listen={host}:{port}", "-m", "{model}", "{tmpdir}/cache"}, Aliases: map[string]string{"-p": "--parallel"},
 		},
-	}, Host{})
+	}, engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Flag{
-		{Args: []string{"run"}, Origin: OriginConfig, Key: "custom.command[1]"},
-		{Args: []string{"--listen=127.0.0.1:8081"}, Origin: OriginProvisioner, Key: "custom.command[2]", Note: "{host}, {port} filled in"},
-		{Args: []string{"-m", "llama"}, Origin: OriginProvisioner, Key: "custom.command[3]", Note: "{model} filled in"},
-		{Args: []string{"{tmpdir}/cache"}, Origin: OriginProvisioner, Key: "custom.command[5]", Note: "{tmpdir} filled in"},
-		{Args: []string{"--parallel"}, Origin: OriginConfig, Key: "flags[0]", Note: `rewritten from "-p"`},
-		{Args: []string{"{tmpdir}"}, Origin: OriginConfig, Key: "flags[1]"},
+	want := []engine.Flag{
+		{Args: []string{"run"}, Origin: engine.OriginConfig, Key: "custom.command[1]"},
+		{Args: []string{"--listen=127.0.0.1:8081"}, Origin: engine.OriginProvisioner, Key: "custom.command[2]", Note: "{host}, {port} filled in"},
+		{Args: []string{"-m", "llama"}, Origin: engine.OriginProvisioner, Key: "custom.command[3]", Note: "{model} filled in"},
+		{Args: []string{"{tmpdir}/cache"}, Origin: engine.OriginProvisioner, Key: "custom.command[5]", Note: "{tmpdir} filled in"},
+		{Args: []string{"--parallel"}, Origin: engine.OriginConfig, Key: "flags[0]", Note: `rewritten from "-p"`},
+		{Args: []string{"{tmpdir}"}, Origin: engine.OriginConfig, Key: "flags[1]"},
 	}
 	if !reflect.DeepEqual(spec.Flags, want) {
 		t.Errorf("got  %+v\nwant %+v", spec.Flags, want)
@@ -127,19 +128,19 @@ func TestCustomQuestions(t *testing.T) {
 		Port: 8081, APIKey: &SecretRef{FromEnv: "KEY"}, Model: ModelConfig{ID: `say "hi"`},
 		Custom: &CustomConfig{
 			Command: []string{"server", "{host}", "{port}"}, KeyEnv: "SERVER_KEY", Health: "/", Grace: Duration(time.Minute),
-			Version: &Field{Path: "/v2", Key: "version"}, Metrics: &MetricsContract{Path: "/metrics", Required: []string{"a_total"}}, Gauges: []string{"busy", "waiting"},
-			Answer: &AnswerRequest{Path: "/generate", Body: `{"model": "{model}"}`},
+			Version: &engine.Field{Path: "/v2", Key: "version"}, Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"a_total"}}, Gauges: []string{"busy", "waiting"},
+			Answer: &engine.AnswerRequest{Path: "/generate", Body: `{"model": "{model}"}`},
 		},
-	}, Host{})
+	}, engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	spec.Flags, spec.Causes = nil, nil
-	want := LaunchSpec{
-		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute, Version: Field{Path: "/v2", Key: "version"},
-		Metrics: &MetricsContract{Path: "/metrics", Required: []string{"a_total", "busy", "waiting"}},
-		Gauges:  &Gauges{Path: "/metrics", Names: []string{"busy", "waiting"}}, MustAnswer: true,
-		Answer: &AnswerRequest{Path: "/generate", Body: `{"model": "say \"hi\""}`},
+	want := engine.LaunchSpec{
+		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute, Version: engine.Field{Path: "/v2", Key: "version"},
+		Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"a_total", "busy", "waiting"}},
+		Gauges:  &engine.Gauges{Path: "/metrics", Names: []string{"busy", "waiting"}}, MustAnswer: true,
+		Answer: &engine.AnswerRequest{Path: "/generate", Body: `{"model": "say \"hi\""}`},
 	}
 	if !reflect.DeepEqual(spec, want) {
 		t.Errorf("got  %+v\nwant %+v", spec, want)
@@ -149,35 +150,35 @@ func TestCustomQuestions(t *testing.T) {
 func TestCustomCauses(t *testing.T) {
 	t.Parallel()
 	cfg := ProvisionConfig{Port: 8081, Custom: &CustomConfig{Command: []string{"server", "{host}", "{port}"}}}
-	onCPU, err := launchOf(custom{}, cfg, Host{})
+	onCPU, err := launchOf(custom{}, cfg, engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	onGPU, err := launchOf(custom{}, cfg, Host{GPUs: []GPU{gpu0}})
+	onGPU, err := launchOf(custom{}, cfg, engine.Host{GPUs: []engine.GPU{gpu0}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// By Triton 2.51.0, which goes on.
 	const warning = `"Unable to allocate pinned system memory, pinned memory pool will not be available: ` +
 		`CUDA driver version is insufficient for CUDA runtime version"`
-	if got, _ := causeIn([]string{warning}, onCPU.Causes); got != CauseUnknown {
+	if got, _ := causeIn([]string{warning}, onCPU.Causes); got != engine.CauseUnknown {
 		t.Errorf("on the CPU, a warning about the GPU is %s", got)
 	}
-	for line, want := range map[string]Cause{
-		"ModuleNotFoundError: No module named 'torch'":                                             CauseLibMissing,
-		"./server: error while loading shared libraries: libcudart.so.12: cannot":                  CauseLibMissing,
-		"OSError: [Errno 98] Address already in use":                                               CausePortInUse,
-		"serve.py: error: unrecognized arguments: --frobnicate":                                    CauseBadFlag,
-		"Error: unknown flag: --frobnicate":                                                        CauseBadFlag,
-		"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB":                   CauseOOMGPU,
-		"terminate called after throwing an instance of 'std::bad_alloc'":                          CauseOOMHost,
-		"RuntimeError: No CUDA-capable device is detected":                                         CauseDriver,
-		"error: invalid argument: --frobnicate":                                                    CauseBadFlag,
-		"server: unrecognized option '--frobnicate'":                                               CauseBadFlag,
-		"error: unexpected argument '--frobnicate' found":                                          CauseBadFlag,
-		"mmap: Invalid argument":                                                                   CauseUnknown, // EINVAL of anything
-		"ImportError: no flash_attn; going on without\ntorch.OutOfMemoryError: CUDA out of memory": CauseOOMGPU,
-		"Killed": CauseUnknown,
+	for line, want := range map[string]engine.Cause{
+		"ModuleNotFoundError: No module named 'torch'":                                             engine.CauseLibMissing,
+		"./server: error while loading shared libraries: libcudart.so.12: cannot":                  engine.CauseLibMissing,
+		"OSError: [Errno 98] Address already in use":                                               engine.CausePortInUse,
+		"serve.py: error: unrecognized arguments: --frobnicate":                                    engine.CauseBadFlag,
+		"Error: unknown flag: --frobnicate":                                                        engine.CauseBadFlag,
+		"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB":                   engine.CauseOOMGPU,
+		"terminate called after throwing an instance of 'std::bad_alloc'":                          engine.CauseOOMHost,
+		"RuntimeError: No CUDA-capable device is detected":                                         engine.CauseDriver,
+		"error: invalid argument: --frobnicate":                                                    engine.CauseBadFlag,
+		"server: unrecognized option '--frobnicate'":                                               engine.CauseBadFlag,
+		"error: unexpected argument '--frobnicate' found":                                          engine.CauseBadFlag,
+		"mmap: Invalid argument":                                                                   engine.CauseUnknown, // EINVAL of anything
+		"ImportError: no flash_attn; going on without\ntorch.OutOfMemoryError: CUDA out of memory": engine.CauseOOMGPU,
+		"Killed": engine.CauseUnknown,
 	} {
 		if got, _ := causeIn(strings.Split(line, "\n"), onGPU.Causes); got != want {
 			t.Errorf("%q: %s, want %s", line, got, want)
@@ -285,7 +286,7 @@ func TestCustomProgramIsMissing(t *testing.T) {
 // A proof of the GPU by the driver's word alone, since nothing is known of what the server logs.
 func TestCustomGPUProof(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(custom{}, ProvisionConfig{Port: 1, Custom: &CustomConfig{Command: []string{"s", "{host}", "{port}"}}}, Host{})
+	spec, err := launchOf(custom{}, ProvisionConfig{Port: 1, Custom: &CustomConfig{Command: []string{"s", "{host}", "{port}"}}}, engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +355,7 @@ func FuzzCustomCommand(f *testing.F) {
 		cfg := ProvisionConfig{
 			Port: 8081, Model: ModelConfig{ID: model}, Custom: &CustomConfig{Command: []string{"server", arg, "{host}", "{port}"}},
 		}
-		spec, err := launchOf(custom{}, cfg, Host{})
+		spec, err := launchOf(custom{}, cfg, engine.Host{})
 		if err != nil {
 			return
 		}

@@ -12,16 +12,18 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // Inspect finds out all that can be known of the executable that cfg asks for, and keeps it in the cache. Start and
 // [Plan] do so themselves, but for the flags of a Python program: "vllm serve --help=all" takes 7 to 17 s. They check
 // those against what an Inspect before them has found, by the version that is installed, and else leave them to the
 // engine.
-func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (Binary, error) {
+func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (engine.Binary, error) {
 	p, err := New(cfg, opts...)
 	if err != nil {
-		return Binary{}, err
+		return engine.Binary{}, err
 	}
 	program := programOf(p.engine, p.cfg)
 	path, pending, err := p.opts.executable(p.cfg, program).find(ctx)
@@ -29,11 +31,11 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (Binary, 
 		err = &binaryError{fmt.Errorf("the executable is not there yet: %s; call Prepare first", pending)}
 	}
 	if err != nil {
-		return Binary{}, p.startErrorIn(ctx, err)
+		return engine.Binary{}, p.startErrorIn(ctx, err)
 	}
 	b, err := p.opts.inspector().learn(ctx, path, program, plainEnv(p.cfg))
 	if err != nil {
-		return Binary{}, p.startErrorIn(ctx, err)
+		return engine.Binary{}, p.startErrorIn(ctx, err)
 	}
 	return b, nil
 }
@@ -42,7 +44,7 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (Binary, 
 const helpTimeout = 5 * time.Minute
 
 // learn is inspect with the questions that take long.
-func (i inspector) learn(ctx context.Context, path string, program Program, env map[string]string) (Binary, error) {
+func (i inspector) learn(ctx context.Context, path string, program engine.Program, env map[string]string) (engine.Binary, error) {
 	b, err := i.inspect(ctx, path, program, env)
 	if err != nil || program.Distribution == "" || program.HelpArgs == nil || b.Version == "" || len(b.Flags.Defs) > 0 {
 		return b, err
@@ -51,7 +53,7 @@ func (i inspector) learn(ctx context.Context, path string, program Program, env 
 	defer cancel()
 	output, err := ask(ctx, path, program.HelpArgs, env)
 	if err != nil {
-		return Binary{}, err
+		return engine.Binary{}, err
 	}
 	b.Flags = program.ParseHelp(output)
 	i.store(i.factsKey(b.Digest, program, env), b)
@@ -60,12 +62,12 @@ func (i inspector) learn(ctx context.Context, path string, program Program, env 
 
 // installed is what is known of a Python program without running it. The few lines of its console script stay the same
 // from version to version, so the version is a part of what the digest is of.
-func (i inspector) installed(path, digest string, program Program, env map[string]string) Binary {
-	b := Binary{Path: path, Version: distributionVersion(path, program.Distribution)}
+func (i inspector) installed(path, digest string, program engine.Program, env map[string]string) engine.Binary {
+	b := engine.Binary{Path: path, Version: distributionVersion(path, program.Distribution)}
 	b.Build = versionNumber(b.Version)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", digest, program.Distribution, b.Version))
 	b.Digest = hex.EncodeToString(sum[:])
-	var known Binary
+	var known engine.Binary
 	if b.Version != "" && i.load(i.factsKey(b.Digest, program, env), &known) && known.Digest == b.Digest {
 		b.Flags = known.Flags
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
@@ -51,7 +52,7 @@ func TestDiagnoseBareHost(t *testing.T) {
 }
 
 func TestDiagnoseGPUs(t *testing.T) {
-	got := diagnoses(t, t.TempDir(), t.TempDir(), doctorGPUs{gpus: []GPU{
+	got := diagnoses(t, t.TempDir(), t.TempDir(), doctorGPUs{gpus: []engine.GPU{
 		{Index: 0, UUID: "GPU-a", Name: "Fine", MemoryTotal: 80 << 30, MemoryFree: 40 << 30},
 		{Index: 1, UUID: "GPU-b", Name: "Broken", Problem: "it has fallen off the bus"},
 	}})
@@ -111,7 +112,7 @@ func TestDiagnoseBrokenEngine(t *testing.T) {
 
 // doctorGPUs is a driver that reports what it is told.
 type doctorGPUs struct {
-	gpus []GPU
+	gpus []engine.GPU
 	err  error
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 )
@@ -204,7 +205,7 @@ func (p *EngineProvisioner) counter(r *run, patience time.Duration) (func(contex
 }
 
 // requests counts the requests in the engine: none in one that sleeps, which is not to be woken by the question.
-func (p *prober) requests(ctx context.Context, spec LaunchSpec) (int, error) {
+func (p *prober) requests(ctx context.Context, spec engine.LaunchSpec) (int, error) {
 	if p.asleep(ctx, spec.Asleep) {
 		return 0, nil
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -57,7 +58,7 @@ func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clie
 		go func() { results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", body) }()
 	}
 	p := newProber("127.0.0.1", cfg.Port, secret{}, patience)
-	g := Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
+	g := engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
 	eventually(t, "the engine is busy", func() bool {
 		page, err := p.metricsPage(context.Background(), g.Path)
 		if err != nil {
@@ -268,19 +269,19 @@ func TestDrainWithoutGauges(t *testing.T) {
 		},
 		"no such page": {
 			broken: func(p *EngineProvisioner) {
-				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/none", Names: []string{"x"}}
+				p.run.rec.Launch.Spec.Gauges = &engine.Gauges{Path: "/none", Names: []string{"x"}}
 			},
 			note: "not waited for: /none does not exist (404)",
 		},
 		"no such series": {
 			broken: func(p *EngineProvisioner) {
-				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/metrics", Names: []string{"none"}}
+				p.run.rec.Launch.Spec.Gauges = &engine.Gauges{Path: "/metrics", Names: []string{"none"}}
 			},
 			note: `not waited for: /metrics lacks the series "none"`,
 		},
 		"not metrics": {
 			broken: func(p *EngineProvisioner) {
-				p.run.rec.Launch.Spec.Gauges = &Gauges{Path: "/props", Names: []string{"x"}}
+				p.run.rec.Launch.Spec.Gauges = &engine.Gauges{Path: "/props", Names: []string{"x"}}
 			},
 			note: "not waited for: /props is not valid Prometheus text",
 		},
@@ -470,7 +471,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 
 func TestGaugesSum(t *testing.T) {
 	t.Parallel()
-	g := Gauges{Path: "/metrics", Names: []string{"running", "waiting"}}
+	g := engine.Gauges{Path: "/metrics", Names: []string{"running", "waiting"}}
 	tests := map[string]struct {
 		page string
 		want int

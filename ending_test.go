@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -62,7 +63,7 @@ func TestEndOfAContextIsNoFaultOfTheEngine(t *testing.T) {
 				if !ok || !errors.Is(err, cause) {
 					t.Fatalf("%s: %v", name, err)
 				}
-				if start.Cause != CauseUnknown || !start.Retry || start.Advice != "" || start.Replica != cfg.Name() {
+				if start.Cause != engine.CauseUnknown || !start.Retry || start.Advice != "" || start.Replica != cfg.Name() {
 					t.Errorf("%+v", start.Failure)
 				}
 				if strings.Contains(err.Error(), "cannot run") {
@@ -238,7 +239,7 @@ func TestSuperviseNothingToSupervise(t *testing.T) {
 
 func TestFailureOfAnyError(t *testing.T) {
 	t.Parallel()
-	want := Failure{Replica: "chat/r0", Cause: CauseOOMGPU, Advice: "use less", Retry: true}
+	want := Failure{Replica: "chat/r0", Cause: engine.CauseOOMGPU, Advice: "use less", Retry: true}
 	for _, err := range []error{
 		&StartError{Failure: want, Err: errors.New("x")}, &ExitError{Failure: want}, &NotReadyError{Failure: want},
 	} {

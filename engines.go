@@ -3,6 +3,8 @@ package provisioner
 import (
 	"context"
 	"slices"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // EngineInfo is what this host has of an engine, and how the engine is run.
@@ -15,7 +17,7 @@ type EngineInfo struct {
 	Version string   `json:"version,omitempty"` // of Binary; "" when unknown
 	Modes   []string `json:"modes"`             // the provisioning modes that suit it
 	// Model is what the engine serves.
-	Model ModelKind `json:"model,omitempty"`
+	Model engine.ModelKind `json:"model,omitempty"`
 	// Port is the one that it listens on when nobody says which; 0 when there is none.
 	Port int `json:"port,omitempty"`
 	// Endpoints are where the running engine is asked, with its default flags.
@@ -57,7 +59,7 @@ func (o *options) engineInfos(ctx context.Context) []EngineInfo {
 }
 
 // modesOf are those that suit the program.
-func modesOf(p Program) []string {
+func modesOf(p engine.Program) []string {
 	if p.Modes != nil {
 		return slices.Clone(p.Modes)
 	}
@@ -68,7 +70,7 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	program := programOf(e, ProvisionConfig{})
 	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: modesOf(program), Model: program.Model, Port: program.Port}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
-	if spec, err := launchOf(e, sample.withDefaults(), Host{}); err == nil { // else the configuration decides it
+	if spec, err := launchOf(e, sample.withDefaults(), engine.Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)
 		info.Endpoints = Endpoints{Health: spec.Health, Version: spec.Version.Path}
 		if spec.Metrics != nil {

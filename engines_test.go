@@ -16,7 +16,7 @@ type slowEngine struct{ custom }
 
 func (slowEngine) Name() string { return "slow" }
 func (slowEngine) Program(engine.Request) engine.Program {
-	return Program{Command: "slow-engine", Distribution: "slow", HelpArgs: []string{"--help"}}
+	return engine.Program{Command: "slow-engine", Distribution: "slow", HelpArgs: []string{"--help"}}
 }
 
 func TestEngines(t *testing.T) {
@@ -34,7 +34,7 @@ func TestEngines(t *testing.T) {
 	}
 	want := EngineInfo{
 		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake",
-		Modes: []string{"binary", "source", "package", "container"}, Model: ModelGGUF, Port: 8080,
+		Modes: []string{"binary", "source", "package", "container"}, Model: engine.ModelGGUF, Port: 8080,
 		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
@@ -54,7 +54,7 @@ func TestEngines(t *testing.T) {
 			t.Errorf("%s has the modes %s, want %s", engine, got, modes)
 		}
 	}
-	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package", "container"}, Model: ModelAny}); !reflect.DeepEqual(got, want) {
+	if got, want := byName["custom"], (EngineInfo{Name: "custom", Modes: []string{"binary", "source", "package", "container"}, Model: engine.ModelAny}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
@@ -71,5 +71,5 @@ func TestEnginesReplaced(t *testing.T) {
 type otherLlama struct{ llamaCPP }
 
 func (otherLlama) Launch(engine.Request, engine.Host) (engine.LaunchSpec, error) {
-	return LaunchSpec{Health: "/other"}, nil
+	return engine.LaunchSpec{Health: "/other"}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -50,7 +51,7 @@ func matches(patterns []string, name string) bool {
 }
 
 // environment is what an engine is started with, sorted by name. A later layer wins over an earlier one.
-func environment(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU, s secrets, own map[string]string) []variable {
+func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU, s secrets, own map[string]string) []variable {
 	all := map[string]variable{}
 	layer := func(origin string, values map[string]string) {
 		for name, value := range values {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -78,10 +79,10 @@ func TestEnvironmentLayers(t *testing.T) {
 			"CUDA_VISIBLE_DEVICES": plain("config"), "TMPDIR": plain("config"),
 		},
 	}
-	spec := LaunchSpec{Env: map[string]string{"A": "engine", "E": "engine", "TZ": "engine"}, KeyEnv: "KEY"}
+	spec := engine.LaunchSpec{Env: map[string]string{"A": "engine", "E": "engine", "TZ": "engine"}, KeyEnv: "KEY"}
 	key, token := "the-key", "the-token"
 	s := secrets{key: secret{&key}, env: map[string]secret{"B": {&token}}}
-	vars := environment(cfg, spec, []GPU{{UUID: "GPU-1"}}, s, ownEnvironment("launch", "/t"))
+	vars := environment(cfg, spec, []engine.GPU{{UUID: "GPU-1"}}, s, ownEnvironment("launch", "/t"))
 
 	for _, want := range []string{
 		"LANG=config config", "TZ=engine engine", "A=config config", "E=engine engine", "B=the-token config", "KEY=the-key api_key",

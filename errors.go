@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -93,13 +94,13 @@ func (e *ConfigError) Error() string {
 // Failure is what the errors of an engine have in common. [errors.As] with a *Failure finds that of a [StartError], an
 // [ExitError] or a [NotReadyError], whichever of them an error wraps.
 type Failure struct {
-	Replica  string   // "pool/replica"
-	Cause    Cause    // why, for programs
-	Evidence string   // what tells the cause, mostly of the log: the first error of its end, and the line that names the cause; "" for nothing
-	Advice   string   // what to do about it
-	Retry    bool     // whether trying again unchanged can help
-	LogTail  []string // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
-	LogPath  string   // where the whole log is
+	Replica  string       // "pool/replica"
+	Cause    engine.Cause // why, for programs
+	Evidence string       // what tells the cause, mostly of the log: the first error of its end, and the line that names the cause; "" for nothing
+	Advice   string       // what to do about it
+	Retry    bool         // whether trying again unchanged can help
+	LogTail  []string     // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
+	LogPath  string       // where the whole log is
 }
 
 // Error says the replica, the cause and the advice. The errors that hold f say more.
@@ -120,7 +121,7 @@ func (f *Failure) text(what string, err error) string {
 	if err != nil {
 		fmt.Fprintf(&b, ": %v", err)
 	}
-	if f.Cause != "" && f.Cause != CauseUnknown {
+	if f.Cause != "" && f.Cause != engine.CauseUnknown {
 		fmt.Fprintf(&b, " [%s]", f.Cause)
 	}
 	if f.Advice != "" {
@@ -213,19 +214,19 @@ func (e *GPUError) Error() string {
 func (e *GPUError) Unwrap() error { return e.Err }
 
 // causeOf is the cause that an error of a launch tells.
-func causeOf(err error) Cause {
+func causeOf(err error) engine.Cause {
 	var failure *Failure
 	var config *ConfigError
 	var gpu *GPUError
 	switch {
 	case errors.As(err, &config):
-		return CauseBadFlag
+		return engine.CauseBadFlag
 	case errors.As(err, &gpu):
-		return CauseDriver
+		return engine.CauseDriver
 	case errors.As(err, &failure):
 		return failure.Cause
 	}
-	return CauseUnknown
+	return engine.CauseUnknown
 }
 
 // lastWords is the last line that says something.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -242,7 +243,7 @@ func TestEventFileKeepsEverything(t *testing.T) {
 	for _, took := range []float64{0, 1e-6, 0.000812, 1.5, 26*3600 + 1e-6, 9e7} {
 		events = append(events, Event{
 			Time: time.Now().UTC().Round(0), Pool: "p", Replica: "r0", LaunchID: "l", Kind: EventRestart, State: StateFailed, From: StateReady,
-			Took: took, Attempt: 2, PID: 3, Cause: CauseOOMGPU, ExitCode: &code, Message: "a\nb\x00\u2028\"", Missed: 4,
+			Took: took, Attempt: 2, PID: 3, Cause: engine.CauseOOMGPU, ExitCode: &code, Message: "a\nb\x00\u2028\"", Missed: 4,
 			Restarts: &Restarts{Phase: PhaseOpen, RetryAt: time.Now().UTC().Round(0)}, Handoff: &Handoff{URL: "u"},
 		})
 	}

@@ -1,5 +1,7 @@
 package provisioner
 
+import "github.com/llama-orch/engine-provisioner/engine"
+
 import "time"
 
 // Event is something that happened to a launch. No event contains a secret.
@@ -13,17 +15,17 @@ type Event struct {
 	From     State     `json:"from,omitempty"` // with EventState: the state before
 	// Took is, in seconds, with EventState how long the state before lasted, so that of a ready launch is its load; with
 	// EventRecovery how long the recovery took.
-	Took     float64   `json:"took,omitempty"`
-	Attempt  int       `json:"attempt,omitempty"` // of a supervised launch: 1, and 1 more for each failure since the replica was stable
-	PID      int       `json:"pid,omitempty"`
-	Cause    Cause     `json:"cause,omitempty"`     // with StateFailed: why
-	ExitCode *int      `json:"exit_code,omitempty"` // of an engine that ended, where it is known; -1 when a signal ended it
-	Message  string    `json:"message,omitempty"`   // for people
-	Handoff  *Handoff  `json:"handoff,omitempty"`   // with StateReady, of EventState and EventRecovery
-	Recovery Recovery  `json:"recovery,omitempty"`  // with EventRecovery: what was done
-	Restarts *Restarts `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
-	Progress *Progress `json:"progress,omitempty"`  // with EventProgress
-	Err      error     `json:"-"`                   // with EventRestart: why the launch before ended; with EventRecovery: a *GPUError, see WaitReady
+	Took     float64      `json:"took,omitempty"`
+	Attempt  int          `json:"attempt,omitempty"` // of a supervised launch: 1, and 1 more for each failure since the replica was stable
+	PID      int          `json:"pid,omitempty"`
+	Cause    engine.Cause `json:"cause,omitempty"`     // with StateFailed: why
+	ExitCode *int         `json:"exit_code,omitempty"` // of an engine that ended, where it is known; -1 when a signal ended it
+	Message  string       `json:"message,omitempty"`   // for people
+	Handoff  *Handoff     `json:"handoff,omitempty"`   // with StateReady, of EventState and EventRecovery
+	Recovery Recovery     `json:"recovery,omitempty"`  // with EventRecovery: what was done
+	Restarts *Restarts    `json:"restarts,omitempty"`  // with EventRestart; the next try is at its RetryAt
+	Progress *Progress    `json:"progress,omitempty"`  // with EventProgress
+	Err      error        `json:"-"`                   // with EventRestart: why the launch before ended; with EventRecovery: a *GPUError, see WaitReady
 	// StoppedBy is the other program that has asked for a stop, with the states from StateDraining on. Message tells how that
 	// went.
 	StoppedBy *Stopper `json:"stopped_by,omitempty"`

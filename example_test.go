@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -124,8 +125,8 @@ func ExampleFailure() {
 			fmt.Println(err)
 		}
 	}
-	explain(&provisioner.ExitError{Code: 1, Failure: provisioner.Failure{Cause: provisioner.CauseOOMGPU, Retry: true}})
-	explain(&provisioner.StartError{Failure: provisioner.Failure{Cause: provisioner.CauseModelMissing}})
+	explain(&provisioner.ExitError{Code: 1, Failure: provisioner.Failure{Cause: engine.CauseOOMGPU, Retry: true}})
+	explain(&provisioner.StartError{Failure: provisioner.Failure{Cause: engine.CauseModelMissing}})
 	explain(&provisioner.GPUError{Err: provisioner.ErrNoGPU, Advice: "see nvidia-smi"})
 	// Output:
 	// later: oom_gpu

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/lastwords"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -19,15 +20,15 @@ func (r *run) exitError(exit Exit, ready bool) *ExitError {
 	f := r.failure(found.cause, found.evidence, lines)
 	f.Advice = cmp.Or(found.advice, f.Advice)
 	f.Retry = f.Retry || ready
-	if f.Cause == CausePortInUse && r.rec.Launch.Mode != modeContainer { // there the port is the container's own
+	if f.Cause == engine.CausePortInUse && r.rec.Launch.Mode != modeContainer { // there the port is the container's own
 		r.explainBind(&f)
 	}
-	if f.Cause == CauseUnknown {
+	if f.Cause == engine.CauseUnknown {
 		exit.explain(&f, r.rec.Launch.Spec.KillsItself)
 	}
 	r.explainFiles(&f, exit)
-	if f.Cause == CauseUnknown && !ready && r.asked.Load() {
-		f.Cause, f.Advice = CauseCannotAnswer, r.advice(CauseCannotAnswer)
+	if f.Cause == engine.CauseUnknown && !ready && r.asked.Load() {
+		f.Cause, f.Advice = engine.CauseCannotAnswer, r.advice(engine.CauseCannotAnswer)
 	}
 	e := &ExitError{Failure: f, Code: -1, Signal: exit.Signal, Ready: ready, After: time.Since(r.started)}
 	if exit.Known {
@@ -70,14 +71,14 @@ func (e Exit) explain(f *Failure, killsItself bool) {
 	killed := (e.Signal == "killed" || e.Known && e.Code == sigkill) && !killsItself
 	switch {
 	case e.OOM != "" && (killed || !e.OOMShared): // when a worker is killed, its leader ends in a way of its own
-		f.Cause, f.Retry = CauseOOMHost, true
+		f.Cause, f.Retry = engine.CauseOOMHost, true
 		f.Evidence = e.OOM
-		f.Advice = "the kernel ended it for lack of memory; " + adviceFor(CauseOOMHost)
+		f.Advice = "the kernel ended it for lack of memory; " + adviceFor(engine.CauseOOMHost)
 	case killed && e.NotOOM:
 		f.Advice = "it was killed from outside, and not for lack of memory by the kernel's count; look for who sent SIGKILL: a person, a script, or a killer such as systemd-oomd"
 	case killed:
-		f.Cause, f.Retry = CauseOOMHost, true
-		f.Advice = "it was killed from outside, most likely for lack of memory (see dmesg); " + adviceFor(CauseOOMHost)
+		f.Cause, f.Retry = engine.CauseOOMHost, true
+		f.Advice = "it was killed from outside, most likely for lack of memory (see dmesg); " + adviceFor(engine.CauseOOMHost)
 	}
 }
 
@@ -86,8 +87,8 @@ func (e Exit) explain(f *Failure, killsItself bool) {
 func (r *run) explainFiles(f *Failure, exit Exit) {
 	const sigbus = 128 + 7 // as a shell tells it that did not exec
 	bus := exit.Signal == "bus error" || exit.Known && exit.Code == sigbus
-	untold := !exit.Known && f.Cause == CauseUnknown // another's child
-	if !bus && !untold && f.Cause != CauseModelCorrupt {
+	untold := !exit.Known && f.Cause == engine.CauseUnknown // another's child
+	if !bus && !untold && f.Cause != engine.CauseModelCorrupt {
 		return
 	}
 	changed := filestamp.Changed(r.rec.Launch.Files)
@@ -95,10 +96,10 @@ func (r *run) explainFiles(f *Failure, exit Exit) {
 	case untold && changed != "":
 		f.Advice = "how it ended is not known; since its start, " + changed + ", and a model that is cut short while it is in use ends its engine"
 	case changed != "":
-		f.Cause, f.Retry = CauseModelCorrupt, true
+		f.Cause, f.Retry = engine.CauseModelCorrupt, true
 		f.Evidence = "since the start, " + changed
 		f.Advice = "do not write into a model that is in use: put the new one beside it and rename it (mv) when it is complete"
-	case bus && f.Cause == CauseUnknown:
+	case bus && f.Cause == engine.CauseUnknown:
 		f.Advice = "a file that it had mapped was cut short or cannot be read (a full /dev/shm, a disk or mount that failed); see dmesg"
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
@@ -35,18 +36,18 @@ func TestRealWrongFilesBesideTheModel(t *testing.T) {
 	broken := file("broken.jinja", "{% for m in messages %}{{ m.content }")
 	for name, c := range map[string]struct {
 		flags    []string
-		cause    Cause
+		cause    engine.Cause
 		evidence string
 		advice   string
 	}{
-		"projector of the wrong kind": {[]string{"--mmproj", other}, CauseBadFlag, "Failed to load CLIP model from " + other, `"--mmproj"`},
-		"projector that is none":      {[]string{"--mmproj", text}, CauseModelCorrupt, "invalid magic characters", "projector"},
-		"adapter of the wrong kind":   {[]string{"--lora", other}, CauseBadFlag, "expect general.type to be 'adapter'", `"--lora"`},
-		"adapter that is none":        {[]string{"--lora", text}, CauseModelCorrupt, "failed to load lora adapter '" + text + "'", `"--lora"`},
-		"draft model that is none":    {[]string{"--model-draft", text}, CauseModelCorrupt, "failed to load draft model, '" + text + "'", "draft"},
-		"chat template":               {[]string{"--chat-template-file", broken}, CauseBadFlag, "the supplied chat template is not supported", "--chat-template-file"},
-		"cache without flash":         {[]string{"--cache-type-v", "q8_0", "-fa", "off"}, CauseBadFlag, "quantized V cache requires flash_attn", `"flags"`},
-		"grammar":                     {[]string{"--grammar", "root ::= ("}, CauseBadFlag, "failed to parse grammar", `"flags"`},
+		"projector of the wrong kind": {[]string{"--mmproj", other}, engine.CauseBadFlag, "Failed to load CLIP model from " + other, `"--mmproj"`},
+		"projector that is none":      {[]string{"--mmproj", text}, engine.CauseModelCorrupt, "invalid magic characters", "projector"},
+		"adapter of the wrong kind":   {[]string{"--lora", other}, engine.CauseBadFlag, "expect general.type to be 'adapter'", `"--lora"`},
+		"adapter that is none":        {[]string{"--lora", text}, engine.CauseModelCorrupt, "failed to load lora adapter '" + text + "'", `"--lora"`},
+		"draft model that is none":    {[]string{"--model-draft", text}, engine.CauseModelCorrupt, "failed to load draft model, '" + text + "'", "draft"},
+		"chat template":               {[]string{"--chat-template-file", broken}, engine.CauseBadFlag, "the supplied chat template is not supported", "--chat-template-file"},
+		"cache without flash":         {[]string{"--cache-type-v", "q8_0", "-fa", "off"}, engine.CauseBadFlag, "quantized V cache requires flash_attn", `"flags"`},
+		"grammar":                     {[]string{"--grammar", "root ::= ("}, engine.CauseBadFlag, "failed to parse grammar", `"flags"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,7 +88,7 @@ func TestRealModelThatIsCutShort(t *testing.T) {
 	if !errors.As(p.Err(), &exit) {
 		t.Fatalf("%T: %v", p.Err(), p.Err())
 	}
-	if exit.Signal != "bus error" || exit.Cause != CauseModelCorrupt || !exit.Retry {
+	if exit.Signal != "bus error" || exit.Cause != engine.CauseModelCorrupt || !exit.Retry {
 		t.Errorf("signal %q, cause %q, retry %t", exit.Signal, exit.Cause, exit.Retry)
 	}
 	wantText(t, exit, "since the start, ", cfg.Model.ID, "bytes and has 0", "rename it (mv)")
@@ -99,20 +100,20 @@ func TestSignalsAndFiles(t *testing.T) {
 		behavior enginetest.Behavior
 		death    enginetest.Death
 		change   bool // of the model, before the death
-		cause    Cause
+		cause    engine.Cause
 		text     []string
 		not      string
 	}{
-		"SIGBUS, the model as it was": {death: enginetest.Death{Signal: syscall.SIGBUS}, cause: CauseUnknown, text: []string{"was cut short or cannot be read", "/dev/shm"}},
-		"SIGBUS, another model":       {death: enginetest.Death{Signal: syscall.SIGBUS}, change: true, cause: CauseModelCorrupt, text: []string{"since the start, ", "was written to"}},
-		"SIGBUS below a shell":        {death: enginetest.Death{Code: 135}, change: true, cause: CauseModelCorrupt, text: []string{"since the start, "}},
-		"exit, another model":         {death: enginetest.Death{Code: 1, Stderr: "0.01.000.000 E srv  x: the queue is broken\n"}, change: true, cause: CauseUnknown, text: []string{`: "srv  x: the queue is broken"`}},
+		"SIGBUS, the model as it was": {death: enginetest.Death{Signal: syscall.SIGBUS}, cause: engine.CauseUnknown, text: []string{"was cut short or cannot be read", "/dev/shm"}},
+		"SIGBUS, another model":       {death: enginetest.Death{Signal: syscall.SIGBUS}, change: true, cause: engine.CauseModelCorrupt, text: []string{"since the start, ", "was written to"}},
+		"SIGBUS below a shell":        {death: enginetest.Death{Code: 135}, change: true, cause: engine.CauseModelCorrupt, text: []string{"since the start, "}},
+		"exit, another model":         {death: enginetest.Death{Code: 1, Stderr: "0.01.000.000 E srv  x: the queue is broken\n"}, change: true, cause: engine.CauseUnknown, text: []string{`: "srv  x: the queue is broken"`}},
 		"SIGSEGV after an old error": {
 			behavior: enginetest.Behavior{LogText: "0.00.000.101 E srv  send_error: task id = 3\n0.00.000.102 I slot release: id 0\n"},
-			death:    enginetest.Death{Signal: syscall.SIGSEGV}, cause: CauseUnknown, not: "send_error",
+			death:    enginetest.Death{Signal: syscall.SIGSEGV}, cause: engine.CauseUnknown, not: "send_error",
 		},
 		"SIGABRT says why": {
-			death: enginetest.Death{Signal: syscall.SIGABRT, Stderr: "ggml.c:12: GGML_ASSERT(n > 0) failed\n[New LWP 1]\n"}, cause: CauseUnknown, text: []string{`: "ggml.c:12: GGML_ASSERT(n > 0) failed"`},
+			death: enginetest.Death{Signal: syscall.SIGABRT, Stderr: "ggml.c:12: GGML_ASSERT(n > 0) failed\n[New LWP 1]\n"}, cause: engine.CauseUnknown, text: []string{`: "ggml.c:12: GGML_ASSERT(n > 0) failed"`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,21 +149,21 @@ func TestAnothersChildAndItsModel(t *testing.T) {
 	}
 	r := &run{}
 	r.rec.Launch.Files = filestamp.Of(model)
-	f := Failure{Cause: CauseUnknown, Advice: "read the log"}
+	f := Failure{Cause: engine.CauseUnknown, Advice: "read the log"}
 	if r.explainFiles(&f, Exit{}); f.Advice != "read the log" {
 		t.Errorf("nothing has changed: %+v", f)
 	}
 	if err := os.Truncate(model, 0); err != nil {
 		t.Fatal(err)
 	}
-	if r.explainFiles(&f, Exit{}); f.Cause != CauseUnknown || !strings.Contains(f.Advice, "had 5 bytes and has 0") {
+	if r.explainFiles(&f, Exit{}); f.Cause != engine.CauseUnknown || !strings.Contains(f.Advice, "had 5 bytes and has 0") {
 		t.Errorf("%+v", f)
 	}
-	loading := Failure{Cause: CauseModelCorrupt}
+	loading := Failure{Cause: engine.CauseModelCorrupt}
 	if r.explainFiles(&loading, Exit{Known: true, Code: 1}); !loading.Retry || !strings.Contains(loading.Evidence, "has 0") {
 		t.Errorf("a model that is still being copied: %+v", loading)
 	}
-	full := Failure{Cause: CauseOOMGPU, Advice: "free"}
+	full := Failure{Cause: engine.CauseOOMGPU, Advice: "free"}
 	if r.explainFiles(&full, Exit{Known: true, Code: 1}); full.Advice != "free" {
 		t.Errorf("what the log tells: %+v", full)
 	}
@@ -176,17 +177,17 @@ func TestBindIsExplained(t *testing.T) {
 	for name, c := range map[string]struct {
 		host  string
 		port  int
-		cause Cause
+		cause engine.Cause
 		retry bool
 		text  string
 	}{
-		"free":    {"127.0.0.1", port, CausePortInUse, true, "is free by now"},
-		"taken":   {"127.0.0.1", taken, CausePortInUse, true, "is not free: it is taken by "},
-		"no such": {"203.0.113.9", port, CauseBadAddress, false, "is no address of this machine"},
+		"free":    {"127.0.0.1", port, engine.CausePortInUse, true, "is free by now"},
+		"taken":   {"127.0.0.1", taken, engine.CausePortInUse, true, "is not free: it is taken by "},
+		"no such": {"203.0.113.9", port, engine.CauseBadAddress, false, "is no address of this machine"},
 	} {
 		r := &run{}
 		r.rec.Host, r.rec.Port = c.host, c.port
-		f := Failure{Cause: CausePortInUse, Retry: true}
+		f := Failure{Cause: engine.CausePortInUse, Retry: true}
 		if r.explainBind(&f); f.Cause != c.cause || f.Retry != c.retry || !strings.Contains(f.Advice, c.text) {
 			t.Errorf("%s: %+v", name, f)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -130,7 +131,7 @@ func TestSupervisorEvents(t *testing.T) {
 		from, to State
 		launch   string
 		attempt  int
-		cause    Cause
+		cause    engine.Cause
 		exit     int
 		loaded   bool
 		retries  bool
@@ -156,8 +157,8 @@ func TestSupervisorEvents(t *testing.T) {
 		}
 	}
 	want := append(life(first.LaunchID, 1),
-		step{kind: EventState, from: StateReady, to: StateFailed, launch: first.LaunchID, attempt: 1, cause: CauseUnknown, exit: 7},
-		step{kind: EventRestart, to: StateFailed, launch: first.LaunchID, attempt: 1, cause: CauseUnknown, exit: -9, retries: true})
+		step{kind: EventState, from: StateReady, to: StateFailed, launch: first.LaunchID, attempt: 1, cause: engine.CauseUnknown, exit: 7},
+		step{kind: EventRestart, to: StateFailed, launch: first.LaunchID, attempt: 1, cause: engine.CauseUnknown, exit: -9, retries: true})
 	want = append(want, life(second.LaunchID, 2)...)
 	want = append(want,
 		step{kind: EventState, from: StateReady, to: StateDraining, launch: second.LaunchID, attempt: 2, exit: -9},

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // Command lines that people use, by the tables in testdata/field. What is done with them is measured against what the
@@ -62,9 +64,9 @@ func (l fieldLine) command() []string {
 }
 
 // fieldHost is a machine with the newest version of the engine that is known, and two GPUs.
-func fieldHost(t testing.TB, engine string) (Engine, Host) {
+func fieldHost(t testing.TB, kind string) (Engine, engine.Host) {
 	t.Helper()
-	switch engine {
+	switch kind {
 	case "llamacpp":
 		return llamaCPP{}, realHost(t)
 	case "vllm":
@@ -104,13 +106,13 @@ func takeFieldLine(t testing.TB, line fieldLine) (cfg ProvisionConfig, text stri
 		return cfg, string(yaml), nil, err
 	}
 	cfg = config.Pools[0].ProvisionConfig.withDefaults()
-	engine, host := fieldHost(t, line.engine)
-	spec, err := launchOf(engine, cfg, host)
+	kind, host := fieldHost(t, line.engine)
+	spec, err := launchOf(kind, cfg, host)
 	if err != nil {
 		return cfg, string(yaml), nil, err
 	}
 	for _, f := range spec.Flags {
-		if f.Origin == OriginConfig {
+		if f.Origin == engine.OriginConfig {
 			planned = append(planned, f.Args...)
 		}
 	}
@@ -151,12 +153,12 @@ func TestFieldLines(t *testing.T) {
 			t.Errorf("%s: %q is lost in\n%s", line.id, missing, text)
 		}
 	}
-	for _, engine := range []string{"llamacpp", "vllm", "sglang", "tgi"} {
-		m := all[engine]
+	for _, kind := range []string{"llamacpp", "vllm", "sglang", "tgi"} {
+		m := all[kind]
 		t.Logf("%s: %d lines; its parser takes %d of them, of which %d are taken (%.0f %%); %d lines are changed",
-			engine, m.lines, m.engineTakes, m.taken, 100*float64(m.taken)/float64(m.engineTakes), m.changed)
+			kind, m.lines, m.engineTakes, m.taken, 100*float64(m.taken)/float64(m.engineTakes), m.changed)
 		if m.engineTakes == 0 || float64(m.taken) < 0.95*float64(m.engineTakes) {
-			t.Errorf("%s: too few are taken", engine)
+			t.Errorf("%s: too few are taken", kind)
 		}
 	}
 }
@@ -222,23 +224,23 @@ var bridges = map[string][]bridge{
 }
 
 // bridged reports whether got is want, element by element and in its order, but for bridges.
-func bridged(engine string, want, got []string) bool {
+func bridged(kind string, want, got []string) bool {
 	if len(want) == 0 {
 		return len(got) == 0
 	}
-	if len(got) > 0 && got[0] == want[0] && bridged(engine, want[1:], got[1:]) {
+	if len(got) > 0 && got[0] == want[0] && bridged(kind, want[1:], got[1:]) {
 		return true
 	}
-	return slices.ContainsFunc(bridges[engine], func(b bridge) bool {
+	return slices.ContainsFunc(bridges[kind], func(b bridge) bool {
 		return len(want) >= len(b.from) && slices.Equal(want[:len(b.from)], b.from) &&
-			len(got) >= len(b.to) && slices.Equal(got[:len(b.to)], b.to) && bridged(engine, want[len(b.from):], got[len(b.to):])
+			len(got) >= len(b.to) && slices.Equal(got[:len(b.to)], b.to) && bridged(kind, want[len(b.from):], got[len(b.to):])
 	})
 }
 
 // lost is the first flag of a line that the file says nothing of.
 func lost(line fieldLine, text string) string {
 	words := strings.NewReplacer("'", "", `"`, "", `\`, "", "\n", " ").Replace(text)
-	for _, f := range dialects()[line.engine].split(FlagSet{}, line.args) {
+	for _, f := range dialects()[line.engine].split(engine.FlagSet{}, line.args) {
 		_, owned := ownedElements[f.name]
 		known := owned && !strings.HasPrefix(f.name, "--models") || slices.Contains([]string{"-ngl", "--n-gpu-layers", "--gpu-layers"}, f.name)
 		if !f.stray && !known && !strings.Contains(words, f.name) {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
@@ -61,7 +62,7 @@ func lacking(needs []MemoryNeed) []MemoryNeed {
 // memoryError says that a model does not fit.
 type memoryError struct {
 	lacking []MemoryNeed
-	spec    LaunchSpec // with the advice on this launch
+	spec    engine.LaunchSpec // with the advice on this launch
 }
 
 func (e *memoryError) Error() string {
@@ -74,11 +75,11 @@ func (e *memoryError) Error() string {
 func (e *memoryError) Unwrap() error { return ErrNoMemory }
 
 // cause is that of an engine that would die of it.
-func (e *memoryError) cause() Cause {
+func (e *memoryError) cause() engine.Cause {
 	if e.lacking[0].GPU != "" {
-		return CauseOOMGPU
+		return engine.CauseOOMGPU
 	}
-	return CauseOOMHost
+	return engine.CauseOOMHost
 }
 
 func (e *memoryError) advice() string {
@@ -199,7 +200,7 @@ func (o *options) lives(ctx context.Context, files replicaFiles, rec record) boo
 
 // needs estimates one launch, and where it lacks memory, the least that the engine can do with. It is nil where the engine
 // finds room by itself.
-func (c *memoryCheck) needs(run *GGUFRun, gpus []GPU) []MemoryNeed {
+func (c *memoryCheck) needs(run *engine.GGUFRun, gpus []engine.GPU) []MemoryNeed {
 	if c == nil || run == nil {
 		return nil
 	}
@@ -212,7 +213,7 @@ func (c *memoryCheck) needs(run *GGUFRun, gpus []GPU) []MemoryNeed {
 }
 
 // least is the launch as the engine makes it where it would lack memory else.
-func (c *memoryCheck) least(run GGUFRun, gpus []GPU) GGUFRun {
+func (c *memoryCheck) least(run engine.GGUFRun, gpus []engine.GPU) engine.GGUFRun {
 	if run.LeastContext > 0 && len(lacking(c.estimate(&run, gpus))) > 0 {
 		run.Context = run.LeastContext
 	}
@@ -220,7 +221,7 @@ func (c *memoryCheck) least(run GGUFRun, gpus []GPU) GGUFRun {
 }
 
 // estimate is the memory of one launch as it is configured.
-func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
+func (c *memoryCheck) estimate(run *engine.GGUFRun, gpus []engine.GPU) []MemoryNeed {
 	if c == nil || run == nil {
 		return nil
 	}
@@ -247,7 +248,7 @@ func (c *memoryCheck) estimate(run *GGUFRun, gpus []GPU) []MemoryNeed {
 	return all
 }
 
-func (c *memoryCheck) settings(run *GGUFRun, gpus []GPU) gguf.Settings {
+func (c *memoryCheck) settings(run *engine.GGUFRun, gpus []engine.GPU) gguf.Settings {
 	s := gguf.Settings{
 		Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
 		KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
@@ -268,19 +269,21 @@ func (c *memoryCheck) settings(run *GGUFRun, gpus []GPU) gguf.Settings {
 	return s
 }
 
-func (c *memoryCheck) free(g GPU) uint64 { return g.MemoryFree - min(g.MemoryFree, c.taken[g.UUID]) }
+func (c *memoryCheck) free(g engine.GPU) uint64 {
+	return g.MemoryFree - min(g.MemoryFree, c.taken[g.UUID])
+}
 
 // fewest chooses for "devices: auto": as few of the GPUs as have room, those with the most free memory first, and as many
 // as the flags ask for. describe tells what the launch would be on some of them. Where no number of them is enough, it is
 // all of them; where the engine's need cannot be told, those with the most free memory.
-func (c *memoryCheck) fewest(gpus []GPU, describe func([]GPU) (LaunchSpec, error)) ([]GPU, error) {
-	free := func(g GPU) uint64 { return g.MemoryFree }
+func (c *memoryCheck) fewest(gpus []engine.GPU, describe func([]engine.GPU) (engine.LaunchSpec, error)) ([]engine.GPU, error) {
+	free := func(g engine.GPU) uint64 { return g.MemoryFree }
 	if c != nil {
 		free = c.free
 	}
-	byFree := slices.SortedStableFunc(slices.Values(gpus), func(a, b GPU) int { return cmp.Compare(free(b), free(a)) })
+	byFree := slices.SortedStableFunc(slices.Values(gpus), func(a, b engine.GPU) int { return cmp.Compare(free(b), free(a)) })
 	for n := range byFree {
-		some := slices.SortedFunc(slices.Values(byFree[:n+1]), func(a, b GPU) int { return cmp.Compare(a.Index, b.Index) })
+		some := slices.SortedFunc(slices.Values(byFree[:n+1]), func(a, b engine.GPU) int { return cmp.Compare(a.Index, b.Index) })
 		spec, err := describe(some)
 		if err != nil {
 			return nil, err

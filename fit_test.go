@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
@@ -29,16 +30,16 @@ func TestLlamaMemory(t *testing.T) {
 		name  string
 		flags []string
 		env   map[string]EnvValue
-		want  GGUFRun
+		want  engine.GGUFRun
 	}{
-		{name: "nothing said", want: GGUFRun{Layers: 0, Slots: 1}},
+		{name: "nothing said", want: engine.GGUFRun{Layers: 0, Slots: 1}},
 		{
 			name: "all that counts",
 			flags: []string{
 				"-c", "4096", "-np", "4", "-b", "1024", "-ub", "256", "-ctk", "q8_0", "-ctv", "q4_0", "-fa", "off", "-nkvo", "--swa-full",
 				"-mm", "p.gguf", "-md", "d.gguf", "--lora", "l.gguf",
 			},
-			want: GGUFRun{
+			want: engine.GGUFRun{
 				Context: 4096, Slots: 4, Batch: 1024, MicroBatch: 256, KeyType: "q8_0", ValueType: "q4_0", NoFlash: true, KVOnHost: true,
 				FullSWA: true, Beside: []string{"p.gguf", "d.gguf", "l.gguf"},
 			},
@@ -47,29 +48,29 @@ func TestLlamaMemory(t *testing.T) {
 			name:  "the command line wins over the environment",
 			flags: []string{"--ctx-size", "512"},
 			env:   map[string]EnvValue{"LLAMA_ARG_CACHE_TYPE_K": {Value: "q8_0"}},
-			want:  GGUFRun{Context: 512, Slots: 1, KeyType: "q8_0"},
+			want:  engine.GGUFRun{Context: 512, Slots: 1, KeyType: "q8_0"},
 		},
-		{name: "not mapped", flags: []string{"--no-mmap"}, want: GGUFRun{Slots: 1, Copied: true}},
-		{name: "mapped and locked", flags: []string{"--mlock", "--no-repack"}, want: GGUFRun{Slots: 1, NoRepack: true}},
-		{name: "windows as they are", env: map[string]EnvValue{"LLAMA_ARG_SWA_FULL": {Value: "0"}}, want: GGUFRun{Slots: 1}},
-		{name: "the cache on the GPU", env: map[string]EnvValue{"LLAMA_ARG_KV_OFFLOAD": {Value: "0"}}, want: GGUFRun{Slots: 1, KVOnHost: true}},
+		{name: "not mapped", flags: []string{"--no-mmap"}, want: engine.GGUFRun{Slots: 1, Copied: true}},
+		{name: "mapped and locked", flags: []string{"--mlock", "--no-repack"}, want: engine.GGUFRun{Slots: 1, NoRepack: true}},
+		{name: "windows as they are", env: map[string]EnvValue{"LLAMA_ARG_SWA_FULL": {Value: "0"}}, want: engine.GGUFRun{Slots: 1}},
+		{name: "the cache on the GPU", env: map[string]EnvValue{"LLAMA_ARG_KV_OFFLOAD": {Value: "0"}}, want: engine.GGUFRun{Slots: 1, KVOnHost: true}},
 		{
 			name: "several adapters", flags: []string{"--lora", "a,b", "--lora-scaled", "/x/c.gguf:0.5,d:1"},
-			want: GGUFRun{Slots: 1, Beside: []string{"a", "b", "/x/c.gguf", "d"}},
+			want: engine.GGUFRun{Slots: 1, Beside: []string{"a", "b", "/x/c.gguf", "d"}},
 		},
 		{
 			name: "experts on the host", flags: []string{"--n-cpu-moe", "2", "-ot", "exps=CPU,^out=CPU"},
-			want: GGUFRun{Slots: 1, OnHost: []string{gguf.Experts("0"), gguf.Experts("1"), "exps", "^out"}},
+			want: engine.GGUFRun{Slots: 1, OnHost: []string{gguf.Experts("0"), gguf.Experts("1"), "exps", "^out"}},
 		},
-		{name: "locked alone", env: map[string]EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: GGUFRun{Slots: 1, Copied: true}},
+		{name: "locked alone", env: map[string]EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: engine.GGUFRun{Slots: 1, Copied: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := launchOf(llamaCPP{}, ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, Host{})
+			spec, err := launchOf(llamaCPP{}, ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, engine.Host{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			spec.GGUF.Remedies = GGUFRemedies{}
+			spec.GGUF.Remedies = engine.GGUFRemedies{}
 			if !reflect.DeepEqual(*spec.GGUF, c.want) {
 				t.Errorf("got  %+v\nwant %+v", *spec.GGUF, c.want)
 			}
@@ -77,18 +78,18 @@ func TestLlamaMemory(t *testing.T) {
 	}
 	spec, err := launchOf(llamaCPP{}, ProvisionConfig{
 		Model: ModelConfig{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
-	}, Host{GPUs: []GPU{gpu0, gpu1}})
+	}, engine.Host{GPUs: []engine.GPU{gpu0, gpu1}})
 	for _, flags := range [][]string{
 		{"-ot", "exps=CUDA1"}, {"-ot", "(=CPU"}, {"--n-cpu-ffn", "4"}, {"-hfd", "a/b"}, {"--mmproj-url", "https://example.com/p.gguf"},
 	} {
-		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, Host{GPUs: []GPU{gpu0}})
+		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
 		if err != nil || spec.GGUF != nil {
 			t.Errorf("%q: %+v (%v), want no estimate", flags, spec.GGUF, err)
 		}
 	}
-	want := GGUFRun{
+	want := engine.GGUFRun{
 		Slots: 1, Layers: 12, Shares: []float64{3, 1}, Split: "row", MainGPU: 1, LeastContext: 4096,
-		Remedies: GGUFRemedies{Context: "--ctx-size", Experts: "--n-cpu-moe"},
+		Remedies: engine.GGUFRemedies{Context: "--ctx-size", Experts: "--n-cpu-moe"},
 	}
 	if err != nil || !reflect.DeepEqual(*spec.GGUF, want) {
 		t.Errorf("on GPUs: %+v (%v)", spec.GGUF, err)
@@ -115,7 +116,7 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 		{[]string{"-ngl", "20"}, 4096, false},
 		{[]string{"-ngl", "auto", "--fit", "off"}, 0, false},
 	} {
-		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, Host{GPUs: []GPU{gpu0}})
+		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
 		if err != nil || spec.GGUF == nil || spec.GGUF.LeastContext != c.least || spec.GGUF.Fits != c.fits || spec.GGUF.Layers < -1 {
 			t.Errorf("%v: %+v (%v)", c.flags, spec.GGUF, err)
 		}
@@ -128,25 +129,25 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check, gpus := &memoryCheck{model: model}, []GPU{gpuWith(0, 600<<20)}
-	if lacking(check.needs(&GGUFRun{Layers: -1}, gpus)) == nil {
-		t.Fatalf("the model is too small for this test: %v", check.needs(&GGUFRun{Layers: -1}, gpus))
+	check, gpus := &memoryCheck{model: model}, []engine.GPU{gpuWith(0, 600<<20)}
+	if lacking(check.needs(&engine.GGUFRun{Layers: -1}, gpus)) == nil {
+		t.Fatalf("the model is too small for this test: %v", check.needs(&engine.GGUFRun{Layers: -1}, gpus))
 	}
-	if short := lacking(check.needs(&GGUFRun{Layers: -1, LeastContext: 4096}, gpus)); len(short) > 0 {
+	if short := lacking(check.needs(&engine.GGUFRun{Layers: -1, LeastContext: 4096}, gpus)); len(short) > 0 {
 		t.Errorf("%v", short)
 	}
-	if needs := check.needs(&GGUFRun{Layers: -1, Fits: true}, gpus); needs != nil {
+	if needs := check.needs(&engine.GGUFRun{Layers: -1, Fits: true}, gpus); needs != nil {
 		t.Errorf("told of an engine that finds room by itself: %v", needs)
 	}
-	roomy := []GPU{gpuWith(0, 60<<30)}
-	if needs := check.needs(&GGUFRun{Layers: -1, Fits: true}, roomy); len(needs) == 0 {
+	roomy := []engine.GPU{gpuWith(0, 60<<30)}
+	if needs := check.needs(&engine.GGUFRun{Layers: -1, Fits: true}, roomy); len(needs) == 0 {
 		t.Error("nothing is told of a model that fits")
 	}
 }
 
 // gpuWith is a GPU with so much free memory.
-func gpuWith(index int, free uint64) GPU {
-	return GPU{Index: index, UUID: fmt.Sprintf("GPU-%04d", index), Name: "NVIDIA A100", MemoryTotal: 80 << 30, MemoryFree: free}
+func gpuWith(index int, free uint64) engine.GPU {
+	return engine.GPU{Index: index, UUID: fmt.Sprintf("GPU-%04d", index), Name: "NVIDIA A100", MemoryTotal: 80 << 30, MemoryFree: free}
 }
 
 // ggufConfig is a fake engine's replica with a model whose memory can be estimated: 125 MiB on the CPU.
@@ -165,12 +166,12 @@ func TestDevicesAuto(t *testing.T) {
 	const whole = 500 << 20 // more than the model needs on one GPU, its share of the CUDA context included
 	for _, c := range []struct {
 		name string
-		gpus []GPU
+		gpus []engine.GPU
 		want []int
 	}{
-		{"the roomiest that is enough", []GPU{gpuWith(0, whole), gpuWith(1, 2*whole), gpuWith(2, whole)}, []int{1}},
-		{"two where one is not enough", []GPU{gpuWith(0, 100<<20), gpuWith(1, 360<<20), gpuWith(2, 360<<20)}, []int{1, 2}},
-		{"all where none is", []GPU{gpuWith(0, 1<<20), gpuWith(1, 1<<20)}, []int{0, 1}},
+		{"the roomiest that is enough", []engine.GPU{gpuWith(0, whole), gpuWith(1, 2*whole), gpuWith(2, whole)}, []int{1}},
+		{"two where one is not enough", []engine.GPU{gpuWith(0, 100<<20), gpuWith(1, 360<<20), gpuWith(2, 360<<20)}, []int{1, 2}},
+		{"all where none is", []engine.GPU{gpuWith(0, 1<<20), gpuWith(1, 1<<20)}, []int{0, 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -195,7 +196,7 @@ func TestDevicesAuto(t *testing.T) {
 func TestDevicesAutoWithoutEstimate(t *testing.T) {
 	t.Parallel()
 	var none *memoryCheck
-	got, err := none.fewest([]GPU{gpuWith(0, 1), gpuWith(1, 2)}, func([]GPU) (LaunchSpec, error) { return LaunchSpec{}, nil })
+	got, err := none.fewest([]engine.GPU{gpuWith(0, 1), gpuWith(1, 2)}, func([]engine.GPU) (engine.LaunchSpec, error) { return engine.LaunchSpec{}, nil })
 	if err != nil || len(got) != 1 || got[0].Index != 1 {
 		t.Errorf("%v (%v)", got, err)
 	}
@@ -203,7 +204,7 @@ func TestDevicesAutoWithoutEstimate(t *testing.T) {
 
 func TestFit(t *testing.T) {
 	t.Parallel()
-	small := withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 64<<20)}})
+	small := withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 64<<20)}})
 	t.Run("require", func(t *testing.T) {
 		t.Parallel()
 		cfg := ggufConfig(t, enginetest.Behavior{})
@@ -214,7 +215,7 @@ func TestFit(t *testing.T) {
 		}
 		err = p.Start(t.Context())
 		var start *StartError
-		if !errors.As(err, &start) || !errors.Is(err, ErrNoMemory) || start.Cause != CauseOOMGPU || !start.Retry {
+		if !errors.As(err, &start) || !errors.Is(err, ErrNoMemory) || start.Cause != engine.CauseOOMGPU || !start.Retry {
 			t.Fatalf("%v", err)
 		}
 		if e := incidentOf(err); !e.Blameless || e.Permanent {
@@ -230,7 +231,7 @@ func TestFit(t *testing.T) {
 	t.Run("a replica that runs already", func(t *testing.T) {
 		t.Parallel()
 		cfg := ggufConfig(t, enginetest.Behavior{})
-		ready(t, cfg, withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 2<<30)}}))
+		ready(t, cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 2<<30)}}))
 		cfg.Fit = "require"
 		again, _ := newLaunch(t, cfg, small)
 		if err := again.Start(t.Context()); !errors.Is(err, ErrBusy) || errors.Is(err, ErrNoMemory) {
@@ -276,7 +277,7 @@ func TestFit(t *testing.T) {
 // Two replicas that start at the same time do not both count on the same free memory.
 func TestFitCountsWhatIsLoading(t *testing.T) {
 	t.Parallel()
-	gpus := withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 500<<20), gpuWith(1, 500<<20)}})
+	gpus := withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 500<<20), gpuWith(1, 500<<20)}})
 	cfg := ggufConfig(t, enginetest.Behavior{LoadTime: time.Hour})
 	cfg.Devices, cfg.Fit = DevicesAuto(), "require"
 	cache := WithCacheDir(t.TempDir())
@@ -372,7 +373,7 @@ func TestFitForgetsTheDead(t *testing.T) {
 	if err := dead.writeRecord(rec); err != nil {
 		t.Fatal(err)
 	}
-	driver := withGPUs(&fakeGPUs{gpus: []GPU{gpu}})
+	driver := withGPUs(&fakeGPUs{gpus: []engine.GPU{gpu}})
 	lock, err := dead.Lock() // as its engine holds it
 	if err != nil {
 		t.Fatal(err)
@@ -443,7 +444,7 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 		}
 		check := o.memoryCheck(t.Context(), c, prepared, &fakeGPUs{})
 		check.hostFree = 1 << 40 // what is free changes all the time
-		spec, err := describe(llamaCPP{}, c.withDefaults(), Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
+		spec, err := describe(llamaCPP{}, c.withDefaults(), engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -506,9 +507,9 @@ func TestAutoIsNotOutdated(t *testing.T) {
 	cfg := customConfig(t, enginetest.Behavior{})
 	cfg.GPU, cfg.Devices = GPUOptional, DevicesAuto()
 	cfg.Custom.Command = append(cfg.Custom.Command, "--device", "{devices}")
-	driver := &fakeGPUs{gpus: []GPU{gpuWith(0, 20<<30), gpuWith(1, 10<<30)}}
+	driver := &fakeGPUs{gpus: []engine.GPU{gpuWith(0, 20<<30), gpuWith(1, 10<<30)}}
 	started(t, cfg, withGPUs(driver))
-	engineHasLoaded := &fakeGPUs{gpus: []GPU{gpuWith(0, 5<<30), gpuWith(1, 10<<30)}}
+	engineHasLoaded := &fakeGPUs{gpus: []engine.GPU{gpuWith(0, 5<<30), gpuWith(1, 10<<30)}}
 	if outdated, err := Outdated(bounded(t), cfg, withGPUs(engineHasLoaded)); outdated || err != nil {
 		t.Errorf("%v (%v)", outdated, err)
 	}
@@ -545,10 +546,10 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 		{tgi{}, []string{"--num-shard", "9223372036854775807"}, 5},
 	} {
 		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
-		gpus := []GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
+		gpus := []engine.GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
 		var none *memoryCheck
-		got, err := none.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
-			return launchOf(c.engine, cfg.withDefaults(), Host{GPUs: some})
+		got, err := none.fewest(gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
+			return launchOf(c.engine, cfg.withDefaults(), engine.Host{GPUs: some})
 		})
 		if err != nil || len(got) != c.want || c.want < len(gpus) && got[0].Index != 1 {
 			t.Errorf("%s %v: %v (%v), want %d", c.engine.Name(), c.flags, got, err, c.want)
@@ -559,7 +560,7 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 	cfg.GPU, cfg.Flags = GPURequired, []string{"-tp", "4"}
 	for _, devices := range []Devices{nil, {"1"}, DevicesAuto()} {
 		cfg.Devices = devices
-		_, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 1), gpuWith(1, 2)}}), WithCacheDir(t.TempDir()))
+		_, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 1), gpuWith(1, 2)}}), WithCacheDir(t.TempDir()))
 		var gpu *GPUError
 		if !errors.As(err, &gpu) {
 			t.Errorf("devices %v: %v", devices, err)

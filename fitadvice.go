@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
@@ -18,9 +19,9 @@ func (p *launchPlan) adviseMemory() string {
 	if numbers == "" {
 		return ""
 	}
-	advice := map[Cause]string{}
+	advice := map[engine.Cause]string{}
 	maps.Copy(advice, p.spec.Advice)
-	for _, cause := range []Cause{CauseOOMGPU, CauseOOMHost} {
+	for _, cause := range []engine.Cause{engine.CauseOOMGPU, engine.CauseOOMHost} {
 		advice[cause] = cmp.Or(advice[cause], adviceFor(cause)) + "; " + numbers
 	}
 	p.spec.Advice = advice
@@ -28,7 +29,7 @@ func (p *launchPlan) adviseMemory() string {
 }
 
 // numbers say what takes the memory of a launch, how much of it is missing, and by which value of one flag it would fit.
-func (c *memoryCheck) numbers(run *GGUFRun, gpus []GPU) string {
+func (c *memoryCheck) numbers(run *engine.GGUFRun, gpus []engine.GPU) string {
 	if c == nil || run == nil {
 		return ""
 	}
@@ -54,8 +55,8 @@ func (c *memoryCheck) numbers(run *GGUFRun, gpus []GPU) string {
 const mostContext = 1 << 12
 
 // ways are flags with each of which alone a launch that lacks memory would fit.
-func (c *memoryCheck) ways(run GGUFRun, gpus []GPU) []string {
-	fits := func(changed GGUFRun) bool {
+func (c *memoryCheck) ways(run engine.GGUFRun, gpus []engine.GPU) []string {
+	fits := func(changed engine.GGUFRun) bool {
 		needs := c.estimate(&changed, gpus)
 		return len(needs) > 0 && len(lacking(needs)) == 0
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
@@ -30,30 +31,30 @@ func TestMemoryNumbers(t *testing.T) {
 	}
 	dense := open(ggufgen.Params{Width: 512, Layers: 8, Context: 1 << 17})
 	mixture := open(ggufgen.Params{Width: 256, Layers: 8, Experts: 8})
-	all := GGUFRemedies{Context: "-c", Layers: "-l", Experts: "-e"}
+	all := engine.GGUFRemedies{Context: "-c", Layers: "-l", Experts: "-e"}
 	for _, c := range []struct {
 		name  string
 		model *gguf.Model
-		run   GGUFRun
+		run   engine.GGUFRun
 		free  uint64 // of the GPU; 0 for none
 		host  uint64
 		want  string // an expression for all of it
 	}{
-		{name: "it fits", model: dense, run: GGUFRun{Layers: -1, Context: 1024, Remedies: all}, free: 60 << 30, want: `by estimate the weights take \d+ MiB and the KV cache 16 MiB`},
-		{name: "the context is too long", model: dense, run: GGUFRun{Layers: -1, Remedies: all}, free: 1 << 30, want: `.*; GPU 7 lacks 1\.\d GiB; it would fit with -c \d+ or -l \d`},
-		{name: "no room at all", model: dense, run: GGUFRun{Layers: -1, Remedies: all}, free: 1 << 20, want: `.*; GPU 7 lacks 2\.\d GiB`},
-		{name: "the engine chooses", model: dense, run: GGUFRun{Layers: -1, Fits: true, Remedies: all}, free: 1 << 20, want: `by estimate the weights take \d+ MiB and the KV cache 2\.0 GiB`},
-		{name: "the engine shrinks the context", model: dense, run: GGUFRun{Layers: -1, LeastContext: 4096, Remedies: all}, free: 400 << 20, want: `by .* KV cache 64 MiB; GPU 7 lacks \d+ MiB; it would fit with -c [123]\d{3} or -l \d`},
-		{name: "a mixture", model: mixture, run: GGUFRun{Layers: -1, Remedies: all}, free: 340 << 20, want: `.*; it would fit with -e [1-8] or -l \d`},
-		{name: "a mixture on an engine that chooses layers", model: mixture, run: GGUFRun{Layers: -1, Remedies: GGUFRemedies{Experts: "-e"}}, free: 340 << 20, want: `.*; it would fit with -e [1-8]`},
-		{name: "a mixture that is on the host already", model: mixture, run: GGUFRun{Layers: -1, OnHost: []string{gguf.Experts(`\d+`)}, Remedies: GGUFRemedies{Experts: "-e"}}, free: 200 << 20, want: `.*; GPU 7 lacks \d+ MiB`},
-		{name: "the CPU", model: dense, run: GGUFRun{Remedies: all}, host: 1 << 30, want: `.*; main memory lacks 1\.\d GiB; it would fit with -c \d+`},
+		{name: "it fits", model: dense, run: engine.GGUFRun{Layers: -1, Context: 1024, Remedies: all}, free: 60 << 30, want: `by estimate the weights take \d+ MiB and the KV cache 16 MiB`},
+		{name: "the context is too long", model: dense, run: engine.GGUFRun{Layers: -1, Remedies: all}, free: 1 << 30, want: `.*; GPU 7 lacks 1\.\d GiB; it would fit with -c \d+ or -l \d`},
+		{name: "no room at all", model: dense, run: engine.GGUFRun{Layers: -1, Remedies: all}, free: 1 << 20, want: `.*; GPU 7 lacks 2\.\d GiB`},
+		{name: "the engine chooses", model: dense, run: engine.GGUFRun{Layers: -1, Fits: true, Remedies: all}, free: 1 << 20, want: `by estimate the weights take \d+ MiB and the KV cache 2\.0 GiB`},
+		{name: "the engine shrinks the context", model: dense, run: engine.GGUFRun{Layers: -1, LeastContext: 4096, Remedies: all}, free: 400 << 20, want: `by .* KV cache 64 MiB; GPU 7 lacks \d+ MiB; it would fit with -c [123]\d{3} or -l \d`},
+		{name: "a mixture", model: mixture, run: engine.GGUFRun{Layers: -1, Remedies: all}, free: 340 << 20, want: `.*; it would fit with -e [1-8] or -l \d`},
+		{name: "a mixture on an engine that chooses layers", model: mixture, run: engine.GGUFRun{Layers: -1, Remedies: engine.GGUFRemedies{Experts: "-e"}}, free: 340 << 20, want: `.*; it would fit with -e [1-8]`},
+		{name: "a mixture that is on the host already", model: mixture, run: engine.GGUFRun{Layers: -1, OnHost: []string{gguf.Experts(`\d+`)}, Remedies: engine.GGUFRemedies{Experts: "-e"}}, free: 200 << 20, want: `.*; GPU 7 lacks \d+ MiB`},
+		{name: "the CPU", model: dense, run: engine.GGUFRun{Remedies: all}, host: 1 << 30, want: `.*; main memory lacks 1\.\d GiB; it would fit with -c \d+`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			check, gpus := &memoryCheck{model: c.model, hostFree: c.host}, []GPU(nil)
+			check, gpus := &memoryCheck{model: c.model, hostFree: c.host}, []engine.GPU(nil)
 			if c.free > 0 {
-				gpus = []GPU{gpuWith(7, c.free)}
+				gpus = []engine.GPU{gpuWith(7, c.free)}
 			}
 			got := check.numbers(&c.run, gpus)
 			if !regexp.MustCompile(`^` + c.want + `$`).MatchString(got) {
@@ -86,7 +87,7 @@ func TestMemoryNumbers(t *testing.T) {
 		})
 	}
 	var none *memoryCheck
-	if got := none.numbers(&GGUFRun{}, nil) + (&memoryCheck{model: dense}).numbers(nil, nil); got != "" {
+	if got := none.numbers(&engine.GGUFRun{}, nil) + (&memoryCheck{model: dense}).numbers(nil, nil); got != "" {
 		t.Errorf("numbers of nothing: %q", got)
 	}
 }
@@ -96,7 +97,7 @@ func TestMemoryNumbersAreTold(t *testing.T) {
 	t.Parallel()
 	const numbers = `by estimate the weights take \d+ MiB and the KV cache \d+ MiB; GPU 0 lacks \d+ MiB`
 	advice := regexp.MustCompile(`use a smaller model, a smaller --ctx-size or --n-gpu-layers auto for as many as fit; ` + numbers)
-	small := withGPUs(&fakeGPUs{gpus: []GPU{gpuWith(0, 64<<20)}})
+	small := withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 64<<20)}})
 
 	cfg := ggufConfig(t, enginetest.Behavior{})
 	cfg.Fit = "require"
@@ -123,7 +124,7 @@ func TestMemoryNumbersAreTold(t *testing.T) {
 		_, err = crashing.WaitReady(t.Context())
 	}
 	var exit *ExitError
-	if !errors.As(err, &exit) || exit.Cause != CauseOOMGPU || !advice.MatchString(exit.Advice) {
+	if !errors.As(err, &exit) || exit.Cause != engine.CauseOOMGPU || !advice.MatchString(exit.Advice) {
 		t.Errorf("died of %v", err)
 	}
 	if !regexp.MustCompile(`not enough memory, by estimate: GPU 0 .*; ` + numbers).MatchString(j.notes()) {
@@ -134,7 +135,7 @@ func TestMemoryNumbersAreTold(t *testing.T) {
 func TestLlamaMemoryAdvice(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		host  Host
+		host  engine.Host
 		flags []string
 		auto  bool
 		moe   bool
@@ -150,7 +151,7 @@ func TestLlamaMemoryAdvice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := spec.Advice[CauseOOMGPU]
+		got := spec.Advice[engine.CauseOOMGPU]
 		for text, want := range map[string]bool{"--ctx-size": true, "--n-gpu-layers auto": c.auto, "--n-cpu-moe N": c.moe, "fewer --n-gpu-layers": c.fewer} {
 			if strings.Contains(got, text) != want {
 				t.Errorf("%q: %q in %q, want %v", c.flags, text, got, want)

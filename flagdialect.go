@@ -13,10 +13,10 @@ type flagDialect struct {
 	// program is the executable's name, for messages.
 	program string
 	// hidden are flags that the executable takes though its help does not list them.
-	hidden FlagSet
+	hidden engine.FlagSet
 	// builtin is the newest flags known to this package, for when the executable's help is not at hand, and newest is
 	// their build.
-	builtin func() FlagSet
+	builtin func() engine.FlagSet
 	newest  int
 	// pinned is the build that the configuration asks for; 0 where it does not say one.
 	pinned func(r engine.Request) int
@@ -50,9 +50,9 @@ type flagDialect struct {
 	envPrefix string
 
 	// bridge translates the values of a flag in bridged; nil when there is none.
-	bridge func(m *flagMerge, word string, def FlagDef, values []string) (now []string, note string, err error)
+	bridge func(m *flagMerge, word string, def engine.FlagDef, values []string) (now []string, note string, err error)
 	// value checks and translates the values of a flag by what is known of the machine; nil when there is nothing to do.
-	value func(m *flagMerge, word string, def FlagDef, values []string) (now []string, note string, err error)
+	value func(m *flagMerge, word string, def engine.FlagDef, values []string) (now []string, note string, err error)
 }
 
 // ownedFlag is flags that a user may not give, and what to write instead.
@@ -105,8 +105,8 @@ func dialects() map[string]*flagDialect {
 }
 
 // find is findFlag by the engine's own rules. full is the name as the engine lists it.
-func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, negated, ok bool) {
-	for _, s := range []FlagSet{set, d.hidden} {
+func (d *flagDialect) find(set engine.FlagSet, name string) (def engine.FlagDef, full string, negated, ok bool) {
+	for _, s := range []engine.FlagSet{set, d.hidden} {
 		if def, negated, ok = findFlag(s, name); ok {
 			return def, hyphens(name), negated, true
 		}
@@ -114,7 +114,7 @@ func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, 
 	if head, keys, dot := strings.Cut(name, "."); dot && d.dotted && keys != "" {
 		def, full, _, ok = d.find(set, head)
 		if !ok || def.Value == "" {
-			return FlagDef{}, "", false, false
+			return engine.FlagDef{}, "", false, false
 		}
 		if i := slices.IndexFunc(def.Names, func(n string) bool { return strings.HasPrefix(n, "--") }); i >= 0 {
 			full = def.Names[i] // keys under two names would be two values, of which the second counts
@@ -125,14 +125,14 @@ func (d *flagDialect) find(set FlagSet, name string) (def FlagDef, full string, 
 	}
 	matches := d.beginningWith(set, name)
 	if len(matches) != 1 {
-		return FlagDef{}, "", false, false
+		return engine.FlagDef{}, "", false, false
 	}
 	def, negated, ok = findFlag(set, matches[0])
 	return def, matches[0], negated, ok
 }
 
 // beginningWith are the long names that begin with name, where the engine takes a beginning for the whole.
-func (d *flagDialect) beginningWith(set FlagSet, name string) []string {
+func (d *flagDialect) beginningWith(set engine.FlagSet, name string) []string {
 	if !d.prefixes || !strings.HasPrefix(name, "--") || len(name) < 3 {
 		return nil
 	}
@@ -140,17 +140,17 @@ func (d *flagDialect) beginningWith(set FlagSet, name string) []string {
 }
 
 // anywhere is find in the executable's flags, and in those of other versions.
-func (d *flagDialect) anywhere(set FlagSet, name string) (def FlagDef, full string, negated, ok bool) {
-	for _, s := range []FlagSet{set, d.builtin()} {
+func (d *flagDialect) anywhere(set engine.FlagSet, name string) (def engine.FlagDef, full string, negated, ok bool) {
+	for _, s := range []engine.FlagSet{set, d.builtin()} {
 		if def, full, negated, ok = d.find(s, name); ok {
 			return def, full, negated, true
 		}
 	}
-	return FlagDef{}, "", false, false
+	return engine.FlagDef{}, "", false, false
 }
 
 // findEnv returns the subject that an environment variable speaks of.
-func (d *flagDialect) findEnv(set FlagSet, name string) (FlagDef, bool) {
+func (d *flagDialect) findEnv(set engine.FlagSet, name string) (engine.FlagDef, bool) {
 	for _, def := range set.Defs {
 		// llama-server accepts LLAMA_ARG_NO_X for each LLAMA_ARG_X that has a negation.
 		no := d.envPrefix != "" && strings.Replace(def.Env, d.envPrefix, d.envPrefix+"NO_", 1) == name
@@ -158,7 +158,7 @@ func (d *flagDialect) findEnv(set FlagSet, name string) (FlagDef, bool) {
 			return def, true
 		}
 	}
-	return FlagDef{}, false
+	return engine.FlagDef{}, false
 }
 
 // advice says what to write instead of a flag that the user may not give; "" when it is the user's.
@@ -182,8 +182,8 @@ func (d *flagDialect) change(name string) (flagChange, bool) {
 }
 
 // def is the flag as it was.
-func (c flagChange) def() FlagDef {
-	def := FlagDef{Names: c.old, Many: c.many}
+func (c flagChange) def() engine.FlagDef {
+	def := engine.FlagDef{Names: c.old, Many: c.many}
 	if c.values > 0 {
 		def.Value, def.Count = "VALUE", c.values
 	}

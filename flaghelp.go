@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 var (
@@ -15,8 +17,8 @@ var (
 
 // parseArgparseHelp reads the help of a Python program: lines of spellings with a placeholder each, or with one for all,
 // two spaces from the left, and their description on the same line or below, far to the right.
-func parseArgparseHelp(output string) FlagSet {
-	var set FlagSet
+func parseArgparseHelp(output string) engine.FlagSet {
+	var set engine.FlagSet
 	for line := range strings.Lines(output) {
 		line = strings.TrimRight(line, " \r\n")
 		if !strings.HasPrefix(line, "  -") {
@@ -37,7 +39,7 @@ func parseArgparseHelp(output string) FlagSet {
 		if len(names) == 0 {
 			continue
 		}
-		def := FlagDef{Names: names}
+		def := engine.FlagDef{Names: names}
 		if value == "" {
 			def.Names, def.Negated = splitArgparse(names)
 		} else {
@@ -51,7 +53,7 @@ func parseArgparseHelp(output string) FlagSet {
 // readMetavar reads what argparse prints for values (HelpFormatter._format_args): "A" for one, "A A" for two, "[A]" for
 // one that may be left out, "A [A ...]" for one or more, "[A ...]" for any number, before Python 3.9 "[A [A ...]]". A is
 // any text. Where a flag's two values have names of their own ("START END"), they are words in capitals.
-func readMetavar(d *FlagDef, text string) {
+func readMetavar(d *engine.FlagDef, text string) {
 	if inner, ok := optionalMetavar(text); ok {
 		d.Optional = true
 		if rest, ok := strings.CutSuffix(inner, " ...]"); ok { // "A [A ...]"
@@ -158,12 +160,12 @@ func splitOutside(s, sep string) []string {
 
 // parseClapHelp reads the long help of a Rust program: a line of at most two spellings and a placeholder, and below it,
 // further to the right, the description, the variable that says the same, and what values there are.
-func parseClapHelp(output string) FlagSet {
-	var set FlagSet
+func parseClapHelp(output string) engine.FlagSet {
+	var set engine.FlagSet
 	for line := range strings.Lines(output) {
 		line = strings.TrimRight(line, " \r\n")
 		if m := clapFlag.FindStringSubmatch(line); m != nil {
-			def := FlagDef{}
+			def := engine.FlagDef{}
 			readClapValue(&def, m[3])
 			if m[1] != "" {
 				def.Names = append(def.Names, m[1])
@@ -186,7 +188,7 @@ func parseClapHelp(output string) FlagSet {
 }
 
 // readClapValue reads "<A>", "<A> <B>" for two values, "<A>..." for more, and "[<A>]", "[=<A>]" for what may be left out.
-func readClapValue(d *FlagDef, text string) {
+func readClapValue(d *engine.FlagDef, text string) {
 	if text, _, _ = strings.Cut(text, "  "); text == "" {
 		return
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // argparseProgram prints its help with every shape that argparse has for a value.
@@ -62,7 +64,7 @@ func TestParseArgparseHelp(t *testing.T) {
 
 func TestArgparseMetavar(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]FlagDef{
+	for text, want := range map[string]engine.FlagDef{
 		"N":                     {Value: "N"},
 		"[N]":                   {Value: "N", Optional: true},
 		"[N ...]":               {Value: "N", Optional: true, Many: true},
@@ -79,7 +81,7 @@ func TestArgparseMetavar(t *testing.T) {
 		"[a] or [b]":            {Value: "[a] or [b]"},
 		"{a b,c d} [{a b} ...]": {Value: "{a b,c d} [{a b} ...]"},
 	} {
-		var got FlagDef
+		var got engine.FlagDef
 		readMetavar(&got, text)
 		if got.Value != want.Value || got.Count != want.Count || got.Optional != want.Optional || got.Many != want.Many {
 			t.Errorf("%q: got %+v, want %+v", text, got, want)

@@ -16,17 +16,17 @@ import (
 type flagMerge struct {
 	*flagDialect
 	req      engine.Request
-	host     Host
-	set      FlagSet // the executable's, or the built-in one
-	checked  bool    // set is the executable's
-	build    int     // the executable's, or the one that the configuration asks for; 0 when neither is known
+	host     engine.Host
+	set      engine.FlagSet // the executable's, or the built-in one
+	checked  bool           // set is the executable's
+	build    int            // the executable's, or the one that the configuration asks for; 0 when neither is known
 	problems []engine.Problem
 	flags    []userFlag           // the user's list
 	given    map[string]givenFlag // by subject, as far as the list was read
 	last     string               // the flag before, for words about a stray value
-	lastDef  FlagDef              // what is known of it
-	defaults []Flag
-	user     []Flag
+	lastDef  engine.FlagDef       // what is known of it
+	defaults []engine.Flag
+	user     []engine.Flag
 }
 
 // givenFlag is where the user said something on a subject.
@@ -39,7 +39,7 @@ type givenFlag struct {
 }
 
 // merge takes in what the user says, by variables and by flags.
-func (d *flagDialect) merge(req engine.Request, host Host) *flagMerge {
+func (d *flagDialect) merge(req engine.Request, host engine.Host) *flagMerge {
 	m := &flagMerge{
 		flagDialect: d, req: req, host: host, set: host.Binary.Flags, checked: len(host.Binary.Flags.Defs) > 0,
 		build: host.Binary.Build, given: map[string]givenFlag{},
@@ -132,10 +132,10 @@ func (m *flagMerge) on(flag string) bool {
 }
 
 // addressFlags say where to listen.
-func (m *flagMerge) addressFlags(host string) []Flag {
-	return []Flag{
-		{Args: []string{host, cmp.Or(m.req.Host, "127.0.0.1")}, Origin: OriginProvisioner, Key: "host"},
-		{Args: []string{"--port", strconv.Itoa(m.req.Port)}, Origin: OriginProvisioner, Key: "port"},
+func (m *flagMerge) addressFlags(host string) []engine.Flag {
+	return []engine.Flag{
+		{Args: []string{host, cmp.Or(m.req.Host, "127.0.0.1")}, Origin: engine.OriginProvisioner, Key: "host"},
+		{Args: []string{"--port", strconv.Itoa(m.req.Port)}, Origin: engine.OriginProvisioner, Key: "port"},
 	}
 }
 
@@ -153,7 +153,7 @@ func (m *flagMerge) addDefaults() {
 		}
 		for _, args := range d.args {
 			if m.has(args[0]) {
-				m.defaults = append(m.defaults, Flag{Args: args, Origin: OriginDefault, Note: d.note})
+				m.defaults = append(m.defaults, engine.Flag{Args: args, Origin: engine.OriginDefault, Note: d.note})
 				break
 			}
 		}
@@ -200,7 +200,7 @@ func (m *flagMerge) addUser(f userFlag) {
 		}
 	}
 
-	flag := Flag{Origin: OriginConfig, Key: key, Note: m.rewritten(f, name)}
+	flag := engine.Flag{Origin: engine.OriginConfig, Key: key, Note: m.rewritten(f, name)}
 	values, now := f.values, ""
 	if !ok {
 		change, changed := m.change(lookup)
@@ -303,7 +303,7 @@ func (m *flagMerge) rewritten(f userFlag, name string) string {
 }
 
 // nearestFlag helps with an unknown flag. A flag that other builds know needs no guess.
-func (m *flagMerge) nearestFlag(word string, elsewhere FlagDef) string {
+func (m *flagMerge) nearestFlag(word string, elsewhere engine.FlagDef) string {
 	if m.dotted {
 		word, _, _ = strings.Cut(word, ".")
 	}

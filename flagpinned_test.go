@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 func TestPinnedBuild(t *testing.T) {
@@ -42,24 +44,24 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 	for _, tt := range []struct {
 		engine Engine
 		from   Provisioning
-		host   Host
+		host   engine.Host
 		flags  string
 		want   string // of the error; "" for none
 	}{
-		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, Host{}, "--swap-space 16", ""},
-		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, Host{}, "--swap-space 16", "leave it out"},
-		{vLLM{}, Provisioning{}, Host{}, "--swap-space 16", ""},
+		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, engine.Host{}, "--swap-space 16", ""},
+		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, engine.Host{}, "--swap-space 16", "leave it out"},
+		{vLLM{}, Provisioning{}, engine.Host{}, "--swap-space 16", ""},
 		{vLLM{}, Provisioning{}, vllmHost(t), "--swap-space 16", "leave it out"},
 		{vLLM{}, Provisioning{}, vllmHost(t), "--rope-scaling {}", "--hf-overrides"},
 		{vLLM{}, Provisioning{}, vllmHost(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config"},
-		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", ""},
-		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n"},
-		{llamaCPP{}, Provisioning{}, Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", ""},
+		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, engine.Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", ""},
+		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, engine.Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n"},
+		{llamaCPP{}, Provisioning{}, engine.Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", ""},
 		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out"},
-		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, Host{}, "--cuda-graph-bs 1 2 4", ""},
-		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, Host{}, "--cuda-graph-bs-decode 1 2 4", ""},
+		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, engine.Host{}, "--cuda-graph-bs 1 2 4", ""},
+		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, engine.Host{}, "--cuda-graph-bs-decode 1 2 4", ""},
 		{sgLang{}, Provisioning{}, sglangHost(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill"},
-		{llamaCPP{}, Provisioning{}, Host{}, "-fa -cnv --threads 8", "llama-cli"},
+		{llamaCPP{}, Provisioning{}, engine.Host{}, "-fa -cnv --threads 8", "llama-cli"},
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
 		cfg.Provisioning = tt.from
@@ -90,13 +92,13 @@ func TestDefaultsOfTheEngine(t *testing.T) {
 		t.Errorf("llamacpp on the CPU: got %q", got)
 	}
 	host := vllmHost(t)
-	host.GPUs = []GPU{gpu0, gpu1}
+	host.GPUs = []engine.GPU{gpu0, gpu1}
 	spec, err := launchOf(vLLM{}, ProvisionConfig{Port: 1, Model: ModelConfig{ID: "hf:a/b"}, Defaults: "engine"}, host)
 	if err != nil || !strings.Contains(spec.Answer.Body, `"/models/chat"`) {
 		t.Errorf("vllm: %+v, %v", spec.Answer, err)
 	}
 	for _, f := range spec.Flags {
-		if f.Origin == OriginDefault && f.Key != "drain.timeout" {
+		if f.Origin == engine.OriginDefault && f.Key != "drain.timeout" {
 			t.Errorf("vllm: %q was added", f.Args)
 		}
 	}

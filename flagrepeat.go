@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // isRepeated notes what the user says on a subject, and reports a second word on it.
@@ -38,7 +40,7 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 // unite lets the flag before say what both say, where the engine has one value for both.
 func (m *flagMerge) unite(subject string, before, f givenFlag) bool {
 	both, ok := m.united[strings.Join(append(slices.Clone(before.values), f.values...), " ")]
-	i := slices.IndexFunc(m.user, func(flag Flag) bool { return flag.Key == before.key })
+	i := slices.IndexFunc(m.user, func(flag engine.Flag) bool { return flag.Key == before.key })
 	if !ok || i < 0 {
 		return false
 	}

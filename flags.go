@@ -1,5 +1,7 @@
 package provisioner
 
+import "github.com/llama-orch/engine-provisioner/engine"
+
 // NormalizeFlags writes an engine's flags the one way that the rest of the package expects. It is pure and idempotent,
 // and it keeps every element that it has no reason to touch; for an engine without rules it returns a copy.
 //
@@ -14,13 +16,13 @@ package provisioner
 // --pipeline-parallel-size and --data-parallel-size become --tp-size, --pp-size and --dp-size.
 //
 // Values are never touched, whatever they look like: which flags take one is read from the engine's own help.
-func NormalizeFlags(engine string, flags []string) []string {
-	d, ok := dialects()[engine]
+func NormalizeFlags(name string, flags []string) []string {
+	d, ok := dialects()[name]
 	if !ok {
 		return append([]string{}, flags...)
 	}
 	out := make([]string, 0, len(flags))
-	for _, f := range d.split(FlagSet{}, flags) {
+	for _, f := range d.split(engine.FlagSet{}, flags) {
 		out = append(out, d.args(f, d.canonicalName(f), f.values)...)
 	}
 	return out

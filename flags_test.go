@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 func ExampleNormalizeFlags() {
@@ -97,27 +99,27 @@ func FuzzNormalizeFlags(f *testing.F) {
 		f.Add(s)
 	}
 	f.Add("--served-model-name|a|b|--gpu-mem=1|-O3|--cc.x+|y|-p8080|--max|--num_shard|-1|--tensor-parallel-size|2")
-	engines := map[Engine][]Host{
+	engines := map[Engine][]engine.Host{
 		llamaCPP{}: {{}, realHost(f), oldHost(f)}, vLLM{}: {{}, vllmHost(f)}, sgLang{}: {{}, sglangHost(f)}, tgi{}: {{}, tgiHost(f)},
 	}
 	f.Fuzz(func(t *testing.T, list string) {
 		in := strings.Split(list, "|")
-		for engine, hosts := range engines {
-			checkNormalized(t, engine, in)
+		for e, hosts := range engines {
+			checkNormalized(t, e, in)
 			for _, host := range hosts {
-				checkLaunchKeeps(t, engine, in, host)
+				checkLaunchKeeps(t, e, in, host)
 			}
 		}
 	})
 }
 
 // checkNormalized checks that a second time changes nothing, and that all that is given back comes from the list.
-func checkNormalized(t *testing.T, engine Engine, in []string) {
+func checkNormalized(t *testing.T, e Engine, in []string) {
 	t.Helper()
-	d := dialects()[engine.Name()]
-	out := NormalizeFlags(engine.Name(), in)
-	if again := NormalizeFlags(engine.Name(), out); !slices.Equal(again, out) {
-		t.Fatalf("%s: %q: once %q, twice %q", engine.Name(), in, out, again)
+	d := dialects()[e.Name()]
+	out := NormalizeFlags(e.Name(), in)
+	if again := NormalizeFlags(e.Name(), out); !slices.Equal(again, out) {
+		t.Fatalf("%s: %q: once %q, twice %q", e.Name(), in, out, again)
 	}
 	rest := out
 	for _, element := range in {
@@ -131,7 +133,7 @@ func checkNormalized(t *testing.T, engine Engine, in []string) {
 		case joined && d.joined && strings.HasSuffix(rest[0], "="+value) && d.sameFlag(name, strings.TrimSuffix(rest[0], "="+value)):
 			rest = rest[1:]
 		default:
-			t.Fatalf("%s: %q: %q became %q in %q", engine.Name(), in, element, rest[0], out)
+			t.Fatalf("%s: %q: %q became %q in %q", e.Name(), in, element, rest[0], out)
 		}
 	}
 	if len(rest) > 0 {
@@ -140,18 +142,18 @@ func checkNormalized(t *testing.T, engine Engine, in []string) {
 }
 
 // checkLaunchKeeps checks that a launch either names a problem or passes on each flag of the user, in order.
-func checkLaunchKeeps(t *testing.T, engine Engine, in []string, host Host) {
+func checkLaunchKeeps(t *testing.T, e Engine, in []string, host engine.Host) {
 	t.Helper()
-	spec, err := launchOf(engine, llamaConfig(in...), host)
+	spec, err := launchOf(e, llamaConfig(in...), host)
 	if err != nil {
 		return
 	}
 	var want, got []string
-	for _, f := range dialects()[engine.Name()].split(host.Binary.Flags, in) {
+	for _, f := range dialects()[e.Name()].split(host.Binary.Flags, in) {
 		want = append(want, fmt.Sprintf("flags[%d]", f.index))
 	}
 	for _, f := range spec.Flags {
-		if f.Origin == OriginConfig {
+		if f.Origin == engine.OriginConfig {
 			got = append(got, f.Key)
 		}
 	}
@@ -163,7 +165,7 @@ func checkLaunchKeeps(t *testing.T, engine Engine, in []string, host Host) {
 // sameFlag reports whether b is a spelling that a may be rewritten to.
 func (d *flagDialect) sameFlag(a, b string) bool {
 	full := hyphens(a)
-	if _, f, _, ok := d.anywhere(FlagSet{}, a); ok {
+	if _, f, _, ok := d.anywhere(engine.FlagSet{}, a); ok {
 		full = f
 	}
 	return flagShape.MatchString(a) && (a == b || full == b || d.canonical[full] == b)

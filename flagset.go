@@ -4,11 +4,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // findFlag returns the subject that name is a spelling of, and whether it is the negated one. Underscores in a long name
 // count as hyphens, as they do for most engines.
-func findFlag(s FlagSet, name string) (def FlagDef, negated, ok bool) {
+func findFlag(s engine.FlagSet, name string) (def engine.FlagDef, negated, ok bool) {
 	name = hyphens(name)
 	same := func(n string) bool { return hyphens(n) == name }
 	for _, d := range s.Defs {
@@ -19,17 +21,17 @@ func findFlag(s FlagSet, name string) (def FlagDef, negated, ok bool) {
 			return d, true, true
 		}
 	}
-	return FlagDef{}, false, false
+	return engine.FlagDef{}, false, false
 }
 
 // hasFlag reports whether name is a spelling that the executable knows.
-func hasFlag(s FlagSet, name string) bool {
+func hasFlag(s engine.FlagSet, name string) bool {
 	_, _, ok := findFlag(s, name)
 	return ok
 }
 
 // spellings lists all names, long ones only when long is set.
-func spellings(s FlagSet, long bool) []string {
+func spellings(s engine.FlagSet, long bool) []string {
 	var all []string
 	for _, d := range s.Defs {
 		for _, n := range slices.Concat(d.Names, d.Negated) {
@@ -43,7 +45,7 @@ func spellings(s FlagSet, long bool) []string {
 
 // flagSubject is a name for what the flag is about: its first long spelling without hyphens and without "no-", so that
 // builds that list a flag and its negation apart agree with those that list them together.
-func flagSubject(d FlagDef) string {
+func flagSubject(d engine.FlagDef) string {
 	for _, n := range slices.Concat(d.Names, d.Negated) {
 		if long, ok := strings.CutPrefix(n, "--"); ok {
 			return strings.TrimPrefix(long, "no-")
@@ -57,7 +59,7 @@ func flagSubject(d FlagDef) string {
 
 // valueCount is the number of elements that follow the flag. A placeholder is free text ("{a,b} or name registered in
 // --tool-parser-plugin"), so its words say nothing of that.
-func valueCount(d FlagDef) int {
+func valueCount(d engine.FlagDef) int {
 	if d.Value == "" {
 		return 0
 	}
@@ -65,7 +67,7 @@ func valueCount(d FlagDef) int {
 }
 
 // placeholder is the value's placeholder for messages: vLLM lists 45 parsers in one.
-func placeholder(d FlagDef) string {
+func placeholder(d engine.FlagDef) string {
 	const most = 60
 	if len(d.Value) <= most {
 		return d.Value
@@ -98,8 +100,8 @@ var (
 
 // parseLlamaHelp reads the help of llama-server: lines of comma-separated spellings and a placeholder that begin at the
 // left edge, followed by an indented description. Flags that are listed only to say that they were removed are left out.
-func parseLlamaHelp(output string) FlagSet {
-	var set FlagSet
+func parseLlamaHelp(output string) engine.FlagSet {
+	var set engine.FlagSet
 	removed := false
 	flush := func() {
 		if removed {
@@ -132,7 +134,7 @@ func parseLlamaHelp(output string) FlagSet {
 }
 
 // parseHelpLine reads "-x,    --long, --other VALUE    description".
-func parseHelpLine(line string) (def FlagDef, description string, ok bool) {
+func parseHelpLine(line string) (def engine.FlagDef, description string, ok bool) {
 	// Builds before September 2024 indent the names by two.
 	rest := strings.TrimPrefix(line, "  ")
 	var names []string
@@ -140,7 +142,7 @@ func parseHelpLine(line string) (def FlagDef, description string, ok bool) {
 		word, after, _ := strings.Cut(rest, " ")
 		name, more := strings.CutSuffix(word, ",")
 		if !helpName.MatchString(name) {
-			return FlagDef{}, "", false
+			return engine.FlagDef{}, "", false
 		}
 		names, rest = append(names, name), after
 		if !more {

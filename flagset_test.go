@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
-func helpOf(t testing.TB, file string) FlagSet {
+func helpOf(t testing.TB, file string) engine.FlagSet {
 	t.Helper()
 	text, err := os.ReadFile("testdata/llamacpp/" + file)
 	if err != nil {
@@ -24,44 +26,44 @@ func TestParseLlamaHelp(t *testing.T) {
 		t.Errorf("%d flags, want %d", got, wantDefs(t))
 	}
 	for _, tt := range []struct {
-		set     FlagSet
+		set     engine.FlagSet
 		name    string
-		want    FlagDef
+		want    engine.FlagDef
 		values  int
 		negated bool
 	}{
-		{set: real11669, name: "-ngl", values: 1, want: FlagDef{
+		{set: real11669, name: "-ngl", values: 1, want: engine.FlagDef{
 			Names: []string{"-ngl", "--gpu-layers", "--n-gpu-layers"}, Value: "N", Env: "LLAMA_ARG_N_GPU_LAYERS",
 		}},
-		{set: real11669, name: "--no-kv-offload", negated: true, want: FlagDef{
+		{set: real11669, name: "--no-kv-offload", negated: true, want: engine.FlagDef{
 			Names: []string{"-kvo", "--kv-offload"}, Negated: []string{"-nkvo", "--no-kv-offload"}, Env: "LLAMA_ARG_KV_OFFLOAD",
 		}},
-		{set: real11669, name: "-nr", negated: true, want: FlagDef{
+		{set: real11669, name: "-nr", negated: true, want: engine.FlagDef{
 			Names: []string{"--repack"}, Negated: []string{"-nr", "--no-repack"}, Env: "LLAMA_ARG_REPACK",
 		}},
-		{set: real11669, name: "--no-webui", negated: true, want: FlagDef{
+		{set: real11669, name: "--no-webui", negated: true, want: engine.FlagDef{
 			Names: []string{"--ui", "--webui"}, Negated: []string{"--no-ui", "--no-webui"}, Env: "LLAMA_ARG_UI",
 		}},
-		{set: real11669, name: "--no-host", want: FlagDef{Names: []string{"--no-host"}, Env: "LLAMA_ARG_NO_HOST"}},
-		{set: real11669, name: "--metrics", want: FlagDef{Names: []string{"--metrics"}, Env: "LLAMA_ARG_ENDPOINT_METRICS"}},
-		{set: real11669, name: "-ot", values: 1, want: FlagDef{
+		{set: real11669, name: "--no-host", want: engine.FlagDef{Names: []string{"--no-host"}, Env: "LLAMA_ARG_NO_HOST"}},
+		{set: real11669, name: "--metrics", want: engine.FlagDef{Names: []string{"--metrics"}, Env: "LLAMA_ARG_ENDPOINT_METRICS"}},
+		{set: real11669, name: "-ot", values: 1, want: engine.FlagDef{
 			Names: []string{"-ot", "--override-tensor"}, Value: "<tensor name pattern>=<buffer type>,...",
 			Env: "LLAMA_ARG_OVERRIDE_TENSOR",
 		}},
-		{set: real11669, name: "--control_vector_layer_range", values: 2, want: FlagDef{
+		{set: real11669, name: "--control_vector_layer_range", values: 2, want: engine.FlagDef{
 			Names: []string{"--control-vector-layer-range"}, Value: "START END", Count: 2,
 		}},
-		{set: real11669, name: "-fa", values: 1, want: FlagDef{
+		{set: real11669, name: "-fa", values: 1, want: engine.FlagDef{
 			Names: []string{"-fa", "--flash-attn"}, Value: "[on|off|auto]", Env: "LLAMA_ARG_FLASH_ATTN",
 		}},
-		{set: real11669, name: "--load-mode", values: 1, want: FlagDef{
+		{set: real11669, name: "--load-mode", values: 1, want: engine.FlagDef{
 			Names: []string{"-lm", "--load-mode"}, Value: "MODE", Env: "LLAMA_ARG_LOAD_MODE",
 		}},
-		{set: old, name: "-fa", want: FlagDef{Names: []string{"-fa", "--flash-attn"}, Env: "LLAMA_ARG_FLASH_ATTN"}},
-		{set: old, name: "-nocb", want: FlagDef{
+		{set: old, name: "-fa", want: engine.FlagDef{Names: []string{"-fa", "--flash-attn"}, Env: "LLAMA_ARG_FLASH_ATTN"}},
+		{set: old, name: "-nocb", want: engine.FlagDef{
 			Names: []string{"-nocb", "--no-cont-batching"}, Env: "LLAMA_ARG_NO_CONT_BATCHING",
 		}},
-		{set: old, name: "--no-mmap", want: FlagDef{Names: []string{"--no-mmap"}, Env: "LLAMA_ARG_NO_MMAP"}},
+		{set: old, name: "--no-mmap", want: engine.FlagDef{Names: []string{"--no-mmap"}, Env: "LLAMA_ARG_NO_MMAP"}},
 	} {
 		got, negated, ok := findFlag(tt.set, tt.name)
 		if !ok || negated != tt.negated || !reflect.DeepEqual(got, tt.want) || valueCount(got) != tt.values {
@@ -97,8 +99,8 @@ func TestBuiltinFlags(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		help, file string
-		parse      func(string) FlagSet
-		line       func(FlagDef) string
+		parse      func(string) engine.FlagSet
+		line       func(engine.FlagDef) string
 	}{
 		{"llamacpp/help-b11669.txt", "llamacpp_flags.txt", parseLlamaHelp, llamaHelpLine},
 		{"vllm/help-0.33.0.txt", "vllm_flags.txt", parseArgparseHelp, argparseHelpLine},
@@ -121,7 +123,7 @@ func TestBuiltinFlags(t *testing.T) {
 	}
 }
 
-func llamaHelpLine(d FlagDef) string {
+func llamaHelpLine(d engine.FlagDef) string {
 	line := strings.Join(slices.Concat(d.Names, d.Negated), ", ")
 	if d.Value != "" {
 		line += " " + d.Value
@@ -132,7 +134,7 @@ func llamaHelpLine(d FlagDef) string {
 	return line
 }
 
-func argparseHelpLine(d FlagDef) string {
+func argparseHelpLine(d engine.FlagDef) string {
 	line := "  " + strings.Join(slices.Concat(d.Names, d.Negated), ", ")
 	switch {
 	case d.Many && d.Optional:
@@ -147,7 +149,7 @@ func argparseHelpLine(d FlagDef) string {
 	return line
 }
 
-func clapHelpLine(d FlagDef) string {
+func clapHelpLine(d engine.FlagDef) string {
 	line := "      "
 	if len(d.Names) > 1 {
 		line = "  " + d.Names[0] + ", "
@@ -180,13 +182,13 @@ func FuzzParseHelp(f *testing.F) {
 	f.Add("  --a A, -b A  text\n  --c, --no-c, -d\n  --e E [E ...]\n  --f [F ...]\n  --g ['x', 'y']\n  -h, --help\n")
 	f.Add("  -p, --port <PORT>\n          [env: PORT=80]\n      --s <S>  [possible values: true, false]\n      --m [<M>]...\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, parse := range []func(string) FlagSet{parseLlamaHelp, parseArgparseHelp, parseSGLangHelp, parseClapHelp} {
+		for _, parse := range []func(string) engine.FlagSet{parseLlamaHelp, parseArgparseHelp, parseSGLangHelp, parseClapHelp} {
 			checkFlagSet(t, parse(text))
 		}
 	})
 }
 
-func checkFlagSet(t *testing.T, set FlagSet) {
+func checkFlagSet(t *testing.T, set engine.FlagSet) {
 	t.Helper()
 	for _, d := range set.Defs {
 		if len(d.Names) == 0 {

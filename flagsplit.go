@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // userFlag is one flag of the user's list with its values.
@@ -43,7 +45,7 @@ var flagShape = regexp.MustCompile(`^--?[A-Za-z]`)
 
 // split groups a list into flags and their values. set is the executable's; what it does not list is looked up among
 // the flags of other builds, so that one unknown flag does not shift all that follows.
-func (d *flagDialect) split(set FlagSet, flags []string) []userFlag {
+func (d *flagDialect) split(set engine.FlagSet, flags []string) []userFlag {
 	var out []userFlag
 	for i := 0; i < len(flags); i++ {
 		f := userFlag{index: i, name: flags[i]}
@@ -80,7 +82,7 @@ func (d *flagDialect) split(set FlagSet, flags []string) []userFlag {
 
 // inOne takes an element apart that holds a flag and its value: "--flag=value", and "-p8080" where the engine
 // understands the first. It reports whether nothing of what follows can belong to the flag.
-func (d *flagDialect) inOne(set FlagSet, f *userFlag) bool {
+func (d *flagDialect) inOne(set engine.FlagSet, f *userFlag) bool {
 	if name, value, ok := strings.Cut(f.name, "="); ok {
 		def, full, known := d.lookUp(set, name)
 		n := valueCount(def)
@@ -105,12 +107,12 @@ func (d *flagDialect) inOne(set FlagSet, f *userFlag) bool {
 }
 
 // lookUp finds a flag of any build. One that was renamed or removed has no more than its number of values.
-func (d *flagDialect) lookUp(set FlagSet, name string) (def FlagDef, full string, known bool) {
+func (d *flagDialect) lookUp(set engine.FlagSet, name string) (def engine.FlagDef, full string, known bool) {
 	if def, full, _, ok := d.anywhere(set, name); ok {
 		return def, full, true
 	}
 	if change, ok := d.change(name); ok {
 		return change.def(), hyphens(name), true
 	}
-	return FlagDef{}, name, false
+	return engine.FlagDef{}, name, false
 }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 var (
@@ -13,7 +15,7 @@ var (
 )
 
 // values checks the values of a flag and translates those that mean different things on different builds.
-func (m *flagMerge) values(name, word string, def FlagDef, f userFlag, values []string) ([]string, string, error) {
+func (m *flagMerge) values(name, word string, def engine.FlagDef, f userFlag, values []string) ([]string, string, error) {
 	if m.bridged[name] != "" {
 		return m.bridge(m, word, def, values)
 	}

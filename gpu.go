@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
@@ -19,13 +20,13 @@ var (
 // is listed with its Problem. A node without a driver or a device is a *GPUError that wraps [ErrNoDriver] or [ErrNoGPU].
 //
 // A driver that hangs cannot be interrupted: when ctx ends first, its error comes back and the question is left behind.
-func DetectGPUs(ctx context.Context) ([]GPU, error) {
+func DetectGPUs(ctx context.Context) ([]engine.GPU, error) {
 	devices, err := gpu.List(ctx, gpu.Node())
 	return gpusOf(devices), gpuError(err)
 }
 
 // selectGPUs are the devices that a replica gets; none means that it runs on the CPU.
-func selectGPUs(ctx context.Context, cfg ProvisionConfig, d gpu.Driver) ([]GPU, error) {
+func selectGPUs(ctx context.Context, cfg ProvisionConfig, d gpu.Driver) ([]engine.GPU, error) {
 	devices, err := gpu.Ask(ctx, func() ([]gpu.Device, error) { return gpu.Select(gpu.Policy(cfg.GPU), cfg.Devices.names(), d) })
 	return gpusOf(devices), gpuError(err)
 }
@@ -43,7 +44,7 @@ func (d Devices) names() []string {
 }
 
 // gpuEnv confines an engine to its GPUs, or hides all of them from it.
-func gpuEnv(cfg ProvisionConfig, gpus []GPU) map[string]string {
+func gpuEnv(cfg ProvisionConfig, gpus []engine.GPU) map[string]string {
 	return gpu.Env(gpu.Policy(cfg.GPU), devicesOf(gpus))
 }
 
@@ -56,22 +57,22 @@ func (o *options) gpuDriver() gpu.Driver {
 }
 
 // evidence is what an engine's own words tell of its use of GPUs.
-func evidence(spec LaunchSpec, log []string) gpu.Evidence {
+func evidence(spec engine.LaunchSpec, log []string) gpu.Evidence {
 	return gpu.Evidence{NoGPU: spec.NoGPU, Offload: spec.Offload, Log: log}
 }
 
-func gpusOf(devices []gpu.Device) []GPU {
+func gpusOf(devices []gpu.Device) []engine.GPU {
 	if devices == nil {
 		return nil
 	}
-	gpus := make([]GPU, len(devices))
+	gpus := make([]engine.GPU, len(devices))
 	for i, d := range devices {
-		gpus[i] = GPU(d)
+		gpus[i] = engine.GPU(d)
 	}
 	return gpus
 }
 
-func devicesOf(gpus []GPU) []gpu.Device {
+func devicesOf(gpus []engine.GPU) []gpu.Device {
 	devices := make([]gpu.Device, len(gpus))
 	for i, g := range gpus {
 		devices[i] = gpu.Device(g)

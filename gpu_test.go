@@ -6,13 +6,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
 )
 
 // fakeGPUs is a gpu.Driver that answers what it holds.
 type fakeGPUs struct {
-	gpus   []GPU
+	gpus   []engine.GPU
 	memory map[int]uint64
 	err    error
 	asked  atomic.Int32
@@ -26,8 +27,8 @@ func (f *fakeGPUs) GPUs() ([]gpu.Device, error) {
 func (f *fakeGPUs) ProcessMemory() (map[int]uint64, error) { return f.memory, f.err }
 
 var (
-	gpu0    = GPU{Index: 0, UUID: "GPU-aa00", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
-	gpu1    = GPU{Index: 1, UUID: "GPU-aa11", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
+	gpu0    = engine.GPU{Index: 0, UUID: "GPU-aa00", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
+	gpu1    = engine.GPU{Index: 1, UUID: "GPU-aa11", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
 	errNone = &nvidia.Error{Text: "no NVIDIA driver (libnvidia-ml.so.1 not found)", Advice: "install the driver", Err: nvidia.ErrNoDriver}
 )
 
@@ -41,7 +42,7 @@ func TestGPUErrors(t *testing.T) {
 	}{
 		"no driver": {&fakeGPUs{err: errNone}, ErrNoDriver, `cannot use the GPU: no NVIDIA driver (libnvidia-ml.so.1 not found); install the driver, or set "gpu: optional" or "gpu: none"`},
 		"no device": {&fakeGPUs{}, ErrNoGPU, "lists no device"},
-		"not there": {&fakeGPUs{gpus: []GPU{gpu0}}, nil, `cannot use GPU "9": there is no such GPU; there are: 0 (GPU-aa00)`},
+		"not there": {&fakeGPUs{gpus: []engine.GPU{gpu0}}, nil, `cannot use GPU "9": there is no such GPU; there are: 0 (GPU-aa00)`},
 	} {
 		var failed *GPUError
 		_, err := selectGPUs(t.Context(), ProvisionConfig{Devices: Devices{"9"}}, tt.driver)
@@ -55,7 +56,7 @@ func TestGPUErrors(t *testing.T) {
 func TestGPUEnv(t *testing.T) {
 	t.Parallel()
 	cfg := ProvisionConfig{Devices: Devices{autoDevice}}
-	gpus, err := selectGPUs(t.Context(), cfg, &fakeGPUs{gpus: []GPU{gpu0, gpu1}})
+	gpus, err := selectGPUs(t.Context(), cfg, &fakeGPUs{gpus: []engine.GPU{gpu0, gpu1}})
 	want := map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-aa00,GPU-aa11", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 	if got := gpuEnv(cfg, gpus); err != nil || !maps.Equal(got, want) {
 		t.Errorf("%v (%v)", got, err)

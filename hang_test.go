@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
@@ -34,7 +35,7 @@ func (d *hungDriver) GPUs() ([]gpu.Device, error) {
 
 func newHungDriver(t *testing.T, answers int32) *hungDriver {
 	d := &hungDriver{
-		stubGPUs: stubGPUs{gpus: []GPU{{UUID: "GPU-aaaa"}}}, asked: make(chan struct{}, 1), free: make(chan struct{}),
+		stubGPUs: stubGPUs{gpus: []engine.GPU{{UUID: "GPU-aaaa"}}}, asked: make(chan struct{}, 1), free: make(chan struct{}),
 	}
 	d.answers.Store(answers)
 	t.Cleanup(func() { close(d.free) })

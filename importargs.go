@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
@@ -135,14 +136,14 @@ func (p *poolImport) takeFlags(args []string) {
 	if p.engine == "vllm" || p.engine == "sglang" { // the model may stand there without a flag
 		args = p.takePositional(args)
 	}
-	for _, f := range p.dialect.split(FlagSet{}, args) {
+	for _, f := range p.dialect.split(engine.FlagSet{}, args) {
 		p.takeFlag(f, args)
 	}
 }
 
 // takePositional takes the model of "vllm serve MODEL" away, wherever it stands.
 func (p *poolImport) takePositional(args []string) []string {
-	for _, f := range p.dialect.split(FlagSet{}, args) {
+	for _, f := range p.dialect.split(engine.FlagSet{}, args) {
 		if f.stray && p.modelName == "" {
 			p.modelName = f.name
 			return slices.Delete(slices.Clone(args), f.index, f.index+1)
@@ -157,7 +158,7 @@ func (p *poolImport) takeFlag(f userFlag, args []string) {
 	if !f.joined && !f.stray {
 		elements = args[f.index : f.index+1+len(f.values)]
 	}
-	def, full, known := p.dialect.lookUp(FlagSet{}, f.name)
+	def, full, known := p.dialect.lookUp(engine.FlagSet{}, f.name)
 	names := append([]string{full}, slices.Concat(def.Names, def.Negated)...)
 	advice := ""
 	if known {
@@ -316,9 +317,9 @@ func (p *poolImport) takeOwnedEnv() {
 	}
 }
 
-func (p *poolImport) envTwin(name string) (FlagDef, bool) {
+func (p *poolImport) envTwin(name string) (engine.FlagDef, bool) {
 	if p.dialect == nil {
-		return FlagDef{}, false
+		return engine.FlagDef{}, false
 	}
 	return p.dialect.findEnv(p.dialect.builtin(), name)
 }

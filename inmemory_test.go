@@ -77,15 +77,15 @@ func (m *inMemory) killAll() {
 
 func (m *inMemory) Mode() string { return "binary" }
 
-func (m *inMemory) Locate(context.Context, ProvisionConfig, Program) (Binary, string, error) {
-	return Binary{}, "", errors.ErrUnsupported // it is a file of this host
+func (m *inMemory) Locate(context.Context, ProvisionConfig, engine.Program) (engine.Binary, string, error) {
+	return engine.Binary{}, "", errors.ErrUnsupported // it is a file of this host
 }
 
-func (m *inMemory) Fetch(context.Context, ProvisionConfig, Program, func(Progress)) (Binary, error) {
-	return Binary{}, errors.ErrUnsupported
+func (m *inMemory) Fetch(context.Context, ProvisionConfig, engine.Program, func(Progress)) (engine.Binary, error) {
+	return engine.Binary{}, errors.ErrUnsupported
 }
 
-func (m *inMemory) Ask(context.Context, ProvisionConfig, Program, Binary, []string) (string, error) {
+func (m *inMemory) Ask(context.Context, ProvisionConfig, engine.Program, engine.Binary, []string) (string, error) {
 	return "", errors.ErrUnsupported
 }
 
@@ -220,11 +220,11 @@ type memoryKind struct{}
 
 func (memoryKind) Name() string { return "memory" }
 func (memoryKind) Program(engine.Request) engine.Program {
-	return Program{Command: "true", Model: ModelAny}
+	return engine.Program{Command: "true", Model: engine.ModelAny}
 }
 
 func (memoryKind) Launch(engine.Request, engine.Host) (engine.LaunchSpec, error) {
-	return LaunchSpec{Health: "/health", Gauges: &Gauges{Path: "/metrics", Names: []string{"in_flight"}}, Grace: time.Hour}, nil
+	return engine.LaunchSpec{Health: "/health", Gauges: &engine.Gauges{Path: "/metrics", Names: []string{"in_flight"}}, Grace: time.Hour}, nil
 }
 
 // memoryConfig is a replica for an inMemory.

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/exefile"
@@ -42,15 +43,15 @@ func (o *options) inspector() inspector {
 const askTimeout = 60 * time.Second
 
 // inspect returns the facts about the executable at path.
-func (i inspector) inspect(ctx context.Context, path string, program Program, env map[string]string) (Binary, error) {
+func (i inspector) inspect(ctx context.Context, path string, program engine.Program, env map[string]string) (engine.Binary, error) {
 	digest, err := i.digest(path)
 	if err != nil {
-		return Binary{}, err
+		return engine.Binary{}, err
 	}
 	if program.Distribution != "" {
 		return i.installed(path, digest, program, env), nil
 	}
-	return i.facts(ctx, Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
+	return i.facts(ctx, engine.Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		return ask(ctx, path, args, env)
@@ -59,10 +60,10 @@ func (i inspector) inspect(ctx context.Context, path string, program Program, en
 
 // facts completes what is known of b by asking it.
 func (i inspector) facts(
-	ctx context.Context, b Binary, program Program, env map[string]string, ask func(args []string) (string, error),
-) (Binary, error) {
+	ctx context.Context, b engine.Binary, program engine.Program, env map[string]string, ask func(args []string) (string, error),
+) (engine.Binary, error) {
 	key := i.factsKey(b.Digest, program, env)
-	var known Binary
+	var known engine.Binary
 	if i.load(key, &known) && known.Digest == b.Digest {
 		known.Path = b.Path
 		return known, nil
@@ -73,16 +74,16 @@ func (i inspector) facts(
 			output, err = ask(program.VersionArgs)
 		}
 		if err != nil {
-			return Binary{}, err
+			return engine.Binary{}, err
 		}
 		if b.Version, b.Build, err = program.ParseVersion(output); err != nil {
-			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, lastWords(cleanLines(output)))
+			return engine.Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, lastWords(cleanLines(output)))
 		}
 	}
 	if program.HelpArgs != nil {
 		output, err := ask(program.HelpArgs)
 		if err != nil {
-			return Binary{}, err
+			return engine.Binary{}, err
 		}
 		b.Flags = program.ParseHelp(output)
 	}
@@ -91,14 +92,14 @@ func (i inspector) facts(
 }
 
 // forget drops what is known of an executable, because the running engine said otherwise.
-func (i inspector) forget(digest string, program Program, env map[string]string) {
+func (i inspector) forget(digest string, program engine.Program, env map[string]string) {
 	if i.dir != "" {
 		_ = os.Remove(i.file(i.factsKey(digest, program, env)))
 	}
 }
 
 // factsKey names the facts. The environment counts, since LD_LIBRARY_PATH can make one executable another program.
-func (i inspector) factsKey(digest string, program Program, env map[string]string) string {
+func (i inspector) factsKey(digest string, program engine.Program, env map[string]string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "2\x00%s\x00%q\x00%q\x00", digest, program.VersionArgs, program.HelpArgs)
 	for _, name := range slices.Sorted(maps.Keys(env)) {

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -19,11 +20,11 @@ type Launcher interface {
 	// Mode is the provisioning mode in the configuration, such as "container".
 	Mode() string
 	// Locate finds what the engine is run from. Where it is not on this node, pending says what Fetch would do, for people.
-	Locate(ctx context.Context, cfg ProvisionConfig, program Program) (b Binary, pending string, err error)
+	Locate(ctx context.Context, cfg ProvisionConfig, program engine.Program) (b engine.Binary, pending string, err error)
 	// Fetch gets it onto this node. Of the Binary, Path and Digest are known; the rest is found out by Ask.
-	Fetch(ctx context.Context, cfg ProvisionConfig, program Program, tell func(Progress)) (Binary, error)
+	Fetch(ctx context.Context, cfg ProvisionConfig, program engine.Program, tell func(Progress)) (engine.Binary, error)
 	// Ask runs a Binary with arguments such as "--version" and returns what it prints on both streams.
-	Ask(ctx context.Context, cfg ProvisionConfig, program Program, b Binary, args []string) (output string, err error)
+	Ask(ctx context.Context, cfg ProvisionConfig, program engine.Program, b engine.Binary, args []string) (output string, err error)
 	// Reserve makes an Instance of a launch that is about to begin. It may complete ref with what finds the launch again,
 	// and changes nothing on the node: the launch's record is written in between.
 	Reserve(cfg ProvisionConfig, ref LaunchRef) (Instance, error)
@@ -57,12 +58,12 @@ type LaunchRef struct {
 // Launch is one launch to be performed.
 type Launch struct {
 	Config ProvisionConfig // with its defaults
-	Spec   LaunchSpec
-	Host   Host
-	Image  Image    // the engine's own
-	Args   []string // the command line after the executable
-	Env    []string // all of the environment; it may hold secrets
-	Dir    string   // the working directory
+	Spec   engine.LaunchSpec
+	Host   engine.Host
+	Image  engine.Image // the engine's own
+	Args   []string     // the command line after the executable
+	Env    []string     // all of the environment; it may hold secrets
+	Dir    string       // the working directory
 	Grace  time.Duration
 	Note   func(string) // tells what is worth knowing and changes nothing
 
@@ -154,49 +155,49 @@ func (o *options) performer(mode string) (performer, error) {
 var errNoLauncher = fmt.Errorf("this program was built without mode %q; give it WithLauncher(docker.New())", modeContainer)
 
 // locate finds what the engine of cfg is run from. pending says what there is to get first.
-func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program Program) (b Binary, pending string, err error) {
+func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engine.Program) (b engine.Binary, pending string, err error) {
 	if !cfg.contained() {
 		path, pending, err := o.executable(cfg, program).find(ctx)
 		if err != nil || pending != "" {
-			return Binary{}, pending, err
+			return engine.Binary{}, pending, err
 		}
 		b, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
 		return b, "", err
 	}
 	l, ok := o.launcher(modeContainer)
 	if !ok {
-		return Binary{}, "", errNoLauncher
+		return engine.Binary{}, "", errNoLauncher
 	}
 	if b, pending, err = l.Locate(ctx, cfg, program); err != nil || pending != "" {
-		return Binary{}, pending, err
+		return engine.Binary{}, pending, err
 	}
 	b, err = o.contained(ctx, l, cfg, program, b)
 	return b, "", err
 }
 
 // fetch is locate that gets what is missing.
-func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program Program, tell listener) (Binary, error) {
+func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program engine.Program, tell listener) (engine.Binary, error) {
 	if !cfg.contained() {
 		path, err := o.executable(cfg, program).get(ctx, tell)
 		if err != nil {
-			return Binary{}, err
+			return engine.Binary{}, err
 		}
 		return o.inspector().inspect(ctx, path, program, plainEnv(cfg))
 	}
 	l, ok := o.launcher(modeContainer)
 	if !ok {
-		return Binary{}, errNoLauncher
+		return engine.Binary{}, errNoLauncher
 	}
 	b, err := l.Fetch(ctx, cfg, program, tell.progress)
 	if err != nil {
-		return Binary{}, err
+		return engine.Binary{}, err
 	}
 	return o.contained(ctx, l, cfg, program, b)
 }
 
 // contained completes the facts about what is in an image. The metadata of a Python distribution cannot be seen from
 // outside, and to ask a vLLM costs 17 s: its running server says its version.
-func (o *options) contained(ctx context.Context, l Launcher, cfg ProvisionConfig, program Program, b Binary) (Binary, error) {
+func (o *options) contained(ctx context.Context, l Launcher, cfg ProvisionConfig, program engine.Program, b engine.Binary) (engine.Binary, error) {
 	if program.Distribution != "" {
 		return b, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -21,21 +22,21 @@ type stubLauncher struct {
 
 func (*stubLauncher) Mode() string { return "container" }
 
-func (l *stubLauncher) Locate(context.Context, ProvisionConfig, Program) (Binary, string, error) {
+func (l *stubLauncher) Locate(context.Context, ProvisionConfig, engine.Program) (engine.Binary, string, error) {
 	if l.missing {
-		return Binary{}, "pull the image", nil
+		return engine.Binary{}, "pull the image", nil
 	}
-	return Binary{Path: l.path, Digest: "00"}, "", nil
+	return engine.Binary{Path: l.path, Digest: "00"}, "", nil
 }
 
-func (l *stubLauncher) Fetch(_ context.Context, _ ProvisionConfig, _ Program, tell func(Progress)) (Binary, error) {
+func (l *stubLauncher) Fetch(_ context.Context, _ ProvisionConfig, _ engine.Program, tell func(Progress)) (engine.Binary, error) {
 	tell(Progress{Step: StepDownload, What: "image", Done: 1, Total: 2})
 	l.fetched++
 	l.missing = false
-	return Binary{Path: l.path, Digest: "00"}, nil
+	return engine.Binary{Path: l.path, Digest: "00"}, nil
 }
 
-func (l *stubLauncher) Ask(ctx context.Context, _ ProvisionConfig, _ Program, b Binary, args []string) (string, error) {
+func (l *stubLauncher) Ask(ctx context.Context, _ ProvisionConfig, _ engine.Program, b engine.Binary, args []string) (string, error) {
 	l.asked = append(l.asked, args)
 	return ask(ctx, b.Path, args, nil)
 }
@@ -107,7 +108,7 @@ func TestPullAlways(t *testing.T) {
 
 func TestImageReference(t *testing.T) {
 	t.Parallel()
-	own := Image{Name: "own/image", Tag: "v1"}
+	own := engine.Image{Name: "own/image", Tag: "v1"}
 	for _, c := range []struct {
 		config ContainerConfig
 		want   string
@@ -122,7 +123,7 @@ func TestImageReference(t *testing.T) {
 			t.Errorf("%+v: %q, want %q", c.config, got, c.want)
 		}
 	}
-	if got := (ContainerConfig{}).Reference(Image{}); got != "" {
+	if got := (ContainerConfig{}).Reference(engine.Image{}); got != "" {
 		t.Errorf("without an image: %q", got)
 	}
 }

@@ -16,8 +16,8 @@ import (
 // tuned is llama-server with another Program or LaunchSpec, as other engines have.
 type tuned struct {
 	llamaCPP
-	kind ModelKind
-	tune func(*LaunchSpec)
+	kind engine.ModelKind
+	tune func(*engine.LaunchSpec)
 }
 
 func (e tuned) Program(req engine.Request) engine.Program {
@@ -38,12 +38,12 @@ func (e tuned) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, 
 func TestSidePortIsTaken(t *testing.T) {
 	t.Parallel()
 	port := enginetest.Stranger(t)
-	p, j := newLaunch(t, fakeConfig(t, enginetest.Behavior{}), WithEngine(tuned{tune: func(s *LaunchSpec) {
-		s.Ports = []Port{{Number: enginetest.FreePort(t, 1), Use: "the shards"}, {Number: port, Use: "the metrics"}}
+	p, j := newLaunch(t, fakeConfig(t, enginetest.Behavior{}), WithEngine(tuned{tune: func(s *engine.LaunchSpec) {
+		s.Ports = []engine.Port{{Number: enginetest.FreePort(t, 1), Use: "the shards"}, {Number: port, Use: "the metrics"}}
 	}}))
 	err := p.Start(bounded(t))
 	var start *StartError
-	if !errors.As(err, &start) || start.Cause != CausePortInUse || !errors.Is(err, ErrBusy) {
+	if !errors.As(err, &start) || start.Cause != engine.CausePortInUse || !errors.Is(err, ErrBusy) {
 		t.Fatalf("got %v", err)
 	}
 	wantText(t, err, "port "+itoa(port)+", for the metrics, is not free: it is taken by", itoa(os.Getpid()))
@@ -54,19 +54,19 @@ func TestSidePortIsTaken(t *testing.T) {
 func TestTempDirInFlags(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.Flags = []string{"--alias", TempDirPlaceholder}
-	engine := WithEngine(tuned{tune: func(s *LaunchSpec) {
-		s.Flags = append(s.Flags, Flag{Args: []string{"--slot-save-path", TempDirPlaceholder + "/slots"}, Origin: OriginProvisioner})
+	cfg.Flags = []string{"--alias", engine.TempDirPlaceholder}
+	option := WithEngine(tuned{tune: func(s *engine.LaunchSpec) {
+		s.Flags = append(s.Flags, engine.Flag{Args: []string{"--slot-save-path", engine.TempDirPlaceholder + "/slots"}, Origin: engine.OriginProvisioner})
 	}})
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()), engine)
-	if err != nil || !slices.Contains(plan.Args(), TempDirPlaceholder+"/slots") {
+	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()), option)
+	if err != nil || !slices.Contains(plan.Args(), engine.TempDirPlaceholder+"/slots") {
 		t.Errorf("the plan is %q (%v)", plan.Args(), err)
 	}
-	p, _ := ready(t, cfg, engine)
+	p, _ := ready(t, cfg, option)
 	args := enginetest.Inspect(t, p.handoff.URL).Argv
 	dir := p.run.rec.TempDir
 	i, j := slices.Index(args, "--slot-save-path"), slices.Index(args, "--alias")
-	if i < 0 || j < 0 || args[i+1] != dir+"/slots" || args[j+1] != TempDirPlaceholder {
+	if i < 0 || j < 0 || args[i+1] != dir+"/slots" || args[j+1] != engine.TempDirPlaceholder {
 		t.Errorf("the engine got %q, its folder is %q", args, dir)
 	}
 	if h := p.handoff; !slices.Equal(h.Args, p.run.rec.Launch.Args) || !slices.Contains(h.Args, dir+"/slots") || slices.Contains(h.Flags, dir+"/slots") {
@@ -90,12 +90,12 @@ func TestLoadGrace(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{LoadTime: test.load, IgnoreTerm: true})
 			cfg.Stop.Grace = test.grace
-			engine := WithEngine(tuned{tune: func(s *LaunchSpec) { s.Grace, s.LoadGrace = 20*time.Millisecond, 10*time.Millisecond }})
+			option := WithEngine(tuned{tune: func(s *engine.LaunchSpec) { s.Grace, s.LoadGrace = 20*time.Millisecond, 10*time.Millisecond }})
 			launch := ready
 			if test.load > 0 {
 				launch = started
 			}
-			p, _ := launch(t, cfg, engine)
+			p, _ := launch(t, cfg, option)
 			eventually(t, "the engine is deaf", func() bool { return port.Holder("127.0.0.1", cfg.Port, ourEngine) != "" })
 			err := p.Stop(bounded(t))
 			if !errors.Is(err, ErrKilled) || !strings.Contains(err.Error(), test.want) {
@@ -113,7 +113,7 @@ func TestModelByName(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{PropsModel: said})
 			cfg.Model.ID = "hf:owner/model@0123abc"
-			p, _ := started(t, cfg, WithEngine(tuned{kind: ModelFolder}))
+			p, _ := started(t, cfg, WithEngine(tuned{kind: engine.ModelFolder}))
 			h, err := p.WaitReady(bounded(t))
 			if !fits {
 				wantText(t, err, `the engine serves another model: "owner/other" instead of "owner/model"`)
@@ -131,6 +131,6 @@ func TestEngineTakesNoKey(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.APIKey = &SecretRef{FromEnv: "KEY"}
-	_, err := New(cfg, WithEngine(tuned{tune: func(s *LaunchSpec) { s.KeyEnv = "" }}))
+	_, err := New(cfg, WithEngine(tuned{tune: func(s *engine.LaunchSpec) { s.KeyEnv = "" }}))
 	wantText(t, err, "api_key: llamacpp takes no key by its environment", "put a proxy")
 }

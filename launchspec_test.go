@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // launchCase is a configuration and a host, whose launch a golden file holds.
@@ -18,13 +20,13 @@ type launchCase struct {
 	model string // "local:/models/chat" when left out
 	flags []string
 	env   map[string]EnvValue
-	host  Host
+	host  engine.Host
 	cfg   func(*ProvisionConfig) // what else is different
 }
 
-func (c launchCase) config(engine Engine) ProvisionConfig {
+func (c launchCase) config(e Engine) ProvisionConfig {
 	cfg := ProvisionConfig{
-		PoolID: "chat", ReplicaID: "r0", Engine: engine.Name(), Port: 8081, Model: ModelConfig{ID: "local:/models/chat"},
+		PoolID: "chat", ReplicaID: "r0", Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "local:/models/chat"},
 		Flags: c.flags, Env: c.env,
 	}
 	if c.model != "" {
@@ -38,13 +40,13 @@ func (c launchCase) config(engine Engine) ProvisionConfig {
 
 // testLaunches compares the launches of an engine with testdata/ENGINE/launches/*.txt, and refusals with
 // testdata/ENGINE/badflags/*.txt.
-func testLaunches(t *testing.T, engine Engine, cases []launchCase, folder string) {
+func testLaunches(t *testing.T, e Engine, cases []launchCase, folder string) {
 	t.Helper()
-	dir := filepath.Join("testdata", engine.Name(), folder)
+	dir := filepath.Join("testdata", e.Name(), folder)
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := launchOf(engine, tt.config(engine), tt.host)
+			spec, err := launchOf(e, tt.config(e), tt.host)
 			var bad *ConfigError
 			if folder == "badflags" {
 				if !errors.As(err, &bad) {
@@ -75,7 +77,7 @@ func testLaunches(t *testing.T, engine Engine, cases []launchCase, folder string
 }
 
 // specText is a launch for people: what it runs and how it is questioned.
-func specText(spec LaunchSpec) string {
+func specText(spec engine.LaunchSpec) string {
 	var b strings.Builder
 	for _, f := range spec.Flags {
 		line := fmt.Sprintf("%-55s %-12s %-14s %s", strings.Join(f.Args, " "), f.Origin, f.Key, f.Note)
@@ -111,13 +113,13 @@ func specText(spec LaunchSpec) string {
 }
 
 // testCauses classifies all of testdata/ENGINE/logs, whose names begin with the cause.
-func testCauses(t *testing.T, engine Engine) {
+func testCauses(t *testing.T, e Engine) {
 	t.Helper()
-	spec, err := launchOf(engine, launchCase{}.config(engine), Host{})
+	spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join("testdata", engine.Name(), "logs", "*.log"))
+	files, err := filepath.Glob(filepath.Join("testdata", e.Name(), "logs", "*.log"))
 	if err != nil || len(files) < 5 {
 		t.Fatalf("%d logs, %v", len(files), err)
 	}
@@ -135,12 +137,12 @@ func testCauses(t *testing.T, engine Engine) {
 }
 
 func BenchmarkLaunch(b *testing.B) {
-	for name, engine := range map[string]Engine{"llamacpp": llamaCPP{}, "vllm": vLLM{}, "sglang": sgLang{}} {
-		host := map[string]func(testing.TB) Host{"llamacpp": realHost, "vllm": vllmHost, "sglang": sglangHost}[name](b)
-		cfg := launchCase{flags: []string{"--seed", "1"}}.config(engine)
+	for name, e := range map[string]Engine{"llamacpp": llamaCPP{}, "vllm": vLLM{}, "sglang": sgLang{}} {
+		host := map[string]func(testing.TB) engine.Host{"llamacpp": realHost, "vllm": vllmHost, "sglang": sglangHost}[name](b)
+		cfg := launchCase{flags: []string{"--seed", "1"}}.config(e)
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := launchOf(engine, cfg, host); err != nil {
+				if _, err := launchOf(e, cfg, host); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -152,8 +154,8 @@ func BenchmarkLaunch(b *testing.B) {
 func TestSpecIsRecorded(t *testing.T) {
 	t.Parallel()
 	beforeTheStart := []string{"Flags", "Env", "GGUF"}
-	for _, engine := range []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}} {
-		spec, err := launchOf(engine, launchCase{}.config(engine), Host{})
+	for _, e := range []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}} {
+		spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,12 +163,12 @@ func TestSpecIsRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var read LaunchSpec
+		var read engine.LaunchSpec
 		if err := json.Unmarshal(text, &read); err != nil {
 			t.Fatal(err)
 		}
 		if again, err := json.Marshal(read); err != nil || string(again) != string(text) {
-			t.Errorf("%s: read again, it is %s (%v)", engine.Name(), again, err)
+			t.Errorf("%s: read again, it is %s (%v)", e.Name(), again, err)
 		}
 		before, after := reflect.ValueOf(spec), reflect.ValueOf(read)
 		for i := range before.NumField() {
@@ -175,7 +177,7 @@ func TestSpecIsRecorded(t *testing.T) {
 			}
 			name, lost := before.Type().Field(i).Name, after.Field(i).IsZero()
 			if lost != slices.Contains(beforeTheStart, name) {
-				t.Errorf("%s: %s is lost: %v", engine.Name(), name, lost)
+				t.Errorf("%s: %s is lost: %v", e.Name(), name, lost)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 )
 
@@ -182,8 +183,8 @@ func (t *teller) note(v life.Verdict, now time.Time) string {
 }
 
 // asleep reports whether the engine says that it sleeps.
-func (p *prober) asleep(ctx context.Context, f Field) bool {
-	if f == (Field{}) {
+func (p *prober) asleep(ctx context.Context, f engine.Field) bool {
+	if f == (engine.Field{}) {
 		return false
 	}
 	a, err := p.get(ctx, f.Path, maxJSONBody)
@@ -214,7 +215,7 @@ func (p *EngineProvisioner) lost(v life.Verdict) error {
 		why, advice = errHangs, `read the log, and set "liveness.diagnose_signal" to see where it stands; `+
 			`raise "liveness.wedged_after" if it may stand still for so long`
 	}
-	f := p.run.fail(CauseUnknown)
+	f := p.run.fail(engine.CauseUnknown)
 	f.Advice = advice
 	return &NotReadyError{Failure: f, After: time.Since(p.run.started), Ready: true, Err: fmt.Errorf("%w: %s", why, v.Reason)}
 }

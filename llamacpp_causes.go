@@ -3,64 +3,66 @@ package provisioner
 import (
 	"regexp"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // llamaCauses are the dying words of llama-server, most specific first: what names the reason goes before what only
 // says that something failed. testdata/llamacpp/logs holds the words in full.
-var llamaCauses = []CausePattern{
+var llamaCauses = []engine.CausePattern{
 	// It does not say why: see portError.
-	{Cause: CausePortInUse, Pattern: anyOf(`couldn't bind (HTTP )?server socket`, `[Aa]ddress already in use`)},
-	{Cause: CauseDriver, Pattern: anyOf(`invalid device: (CUDA|ROCm|HIP|Vulkan|SYCL|MUSA)\d+`)},
-	{Cause: CauseBadFlag, Pattern: anyOf(
+	{Cause: engine.CausePortInUse, Pattern: anyOf(`couldn't bind (HTTP )?server socket`, `[Aa]ddress already in use`)},
+	{Cause: engine.CauseDriver, Pattern: anyOf(`invalid device: (CUDA|ROCm|HIP|Vulkan|SYCL|MUSA)\d+`)},
+	{Cause: engine.CauseBadFlag, Pattern: anyOf(
 		`^error: (invalid|unknown) argument`, `error while handling (argument|environment variable) "`,
 		`[Uu]nsupported cache type`, `quanti[sz](ed|ation)\b.* requires flash_attn`, `failed to parse grammar`,
 		`static assets path not found`,
 	)},
-	{Cause: CauseBadFlag, Advice: `correct "--chat-template" or "--chat-template-file", or leave both out for the model's own`, Pattern: anyOf(
+	{Cause: engine.CauseBadFlag, Advice: `correct "--chat-template" or "--chat-template-file", or leave both out for the model's own`, Pattern: anyOf(
 		`the supplied chat template is not supported`,
 	)},
-	{Cause: CauseBadFlag, Advice: `give one in "flags" that this build can read: "--chat-template chatml", or "--chat-template-file" with a corrected one`, Pattern: anyOf(
+	{Cause: engine.CauseBadFlag, Advice: `give one in "flags" that this build can read: "--chat-template chatml", or "--chat-template-file" with a corrected one`, Pattern: anyOf(
 		`chat template parsing error`, // of the model's own
 	)},
-	{Cause: CauseOOMGPU, Pattern: anyOf(
+	{Cause: engine.CauseOOMGPU, Pattern: anyOf(
 		`(cuda|hip|musa)Malloc failed: out of memory`, `CUDA error: out of memory`,
 		`(failed|unable) to allocate (CUDA|ROCm|Vulkan|SYCL|MUSA)\w* buffer`, `ErrorOutOfDeviceMemory`,
 	)},
-	{Cause: CauseModelMissing, Pattern: anyOf(
+	{Cause: engine.CauseModelMissing, Pattern: anyOf(
 		`failed to open GGUF file '.*' \((No such file|Permission denied)`,
 		`failed to open .*: (No such file|Permission denied)`,
 		`exactly one out metadata, path_model, and file must be defined`,
 	)},
-	{Cause: CauseOOMHost, Pattern: anyOf(`(failed|unable) to allocate CPU\w* buffer`, `std::bad_alloc`)},
+	{Cause: engine.CauseOOMHost, Pattern: anyOf(`(failed|unable) to allocate CPU\w* buffer`, `std::bad_alloc`)},
 	// What flags name beside the model. These lines name the file; why it is of no use stands in those before.
-	{Cause: CauseBadFlag, Advice: `give "--lora" an adapter that was made for this model`, Pattern: anyOf(
+	{Cause: engine.CauseBadFlag, Advice: `give "--lora" an adapter that was made for this model`, Pattern: anyOf(
 		`failed to apply lora adapter: (model arch|expect|.*tensor)`,
 	)},
-	{Cause: CauseModelCorrupt, Advice: `the adapter is no GGUF file or damaged: fetch it again, or correct "--lora"`, Pattern: anyOf(
+	{Cause: engine.CauseModelCorrupt, Advice: `the adapter is no GGUF file or damaged: fetch it again, or correct "--lora"`, Pattern: anyOf(
 		`failed to load lora adapter '`,
 	)},
-	{Cause: CauseModelCorrupt, Advice: `the draft model cannot be read: fetch it again, or correct the flag that names it`, Pattern: anyOf(
+	{Cause: engine.CauseModelCorrupt, Advice: `the draft model cannot be read: fetch it again, or correct the flag that names it`, Pattern: anyOf(
 		`failed to load draft model`,
 	)},
-	{Cause: CauseModelCorrupt, Advice: `the projector is damaged, or newer than this build: fetch it again, or use a newer llama-server`, Pattern: anyOf(
+	{Cause: engine.CauseModelCorrupt, Advice: `the projector is damaged, or newer than this build: fetch it again, or use a newer llama-server`, Pattern: anyOf(
 		`clip_init: failed to load model '`,
 	)},
-	{Cause: CauseBadFlag, Advice: `give "--mmproj" the projector that belongs to this model, such as an mmproj-*.gguf of its repository`, Pattern: anyOf(
+	{Cause: engine.CauseBadFlag, Advice: `give "--mmproj" the projector that belongs to this model, such as an mmproj-*.gguf of its repository`, Pattern: anyOf(
 		`failed to load multimodal model`, `Failed to load CLIP model from`,
 	)},
-	{Cause: CauseModelCorrupt, Pattern: anyOf(
+	{Cause: engine.CauseModelCorrupt, Pattern: anyOf(
 		`invalid magic char`, `failed to read (magic|key-value pairs|header|tensor)`, `exceeds remaining file size`, `model is corrupted or incomplete`, `unknown model architecture`,
 		`missing tensor`, `wrong number of tensors`, `check_tensor_dims: tensor`, `key not found in model`,
 		`error loading model (vocabulary|hyperparameters)`, `(bad|unsupported|invalid) GGUF`,
 	)},
-	{Cause: CauseOOMHost, Pattern: anyOf(`[Cc]annot allocate memory`, `insufficient memory`)},
+	{Cause: engine.CauseOOMHost, Pattern: anyOf(`[Cc]annot allocate memory`, `insufficient memory`)},
 	// A backend that cannot be loaded is left out.
-	{Cause: CauseLibMissing, Pattern: anyOf(
+	{Cause: engine.CauseLibMissing, Pattern: anyOf(
 		`error while loading shared libraries`, `symbol lookup error`, `version .GLIBC\S* not found`,
 		`no backends are loaded`, `[Ee]xec format error`,
 	)},
 	// Last of all: after these llama-server goes on without a GPU, and may die of something else.
-	{Cause: CauseDriver, Pattern: anyOf(
+	{Cause: engine.CauseDriver, Pattern: anyOf(
 		`failed to initialize (CUDA|ROCm|HIP)`, `no CUDA-capable device`, `CUDA driver version is insufficient`, `CUDA error`,
 	)},
 }

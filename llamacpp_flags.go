@@ -4,6 +4,8 @@ import (
 	_ "embed"
 	"strings"
 	"sync"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // llamaFlagsText is the help of llama-server b11669 without its descriptions. It tells which flags take a value where
@@ -13,7 +15,7 @@ import (
 var llamaFlagsText string
 
 // builtinLlamaFlags is the newest set of flags known to this package.
-var builtinLlamaFlags = sync.OnceValue(func() FlagSet { return parseLlamaHelp(llamaFlagsText) })
+var builtinLlamaFlags = sync.OnceValue(func() engine.FlagSet { return parseLlamaHelp(llamaFlagsText) })
 
 // llamaDialect is llama-server's command line.
 var llamaDialect = flagDialect{

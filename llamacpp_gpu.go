@@ -26,7 +26,7 @@ const (
 )
 
 // llamaValue checks what depends on the machine.
-func llamaValue(m *flagMerge, word string, def FlagDef, values []string) ([]string, string, error) {
+func llamaValue(m *flagMerge, word string, def engine.FlagDef, values []string) ([]string, string, error) {
 	switch flagSubject(def) {
 	case subjectGPULayers:
 		return llamaGPULayers(m, word, values[0])
@@ -39,7 +39,7 @@ func llamaValue(m *flagMerge, word string, def FlagDef, values []string) ([]stri
 }
 
 // llamaFlashAttn bridges b6325 (llama.cpp #15434), which gave --flash-attn a value. Without one it eats the flag after it.
-func llamaFlashAttn(m *flagMerge, word string, def FlagDef, values []string) ([]string, string, error) {
+func llamaFlashAttn(m *flagMerge, word string, def engine.FlagDef, values []string) ([]string, string, error) {
 	build := m.build
 	isSwitch := def.Value == "" || !m.checked && build > 0 && build < 6325
 	switch {
@@ -104,8 +104,8 @@ func readLlamaGPUEnv(m *flagMerge) {
 	case err != nil:
 		m.problem(key, "%v", err)
 	case values[0] != value:
-		m.user = append(m.user, Flag{
-			Args: []string{"--n-gpu-layers", values[0]}, Origin: OriginConfig, Key: key, Note: note,
+		m.user = append(m.user, engine.Flag{
+			Args: []string{"--n-gpu-layers", values[0]}, Origin: engine.OriginConfig, Key: key, Note: note,
 		})
 	}
 }
@@ -122,10 +122,10 @@ func fromEnv(m *flagMerge, subject string) (key, value string, ok bool) {
 // addLlamaLayers says how many layers go to the GPU, unless the user did.
 func addLlamaLayers(m *flagMerge) {
 	if !m.says(subjectGPULayers) {
-		layers := Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: OriginDefault, Note: "all layers"}
+		layers := engine.Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: engine.OriginDefault, Note: "all layers"}
 		switch {
 		case m.req.GPU == engine.GPUNone:
-			layers = Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used"}
+			layers = engine.Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: engine.OriginProvisioner, Key: "gpu", Note: "no GPU is used"}
 		case m.onCPU():
 			layers.Args[1], layers.Note = "0", "there is no GPU"
 		case m.req.ReserveMemory: // what was reckoned with shall come about
@@ -133,14 +133,14 @@ func addLlamaLayers(m *flagMerge) {
 			// Said all the same: the build then warns in its first milliseconds where it finds no GPU.
 			layers.Args[1], layers.Note = m.asManyAsFit(), "all layers, or as many as fit"
 		}
-		if layers.Origin == OriginProvisioner || m.req.ReserveMemory || !m.engineDefaults() {
+		if layers.Origin == engine.OriginProvisioner || m.req.ReserveMemory || !m.engineDefaults() {
 			m.defaults = append(m.defaults, layers)
 		}
 	}
 	// Hides GPUs that CUDA_VISIBLE_DEVICES does not; a build without any accepts it.
 	if m.req.GPU == engine.GPUNone && m.checked && m.has("--device") && !m.says(subjectDevice) {
-		m.defaults = append(m.defaults, Flag{
-			Args: []string{"--device", "none"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used",
+		m.defaults = append(m.defaults, engine.Flag{
+			Args: []string{"--device", "none"}, Origin: engine.OriginProvisioner, Key: "gpu", Note: "no GPU is used",
 		})
 	}
 }

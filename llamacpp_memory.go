@@ -7,14 +7,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
 // llamaMemory reads from a command line, and from what the environment says beside it, what the memory of a
 // llama-server depends on. What llama-server would refuse is left for it to refuse. It is nil where the flags bring in or
 // place what is not reckoned with: a wrong number is worse than none.
-func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
-	r := memoryReader{run: GGUFRun{Layers: unsaidLayers}}
+func llamaMemory(m *flagMerge, flags []engine.Flag) *engine.GGUFRun {
+	r := memoryReader{run: engine.GGUFRun{Layers: unsaidLayers}}
 	run := &r.run
 	if _, _, ok := findFlag(m.set, "--fit"); ok && len(m.host.GPUs) > 0 {
 		run.LeastContext = 4096 // of builds since December 2025: what is left to them shrinks to the memory of the GPUs
@@ -47,8 +48,8 @@ func llamaMemory(m *flagMerge, flags []Flag) *GGUFRun {
 }
 
 // llamaRemedies are those that the build has. One that fits layers by itself needs no number of them.
-func (m *flagMerge) llamaRemedies() GGUFRemedies {
-	r := GGUFRemedies{Context: "--ctx-size"}
+func (m *flagMerge) llamaRemedies() engine.GGUFRemedies {
+	r := engine.GGUFRemedies{Context: "--ctx-size"}
 	if !m.fits() {
 		r.Layers = "--n-gpu-layers"
 	}
@@ -59,7 +60,7 @@ func (m *flagMerge) llamaRemedies() GGUFRemedies {
 }
 
 // llamaMemoryAdvice is what to do where memory lacks. Numbers come from the estimate, where there is one.
-func (m *flagMerge) llamaMemoryAdvice() map[Cause]string {
+func (m *flagMerge) llamaMemoryAdvice() map[engine.Cause]string {
 	ways := []string{"a smaller model", "a smaller --ctx-size"}
 	switch layers := m.said(subjectGPULayers); {
 	case !m.fits():
@@ -71,15 +72,15 @@ func (m *flagMerge) llamaMemoryAdvice() map[Cause]string {
 		ways = append(ways, "--n-cpu-moe N, with which the experts of a mixture's first N layers stay in main memory")
 	}
 	last := len(ways) - 1
-	return map[Cause]string{
-		CauseOOMGPU:  "free GPU memory, or use " + strings.Join(ways[:last], ", ") + " or " + ways[last],
-		CauseOOMHost: "free memory, or use a smaller model or a smaller --ctx-size",
+	return map[engine.Cause]string{
+		engine.CauseOOMGPU:  "free GPU memory, or use " + strings.Join(ways[:last], ", ") + " or " + ways[last],
+		engine.CauseOOMHost: "free memory, or use a smaller model or a smaller --ctx-size",
 	}
 }
 
 // memoryReader takes in one flag after the other.
 type memoryReader struct {
-	run     GGUFRun
+	run     engine.GGUFRun
 	unknown bool // something matters whose memory is not known
 }
 
@@ -170,7 +171,7 @@ func (m *memoryReader) read(subject, value string, negated bool) {
 const maxLayers = 1 << 10
 
 // denies reports whether a flag can say no alone, such as "--no-mmap" in builds that have no "--mmap".
-func denies(def FlagDef) bool {
+func denies(def engine.FlagDef) bool {
 	return !slices.ContainsFunc(def.Names, func(name string) bool {
 		return strings.HasPrefix(name, "--") && !strings.HasPrefix(name, "--no-")
 	})

@@ -6,11 +6,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // llamaRelease is where the project puts what it has built. Its "latest" release has been one without executables since
 // August 2026, and a few of the others have none or only some. That of b11070 has all, with CUDA 12.8 and 13.3 and without.
-var llamaRelease = Release{Repo: "ggml-org/llama.cpp", Tag: llamaTag, Known: "b11070", Pick: pickLlamaAssets}
+var llamaRelease = engine.Release{Repo: "ggml-org/llama.cpp", Tag: llamaTag, Known: "b11070", Pick: pickLlamaAssets}
 
 var cudaAsset = regexp.MustCompile(`-cuda-([0-9]+)\.([0-9]+)-`)
 

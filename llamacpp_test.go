@@ -9,19 +9,21 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // realHost has the flags of the recorded llama-server and one GPU.
-func realHost(t testing.TB) Host {
+func realHost(t testing.TB) engine.Host {
 	t.Helper()
-	return Host{
-		Binary:    Binary{Path: "/usr/bin/llama-server", Version: "b11669-Debian", Build: 11669, Flags: helpOf(t, "help-b11669.txt")},
+	return engine.Host{
+		Binary:    engine.Binary{Path: "/usr/bin/llama-server", Version: "b11669-Debian", Build: 11669, Flags: helpOf(t, "help-b11669.txt")},
 		ModelPath: "/models/m.gguf",
-		GPUs:      []GPU{{UUID: "GPU-1"}},
+		GPUs:      []engine.GPU{{UUID: "GPU-1"}},
 	}
 }
 
-func oldHost(t testing.TB) Host {
+func oldHost(t testing.TB) engine.Host {
 	t.Helper()
 	h := realHost(t)
 	h.Binary.Version, h.Binary.Build, h.Binary.Flags = "b5000-abc", 5000, helpOf(t, "help-b5000.txt")
@@ -33,7 +35,7 @@ func llamaConfig(flags ...string) ProvisionConfig {
 }
 
 // argv is the command line of a launch without the three flags of the provisioner.
-func argv(t *testing.T, cfg ProvisionConfig, host Host) []string {
+func argv(t *testing.T, cfg ProvisionConfig, host engine.Host) []string {
 	t.Helper()
 	spec, err := launchOf(llamaCPP{}, cfg, host)
 	if err != nil {
@@ -58,7 +60,7 @@ func TestLaunchMerge(t *testing.T) {
 		flags string
 		env   map[string]EnvValue
 		gpu   GPUPolicy
-		host  func(testing.TB) Host
+		host  func(testing.TB) engine.Host
 		want  string
 	}{
 		{name: "defaults", want: defaults},
@@ -151,8 +153,8 @@ func TestLaunchMerge(t *testing.T) {
 	}
 }
 
-func withoutGPU(t testing.TB) Host { h := realHost(t); h.GPUs = nil; return h }
-func noHost(testing.TB) Host       { return Host{} }
+func withoutGPU(t testing.TB) engine.Host { h := realHost(t); h.GPUs = nil; return h }
+func noHost(testing.TB) engine.Host       { return engine.Host{} }
 
 func TestLaunchSpec(t *testing.T) {
 	t.Parallel()
@@ -167,8 +169,8 @@ func TestLaunchSpec(t *testing.T) {
 		fmt.Fprintf(&b, "%-35s %-12s %-9s %s\n", strings.Join(f.Args, " "), f.Origin, f.Key, f.Note)
 	}
 	golden(t, "testdata/llamacpp/plan.txt", b.String())
-	if spec.Health != "/health" || spec.Version != (Field{Path: "/props", Key: "build_info"}) || spec.KeyEnv != "LLAMA_API_KEY" ||
-		spec.Model != (Field{Path: "/props", Key: "model_path"}) || spec.Grace != 5*time.Second || spec.Answer == nil ||
+	if spec.Health != "/health" || spec.Version != (engine.Field{Path: "/props", Key: "build_info"}) || spec.KeyEnv != "LLAMA_API_KEY" ||
+		spec.Model != (engine.Field{Path: "/props", Key: "model_path"}) || spec.Grace != 5*time.Second || spec.Answer == nil ||
 		spec.Metrics == nil || spec.Metrics.Path != "/metrics" || len(spec.Causes) == 0 {
 		t.Errorf("incomplete spec %+v", spec)
 	}
@@ -195,7 +197,7 @@ func TestLaunchReportsOffload(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		cfg  func(*ProvisionConfig)
-		host Host
+		host engine.Host
 		want string
 	}{
 		{"required", func(*ProvisionConfig) {}, realHost(t), "4"},
@@ -220,11 +222,11 @@ func TestLaunchReportsOffload(t *testing.T) {
 // TestLaunchWithoutHost checks that a plan can be made, and most mistakes found, before the host is looked at.
 func TestLaunchWithoutHost(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(llamaCPP{}, llamaConfig(), Host{})
+	spec, err := launchOf(llamaCPP{}, llamaConfig(), engine.Host{})
 	if err != nil || len(spec.Flags) != 8 {
 		t.Errorf("got %d flags, %v", len(spec.Flags), err)
 	}
-	_, err = launchOf(llamaCPP{}, llamaConfig("--port", "1", "-np", "1", "-np", "2", "--temp"), Host{})
+	_, err = launchOf(llamaCPP{}, llamaConfig("--port", "1", "-np", "1", "-np", "2", "--temp"), engine.Host{})
 	var bad *ConfigError
 	if !errors.As(err, &bad) || len(bad.Problems) != 3 {
 		t.Errorf("got %v, want three problems", err)
@@ -271,7 +273,7 @@ type badFlag struct {
 	flags []string
 	env   map[string]EnvValue
 	gpu   GPUPolicy
-	host  func(testing.TB) Host
+	host  func(testing.TB) engine.Host
 }
 
 var badFlags = []badFlag{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
@@ -47,7 +48,7 @@ func metricSums(page []byte) (map[string]float64, error) {
 }
 
 // requestsOn is how many requests the page tells of.
-func requestsOn(page []byte, g Gauges) (int, error) {
+func requestsOn(page []byte, g engine.Gauges) (int, error) {
 	sums, err := metricSums(page)
 	if err != nil {
 		return 0, fmt.Errorf("%s is not valid Prometheus text: %w", g.Path, err)
@@ -67,7 +68,7 @@ func requestsOn(page []byte, g Gauges) (int, error) {
 }
 
 // workOn is how much work the page tells of; negative when it tells of none.
-func workOn(page []byte, c Counters) float64 {
+func workOn(page []byte, c engine.Counters) float64 {
 	sums, err := metricSums(page)
 	if err != nil {
 		return -1

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
@@ -168,55 +169,55 @@ func TestHubFailures(t *testing.T) {
 	const id = "hf:" + hubRepo + ":Q4_K_M"
 	for name, c := range map[string]struct {
 		id     string
-		kind   ModelKind
+		kind   engine.ModelKind
 		change func(*hubRig)
-		cause  Cause
+		cause  engine.Cause
 		text   string
 	}{
 		"no such quantization": {
-			id: "hf:" + hubRepo + ":Q2_K", cause: CauseModelMissing,
+			id: "hf:" + hubRepo + ":Q2_K", cause: engine.CauseModelMissing,
 			text: `"org/Chat-GGUF" has no "Q2_K" at "main": it holds chat-Q4_K_M.gguf, chat-Q8_0.gguf`,
 		},
 		"no such file": {
-			id: "hf:" + hubRepo + "/other.gguf", cause: CauseModelMissing, text: `has no "other.gguf" at "main"`,
+			id: "hf:" + hubRepo + "/other.gguf", cause: engine.CauseModelMissing, text: `has no "other.gguf" at "main"`,
 		},
 		"no such revision": {
-			id: "hf:" + hubRepo + "@v9:Q4_K_M", cause: CauseModelMissing, text: `Invalid rev id: v9"; check the revision "v9"`,
+			id: "hf:" + hubRepo + "@v9:Q4_K_M", cause: engine.CauseModelMissing, text: `Invalid rev id: v9"; check the revision "v9"`,
 		},
 		"no such repository": {
-			id: "hf:org/other:Q4_K_M", cause: CauseModelMissing,
+			id: "hf:org/other:Q4_K_M", cause: engine.CauseModelMissing,
 			text: "/org/other exists, and if it is private, set HF_TOKEN to a token that may read it",
 		},
 		"private": {
-			id: id, change: func(r *hubRig) { r.RequireToken("hf_right"); r.set("HF_TOKEN", "hf_wrong") }, cause: CauseModelMissing,
+			id: id, change: func(r *hubRig) { r.RequireToken("hf_right"); r.set("HF_TOKEN", "hf_wrong") }, cause: engine.CauseModelMissing,
 			text: "that the token in HF_TOKEN is valid and may read it",
 		},
 		"offline": {
-			id: id, change: func(r *hubRig) { r.set("HF_HUB_OFFLINE", "1") }, cause: CauseModelMissing,
+			id: id, change: func(r *hubRig) { r.set("HF_HUB_OFFLINE", "1") }, cause: engine.CauseModelMissing,
 			text: "HF_HUB_OFFLINE is set; unset it",
 		},
 		"no hub": {
-			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", fmt.Sprintf("http://127.0.0.1:%d", dead)) }, cause: CauseDownload,
+			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", fmt.Sprintf("http://127.0.0.1:%d", dead)) }, cause: engine.CauseDownload,
 			text: "connection refused [download]; check the network, and HTTPS_PROXY where",
 		},
 		"not a hub": {
-			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", r.CDN.URL+"/x") }, cause: CauseModelMissing, text: "403 Forbidden",
+			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", r.CDN.URL+"/x") }, cause: engine.CauseModelMissing, text: "403 Forbidden",
 		},
 		"damaged": {
-			id: id, change: func(r *hubRig) { r.Inject(hubtest.Damage) }, cause: CauseModelCorrupt, text: "the content has the checksum",
+			id: id, change: func(r *hubRig) { r.Inject(hubtest.Damage) }, cause: engine.CauseModelCorrupt, text: "the content has the checksum",
 		},
 		"no model": {
-			id: "hf:" + hubRepo + "/README.md", cause: CauseModelCorrupt, text: `begins with "# A " instead of "GGUF"`,
+			id: "hf:" + hubRepo + "/README.md", cause: engine.CauseModelCorrupt, text: `begins with "# A " instead of "GGUF"`,
 		},
 		"cut short": {
 			id: "hf:" + hubRepo + ":F16", change: func(r *hubRig) { r.Add(hubRepo, "chat-F16.gguf", r.tiny[:len(r.tiny)-1000]) },
-			cause: CauseModelCorrupt, text: "truncated: its weights need",
+			cause: engine.CauseModelCorrupt, text: "truncated: its weights need",
 		},
 		"no such repository, for an engine that fetches": {
-			id: "hf:org/other", kind: ModelFolder, cause: CauseModelMissing, text: "/org/other exists",
+			id: "hf:org/other", kind: engine.ModelFolder, cause: engine.CauseModelMissing, text: "/org/other exists",
 		},
 		"plain http": {
-			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: CauseDownload,
+			id: id, change: func(r *hubRig) { r.set("HF_ENDPOINT", "http://hub.example") }, cause: engine.CauseDownload,
 			text: `"http://hub.example/api/models/org/Chat-GGUF/revision/main" is not https`,
 		},
 	} {
@@ -233,7 +234,7 @@ func TestHubFailures(t *testing.T) {
 			p, _ := newLaunch(t, r.cfg, opts...)
 			_, err := p.Prepare(bounded(t))
 			var failed *StartError
-			if !errors.As(err, &failed) || failed.Cause != c.cause || failed.Retry != (c.cause == CauseDownload) {
+			if !errors.As(err, &failed) || failed.Cause != c.cause || failed.Retry != (c.cause == engine.CauseDownload) {
 				t.Fatalf("%T: %v", err, err)
 			}
 			wantText(t, err, c.text)
@@ -250,14 +251,14 @@ func TestHubFailures(t *testing.T) {
 func TestHubPin(t *testing.T) {
 	t.Parallel()
 	r := newHubRig(t, "hf:"+hubRepo)
-	engine := WithEngine(tuned{kind: ModelFolder})
+	option := WithEngine(tuned{kind: engine.ModelFolder})
 	first := r.Add(hubRepo, "config.json", []byte("{}"))
 	look := func(ref string, refresh bool) models.Model {
 		t.Helper()
 		r.cfg.Model.ID = "hf:" + hubRepo + ref
-		o := newOptions([]Option{WithCacheDir(t.TempDir()), engine})
+		o := newOptions([]Option{WithCacheDir(t.TempDir()), option})
 		finder := o.models(r.cfg)
-		m, err := finder.Find(bounded(t), r.cfg.model(ModelFolder), refresh)
+		m, err := finder.Find(bounded(t), r.cfg.model(engine.ModelFolder), refresh)
 		if err == nil && refresh {
 			err = finder.Fetch(bounded(t), &m, func(models.Progress) {})
 		}
@@ -288,7 +289,7 @@ func TestHubPin(t *testing.T) {
 	if m := look("@v9", false); m.Revision != "" {
 		t.Errorf("without a hub: %q", m.Revision)
 	}
-	spec, err := launchOf(vLLM{}, ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, Host{ModelRevision: second})
+	spec, err := launchOf(vLLM{}, ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, engine.Host{ModelRevision: second})
 	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
 		t.Errorf("%v (%v)", spec.Flags, err)
 	}
@@ -415,15 +416,15 @@ func TestModelCauses(t *testing.T) {
 	t.Parallel()
 	cfg := ProvisionConfig{Model: ModelConfig{ID: "hf:org/repo:Q4"}, Env: map[string]EnvValue{"HF_HUB_OFFLINE": {Value: "1"}}}
 	p := newProvisioner(cfg, newOptions(nil))
-	for fault, want := range map[models.Fault]Cause{
-		models.Missing: CauseModelMissing, models.Corrupt: CauseModelCorrupt, models.Download: CauseDownload, models.BadFlag: CauseBadFlag,
+	for fault, want := range map[models.Fault]engine.Cause{
+		models.Missing: engine.CauseModelMissing, models.Corrupt: engine.CauseModelCorrupt, models.Download: engine.CauseDownload, models.BadFlag: engine.CauseBadFlag,
 	} {
 		var start *StartError
 		err := p.startError(&models.Error{Fault: fault, Err: &fetch.SpaceError{Dir: "/", Need: 2, Free: 1}})
-		if !errors.As(err, &start) || start.Cause != want || start.Retry != (want == CauseDownload) {
+		if !errors.As(err, &start) || start.Cause != want || start.Retry != (want == engine.CauseDownload) {
 			t.Errorf("%s: %+v", fault, err)
 		}
-		if e := incidentOf(err); want == CauseDownload && (!e.Blameless || e.Permanent) {
+		if e := incidentOf(err); want == engine.CauseDownload && (!e.Blameless || e.Permanent) {
 			t.Errorf("a full disk: %+v", e)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
 )
 
@@ -26,7 +27,7 @@ func TestStartChecksTheModelFolder(t *testing.T) {
 	cfg := fakeVLLM(t)
 	cfg.Flags = []string{"--max-model-len", "4k"}
 	var start *StartError
-	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); !errors.As(err, &start) || start.Cause != CauseBadFlag || start.Retry {
+	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); !errors.As(err, &start) || start.Cause != engine.CauseBadFlag || start.Retry {
 		t.Errorf("a long context: %v", err)
 	}
 	cfg.Env = map[string]EnvValue{"VLLM_ALLOW_LONG_MAX_MODEL_LEN": {Value: "1"}}
@@ -37,7 +38,7 @@ func TestStartChecksTheModelFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := newLaunch(t, cfg)
-	if err := p.Start(bounded(t)); !errors.As(err, &start) || start.Cause != CauseModelCorrupt || start.Retry {
+	if err := p.Start(bounded(t)); !errors.As(err, &start) || start.Cause != engine.CauseModelCorrupt || start.Retry {
 		t.Errorf("a broken file: %v", err)
 	}
 }
@@ -62,7 +63,7 @@ func TestMissingModelMayBeARepository(t *testing.T) {
 		cfg.Model.ID = id
 		_, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
 		var start *StartError
-		if !errors.As(err, &start) || start.Cause != CauseModelMissing || strings.Contains(err.Error(), `or write "hf:Qwen/Qwen3-8B"`) != want {
+		if !errors.As(err, &start) || start.Cause != engine.CauseModelMissing || strings.Contains(err.Error(), `or write "hf:Qwen/Qwen3-8B"`) != want {
 			t.Errorf("%s: %v", id, err)
 		}
 	}

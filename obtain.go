@@ -1,5 +1,7 @@
 package provisioner
 
+import "github.com/llama-orch/engine-provisioner/engine"
+
 import "fmt"
 
 // SuggestedProvisioning tells how a replica's executable can be had on a host that lacks it: a release that is downloaded, a
@@ -18,7 +20,7 @@ func (o *options) suggested(cfg ProvisionConfig) (Provisioning, bool) {
 	return obtainable(programOf(engine, cfg))
 }
 
-func obtainable(program Program) (Provisioning, bool) {
+func obtainable(program engine.Program) (Provisioning, bool) {
 	switch {
 	case program.Release != nil && program.Release.Known != "":
 		return Provisioning{Binary: &BinaryConfig{Release: program.Release.Known}}, true

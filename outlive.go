@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -134,6 +135,6 @@ func (p *EngineProvisioner) awaitStop(r *run) bool {
 // background says of an engine that exited while others of it went on that it must not.
 func (e *ExitError) background(who string) {
 	e.Evidence = who + " went on in the background"
-	e.Cause, e.Retry = CauseUnknown, e.Ready
+	e.Cause, e.Retry = engine.CauseUnknown, e.Ready
 	e.Advice = `an engine must stay in the foreground: run it with "exec" in a script, and without "&", nohup or an option such as --daemon`
 }

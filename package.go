@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -26,7 +27,7 @@ type pythonPackage struct {
 	opts    *options
 	cfg     ProvisionConfig
 	pkg     PackageConfig
-	program Program
+	program engine.Program
 }
 
 // installer is what makes the environment.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -213,7 +214,7 @@ func TestInstallWithoutTheCommand(t *testing.T) {
 	cfg := packaged(t, "pip")
 	opts := newOptions([]Option{WithCacheDir(t.TempDir())})
 	p, _ := newLaunch(t, cfg)
-	_, err := pythonPackage{&opts, cfg, *cfg.Provisioning.Package, Program{Command: "vllm"}}.get(patiently(t), p)
+	_, err := pythonPackage{&opts, cfg, *cfg.Provisioning.Package, engine.Program{Command: "vllm"}}.get(patiently(t), p)
 	wantText(t, err, `cannot install vllm: none of the 1 packages brings a command "vllm"; add the one that does`)
 }
 

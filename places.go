@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
@@ -37,7 +38,7 @@ func (o *options) models(cfg ProvisionConfig) models.Finder {
 }
 
 // model is what is asked for of an engine that takes models of a kind.
-func (c ProvisionConfig) model(kind ModelKind) models.Request {
+func (c ProvisionConfig) model(kind engine.ModelKind) models.Request {
 	return models.Request{ID: c.Model.ID, SHA256: c.Model.SHA256, Dir: c.Dir, Kind: models.Kind(kind)}
 }
 

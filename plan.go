@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -20,7 +21,7 @@ import (
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
 type Prepared struct {
-	Binary    Binary
+	Binary    engine.Binary
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
 
 	gguf     *gguf.Model // the model's header, when it is on this node and is one
@@ -50,9 +51,9 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 }
 
 // prepare gets what a launch needs. The model comes last: it is the largest, and of no use without an executable.
-func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engine, tell listener) (_ Prepared, err error) {
+func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, e Engine, tell listener) (_ Prepared, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
-	program := programOf(engine, cfg)
+	program := programOf(e, cfg)
 	finder := o.models(cfg)
 	model, err := finder.Find(ctx, cfg.model(program.Model), true)
 	if err != nil {
@@ -71,9 +72,9 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, engine Engin
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for which key.
-func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, engine Engine) (prepared Prepared, pending []Difference, err error) {
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, e Engine) (prepared Prepared, pending []Difference, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
-	program := programOf(engine, cfg)
+	program := programOf(e, cfg)
 	model, err := o.models(cfg).Find(ctx, cfg.model(program.Model), false)
 	if err != nil {
 		return Prepared{}, nil, err
@@ -108,17 +109,17 @@ func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 
 // LaunchPlan is what a launch would run, and why.
 type LaunchPlan struct {
-	Pool    string   `json:"pool"`
-	Replica string   `json:"replica"`
-	Engine  string   `json:"engine"`
-	Version string   `json:"engine_version"`
-	Binary  string   `json:"binary"` // absolute path of the executable
-	Dir     string   `json:"dir"`    // working directory
-	Flags   []Flag   `json:"flags"`  // the command line after the executable, in order
-	Env     []EnvVar `json:"env"`    // names only
-	Model   string   `json:"model"`  // absolute path; of a model that is pending, where it will be
-	URL     string   `json:"url"`
-	GPUs    []GPU    `json:"gpus"` // none: the CPU
+	Pool    string        `json:"pool"`
+	Replica string        `json:"replica"`
+	Engine  string        `json:"engine"`
+	Version string        `json:"engine_version"`
+	Binary  string        `json:"binary"` // absolute path of the executable
+	Dir     string        `json:"dir"`    // working directory
+	Flags   []engine.Flag `json:"flags"`  // the command line after the executable, in order
+	Env     []EnvVar      `json:"env"`    // names only
+	Model   string        `json:"model"`  // absolute path; of a model that is pending, where it will be
+	URL     string        `json:"url"`
+	GPUs    []engine.GPU  `json:"gpus"` // none: the CPU
 	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
 	Memory  []MemoryNeed `json:"memory,omitempty"`
 	Grace   Duration     `json:"grace"`
@@ -142,17 +143,17 @@ func (p LaunchPlan) Args() []string {
 }
 
 // ownFlags are those that no other key than "flags" says, such as the model or the address: the user's and the defaults.
-func (p LaunchPlan) ownFlags() []Flag {
-	return slices.DeleteFunc(slices.Clone(p.Flags), func(f Flag) bool { return f.Origin == OriginProvisioner })
+func (p LaunchPlan) ownFlags() []engine.Flag {
+	return slices.DeleteFunc(slices.Clone(p.Flags), func(f engine.Flag) bool { return f.Origin == engine.OriginProvisioner })
 }
 
 // argsIn are the arguments of a launch whose temporary folder is temp. What the user wrote is left as it is.
-func argsIn(temp string, flags []Flag) []string {
+func argsIn(temp string, flags []engine.Flag) []string {
 	args := []string{}
 	for _, f := range flags {
 		for _, arg := range f.Args {
-			if f.Origin != OriginConfig {
-				arg = strings.ReplaceAll(arg, TempDirPlaceholder, temp)
+			if f.Origin != engine.OriginConfig {
+				arg = strings.ReplaceAll(arg, engine.TempDirPlaceholder, temp)
 			}
 			args = append(args, arg)
 		}
@@ -187,8 +188,8 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 // launchPlan is a LaunchPlan with what only Start needs.
 type launchPlan struct {
 	LaunchPlan
-	spec   LaunchSpec
-	host   Host
+	spec   engine.LaunchSpec
+	host   engine.Host
 	files  replicaFiles
 	places places
 	memory *memoryCheck
@@ -196,8 +197,8 @@ type launchPlan struct {
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (_ launchPlan, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
-	engine, _ := o.engine(cfg.Engine)
-	host := Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, ModelRevision: prepared.revision}
+	e, _ := o.engine(cfg.Engine)
+	host := engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, ModelRevision: prepared.revision}
 	driver := o.gpuDriver()
 	gpus, err := selectGPUs(ctx, cfg, driver)
 	if err != nil {
@@ -205,16 +206,16 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	}
 	memory := o.memoryCheck(ctx, cfg, prepared, driver)
 	if cfg.Devices.auto() {
-		gpus, err = memory.fewest(gpus, func(some []GPU) (LaunchSpec, error) {
+		gpus, err = memory.fewest(gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
 			host.GPUs = some
-			return describe(engine, cfg, host)
+			return describe(e, cfg, host)
 		})
 		if err != nil {
 			return launchPlan{}, err
 		}
 	}
 	host.GPUs = gpus
-	spec, err := describe(engine, cfg, host)
+	spec, err := describe(e, cfg, host)
 	if err != nil {
 		return launchPlan{}, err
 	}
@@ -224,7 +225,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 			Advice: `change "flags" or "devices"`,
 		}
 	}
-	if programOf(engine, cfg).Model == ModelFolder && host.ModelPath != "" {
+	if programOf(e, cfg).Model == engine.ModelFolder && host.ModelPath != "" {
 		if err := models.CheckFolder(host.ModelPath, slices.ContainsFunc(cfg.Flags, specialModel), spec.Context); err != nil {
 			return launchPlan{}, err
 		}
@@ -244,7 +245,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	}
 	plan := launchPlan{spec: spec, host: host, files: files, places: o.placesOf(cfg), memory: memory}
 	plan.LaunchPlan = LaunchPlan{
-		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: engine.Name(), Version: prepared.Binary.Version,
+		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: e.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
@@ -265,8 +266,8 @@ func specialModel(flag string) bool {
 }
 
 // describe has the engine describe the launch.
-func describe(engine Engine, cfg ProvisionConfig, host Host) (LaunchSpec, error) {
-	spec, err := launchOf(engine, cfg.inside(), host)
+func describe(e Engine, cfg ProvisionConfig, host engine.Host) (engine.LaunchSpec, error) {
+	spec, err := launchOf(e, cfg.inside(), host)
 	if cfg.bridged() {
 		spec.Ports = nil // those are the container's own
 	}
@@ -309,7 +310,7 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.
-func plannedEnv(cfg ProvisionConfig, spec LaunchSpec, gpus []GPU) []EnvVar {
+func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU) []EnvVar {
 	unread := secrets{env: map[string]secret{}}
 	placeholder := redact.Word
 	if cfg.APIKey != nil {

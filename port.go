@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
 	"github.com/llama-orch/engine-provisioner/internal/exefile"
 	"github.com/llama-orch/engine-provisioner/internal/port"
@@ -13,7 +14,7 @@ import (
 
 // portError says why an engine could not listen on a port.
 type portError struct {
-	port Port
+	port engine.Port
 	port.Problem
 }
 
@@ -37,21 +38,21 @@ func (e *portError) Unwrap() error {
 }
 
 // portCause is the cause of a failed start for a reason.
-func portCause(r port.Reason) Cause {
+func portCause(r port.Reason) engine.Cause {
 	switch r {
 	case port.Taken:
-		return CausePortInUse
+		return engine.CausePortInUse
 	case port.NoAddress:
-		return CauseBadAddress
+		return engine.CauseBadAddress
 	case port.Forbidden:
-		return CausePortForbidden
+		return engine.CausePortForbidden
 	}
 	return ""
 }
 
 // checkPort refuses a port that the engine could not listen on. An executable or a container's runtime may have rights that
 // this program has not.
-func (p *EngineProvisioner) checkPort(wanted Port, executable string) error {
+func (p *EngineProvisioner) checkPort(wanted engine.Port, executable string) error {
 	problem, err := port.Try(p.cfg.Host, wanted.Number, ourEngine)
 	switch {
 	case err != nil:
@@ -64,7 +65,7 @@ func (p *EngineProvisioner) checkPort(wanted Port, executable string) error {
 
 // explainBind says what the engine leaves out that could not listen: llama-server has one sentence for all reasons.
 func (r *run) explainBind(f *Failure) {
-	ports := append([]Port{{Number: r.rec.Port}}, r.rec.Launch.Spec.Ports...)
+	ports := append([]engine.Port{{Number: r.rec.Port}}, r.rec.Launch.Spec.Ports...)
 	for _, wanted := range ports {
 		problem, err := port.Try(r.rec.Host, wanted.Number, ourEngine)
 		if err != nil || problem.Reason == port.Free {
@@ -114,10 +115,10 @@ func (c *Config) Warnings() []Problem {
 }
 
 // portNotes are the notes about the ports of a launch.
-func portNotes(port int, beside []Port) []string {
+func portNotes(port int, beside []engine.Port) []string {
 	ports := ephemeral.OfKernel()
 	var all []string
-	for _, p := range append([]Port{{Number: port}}, beside...) {
+	for _, p := range append([]engine.Port{{Number: port}}, beside...) {
 		if note := ports.Note(p.Number); note != "" {
 			all = append(all, note)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 )
@@ -27,7 +28,7 @@ func TestStartOnABoundPort(t *testing.T) {
 	p, _ := newLaunch(t, second)
 	err := p.Start(bounded(t))
 	wantText(t, err, "it is bound by a process that does not listen yet", `change "port"`)
-	if causeOf(err) != CausePortInUse {
+	if causeOf(err) != engine.CausePortInUse {
 		t.Errorf("cause %q", causeOf(err))
 	}
 	if err := loading.Stop(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
@@ -39,19 +40,19 @@ func TestStartOnABoundPort(t *testing.T) {
 func TestPortError(t *testing.T) {
 	t.Parallel()
 	for reason, c := range map[port.Reason]struct {
-		cause Cause
+		cause engine.Cause
 		busy  bool
 		text  string
 	}{
-		port.Taken:     {CausePortInUse, true, "port 81 is not free: why"},
-		port.NoAddress: {CauseBadAddress, false, "cannot listen on port 81: why"},
-		port.Forbidden: {CausePortForbidden, false, "cannot listen on port 81: why"},
+		port.Taken:     {engine.CausePortInUse, true, "port 81 is not free: why"},
+		port.NoAddress: {engine.CauseBadAddress, false, "cannot listen on port 81: why"},
+		port.Forbidden: {engine.CausePortForbidden, false, "cannot listen on port 81: why"},
 	} {
 		problem := port.Problem{Reason: reason, Text: "why", Advice: "do so"}
 		if !c.busy {
 			problem.Err = unix.EACCES
 		}
-		told := (&EngineProvisioner{cfg: ProvisionConfig{PoolID: "pool", ReplicaID: "r0"}}).startError(&portError{Port{Number: 81}, problem})
+		told := (&EngineProvisioner{cfg: ProvisionConfig{PoolID: "pool", ReplicaID: "r0"}}).startError(&portError{engine.Port{Number: 81}, problem})
 		wantText(t, told, c.text, "do so")
 		if causeOf(told) != c.cause || errors.Is(told, ErrBusy) != c.busy {
 			t.Errorf("cause %q, busy %t: %v", causeOf(told), errors.Is(told, ErrBusy), told)

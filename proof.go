@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
@@ -18,7 +19,7 @@ import (
 
 // proofError says that a healthy engine is not what it should be.
 type proofError struct {
-	cause  Cause
+	cause  engine.Cause
 	err    error
 	advice string
 }
@@ -34,7 +35,7 @@ func (r *run) checkListener() error {
 		return nil
 	}
 	return &proofError{
-		cause:  CausePortInUse,
+		cause:  engine.CausePortInUse,
 		err:    fmt.Errorf("another process answers on port %d: %s", r.rec.Port, port.Listener(port.Loopback(r.rec.Host), r.rec.Port, ourEngine)),
 		advice: "stop that process, or change \"port\"",
 	}
@@ -43,10 +44,10 @@ func (r *run) checkListener() error {
 // checkIdentity compares what the engine says of itself with what was started, and returns its version.
 func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *run) (string, error) {
 	version := r.rec.Version
-	if r.rec.Launch.Spec.Model != (Field{}) {
+	if r.rec.Launch.Spec.Model != (engine.Field{}) {
 		path, err := ask.field(ctx, r.rec.Launch.Spec.Model)
 		if err != nil {
-			return "", &proofError{cause: CauseUnknown, err: err}
+			return "", &proofError{cause: engine.CauseUnknown, err: err}
 		}
 		want := r.rec.Launch.ModelPath
 		same := sameFile(path, want, r.rec.Dir)
@@ -56,17 +57,17 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 		}
 		if !same {
 			return "", &proofError{
-				CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, want),
+				engine.CauseUnknown, fmt.Errorf("the engine serves another model: %q instead of %q", path, want),
 				"remove what selects another model from \"flags\" and \"env\"",
 			}
 		}
 	}
-	if r.rec.Launch.Spec.Version == (Field{}) {
+	if r.rec.Launch.Spec.Version == (engine.Field{}) {
 		return version, nil
 	}
 	running, err := ask.field(ctx, r.rec.Launch.Spec.Version)
 	if err != nil {
-		return "", &proofError{cause: CauseUnknown, err: err}
+		return "", &proofError{cause: engine.CauseUnknown, err: err}
 	}
 	if version != "" && !sameVersion(running, version) {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
@@ -190,7 +191,7 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 		return usage{memory, memErr, gpus}, err
 	})
 	if err != nil {
-		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(CauseDriver)}
+		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(engine.CauseDriver)}
 	}
 	all := evidence(r.rec.Launch.Spec, r.log())
 	all.PIDs, all.Memory, all.MemoryErr = pids, now.memory, now.memErr

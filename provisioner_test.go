@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -162,48 +163,48 @@ func TestStartErrors(t *testing.T) {
 	tests := map[string]struct {
 		behavior enginetest.Behavior
 		change   func(t *testing.T, cfg *ProvisionConfig)
-		cause    Cause
+		cause    engine.Cause
 		text     []string
 	}{
 		"no executable": {
 			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = "/nonexistent/llama-server" },
-			cause:  CauseLibMissing, text: []string{"cannot find the engine's executable", "provisioning.binary.path"},
+			cause:  engine.CauseLibMissing, text: []string{"cannot find the engine's executable", "provisioning.binary.path"},
 		},
 		"not in PATH": {
 			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = "no-such-engine" },
-			cause:  CauseLibMissing, text: []string{
+			cause:  engine.CauseLibMissing, text: []string{
 				`no executable "no-such-engine" in PATH; install it, name it in "provisioning.binary.path", or have it brought: `,
 				`write "provisioning: {binary: {release: b11070}}"`,
 			},
 		},
 		"a folder": {
 			change: func(t *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = t.TempDir() },
-			cause:  CauseLibMissing, text: []string{"is a folder"},
+			cause:  engine.CauseLibMissing, text: []string{"is a folder"},
 		},
 		"not executable": {
 			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = cfg.Model.ID },
-			cause:  CauseLibMissing, text: []string{"is not executable; run chmod +x"},
+			cause:  engine.CauseLibMissing, text: []string{"is not executable; run chmod +x"},
 		},
 		"world-writable": {
 			change: func(t *testing.T, cfg *ProvisionConfig) { chmod(t, cfg.Provisioning.Binary.Path, 0o777) },
-			cause:  CauseLibMissing, text: []string{"can be replaced by any user"},
+			cause:  engine.CauseLibMissing, text: []string{"can be replaced by any user"},
 		},
 		"setuid": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
 				chmod(t, cfg.Provisioning.Binary.Path, 0o755|fs.ModeSetuid)
 			},
-			cause: CauseLibMissing, text: []string{"setuid"},
+			cause: engine.CauseLibMissing, text: []string{"setuid"},
 		},
 		"a library is missing": {
 			behavior: enginetest.Behavior{},
 			change: func(t *testing.T, cfg *ProvisionConfig) {
 				script(t, cfg, "echo 'llama-server: error while loading shared libraries: libllama.so: cannot open shared object file' >&2; exit 127")
 			},
-			cause: CauseLibMissing, text: []string{"libllama.so", "install the engine with all its libraries"},
+			cause: engine.CauseLibMissing, text: []string{"libllama.so", "install the engine with all its libraries"},
 		},
 		"another program": {
 			behavior: enginetest.Behavior{VersionText: "GNU coreutils 9.1\n"},
-			cause:    CauseUnknown, text: []string{"cannot read the version", "is it this engine's executable?"},
+			cause:    engine.CauseUnknown, text: []string{"cannot read the version", "is it this engine's executable?"},
 		},
 		"executable of another CPU": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
@@ -215,14 +216,14 @@ func TestStartErrors(t *testing.T) {
 				cfg.Provisioning.Binary.Path = filepath.Join(t.TempDir(), "llama-server")
 				writeProgram(t, cfg.Provisioning.Binary.Path, head)
 			},
-			cause: CauseLibMissing, text: []string{"it was built for ", ", and this machine is " + runtime.GOARCH, "install a build for this machine"},
+			cause: engine.CauseLibMissing, text: []string{"it was built for ", ", and this machine is " + runtime.GOARCH, "install a build for this machine"},
 		},
 		"script without its interpreter": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
 				cfg.Provisioning.Binary.Path = filepath.Join(t.TempDir(), "llama-server")
 				writeProgram(t, cfg.Provisioning.Binary.Path, "#!/opt/none/bin/python3\n")
 			},
-			cause: CauseLibMissing, text: []string{`its interpreter "/opt/none/bin/python3" is missing`},
+			cause: engine.CauseLibMissing, text: []string{`its interpreter "/opt/none/bin/python3" is missing`},
 		},
 		"state directory is a file": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
@@ -230,7 +231,7 @@ func TestStartErrors(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			cause: CauseUnknown, text: []string{"is a regular file; remove it or set another \"state_dir\""},
+			cause: engine.CauseUnknown, text: []string{"is a regular file; remove it or set another \"state_dir\""},
 		},
 		"state directory below a file": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
@@ -239,11 +240,11 @@ func TestStartErrors(t *testing.T) {
 				}
 				cfg.StateDir = filepath.Join(cfg.StateDir, "state")
 			},
-			cause: CauseUnknown, text: []string{"is a regular file; remove it or set another \"state_dir\""},
+			cause: engine.CauseUnknown, text: []string{"is a regular file; remove it or set another \"state_dir\""},
 		},
 		"no model": {
 			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Model.ID = "/nonexistent/model.gguf" },
-			cause:  CauseModelMissing, text: []string{"/nonexistent/model.gguf", `check "model.id"`},
+			cause:  engine.CauseModelMissing, text: []string{"/nonexistent/model.gguf", `check "model.id"`},
 		},
 		"empty model": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
@@ -251,15 +252,15 @@ func TestStartErrors(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			cause: CauseModelCorrupt, text: []string{"model.gguf\" is empty; fetch it again"},
+			cause: engine.CauseModelCorrupt, text: []string{"model.gguf\" is empty; fetch it again"},
 		},
 		"port taken": {
 			change: func(t *testing.T, cfg *ProvisionConfig) { cfg.Port = enginetest.Stranger(t) },
-			cause:  CausePortInUse, text: []string{"is not free: it is taken by \"", "pid " + strconv.Itoa(os.Getpid()), `change "port"`},
+			cause:  engine.CausePortInUse, text: []string{"is not free: it is taken by \"", "pid " + strconv.Itoa(os.Getpid()), `change "port"`},
 		},
 		"no secret": {
 			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.APIKey = &SecretRef{FromEnv: "NO_SUCH_VARIABLE"} },
-			cause:  CauseUnknown, text: []string{`api_key: the environment variable "NO_SUCH_VARIABLE" is not set`},
+			cause:  engine.CauseUnknown, text: []string{`api_key: the environment variable "NO_SUCH_VARIABLE" is not set`},
 		},
 		"state directory for all": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
@@ -268,7 +269,7 @@ func TestStartErrors(t *testing.T) {
 				}
 				chmod(t, cfg.StateDir, 0o777)
 			},
-			cause: CauseUnknown, text: []string{"others may write to it (mode 0777); run chmod 700"},
+			cause: engine.CauseUnknown, text: []string{"others may write to it (mode 0777); run chmod 700"},
 		},
 		"state directory is a link": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
@@ -276,7 +277,7 @@ func TestStartErrors(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			cause: CauseUnknown, text: []string{"it is a symbolic link"},
+			cause: engine.CauseUnknown, text: []string{"it is a symbolic link"},
 		},
 	}
 	for name, test := range tests {
@@ -456,20 +457,20 @@ func TestUnaskedExit(t *testing.T) {
 		death  enginetest.Death
 		signal string
 		code   int
-		cause  Cause
+		cause  engine.Cause
 		text   []string
 	}{
-		"code 0":  {death: enginetest.Death{Code: 0}, cause: CauseUnknown, text: []string{"with code 0 after it was ready"}},
-		"code 7":  {death: enginetest.Death{Code: 7, Stderr: "fatal: the end\n"}, code: 7, cause: CauseUnknown, text: []string{`"fatal: the end"`}},
-		"crash":   {death: enginetest.Death{Signal: syscall.SIGSEGV}, code: -1, signal: "segmentation fault", cause: CauseUnknown},
-		"SIGKILL": {death: enginetest.Death{Signal: syscall.SIGKILL}, code: -1, signal: "killed", cause: CauseUnknown, text: []string{"look for who sent SIGKILL"}},
+		"code 0":  {death: enginetest.Death{Code: 0}, cause: engine.CauseUnknown, text: []string{"with code 0 after it was ready"}},
+		"code 7":  {death: enginetest.Death{Code: 7, Stderr: "fatal: the end\n"}, code: 7, cause: engine.CauseUnknown, text: []string{`"fatal: the end"`}},
+		"crash":   {death: enginetest.Death{Signal: syscall.SIGSEGV}, code: -1, signal: "segmentation fault", cause: engine.CauseUnknown},
+		"SIGKILL": {death: enginetest.Death{Signal: syscall.SIGKILL}, code: -1, signal: "killed", cause: engine.CauseUnknown, text: []string{"look for who sent SIGKILL"}},
 		"out of GPU memory": {
 			death: enginetest.Death{Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n"},
-			code:  1, cause: CauseOOMGPU, text: []string{"[oom_gpu]", "free GPU memory"},
+			code:  1, cause: engine.CauseOOMGPU, text: []string{"[oom_gpu]", "free GPU memory"},
 		},
-		"words about its model": {death: enginetest.Death{Code: 1, Stderr: "invalid magic characters: 'x', expected 'GGUF'\n"}, code: 1, cause: CauseUnknown},
+		"words about its model": {death: enginetest.Death{Code: 1, Stderr: "invalid magic characters: 'x', expected 'GGUF'\n"}, code: 1, cause: engine.CauseUnknown},
 		"words about the driver": {
-			death: enginetest.Death{Code: 1, Stderr: "failed to initialize CUDA: unknown error\n"}, code: 1, cause: CauseDriver, text: []string{"[driver]"},
+			death: enginetest.Death{Code: 1, Stderr: "failed to initialize CUDA: unknown error\n"}, code: 1, cause: engine.CauseDriver, text: []string{"[driver]"},
 		},
 	}
 	for name, test := range tests {
@@ -484,7 +485,7 @@ func TestUnaskedExit(t *testing.T) {
 				t.Fatalf("%T: %v", p.Err(), p.Err())
 			}
 			if kills, _, known := machine.Kills(); test.signal == "killed" && (!known || kills > 0) {
-				test.cause, test.text = CauseOOMHost, nil // memory really ran out, or nobody counts
+				test.cause, test.text = engine.CauseOOMHost, nil // memory really ran out, or nobody counts
 			}
 			if exit.Code != test.code || exit.Signal != test.signal || exit.Cause != test.cause || !exit.Ready || !exit.Retry || exit.LogPath == "" {
 				t.Errorf("%+v", exit)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
@@ -48,7 +49,7 @@ func TestHandoffFlags(t *testing.T) {
 
 func TestHandoffDevices(t *testing.T) {
 	t.Parallel()
-	r := &run{rec: record{Process: proc.ID{PID: 2}, Launch: launchRecord{GPUs: []GPU{gpuWith(0, 1), gpuWith(3, 1)}}}}
+	r := &run{rec: record{Process: proc.ID{PID: 2}, Launch: launchRecord{GPUs: []engine.GPU{gpuWith(0, 1), gpuWith(3, 1)}}}}
 	if h := r.handoff(proof{}); h.DeviceMask != "GPU0,GPU3" || !slices.Equal(h.Devices, []string{"GPU-0000", "GPU-0003"}) {
 		t.Errorf("%+v", h)
 	}
@@ -92,7 +93,7 @@ func TestSlots(t *testing.T) {
 		{tgi{}, nil, 0},
 		{tgi{}, []string{"--max-batch-size", "4"}, 4},
 	} {
-		spec, err := launchOf(c.engine, ProvisionConfig{Port: 8081, GPU: GPUOptional, Model: ModelConfig{ID: "m"}, Flags: c.flags}, Host{})
+		spec, err := launchOf(c.engine, ProvisionConfig{Port: 8081, GPU: GPUOptional, Model: ModelConfig{ID: "m"}, Flags: c.flags}, engine.Host{})
 		if err != nil || spec.Slots != c.want {
 			t.Errorf("%s %q: %d slots (%v)", c.engine.Name(), c.flags, spec.Slots, err)
 		}
@@ -103,7 +104,7 @@ func TestSlots(t *testing.T) {
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
 		ask := newProber("127.0.0.1", server.Listener.Addr().(*net.TCPAddr).Port, secret{}, patience)
-		if got := slotsOf(bounded(t), LaunchSpec{Slots: 2, SlotsAt: Field{Path: "/props", Key: "total_slots"}}, ask); got != want {
+		if got := slotsOf(bounded(t), engine.LaunchSpec{Slots: 2, SlotsAt: engine.Field{Path: "/props", Key: "total_slots"}}, ask); got != want {
 			t.Errorf("%s: %d", answer, got)
 		}
 		server.Close()

@@ -6,24 +6,26 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // What vLLM, SGLang and TGI have in common: they take a folder or fetch a model themselves, and spread it over GPUs.
 
 // modelFlags name the model, which stands after command, or after flag where there is one.
-func (m *flagMerge) modelFlags(command, flag string) []Flag {
+func (m *flagMerge) modelFlags(command, flag string) []engine.Flag {
 	name, revision := m.model()
 	args := []string{command, flag, name}
-	f := Flag{Origin: OriginProvisioner, Key: "model.id"}
+	f := engine.Flag{Origin: engine.OriginProvisioner, Key: "model.id"}
 	for _, arg := range args {
 		if arg != "" {
 			f.Args = append(f.Args, arg)
 		}
 	}
-	flags := []Flag{f}
+	flags := []engine.Flag{f}
 	switch {
 	case revision != "":
-		flags = append(flags, Flag{Args: []string{"--revision", revision}, Origin: OriginProvisioner, Key: "model.id"})
+		flags = append(flags, engine.Flag{Args: []string{"--revision", revision}, Origin: engine.OriginProvisioner, Key: "model.id"})
 	case m.req.Model.Repository != "":
 		flags[0].Note = `fetched by the engine; not pinned: "hf:owner/repository@commit" is always the same model`
 	}
@@ -50,8 +52,8 @@ func (m *flagMerge) servedName() string {
 	if m.host.ModelPath != "" {
 		name = path.Base(name)
 	}
-	m.defaults = append(m.defaults, Flag{
-		Args: []string{"--served-model-name", name}, Origin: OriginDefault, Key: "model.id", Note: "what clients call the model",
+	m.defaults = append(m.defaults, engine.Flag{
+		Args: []string{"--served-model-name", name}, Origin: engine.OriginDefault, Key: "model.id", Note: "what clients call the model",
 	})
 	return name
 }
@@ -62,8 +64,8 @@ func (m *flagMerge) shards(flag string, subjects ...string) {
 	if n < 2 || m.onCPU() || m.says(subjects...) || m.engineDefaults() {
 		return
 	}
-	m.defaults = append(m.defaults, Flag{
-		Args: []string{flag, strconv.Itoa(n)}, Origin: OriginDefault, Key: "devices", Note: "the model is spread over all its GPUs",
+	m.defaults = append(m.defaults, engine.Flag{
+		Args: []string{flag, strconv.Itoa(n)}, Origin: engine.OriginDefault, Key: "devices", Note: "the model is spread over all its GPUs",
 	})
 }
 
@@ -91,9 +93,9 @@ func (m *flagMerge) context(flag, allowed string, changing ...string) int {
 }
 
 // completion asks an engine with the API of OpenAI for one token.
-func completion(model string) *AnswerRequest {
+func completion(model string) *engine.AnswerRequest {
 	body, _ := json.Marshal(map[string]any{"model": model, "prompt": "Hi", "max_tokens": 1})
-	return &AnswerRequest{Path: "/v1/completions", Body: string(body)}
+	return &engine.AnswerRequest{Path: "/v1/completions", Body: string(body)}
 }
 
 // tokens reads a number such as "4096", "4k" (4000) or "4K" (4096); 0 when there is none.

@@ -9,11 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // field reads a text from a JSON document that the engine serves. Each document is asked for once.
-func (p *prober) field(ctx context.Context, f Field) (string, error) {
+func (p *prober) field(ctx context.Context, f engine.Field) (string, error) {
 	doc, err := p.document(ctx, f.Path)
 	if err != nil {
 		return "", err
@@ -26,7 +27,7 @@ func (p *prober) field(ctx context.Context, f Field) (string, error) {
 }
 
 // count is field for a whole number.
-func (p *prober) count(ctx context.Context, f Field) (int, error) {
+func (p *prober) count(ctx context.Context, f engine.Field) (int, error) {
 	doc, err := p.document(ctx, f.Path)
 	if err != nil {
 		return 0, err
@@ -107,7 +108,7 @@ func (p *prober) metricsPage(ctx context.Context, path string) ([]byte, error) {
 }
 
 // checkMetrics asks for the metrics page and holds it against its contract.
-func (p *prober) checkMetrics(ctx context.Context, contract MetricsContract) error {
+func (p *prober) checkMetrics(ctx context.Context, contract engine.MetricsContract) error {
 	page, err := p.metricsPage(ctx, contract.Path)
 	if err != nil {
 		return err
@@ -134,7 +135,7 @@ const unaskedPause = 250 * time.Millisecond
 // askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
 // and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a
 // first token on a CPU can take longer than any probe. It is put again where it did not get out of here.
-func (p *prober) askToken(ctx context.Context, question AnswerRequest, must bool) (offered bool, err error) {
+func (p *prober) askToken(ctx context.Context, question engine.AnswerRequest, must bool) (offered bool, err error) {
 	patient := *p.client
 	patient.Timeout = 0
 	var a answer

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 )
@@ -147,13 +148,13 @@ func (p *EngineProvisioner) notReady(err error) error {
 	p.mu.Lock()
 	r, heard := p.run, p.heard
 	p.mu.Unlock() // the engine's last words are on the disk
-	e := &NotReadyError{Failure: Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}, Err: err, Last: heard}
+	e := &NotReadyError{Failure: Failure{Replica: p.cfg.Name(), Cause: engine.CauseUnknown, Retry: true}, Err: err, Last: heard}
 	if r == nil {
 		return e
 	}
 	e.After = time.Since(r.started)
 	if _, refused := errors.AsType[*unauthorizedError](err); refused {
-		e.Failure, e.Last = r.fail(CauseUnauthorized), ""
+		e.Failure, e.Last = r.fail(engine.CauseUnauthorized), ""
 		return e
 	}
 	var proof *proofError
@@ -164,7 +165,7 @@ func (p *EngineProvisioner) notReady(err error) error {
 		}
 		return e
 	}
-	e.Failure = r.fail(CauseUnknown)
+	e.Failure = r.fail(engine.CauseUnknown)
 	switch {
 	case errors.Is(err, ErrStopped): // it was no failure of the engine's
 		e.Advice, e.LogTail, e.Last = "", nil, ""
@@ -210,7 +211,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 		offered, err := p.firstToken(ctx, ask, r)
 		switch {
 		case err != nil:
-			return Handoff{}, &proofError{cause: CauseCannotAnswer, err: err}
+			return Handoff{}, &proofError{cause: engine.CauseCannotAnswer, err: err}
 		case offered:
 			proven.answer = answerOK
 			p.hear(healthyWords)
@@ -224,7 +225,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 	if spec.Metrics != nil {
 		err := ask.untilAnswered(ctx, r.started, p.hear, func(ask *prober) error { return ask.checkMetrics(ctx, *spec.Metrics) })
 		if err != nil {
-			return Handoff{}, &proofError{CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
+			return Handoff{}, &proofError{engine.CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
 		}
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/port"
@@ -28,30 +29,30 @@ func TestNotReady(t *testing.T) {
 	tests := map[string]struct {
 		behavior enginetest.Behavior
 		ready    ReadyConfig
-		cause    Cause
+		cause    engine.Cause
 		text     []string
 	}{
 		"loads too long": {
-			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Timeout: Duration(time.Second)}, cause: CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Timeout: Duration(time.Second)}, cause: engine.CauseUnknown,
 			text: []string{"the load took too long: more than 1s", `raise "ready.timeout"`},
 		},
 		"stalls": {
-			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: engine.CauseUnknown,
 			text: []string{"no progress for 500ms", `raise "ready.stall"`},
 		},
-		"redirects":         {behavior: enginetest.Behavior{Redirect: "http://192.0.2.1/"}, cause: CauseUnknown, text: []string{"/health answers 302 Found"}},
-		"no health":         {behavior: enginetest.Behavior{HealthStatus: 404}, cause: CauseUnknown, text: []string{"/health answers 404 Not Found"}},
-		"another model":     {behavior: enginetest.Behavior{PropsModel: "/models/other.gguf"}, cause: CauseUnknown, text: []string{`serves another model: "/models/other.gguf"`}},
-		"metrics 501":       {behavior: enginetest.Behavior{Metrics: enginetest.MetricsOff}, cause: CauseUnknown, text: []string{"switched off in the engine (501)"}},
-		"metrics 404":       {behavior: enginetest.Behavior{Metrics: enginetest.MetricsNotFound}, cause: CauseUnknown, text: []string{"does not exist (404)"}},
-		"metrics malformed": {behavior: enginetest.Behavior{Metrics: enginetest.MetricsMalformed}, cause: CauseUnknown, text: []string{"not valid Prometheus text"}},
-		"metrics lacking":   {behavior: enginetest.Behavior{Metrics: enginetest.MetricsMissingSeries}, cause: CauseUnknown, text: []string{`lacks the series "llamacpp:requests_processing"`}},
+		"redirects":         {behavior: enginetest.Behavior{Redirect: "http://192.0.2.1/"}, cause: engine.CauseUnknown, text: []string{"/health answers 302 Found"}},
+		"no health":         {behavior: enginetest.Behavior{HealthStatus: 404}, cause: engine.CauseUnknown, text: []string{"/health answers 404 Not Found"}},
+		"another model":     {behavior: enginetest.Behavior{PropsModel: "/models/other.gguf"}, cause: engine.CauseUnknown, text: []string{`serves another model: "/models/other.gguf"`}},
+		"metrics 501":       {behavior: enginetest.Behavior{Metrics: enginetest.MetricsOff}, cause: engine.CauseUnknown, text: []string{"switched off in the engine (501)"}},
+		"metrics 404":       {behavior: enginetest.Behavior{Metrics: enginetest.MetricsNotFound}, cause: engine.CauseUnknown, text: []string{"does not exist (404)"}},
+		"metrics malformed": {behavior: enginetest.Behavior{Metrics: enginetest.MetricsMalformed}, cause: engine.CauseUnknown, text: []string{"not valid Prometheus text"}},
+		"metrics lacking":   {behavior: enginetest.Behavior{Metrics: enginetest.MetricsMissingSeries}, cause: engine.CauseUnknown, text: []string{`lacks the series "llamacpp:requests_processing"`}},
 		// How much of it arrives before the time is up depends on the machine; that it ends does not.
-		"metrics huge": {behavior: enginetest.Behavior{Metrics: enginetest.MetricsHuge}, cause: CauseUnknown, text: []string{"/metrics"}},
-		"answers 500":  {behavior: enginetest.Behavior{AnswerStatus: 500}, cause: CauseCannotAnswer, text: []string{"the first token failed: /completion answers 500", "[cannot_answer]"}},
-		"answer cut":   {behavior: enginetest.Behavior{Answer: enginetest.AnswerCut}, cause: CauseCannotAnswer, text: []string{"the connection broke on the first token"}},
+		"metrics huge": {behavior: enginetest.Behavior{Metrics: enginetest.MetricsHuge}, cause: engine.CauseUnknown, text: []string{"/metrics"}},
+		"answers 500":  {behavior: enginetest.Behavior{AnswerStatus: 500}, cause: engine.CauseCannotAnswer, text: []string{"the first token failed: /completion answers 500", "[cannot_answer]"}},
+		"answer cut":   {behavior: enginetest.Behavior{Answer: enginetest.AnswerCut}, cause: engine.CauseCannotAnswer, text: []string{"the connection broke on the first token"}},
 		"never answers": {
-			behavior: enginetest.Behavior{Answer: enginetest.AnswerHang}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: CauseUnknown,
+			behavior: enginetest.Behavior{Answer: enginetest.AnswerHang}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: engine.CauseUnknown,
 			text: []string{"no progress"},
 		},
 	}
@@ -192,7 +193,7 @@ func TestDeathWhileLoading(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		behavior enginetest.Behavior
-		cause    Cause
+		cause    engine.Cause
 		code     int
 		text     []string
 	}{
@@ -201,22 +202,22 @@ func TestDeathWhileLoading(t *testing.T) {
 				After: 30 * time.Millisecond, Code: 1,
 				Stderr: "gguf_init_from_file: failed to open GGUF file '/m.gguf' (No such file or directory)\nsrv: exiting due to model loading error\n",
 			}},
-			cause: CauseModelMissing, code: 1, text: []string{"while loading", "No such file or directory"},
+			cause: engine.CauseModelMissing, code: 1, text: []string{"while loading", "No such file or directory"},
 		},
 		"before it listens": {
 			behavior: enginetest.Behavior{Bind: enginetest.BindNever, DieLoading: &enginetest.Death{Code: 1, Stderr: "error: invalid argument: --bogus\n"}},
-			cause:    CauseBadFlag, code: 1, text: []string{"--bogus"},
+			cause:    engine.CauseBadFlag, code: 1, text: []string{"--bogus"},
 		},
-		"bind": {behavior: enginetest.Behavior{Bind: enginetest.BindFail}, cause: CausePortInUse, code: 1, text: []string{"couldn't bind"}},
+		"bind": {behavior: enginetest.Behavior{Bind: enginetest.BindFail}, cause: engine.CausePortInUse, code: 1, text: []string{"couldn't bind"}},
 		"on the first token": {
-			behavior: enginetest.Behavior{Answer: enginetest.AnswerDie}, cause: CauseCannotAnswer, code: -1, text: []string{"illegal instruction"},
+			behavior: enginetest.Behavior{Answer: enginetest.AnswerDie}, cause: engine.CauseCannotAnswer, code: -1, text: []string{"illegal instruction"},
 		},
 		// As by an engine whose memory is being dumped, and on a busy machine.
 		"some time after it hung up": {
 			behavior: enginetest.Behavior{Answer: enginetest.AnswerCut, DieReady: &enginetest.Death{
 				After: 400 * time.Millisecond, Code: 1, Stderr: "ggml_cuda: allocating 512.00 MiB on device 0: cudaMalloc failed: out of memory\n",
 			}},
-			cause: CauseOOMGPU, code: 1, text: []string{"while loading", "[oom_gpu]"},
+			cause: engine.CauseOOMGPU, code: 1, text: []string{"while loading", "[oom_gpu]"},
 		},
 	}
 	for name, test := range tests {
@@ -250,7 +251,7 @@ func TestStrangerOnThePort(t *testing.T) {
 	t.Cleanup(stranger.Close)
 	_, err := p.WaitReady(bounded(t))
 	var notReady *NotReadyError
-	if !errors.As(err, &notReady) || notReady.Cause != CausePortInUse {
+	if !errors.As(err, &notReady) || notReady.Cause != engine.CausePortInUse {
 		t.Fatalf("%v", err)
 	}
 	wantText(t, err, "another process answers on port")
@@ -401,7 +402,7 @@ func TestVersionDisagreement(t *testing.T) {
 
 // GPUs as a driver would tell, with the memory of this launch's processes in it.
 type stubGPUs struct {
-	gpus   []GPU
+	gpus   []engine.GPU
 	err    error
 	memory func() map[int]uint64
 }
@@ -418,7 +419,7 @@ func withGPUs(d gpu.Driver) Option { return func(o *options) { o.gpus = d } }
 
 func TestGPURequired(t *testing.T) {
 	t.Parallel()
-	gpus := []GPU{{Index: 0, UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}, {Index: 1, UUID: "GPU-bbbb"}}
+	gpus := []engine.GPU{{Index: 0, UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}, {Index: 1, UUID: "GPU-bbbb"}}
 	onGPU := enginetest.Behavior{LogText: "load_tensors: offloaded 33/33 layers to GPU\n"}
 	t.Run("used", func(t *testing.T) {
 		t.Parallel()

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
@@ -180,7 +181,7 @@ func TestRealFailures(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*ProvisionConfig)
-		cause  Cause
+		cause  engine.Cause
 		text   string
 	}{
 		"not an adapter": {
@@ -189,15 +190,15 @@ func TestRealFailures(t *testing.T) {
 				_ = os.WriteFile(file, bytes.Repeat([]byte("garbage "), 1000), 0o600)
 				cfg.Flags = append(cfg.Flags, "--lora", file)
 			},
-			cause: CauseModelCorrupt, text: "magic",
+			cause: engine.CauseModelCorrupt, text: "magic",
 		},
 		"no architecture": {
 			change: func(cfg *ProvisionConfig) { _ = os.WriteFile(cfg.Model.ID, []byte(enginetest.GGUF), 0o600) },
-			cause:  CauseModelCorrupt, text: "unknown model architecture",
+			cause:  engine.CauseModelCorrupt, text: "unknown model architecture",
 		},
 		"no such adapter": {
 			change: func(cfg *ProvisionConfig) { cfg.Flags = append(cfg.Flags, "--lora", "/nonexistent.gguf") },
-			cause:  CauseModelMissing, text: "/nonexistent.gguf",
+			cause:  engine.CauseModelMissing, text: "/nonexistent.gguf",
 		},
 	}
 	for name, test := range tests {
@@ -251,7 +252,7 @@ func TestRealSilentFallback(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, tiny)
 	cfg.GPU = GPURequired
-	p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: []GPU{{UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}}}))
+	p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: []engine.GPU{{UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}}}))
 	_, err := p.WaitReady(bounded(t))
 	var gpu *GPUError
 	if !errors.As(err, &gpu) {

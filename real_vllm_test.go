@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -177,7 +178,7 @@ func TestRealVLLMChecks(t *testing.T) {
 	}
 	in := func(name string) string { return filepath.Join(cfg.Model.ID, name) }
 	weights := mustRead(t, in("model.safetensors"))
-	check := func(what string, cause Cause, parts ...string) {
+	check := func(what string, cause engine.Cause, parts ...string) {
 		t.Helper()
 		p, _ := newLaunch(t, cfg, cache)
 		began := time.Now()
@@ -192,22 +193,22 @@ func TestRealVLLMChecks(t *testing.T) {
 	}
 
 	cfg.Flags = append(cfg.Flags, "--max-modl-len", "64")
-	check("unknown flag", CauseBadFlag, "--max-modl-len", "--max-model-len")
+	check("unknown flag", engine.CauseBadFlag, "--max-modl-len", "--max-model-len")
 	cfg.Flags = append(cfg.Flags[:3], "--max-model-len", "99999")
-	check("context", CauseBadFlag, "99999", "2048")
+	check("context", engine.CauseBadFlag, "99999", "2048")
 	cfg.Flags = cfg.Flags[:3]
 
 	if err := os.Truncate(in("model.safetensors"), int64(len(weights)/2)); err != nil {
 		t.Fatal(err)
 	}
-	check("truncated weights", CauseModelCorrupt, in("model.safetensors"), "is cut short")
+	check("truncated weights", engine.CauseModelCorrupt, in("model.safetensors"), "is cut short")
 	if err := os.WriteFile(in("model.safetensors"), weights, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(in("config.json"), in("config")); err != nil {
 		t.Fatal(err)
 	}
-	check("no configuration", CauseModelMissing, in("config.json"))
+	check("no configuration", engine.CauseModelMissing, in("config.json"))
 	if err := os.Rename(in("config"), in("config.json")); err != nil {
 		t.Fatal(err)
 	}
@@ -215,12 +216,12 @@ func TestRealVLLMChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check("port", CausePortInUse, "is not free")
+	check("port", engine.CausePortInUse, "is not free")
 	if err := stranger.Close(); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Model.ID = filepath.Join(cfg.Dir, "absent")
-	check("no model", CauseModelMissing, cfg.Model.ID)
+	check("no model", engine.CauseModelMissing, cfg.Model.ID)
 }
 
 // The whole way to ready, and the death of the API server, which leaves the rest of vLLM alive (vLLM #55510). It runs
@@ -242,7 +243,7 @@ func TestRealVLLMLife(t *testing.T) {
 		t.Errorf("while it loads: %+v", status)
 	}
 	err := <-waited
-	if causeOf(err) == CauseCannotAnswer {
+	if causeOf(err) == engine.CauseCannotAnswer {
 		t.Logf("this CPU has no working bfloat16, and the proof found it: %v", err)
 		nothingLeft(t, p)
 		return
@@ -343,7 +344,7 @@ func TestRealVLLMNoRoom(t *testing.T) {
 	p, _ := started(t, cfg)
 	_, err := p.WaitReady(atLeisure(t))
 	var exit *ExitError
-	if !errors.As(err, &exit) || exit.Cause != CauseOOMHost || exit.Code != 1 {
+	if !errors.As(err, &exit) || exit.Cause != engine.CauseOOMHost || exit.Code != 1 {
 		t.Errorf("%T: %v", err, err)
 	}
 	nothingLeft(t, p)

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // completes asks for some tokens and reports whether they came.
@@ -41,7 +43,7 @@ func TestRealModelIsCopiedOver(t *testing.T) {
 	}
 	halfway := s.Status()[0].Restarts.Failures
 	eventually(t, "starts with half of it have failed", func() bool { return s.Status()[0].Restarts.Failures > halfway+2 })
-	if r := s.Status()[0].Restarts; r.Phase == PhaseFailed || r.Cause != CauseModelCorrupt {
+	if r := s.Status()[0].Restarts; r.Phase == PhaseFailed || r.Cause != engine.CauseModelCorrupt {
 		t.Errorf("restarts %+v", r)
 	}
 	if err := os.WriteFile(cfg.Model.ID, whole, 0o600); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
@@ -71,9 +72,9 @@ type launchRecord struct {
 	Files []filestamp.Stamp `json:"model_files,omitempty"`
 	Args  []string          `json:"args"`
 	Flags []string          `json:"flags"` // those of Args that no other key says; nil in records of older versions
-	Spec  LaunchSpec        `json:"spec"`
+	Spec  engine.LaunchSpec `json:"spec"`
 	GPU   GPUPolicy         `json:"gpu"`
-	GPUs  []GPU             `json:"gpus,omitempty"` // with their memory before the start
+	GPUs  []engine.GPU      `json:"gpus,omitempty"` // with their memory before the start
 	Ready ReadyConfig       `json:"ready"`
 	// Memory is what the launch was going to take, for others that start while it loads.
 	Memory  []MemoryNeed `json:"memory,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -42,15 +43,15 @@ func TestRecordedSchemas(t *testing.T) {
 			}
 			spec := r.Launch.Spec
 			requests := []string{"vllm:num_requests_running", "vllm:num_requests_waiting"}
-			if len(spec.Causes) != 10 || spec.Causes[0].Cause != CauseLibMissing || !spec.Causes[0].Pattern.MatchString("ImportError: x") ||
+			if len(spec.Causes) != 10 || spec.Causes[0].Cause != engine.CauseLibMissing || !spec.Causes[0].Pattern.MatchString("ImportError: x") ||
 				spec.NoGPU == nil || !spec.NoGPU.MatchString("Failed to infer device type") || len(spec.Advice) != 2 {
 				t.Errorf("causes %v\nno GPU %v\nadvice %v", spec.Causes, spec.NoGPU, spec.Advice)
 			}
 			spec.Causes, spec.NoGPU, spec.Advice = nil, nil, nil
-			want := LaunchSpec{
-				KeyEnv: "VLLM_API_KEY", Health: "/health", Version: Field{Path: "/version", Key: "version"}, Model: Field{Path: "/v1/models", Key: "data.0.root"},
-				Metrics: &MetricsContract{Path: "/metrics", Required: requests}, Gauges: &Gauges{Path: "/metrics", Names: requests}, DrainsItself: true,
-				Answer: &AnswerRequest{Path: "/v1/completions", Body: `{"max_tokens":1,"model":"tiny","prompt":"Hi"}`},
+			want := engine.LaunchSpec{
+				KeyEnv: "VLLM_API_KEY", Health: "/health", Version: engine.Field{Path: "/version", Key: "version"}, Model: engine.Field{Path: "/v1/models", Key: "data.0.root"},
+				Metrics: &engine.MetricsContract{Path: "/metrics", Required: requests}, Gauges: &engine.Gauges{Path: "/metrics", Names: requests}, DrainsItself: true,
+				Answer: &engine.AnswerRequest{Path: "/v1/completions", Body: `{"max_tokens":1,"model":"tiny","prompt":"Hi"}`},
 				Grace:  45 * time.Second, LoadGrace: 2 * time.Second,
 			}
 			if !reflect.DeepEqual(spec, want) {
@@ -140,11 +141,11 @@ func TestKeptTypesHaveNames(t *testing.T) {
 	}
 	for _, kept := range []any{
 		record{}, keptRestarts{}, request{}, answers{}, Event{}, Handoff{}, // of a replica and a state directory
-		Binary{}, fingerprint{}, manifest{}, remembered{}, // of the cache
+		engine.Binary{}, fingerprint{}, manifest{}, remembered{}, // of the cache
 	} {
 		look(reflect.TypeOf(kept), reflect.TypeOf(kept).Name())
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[LaunchSpec](), reflect.TypeFor[CausePattern](), reflect.TypeFor[Progress](), reflect.TypeFor[MemoryNeed]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[engine.LaunchSpec](), reflect.TypeFor[engine.CausePattern](), reflect.TypeFor[Progress](), reflect.TypeFor[MemoryNeed]()} {
 		if !seen[typ] {
 			t.Errorf("%s was not looked at", typ)
 		}

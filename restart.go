@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
@@ -51,17 +52,17 @@ const (
 
 // Restarts is what a supervisor remembers of a replica's failures. It survives the supervisor's own crash.
 type Restarts struct {
-	Phase    Phase     `json:"phase"`
-	Attempts int       `json:"attempts"`           // failures since the replica was last stable
-	Failures int       `json:"failures"`           // starts in a row that failed before readiness
-	Hindered int       `json:"hindered,omitempty"` // starts in a row that failed for a reason that is not the engine's
-	Trials   int       `json:"trials"`             // starts of the open breaker that failed
-	Trial    bool      `json:"trial,omitempty"`    // the breaker is half open: this launch decides
-	RetryAt  time.Time `json:"retry_at,omitzero"`  // of the next start, in backoff and open
-	ReadyAt  time.Time `json:"ready_at,omitzero"`  // of the launch that runs
-	Last     string    `json:"last,omitempty"`     // the last failure, for people
-	Total    int       `json:"total"`              // restarts since the replica was supervised first
-	Cause    Cause     `json:"cause,omitempty"`    // of the last failure
+	Phase    Phase        `json:"phase"`
+	Attempts int          `json:"attempts"`           // failures since the replica was last stable
+	Failures int          `json:"failures"`           // starts in a row that failed before readiness
+	Hindered int          `json:"hindered,omitempty"` // starts in a row that failed for a reason that is not the engine's
+	Trials   int          `json:"trials"`             // starts of the open breaker that failed
+	Trial    bool         `json:"trial,omitempty"`    // the breaker is half open: this launch decides
+	RetryAt  time.Time    `json:"retry_at,omitzero"`  // of the next start, in backoff and open
+	ReadyAt  time.Time    `json:"ready_at,omitzero"`  // of the launch that runs
+	Last     string       `json:"last,omitempty"`     // the last failure, for people
+	Total    int          `json:"total"`              // restarts since the replica was supervised first
+	Cause    engine.Cause `json:"cause,omitempty"`    // of the last failure
 	// Served says that the replica has been ready with its present settings: nothing that it fails of is taken for hopeless.
 	Served bool `json:"served,omitempty"`
 }
@@ -87,7 +88,7 @@ func (s Restarts) following(h restart.History) Restarts {
 // incident is an event for the restart policy with what people are told of it.
 type incident struct {
 	restart.Event
-	cause Cause
+	cause engine.Cause
 	text  string
 	err   error
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -45,9 +46,9 @@ type run struct {
 }
 
 // fail describes what went wrong with the engine, with its last words.
-func (r *run) fail(cause Cause) Failure { return r.failure(cause, "", r.lastLines()) }
+func (r *run) fail(cause engine.Cause) Failure { return r.failure(cause, "", r.lastLines()) }
 
-func (r *run) failure(cause Cause, evidence string, lines []string) Failure {
+func (r *run) failure(cause engine.Cause, evidence string, lines []string) Failure {
 	return Failure{
 		Replica:  r.rec.name(),
 		Cause:    cause,
@@ -62,7 +63,7 @@ func (r *run) failure(cause Cause, evidence string, lines []string) Failure {
 func (r *run) lastLines() []string { return r.redact.lines(r.logEnd()) }
 
 // advice is the engine's own on a cause, or the general one.
-func (r *run) advice(cause Cause) string {
+func (r *run) advice(cause engine.Cause) string {
 	return cmp.Or(r.rec.Launch.Spec.Advice[cause], adviceFor(cause))
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
+	"github.com/llama-orch/engine-provisioner/engine"
 	jsonschemav6 "github.com/santhosh-tekuri/jsonschema/v6"
 	sigsyaml "sigs.k8s.io/yaml"
 )
@@ -46,9 +47,9 @@ func schemaTypes() []any {
 		DrainHook{},
 		HTTPHook{},
 		CustomConfig{},
-		Field{},
-		MetricsContract{},
-		AnswerRequest{},
+		engine.Field{},
+		engine.MetricsContract{},
+		engine.AnswerRequest{},
 	}
 }
 

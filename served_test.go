@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
@@ -42,7 +43,7 @@ func tirelessly(cfg ProvisionConfig) ProvisionConfig {
 // What was ready with its settings is tried again, whatever goes away under it, and serves when that is back.
 func TestServedComesBack(t *testing.T) {
 	t.Parallel()
-	driver := &driverAway{stubGPUs: stubGPUs{gpus: []GPU{gpu0}}}
+	driver := &driverAway{stubGPUs: stubGPUs{gpus: []engine.GPU{gpu0}}}
 	var model, key, exe string // of the case that runs
 	move := func(path *string) (away, back func() error) {
 		return func() error { return os.Rename(*path, *path+".away") }, func() error { return os.Rename(*path+".away", *path) }
@@ -111,7 +112,7 @@ func TestServedIsKept(t *testing.T) {
 		t.Helper()
 		s, _ := supervised(t, []ProvisionConfig{cfg})
 		var missing *StartError
-		if err := s.WaitReady(bounded(t)); !errors.As(err, &missing) || missing.Cause != CauseModelMissing {
+		if err := s.WaitReady(bounded(t)); !errors.As(err, &missing) || missing.Cause != engine.CauseModelMissing {
 			t.Errorf("%v", err)
 		}
 		eventually(t, "it is "+string(phase), func() bool { return s.Status()[0].Restarts.Phase == phase })

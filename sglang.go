@@ -13,9 +13,9 @@ type sgLang struct{}
 
 func (sgLang) Name() string { return "sglang" }
 
-func (sgLang) Program(engine.Request) Program {
-	return Program{
-		Image: Image{
+func (sgLang) Program(engine.Request) engine.Program {
+	return engine.Program{
+		Image: engine.Image{
 			Name: "lmsysorg/sglang", Tag: "latest",
 			Entrypoint: []string{"sglang"}, // the image has none
 			Volumes:    []string{engine.HubVolume + ":/root/.cache/huggingface"},
@@ -23,7 +23,7 @@ func (sgLang) Program(engine.Request) Program {
 		},
 		Command:      "sglang",
 		Modes:        []string{"binary", "package", modeContainer},
-		Model:        ModelFolder,
+		Model:        engine.ModelFolder,
 		Distribution: "sglang",
 		Package:      "sglang==0.5.23", // whose help the flags are of
 		Port:         30000,
@@ -37,18 +37,18 @@ func (sgLang) Program(engine.Request) Program {
 const sglangGrace = 30 * time.Second
 
 // Launch gives no API key: SGLang takes one from its command line alone, which every user of the machine can read.
-func (sgLang) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+func (sgLang) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	m := sglangDialect.merge(req, host)
 	if err := m.err(); err != nil {
-		return LaunchSpec{}, err
+		return engine.LaunchSpec{}, err
 	}
 	m.addDefaults()
 	model := m.modelFlags("serve", "--model-path")
 	served := m.servedName()
 	m.shards("--tp-size", "tp-size", "pp-size", "dp-size")
 	if m.onCPU() && !m.says("device") {
-		m.defaults = append(m.defaults, Flag{
-			Args: []string{"--device", "cpu"}, Origin: OriginProvisioner, Key: "gpu", Note: "no GPU is used",
+		m.defaults = append(m.defaults, engine.Flag{
+			Args: []string{"--device", "cpu"}, Origin: engine.OriginProvisioner, Key: "gpu", Note: "no GPU is used",
 		})
 	}
 	info, modelInfo := "/server_info", "/model_info"
@@ -57,15 +57,15 @@ func (sgLang) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 		info, modelInfo = "/get_server_info", "/get_model_info"
 	}
 
-	spec := LaunchSpec{
+	spec := engine.LaunchSpec{
 		Health: "/health",
 		// A healthy answer is one token, looked for once a second (http_server.py).
 		HealthTakes: time.Second,
 		GPUs:        m.sglangGPUs(),
 		Context:     m.context("context-length", "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "json-model-override-args"),
 		Slots:       m.count("max-running-requests"),
-		Version:     Field{Path: info, Key: "version"},
-		Model:       Field{Path: modelInfo, Key: "model_path"},
+		Version:     engine.Field{Path: info, Key: "version"},
+		Model:       engine.Field{Path: modelInfo, Key: "model_path"},
 		Answer:      completion(served),
 		Grace:       sglangGrace + m.req.DrainTimeout,
 		KillsItself: true,
@@ -78,14 +78,14 @@ func (sgLang) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if port, err := strconv.Atoi(m.said("nccl-port")); err == nil && port > 0 {
 		// Else it looks for a free one itself. The same one for two replicas is found after the load.
-		spec.Ports = []Port{{Number: port, Use: "the GPUs of SGLang, by --nccl-port"}}
+		spec.Ports = []engine.Port{{Number: port, Use: "the GPUs of SGLang, by --nccl-port"}}
 	}
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}
-		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
+		spec.Metrics = &engine.MetricsContract{Path: "/metrics", Required: requests}
 		// They rise when a request is over (observe_one_finished_request in metrics_collector.py), realtime_tokens with each
 		// report of the scheduler.
-		spec.Counters = &Counters{Path: "/metrics", Names: []string{
+		spec.Counters = &engine.Counters{Path: "/metrics", Names: []string{
 			"sglang:generation_tokens_total", "sglang:prompt_tokens_total", "sglang:realtime_tokens_total",
 		}}
 	}

@@ -1,16 +1,18 @@
 package provisioner
 
+import "github.com/llama-orch/engine-provisioner/engine"
+
 // sglangCauses are the dying words of SGLang, most specific first. A failed start ends by SIGKILL of its own, so that
 // the log alone tells why; testdata/sglang/logs holds the words in full.
-var sglangCauses = []CausePattern{
+var sglangCauses = []engine.CausePattern{
 	pythonPortInUse,
-	{Cause: CauseBadFlag, Pattern: anyOf(
+	{Cause: engine.CauseBadFlag, Pattern: anyOf(
 		`error: unrecognized arguments`, `error: argument `, `error: ambiguous option`, `error: the following arguments are required`,
 		// With SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN the same words are a warning.
 		`ValueError: .*context_length .* (is greater|longer) than`,
 		`must be divisible by tp_size`, `Error: .*tp_size.*(is larger|must be)`,
 	)},
-	{Cause: CauseOOMGPU, Pattern: anyOf(
+	{Cause: engine.CauseOOMGPU, Pattern: anyOf(
 		pythonOOMGPU, `Not enough memory\. Please try to (increase|reduce)`, `Capture cuda graph failed: .*out of memory`,
 		`The memory capacity is unbalanced`,
 	)},
@@ -25,6 +27,6 @@ var sglangCauses = []CausePattern{
 	pythonDriver,
 }
 
-var sglangAdvice = map[Cause]string{
-	CauseOOMGPU: "free GPU memory, or use a smaller model, a smaller context (--context-length), more GPUs (devices) or another share (--mem-fraction-static)",
+var sglangAdvice = map[engine.Cause]string{
+	engine.CauseOOMGPU: "free GPU memory, or use a smaller model, a smaller context (--context-length), more GPUs (devices) or another share (--mem-fraction-static)",
 }

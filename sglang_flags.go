@@ -4,6 +4,8 @@ import (
 	_ "embed"
 	"strings"
 	"sync"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // sglangFlagsText is the help of SGLang 0.5.23 without its descriptions. TestBuiltinFlags rewrites it.
@@ -11,10 +13,10 @@ import (
 //go:embed sglang_flags.txt
 var sglangFlagsText string
 
-var builtinSGLangFlags = sync.OnceValue(func() FlagSet { return parseArgparseHelp(sglangFlagsText) })
+var builtinSGLangFlags = sync.OnceValue(func() engine.FlagSet { return parseArgparseHelp(sglangFlagsText) })
 
 // parseSGLangHelp leaves out the server for images and videos, whose help follows.
-func parseSGLangHelp(output string) FlagSet {
+func parseSGLangHelp(output string) engine.FlagSet {
 	output, _, _ = strings.Cut(output, "--- Help for Diffusion Model Server ---")
 	return parseArgparseHelp(output)
 }
@@ -29,7 +31,7 @@ var sglangDialect = flagDialect{
 	joined:    true,
 	prefixes:  true,
 	canonical: map[string]string{"--tensor-parallel-size": "--tp-size", "--data-parallel-size": "--dp-size", "--pipeline-parallel-size": "--pp-size"},
-	hidden: FlagSet{Defs: []FlagDef{
+	hidden: engine.FlagSet{Defs: []engine.FlagDef{
 		{Names: []string{"--model-type"}, Value: "BACKEND"}, // cli/serve.py takes it away before the parser sees it
 	}},
 	owned: []ownedFlag{

@@ -3,18 +3,20 @@ package provisioner
 import (
 	"os"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // sglangHost has the flags of the recorded SGLang and two GPUs.
-func sglangHost(t testing.TB) Host {
+func sglangHost(t testing.TB) engine.Host {
 	t.Helper()
 	text, err := os.ReadFile("testdata/sglang/help-0.5.23.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Host{
-		Binary:    Binary{Path: "/opt/sglang/bin/sglang", Version: "0.5.23", Build: versionNumber("0.5.23"), Flags: parseSGLangHelp(string(text))},
-		ModelPath: "/models/chat", GPUs: []GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
+	return engine.Host{
+		Binary:    engine.Binary{Path: "/opt/sglang/bin/sglang", Version: "0.5.23", Build: versionNumber("0.5.23"), Flags: parseSGLangHelp(string(text))},
+		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
 
@@ -24,7 +26,7 @@ func TestSGLangLaunch(t *testing.T) {
 	hub, one, old := host, host, host
 	hub.ModelPath = ""
 	one.GPUs = nil
-	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.5.3", versionNumber("0.5.3"), FlagSet{}
+	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.5.3", versionNumber("0.5.3"), engine.FlagSet{}
 	testLaunches(t, sgLang{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub_pinned", host: hub, model: "hf:Qwen/Qwen3-0.6B@c1899de289a04d12100db370d81485cdf75e47ca"},

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 )
 
@@ -24,7 +25,7 @@ type sourceBuild struct {
 	opts    *options
 	cfg     ProvisionConfig
 	source  SourceConfig
-	program Program
+	program engine.Program
 }
 
 // provisionError says that an engine could not be built, and where its log is.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
@@ -119,7 +120,7 @@ func TestPlanExampleSource(t *testing.T) {
 	if err := ggufgen.WriteFile(cfg.Model.ID, tiny); err != nil {
 		t.Fatal(err)
 	}
-	gpus := &fakeGPUs{gpus: []GPU{{Index: 0, UUID: "GPU-8dd4c4a1", Name: "NVIDIA GeForce RTX 3090"}}}
+	gpus := &fakeGPUs{gpus: []engine.GPU{{Index: 0, UUID: "GPU-8dd4c4a1", Name: "NVIDIA GeForce RTX 3090"}}}
 	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()), withGPUs(gpus))
 	if err != nil || len(plan.Pending) != 1 {
 		t.Fatalf("%+v, %v", plan, err)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -147,7 +148,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		}
 		p.note(short.Error() + "; " + numbers)
 	}
-	for _, port := range append([]Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
+	for _, port := range append([]engine.Port{{Number: p.cfg.Port}}, plan.spec.Ports...) {
 		if err := p.checkPort(port, plan.host.Binary.Path); err != nil {
 			return nil, err
 		}
@@ -259,7 +260,7 @@ func (o *options) clear(ctx context.Context, files replicaFiles, last record) er
 
 // calledOff is the error of a call whose context has ended: that is why, whatever the step said that it interrupted.
 func (p *EngineProvisioner) calledOff(cause error) error {
-	return &StartError{Failure: Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}, Err: cause}
+	return &StartError{Failure: Failure{Replica: p.cfg.Name(), Cause: engine.CauseUnknown, Retry: true}, Err: cause}
 }
 
 // startErrorIn is startError of a call with ctx.
@@ -277,7 +278,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	if errors.As(err, &config) || errors.As(err, &gpu) {
 		return err
 	}
-	f := Failure{Replica: p.cfg.Name(), Cause: CauseUnknown, Retry: true}
+	f := Failure{Replica: p.cfg.Name(), Cause: engine.CauseUnknown, Retry: true}
 	if start, ok := errors.AsType[*StartError](err); ok {
 		start.Replica, start.Retry = f.Replica, retryable(start.Cause)
 		return start
@@ -291,12 +292,12 @@ func (p *EngineProvisioner) startError(err error) error {
 	var build *provisionError
 	switch {
 	case errors.As(err, &model) && model.Fault == models.Download: // a time-out among them
-		f.Cause = CauseDownload
+		f.Cause = engine.CauseDownload
 	case errors.As(err, &build):
 		f.LogPath = build.log
-		f.Cause = CauseBuildFailed
+		f.Cause = engine.CauseBuildFailed
 		if build.try {
-			f.Cause = CauseDownload
+			f.Cause = engine.CauseDownload
 		}
 		if f.LogPath != "" || build.try && p.cfg.Provisioning.Package != nil { // an installer only says that it is offline
 			f.Advice = adviceFor(f.Cause)
@@ -307,27 +308,27 @@ func (p *EngineProvisioner) startError(err error) error {
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
 	case errors.As(err, &key):
-		f.Cause = CauseUnauthorized
+		f.Cause = engine.CauseUnauthorized
 	case errors.As(err, &taken):
 		f.Cause, f.Advice = portCause(taken.Reason), taken.Advice
 	case errors.As(err, &model):
-		f.Cause = Cause(model.Fault)
+		f.Cause = engine.Cause(model.Fault)
 	case errors.As(err, &memory):
 		f.Cause = memory.cause()
 		f.Advice = memory.advice()
 	case errors.As(err, &asked):
 		f.LogTail = asked.lines
-		f.Cause = CauseLibMissing
-		f.Advice = adviceFor(CauseLibMissing)
+		f.Cause = engine.CauseLibMissing
+		f.Advice = adviceFor(engine.CauseLibMissing)
 		if asked.problem != "" {
 			f.Advice = adviceExecutable
 		}
 	case errors.As(err, &binary):
-		f.Cause = CauseLibMissing
+		f.Cause = engine.CauseLibMissing
 	}
 	var network net.Error
-	if f.Cause == CauseDownload && f.Advice == "" && errors.As(err, &network) {
-		f.Advice = adviceFor(CauseDownload)
+	if f.Cause == engine.CauseDownload && f.Advice == "" && errors.As(err, &network) {
+		f.Advice = adviceFor(engine.CauseDownload)
 	}
 	f.Retry = retryable(f.Cause)
 	return &StartError{Failure: f, Err: err}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
@@ -89,12 +90,12 @@ func TestStartErrorOfAFullMachine(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
 		var start *StartError
 		err := p.startError(&binaryError{&fs.PathError{Op: "fork/exec", Path: "/engine", Err: errno}})
-		if !errors.As(err, &start) || start.Cause != CauseUnknown || !start.Retry || start.Advice == "" {
+		if !errors.As(err, &start) || start.Cause != engine.CauseUnknown || !start.Retry || start.Advice == "" {
 			t.Errorf("%v: %+v", errno, err)
 		}
 	}
 	var start *StartError
-	if err := p.startError(&askError{err: context.DeadlineExceeded}); !errors.As(err, &start) || start.Cause != CauseUnknown || !start.Retry {
+	if err := p.startError(&askError{err: context.DeadlineExceeded}); !errors.As(err, &start) || start.Cause != engine.CauseUnknown || !start.Retry {
 		t.Errorf("an executable that does not answer: %+v", err)
 	}
 	deaf := p.startError(&askError{args: "/engine --version", err: errors.Join(context.DeadlineExceeded, errors.New("signal: killed")), took: time.Minute})

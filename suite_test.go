@@ -11,6 +11,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/enginetest/conformance"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
@@ -41,17 +42,17 @@ var suite = map[string]conformance.Subject{
 // TestSuiteFailures is what no engine tells before it has loaded, or not even then.
 func TestSuiteFailures(t *testing.T) {
 	t.Parallel()
-	for engine, profile := range map[string]enginetest.Profile{
+	for kind, profile := range map[string]enginetest.Profile{
 		"llamacpp": enginetest.LlamaCPP, "vllm": enginetest.VLLM, "sglang": enginetest.SGLang, "tgi": enginetest.TGI,
 	} {
-		for cause, b := range map[provisioner.Cause]enginetest.Behavior{
-			provisioner.CausePortInUse:    {Bind: enginetest.BindFail},    // taken between our look and its own
-			provisioner.CauseCannotAnswer: {Answer: enginetest.AnswerDie}, // /health says 200 until somebody asks
+		for cause, b := range map[engine.Cause]enginetest.Behavior{
+			engine.CausePortInUse:    {Bind: enginetest.BindFail},    // taken between our look and its own
+			engine.CauseCannotAnswer: {Answer: enginetest.AnswerDie}, // /health says 200 until somebody asks
 		} {
-			t.Run(engine+" "+string(cause), func(t *testing.T) {
+			t.Run(kind+" "+string(cause), func(t *testing.T) {
 				t.Parallel()
 				b.Engine, b.Speed = profile, 50
-				cfg := replica(t, engine)
+				cfg := replica(t, kind)
 				cfg.Model.ID = modelFor(t, profile, cfg.Dir)
 				cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, b)}
 				p, err := provisioner.New(cfg, provisioner.WithCacheDir(t.TempDir()))
@@ -90,19 +91,19 @@ const (
 type config = func(t testing.TB, pace conformance.Pace) provisioner.ProvisionConfig
 
 // replica is what all of them have in common.
-func replica(t testing.TB, engine string) provisioner.ProvisionConfig {
+func replica(t testing.TB, kind string) provisioner.ProvisionConfig {
 	t.Helper()
 	dir := t.TempDir()
 	drain := provisioner.Duration(2 * time.Minute) // a real engine's answer takes long on a busy machine
 	return provisioner.ProvisionConfig{
 		Drain:  provisioner.DrainConfig{Timeout: &drain},
-		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir, Engine: engine,
+		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir, Engine: kind,
 		Port: enginetest.FreePort(t, 1), GPU: provisioner.GPUNone,
 	}
 }
 
 // fake has a fake executable, whose own waits are short, and a model that it checks.
-func fake(engine string, profile enginetest.Profile) config {
+func fake(kind string, profile enginetest.Profile) config {
 	return func(t testing.TB, pace conformance.Pace) provisioner.ProvisionConfig {
 		t.Helper()
 		b := enginetest.Behavior{Engine: profile, Speed: 50, StrictFlags: true, CheckModel: true}
@@ -112,7 +113,7 @@ func fake(engine string, profile enginetest.Profile) config {
 		case conformance.SlowAnswer:
 			b.BusyRequests = 2 * time.Second // the gauge has to be seen meanwhile, also on a busy machine
 		}
-		cfg := replica(t, engine)
+		cfg := replica(t, kind)
 		cfg.Model.ID = "local:" + modelFor(t, profile, cfg.Dir)
 		cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, b)}
 		return cfg
@@ -169,10 +170,10 @@ func customServer(t testing.TB, pace conformance.Pace) provisioner.ProvisionConf
 	const series = "server_requests_%s"
 	cfg.Custom = &provisioner.CustomConfig{
 		Command: []string{cfg.Provisioning.Binary.Path, "--model={model}", "--host", "{host}", "--port", "{port}"},
-		Version: &provisioner.Field{Path: "/api/version", Key: "version"},
-		Metrics: &provisioner.MetricsContract{Path: "/metrics", Required: []string{"server_answers_total"}},
+		Version: &engine.Field{Path: "/api/version", Key: "version"},
+		Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"server_answers_total"}},
 		Gauges:  []string{fmt.Sprintf(series, "running"), fmt.Sprintf(series, "waiting")},
-		Answer:  &provisioner.AnswerRequest{Path: "/v1/completions", Body: `{"prompt":"Hi","max_tokens":1}`},
+		Answer:  &engine.AnswerRequest{Path: "/v1/completions", Body: `{"prompt":"Hi","max_tokens":1}`},
 	}
 	cfg.Provisioning.Binary = nil
 	return cfg

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -155,7 +156,7 @@ func TestSuperviseGivesUpOnAPermanentCause(t *testing.T) {
 	}
 	s, _ := supervised(t, []ProvisionConfig{cfg})
 	var start *StartError
-	if err := s.WaitReady(bounded(t)); !errors.As(err, &start) || start.Cause != CauseModelMissing {
+	if err := s.WaitReady(bounded(t)); !errors.As(err, &start) || start.Cause != engine.CauseModelMissing {
 		t.Errorf("WaitReady: %v", err)
 	}
 	eventually(t, "it is given up", func() bool { return s.Status()[0].Restarts.Phase == PhaseFailed })

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 )
@@ -53,7 +54,7 @@ func TestAdoptedOnAGPUIsProven(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-			driver := &fakeGPUs{gpus: []GPU{gpu0}}
+			driver := &fakeGPUs{gpus: []engine.GPU{gpu0}}
 			cfg.GPU = GPUOptional
 			first, _ := supervised(t, []ProvisionConfig{cfg}, withGPUs(driver))
 			if err := first.WaitReady(bounded(t)); err != nil {
@@ -62,7 +63,7 @@ func TestAdoptedOnAGPUIsProven(t *testing.T) {
 			was := first.Status()[0]
 			handOver(t, first)
 			cfg.GPU = GPURequired
-			asked := &fakeGPUs{gpus: []GPU{gpu0}, memory: map[int]uint64{1: 1, was.PID: used}}
+			asked := &fakeGPUs{gpus: []engine.GPU{gpu0}, memory: map[int]uint64{1: 1, was.PID: used}}
 			second, _ := supervised(t, []ProvisionConfig{cfg}, withGPUs(asked))
 			if err := second.WaitReady(bounded(t)); (err == nil) != (used > 0) {
 				t.Errorf("WaitReady: %v", err)

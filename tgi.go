@@ -15,16 +15,16 @@ type tgi struct{}
 
 func (tgi) Name() string { return "tgi" }
 
-func (tgi) Program(engine.Request) Program {
-	return Program{
-		Image: Image{
+func (tgi) Program(engine.Request) engine.Program {
+	return engine.Program{
+		Image: engine.Image{
 			Name: "ghcr.io/huggingface/text-generation-inference", Tag: "3.3.5",
 			Volumes: []string{engine.HubVolume + ":/data"}, // its HF_HOME
 			ShmSize: 1 << 30,
 		},
 		Command:      "text-generation-launcher",
 		Modes:        []string{"binary", modeContainer}, // a Rust workspace that is in no Python package
-		Model:        ModelFolder,
+		Model:        engine.ModelFolder,
 		Port:         3000,
 		VersionArgs:  []string{"--version"},
 		ParseVersion: parseTGIVersion,
@@ -48,10 +48,10 @@ const tgiTermination = 90 * time.Second
 
 // Launch gives each replica what the launcher takes from fixed places: a second one would delete the sockets of the
 // first, and share its ports.
-func (tgi) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+func (tgi) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	m := tgiDialect.merge(req, host)
 	if err := m.err(); err != nil {
-		return LaunchSpec{}, err
+		return engine.LaunchSpec{}, err
 	}
 	m.addDefaults()
 	model := m.modelFlags("", "--model-id")
@@ -61,32 +61,32 @@ func (tgi) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 	model[0].Note += "TGI is in maintenance mode since December 2025 (#3345): vllm and sglang serve the same models"
 	m.shards("--num-shard", "num-shard", "sharded")
 
-	spec := LaunchSpec{
+	spec := engine.LaunchSpec{
 		KeyEnv:  "API_KEY",
 		Health:  "/health",
 		GPUs:    m.gpus("num-shard"),
 		Slots:   m.count("max-batch-size"), // --max-concurrent-requests counts those that wait, too
-		Version: Field{Path: "/info", Key: "version"},
-		Model:   Field{Path: "/info", Key: "model_id"},
-		Answer:  &AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
+		Version: engine.Field{Path: "/info", Key: "version"},
+		Model:   engine.Field{Path: "/info", Key: "model_id"},
+		Answer:  &engine.AnswerRequest{Path: "/generate", Body: `{"inputs":"Hi","parameters":{"max_new_tokens":1}}`},
 		// It serves nothing but completions, and says 424 of a shard that died over one (router/src/server.rs).
 		MustAnswer: true,
 		Grace:      m.tgiGrace(),
 		Causes:     tgiCauses,
 		Advice:     tgiAdvice,
 		// A series is there from the first request on; which ones come before it differs.
-		Metrics: &MetricsContract{Path: "/metrics"},
-		Gauges:  &Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},
+		Metrics: &engine.MetricsContract{Path: "/metrics"},
+		Gauges:  &engine.Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},
 		// Steps of the model that went well (backends/v3/src/backend.rs).
-		Counters: &Counters{Path: "/metrics", Names: []string{"tgi_batch_inference_success"}},
+		Counters: &engine.Counters{Path: "/metrics", Names: []string{"tgi_batch_inference_success"}},
 		// The router does, for --graceful-termination-timeout.
 		DrainsItself: true,
 	}
-	var own []Flag
+	var own []engine.Flag
 	add := func(flag, value, note string) {
-		own = append(own, Flag{Args: []string{flag, value}, Origin: OriginProvisioner, Note: note})
+		own = append(own, engine.Flag{Args: []string{flag, value}, Origin: engine.OriginProvisioner, Note: note})
 	}
-	add("--shard-uds-path", TempDirPlaceholder+"/shard", "sockets of its own")
+	add("--shard-uds-path", engine.TempDirPlaceholder+"/shard", "sockets of its own")
 	for _, side := range []struct {
 		flag, use string
 		base      int
@@ -94,7 +94,7 @@ func (tgi) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 		if !m.has(side.flag) { // --prometheus-port is not in every version
 			continue
 		}
-		port := Port{Number: side.base + req.Port%tgiPorts, Use: side.use}
+		port := engine.Port{Number: side.base + req.Port%tgiPorts, Use: side.use}
 		add(side.flag, strconv.Itoa(port.Number), `a port of its own, by "port"`)
 		spec.Ports = append(spec.Ports, port)
 	}

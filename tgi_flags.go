@@ -3,6 +3,8 @@ package provisioner
 import (
 	_ "embed"
 	"sync"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // tgiFlagsText is the help of TGI 3.3 without its descriptions. TestBuiltinFlags rewrites it.
@@ -10,7 +12,7 @@ import (
 //go:embed tgi_flags.txt
 var tgiFlagsText string
 
-var builtinTGIFlags = sync.OnceValue(func() FlagSet { return parseClapHelp(tgiFlagsText) })
+var builtinTGIFlags = sync.OnceValue(func() engine.FlagSet { return parseClapHelp(tgiFlagsText) })
 
 const adviceTunnel = "it would open the engine to the internet; put a proxy in front of the engine"
 

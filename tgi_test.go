@@ -3,18 +3,20 @@ package provisioner
 import (
 	"os"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // tgiHost has the flags of TGI 3.3 and two GPUs.
-func tgiHost(t testing.TB) Host {
+func tgiHost(t testing.TB) engine.Host {
 	t.Helper()
 	text, err := os.ReadFile("testdata/tgi/help-3.3.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Host{
-		Binary:    Binary{Path: "/usr/local/bin/text-generation-launcher", Version: "3.3.5", Build: versionNumber("3.3.5"), Flags: parseClapHelp(string(text))},
-		ModelPath: "/models/chat", GPUs: []GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
+	return engine.Host{
+		Binary:    engine.Binary{Path: "/usr/local/bin/text-generation-launcher", Version: "3.3.5", Build: versionNumber("3.3.5"), Flags: parseClapHelp(string(text))},
+		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
 
@@ -24,7 +26,7 @@ func TestTGILaunch(t *testing.T) {
 	hub, cpu, old := host, host, host
 	hub.ModelPath = ""
 	cpu.GPUs = nil
-	old.Binary.Flags = FlagSet{Defs: []FlagDef{{Names: []string{"--master-port"}, Value: "MASTER_PORT"}}}
+	old.Binary.Flags = engine.FlagSet{Defs: []engine.FlagDef{{Names: []string{"--master-port"}, Value: "MASTER_PORT"}}}
 	testLaunches(t, tgi{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub", host: hub, model: "hf:Qwen/Qwen3-0.6B"},
@@ -74,7 +76,7 @@ func TestTGIPorts(t *testing.T) {
 		taken := map[int]int{}
 		for port := first; port < first+256; port++ {
 			cfg := launchCase{cfg: func(c *ProvisionConfig) { c.Port = port }}.config(tgi{})
-			spec, err := launchOf(tgi{}, cfg, Host{})
+			spec, err := launchOf(tgi{}, cfg, engine.Host{})
 			if err != nil || len(spec.Ports) != 2 {
 				t.Fatalf("ports %v, %v", spec.Ports, err)
 			}

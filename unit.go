@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -162,11 +163,11 @@ func (u *unit) times() (load, end time.Duration) {
 // engineGrace is the grace of a replica's engine, or a longer one.
 func engineGrace(r ProvisionConfig) time.Duration {
 	builtin := newOptions(nil)
-	engine, ok := builtin.engine(r.Engine)
+	e, ok := builtin.engine(r.Engine)
 	if !ok {
 		return defaultEngineGrace
 	}
-	spec, _ := launchOf(engine, r.withDefaults(), Host{}) // what is wrong with r, the loader has told
+	spec, _ := launchOf(e, r.withDefaults(), engine.Host{}) // what is wrong with r, the loader has told
 	return max(defaultEngineGrace, spec.Grace)
 }
 
@@ -175,9 +176,9 @@ func (u *unit) mounts() []string {
 	paths := map[string]bool{u.config.origin.dir: true}
 	builtin := newOptions(nil)
 	for _, r := range u.replicas {
-		kind := ModelFile
-		if engine, ok := builtin.engine(r.Engine); ok {
-			kind = programOf(engine, r).Model
+		kind := engine.ModelFile
+		if e, ok := builtin.engine(r.Engine); ok {
+			kind = programOf(e, r).Model
 		}
 		if ref, err := r.model(kind).Ref(); err == nil && ref.Path != "" { // else the start tells
 			paths[ref.Path] = true

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -147,7 +148,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 // TestUnitGraceIsEnough: where the file says nothing, the unit assumes a grace, which no built-in engine may exceed.
 func TestUnitGraceIsEnough(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(llamaCPP{}, ProvisionConfig{Port: 1, GPU: GPUNone, Model: ModelConfig{ID: "/m"}}.withDefaults(), Host{ModelPath: "/m"})
+	spec, err := launchOf(llamaCPP{}, ProvisionConfig{Port: 1, GPU: GPUNone, Model: ModelConfig{ID: "/m"}}.withDefaults(), engine.Host{ModelPath: "/m"})
 	if err != nil {
 		t.Fatal(err)
 	}

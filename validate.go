@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -299,16 +300,16 @@ func (o *options) checkReplicas(replicas []ProvisionConfig) []Problem {
 
 // sidePorts are the ports of each replica beside the configured one. Most engines have none, which one replica of a pool
 // tells for all: a launch takes some ten microseconds to be described, and there can be 65535.
-func (o *options) sidePorts(replicas []ProvisionConfig) [][]Port {
-	all := make([][]Port, len(replicas))
+func (o *options) sidePorts(replicas []ProvisionConfig) [][]engine.Port {
+	all := make([][]engine.Port, len(replicas))
 	has := map[[2]string]bool{}
 	for i, c := range replicas {
 		pool := [2]string{c.PoolID, c.Engine}
-		engine, known := o.engine(c.Engine)
+		e, known := o.engine(c.Engine)
 		if some, asked := has[pool]; !known || asked && !some {
 			continue
 		}
-		spec, _ := describe(engine, c.withDefaults(), Host{}) // what is wrong with it is told elsewhere
+		spec, _ := describe(e, c.withDefaults(), engine.Host{}) // what is wrong with it is told elsewhere
 		all[i], has[pool] = spec.Ports, len(spec.Ports) > 0
 	}
 	return all

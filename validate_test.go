@@ -17,11 +17,12 @@ import (
 // pickyEngine refuses every flag that says so.
 type pickyEngine struct{ err error }
 
-func (pickyEngine) Name() string                          { return "picky" }
-func (pickyEngine) Program(engine.Request) engine.Program { return Program{Command: "picky"} }
+func (pickyEngine) Name() string { return "picky" }
+func (pickyEngine) Program(engine.Request) engine.Program { return engine.Program{Command: "picky"} }
+
 func (e pickyEngine) Launch(req engine.Request, _ engine.Host) (engine.LaunchSpec, error) {
 	if e.err != nil {
-		return LaunchSpec{}, e.err
+		return engine.LaunchSpec{}, e.err
 	}
 	var problems []engine.Problem
 	for i, flag := range req.Flags {
@@ -30,9 +31,9 @@ func (e pickyEngine) Launch(req engine.Request, _ engine.Host) (engine.LaunchSpe
 		}
 	}
 	if len(problems) > 0 {
-		return LaunchSpec{}, &engine.ConfigError{Problems: problems}
+		return engine.LaunchSpec{}, &engine.ConfigError{Problems: problems}
 	}
-	return LaunchSpec{}, nil
+	return engine.LaunchSpec{}, nil
 }
 
 func TestEngineProblems(t *testing.T) {

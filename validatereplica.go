@@ -8,19 +8,20 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
 func (k *checker) replica(prefix string, c ProvisionConfig) {
-	engine, known := k.options.engine(c.Engine)
+	e, known := k.options.engine(c.Engine)
 	if !known {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	program := Program{Model: ModelGGUF, Release: &llamaRelease, Image: Image{Name: "any"}} // which takes the most
+	program := engine.Program{Model: engine.ModelGGUF, Release: &llamaRelease, Image: engine.Image{Name: "any"}} // which takes the most
 	if known {
-		program = programOf(engine, c)
+		program = programOf(e, c)
 	}
 	k.model(prefix+"model.", c, program.Model)
 	if c.Custom != nil && c.Engine != (custom{}).Name() {
@@ -45,12 +46,12 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		}
 	}
 	if known && !k.skipped(strings.TrimSuffix(prefix, ".")) {
-		k.launch(prefix, engine, c)
+		k.launch(prefix, e, c)
 	}
 }
 
 // model checks the reference and its checksum.
-func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
+func (k *checker) model(prefix string, c ProvisionConfig, kind engine.ModelKind) {
 	switch key := prefix + "id"; {
 	case strings.ContainsRune(c.Model.ID, 0):
 		k.report(key, "holds a NUL character; remove it")
@@ -58,7 +59,7 @@ func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 	case c.Model.ID == "" && k.written(key):
 		k.report(key, "is empty; %s", missing["model.id"])
 		return
-	case c.Model.ID == "" && kind != ModelAny:
+	case c.Model.ID == "" && kind != engine.ModelAny:
 		k.report(key, "is missing; %s", missing["model.id"])
 		return
 	}
@@ -79,7 +80,7 @@ func (k *checker) model(prefix string, c ProvisionConfig, kind ModelKind) {
 
 // launch has the engine look at its own part: the flags. What is wrong with other keys does not hide what is wrong here, as
 // far as it has no other reason than those.
-func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
+func (k *checker) launch(prefix string, e Engine, c ProvisionConfig) {
 	for _, key := range []string{"custom.command", "custom.env", "custom.key_env", "custom.metrics"} {
 		if k.unreadIn(prefix + key) {
 			return // without it, others look wrong
@@ -93,8 +94,8 @@ func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 	}
 	c = c.withDefaults()
 	c.origin = nil // the keys of its problems shall be relative
-	_, err := launchOf(engine, c, Host{})
-	k.takesKey(prefix, engine, c)
+	_, err := launchOf(e, c, engine.Host{})
+	k.takesKey(prefix, e, c)
 	var wrong *ConfigError
 	switch {
 	case err == nil:
@@ -108,9 +109,9 @@ func (k *checker) launch(prefix string, engine Engine, c ProvisionConfig) {
 }
 
 // takesKey makes sure that the engine takes the key that is configured. What is wrong with the flags shall not hide that.
-func (k *checker) takesKey(prefix string, engine Engine, c ProvisionConfig) {
+func (k *checker) takesKey(prefix string, e Engine, c ProvisionConfig) {
 	c.Flags, c.Env = nil, nil
-	if spec, err := launchOf(engine, c, Host{}); err == nil && c.APIKey != nil && spec.KeyEnv == "" {
+	if spec, err := launchOf(e, c, engine.Host{}); err == nil && c.APIKey != nil && spec.KeyEnv == "" {
 		k.report(prefix+"api_key", "%s takes no key by its environment, and other ways are open to every user of this machine; "+
 			"put a proxy that asks for the key in front of it", c.Engine)
 	}

@@ -14,8 +14,8 @@ type vLLM struct{}
 
 func (vLLM) Name() string { return "vllm" }
 
-func (vLLM) Program(req engine.Request) Program {
-	image := Image{
+func (vLLM) Program(req engine.Request) engine.Program {
+	image := engine.Image{
 		Name: "vllm/vllm-openai", Tag: "latest",
 		Entrypoint: []string{"vllm"}, // the image's own says "vllm serve", and that of images before 2025-10 something else
 		Volumes:    []string{engine.HubVolume + ":/root/.cache/huggingface", "engine-provisioner-vllm:/root/.cache/vllm"},
@@ -26,11 +26,11 @@ func (vLLM) Program(req engine.Request) Program {
 		image.Name, image.Tag = "vllm/vllm-openai-cpu", "latest-x86_64"
 		pkg = "" // that one is for CUDA
 	}
-	return Program{
+	return engine.Program{
 		Image:        image,
 		Command:      "vllm",
 		Modes:        []string{"binary", "package", modeContainer},
-		Model:        ModelFolder,
+		Model:        engine.ModelFolder,
 		Distribution: "vllm",
 		Package:      pkg,
 		Port:         8000,
@@ -53,10 +53,10 @@ const (
 var vllmChatter = regexp.MustCompile(`No available shared memory broadcast block found`)
 
 // Launch passes the model as the first argument: vLLM serves one of its own choice where there is none.
-func (vLLM) Launch(req engine.Request, host Host) (LaunchSpec, error) {
+func (vLLM) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	m := vllmDialect.merge(req, host)
 	if err := m.err(); err != nil {
-		return LaunchSpec{}, err
+		return engine.LaunchSpec{}, err
 	}
 	m.addDefaults()
 	model := m.modelFlags("serve", "")
@@ -64,13 +64,13 @@ func (vLLM) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 	m.shards("--tensor-parallel-size", "tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "data-parallel-rank")
 	wait := m.vllmShutdown()
 
-	spec := LaunchSpec{
+	spec := engine.LaunchSpec{
 		KeyEnv:    "VLLM_API_KEY",
 		Health:    "/health",
 		GPUs:      m.vllmGPUs(),
 		Context:   m.context("max-model-len", "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "hf-overrides", "hf-config-path"),
-		Version:   Field{Path: "/version", Key: "version"},
-		Model:     Field{Path: "/v1/models", Key: "data.0.root"},
+		Version:   engine.Field{Path: "/version", Key: "version"},
+		Model:     engine.Field{Path: "/v1/models", Key: "data.0.root"},
 		Answer:    completion(served),
 		Grace:     vllmGrace + wait,
 		LoadGrace: vllmLoadGrace,
@@ -87,14 +87,14 @@ func (vLLM) Launch(req engine.Request, host Host) (LaunchSpec, error) {
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if m.says("enable-sleep-mode") {
 		// With VLLM_SERVER_DEV_MODE alone (serve/dev/sleep/api_router.py); a sleeping one has no weights to answer with.
-		spec.Asleep = Field{Path: "/is_sleeping", Key: "is_sleeping"}
+		spec.Asleep = engine.Field{Path: "/is_sleeping", Key: "is_sleeping"}
 	}
 	if !m.says("disable-log-stats") {
 		requests := []string{"vllm:num_requests_running", "vllm:num_requests_waiting"}
-		spec.Metrics = &MetricsContract{Path: "/metrics", Required: requests}
-		spec.Gauges = &Gauges{Path: "/metrics", Names: requests}
+		spec.Metrics = &engine.MetricsContract{Path: "/metrics", Required: requests}
+		spec.Gauges = &engine.Gauges{Path: "/metrics", Names: requests}
 		// The first rises with each step of the engine, the second when a prompt is through (v1/metrics/loggers.py).
-		spec.Counters = &Counters{Path: "/metrics", Names: []string{"vllm:generation_tokens_total", "vllm:prompt_tokens_total"}}
+		spec.Counters = &engine.Counters{Path: "/metrics", Names: []string{"vllm:generation_tokens_total", "vllm:prompt_tokens_total"}}
 	}
 	return spec, nil
 }
@@ -132,8 +132,8 @@ func (m *flagMerge) vllmShutdown() time.Duration {
 	if seconds <= 0 || !m.since(flag, 18000) {
 		return 0
 	}
-	m.defaults = append(m.defaults, Flag{
-		Args: []string{flag, strconv.Itoa(seconds)}, Origin: OriginDefault, Key: "drain.timeout",
+	m.defaults = append(m.defaults, engine.Flag{
+		Args: []string{flag, strconv.Itoa(seconds)}, Origin: engine.OriginDefault, Key: "drain.timeout",
 		Note: "answers what is in flight when it is told to stop",
 	})
 	return time.Duration(seconds) * time.Second

@@ -3,6 +3,8 @@ package provisioner
 import (
 	_ "embed"
 	"sync"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // vllmFlagsText is the help of vLLM 0.33.0 without its descriptions. TestBuiltinFlags rewrites it.
@@ -10,7 +12,7 @@ import (
 //go:embed vllm_flags.txt
 var vllmFlagsText string
 
-var builtinVLLMFlags = sync.OnceValue(func() FlagSet { return parseArgparseHelp(vllmFlagsText) })
+var builtinVLLMFlags = sync.OnceValue(func() engine.FlagSet { return parseArgparseHelp(vllmFlagsText) })
 
 const (
 	adviceRevision = `it is part of the model; write "model: {id: 'hf:owner/repository@revision'}"`
@@ -28,7 +30,7 @@ var vllmDialect = flagDialect{
 	joined:   true,
 	prefixes: true,
 	dotted:   true,
-	hidden: FlagSet{Defs: []FlagDef{
+	hidden: engine.FlagSet{Defs: []engine.FlagDef{
 		{Names: []string{"-O"}, Value: "LEVEL"},
 		{Names: []string{"-v", "--version"}},
 	}},

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -18,15 +19,15 @@ func vllmFake(t testing.TB, b enginetest.Behavior) ProvisionConfig {
 }
 
 // vllmHost has the flags of the recorded vLLM and two GPUs.
-func vllmHost(t testing.TB) Host {
+func vllmHost(t testing.TB) engine.Host {
 	t.Helper()
 	text, err := os.ReadFile("testdata/vllm/help-0.32.0.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Host{
-		Binary:    Binary{Path: "/opt/vllm/bin/vllm", Version: "0.32.0", Build: versionNumber("0.32.0"), Flags: parseArgparseHelp(string(text))},
-		ModelPath: "/models/chat", GPUs: []GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
+	return engine.Host{
+		Binary:    engine.Binary{Path: "/opt/vllm/bin/vllm", Version: "0.32.0", Build: versionNumber("0.32.0"), Flags: parseArgparseHelp(string(text))},
+		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
 
@@ -37,7 +38,7 @@ func TestVLLMLaunch(t *testing.T) {
 	hub.ModelPath = ""
 	one.GPUs = host.GPUs[:1]
 	cpu.GPUs = nil
-	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.11.0", versionNumber("0.11.0"), FlagSet{}
+	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.11.0", versionNumber("0.11.0"), engine.FlagSet{}
 	testLaunches(t, vLLM{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub", host: hub, model: "hf:Qwen/Qwen3-0.6B"},

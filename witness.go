@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -35,7 +36,7 @@ type witness struct {
 func (r *run) witness(ask *prober, rest time.Duration) *witness {
 	spec := r.rec.Launch.Spec
 	pages := [][]byte{[]byte("GET " + spec.Health)}
-	if spec.Asleep != (Field{}) {
+	if spec.Asleep != (engine.Field{}) {
 		pages = append(pages, []byte("GET "+spec.Asleep.Path))
 	}
 	if spec.Gauges != nil {
@@ -135,7 +136,7 @@ func (w *witness) count(ctx context.Context, f *life.Facts) {
 }
 
 // account reads what an engine says of its work. Gauges or counters that are not there are told as not counted.
-func (p *prober) account(ctx context.Context, spec LaunchSpec) (work *life.Work, asleep bool, err error) {
+func (p *prober) account(ctx context.Context, spec engine.LaunchSpec) (work *life.Work, asleep bool, err error) {
 	if p.asleep(ctx, spec.Asleep) {
 		return nil, true, nil
 	}

@@ -15,13 +15,14 @@ import (
 	"github.com/moby/moby/client"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // askTime bounds a question to an image.
 const askTime = time.Minute
 
 // Ask runs the image with args, in a container without network that is removed afterwards.
-func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, program provisioner.Program, b provisioner.Binary, args []string) (output string, err error) {
+func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, program engine.Program, b engine.Binary, args []string) (output string, err error) {
 	c := settings(cfg)
 	r, err := l.runtime(ctx, c.RuntimeSocket)
 	if err != nil {

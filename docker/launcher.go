@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/client"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // Launcher performs launches in containers. Its methods are safe for concurrent use.
@@ -51,7 +52,7 @@ func settings(cfg provisioner.ProvisionConfig) provisioner.ContainerConfig {
 }
 
 // entrypoint is the command that the flags are for; nil is the image's own.
-func entrypoint(c provisioner.ContainerConfig, own provisioner.Image) []string {
+func entrypoint(c provisioner.ContainerConfig, own engine.Image) []string {
 	if c.Entrypoint != nil {
 		return c.Entrypoint
 	}
@@ -59,7 +60,7 @@ func entrypoint(c provisioner.ContainerConfig, own provisioner.Image) []string {
 }
 
 // Locate looks for the image among those of the runtime.
-func (l *Launcher) Locate(ctx context.Context, cfg provisioner.ProvisionConfig, program provisioner.Program) (b provisioner.Binary, pending string, err error) {
+func (l *Launcher) Locate(ctx context.Context, cfg provisioner.ProvisionConfig, program engine.Program) (b engine.Binary, pending string, err error) {
 	c := settings(cfg)
 	ref := c.Reference(program.Image)
 	r, err := l.runtime(ctx, c.RuntimeSocket)
@@ -73,11 +74,11 @@ func (l *Launcher) Locate(ctx context.Context, cfg provisioner.ProvisionConfig, 
 	case c.Pull == "never":
 		return b, "", fmt.Errorf(`the image %q is not on this node, and "provisioning.container.pull" is "never"; pull it, or allow that`, ref)
 	}
-	return provisioner.Binary{}, fmt.Sprintf("pull the image %q", ref), nil
+	return engine.Binary{}, fmt.Sprintf("pull the image %q", ref), nil
 }
 
 // Fetch pulls the image where it is missing, or in any case where cfg says so.
-func (l *Launcher) Fetch(ctx context.Context, cfg provisioner.ProvisionConfig, program provisioner.Program, tell func(provisioner.Progress)) (provisioner.Binary, error) {
+func (l *Launcher) Fetch(ctx context.Context, cfg provisioner.ProvisionConfig, program engine.Program, tell func(provisioner.Progress)) (engine.Binary, error) {
 	c := settings(cfg)
 	b, pending, err := l.Locate(ctx, cfg, program)
 	if err != nil || pending == "" && c.Pull != "always" {
@@ -95,16 +96,16 @@ func (l *Launcher) Fetch(ctx context.Context, cfg provisioner.ProvisionConfig, p
 }
 
 // image tells what an image is. The entrypoint counts, since it makes one image another program.
-func (r *runtime) image(ctx context.Context, ref string, entrypoint []string) (provisioner.Binary, error) {
+func (r *runtime) image(ctx context.Context, ref string, entrypoint []string) (engine.Binary, error) {
 	ctx, cancel := r.bound(ctx)
 	defer cancel()
 	found, err := r.api.ImageInspect(ctx, ref)
 	if err != nil {
-		return provisioner.Binary{}, fmt.Errorf("cannot look for the image %q: %w", ref, err)
+		return engine.Binary{}, fmt.Errorf("cannot look for the image %q: %w", ref, err)
 	}
 	h := sha256.New()
 	_ = json.NewEncoder(h).Encode([]any{found.ID, entrypoint})
-	return provisioner.Binary{Path: ref, Digest: hex.EncodeToString(h.Sum(nil))}, nil
+	return engine.Binary{Path: ref, Digest: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
 // Reserve chooses the runtime.

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // options describe the container of a launch.
@@ -161,7 +162,7 @@ func (r *runtime) logConfig() container.LogConfig {
 }
 
 // devices ask for GPUs. Podman knows them by CDI alone.
-func (r *runtime) devices(c provisioner.ContainerConfig, gpus []provisioner.GPU) []container.DeviceRequest {
+func (r *runtime) devices(c provisioner.ContainerConfig, gpus []engine.GPU) []container.DeviceRequest {
 	if len(gpus) == 0 {
 		return nil
 	}

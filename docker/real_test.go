@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/client"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
@@ -438,7 +439,7 @@ func TestHostNetworkStranger(t *testing.T) {
 		defer func() { _ = server.Close() }()
 		_, err := p.WaitReady(bounded(t))
 		var notReady *provisioner.NotReadyError
-		if !errors.As(err, &notReady) || notReady.Cause != provisioner.CausePortInUse {
+		if !errors.As(err, &notReady) || notReady.Cause != engine.CausePortInUse {
 			t.Errorf("WaitReady: %v", err)
 		}
 	})
@@ -707,7 +708,7 @@ func TestGPURefused(t *testing.T) {
 			}
 			err = i.Start(bounded(t), provisioner.Launch{
 				Config: cfg, Note: func(string) {},
-				Host: provisioner.Host{Binary: provisioner.Binary{Path: imageName + ":" + imageTag}, GPUs: []provisioner.GPU{{UUID: "GPU-1"}}},
+				Host: engine.Host{Binary: engine.Binary{Path: imageName + ":" + imageTag}, GPUs: []engine.GPU{{UUID: "GPU-1"}}},
 			})
 			var gpu *provisioner.GPUError
 			if !errors.As(err, &gpu) || gpu.Advice == "" {
@@ -758,7 +759,7 @@ func TestMissingCommand(t *testing.T) {
 		p, _ := rt.launch(t, cfg)
 		err := p.Start(bounded(t))
 		var start *provisioner.StartError
-		if !errors.As(err, &start) || start.Cause != provisioner.CauseLibMissing {
+		if !errors.As(err, &start) || start.Cause != engine.CauseLibMissing {
 			t.Errorf("Start: %v", err)
 		}
 		rt.nothingLeft(t, cfg)

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/client"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // name is the container's, for people: nothing is found by it.
@@ -124,19 +125,19 @@ func explain(err error) error {
 			`(nvidia-ctk runtime configure, or nvidia-ctk cdi generate with "gpu_driver: cdi")`}
 	case has("port is already allocated", "address already in use"):
 		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: provisioner.CausePortInUse, Advice: `stop what uses the port, or change "port"`,
+			Cause: engine.CausePortInUse, Advice: `stop what uses the port, or change "port"`,
 		}}
 	case has("cannot assign requested address"):
 		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: provisioner.CauseBadAddress, Advice: `set "host" to an address of the machine that the container runs on`,
+			Cause: engine.CauseBadAddress, Advice: `set "host" to an address of the machine that the container runs on`,
 		}}
 	case has("cannot expose privileged port", "bind: permission denied"): // a runtime without root
 		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: provisioner.CausePortForbidden, Advice: `take a "port" from 1024 on, or let the runtime use lower ones (sysctl net.ipv4.ip_unprivileged_port_start)`,
+			Cause: engine.CausePortForbidden, Advice: `take a "port" from 1024 on, or let the runtime use lower ones (sysctl net.ipv4.ip_unprivileged_port_start)`,
 		}}
 	case has("executable file not found", "no such file or directory: unknown", "command that was not found", "exec format error"):
 		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: provisioner.CauseLibMissing, Advice: `the image lacks the engine's command; check "image" and "entrypoint"`,
+			Cause: engine.CauseLibMissing, Advice: `the image lacks the engine's command; check "image" and "entrypoint"`,
 		}}
 	}
 	return err

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
@@ -190,7 +191,7 @@ func TestRuntimeGone(t *testing.T) {
 
 func TestDevices(t *testing.T) {
 	t.Parallel()
-	gpus := []provisioner.GPU{{Index: 1, UUID: "GPU-a"}, {Index: 3, UUID: "GPU-b"}}
+	gpus := []engine.GPU{{Index: 1, UUID: "GPU-a"}, {Index: 3, UUID: "GPU-b"}}
 	for _, c := range []struct {
 		podman bool
 		driver string
@@ -311,12 +312,12 @@ func TestPull(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	for words, want := range map[string]provisioner.Cause{
-		"driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: port is already allocated":       provisioner.CausePortInUse,
-		"failed to bind host port for 203.0.113.9:80: listen tcp4 203.0.113.9:80: bind: cannot assign requested address": provisioner.CauseBadAddress,
-		"rootlessport cannot expose privileged port 80, you can add 'net.ipv4.ip_unprivileged_port_start=80'":            provisioner.CausePortForbidden,
-		`exec: "/x": stat /x: no such file or directory: unknown`:                                                        provisioner.CauseLibMissing,
-		`OCI runtime attempted to invoke a command that was not found`:                                                   provisioner.CauseLibMissing,
+	for words, want := range map[string]engine.Cause{
+		"driver failed programming external connectivity: Bind for 127.0.0.1:80 failed: port is already allocated":       engine.CausePortInUse,
+		"failed to bind host port for 203.0.113.9:80: listen tcp4 203.0.113.9:80: bind: cannot assign requested address": engine.CauseBadAddress,
+		"rootlessport cannot expose privileged port 80, you can add 'net.ipv4.ip_unprivileged_port_start=80'":            engine.CausePortForbidden,
+		`exec: "/x": stat /x: no such file or directory: unknown`:                                                        engine.CauseLibMissing,
+		`OCI runtime attempted to invoke a command that was not found`:                                                   engine.CauseLibMissing,
 		"something else": "",
 	} {
 		var start *provisioner.StartError
@@ -361,7 +362,7 @@ func TestOptions(t *testing.T) {
 	}}
 	launch := provisioner.Launch{
 		Config: cfg, Grace: 1500 * time.Millisecond, Args: []string{"--port", "8081"}, Env: []string{"A=b"},
-		Image: provisioner.Image{Entrypoint: []string{"vllm"}, Volumes: []string{"unused:/x"}, ShmSize: 2 << 30},
+		Image: engine.Image{Entrypoint: []string{"vllm"}, Volumes: []string{"unused:/x"}, ShmSize: 2 << 30},
 	}
 	got, err := i.options(launch)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 func TestEventText(t *testing.T) {
@@ -29,14 +30,14 @@ func TestEventText(t *testing.T) {
 		}),
 		begin + "chat/r0  failed  (ready for 1h0m0s, exit code 7, cause oom_gpu)  it  died": event(provisioner.Event{
 			Kind: provisioner.EventState, From: provisioner.StateReady, State: provisioner.StateFailed, ExitCode: &code,
-			Cause: provisioner.CauseOOMGPU, Took: 3600, Message: "it \x1b[31m died\nand more",
+			Cause: engine.CauseOOMGPU, Took: 3600, Message: "it \x1b[31m died\nand more",
 		}),
 		begin + "chat/r0  restart  (next try 2026-05-04 03:02:03)": event(provisioner.Event{
 			Kind: provisioner.EventRestart, State: provisioner.StateFailed,
 			Restarts: &provisioner.Restarts{Phase: provisioner.PhaseBackoff, RetryAt: at.Add(2 * time.Second)},
 		}),
 		begin + "chat/r0  given up  (cause model_missing)": event(provisioner.Event{
-			Kind: provisioner.EventRestart, State: provisioner.StateFailed, Cause: provisioner.CauseModelMissing,
+			Kind: provisioner.EventRestart, State: provisioner.StateFailed, Cause: engine.CauseModelMissing,
 			Message: "told by the failure before it", Restarts: &provisioner.Restarts{Phase: provisioner.PhaseFailed},
 		}),
 		begin + "chat/r0  recovery  (pid 12, took 3ms)  adopted": event(provisioner.Event{

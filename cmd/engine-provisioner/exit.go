@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // The exit statuses. An interruption is 128 and the signal's number, as shells have it.
@@ -106,12 +107,12 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.As(err, &exited) && exited.Ready:
 		return exitExited // it had enough GPU and its port once, so what it died of is not what this start lacks
-	case errors.As(err, &gpu), failure.Cause == provisioner.CauseDriver, failure.Cause == provisioner.CauseOOMGPU,
+	case errors.As(err, &gpu), failure.Cause == engine.CauseDriver, failure.Cause == engine.CauseOOMGPU,
 		errors.Is(err, provisioner.ErrNoMemory):
 		return exitGPU
-	case failure.Cause == provisioner.CauseBadAddress, failure.Cause == provisioner.CausePortForbidden, failure.Cause == provisioner.CauseUnauthorized:
+	case failure.Cause == engine.CauseBadAddress, failure.Cause == engine.CausePortForbidden, failure.Cause == engine.CauseUnauthorized:
 		return exitUsage
-	case errors.Is(err, provisioner.ErrBusy), failure.Cause == provisioner.CausePortInUse:
+	case errors.Is(err, provisioner.ErrBusy), failure.Cause == engine.CausePortInUse:
 		return exitBusy
 	case errors.As(err, &exited):
 		return exitExited

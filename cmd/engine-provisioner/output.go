@@ -11,6 +11,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // outputFormat is the value of --output; the zero value is text.
@@ -72,7 +73,7 @@ type errorEvent struct {
 	Replica  string                `json:"replica,omitempty"`
 	ExitCode int                   `json:"exit_code"`
 	Kind     string                `json:"kind"`
-	Cause    provisioner.Cause     `json:"cause,omitempty"`
+	Cause    engine.Cause          `json:"cause,omitempty"`
 	Retry    bool                  `json:"retry"`
 	Message  string                `json:"message"`
 	Advice   string                `json:"advice,omitempty"`

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 func (c *cli) planCommand() *cobra.Command {
@@ -107,7 +108,7 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	for _, f := range plan.Flags {
 		fmt.Fprintf(w, "    %s\t%s\n", words(f.Args), join(string(f.Origin), f.Key, f.Note))
 	}
-	if slices.ContainsFunc(plan.Flags, func(f provisioner.Flag) bool { return f.Origin == provisioner.OriginDefault }) {
+	if slices.ContainsFunc(plan.Flags, func(f engine.Flag) bool { return f.Origin == engine.OriginDefault }) {
 		fmt.Fprintln(w, "    (those of \"default\" are left out with: \"defaults: engine\")")
 	}
 	fmt.Fprintln(w, "  environment:")
@@ -132,7 +133,7 @@ func memory(needs []provisioner.MemoryNeed) string {
 	return strings.Join(words, "; ")
 }
 
-func gpuNames(gpus []provisioner.GPU) string {
+func gpuNames(gpus []engine.GPU) string {
 	if len(gpus) == 0 {
 		return "none: the CPU"
 	}

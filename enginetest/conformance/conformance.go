@@ -29,6 +29,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -185,7 +186,7 @@ func portInUse(t *testing.T, s Subject) {
 	l := s.launch(t, cfg)
 	err := l.p.Start(l.bounded(t))
 	var start *provisioner.StartError
-	if !errors.As(err, &start) || start.Cause != provisioner.CausePortInUse {
+	if !errors.As(err, &start) || start.Cause != engine.CausePortInUse {
 		t.Errorf("Start: %v", err)
 	}
 }
