@@ -8,9 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
@@ -123,56 +121,6 @@ func TestInspectWithoutACache(t *testing.T) {
 	}
 	if b, err := damaged.inspect(bounded(t), path, plainProgram, nil); err != nil || b.Version != "v1" {
 		t.Errorf("a damaged cache: %+v, %v", b, err)
-	}
-}
-
-// What an executable has printed counts, also while a child of it holds its output open, and up to 1 MiB.
-func TestAsk(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	pipe := filepath.Join(dir, "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w, err := os.OpenFile(pipe, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close() // ends the child
-	for body, want := range map[string]string{
-		"cat '" + pipe + "' &\necho 1; echo 2 >&2":      "1\n2\n",
-		"cat '" + pipe + "' &\nhead -c 60000 /dev/zero": strings.Repeat("\x00", 60_000),
-		"head -c 200000 /dev/zero":                      strings.Repeat("\x00", 200_000),
-		"head -c 3000000 /dev/zero":                     strings.Repeat("\x00", 1<<20),
-		"exit 0":                                        "",
-	} {
-		got, err := ask(bounded(t), "/bin/sh", []string{"-c", body}, nil)
-		if err != nil || got != want {
-			t.Errorf("%s: %d bytes %.20q (%v), want %d bytes", body, len(got), got, err, len(want))
-		}
-	}
-	_, err = ask(bounded(t), "/bin/sh", []string{"-c", "cat '" + pipe + "' &\necho why; exit 3"}, nil)
-	wantText(t, err, "exit status 3", "why")
-	ctx, cancel := context.WithCancel(bounded(t))
-	time.AfterFunc(10*time.Millisecond, cancel)
-	if _, err := ask(ctx, "/bin/sh", []string{"-c", "cat '" + pipe + "'; :"}, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled: %v", err)
-	}
-}
-
-// A wrapper that somebody has just written may still be open for writing in a child that is about to exec.
-func TestAskAFreshExecutable(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "engine")
-	writeProgram(t, path, "#!/bin/sh\necho 1\n")
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	time.AfterFunc(30*time.Millisecond, func() { f.Close() })
-	if got, err := ask(bounded(t), path, nil, nil); err != nil || got != "1\n" {
-		t.Errorf("%q, %v", got, err)
 	}
 }
 

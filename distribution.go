@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // Inspect finds out all that can be known of the executable that cfg asks for, and keeps it in the cache. Start and
@@ -51,7 +52,7 @@ func (i inspector) learn(ctx context.Context, path string, program engine.Progra
 	}
 	ctx, cancel := context.WithTimeout(ctx, helpTimeout)
 	defer cancel()
-	output, err := ask(ctx, path, program.HelpArgs, env)
+	output, err := tool.Ask(ctx, path, program.HelpArgs, env)
 	if err != nil {
 		return engine.Binary{}, err
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -176,7 +177,7 @@ func hookEnvironment(r *run, h Handoff) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := hostEnvironment()
+	env := environ.Engine()
 	env["ENGINE_PROVISIONER_POOL"] = r.rec.Pool
 	env["ENGINE_PROVISIONER_REPLICA"] = r.rec.Replica
 	env["ENGINE_PROVISIONER_URL"] = h.URL
@@ -287,5 +288,5 @@ func (b *lastBytes) last(redact redactor) string {
 	for line := range bytes.Lines(b.data) {
 		lines = append(lines, tail.Clean(redact.text(string(line))))
 	}
-	return tail.Cut(lastWords(lines))
+	return tail.Cut(tail.LastWords(lines))
 }

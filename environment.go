@@ -3,11 +3,10 @@ package provisioner
 import (
 	"cmp"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -23,33 +22,6 @@ type variable struct {
 	value string
 }
 
-// inherited are the variables that an engine gets from the provisioner's own environment. Everything else stays
-// behind: LLAMA_ARG_* and VLLM_* would change what is run, NOTIFY_SOCKET and LISTEN_FDS are not the engine's, and
-// the rest may hold secrets.
-var inherited = []string{
-	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "XDG_CACHE_HOME", "XDG_DATA_HOME",
-	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "HSA_*", "HF_*", "OMP_*", "SSL_CERT_FILE", "SSL_CERT_DIR",
-}
-
-// notInherited are the exceptions among them: what they say is said by devices, gpu and the secrets, or would be a flag
-// of TGI.
-var notInherited = []string{
-	"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "*_TOKEN", "*_KEY",
-	"CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
-}
-
-func matches(patterns []string, name string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		if prefix, ok := strings.CutSuffix(p, "*"); ok {
-			return strings.HasPrefix(name, prefix)
-		}
-		if suffix, ok := strings.CutPrefix(p, "*"); ok {
-			return strings.HasSuffix(name, suffix)
-		}
-		return name == p
-	})
-}
-
 // environment is what an engine is started with, sorted by name. A later layer wins over an earlier one.
 func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU, s secrets, own map[string]string) []variable {
 	all := map[string]variable{}
@@ -59,7 +31,7 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 		}
 	}
 	if !cfg.contained() { // the image has its own
-		layer("inherited", hostEnvironment())
+		layer("inherited", environ.Engine())
 	}
 	layer("engine", spec.Env)
 	layer("config", plainEnv(cfg))
@@ -72,17 +44,6 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 	layer("devices", gpuEnv(cfg, gpus))
 	layer("provisioner", own)
 	return slices.SortedFunc(maps.Values(all), func(a, b variable) int { return cmp.Compare(a.Name, b.Name) })
-}
-
-func hostEnvironment() map[string]string {
-	env := map[string]string{}
-	for _, entry := range os.Environ() {
-		name, value, _ := strings.Cut(entry, "=")
-		if matches(inherited, name) && !matches(notInherited, name) {
-			env[name] = value
-		}
-	}
-	return env
 }
 
 func plainEnv(cfg ProvisionConfig) map[string]string {

@@ -228,13 +228,3 @@ func causeOf(err error) engine.Cause {
 	}
 	return engine.CauseUnknown
 }
-
-// lastWords is the last line that says something.
-func lastWords(tail []string) string {
-	for i := len(tail) - 1; i >= 0; i-- {
-		if line := strings.TrimSpace(tail[i]); line != "" {
-			return line
-		}
-	}
-	return ""
-}

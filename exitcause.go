@@ -129,7 +129,7 @@ func (p launchPlan) modelFiles() []filestamp.Stamp {
 func (e *ExitError) words() string {
 	words := e.Evidence
 	if words == "" && (e.Signal == "" || e.Signal == "aborted") {
-		words = lastWords(e.LogTail)
+		words = tail.LastWords(e.LogTail)
 	}
 	if words == "" {
 		return ""

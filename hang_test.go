@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // hungDriver answers the first calls and then nothing more until it is let go.
@@ -119,7 +120,7 @@ func TestAskLeavesNothing(t *testing.T) {
 	writeProgram(t, path, script)
 	ctx, cancel := context.WithCancel(bounded(t))
 	failed := make(chan error, 1)
-	go func() { _, err := ask(ctx, path, []string{"--version"}, nil); failed <- err }()
+	go func() { _, err := tool.Ask(ctx, path, []string{"--version"}, nil); failed <- err }()
 	var pid int
 	eventually(t, "the child runs", func() bool {
 		text, err := os.ReadFile(pidFile)

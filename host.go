@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/exefile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
@@ -105,7 +106,7 @@ func (i *hostInstance) Start(_ context.Context, l Launch) error {
 		Path: l.Host.Binary.Path, Args: l.Args, Dir: l.Dir, Env: l.Env, Log: l.files.log, Lock: l.files.lock, Tied: l.Config.tied(),
 	}, l.Note)
 	if err != nil {
-		problem := execProblem(l.Host.Binary.Path, err)
+		problem := exefile.StartProblem(l.Host.Binary.Path, err)
 		if _, gone := os.Stat(l.Dir); gone != nil && l.Dir != "" {
 			problem = fmt.Sprintf("its working directory %q is missing", l.Dir) // the kernel says the same of both
 		}

@@ -1,31 +1,24 @@
 package provisioner
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
-	"github.com/llama-orch/engine-provisioner/internal/exefile"
-	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // inspector learns what an executable is by asking it, once per content: llama-server needs 10 ms for its help, but a
@@ -54,7 +47,7 @@ func (i inspector) inspect(ctx context.Context, path string, program engine.Prog
 	return i.facts(ctx, engine.Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		return ask(ctx, path, args, env)
+		return tool.Ask(ctx, path, args, env)
 	})
 }
 
@@ -77,7 +70,8 @@ func (i inspector) facts(
 			return engine.Binary{}, err
 		}
 		if b.Version, b.Build, err = program.ParseVersion(output); err != nil {
-			return engine.Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, lastWords(cleanLines(output)))
+			return engine.Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, tail.LastWords(tail.Text(output)))
+			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, tail.LastWords(tail.Text(output)))
 		}
 	}
 	if program.HelpArgs != nil {
@@ -164,154 +158,3 @@ func (i inspector) store(key string, value any) {
 		_ = atomicfile.Write(i.file(key), data)
 	}
 }
-
-// ask runs the executable with args and returns what it prints on both streams. A wrapper may start processes of its
-// own, which go with the question, also when it took too long; they are found like those of a launch.
-func ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
-	var environ []string
-	// os.DevNull is no folder, so no configuration file is found below it.
-	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
-	maps.Copy(all, hostEnvironment())
-	maps.Copy(all, env)
-	for name, value := range all {
-		environ = append(environ, name+"="+value)
-	}
-	var out limitedBuffer
-	began := time.Now()
-	err := endingTree(func(mark string) error {
-		return runInto(ctx, &out, func() *exec.Cmd {
-			cmd := exec.Command(path, args...)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for this program
-			cmd.Env = append(slices.Clone(environ), proc.MarkEnv+"="+mark)
-			return cmd
-		})
-	})
-	if err != nil {
-		return "", &askError{
-			args:    strings.Join(append([]string{path}, args...), " "),
-			lines:   tail.Last(cleanLines(out.String())),
-			err:     errors.Join(context.Cause(ctx), err),
-			problem: execProblem(path, err),
-			took:    time.Since(began),
-		}
-	}
-	return out.String(), nil
-}
-
-// askError says that an executable could not even tell its version; its words tell why.
-type askError struct {
-	args    string
-	lines   []string
-	err     error
-	problem string // why it cannot be run at all; "" where nobody sees that
-	took    time.Duration
-}
-
-// deaf reports whether the executable never answered.
-func (e *askError) deaf() bool { return errors.Is(e.err, context.DeadlineExceeded) }
-
-func (e *askError) Error() string {
-	switch words := lastWords(e.lines); {
-	case e.problem != "":
-		return fmt.Sprintf("cannot run %q: %s", e.args, e.problem)
-	case e.deaf() && words != "":
-		return fmt.Sprintf("%q did not answer within %s: %q", e.args, e.took.Round(time.Second), words)
-	case e.deaf():
-		return fmt.Sprintf("%q did not answer within %s", e.args, e.took.Round(time.Second))
-	}
-	if words := lastWords(e.lines); words != "" {
-		return fmt.Sprintf("cannot run %q: %v: %q", e.args, e.err, words)
-	}
-	return fmt.Sprintf("cannot run %q: %v", e.args, e.err)
-}
-func (e *askError) Unwrap() error { return e.err }
-
-// execProblem says why a program could not be started, where the kernel's word for it does not.
-func execProblem(path string, err error) string {
-	for _, errno := range []syscall.Errno{syscall.ENOEXEC, syscall.ENOENT} {
-		if errors.Is(err, errno) {
-			return exefile.Problem(path)
-		}
-	}
-	if errors.Is(err, syscall.EACCES) {
-		return cmp.Or(access.Denied(path, "execute"), "permission denied, though its mode allows it; see whether its file system is mounted noexec")
-	}
-	return ""
-}
-
-func cleanLines(text string) []string {
-	var lines []string
-	for line := range strings.Lines(text) {
-		if line = tail.Clean(line); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-// runInto runs a command and copies what it prints until it ends. The end of the pipe is not waited for, since a child of the
-// executable may hold it open; and os/exec's WaitDelay would cut a help short where a busy machine reads it late.
-func runInto(ctx context.Context, out *limitedBuffer, build func() *exec.Cmd) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	var cmd *exec.Cmd
-	err = proc.StartFresh(func() error {
-		cmd = build()
-		cmd.Stdout, cmd.Stderr = w, w
-		return proc.Start(cmd)
-	})
-	w.Close()
-	if err != nil {
-		return err
-	}
-	copied := make(chan struct{})
-	go func() {
-		defer close(copied)
-		_, _ = io.Copy(out, r) // to its end, or to the deadline
-	}()
-	err = proc.Wait(ctx, cmd)
-	_ = r.SetReadDeadline(time.Now())
-	<-copied
-	readRest(out, r)
-	return err
-}
-
-// readRest copies what is in the pipe now: all that a process printed which has ended.
-func readRest(out *limitedBuffer, pipe *os.File) {
-	_ = pipe.SetReadDeadline(time.Time{})
-	raw, err := pipe.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Read(func(fd uintptr) bool {
-		buf := make([]byte, 64<<10)
-		for range 64 { // more than a pipe holds, should a child go on printing
-			n, err := syscall.Read(int(fd), buf)
-			if errors.Is(err, syscall.EINTR) {
-				continue
-			}
-			if n <= 0 {
-				break
-			}
-			_, _ = out.Write(buf[:n])
-		}
-		return true
-	})
-}
-
-// limitedBuffer keeps the first MiB; a help is 155 kB at most (vLLM). The buffer is not embedded: its ReadFrom, which
-// io.Copy prefers, knows no limit.
-type limitedBuffer struct{ buf bytes.Buffer }
-
-func (b *limitedBuffer) Write(p []byte) (int, error) {
-	const limit = 1 << 20
-	if room := limit - b.buf.Len(); room > 0 {
-		b.buf.Write(p[:min(len(p), room)])
-	}
-	return len(p), nil
-}
-
-func (b *limitedBuffer) String() string { return b.buf.String() }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // stubLauncher performs launches of mode "container" as processes, which is enough to see what is asked of a Launcher.
@@ -38,7 +39,7 @@ func (l *stubLauncher) Fetch(_ context.Context, _ ProvisionConfig, _ engine.Prog
 
 func (l *stubLauncher) Ask(ctx context.Context, _ ProvisionConfig, _ engine.Program, b engine.Binary, args []string) (string, error) {
 	l.asked = append(l.asked, args)
-	return ask(ctx, b.Path, args, nil)
+	return tool.Ask(ctx, b.Path, args, nil)
 }
 
 // containedConfig is a replica for a stubLauncher.

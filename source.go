@@ -15,6 +15,8 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
+	"github.com/llama-orch/engine-provisioner/internal/environ"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // sourceBuild is an executable that is built from source.
@@ -117,7 +119,7 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 		return "", err
 	}
 	tell.progress(Progress{Step: StepFetch, What: s.source.Ref})
-	shop := workshop{dir: "/"} // where nobody else can have put a repository, with settings that git would heed
+	shop := tool.Shop{Dir: "/"} // where nobody else can have put a repository, with settings that git would heed
 	commit, err := s.commit(ctx, shop, tools.Git, tell)
 	if err != nil {
 		return "", err
@@ -146,13 +148,13 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 }
 
 // commit is what the reference stands for now; without the repository at hand, what it stood for last.
-func (s sourceBuild) commit(ctx context.Context, shop workshop, git string, tell listener) (string, error) {
+func (s sourceBuild) commit(ctx context.Context, shop tool.Shop, git string, tell listener) (string, error) {
 	ref := s.source.Ref
 	if fullCommit.MatchString(ref) {
 		return ref, nil
 	}
 	names := []string{"refs/tags/" + ref + "^{}", "refs/tags/" + ref, "refs/heads/" + ref, ref}
-	out, err := shop.output(ctx, git, append([]string{"ls-remote", "--", s.repo()}, names...)...)
+	out, err := shop.Output(ctx, git, append([]string{"ls-remote", "--", s.repo()}, names...)...)
 	if err != nil {
 		if ctx.Err() != nil {
 			return "", err
@@ -199,8 +201,8 @@ func (s sourceBuild) key(commit string, tools cmake.Tools) (string, error) {
 		}
 		parts = append(parts, tool, file, info.Size(), info.ModTime().UnixNano())
 	}
-	for _, entry := range (workshop{}).environment() {
-		if name, _, _ := strings.Cut(entry, "="); matches(decisive, name) {
+	for _, entry := range (tool.Shop{}).Environment() {
+		if name, _, _ := strings.Cut(entry, "="); environ.Match(decisive, name) {
 			parts = append(parts, entry)
 		}
 	}

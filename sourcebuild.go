@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // build is one build in its entry of the cache: the source in "src", the build in "build", and marks of what is done
@@ -24,7 +25,7 @@ type build struct {
 	commit string
 	tell   listener
 
-	shop workshop
+	shop tool.Shop
 }
 
 // The marks. Make takes the half of a file that a killed compiler has written for the whole, so that a build which it
@@ -43,10 +44,10 @@ func (b build) make(ctx context.Context, lock *os.File) (manifest, error) {
 		return manifest{}, b.fail(err)
 	}
 	defer log.Close()
-	b.shop = workshop{
-		dir: b.entry.dir, log: log, lock: lock,
+	b.shop = tool.Shop{
+		Dir: b.entry.dir, Log: log, Lock: lock,
 		// The folder is another for each commit, and so would be the hash of each file.
-		env: []string{"CCACHE_BASEDIR=" + b.entry.dir, "CCACHE_NOHASHDIR=1"},
+		Env: []string{"CCACHE_BASEDIR=" + b.entry.dir, "CCACHE_NOHASHDIR=1"},
 	}
 	for _, step := range []func(context.Context) error{b.fetch, b.configure, b.compile} {
 		if err := step(ctx); err != nil {
@@ -78,17 +79,17 @@ func (b build) explain(ctx context.Context, err error) error {
 		already.log = b.entry.path(buildLog)
 		return already
 	}
-	var tool *toolError
+	var failure *tool.Error
 	failed := b.fail(err)
 	failed.log = b.entry.path(buildLog)
-	if errors.As(err, &tool) {
+	if errors.As(err, &failure) {
 		if first := tail.Cut(cmake.FirstError(tail.All(failed.log))); first != "" {
-			failed.err = fmt.Errorf("%s failed: %q", tool.command, first)
+			failed.err = fmt.Errorf("%s failed: %q", failure.Command, first)
 			if cmake.OutOfMemory(first) {
 				failed.err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.err)
 			}
 		}
-		failed.err = blameDisk(failed.err, b.entry.dir, tool.lines)
+		failed.err = tool.BlameDisk(failed.err, b.entry.dir, failure.Lines)
 	}
 	return failed
 }
@@ -113,7 +114,7 @@ func (b build) fetch(ctx context.Context) error {
 		return err
 	}
 	in := b.shop
-	in.dir = b.entry.path("src")
+	in.Dir = b.entry.path("src")
 	// No process of git's may stay in the background: it would hold the lock.
 	quiet := []string{"-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false", "-c", "core.fsmonitor=false"}
 	steps := [][]string{
@@ -127,10 +128,10 @@ func (b build) fetch(ctx context.Context) error {
 			[]string{"submodule", "update", "--init", "--recursive", "--depth=1"})
 	}
 	for _, step := range steps {
-		if err := in.run(ctx, b.tools.Git, append(quiet, step...)...); err != nil {
-			var tool *toolError
-			if errors.As(err, &tool) && step[0] != "init" {
-				tool.command = "git " + step[0]
+		if err := in.Run(ctx, b.tools.Git, append(quiet, step...)...); err != nil {
+			var failure *tool.Error
+			if errors.As(err, &failure) && step[0] != "init" {
+				failure.Command = "git " + step[0]
 				failed := b.fail(fmt.Errorf("commit %.12s cannot be fetched from %q: %w", b.commit, b.repo(), err))
 				failed.try = !localRepo(b.source.Repo)
 				return failed
@@ -154,17 +155,17 @@ func (b build) configure(ctx context.Context) error {
 		return nil
 	}
 	err := b.configureWith(ctx, nil)
-	var tool *toolError
-	if err == nil || !errors.As(err, &tool) || b.tools.NVCC == "" {
+	var failure *tool.Error
+	if err == nil || !errors.As(err, &failure) || b.tools.NVCC == "" {
 		return err
 	}
 	// nvcc takes no compiler that is newer than itself; another one may be there.
-	for _, name := range cmake.HostCompilers(tool.lines) {
+	for _, name := range cmake.HostCompilers(failure.Lines) {
 		if compiler, missing := exec.LookPath(name); missing == nil {
 			return b.configureWith(ctx, []string{"-DCMAKE_CUDA_HOST_COMPILER=" + compiler})
 		}
 	}
-	if names := cmake.HostCompilers(tool.lines); len(names) > 0 {
+	if names := cmake.HostCompilers(failure.Lines); len(names) > 0 {
 		return b.fail(fmt.Errorf("nvcc refuses the C++ compiler as too new, and none of %s is in PATH; install %s",
 			strings.Join(names, ", "), names[0]))
 	}
@@ -192,7 +193,7 @@ func (b build) configureWith(ctx context.Context, more []string) error {
 	args = append(args, b.engineFlags(b.commit)...)
 	args = append(args, more...)
 	args = append(args, b.flags()...)
-	if err := b.shop.run(ctx, b.tools.CMake, args...); err != nil {
+	if err := b.shop.Run(ctx, b.tools.CMake, args...); err != nil {
 		return err
 	}
 	// Older projects fall back to the CPU with a warning when they do not find CUDA.
@@ -205,7 +206,7 @@ func (b build) configureWith(ctx context.Context, more []string) error {
 
 // noteUnused tells of variables that the project does not know: most likely their names are misspelled.
 func (b build) noteUnused() {
-	for _, name := range cmake.Unused(tail.All(b.shop.log.Name())) {
+	for _, name := range cmake.Unused(tail.All(b.shop.Log.Name())) {
 		if _, ours := cmake.Flags(b.engineFlags(b.commit)).Value(name); ours {
 			continue
 		}
@@ -235,7 +236,7 @@ func (b build) compile(ctx context.Context) error {
 	}
 	b.tell.progress(Progress{Step: StepBuild, What: b.name()})
 	last := Progress{Step: StepBuild, What: b.name()}
-	stop := b.shop.follow(func(line string) {
+	stop := b.shop.Follow(func(line string) {
 		now := Progress{Step: StepBuild, What: b.name()}
 		var ok bool
 		if now.Done, now.Total, ok = cmake.BuildProgress(line); ok && now.Done > last.Done {
@@ -244,7 +245,7 @@ func (b build) compile(ctx context.Context) error {
 		}
 	})
 	args := []string{"--build", b.entry.path("build"), "--config", "Release", "--parallel", fmt.Sprint(b.jobs()), "--target"}
-	err := b.shop.run(ctx, b.tools.CMake, append(args, b.targets()...)...)
+	err := b.shop.Run(ctx, b.tools.CMake, append(args, b.targets()...)...)
 	stop()
 	var exit *exec.ExitError
 	if err == nil || ctx.Err() == nil && errors.As(err, &exit) && exit.Exited() {

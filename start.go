@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -285,7 +286,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	}
 	var taken *portError
 	var binary *binaryError
-	var asked *askError
+	var asked *tool.AskError
 	var model *models.Error
 	var memory *memoryError
 	var key *keyError
@@ -302,8 +303,8 @@ func (p *EngineProvisioner) startError(err error) error {
 		if f.LogPath != "" || build.try && p.cfg.Provisioning.Package != nil { // an installer only says that it is offline
 			f.Advice = adviceFor(f.Cause)
 		}
-	case errors.As(err, &asked) && asked.deaf():
-		f.LogTail = asked.lines
+	case errors.As(err, &asked) && asked.Deaf():
+		f.LogTail = asked.Lines
 		f.Advice = "is it this engine's executable? A machine that is busy, or a disk that is far away, can make it that slow as well: then try again"
 	case transient(err):
 		f.Advice = "the machine is out of processes, memory or open files, or too slow to ask the executable; try again later"
@@ -317,10 +318,10 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Cause = memory.cause()
 		f.Advice = memory.advice()
 	case errors.As(err, &asked):
-		f.LogTail = asked.lines
+		f.LogTail = asked.Lines
 		f.Cause = engine.CauseLibMissing
 		f.Advice = adviceFor(engine.CauseLibMissing)
-		if asked.problem != "" {
+		if asked.Problem != "" {
 			f.Advice = adviceExecutable
 		}
 	case errors.As(err, &binary):

@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
 // startCutShort runs a Start whose context ends when the launch notes something for the first time.
@@ -95,10 +96,10 @@ func TestStartErrorOfAFullMachine(t *testing.T) {
 		}
 	}
 	var start *StartError
-	if err := p.startError(&askError{err: context.DeadlineExceeded}); !errors.As(err, &start) || start.Cause != engine.CauseUnknown || !start.Retry {
+	if err := p.startError(&tool.AskError{Err: context.DeadlineExceeded}); !errors.As(err, &start) || start.Cause != engine.CauseUnknown || !start.Retry {
 		t.Errorf("an executable that does not answer: %+v", err)
 	}
-	deaf := p.startError(&askError{args: "/engine --version", err: errors.Join(context.DeadlineExceeded, errors.New("signal: killed")), took: time.Minute})
+	deaf := p.startError(&tool.AskError{Args: "/engine --version", Err: errors.Join(context.DeadlineExceeded, errors.New("signal: killed")), Took: time.Minute})
 	wantText(t, deaf, `"/engine --version" did not answer within 1m0s; is it this engine's executable?`)
 	if strings.Contains(deaf.Error(), "signal") || strings.Contains(deaf.Error(), "\n") {
 		t.Error(deaf)

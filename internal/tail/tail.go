@@ -49,12 +49,13 @@ func LinesOf(f *os.File) []string {
 			buf = buf[i+1:]
 		}
 	}
-	return clean(buf)
+	return Text(string(buf))
 }
 
-func clean(data []byte) []string {
+// Text returns all lines of a text, cleaned.
+func Text(text string) []string {
 	var lines []string
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(text) {
 		if line = Clean(line); line != "" {
 			lines = append(lines, line)
 		}
@@ -78,7 +79,7 @@ func AllOf(f *os.File) []string {
 	const limit = 16 << 20
 	first := logcap.FirstData(f)
 	data, _ := io.ReadAll(io.NewSectionReader(f, first, limit))
-	return clean(bytes.TrimLeft(data, "\x00"))
+	return Text(string(bytes.TrimLeft(data, "\x00")))
 }
 
 // Last is the end of lines that is fit for an error: at most 20 lines of at most 512 bytes, at most 4 KiB in all.
@@ -97,6 +98,16 @@ func Last(lines []string) []string {
 		last = append(last, Cut(line))
 	}
 	return last
+}
+
+// LastWords is the last line that says something.
+func LastWords(lines []string) string {
+	for i := len(lines) - 1; i >= 0; i-- {
+		if line := strings.TrimSpace(lines[i]); line != "" {
+			return line
+		}
+	}
+	return ""
 }
 
 // Cut shortens a line to 512 bytes. It keeps the end: that is where the reason stands in "prefix: prefix: reason".

@@ -1,4 +1,4 @@
-package provisioner
+package tool
 
 import (
 	"maps"
@@ -28,17 +28,21 @@ func TestToolsInheritTheirLockAlone(t *testing.T) {
 	if _, err := unix.FcntlInt(born.Fd(), unix.F_SETFD, 0); err != nil {
 		t.Fatal(err)
 	}
-	w := workshop{dir: dir, log: log, lock: lock}
+	w := Shop{Dir: dir, Log: log, Lock: lock}
 	const list = `(ls -l /proc/$$/fd >list)`
 	for what, run := range map[string]func() error{
-		"run":    func() error { return w.run(bounded(t), "/bin/sh", "-c", list) },
-		"output": func() error { _, err := w.output(bounded(t), "/bin/sh", "-c", list); return err },
+		"run":    func() error { return w.Run(t.Context(), "/bin/sh", "-c", list) },
+		"output": func() error { _, err := w.Output(t.Context(), "/bin/sh", "-c", list); return err },
 	} {
 		if err := run(); err != nil {
 			t.Fatal(err)
 		}
+		seen, err := os.ReadFile(filepath.Join(dir, "list"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		got := map[string]string{}
-		for line := range strings.Lines(string(mustRead(t, filepath.Join(dir, "list")))) {
+		for line := range strings.Lines(string(seen)) {
 			if link, target, ok := strings.Cut(strings.TrimSpace(line), " -> "); ok {
 				got[link[strings.LastIndexByte(link, ' ')+1:]] = strings.TrimRight(target, ":[]0123456789")
 			}

@@ -1,4 +1,4 @@
-package provisioner
+package tool
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -33,7 +34,7 @@ func TestToolErrorQuotesTheReason(t *testing.T) {
 		`git fetch failed (exit status 128): "the end"`:                   {"x", "the end", ""},
 		`git fetch failed (exit status 128)`:                              nil,
 	} {
-		err := &toolError{command: "git fetch", lines: lines, err: errors.New("exit status 128")}
+		err := &Error{Command: "git fetch", Lines: lines, Err: errors.New("exit status 128")}
 		if err.Error() != want {
 			t.Errorf("%s, want %s", err.Error(), want)
 		}
@@ -43,11 +44,11 @@ func TestToolErrorQuotesTheReason(t *testing.T) {
 func TestBlameDisk(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("cmake --build failed")
-	if err := blameDisk(failed, t.TempDir(), []string{"x.c:1:1: error: no"}); err != failed { //nolint:errorlint // untouched
+	if err := BlameDisk(failed, t.TempDir(), []string{"x.c:1:1: error: no"}); err != failed { //nolint:errorlint // untouched
 		t.Errorf("%v", err)
 	}
-	err := blameDisk(failed, "/srv/cache", []string{"cc1plus: fatal error: error writing to x.s: No space left on device"})
-	if !errors.Is(err, failed) || !incidentOf(&StartError{Err: err}).Blameless ||
+	err := BlameDisk(failed, "/srv/cache", []string{"cc1plus: fatal error: error writing to x.s: No space left on device"})
+	if !errors.Is(err, failed) || !errors.Is(err, syscall.ENOSPC) ||
 		!strings.Contains(err.Error(), `no space left on device: make room where "/srv/cache" is`) {
 		t.Errorf("%v", err)
 	}
