@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -45,8 +46,8 @@ const (
 // rules of its [RestartConfig].
 //
 // It tells of every replica, in the order of cfgs and then of those that were removed. The error is a *ConfigError or
-// another reason why nothing was changed. When ctx ends, the drains and graces of what is being stopped are cut short,
-// what was begun goes on without the caller, and no more is begun.
+// another reason why nothing was changed. When ctx ends, what was begun goes on without the caller, and no more is begun;
+// then the error is ctx's cause.
 func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloaded, error) {
 	cfgs, state, err := s.checked(cfgs)
 	if err == nil && state != s.state {
@@ -59,10 +60,26 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 	if err != nil {
 		return nil, err
 	}
-	defer done()
 	if err := s.over(); err != nil {
+		done()
 		return nil, fmt.Errorf("cannot apply the configuration: the supervisor: %w", err)
 	}
+	var results []Reloaded
+	applied := make(chan error, 1)
+	go func() {
+		defer done()
+		applied <- caught.Do(newOptions(s.opts).logger, "a change", func() { results = s.apply(ctx, cfgs) })
+	}()
+	select {
+	case err := <-applied:
+		return results, err
+	case <-ctx.Done():
+		return nil, stopWaiting(ctx, "the change")
+	}
+}
+
+// apply is Apply for who has begun a change. When ctx ends, no more is begun.
+func (s *Supervisor) apply(ctx context.Context, cfgs []ProvisionConfig) []Reloaded {
 	results := make([]Reloaded, len(cfgs))
 	var changed []*change
 	var added []int // indexes of cfgs
@@ -82,10 +99,10 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 			changed = append(changed, &change{replica: r, cfg: cfg, what: what, plan: plan, result: &results[i]})
 		}
 	}
-	removed := s.remove(ctx, cfgs)
+	removed := s.remove(cfgs)
 	s.changeAll(ctx, changed)
 	s.addAll(ctx, cfgs, added, results)
-	return append(results, removed...), nil
+	return append(results, removed...)
 }
 
 // checked gives configurations their defaults, and returns the state directory that they share.
@@ -123,7 +140,7 @@ func (s *Supervisor) begin(ctx context.Context) (done func(), err error) {
 }
 
 // remove ends the replicas that are not among cfgs, all at once: it is what their users were told to expect.
-func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloaded {
+func (s *Supervisor) remove(cfgs []ProvisionConfig) []Reloaded {
 	var gone []*replica
 	for _, r := range s.all() {
 		if !slices.ContainsFunc(cfgs, func(cfg ProvisionConfig) bool { return cfg.Name() == r.name }) {
@@ -131,7 +148,7 @@ func (s *Supervisor) remove(ctx context.Context, cfgs []ProvisionConfig) []Reloa
 			gone = append(gone, r)
 		}
 	}
-	errs := dismiss(gone, order{kind: orderEnd, ctx: ctx})
+	errs := dismiss(gone, order{kind: orderEnd})
 	s.mu.Lock()
 	s.replicas = slices.DeleteFunc(slices.Clone(s.replicas), func(r *replica) bool { return slices.Contains(gone, r) })
 	s.mu.Unlock()

@@ -174,12 +174,12 @@ func TestApplyKeepsWhatFails(t *testing.T) {
 	if now := s.Status()[1]; now.LaunchID != other.run.rec.LaunchID {
 		t.Errorf("%+v", now)
 	}
-	go func() { _, _ = other.run.host().leader.Child().Wait() }() // this program is its parent
+	reap(other) // this program is its parent
 	wantApplied(t, s, cfgs[:1], "r0 unchanged", "r1 removed")
 
 	// With other settings it is replaced.
 	other = abandoned(t, cfgs[1])
-	go func() { _, _ = other.run.host().leader.Child().Wait() }()
+	reap(other)
 	cfgs[1].Flags = []string{"--ctx-size", "777"}
 	wantApplied(t, s, cfgs, "r0 unchanged", "r1 started")
 	if now := s.Status()[1]; now.Outdated || !slices.Contains(enginetest.Inspect(t, now.URL).Argv, "777") {
@@ -293,9 +293,7 @@ func TestStopDuringApply(t *testing.T) {
 		applied <- outcome{results, err}
 	}()
 	<-held
-	hurried, hurry := context.WithCancel(context.Background())
-	hurry()
-	if err := s.Stop(hurried); err != nil && !errors.Is(err, ErrKilled) {
+	if err := s.Kill(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
 		t.Errorf("Stop: %v", err)
 	}
 	got := <-applied
@@ -324,4 +322,10 @@ func TestApplyWhileStarting(t *testing.T) {
 	if err := <-began; err != nil {
 		t.Errorf("WaitReady: %v", err)
 	}
+}
+
+// reap takes note of the end of an engine whose provisioner has been abandoned.
+func reap(p *EngineProvisioner) {
+	process := p.run.host().leader.Child()
+	go func() { _, _ = process.Wait() }()
 }

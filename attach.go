@@ -74,12 +74,6 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey, Handoff: rec.Handoff,
 	}
 	p := newProvisioner(cfg.withDefaults(), opts)
-	if d := p.opts.drain; d != nil {
-		p.cfg.Drain.Timeout = new(Duration(*d))
-	}
-	if p.opts.grace > 0 {
-		r.rec.Grace = Duration(p.opts.grace)
-	}
 	p.run, p.state, p.since, p.found = r, StateStarting, r.started, true
 	if h, err := ReadHandoff(files.Handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt

@@ -134,7 +134,7 @@ func haltAndStart(ctx context.Context, going []*replica, cfgs []ProvisionConfig)
 		work.Wait()
 		return errs
 	}
-	if errs := all(func(_ int, r *replica) error { return r.insist(order{kind: orderHalt, ctx: ctx}) }); errors.Join(errs...) != nil {
+	if errs := all(func(_ int, r *replica) error { return r.insist(ctx, order{kind: orderHalt}) }); errors.Join(errs...) != nil {
 		return errs
 	}
 	return all(func(i int, r *replica) error {

@@ -35,13 +35,13 @@ const endedDraining = "the engine ended while it was drained"
 
 // drains reports whether a stop now begins with a drain, or goes on with another program's. It is called with mu held.
 func (p *EngineProvisioner) drains() bool {
-	return (p.state == StateReady || p.state == StateDraining) && p.failure == nil && *p.cfg.Drain.Timeout > 0
+	return (p.state == StateReady || p.state == StateDraining) && p.failure == nil && p.drainTimeout() > 0
 }
 
 // drain runs the hooks and waits for the requests in flight, and comes back when there is no more to wait for: they are
-// done, or the time is over, or the engine has ended, or a caller of Stop is in a hurry. The launch is stopping then.
-func (p *EngineProvisioner) drain(ctx context.Context, r *run) {
-	ctx, end := p.drainContext(ctx, r)
+// done, or the time is over, or the engine has ended, or is to be killed. The launch is stopping then.
+func (p *EngineProvisioner) drain(r *run) {
+	ctx, end := p.drainContext(r)
 	defer end()
 	outcome := ""
 	p.mu.Lock()
@@ -65,10 +65,11 @@ func (p *EngineProvisioner) drain(ctx context.Context, r *run) {
 	}
 }
 
-// drainContext derives the context of a drain. Its cause is errDrainOver, errExited or errDrainHurry.
-func (p *EngineProvisioner) drainContext(caller context.Context, r *run) (_ context.Context, end func()) {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
-	limit := time.AfterFunc(time.Duration(*p.cfg.Drain.Timeout), func() { cancel(errDrainOver) })
+// drainContext is the context of a drain. Its cause is errDrainOver, errExited or errDrainHurry.
+func (p *EngineProvisioner) drainContext(r *run) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	allowed, _ := p.stopTimes(r, true)
+	limit := time.AfterFunc(allowed, func() { cancel(errDrainOver) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -76,8 +77,6 @@ func (p *EngineProvisioner) drainContext(caller context.Context, r *run) (_ cont
 		case <-r.exited:
 			cancel(errExited)
 		case <-p.hurry:
-			cancel(errDrainHurry)
-		case <-caller.Done():
 			cancel(errDrainHurry)
 		case <-ctx.Done():
 		}
@@ -96,14 +95,14 @@ func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 		p.note("requests in flight are not waited for: " + err.Error())
 		return ""
 	}
-	limit := time.Duration(*p.cfg.Drain.Timeout)
+	limit, _ := p.stopTimes(r, true)
 	judge := life.New(life.Limits{Failures: drainFailures})
 	began := time.Now()
 	known, zeros, suspended, silent := -1, 0, 0, false
 	for {
 		n, facts, err := count(ctx)
 		if ctx.Err() != nil {
-			return p.cutShort(context.Cause(ctx), known)
+			return p.cutShort(context.Cause(ctx), limit, known)
 		}
 		if facts.Held != "" {
 			suspended++
@@ -134,14 +133,14 @@ func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 		}
 		select {
 		case <-ctx.Done():
-			return p.cutShort(context.Cause(ctx), known)
+			return p.cutShort(context.Cause(ctx), limit, known)
 		case <-time.After(wait):
 		}
 	}
 }
 
 // cutShort notes with what the drain ended before its time. known is the last count, negative when there is none.
-func (p *EngineProvisioner) cutShort(cause error, known int) string {
+func (p *EngineProvisioner) cutShort(cause error, limit time.Duration, known int) string {
 	left := requests(known) + " in flight"
 	if known < 0 {
 		left = "an unknown number of requests in flight"
@@ -149,7 +148,7 @@ func (p *EngineProvisioner) cutShort(cause error, known int) string {
 	switch {
 	case errors.Is(cause, errExited):
 	case errors.Is(cause, errDrainOver):
-		p.note(fmt.Sprintf("the drain's %s are over with %s", time.Duration(*p.cfg.Drain.Timeout), left))
+		p.note(fmt.Sprintf("the drain's %s are over with %s", limit, left))
 	case known > 0:
 		p.note(fmt.Sprintf("%v with %s", cause, left))
 	}

@@ -191,10 +191,10 @@ func TestDrainDeadline(t *testing.T) {
 	wantNote(t, j, "1 request in flight; waiting", "the drain's 2s are over with 1 request in flight")
 }
 
-// Whoever is in a hurry, the first caller or a later one, skips the rest of the drain.
+// A kill skips the rest of the drain. The end of a context does not: the stop goes on without its caller.
 func TestDrainIsCutShort(t *testing.T) {
 	t.Parallel()
-	for _, who := range []string{"first", "later"} {
+	for _, who := range []string{"who waits", "who waits no longer"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			cfg := busyConfig(t, time.Hour)
@@ -206,17 +206,27 @@ func TestDrainIsCutShort(t *testing.T) {
 			defer hurry()
 			stopped := stopping(first, p)
 			eventually(t, "the request is seen", func() bool { return strings.Contains(j.notes(), "in flight; waiting") })
-			if who == "first" {
+			want := ErrKilled
+			if who == "who waits no longer" {
+				want = context.Canceled
 				hurry()
-			} else {
-				now, cancel := context.WithCancel(context.Background())
-				cancel()
-				if err := p.Stop(now); !errors.Is(err, ErrKilled) {
+				if err := p.Stop(unwilling()); !errors.Is(err, want) {
 					t.Errorf("the later Stop: %v", err)
 				}
+				if err := <-stopped; !errors.Is(err, want) {
+					t.Errorf("Stop: %v", err)
+				}
+				if now := p.Status(); now.State != StateDraining || enginetest.Inspect(t, now.URL).Signals["SIGTERM"] > 0 {
+					t.Errorf("the end of a context has ended the drain: %+v", now)
+				}
 			}
-			if err := <-stopped; !errors.Is(err, ErrKilled) {
-				t.Errorf("Stop: %v", err)
+			if err := p.Kill(bounded(t)); !errors.Is(err, ErrKilled) {
+				t.Errorf("Kill: %v", err)
+			}
+			if who == "who waits" {
+				if err := <-stopped; !errors.Is(err, want) {
+					t.Errorf("Stop: %v", err)
+				}
 			}
 			<-results
 			nothingLeft(t, p)
@@ -353,12 +363,10 @@ func TestNoDrain(t *testing.T) {
 		}
 		wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
 	})
-	t.Run("in a hurry", func(t *testing.T) {
+	t.Run("killed", func(t *testing.T) {
 		t.Parallel()
 		p, j := ready(t, fakeConfig(t, enginetest.Behavior{}), hook(t))
-		now, cancel := context.WithCancel(context.Background())
-		cancel()
-		if err := p.Stop(now); err != nil && !errors.Is(err, ErrKilled) {
+		if err := p.Kill(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
 			t.Error(err)
 		}
 		wantStates(t, j, StatePreparing, StateStarting, StateReady, StateStopping, StateStopped)
@@ -452,11 +460,11 @@ func TestAttachedDrainTimeout(t *testing.T) {
 			p := abandoned(t, cfg)
 			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 			j := &journal{}
-			attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add), WithDrainTimeout(limit))
+			attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := attached.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
+			if err := attached.StopWith(bounded(t), StopOptions{DrainTimeout: &limit}); !errors.Is(err, ErrKilled) {
 				t.Errorf("Stop: %v", err)
 			}
 			<-results

@@ -24,16 +24,16 @@ const (
 
 // mayServe reports whether a stop now asks an engine that is not ready whether it has requests. It is called with mu held.
 func (p *EngineProvisioner) mayServe() bool {
-	return p.state == StateStarting && p.failure == nil && *p.cfg.Drain.Timeout > 0
+	return p.state == StateStarting && p.failure == nil && p.drainTimeout() > 0
 }
 
 // serves reports whether an engine that is not ready has requests of clients: its gauges show them, or it has said that it is
 // healthy and is too full to answer now.
-func (p *EngineProvisioner) serves(ctx context.Context, r *run) bool {
+func (p *EngineProvisioner) serves(r *run) bool {
 	if r.checkListener() != nil { // another program's requests
 		return false
 	}
-	ctx, end := p.drainContext(ctx, r)
+	ctx, end := p.drainContext(r)
 	defer end()
 	count, err := p.counter(r, earlyPatience)
 	if err != nil {

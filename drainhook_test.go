@@ -295,7 +295,7 @@ func TestGoDrainHooks(t *testing.T) {
 		wantNote(t, j, "the hook deaf failed: the drain's time is over")
 	})
 	// It is told when it need not go on.
-	for _, why := range []string{"hurry", "death"} {
+	for _, why := range []string{"kill", "death"} {
 		t.Run(why, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{})
@@ -307,12 +307,12 @@ func TestGoDrainHooks(t *testing.T) {
 				close(ended)
 				return ctx.Err()
 			}))
-			ctx, hurry := context.WithCancel(context.Background())
-			defer hurry()
-			stopped := stopping(ctx, p)
+			stopped := stopping(bounded(t), p)
 			<-began
-			if why == "hurry" {
-				hurry()
+			if why == "kill" {
+				if err := p.Kill(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
+					t.Error(err)
+				}
 			} else if err := p.run.host().leader.Signal(9); err != nil {
 				t.Error(err)
 			}

@@ -104,7 +104,7 @@ func TestKillHidesNoFailure(t *testing.T) {
 	}
 }
 
-// The second call of a Stop returns what the first does, and the end of its context counts as well.
+// A kill cuts a Stop short and returns what it does, also later. Whoever waits no longer for it has hurt nobody.
 func TestSupervisorStopsOnce(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
@@ -113,7 +113,13 @@ func TestSupervisorStopsOnce(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- s.Stop(context.Background()) }()
 	eventually(t, "the engine is being stopped", func() bool { return s.Status()[0].State == StateStopping })
-	second := s.Stop(gone())
+	if err := s.Stop(gone()); !errors.Is(err, errCaller) {
+		t.Errorf("a Stop that nobody waits for: %v", err)
+	}
+	if now := s.Status()[0]; now.State != StateStopping || len(first) > 0 {
+		t.Errorf("the end of a context has killed it: %+v", now)
+	}
+	second := s.Kill(bounded(t))
 	if err := await(t, first); !errors.Is(err, ErrKilled) || !errors.Is(second, ErrKilled) {
 		t.Errorf("the first says %v, the second %v", err, second)
 	}

@@ -115,9 +115,7 @@ func newLaunch(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineProvis
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, hurry := context.WithCancel(context.Background())
-		hurry()
-		if err := p.Stop(ctx); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) && !errors.Is(err, ErrDrainAborted) {
+		if err := p.Kill(context.Background()); err != nil && !errors.Is(err, ErrKilled) && !errors.Is(err, ErrReleased) && !errors.Is(err, ErrDrainAborted) {
 			t.Errorf("cannot stop: %v", err)
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
@@ -25,10 +24,8 @@ type options struct {
 	places    places // where things are looked up; what is empty, this program's environment says
 	releases  string // the API that releases are looked up with; "" is GitHub's
 	gpus      gpu.Driver
-	grace     time.Duration
 	cgroup    func() (cgroup.Base, error)                       // finds what was delegated
 	space     func(path string) (free, total uint64, err error) // of a file system
-	drain     *time.Duration                                    // instead of the one that an attached launch was started with; nil leaves that
 
 	drainHooks []goHook
 	reload     func() ([]ProvisionConfig, error) // nil: RequestReload is refused
@@ -100,17 +97,9 @@ func WithReloadFunc(fn func() ([]ProvisionConfig, error)) Option {
 // user's cache folder; where there is none, as without HOME, nothing is kept.
 func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
 
-// WithStopGrace sets the time between SIGTERM and SIGKILL of a launch that [Attach] finds. 0 means the grace that the
-// launch was started with.
-func WithStopGrace(d time.Duration) Option { return func(o *options) { o.grace = d } }
-
-// WithDrainTimeout sets how long the drain of a launch that [Attach] finds may take, instead of what the launch was
-// started with. 0 leaves the drain out.
-func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drain = &d } }
-
 // WithDrainHook adds something to do before requests in flight are waited for. Hooks run in the order in which they were
 // added, before those of the configuration, on every Stop that drains. fn is told the handoff that was removed. It gets
-// a context that ends with the drain's timeout, the end of the engine, and the contexts of Stop; nothing waits for a
+// a context that ends with the drain's timeout, the end of the engine, and a kill; nothing waits for a
 // hook longer than that. It must not call the provisioner back.
 //
 // A hook that fails is noted, and the drain goes on, unless the error wraps [ErrDrainAborted]: then the rest of the drain

@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -12,7 +11,7 @@ import (
 // order is what a replica is told to do.
 type order struct {
 	kind  orderKind
-	ctx   context.Context // of a stop, and of the stop in a reload
+	stop  StopOptions     // of a stop
 	cfg   ProvisionConfig // of a reload, and of an update
 	plan  *launchPlan     // of an update: what cfg would launch; nil when that cannot be told
 	firm  bool            // of a reload: no settings of before come back
@@ -47,7 +46,6 @@ func (o *order) over() error {
 // ask gives an order and waits for its outcome.
 func (r *replica) ask(ctx context.Context, o order) error {
 	o.reply = make(chan error, 1)
-	o.ctx = cmp.Or(o.ctx, ctx)
 	select {
 	case r.orders <- o:
 	case <-r.done:
@@ -63,27 +61,42 @@ func (r *replica) ask(ctx context.Context, o order) error {
 	}
 }
 
-// insist gives an order that is carried out even when its context ends before. The replica may be in the middle of a stop
-// of its own, for a reload say, and hear of no order until that is over: then that is hurried.
-func (r *replica) insist(o order) error {
-	hurried := make(chan struct{})
-	unhurry := context.AfterFunc(o.ctx, func() { defer close(hurried); r.hurry(o.ctx) })
-	defer func() {
-		if !unhurry() {
-			<-hurried // else it could find the launch that somebody starts next
-		}
-	}()
-	return r.ask(context.Background(), o)
+// insist gives an order that is carried out also when its caller waits no longer. The replica may be in the middle of a stop
+// of its own, for a reload say, and hear of no order until that is over.
+func (r *replica) insist(ctx context.Context, o order) error {
+	outcome := make(chan error, 1)
+	go func() { outcome <- r.ask(context.Background(), o) }()
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		return stopWaiting(ctx, "the stop of "+r.name)
+	}
 }
 
-// hurry ends all waiting of the present launch's stop. ctx has ended.
-func (r *replica) hurry(ctx context.Context) {
+// hurry ends all waiting of the present launch's stop, and begins one where there is none.
+func (r *replica) hurry() {
 	r.mu.Lock()
 	p := r.launch
 	r.mu.Unlock()
 	if p != nil {
-		go func() { _ = p.Stop(ctx) }() // the replica's own Stop tells what came of it
+		_ = p.Kill(unwilling()) // the replica's own Stop tells what came of it
 	}
+}
+
+// unwilling is the context of who waits for nothing.
+func unwilling() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// halt stops launch p within the limits of an order, or at once when everything is to be killed.
+func (r *replica) halt(p *EngineProvisioner, o order) error {
+	if r.forced.Load() {
+		return p.Kill(context.Background())
+	}
+	return p.StopWith(context.Background(), o.stop)
 }
 
 // tellStopper says which other program has asked for a stop: with the states of launch p, or by itself where there is
@@ -141,7 +154,7 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		var err error
 		r.tellStopper(p, o.by)
 		if p != nil {
-			err = p.Stop(o.ctx)
+			err = r.halt(p, o)
 		}
 		r.judge(happened(restart.Unwanted))
 		o.reply <- err

@@ -24,7 +24,7 @@ type succession struct {
 // errGraceOver is why a wait ended that had the grace period.
 var errGraceOver = errors.New("the grace period is over")
 
-// grace is how long the launch has between SIGTERM and SIGKILL.
+// grace is how long the launch has between SIGTERM and SIGKILL where its stop says nothing else.
 func (r *run) grace(ready bool) time.Duration {
 	if r.rec.LoadGrace > 0 && !ready {
 		return time.Duration(r.rec.LoadGrace)
@@ -32,9 +32,9 @@ func (r *run) grace(ready bool) time.Duration {
 	return time.Duration(r.rec.Grace)
 }
 
-// graceOf derives a context that ends with the grace period, or when a later Stop is in a hurry.
-func (p *EngineProvisioner) graceOf(ctx context.Context, allowed time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeoutCause(ctx, allowed, errGraceOver)
+// graceOf is a context that ends with the grace period, or with a kill.
+func (p *EngineProvisioner) graceOf(allowed time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), allowed, errGraceOver)
 	go func() {
 		select {
 		case <-p.hurry:
@@ -95,7 +95,8 @@ func (p *EngineProvisioner) settle(r *run) {
 	if p.ownStop(r) || r.stoppedElsewhere() && p.awaitStop(r) {
 		return
 	}
-	ctx, cancel := p.graceOf(context.Background(), r.grace(ready))
+	_, allowed := p.stopTimes(r, ready)
+	ctx, cancel := p.graceOf(allowed)
 	defer cancel()
 	p.outlast(ctx, r)
 }

@@ -56,11 +56,8 @@ func launchCalls(p *EngineProvisioner) []call {
 		{name: "Start", do: func() { _ = p.Start(context.Background()) }},
 		{name: "WaitReady", do: func() { _, _ = p.WaitReady(context.Background()) }},
 		{name: "Stop", do: func() { _ = p.Stop(context.Background()) }},
-		{name: "Stop in a hurry", do: func() {
-			ctx, cancel := context.WithCancel(context.Background())
-			cancel()
-			_ = p.Stop(ctx)
-		}},
+		{name: "Kill", do: func() { _ = p.Kill(context.Background()) }},
+		{name: "Stop that nobody waits for", do: func() { _ = p.Stop(unwilling()) }},
 		{name: "Release", do: func() { p.Release() }},
 		{name: "Status, Err and Done", do: func() { _, _, _ = p.Status(), p.Err(), p.Done() }},
 	}
@@ -210,11 +207,9 @@ func supervisorCalls(s *Supervisor, cfg ProvisionConfig) []call {
 		{name: "Reload", do: func() { _ = s.Reload(ctx, changed(cfg)) }},
 		{name: "Apply", do: func() { _, _ = s.Apply(ctx, []ProvisionConfig{changed(cfg)}) }},
 		{name: "Stop", do: func() { _ = s.Stop(ctx) }},
-		{name: "Stop in a hurry", do: func() {
-			ctx, cancel := context.WithCancel(ctx)
-			cancel()
-			_ = s.Stop(ctx)
-		}},
+		{name: "Kill", do: func() { _ = s.Kill(ctx) }},
+		{name: "KillReplica", do: func() { _ = s.KillReplica(ctx, cfg.PoolID, cfg.ReplicaID) }},
+		{name: "Stop that nobody waits for", do: func() { _ = s.Stop(unwilling()) }},
 		{name: "Release", do: func() { _ = s.Release() }},
 		{name: "Status, LogDir, Done and Events", do: func() {
 			ctx, cancel := context.WithCancel(ctx)

@@ -394,9 +394,7 @@ func TestStopDuringSwap(t *testing.T) {
 	<-draining
 	<-draining
 	eventually(t, "one has left its port", func() bool { return s.Status()[0].State == StateStopped })
-	hurried, hurry := context.WithCancel(context.Background())
-	hurry()
-	if err := s.Stop(hurried); err != nil && !errors.Is(err, ErrKilled) {
+	if err := s.Kill(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
 		t.Errorf("Stop: %v", err)
 	}
 	for _, r := range <-applied {

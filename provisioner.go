@@ -35,7 +35,7 @@ type EngineProvisioner struct {
 	unwritten  bool          // republish could not write it the last time, and has told so
 	kept       bool          // a supervisor calls republish; fixed before the start
 	waiting    chan struct{} // holds one token while a WaitReady is at work
-	hurry      chan struct{} // closed when a later Stop's context ends: no more grace
+	hurry      chan struct{} // closed by Kill: no more drain and grace
 	hurryOnce  sync.Once
 	stuck      chan struct{} // closed when the first Stop has found the engine to be unkillable
 	stuckOnce  sync.Once
@@ -46,17 +46,18 @@ type EngineProvisioner struct {
 	since        time.Time // of state
 	run          *run      // nil before the engine runs
 	handoff      Handoff
-	heard        string   // what the engine answered last, while it loads
-	asked        bool     // its end is decided on, by the first of Stop, Release and condemn; see claim
-	killed       string   // the grace period, when it was not enough
-	drained      string   // how the drain went, for people
-	early        bool     // its stop began before it was ready
-	by           *Stopper // another program that has asked for the stop; nil for this one's own
-	released     bool     // it was Release
-	passedOn     bool     // its engine goes on under another EngineProvisioner of this program; see passOn
-	final        *record  // of a launch that has ended
-	exit         *int     // its exit code, where it is known
-	failure      error    // why a running engine was given up
+	heard        string      // what the engine answered last, while it loads
+	asked        bool        // its end is decided on, by the first of Stop, Release and condemn; see claim
+	killed       string      // the grace period, when it was not enough
+	drained      string      // how the drain went, for people
+	limits       StopOptions // of the stop that was first
+	early        bool        // its stop began before it was ready
+	by           *Stopper    // another program that has asked for the stop; nil for this one's own
+	released     bool        // it was Release
+	passedOn     bool        // its engine goes on under another EngineProvisioner of this program; see passOn
+	final        *record     // of a launch that has ended
+	exit         *int        // its exit code, where it is known
+	failure      error       // why a running engine was given up
 	err, stopErr error
 	drainErr     error // of a fatal drain hook
 }
@@ -247,7 +248,7 @@ func (p *EngineProvisioner) condemn(err error) (end func() error) {
 		return nil
 	}
 	p.failure = err
-	return func() error { return p.stop(context.Background(), p.run) }
+	return func() error { return p.stop(p.run) }
 }
 
 // Release lets go of the engine without stopping it: it runs on, and [Attach] finds it again. One that is to be killed with

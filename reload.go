@@ -25,7 +25,7 @@ type reload struct {
 // the settings that it has. One replica is reloaded at a time, and one that is ready only while the others of its pool are
 // or were given up. See Apply for a changed pools file.
 //
-// When ctx ends, the drain and the grace of the old engine are cut short, and the rest goes on without the caller.
+// When ctx ends, what was begun goes on without the caller.
 func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Supervisor) replace(ctx context.Context, r *replica, cfg ProvisionConfi
 	if err := s.awaitOthers(ctx, []*replica{r}, absent); err != nil {
 		return err
 	}
-	return r.ask(ctx, order{kind: orderReload, cfg: cfg, ctx: ctx})
+	return r.ask(ctx, order{kind: orderReload, cfg: cfg})
 }
 
 // awaitOthers waits until all others of the pools are ready from which a ready replica is about to be taken. Those that
@@ -235,7 +235,7 @@ func (r *replica) obeyHalt(o order, p *EngineProvisioner) {
 	r.dropReload(errors.New("another reload took its place"))
 	var err error
 	if p != nil {
-		if err = p.Stop(o.ctx); errors.Is(err, ErrKilled) {
+		if err = r.halt(p, o); errors.Is(err, ErrKilled) {
 			err = nil
 		}
 	}
@@ -250,7 +250,7 @@ func (r *replica) obeyReload(o order, p *EngineProvisioner) {
 	r.reload = &reload{reply: o.reply, firm: o.firm}
 	r.update(func() { r.cfg = o.cfg })
 	if p != nil {
-		if err := p.Stop(o.ctx); err != nil && !errors.Is(err, ErrKilled) {
+		if err := r.halt(p, o); err != nil && !errors.Is(err, ErrKilled) {
 			r.settleReload(err)
 		}
 	}

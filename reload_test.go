@@ -127,12 +127,12 @@ func TestReloadWithoutAWayBack(t *testing.T) {
 	}
 }
 
-// A stop in a hurry does not wait for the drain of a reload that is under way, and is not left out.
-func TestStopHurriesAReload(t *testing.T) {
+// A kill does not wait for the drain of a reload that is under way, and is not left out.
+func TestKillHurriesAReload(t *testing.T) {
 	t.Parallel()
-	for what, stop := range map[string]func(*Supervisor, context.Context) error{
-		"all":         (*Supervisor).Stop,
-		"one replica": func(s *Supervisor, ctx context.Context) error { return s.StopReplica(ctx, "pool", "r0") },
+	for what, kill := range map[string]func(*Supervisor, context.Context) error{
+		"all":         (*Supervisor).Kill,
+		"one replica": func(s *Supervisor, ctx context.Context) error { return s.KillReplica(ctx, "pool", "r0") },
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -153,10 +153,8 @@ func TestStopHurriesAReload(t *testing.T) {
 			reloaded := make(chan error, 1)
 			go func() { reloaded <- s.Reload(context.Background(), next) }()
 			<-held
-			hurried, hurry := context.WithCancel(context.Background())
-			hurry()
 			began := time.Now()
-			_ = stop(s, hurried)
+			_ = kill(s, context.Background())
 			if took := time.Since(began); took > patience {
 				t.Errorf("the stop took %s", took)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
@@ -19,6 +20,7 @@ type replica struct {
 	opts   []Option
 	tell   options
 	files  replicaFiles
+	forced atomic.Bool // everything is to be killed
 	orders chan order
 	done   chan struct{} // closed when run has ended
 

@@ -20,61 +20,33 @@ import (
 // the grace period the tree gets SIGKILL; what outlives the main process for more than half a second, in whatever
 // group or session, gets SIGKILL, too; everything is reaped, verified and put away.
 //
-// ctx bounds the drain and the grace: when it ends, SIGKILL follows at once, but is never left out. Stop returns nil
+// The end of ctx means that the caller waits no longer: the stop goes on, with its drain and grace, and the error wraps
+// ctx's cause. See [EngineProvisioner.StopWith] for other limits, and [EngineProvisioner.Kill] for none. Stop returns nil
 // when the engine is gone, ErrKilled when it had to be killed and nothing else is wrong, ErrDrainAborted when a fatal
 // drain hook failed, ErrUnkillable when a process survived, and ErrReleased after Release. Stopping again returns the
-// same, ErrUnkillable for as long as it is true; concurrent callers wait for the first, and the end of their contexts
-// counts as well. A launch that was not started cannot be started afterwards.
+// same, ErrUnkillable for as long as it is true; concurrent callers wait for the first. A launch that was not started
+// cannot be started afterwards.
 //
 // While another program stops the engine, Stop waits for that, no longer than its own drain and grace, before it sends
 // any signal.
-func (p *EngineProvisioner) Stop(ctx context.Context) error {
-	p.mu.Lock()
-	first := p.claim(ErrStopped)
-	p.mu.Unlock()
-	p.starting.Lock() // a Start that is under way unwinds first
-	p.mu.Lock()
-	r, released := p.run, p.released
-	if r == nil && !p.state.Final() {
-		p.transition(StateStopped, "stopped before its start")
-		close(p.done)
-	}
-	p.mu.Unlock()
-	p.starting.Unlock()
-	switch {
-	case r == nil:
-		return p.stopError()
-	case first:
-		return p.stop(ctx, r)
-	case released: // it ends soon, and its engine lives on
-		<-p.done
-		return p.stopError()
-	}
-	select {
-	case <-p.done:
-	case <-p.stuck:
-	case <-ctx.Done():
-		p.hurryOnce.Do(func() { close(p.hurry) })
-	}
-	return p.awaitDone(r)
-}
+func (p *EngineProvisioner) Stop(ctx context.Context) error { return p.StopWith(ctx, StopOptions{}) }
 
 // stop is the Stop that was first, or what condemn has decided on.
-func (p *EngineProvisioner) stop(ctx context.Context, r *run) error {
-	turn, late := p.takeTurn(ctx, r)
+func (p *EngineProvisioner) stop(r *run) error {
+	turn, late := p.takeTurn(r)
 	if turn != nil {
 		defer turn.Release()
 	}
-	drains := p.beginStop(ctx, r, late)
+	drains := p.beginStop(r, late)
 	if drains {
-		p.drain(ctx, r)
+		p.drain(r)
 		p.recordStop(r, StateStopping)
 	}
-	return p.escalate(ctx, r, drains)
+	return p.escalate(r, drains)
 }
 
 // escalate is the way from asking to killing. drained says that the engine has served.
-func (p *EngineProvisioner) escalate(ctx context.Context, r *run, drained bool) error {
+func (p *EngineProvisioner) escalate(r *run, drained bool) error {
 	over := make(chan struct{})
 	p.mu.Lock()
 	ready := !p.handoff.ReadyAt.IsZero() || r.rec.State == StateDraining || drained
@@ -96,8 +68,9 @@ func (p *EngineProvisioner) escalate(ctx context.Context, r *run, drained bool) 
 	}
 	p.opts.at("after_term")
 	// 3. The grace period, also for a server that outlives the leader.
-	allowed, asked := r.grace(ready), time.Now()
-	grace, cancel := p.graceOf(ctx, allowed)
+	_, allowed := p.stopTimes(r, ready)
+	asked := time.Now()
+	grace, cancel := p.graceOf(allowed)
 	defer cancel()
 	late := false
 	select {

@@ -134,8 +134,7 @@ func TestOneTermOnly(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
 	cfg.Stop.Grace = Duration(time.Minute)
 	p, _ := ready(t, cfg)
-	ctx, hurry := context.WithCancel(context.Background())
-	defer hurry()
+	ctx := bounded(t)
 	var stops sync.WaitGroup
 	errs := make([]error, 4)
 	waiting := make(chan struct{}, 10*len(errs))
@@ -152,7 +151,9 @@ func TestOneTermOnly(t *testing.T) {
 	if _, err := ReadHandoff(p.run.files.Handoff()); err == nil {
 		t.Error("the handoff is there while the engine is being stopped")
 	}
-	hurry() // no more grace
+	if err := p.Kill(ctx); !errors.Is(err, ErrKilled) {
+		t.Errorf("Kill: %v", err)
+	}
 	stops.Wait()
 	for _, err := range errs {
 		if !errors.Is(err, ErrKilled) {
@@ -162,8 +163,8 @@ func TestOneTermOnly(t *testing.T) {
 	nothingLeft(t, p)
 }
 
-// A later caller's context shortens the grace, too.
-func TestLaterCallerHurries(t *testing.T) {
+// A kill cuts the grace of a stop that is under way.
+func TestKillCutsTheGrace(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
 	cfg.Stop.Grace = Duration(time.Minute)
@@ -171,10 +172,8 @@ func TestLaterCallerHurries(t *testing.T) {
 	first := make(chan error)
 	go func() { first <- p.Stop(context.Background()) }()
 	eventually(t, "the first Stop is at work", func() bool { return p.Status().State == StateStopping })
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := p.Stop(now); !errors.Is(err, ErrKilled) || !strings.Contains(err.Error(), "killed after the grace period of 1m0s was cut to ") {
-		t.Errorf("the later Stop: %v", err)
+	if err := p.Kill(bounded(t)); !errors.Is(err, ErrKilled) || !strings.Contains(err.Error(), "killed after the grace period of 1m0s was cut to ") {
+		t.Errorf("Kill: %v", err)
 	}
 	if err := <-first; !errors.Is(err, ErrKilled) {
 		t.Errorf("the first Stop: %v", err)

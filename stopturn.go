@@ -12,8 +12,9 @@ import (
 // takeTurn waits for another program's stop of the launch, as a second Stop waits for the first: a second SIGTERM would
 // end llama-server at once, with the requests that it was to finish. It waits no longer than a stop of its own would
 // take. late is true when there is no drain left to be done by this one.
-func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *state.Lock, late bool) {
-	limit := time.NewTimer(time.Duration(*p.cfg.Drain.Timeout) + time.Duration(r.rec.Grace))
+func (p *EngineProvisioner) takeTurn(r *run) (lock *state.Lock, late bool) {
+	drain, grace := p.stopTimes(r, true)
+	limit := time.NewTimer(drain + grace)
 	defer limit.Stop()
 	for {
 		lock, err := state.TryLock(r.files.StopLock())
@@ -23,7 +24,6 @@ func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *state.L
 		select {
 		case <-r.exited:
 		case <-p.hurry:
-		case <-ctx.Done():
 		case <-limit.C:
 		case <-time.After(20 * time.Millisecond):
 			continue
@@ -33,12 +33,12 @@ func (p *EngineProvisioner) takeTurn(ctx context.Context, r *run) (lock *state.L
 }
 
 // beginStop writes down that the engine is to be gone, and removes the handoff. It reports whether a drain comes first.
-func (p *EngineProvisioner) beginStop(ctx context.Context, r *run, late bool) (drains bool) {
+func (p *EngineProvisioner) beginStop(r *run, late bool) (drains bool) {
 	rec, err := r.files.readRecord() // another program's drain may be over
 	late = late || err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped && rec.State != StateDraining
 	next := StateStopping
 	p.mu.Lock()
-	asked := !late && ctx.Err() == nil
+	asked := !late && !closed(p.hurry)
 	drains, early := asked && p.drains(), asked && p.mayServe()
 	p.mu.Unlock()
 	if early {
@@ -46,7 +46,7 @@ func (p *EngineProvisioner) beginStop(ctx context.Context, r *run, late bool) (d
 		p.early = true
 		p.mu.Unlock()
 		p.recordStop(r, StateDraining) // a manager that reads it gives up its own questions
-		drains = p.serves(ctx, r)
+		drains = p.serves(r)
 	}
 	if drains {
 		next = StateDraining
@@ -78,9 +78,12 @@ func (p *EngineProvisioner) recordStop(r *run, at State) {
 		return
 	}
 	p.mu.Lock()
-	how, early := p.how(), p.early
+	how, early, limits := p.how(), p.early, p.limits
 	p.mu.Unlock()
 	rec := r.rec
+	if limits.Grace != nil { // for whoever waits for this stop
+		rec.Grace, rec.LoadGrace = Duration(*limits.Grace), 0
+	}
 	rec.Desired, rec.State, rec.Stop = desiredStopped, at, &recordedStop{thisProgram(), how, early}
 	if err := r.files.updateRecord(rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())

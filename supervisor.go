@@ -200,14 +200,32 @@ func (s *Supervisor) Reset(ctx context.Context, pool, replica string) error {
 }
 
 // StopReplica stops a replica's engine, as [EngineProvisioner.Stop] does, with the same errors, and leaves the replica so
-// until Reset or Reload, also under the next Supervisor. ctx bounds the drain and the grace: when it ends, the engine is killed. ErrNotFound says that
+// until Reset or Reload, also under the next Supervisor. When ctx ends, the stop goes on without the caller. ErrNotFound says that
 // there is no such replica. Stopping one that is stopped already does nothing.
 func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) error {
+	return s.StopReplicaWith(ctx, pool, replica, StopOptions{})
+}
+
+// StopReplicaWith is StopReplica within limits of its own.
+func (s *Supervisor) StopReplicaWith(ctx context.Context, pool, replica string, limits StopOptions) error {
+	r, err := s.find(pool, replica)
+	if err == nil {
+		err = limits.check()
+	}
+	if err != nil {
+		return err
+	}
+	return r.insist(ctx, order{kind: orderStop, stop: limits})
+}
+
+// KillReplica is StopReplica as [EngineProvisioner.Kill] does it: a stop that is under way is cut short.
+func (s *Supervisor) KillReplica(ctx context.Context, pool, replica string) error {
 	r, err := s.find(pool, replica)
 	if err != nil {
 		return err
 	}
-	return r.insist(order{kind: orderStop, ctx: ctx})
+	r.hurry()
+	return r.insist(ctx, order{kind: orderStop, stop: atOnce()})
 }
 
 func (s *Supervisor) find(pool, id string) (*replica, error) {
@@ -219,18 +237,26 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 	return replicas[i], nil
 }
 
-// Stop stops all engines at once, each as [EngineProvisioner.Stop] does, and gives the state directory back. ctx bounds
-// the drain and the grace of each. The error joins those of the replicas, but for ErrKilled where another is wrong.
-// Stopping again waits for the first and returns the same; the end of its context counts as well. After Release the
-// error is ErrReleased: the engines run on.
-func (s *Supervisor) Stop(ctx context.Context) error { return s.end(order{kind: orderEnd, ctx: ctx}) }
+// Stop stops all engines at once, each as [EngineProvisioner.Stop] does, and gives the state directory back. When ctx ends,
+// that goes on without the caller. The error joins those of the replicas, but for ErrKilled where another is wrong.
+// Stopping again waits for the first and returns the same. After Release the error is ErrReleased: the engines run on.
+func (s *Supervisor) Stop(ctx context.Context) error { return s.end(ctx, order{kind: orderEnd}) }
+
+// Kill is Stop without drain and grace. A Stop that is under way, or a reload's, goes on so.
+func (s *Supervisor) Kill(ctx context.Context) error {
+	for _, r := range s.all() {
+		r.forced.Store(true)
+		r.hurry()
+	}
+	return s.end(ctx, order{kind: orderEnd, stop: atOnce()})
+}
 
 // Release gives the state directory back and lets the engines run on, for another Supervisor to adopt: those that are ready,
 // and those that load, of which the next one waits for the readiness. Nothing is stopped but what is to die with its manager
 // (on_manager_exit: kill); a start that has not come to its process is called off. A stop that is under way is waited for.
 // Releasing again returns the same; after Stop there is nothing to release, and the error is nil.
 func (s *Supervisor) Release() error {
-	return s.end(order{kind: orderRelease, ctx: context.Background()})
+	return s.end(context.Background(), order{kind: orderRelease})
 }
 
 // over is ErrStopped or ErrReleased from the first Stop or Release on; nil before it.
@@ -241,7 +267,7 @@ func (s *Supervisor) over() error {
 }
 
 // end sends every replica its last order. Only the first call does; others wait for it.
-func (s *Supervisor) end(o order) error {
+func (s *Supervisor) end(ctx context.Context, o order) error {
 	s.mu.Lock()
 	first := s.ending == nil
 	if first {
@@ -249,32 +275,33 @@ func (s *Supervisor) end(o order) error {
 	}
 	ending, replicas := s.ending.kind, s.replicas
 	s.mu.Unlock()
+	if first {
+		go s.finish(replicas, o)
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return stopWaiting(ctx, "the stop of all replicas")
+	}
 	switch {
-	case first:
-		s.inbox.leave()
-		s.ended = joinStops(dismiss(replicas, o))
-		s.inbox.work.Wait()
-		s.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
-		s.letGo()
-		<-s.changing
-		close(s.done)
-		return s.ended
 	case o.kind == ending:
-		unhurry := context.AfterFunc(o.ctx, func() {
-			for _, r := range replicas {
-				r.hurry(o.ctx)
-			}
-		})
-		defer unhurry()
-		<-s.done
 		return s.ended
 	case ending == orderRelease:
-		<-s.done
 		return ErrReleased
 	default:
-		<-s.done
 		return nil
 	}
+}
+
+// finish carries out the last order.
+func (s *Supervisor) finish(replicas []*replica, o order) {
+	defer close(s.done)
+	s.inbox.leave()
+	s.ended = joinStops(dismiss(replicas, o))
+	s.inbox.work.Wait()
+	s.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
+	s.letGo()
+	<-s.changing
 }
 
 // joinStops joins what came of stops. A kill, which is a remark, is told where nothing else is wrong: beside a failure it
@@ -294,7 +321,7 @@ func dismiss(replicas []*replica, o order) []error {
 	var all sync.WaitGroup
 	for i, r := range replicas {
 		all.Go(func() {
-			if err := r.insist(o); !errors.Is(err, ErrStopped) {
+			if err := r.insist(context.Background(), o); !errors.Is(err, ErrStopped) {
 				errs[i] = err
 			}
 			<-r.done

@@ -55,9 +55,7 @@ func (rt testRuntime) launch(t testing.TB, cfg provisioner.ProvisionConfig) (*pr
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, hurry := context.WithCancel(context.Background())
-		hurry()
-		if err := p.Stop(ctx); err != nil && !errors.Is(err, provisioner.ErrKilled) && !errors.Is(err, provisioner.ErrReleased) {
+		if err := p.Kill(context.Background()); err != nil && !errors.Is(err, provisioner.ErrKilled) && !errors.Is(err, provisioner.ErrReleased) {
 			t.Errorf("cannot stop: %v", err)
 		}
 		rt.nothingLeft(t, cfg)

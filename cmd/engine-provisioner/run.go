@@ -245,7 +245,7 @@ func (s *session) event(e provisioner.Event) {
 		s.given[e.Pool+"/"+e.Replica] = e.Err
 	case e.Kind == provisioner.EventProgress:
 		s.goesOn = true
-	case e.Kind == provisioner.EventRecovery && e.Message == string(provisioner.RecoveredAdopted):
+	case e.Kind == provisioner.EventRecovery && e.Recovery == provisioner.RecoveredAdopted && e.State != "": // one without a state is not of this run
 		s.adopted = true
 		if e.Err != nil {
 			s.lacking[e.Pool+"/"+e.Replica] = e.Err

@@ -94,7 +94,7 @@ func (s *session) leaveReady() error {
 		}
 		p, failed := provisioner.Attach(s.configs[0].StateDir, status.Pool, status.Replica, withContainers()...)
 		if failed == nil {
-			failed = p.Stop(s.signals.hurried)
+			failed = s.signals.heed(p.Stop, p.Kill)
 		}
 		if failed != nil && !errors.Is(failed, provisioner.ErrNotRunning) && !errors.Is(failed, provisioner.ErrKilled) {
 			err = errors.Join(err, failed)
@@ -117,7 +117,7 @@ func (s *session) release() error {
 // stopAll ends all engines at once. A second signal ends their grace.
 func (s *session) stopAll() error {
 	s.manager.stopping()
-	err := s.engines.Stop(s.signals.hurried)
+	err := s.signals.heed(s.engines.Stop, s.engines.Kill)
 	var failed error
 	for _, err := range unjoin(err) {
 		if errors.Is(err, provisioner.ErrKilled) {

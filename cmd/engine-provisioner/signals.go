@@ -68,6 +68,13 @@ func watchSignals(ctx context.Context) (context.Context, *signals) {
 	}}
 }
 
+// heed stops something, and has it killed when a second signal comes.
+func (s *signals) heed(stop, kill func(context.Context) error) error {
+	unhurry := context.AfterFunc(s.hurried, func() { _ = kill(context.Background()) }) // what came of it, stop tells
+	defer unhurry()
+	return stop(context.Background())
+}
+
 // interruption is the signal that ended ctx; nil when none did.
 func interruption(ctx context.Context) error {
 	var interrupted *interruptedError

@@ -34,7 +34,7 @@ replica does not run. Of a file that is wrong, the replicas are stopped if it st
 			case noDrain:
 				drain = 0
 			}
-			return c.stopReplicas(cmd.Context(), grace, drain)
+			return c.stopReplicas(cmd.Context(), limits(grace, drain))
 		},
 	}
 	c.chooseFlags(cmd)
@@ -68,7 +68,22 @@ func (g *durationValue) Set(text string) error {
 	return nil
 }
 
-func (c *cli) stopReplicas(ctx context.Context, grace, drain time.Duration) error {
+// limits are those of the command line. Without a grace there is no drain either.
+func limits(grace, drain time.Duration) provisioner.StopOptions {
+	var o provisioner.StopOptions
+	if grace >= 0 {
+		o.Grace = &grace
+	}
+	if grace == 0 {
+		drain = 0
+	}
+	if drain >= 0 {
+		o.DrainTimeout = &drain
+	}
+	return o
+}
+
+func (c *cli) stopReplicas(ctx context.Context, limits provisioner.StopOptions) error {
 	found, stateDir, err := c.recorded()
 	var errs []error
 	_, wrong := errors.AsType[*provisioner.ConfigError](err)
@@ -93,7 +108,7 @@ func (c *cli) stopReplicas(ctx context.Context, grace, drain time.Duration) erro
 	stopped := make([]error, len(found))
 	var wait sync.WaitGroup
 	for i, s := range found {
-		wait.Go(func() { stopped[i] = c.stopReplica(c.signals.hurried, stateDir, s, grace, drain) })
+		wait.Go(func() { stopped[i] = c.stopReplica(stateDir, s, limits) })
 	}
 	wait.Wait()
 	for i, err := range stopped {
@@ -114,36 +129,26 @@ func (c *cli) stopReplicas(ctx context.Context, grace, drain time.Duration) erro
 	return c.reportAll(errs)
 }
 
-func (c *cli) stopReplica(ctx context.Context, stateDir string, s provisioner.Status, grace, drain time.Duration) error {
-	opts := []provisioner.Option{provisioner.WithEventFunc(func(e provisioner.Event) {
+func (c *cli) stopReplica(stateDir string, s provisioner.Status, limits provisioner.StopOptions) error {
+	tell := provisioner.WithEventFunc(func(e provisioner.Event) {
 		if e.Kind == provisioner.EventNote {
 			c.say(s.Pool + "/" + s.Replica + ": note: " + e.Message)
 		}
-	})}
-	if drain >= 0 {
-		opts = append(opts, provisioner.WithDrainTimeout(drain))
-	}
-	if grace > 0 {
-		opts = append(opts, provisioner.WithStopGrace(grace))
-	}
-	p, err := provisioner.Attach(stateDir, s.Pool, s.Replica, withContainers(opts...)...)
+	})
+	p, err := provisioner.Attach(stateDir, s.Pool, s.Replica, withContainers(tell)...)
 	if err != nil {
-		return stopWaiting(ctx, stateDir, s, err)
+		return stopWaiting(c.signals.hurried, stateDir, s, err)
 	}
-	if grace == 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		cancel()
-	}
-	return stopAttached(ctx, p, stateDir, s)
-}
-
-// stopAttached stops a running replica. An engine that dies just before that has crashed, for the run that looks after
-// it, which would start another one.
-func stopAttached(ctx context.Context, p *provisioner.EngineProvisioner, stateDir string, s provisioner.Status) error {
-	if err := p.Stop(ctx); err != nil {
+	stop := func(ctx context.Context) error { return p.StopWith(ctx, limits) }
+	if err := c.signals.heed(stop, p.Kill); err != nil {
 		return err
 	}
+	return stopCrashed(c.signals.hurried, stateDir, s)
+}
+
+// stopCrashed comes after the stop of a running replica. An engine that died just before that has crashed, for the run that
+// looks after it, which would start another one.
+func stopCrashed(ctx context.Context, stateDir string, s provisioner.Status) error {
 	all, _ := provisioner.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
 	for _, now := range all {
 		if now.Pool != s.Pool || now.Replica != s.Replica || now.State != provisioner.StateFailed {

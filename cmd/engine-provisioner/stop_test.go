@@ -47,7 +47,10 @@ func TestStopOfACrashedEngine(t *testing.T) {
 	for s.Status()[0].Restarts.Phase != provisioner.PhaseBackoff && ctx.Err() == nil {
 		time.Sleep(2 * time.Millisecond)
 	}
-	if err := stopAttached(ctx, p, filepath.Join(dir, "state"), was); err != nil {
+	if err := p.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := stopCrashed(ctx, filepath.Join(dir, "state"), was); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 	if now := s.Status()[0]; now.Restarts.Phase != provisioner.PhaseStopped {

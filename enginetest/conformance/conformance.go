@@ -229,9 +229,7 @@ func (s Subject) launch(t *testing.T, cfg provisioner.ProvisionConfig) *launch {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		hurry, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = l.p.Stop(hurry) // for tests that failed half-way
+		_ = l.p.Kill(context.Background()) // for tests that failed half-way
 	})
 	return l
 }
