@@ -134,7 +134,7 @@ func (k *checker) image(prefix string, box ContainerConfig, own engine.Image) {
 	case box.Image == "" && own.Name == "":
 		k.report(prefix+"image", "is missing, and the engine has no image of its own; name one")
 	case box.Image != "" && !imagePattern.MatchString(box.Image):
-		k.report(prefix+"image", `must be the name of an image without tag and digest, such as "vllm/vllm-openai", is %q`, box.Image)
+		k.report(prefix+"image", "%s", badImage(box.Image))
 	case box.Image != "" && box.Tag == "" && box.Digest == "":
 		k.report(prefix+"tag", `is missing; write the image's "tag" or its "digest"`)
 	}
@@ -147,6 +147,22 @@ func (k *checker) image(prefix string, box ContainerConfig, own engine.Image) {
 	if box.Digest != "" && !imageDigestPattern.MatchString(box.Digest) {
 		k.report(prefix+"digest", `must be "sha256:" and 64 digits in lower case, is %q`, box.Digest)
 	}
+}
+
+// badImage says what to write instead of a reference that has more than the name.
+func badImage(reference string) string {
+	name, digest, _ := strings.Cut(reference, "@")
+	tag := ""
+	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+		name, tag = name[:i], name[i+1:]
+	}
+	switch {
+	case imagePattern.MatchString(name) && imageDigestPattern.MatchString(digest): // which counts for more than a tag
+		return fmt.Sprintf(`must be a name alone; write "image: %s" and "digest: '%s'"`, name, digest)
+	case imagePattern.MatchString(name) && digest == "" && tagPattern.MatchString(tag):
+		return fmt.Sprintf(`must be a name alone; write "image: %s" and "tag: '%s'"`, name, tag)
+	}
+	return fmt.Sprintf(`must be the name of an image without tag and digest, such as "vllm/vllm-openai", is %q`, reference)
 }
 
 // badVolume says what is wrong with a volume.

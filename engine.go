@@ -62,16 +62,18 @@ func requestOf(cfg ProvisionConfig) engine.Request {
 		r.DrainTimeout = time.Duration(*cfg.Drain.Timeout)
 	}
 	if b := cfg.Provisioning.Binary; b != nil {
-		r.Executable, r.Versions = b.Path, append(r.Versions, b.Release)
+		r.Executable, r.Versions = b.Path, append(r.Versions, engine.Version{Name: b.Release, From: "release"})
 	}
 	if s := cfg.Provisioning.Source; s != nil {
-		r.Versions = append(r.Versions, s.Ref)
+		r.Versions = append(r.Versions, engine.Version{Name: s.Ref, From: "source"})
 	}
 	if c := cfg.Provisioning.Container; c != nil {
-		r.Versions = append(r.Versions, c.Tag)
+		r.Versions = append(r.Versions, engine.Version{Name: c.Tag, From: "image tag", Image: c.Image})
 	}
 	if p := cfg.Provisioning.Package; p != nil {
-		r.Requirements = p.Requirements
+		for _, requirement := range p.Requirements {
+			r.Versions = append(r.Versions, engine.Version{Name: requirement, From: "requirement"})
+		}
 	}
 	if c := cfg.Custom; c != nil {
 		r.Custom = &engine.Custom{

@@ -168,7 +168,6 @@ var ownedElements = map[string]int{
 	"--host": 1, "--hostname": 1, "--port": 1, "-p": 1, "--model": 1, "-m": 1, "--model-path": 1, "--model-id": 1, "-hf": 1,
 	"--hf-repo": 1, "--hf-file": 1, "--revision": 1, "--api-key": 1, "--api-key-file": 1,
 	"--models-dir": 1, "--models-max": 1, "--models-autoload": 0, // refused as flags
-	"--dist-init-addr": 1, "--nnodes": 1, "--node-rank": 1, // one node
 }
 
 // withoutOwned are the elements of a line that no key of the pools file has.

@@ -1,6 +1,8 @@
 package provisioner
 
 import (
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,12 +20,14 @@ type flagDialect struct {
 	// their build.
 	builtin func() engine.FlagSet
 	newest  int
-	// pinned is the build that the configuration asks for; 0 where it does not say one.
-	pinned func(r engine.Request) int
+	// pinned is the version that a request asks for.
+	pinned func(r engine.Request) pin
 	// canonical maps spellings to the one that defaults and the rest of this package use.
 	canonical map[string]string
 	// owned are flags that a user may not give.
 	owned []ownedFlag
+	// alone are owned flags that may be given after all with a value that says what is so anyway, such as one node.
+	alone map[string]func(value string) bool
 	// repeatable are subjects that add up when they are repeated; of all others the engine takes the last, or refuses both.
 	repeatable []string
 	// changes are flags that were renamed or removed.
@@ -102,6 +106,27 @@ func dialects() map[string]*flagDialect {
 	return map[string]*flagDialect{
 		llamaCPP{}.Name(): &llamaDialect, vLLM{}.Name(): &vllmDialect, sgLang{}.Name(): &sglangDialect, tgi{}.Name(): &tgiDialect,
 	}
+}
+
+// isAlone reports whether a flag, by its names, asks for nothing but what is so anyway.
+func (d *flagDialect) isAlone(names, values []string) bool {
+	return len(values) == 1 && slices.ContainsFunc(names, func(n string) bool {
+		says := d.alone[n]
+		return says != nil && says(values[0])
+	})
+}
+
+// exactly is a value that says what is so anyway.
+func exactly(want string) func(string) bool { return func(value string) bool { return value == want } }
+
+// onLoopback reports whether an address, with or without a port, is one that other machines cannot reach.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // find is findFlag by the engine's own rules. full is the name as the engine lists it.

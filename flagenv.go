@@ -19,7 +19,7 @@ func (m *flagMerge) readEnv() {
 			m.problem(key, "%s", m.ownedEnv[name])
 		case ok && m.advice(def.Names...) == adviceToken:
 			// The environment is the right place for it.
-		case ok && m.advice(def.Names...) != "":
+		case ok && m.advice(def.Names...) != "" && !m.isAlone(def.Names, []string{m.req.Env[name]}):
 			m.problem(key, "%q cannot be given: %s", name, m.advice(def.Names...))
 		case ok:
 			value := m.req.Env[name]
@@ -28,8 +28,12 @@ func (m *flagMerge) readEnv() {
 				negated = !negated
 			}
 			m.given[flagSubject(def)] = givenFlag{key: key, name: name, values: []string{value}, negated: negated}
-		case m.checked && m.envPrefix != "" && strings.HasPrefix(name, m.envPrefix):
-			m.problem(key, "this %s knows no such variable and would ignore it%s", m.program, m.nearestEnv(name))
+		case m.envPrefix == "" || !strings.HasPrefix(name, m.envPrefix):
+			// None of the engine's own.
+		case m.checked:
+			m.problem(key, "%s knows no such variable and would ignore it%s", m.judge(), m.nearestEnv(name))
+		default:
+			m.note(key, "no %s that is known here has such a variable, and one that does not know it ignores it", m.program)
 		}
 	}
 }

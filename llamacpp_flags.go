@@ -22,7 +22,7 @@ var llamaDialect = flagDialect{
 	program:    "llama-server",
 	builtin:    builtinLlamaFlags,
 	newest:     11669,
-	pinned:     pinnedLlamaBuild,
+	pinned:     pinnedLlama,
 	canonical:  llamaCanonical,
 	owned:      llamaOwned,
 	repeatable: llamaRepeatable,

@@ -251,6 +251,9 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
 		Memory: memory.needs(spec.GGUF, gpus), Notes: portNotes(cfg.Port, spec.Ports),
 	}
+	for _, n := range spec.Notes {
+		plan.Notes = append(plan.Notes, n.Key+": "+n.Message)
+	}
 	if cfg.tied() {
 		plan.Notes = append(plan.Notes, `on_manager_exit: when the manager is killed, the kernel kills the main process alone; `+
 			`what that has started and does not end by itself stays until the next run or "stop"`)

@@ -96,24 +96,6 @@ func ourEngine(pid int) (what, advice string) {
 		fmt.Sprintf(`stop that one (engine-provisioner stop --state-dir %s --pool %s), or change "port"`, files.State, rec.Pool)
 }
 
-// Warnings says what a valid configuration may suffer from on this host, which keeps no engine from starting. It looks at
-// the kernel's settings and at nothing else.
-//
-// For now it knows ports that the kernel gives to clients' connections.
-func (c *Config) Warnings() []Problem {
-	ports := ephemeral.OfKernel()
-	var all []Problem
-	for i, pool := range c.Pools {
-		for port := pool.Port; port < pool.Port+max(pool.Replicas, 1); port++ {
-			if note := ports.Note(port); note != "" {
-				all = append(all, c.origin.locate(Problem{Key: fmt.Sprintf("pools[%d].port", i), Message: note}))
-				break // the others of the pool are its neighbours
-			}
-		}
-	}
-	return all
-}
-
 // portNotes are the notes about the ports of a launch.
 func portNotes(port int, beside []engine.Port) []string {
 	ports := ephemeral.OfKernel()

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"net"
 	"slices"
 	"strconv"
 	"time"
@@ -75,10 +76,16 @@ func (sgLang) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Causes:       sglangCauses,
 		Advice:       sglangAdvice,
 	}
+	spec.Notes = m.notes
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if port, err := strconv.Atoi(m.said("nccl-port")); err == nil && port > 0 {
 		// Else it looks for a free one itself. The same one for two replicas is found after the load.
 		spec.Ports = []engine.Port{{Number: port, Use: "the GPUs of SGLang, by --nccl-port"}}
+	}
+	if _, text, err := net.SplitHostPort(m.said("dist-init-addr")); err == nil {
+		if port, err := strconv.Atoi(text); err == nil && port > 0 { // where both are given, this one counts (model_runner.py)
+			spec.Ports = []Port{{Number: port, Use: "the GPUs of SGLang, by --dist-init-addr"}}
+		}
 	}
 	if m.on("--enable-metrics") {
 		requests := []string{"sglang:num_running_reqs", "sglang:num_queue_reqs"}

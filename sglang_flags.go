@@ -27,7 +27,7 @@ var sglangDialect = flagDialect{
 	program:   "sglang",
 	builtin:   builtinSGLangFlags,
 	newest:    5023,
-	pinned:    pinnedPython("sglang"),
+	pinned:    pinnedVersion("sglang", "sglang"),
 	joined:    true,
 	prefixes:  true,
 	canonical: map[string]string{"--tensor-parallel-size": "--tp-size", "--data-parallel-size": "--dp-size", "--pipeline-parallel-size": "--pp-size"},
@@ -47,6 +47,7 @@ var sglangDialect = flagDialect{
 		{[]string{"--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"}, adviceTLS},
 		{[]string{"-h", "--help"}, adviceExit},
 	},
+	alone: map[string]func(string) bool{"--nnodes": exactly("1"), "--node-rank": exactly("0"), "--dist-init-addr": onLoopback},
 	ownedEnv: map[string]string{
 		"SGL_FORCE_SHUTDOWN":                       "it would cut off what is in flight; remove it, or shorten \"stop.grace\"",
 		"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "a server whose scheduler is dead would look healthy; remove it",

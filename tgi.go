@@ -98,6 +98,7 @@ func (tgi) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, erro
 		add(side.flag, strconv.Itoa(port.Number), `a port of its own, by "port"`)
 		spec.Ports = append(spec.Ports, port)
 	}
+	spec.Notes = m.notes
 	spec.Flags = slices.Concat(model, m.addressFlags("--hostname"), own, m.defaults, m.user)
 	return spec, nil
 }

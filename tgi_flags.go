@@ -22,7 +22,7 @@ var tgiDialect = flagDialect{
 	program: "text-generation-launcher",
 	builtin: builtinTGIFlags,
 	newest:  3003000,
-	pinned:  pinnedPython("text-generation"),
+	pinned:  pinnedVersion("text-generation", "text-generation-inference"),
 	joined:  true,
 	owned: []ownedFlag{
 		{[]string{"--model-id"}, adviceModel},
@@ -35,6 +35,7 @@ var tgiDialect = flagDialect{
 		{[]string{"--ngrok", "--ngrok-authtoken", "--ngrok-edge"}, adviceTunnel},
 		{[]string{"-h", "--help", "-V", "--version", "-e", "--env"}, adviceExit},
 	},
+	alone:    map[string]func(string) bool{"--master-addr": onLoopback},
 	ownedEnv: map[string]string{"API_KEY": adviceKeyEnv},
 	// launcher/src/main.rs.
 	deprecated: map[string]string{"--max-input-length": `"--max-input-tokens" says the same`},

@@ -84,6 +84,7 @@ func (vLLM) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, err
 	if !m.says("data-parallel-size", "data-parallel-size-local") { // else each of the copies has that many
 		spec.Slots = m.count("max-num-seqs") // its own default depends on the GPU, and no page tells it
 	}
+	spec.Notes = m.notes
 	spec.Flags = slices.Concat(model, m.addressFlags("--host"), m.defaults, m.user)
 	if m.says("enable-sleep-mode") {
 		// With VLLM_SERVER_DEV_MODE alone (serve/dev/sleep/api_router.py); a sleeping one has no weights to answer with.

@@ -26,7 +26,7 @@ var vllmDialect = flagDialect{
 	program:  "vllm",
 	builtin:  builtinVLLMFlags,
 	newest:   33000,
-	pinned:   pinnedPython("vllm"),
+	pinned:   pinnedVersion("vllm", "vllm-openai"),
 	joined:   true,
 	prefixes: true,
 	dotted:   true,
@@ -50,6 +50,9 @@ var vllmDialect = flagDialect{
 		{[]string{"--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs"}, adviceTLS},
 		{[]string{"--log-config-file"}, adviceLog},
 		{[]string{"-h", "--help", "-v", "--version"}, adviceExit},
+	},
+	alone: map[string]func(string) bool{
+		"--nnodes": exactly("1"), "--node-rank": exactly("0"), "--data-parallel-address": onLoopback,
 	},
 	ownedEnv: map[string]string{
 		// envs.py: a Service of Kubernetes named vllm sets it to "tcp://…", which ends the start.

@@ -11,6 +11,9 @@ type LaunchSpec struct {
 	// Flags is the command line after the executable, in order. TempDirPlaceholder in a flag that is not the user's stands
 	// for the launch's temporary folder.
 	Flags []Flag `json:"-"`
+	// Notes are what is worth knowing of the request and no problem, such as a flag that cannot be judged before the
+	// executable is there; their messages are for people. They matter before the start alone.
+	Notes []Problem `json:"-"`
 	// Env is what the engine needs beside the allowlist and the configuration's env.
 	Env map[string]string `json:"-"`
 	// KeyEnv names the variable through which the engine takes its API key; "" means that it takes none.

@@ -27,9 +27,8 @@ type Request struct {
 	ReserveMemory bool
 	// Executable is the path or name of the executable that the user wants; "" means [Program]'s.
 	Executable string
-	// Versions are names of the version that the user asks for, such as the tag of a release, of a commit or of an image, and
-	// Requirements those of Python packages, such as "vllm==0.32.0". They matter as long as the executable is not there.
-	Versions, Requirements []string
+	// Versions are names of the version that the user asks for. They matter as long as the executable is not there.
+	Versions []Version
 	// DrainTimeout is how long requests in flight may take when the engine is to be stopped; 0 means that nobody waits.
 	DrainTimeout time.Duration
 	// Grace is the time between SIGTERM and SIGKILL that the user wants; 0 leaves it to the engine.
@@ -46,6 +45,16 @@ type Model struct {
 	// Repository is the one of the Hugging Face hub that ID names, such as "Qwen/Qwen3-0.6B", and Revision its branch, tag or
 	// commit. Both are "" where ID names none.
 	Repository, Revision string
+}
+
+// Version is a name by which a user asks for a version of an engine.
+type Version struct {
+	// Name is such as "b8895", "v0.10.2" or "vllm==0.32.0".
+	Name string
+	// From says what it names, for messages: "release", "source", "image tag" or "requirement".
+	From string
+	// Image is the image that it is a tag of; "" for the engine's own, and for what is no tag of an image.
+	Image string
 }
 
 // GPUPolicy says whether a replica must run on a GPU.
