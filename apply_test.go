@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // wantApplied applies cfgs and compares the results, which are given as "replica result".
@@ -115,7 +116,7 @@ func TestApplyAddsAndRemoves(t *testing.T) {
 	if r := <-results; r.err != nil || r.status != 200 {
 		t.Errorf("the client of the removed one got %+v", r)
 	}
-	if rec, err := leaving.files.readRecord(); err != nil || rec.State != StateStopped || alive(rec.Process.PID) || exists(leaving.files.Handoff()) {
+	if rec, err := leaving.files.readRecord(); err != nil || rec.State != StateStopped || alive(rec.Process.PID) || access.Exists(leaving.files.Handoff()) {
 		t.Errorf("left of the removed one: %+v (%v)", rec, err)
 	}
 	if _, err := os.Lstat(leaving.files.restarts()); !errors.Is(err, fs.ErrNotExist) {

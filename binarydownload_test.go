@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // tarball makes a tar.gz of names and contents; what begins with "->" is a link.
@@ -251,7 +252,7 @@ func TestDownloadByURL(t *testing.T) {
 			t.Errorf("%s counts: %q", name, found)
 		}
 	}
-	if exists(filepath.Join(cfg.Dir, "ran")) {
+	if access.Exists(filepath.Join(cfg.Dir, "ran")) {
 		t.Error("a wrong content was run")
 	}
 	b.URL = fmt.Sprintf("http://127.0.0.1:%d/x", enginetest.FreePort(t, 1)) // a closed server can lend its port to another test's

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -177,7 +178,7 @@ func TestCacheSparesDownloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	prune()
-	if exists(model) || !exists(snapshot) || !exists(filepath.Join(repo, "refs", "main")) || !exists(filepath.Join(repo, "blobs")) {
+	if access.Exists(model) || !access.Exists(snapshot) || !access.Exists(filepath.Join(repo, "refs", "main")) || !access.Exists(filepath.Join(repo, "blobs")) {
 		t.Errorf("left: %v", leftBelow(t, r.cache))
 	}
 	unlock()
@@ -190,7 +191,7 @@ func TestCacheSparesDownloads(t *testing.T) {
 	}
 	prepare()
 	prune()
-	if exists(repo) {
+	if access.Exists(repo) {
 		t.Errorf("left: %v", leftBelow(t, r.cache))
 	}
 }
@@ -265,13 +266,13 @@ func TestCacheOfEngines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := items[0].remove(); !errors.Is(err, state.ErrHeld) || !exists(made) {
+	if err := items[0].remove(); !errors.Is(err, state.ErrHeld) || !access.Exists(made) {
 		t.Errorf("%v", err)
 	}
 	lock.Release()
 	_, _ = p.Prepare(t.Context()) // the engine is there, although it tells no version
 	removed, err := PruneCache(func(i CacheItem) bool { return i.Kind == CacheEngine }, WithCacheDir(dir))
-	if err != nil || len(removed) != 2 || exists(made) {
+	if err != nil || len(removed) != 2 || access.Exists(made) {
 		t.Errorf("%v (%v)", removed, err)
 	}
 	if got := leftBelow(t, engines); got != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -55,21 +56,21 @@ func tidyEngines(dir string) error {
 		e := entry{strings.TrimSuffix(path, ".lock")}
 		switch filepath.Ext(path) {
 		case ".lock":
-			if exists(e.dir) {
+			if access.Exists(e.dir) {
 				continue
 			}
 			lock, locked := state.TryLock(path)
 			if locked != nil {
 				continue // it is just being made
 			}
-			if !exists(e.dir) {
+			if !access.Exists(e.dir) {
 				err = errors.Join(err, atomicfile.Remove(path))
 			}
 			lock.Release()
 		case refSuffix:
 			var r remembered
 			data, unread := state.Read(path)
-			if unread == nil && json.Unmarshal(data, &r) == nil && !exists(filepath.Join(dir, filepath.Base(r.Entry))) {
+			if unread == nil && json.Unmarshal(data, &r) == nil && !access.Exists(filepath.Join(dir, filepath.Base(r.Entry))) {
 				err = errors.Join(err, atomicfile.Remove(path)) // should the engine be made just now, it is found again
 			}
 		}
@@ -133,7 +134,7 @@ func (i CacheItem) removeModel() error {
 // removeHubModel leaves the locks, as the other tools do that share the cache.
 func (i CacheItem) removeHubModel() error {
 	for _, path := range i.note.Locks {
-		if !exists(path) {
+		if !access.Exists(path) {
 			continue // nobody has ever downloaded it
 		}
 		release, ok, err := fetch.TryLock(path)
@@ -190,7 +191,7 @@ func forgetRefs(repo string) {
 		}
 		data, err := os.ReadFile(path)
 		commit := strings.TrimSpace(string(data))
-		if err == nil && models.IsCommit(commit) && !exists(filepath.Join(repo, "snapshots", commit)) {
+		if err == nil && models.IsCommit(commit) && !access.Exists(filepath.Join(repo, "snapshots", commit)) {
 			_ = os.Remove(path)
 			removeEmpty(filepath.Dir(path), "refs")
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // What people and programs do to engines and files that are not theirs, many times over.
@@ -99,7 +100,7 @@ func TestChaosStateRemoved(t *testing.T) {
 		}
 		refused++
 		eventually(t, "the handoff is there", func() bool { h, err := ReadHandoff(files.Handoff()); return err == nil && h.Process.PID == was.PID })
-		eventually(t, "the lock is taken", func() bool { return managed(files.State) })
+		eventually(t, "the lock is taken", func() bool { return state.Managed(files.State) })
 		if now := s.Status()[0]; now.LaunchID != was.LaunchID || statusAt(t, was.URL+"/health") != http.StatusOK {
 			t.Fatalf("round %d: %+v", n, now)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 var errCaller = errors.New("the caller has gone")
@@ -150,7 +151,7 @@ func TestSupervisorEndsAfterAChange(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(bounded(t)) }()
 	eventually(t, "the engine is stopped", func() bool { return closed(s.replicas[0].done) })
-	if !managed(s.state) || closed(s.Done()) {
+	if !state.Managed(s.state) || closed(s.Done()) {
 		t.Error("the state directory was given back")
 	}
 	done()

@@ -112,7 +112,7 @@ func (e entry) get(ctx context.Context, work Progress, tell listener, fill func(
 		return "", err
 	}
 	defer lock.Release()
-	sign(lock)
+	lock.Sign()
 	if path := e.executable(); path != "" { // made meanwhile
 		return path, nil
 	}
@@ -155,10 +155,10 @@ func (e entry) waiting(work Progress, tell listener) func() {
 	var told *Progress
 	unseen := false
 	return func() {
-		note, known := readLockNote(e.lock())
+		note, known := state.ReadNote(e.lock())
 		work.Holder = ""
 		switch {
-		case known && note.gone():
+		case known && note.Gone():
 			n, err := endHolders(e.lock())
 			if n > 0 {
 				tell.note(fmt.Sprintf("ended %s that %s, which was killed, had left at work in %q", count(n, "process", "processes"), note, e.dir))

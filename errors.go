@@ -228,3 +228,20 @@ func causeOf(err error) engine.Cause {
 	}
 	return engine.CauseUnknown
 }
+
+// LockedError says who manages the state directory.
+type LockedError struct {
+	StateDir string
+	PID      int    // 0 when the holder could not be read
+	Host     string // where the holder runs: a state directory on a network disk may be another machine's
+}
+
+func (e *LockedError) Error() string {
+	holder := "another manager"
+	if e.PID > 0 {
+		holder = fmt.Sprintf("the manager with pid %d on %q", e.PID, e.Host)
+	}
+	return fmt.Sprintf("cannot manage %q: %s holds it; stop that one, or choose another \"state_dir\"", e.StateDir, holder)
+}
+
+func (e *LockedError) Unwrap() error { return ErrLocked }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
@@ -154,7 +155,7 @@ func (o *options) claims(ctx context.Context, cfg ProvisionConfig, driver gpu.Dr
 		if err != nil || rec.State.Final() || !o.lives(ctx, files, rec) {
 			continue
 		}
-		loading := (rec.State == StateStarting || rec.State == StatePreparing) && !exists(files.Handoff())
+		loading := (rec.State == StateStarting || rec.State == StatePreparing) && !access.Exists(files.Handoff())
 		for _, m := range rec.Launch.Memory {
 			if m.Mapped > 0 {
 				file := fileIDOf(rec.Launch.ModelPath)

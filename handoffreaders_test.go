@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -141,7 +142,7 @@ func TestReloadOfReaders(t *testing.T) {
 	if err := os.Remove(files.Handoff()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the handoff is written again", func() bool { return exists(files.Handoff()) })
+	eventually(t, "the handoff is written again", func() bool { return access.Exists(files.Handoff()) })
 	wantMode(t, files.Handoff(), 0o644)
 }
 

@@ -32,7 +32,7 @@ func (f *eventFile) exclusively(write func() error) error {
 // addEnd keeps how a launch ended that was stopped by a program which is no manager, unless it is told already: a manager
 // that looks after the replica tells it, and is given the time.
 func (f *eventFile) addEnd(e Event) error {
-	for deadline := time.Now().Add(eventsPatience); managed(f.dir) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(eventsPatience); state.Managed(f.dir) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if f.tellsEnd(e.LaunchID) {
 			return nil
 		}

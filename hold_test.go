@@ -98,23 +98,23 @@ func TestWhatEndsAHold(t *testing.T) {
 		if err := errors.Join(s.StopReplica(bounded(t), "pool", "r0"), s.Stop(bounded(t))); err != nil {
 			t.Fatal(err)
 		}
-		if !files.held() {
+		if !files.Held() {
 			t.Fatal("it is not kept that it was stopped")
 		}
 	}
 	stop(s)
-	if _, err := RequestReset(bounded(t), cfg.StateDir); err != nil || !files.held() {
+	if _, err := RequestReset(bounded(t), cfg.StateDir); err != nil || !files.Held() {
 		t.Errorf("a reset of all starts what was stopped (%v)", err)
 	}
 	s, _ = supervised(t, []ProvisionConfig{cfg})
 	stop(s)
-	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err != nil || files.held() {
+	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err != nil || files.Held() {
 		t.Errorf("a reset of it does not (%v)", err)
 	}
 	s, _ = superviseReady(t, cfg)
 	stop(s)
 	p, _ := started(t, cfg)
-	if files.held() {
+	if files.Held() {
 		t.Error("it is stopped, and runs")
 	}
 	if err := p.Stop(bounded(t)); err != nil {

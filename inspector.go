@@ -16,6 +16,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -71,7 +72,6 @@ func (i inspector) facts(
 		}
 		if b.Version, b.Build, err = program.ParseVersion(output); err != nil {
 			return engine.Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, tail.LastWords(tail.Text(output)))
-			return Binary{}, fmt.Errorf("cannot read the version of %q: %w; is it this engine's executable? It said %q", b.Path, err, tail.LastWords(tail.Text(output)))
 		}
 	}
 	if program.HelpArgs != nil {
@@ -122,7 +122,7 @@ func (i inspector) digest(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the engine's executable: %w", err)
 	}
-	now := fingerprint{Path: path, Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: inodeOf(f)}
+	now := fingerprint{Path: path, Size: info.Size(), ModTime: info.ModTime().UnixNano(), Inode: filestamp.Inode(f)}
 	name := sha256.Sum256([]byte(path))
 	key := "digest-" + hex.EncodeToString(name[:])
 	var known fingerprint

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -22,8 +23,8 @@ type keeper struct {
 
 func (k *keeper) look() {
 	s := k.s
-	lost := !s.lock.At(s.managerLock())
-	missing := lost || !exists(filepath.Join(s.state, state.RequestsName))
+	lost := !s.lock.At(state.ManagerLock(s.state))
+	missing := lost || !access.Exists(filepath.Join(s.state, state.RequestsName))
 	var err error
 	for _, r := range s.all() {
 		if missing || r.lost() {
@@ -59,20 +60,18 @@ func (k *keeper) trouble(err error) {
 	newOptions(k.s.opts).onEvent(Event{Time: time.Now().UTC(), Kind: EventNote, Message: "cannot keep the state directory: " + k.told})
 }
 
-func (s *Supervisor) managerLock() string { return filepath.Join(s.state, managerLockName) }
-
 // takeLockAgain takes the manager's lock again after its file was removed. The old one is held until then: another manager
 // looks for it, and does not get in.
 func (s *Supervisor) takeLockAgain() error {
-	lock, err := state.TakeLock(s.managerLock(), 250*time.Millisecond) // another manager may be finding out that it is too late
+	lock, err := state.TakeLock(state.ManagerLock(s.state), 250*time.Millisecond) // another manager may be finding out that it is too late
 	if errors.Is(err, state.ErrHeld) {
-		n, _ := readLockNote(s.managerLock())
+		n, _ := state.ReadNote(state.ManagerLock(s.state))
 		return fmt.Errorf("two managers: %s has taken %q after somebody removed its lock; stop one of them", n, s.state)
 	}
 	if err != nil {
 		return err
 	}
-	signFor(lock, s.state)
+	lock.SignFor(s.state)
 	s.lock.Release()
 	s.lock = lock
 	return nil
@@ -88,7 +87,7 @@ func (r *replica) present() *EngineProvisioner {
 // lost reports whether a launch that runs has no record any more.
 func (r *replica) lost() bool {
 	p := r.present()
-	return p != nil && p.unasked() && !exists(r.files.Record())
+	return p != nil && p.unasked() && !access.Exists(r.files.Record())
 }
 
 // restore makes the folders of the replica again, and what stood in them.
@@ -186,4 +185,13 @@ func sameText(a, b any) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+// becomeManager makes this program the manager of the state directory.
+func becomeManager(dir string) (*state.Lock, error) {
+	l, holder, err := state.TakeManager(dir)
+	if errors.Is(err, state.ErrHeld) {
+		return nil, &LockedError{StateDir: dir, PID: holder.Process.PID, Host: holder.Host}
+	}
+	return l, err
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // A handoff that somebody removes or changes while its replica is ready is written again, and told.
@@ -82,7 +84,7 @@ func TestHandoffThatCannotBeWrittenAgain(t *testing.T) {
 		if err := os.Remove(folder); err != nil {
 			t.Fatal(err)
 		}
-		if p.republish(); !exists(p.run.files.Handoff()) {
+		if p.republish(); !access.Exists(p.run.files.Handoff()) {
 			t.Error("it was not written again")
 		}
 	}
@@ -94,9 +96,9 @@ func TestStateDirectoryGoesAway(t *testing.T) {
 	for name, away := range map[string]func(state string) error{
 		"removed":  os.RemoveAll,
 		"moved":    func(state string) error { return os.Rename(state, state+".old") },
-		"the lock": func(state string) error { return os.Remove(filepath.Join(state, managerLockName)) },
-		"the lock, and replaced": func(state string) error {
-			path := filepath.Join(state, managerLockName)
+		"the lock": func(dir string) error { return os.Remove(state.ManagerLock(dir)) },
+		"the lock, and replaced": func(dir string) error {
+			path := state.ManagerLock(dir)
 			return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600))
 		},
 		"the replica's folder": func(state string) error { return os.RemoveAll(filepath.Join(state, "pool-r0")) },
@@ -114,11 +116,11 @@ func TestStateDirectoryGoesAway(t *testing.T) {
 				t.Errorf("a second manager: %v", err)
 			}
 			eventually(t, "it is told", func() bool { return strings.Contains(j.notes(), "somebody has removed files of the state directory") })
-			eventually(t, "the handoff is there", func() bool { return exists(files.Handoff()) })
+			eventually(t, "the handoff is there", func() bool { return access.Exists(files.Handoff()) })
 			if all, err := Statuses(cfg.StateDir); err != nil || len(all) != 1 || all[0].PID != was.PID || all[0].State != StateReady {
 				t.Errorf("statuses %+v (%v)", all, err)
 			}
-			if !managed(files.State) {
+			if !state.Managed(files.State) {
 				t.Error("the lock is not taken again")
 			}
 			if answers, err := RequestStop(bounded(t), cfg.StateDir, "pool/r0"); err != nil || len(answers) != 1 || answers[0].Error != "" {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -50,7 +51,7 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 		ended += n
 		err = errors.Join(err, failed, inst.removeTemp())
 	}
-	lost := !recorded && exists(f.Handoff())
+	lost := !recorded && access.Exists(f.Handoff())
 	if err == nil && held && len(launches) == 0 && !recorded {
 		err = fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, f.LockPath())
 	}
@@ -74,7 +75,7 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 // holders finds the launches whose processes hold the replica's lock.
 func (f replicaFiles) holders() (held bool, launches map[string]bool, err error) {
 	launches = map[string]bool{}
-	if !exists(f.LockPath()) {
+	if !access.Exists(f.LockPath()) {
 		return false, launches, nil
 	}
 	lock, err := f.Lock()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -171,7 +172,7 @@ func TestStopWhilePassingOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if exists(files.Handoff()) {
+	if access.Exists(files.Handoff()) {
 		t.Error("there is a handoff of an engine that is being stopped")
 	}
 	if err := next.Stop(bounded(t)); err != nil {

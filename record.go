@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
@@ -190,4 +191,20 @@ func (f replicaFiles) clearTorn() error {
 	}
 	defer lock.Release()
 	return errors.Join(atomicfile.Clear(f.Record()), atomicfile.Clear(f.Handoff()))
+}
+
+// busy says who holds the replica.
+func busy(files replicaFiles) error {
+	rec, err := files.readRecord()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: a process holds %q, and of which launch it is cannot be told: %w", ErrBusy, files.LockPath(), err)
+	}
+	if err != nil || rec.State.Final() {
+		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.LockPath())
+	}
+	if rec.Process.PID == 0 {
+		return fmt.Errorf("%w: another provisioner is starting this replica", ErrBusy)
+	}
+	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
+		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
 }

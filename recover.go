@@ -65,7 +65,7 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
-	lock, err := lockManager(state)
+	lock, err := becomeManager(state)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -244,7 +244,7 @@ func (p *EngineProvisioner) fate() (Recovery, string) {
 	r := p.run
 	stopping := r.rec.Desired == desiredStopped
 	switch {
-	case stopping && r.files.beingStopped():
+	case stopping && r.files.BeingStopped():
 		return RecoveredLeft, "another command is stopping it"
 	case r.inst.Exited():
 		return RecoveredStopped, "its main process is gone"

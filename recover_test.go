@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -496,7 +497,7 @@ func TestRecoverWithoutRecord(t *testing.T) {
 			if err != nil || len(adopted) > 0 || len(found) != 1 || found[0].Result != RecoveredStopped {
 				t.Fatalf("%v, %+v (%v)", adopted, found, err)
 			}
-			if alive(p.run.host().leader.PID) || alive(worker) || exists(p.run.files.Handoff()) || exists(p.run.rec.TempDir) {
+			if alive(p.run.host().leader.PID) || alive(worker) || access.Exists(p.run.files.Handoff()) || access.Exists(p.run.rec.TempDir) {
 				t.Error("something is left")
 			}
 			if adopted, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(adopted)+len(found) > 0 {

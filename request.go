@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -97,7 +98,7 @@ func RequestStop(ctx context.Context, stateDir string, replicas ...string) ([]An
 
 // put puts a request and waits for its answer.
 func (r request) put(ctx context.Context, dir string) ([]Answer, error) {
-	if !managed(dir) {
+	if !state.Managed(dir) {
 		return nil, fmt.Errorf("cannot ask for a %s in %q: %w", r.Kind, dir, ErrNotManaged)
 	}
 	stem := filepath.Join(dir, state.RequestsName, proc.NewMark())
@@ -111,7 +112,7 @@ func (r request) put(ctx context.Context, dir string) ([]Answer, error) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for began := time.Now(); ; {
-		there := managed(dir) // first: a manager that ends answers before it lets go
+		there := state.Managed(dir) // first: a manager that ends answers before it lets go
 		data, err := state.Read(stem + answerExt)
 		switch {
 		case err == nil:
@@ -132,15 +133,10 @@ func (r request) put(ctx context.Context, dir string) ([]Answer, error) {
 		switch late := time.Since(began) > requestPatience; {
 		case late && os.Remove(stem+requestExt) == nil:
 			return nil, fmt.Errorf("cannot ask for a %s: the manager does not take requests; it is suspended, hangs, or is of another version", r.Kind)
-		case late && !exists(stem+takenExt) && !exists(stem+answerExt): // in this order: the one goes when the other is there
+		case late && !access.Exists(stem+takenExt) && !access.Exists(stem+answerExt): // in this order: the one goes when the other is there
 			return nil, fmt.Errorf("asked for a %s, but the manager could not write the answer; see its log and the free space", r.Kind)
 		}
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }
 
 func readAnswers(data []byte) ([]Answer, error) {
@@ -159,7 +155,7 @@ func resetUnmanaged(dir string, replicas []string) ([]Answer, error) {
 	var lock *state.Lock
 	_, err := os.Stat(dir)
 	if err == nil {
-		lock, err = lockManager(dir)
+		lock, err = becomeManager(dir)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && len(replicas) == 0:
@@ -182,7 +178,7 @@ func resetUnmanaged(dir string, replicas []string) ([]Answer, error) {
 		}
 		err = files.forgive(kept)
 		if err == nil && len(replicas) > 0 { // as a manager does it: one that was stopped is started only by its name
-			err = files.unhold()
+			err = files.Unhold()
 		}
 		if err != nil {
 			return done, fmt.Errorf("cannot reset %s: %w", name, err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -128,8 +129,8 @@ func TestAnswersThatNobodyFetches(t *testing.T) {
 		return path
 	}
 	fresh, old := answer("a", answerPatience/2), answer("b", 2*answerPatience)
-	eventually(t, "the old one is removed", func() bool { return !exists(old) })
-	if !exists(fresh) {
+	eventually(t, "the old one is removed", func() bool { return !access.Exists(old) })
+	if !access.Exists(fresh) {
 		t.Error("the fresh one is removed")
 	}
 }
@@ -172,7 +173,7 @@ func TestOddRequests(t *testing.T) {
 	if err := os.Symlink(cfg.Model.ID, stem+requestExt); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a link is refused", func() bool { return exists(stem + answerExt) })
+	eventually(t, "a link is refused", func() bool { return access.Exists(stem + answerExt) })
 	var all answers
 	data, err := os.ReadFile(stem + answerExt)
 	if err == nil {

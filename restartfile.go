@@ -56,7 +56,7 @@ func (f replicaFiles) writeRestarts(kept keptRestarts) error {
 
 // forgive forgets the failures, but not what was ready before them.
 func (f replicaFiles) forgive(kept keptRestarts) error {
-	if kept.ServedSettings == "" && !f.held() { // one that is held is still to be found by its name
+	if kept.ServedSettings == "" && !f.Held() { // one that is held is still to be found by its name
 		return os.Remove(f.restarts())
 	}
 	kept.Restarts = Restarts{Phase: PhaseRunning, Total: kept.Total}
@@ -78,7 +78,7 @@ func (r *replica) resume(now time.Time) {
 	past := kept.Restarts
 	r.served = kept.ServedSettings
 	past.Served = r.served == r.cfg.settings()
-	r.wasHeld = r.files.held()
+	r.wasHeld = r.files.Held()
 	switch {
 	case r.wasHeld:
 		past.Phase, past.RetryAt, past.ReadyAt = PhaseStopped, time.Time{}, time.Time{}
@@ -120,7 +120,7 @@ func (r *replica) announce() {
 	case past.Phase == PhaseStopped:
 		e.State, e.Cause = StateStopped, ""
 		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so; reset it to start it (engine-provisioner reset %s)",
-			r.files.heldBy(), r.name)
+			r.files.HeldBy(), r.name)
 	case past.waits() && wait > 0:
 		e.Message = fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait)
 	default:

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 )
 
@@ -28,7 +29,7 @@ func hideOlderCompilers(t *testing.T) {
 	for _, from := range filepath.SplitList(os.Getenv("PATH")) {
 		programs, _ := os.ReadDir(from) // a folder of PATH need not be there
 		for _, p := range programs {
-			if strings.HasPrefix(p.Name(), "g++-") || exists(filepath.Join(dir, p.Name())) {
+			if strings.HasPrefix(p.Name(), "g++-") || access.Exists(filepath.Join(dir, p.Name())) {
 				continue
 			}
 			if err := os.Symlink(filepath.Join(from, p.Name()), filepath.Join(dir, p.Name())); err != nil {

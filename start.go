@@ -127,7 +127,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := p.opts.clear(ctx, files, last); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(files.unpublish(""), files.clearTorn(), files.unhold()); err != nil {
+	if err := errors.Join(files.unpublish(""), files.clearTorn(), files.Unhold()); err != nil {
 		return nil, err
 	}
 	// Only now: an engine of this replica that runs already would count as taken memory, and not be told as what it is.

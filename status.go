@@ -93,7 +93,7 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	watched := managed(dir)
+	watched := state.Managed(dir)
 	if watched {
 		tried, err := state.List(dir, restartsName)
 		if err != nil {

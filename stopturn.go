@@ -54,8 +54,8 @@ func (p *EngineProvisioner) beginStop(r *run, late bool) (drains bool) {
 	// The record first, then the handoff. Whoever finds no handoff must know why, also when this program dies in between;
 	// and an engine that its own provisioner is just finding to be ready keeps none: that looks at the record again.
 	p.recordStop(r, next)
-	if p.byHand && managed(r.files.State) {
-		if err := r.files.hold(); err != nil {
+	if p.byHand && state.Managed(r.files.State) {
+		if err := r.files.Hold(); err != nil {
 			p.note(err.Error())
 		}
 	}

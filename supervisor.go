@@ -54,7 +54,7 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	if err := filesIn(state, cfgs[0].fileStem()).Create(); err != nil {
 		return nil, err
 	}
-	if s.lock, err = lockManager(state); err != nil {
+	if s.lock, err = becomeManager(state); err != nil {
 		return nil, err
 	}
 	s.state = state

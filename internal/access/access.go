@@ -56,6 +56,12 @@ func Kind(info fs.FileInfo) string {
 	}
 }
 
+// Exists reports whether something is at path, a link that leads nowhere included.
+func Exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
 // Existing is the nearest folder at or above path that exists.
 func Existing(path string) string {
 	for {

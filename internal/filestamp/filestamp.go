@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Stamp is what a file looked like.
@@ -55,4 +57,13 @@ func Changed(stamps []Stamp) string {
 		}
 	}
 	return ""
+}
+
+// Inode names a file's content holder, with its change time: a file that was replaced or written has another.
+func Inode(f *os.File) string {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d:%d.%d", st.Dev, st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
 }
