@@ -121,28 +121,6 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 			t.Errorf("%v: %+v (%v)", c.flags, spec.GGUF, err)
 		}
 	}
-	path := filepath.Join(t.TempDir(), "m.gguf")
-	if err := ggufgen.WriteFile(path, ggufgen.Params{Width: 512, Layers: 8, Context: 1 << 17}); err != nil {
-		t.Fatal(err)
-	}
-	model, err := gguf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	check, gpus := &memoryCheck{model: model}, []engine.GPU{gpuWith(0, 600<<20)}
-	if lacking(check.needs(&engine.GGUFRun{Layers: -1}, gpus)) == nil {
-		t.Fatalf("the model is too small for this test: %v", check.needs(&engine.GGUFRun{Layers: -1}, gpus))
-	}
-	if short := lacking(check.needs(&engine.GGUFRun{Layers: -1, LeastContext: 4096}, gpus)); len(short) > 0 {
-		t.Errorf("%v", short)
-	}
-	if needs := check.needs(&engine.GGUFRun{Layers: -1, Fits: true}, gpus); needs != nil {
-		t.Errorf("told of an engine that finds room by itself: %v", needs)
-	}
-	roomy := []engine.GPU{gpuWith(0, 60<<30)}
-	if needs := check.needs(&engine.GGUFRun{Layers: -1, Fits: true}, roomy); len(needs) == 0 {
-		t.Error("nothing is told of a model that fits")
-	}
 }
 
 // gpuWith is a GPU with so much free memory.
@@ -163,7 +141,7 @@ func ggufConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
 
 func TestDevicesAuto(t *testing.T) {
 	t.Parallel()
-	const whole = 500 << 20 // more than the model needs on one GPU, its share of the CUDA context included
+	const whole = 500 << 20 // more than the model needs on one engine.GPU, its share of the CUDA context included
 	for _, c := range []struct {
 		name string
 		gpus []engine.GPU
@@ -195,8 +173,7 @@ func TestDevicesAuto(t *testing.T) {
 // What can be told of no model is not judged, and the GPU with the most room is taken.
 func TestDevicesAutoWithoutEstimate(t *testing.T) {
 	t.Parallel()
-	var none *memoryCheck
-	got, err := none.fewest([]engine.GPU{gpuWith(0, 1), gpuWith(1, 2)}, func([]engine.GPU) (engine.LaunchSpec, error) { return engine.LaunchSpec{}, nil })
+	got, err := fewest(nil, []engine.GPU{gpuWith(0, 1), gpuWith(1, 2)}, func([]engine.GPU) (engine.LaunchSpec, error) { return engine.LaunchSpec{}, nil })
 	if err != nil || len(got) != 1 || got[0].Index != 1 {
 		t.Errorf("%v (%v)", got, err)
 	}
@@ -443,12 +420,12 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		check := o.memoryCheck(t.Context(), c, prepared, &fakeGPUs{})
-		check.hostFree = 1 << 40 // what is free changes all the time
+		check.HostFree = 1 << 40 // what is free changes all the time
 		spec, err := describe(llamaCPP{}, c.withDefaults(), engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
 		if err != nil {
 			t.Fatal(err)
 		}
-		need = check.estimate(spec.GGUF, nil)[0]
+		need = MemoryNeed(check.Needs(memoryRun(spec.GGUF), nil)[0])
 		return int64(1<<40-need.Free) >> 20, need
 	}
 	alone, need := taken(cfg)
@@ -547,8 +524,7 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 	} {
 		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
 		gpus := []engine.GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
-		var none *memoryCheck
-		got, err := none.fewest(gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
+		got, err := fewest(nil, gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
 			return launchOf(c.engine, cfg.withDefaults(), engine.Host{GPUs: some})
 		})
 		if err != nil || len(got) != c.want || c.want < len(gpus) && got[0].Index != 1 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
@@ -192,7 +193,7 @@ type launchPlan struct {
 	host   engine.Host
 	files  replicaFiles
 	places places
-	memory *memoryCheck
+	memory *fit.Check
 }
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (_ launchPlan, err error) {
@@ -206,7 +207,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	}
 	memory := o.memoryCheck(ctx, cfg, prepared, driver)
 	if cfg.Devices.auto() {
-		gpus, err = memory.fewest(gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
+		gpus, err = fewest(memory, gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
 			host.GPUs = some
 			return describe(e, cfg, host)
 		})
@@ -249,7 +250,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
 		Model: prepared.ModelPath, URL: engineURL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
-		Memory: memory.needs(spec.GGUF, gpus), Notes: portNotes(cfg.Port, spec.Ports),
+		Memory: memoryNeeds(memory.Needs(memoryRun(spec.GGUF), devicesOf(gpus))), Notes: portNotes(cfg.Port, spec.Ports),
 	}
 	for _, n := range spec.Notes {
 		plan.Notes = append(plan.Notes, n.Key+": "+n.Message)

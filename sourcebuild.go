@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -261,7 +262,7 @@ func (b build) jobs() int {
 		return b.source.Jobs
 	}
 	n := runtime.GOMAXPROCS(0) // it heeds a limit of the cgroup
-	if free := freeMemory(); free > 0 {
+	if free := cgroup.MemoryAvailable(); free > 0 {
 		n = min(n, max(1, int(free>>31)))
 	}
 	return n

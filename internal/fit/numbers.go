@@ -1,47 +1,29 @@
-package provisioner
+package fit
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"sort"
 	"strings"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
-// adviseMemory puts the numbers of the estimate into the advice on a lack of memory, and returns them; "" where nothing
-// can be told.
-func (p *launchPlan) adviseMemory() string {
-	numbers := p.memory.numbers(p.spec.GGUF, p.GPUs)
-	if numbers == "" {
-		return ""
-	}
-	advice := map[engine.Cause]string{}
-	maps.Copy(advice, p.spec.Advice)
-	for _, cause := range []engine.Cause{engine.CauseOOMGPU, engine.CauseOOMHost} {
-		advice[cause] = cmp.Or(advice[cause], adviceFor(cause)) + "; " + numbers
-	}
-	p.spec.Advice = advice
-	return numbers
-}
-
-// numbers say what takes the memory of a launch, how much of it is missing, and by which value of one flag it would fit.
-func (c *memoryCheck) numbers(run *engine.GGUFRun, gpus []engine.GPU) string {
+// Numbers say what takes the memory of a launch, how much of it is missing, and by which value of one flag it would fit.
+func (c *Check) Numbers(run *Run, gpus []gpu.Device) string {
 	if c == nil || run == nil {
 		return ""
 	}
 	tried := c.least(*run, gpus)
-	need, known := c.model.Estimate(c.settings(&tried, gpus))
+	need, known := c.Model.Estimate(c.settings(&tried, gpus))
 	if !known {
 		return ""
 	}
-	words := []string{fmt.Sprintf("by estimate the weights take %s and the KV cache %s", gibibytes(need.Weights), gibibytes(need.Cache))}
-	short := lacking(c.needs(run, gpus))
+	words := []string{fmt.Sprintf("by estimate the weights take %s and the KV cache %s", Bytes(need.Weights), Bytes(need.Cache))}
+	short := Lacking(c.Needs(run, gpus))
 	for _, m := range short {
-		words = append(words, fmt.Sprintf("%s lacks %s", m.Label, gibibytes(m.Need-m.Free)))
+		words = append(words, fmt.Sprintf("%s lacks %s", m.Label, Bytes(m.Need-m.Free)))
 	}
 	if len(short) > 0 {
 		if ways := c.ways(tried, gpus); len(ways) > 0 {
@@ -55,10 +37,10 @@ func (c *memoryCheck) numbers(run *engine.GGUFRun, gpus []engine.GPU) string {
 const mostContext = 1 << 12
 
 // ways are flags with each of which alone a launch that lacks memory would fit.
-func (c *memoryCheck) ways(run engine.GGUFRun, gpus []engine.GPU) []string {
-	fits := func(changed engine.GGUFRun) bool {
+func (c *Check) ways(run Run, gpus []gpu.Device) []string {
+	fits := func(changed Run) bool {
 		needs := c.estimate(&changed, gpus)
-		return len(needs) > 0 && len(lacking(needs)) == 0
+		return len(needs) > 0 && len(Lacking(needs)) == 0
 	}
 	var ways []string
 	if flag := run.Remedies.Context; flag != "" {
@@ -74,7 +56,7 @@ func (c *memoryCheck) ways(run engine.GGUFRun, gpus []engine.GPU) []string {
 	if len(gpus) == 0 || run.Layers == 0 {
 		return ways
 	}
-	layers, mixed := c.model.Layers()
+	layers, mixed := c.Model.Layers()
 	if flag := run.Remedies.Experts; flag != "" {
 		least := sort.Search(mixed, func(i int) bool {
 			less := run
