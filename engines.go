@@ -83,14 +83,14 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	if program.Command == "" {
 		return info
 	}
-	path, err := lookupBinary(ProvisionConfig{}, program, o.searchPath())
+	path, err := wanted(ProvisionConfig{}, program, o.searchPath()).Find()
 	if err != nil {
 		info.Problem = err.Error()
 		return info
 	}
 	info.Binary = path
 	program.HelpArgs = nil // nobody asks for its flags, and vLLM takes 17 s to tell them
-	binary, err := o.inspector().inspect(ctx, path, program, nil)
+	binary, err := o.inspector().Inspect(ctx, path, program, nil)
 	if err != nil {
 		info.Problem = err.Error()
 	}

@@ -1,8 +1,10 @@
 package provisioner
 
-import "github.com/llama-orch/engine-provisioner/engine"
+import (
+	"time"
 
-import "time"
+	"github.com/llama-orch/engine-provisioner/engine"
+)
 
 // Event is something that happened to a launch. No event contains a secret.
 type Event struct {

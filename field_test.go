@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
 // Command lines that people use, by the tables in testdata/field. What is done with them is measured against what the
@@ -71,7 +72,7 @@ func fieldHost(t testing.TB, kind string) (Engine, engine.Host) {
 		return llamaCPP{}, realHost(t)
 	case "vllm":
 		host := vllmHost(t)
-		host.Binary.Version, host.Binary.Build, host.Binary.Flags = "0.33.0", versionNumber("0.33.0"), builtinVLLMFlags()
+		host.Binary.Version, host.Binary.Build, host.Binary.Flags = "0.33.0", version.Number("0.33.0"), builtinVLLMFlags()
 		return vLLM{}, host
 	case "sglang":
 		return sgLang{}, sglangHost(t)

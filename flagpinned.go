@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
 // A configuration that pins an engine's version has its flags judged by that one, also where the executable is not on
@@ -45,16 +46,16 @@ var exactRequirement = regexp.MustCompile(`^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*=
 func pinnedVersion(distribution, image string) func(engine.Request) pin {
 	return func(r engine.Request) pin {
 		for _, v := range r.Versions {
-			name, version := v.Image, v.Name
-			if m := exactRequirement.FindStringSubmatch(version); m != nil {
-				name, version = m[1], m[2]
+			name, text := v.Image, v.Name
+			if m := exactRequirement.FindStringSubmatch(text); m != nil {
+				name, text = m[1], m[2]
 				if name != distribution && !strings.HasPrefix(name, distribution+"-") {
 					continue
 				}
 			} else if name != "" && !strings.HasPrefix(path.Base(name), image) {
 				continue
 			}
-			if n := versionNumber(version); n > 0 {
+			if n := version.Number(text); n > 0 {
 				return pinBy(v, n)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/exefile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -113,7 +114,7 @@ func (i *hostInstance) Start(_ context.Context, l Launch) error {
 		if problem != "" {
 			err = fmt.Errorf("%w: %s", err, problem)
 		}
-		return &binaryError{fmt.Errorf("cannot run the engine's executable: %w", err)}
+		return &binary.Error{Err: fmt.Errorf("cannot run the engine's executable: %w", err)}
 	}
 	i.tree.Leader, i.ref.process = i.leader.ID, i.leader.ID
 	return nil

@@ -161,7 +161,7 @@ func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engin
 		if err != nil || pending != "" {
 			return engine.Binary{}, pending, err
 		}
-		b, err = o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+		b, err = o.inspector().Inspect(ctx, path, program, plainEnv(cfg))
 		return b, "", err
 	}
 	l, ok := o.launcher(modeContainer)
@@ -182,7 +182,7 @@ func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program engine
 		if err != nil {
 			return engine.Binary{}, err
 		}
-		return o.inspector().inspect(ctx, path, program, plainEnv(cfg))
+		return o.inspector().Inspect(ctx, path, program, plainEnv(cfg))
 	}
 	l, ok := o.launcher(modeContainer)
 	if !ok {
@@ -201,7 +201,7 @@ func (o *options) contained(ctx context.Context, l Launcher, cfg ProvisionConfig
 	if program.Distribution != "" {
 		return b, nil
 	}
-	return o.inspector().facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
+	return o.inspector().Facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
 		return l.Ask(ctx, cfg, program, b, args)
 	})
 }

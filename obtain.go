@@ -1,8 +1,10 @@
 package provisioner
 
-import "github.com/llama-orch/engine-provisioner/engine"
+import (
+	"fmt"
 
-import "fmt"
+	"github.com/llama-orch/engine-provisioner/engine"
+)
 
 // SuggestedProvisioning tells how a replica's executable can be had on a host that lacks it: a release that is downloaded, a
 // package that is installed, or an image, whichever comes first of those that suit the engine and "gpu". ok is false

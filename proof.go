@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
 // proofError says that a healthy engine is not what it should be.
@@ -43,7 +44,7 @@ func (r *run) checkListener() error {
 
 // checkIdentity compares what the engine says of itself with what was started, and returns its version.
 func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *run) (string, error) {
-	version := r.rec.Version
+	known := r.rec.Version
 	if r.rec.Launch.Spec.Model != (engine.Field{}) {
 		path, err := ask.field(ctx, r.rec.Launch.Spec.Model)
 		if err != nil {
@@ -63,16 +64,16 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 		}
 	}
 	if r.rec.Launch.Spec.Version == (engine.Field{}) {
-		return version, nil
+		return known, nil
 	}
 	running, err := ask.field(ctx, r.rec.Launch.Spec.Version)
 	if err != nil {
 		return "", &proofError{cause: engine.CauseUnknown, err: err}
 	}
-	if version != "" && !sameVersion(running, version) {
+	if known != "" && !version.Same(running, known) {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
-		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, version))
-		p.opts.inspector().forget(r.rec.Launch.Digest, programOf(p.engine, p.cfg), plainEnv(p.cfg))
+		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, known))
+		p.opts.inspector().Forget(r.rec.Launch.Digest, programOf(p.engine, p.cfg), plainEnv(p.cfg))
 	}
 	return running, nil
 }

@@ -1,8 +1,10 @@
 package provisioner
 
-import "github.com/llama-orch/engine-provisioner/engine"
+import (
+	"strings"
 
-import "strings"
+	"github.com/llama-orch/engine-provisioner/engine"
+)
 
 // The dying words that the engines written in Python share: those of the interpreter, of torch, of Hugging Face's
 // libraries and of CUDA. Engines list them in the order of their evidence, which is that of this file: first what is said

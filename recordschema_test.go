@@ -141,7 +141,7 @@ func TestKeptTypesHaveNames(t *testing.T) {
 	}
 	for _, kept := range []any{
 		record{}, keptRestarts{}, request{}, answers{}, Event{}, Handoff{}, // of a replica and a state directory
-		engine.Binary{}, fingerprint{}, manifest{}, remembered{}, // of the cache
+		engine.Binary{}, manifest{}, remembered{}, // of the cache
 	} {
 		look(reflect.TypeOf(kept), reflect.TypeOf(kept).Name())
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
 // sglangHost has the flags of the recorded SGLang and two GPUs.
@@ -15,7 +16,7 @@ func sglangHost(t testing.TB) engine.Host {
 		t.Fatal(err)
 	}
 	return engine.Host{
-		Binary:    engine.Binary{Path: "/opt/sglang/bin/sglang", Version: "0.5.23", Build: versionNumber("0.5.23"), Flags: parseSGLangHelp(string(text))},
+		Binary:    engine.Binary{Path: "/opt/sglang/bin/sglang", Version: "0.5.23", Build: version.Number("0.5.23"), Flags: parseSGLangHelp(string(text))},
 		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
@@ -26,7 +27,7 @@ func TestSGLangLaunch(t *testing.T) {
 	hub, one, old := host, host, host
 	hub.ModelPath = ""
 	one.GPUs = nil
-	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.5.3", versionNumber("0.5.3"), engine.FlagSet{}
+	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.5.3", version.Number("0.5.3"), engine.FlagSet{}
 	testLaunches(t, sgLang{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub_pinned", host: hub, model: "hf:Qwen/Qwen3-0.6B@c1899de289a04d12100db370d81485cdf75e47ca"},

@@ -1,8 +1,10 @@
 package provisioner
 
-import "github.com/llama-orch/engine-provisioner/engine"
+import (
+	"context"
 
-import "context"
+	"github.com/llama-orch/engine-provisioner/engine"
+)
 
 // slotsOf is how many requests the engine computes at once; 0 where nobody tells. It is worth no failure.
 func slotsOf(ctx context.Context, s engine.LaunchSpec, ask *prober) int {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -285,7 +286,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		return start
 	}
 	var taken *portError
-	var binary *binaryError
+	var executable *binary.Error
 	var asked *tool.AskError
 	var model *models.Error
 	var memory *memoryError
@@ -324,7 +325,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		if asked.Problem != "" {
 			f.Advice = adviceExecutable
 		}
-	case errors.As(err, &binary):
+	case errors.As(err, &executable):
 		f.Cause = engine.CauseLibMissing
 	}
 	var network net.Error

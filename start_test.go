@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
@@ -90,7 +91,7 @@ func TestStartErrorOfAFullMachine(t *testing.T) {
 	p := newProvisioner(fakeConfig(t, enginetest.Behavior{}), newOptions(nil))
 	for _, errno := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
 		var start *StartError
-		err := p.startError(&binaryError{&fs.PathError{Op: "fork/exec", Path: "/engine", Err: errno}})
+		err := p.startError(&binary.Error{Err: &fs.PathError{Op: "fork/exec", Path: "/engine", Err: errno}})
 		if !errors.As(err, &start) || start.Cause != engine.CauseUnknown || !start.Retry || start.Advice == "" {
 			t.Errorf("%v: %+v", errno, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
 // tgi describes Hugging Face's text-generation-launcher.
@@ -35,12 +36,12 @@ func (tgi) Program(engine.Request) engine.Program {
 
 var tgiVersion = regexp.MustCompile(`(?m)^text-generation-launcher (\d+\.\d+\.\d+\S*)\s*$`)
 
-func parseTGIVersion(output string) (version string, build int, err error) {
+func parseTGIVersion(output string) (name string, build int, err error) {
 	m := tgiVersion.FindStringSubmatch(output)
 	if m == nil {
 		return "", 0, errors.New(`cannot find the version: no line like "text-generation-launcher 3.3.5"`)
 	}
-	return m[1], versionNumber(m[1]), nil
+	return m[1], version.Number(m[1]), nil
 }
 
 // tgiTermination is how long the launcher waits for its router, and then again for its shards.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
 // tgiHost has the flags of TGI 3.3 and two GPUs.
@@ -15,7 +16,7 @@ func tgiHost(t testing.TB) engine.Host {
 		t.Fatal(err)
 	}
 	return engine.Host{
-		Binary:    engine.Binary{Path: "/usr/local/bin/text-generation-launcher", Version: "3.3.5", Build: versionNumber("3.3.5"), Flags: parseClapHelp(string(text))},
+		Binary:    engine.Binary{Path: "/usr/local/bin/text-generation-launcher", Version: "3.3.5", Build: version.Number("3.3.5"), Flags: parseClapHelp(string(text))},
 		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }

@@ -17,7 +17,7 @@ import (
 // pickyEngine refuses every flag that says so.
 type pickyEngine struct{ err error }
 
-func (pickyEngine) Name() string { return "picky" }
+func (pickyEngine) Name() string                          { return "picky" }
 func (pickyEngine) Program(engine.Request) engine.Program { return engine.Program{Command: "picky"} }
 
 func (e pickyEngine) Launch(req engine.Request, _ engine.Host) (engine.LaunchSpec, error) {

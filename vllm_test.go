@@ -7,6 +7,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
 // vllmFake is a replica of a fake vLLM whose own waits are short.
@@ -26,7 +27,7 @@ func vllmHost(t testing.TB) engine.Host {
 		t.Fatal(err)
 	}
 	return engine.Host{
-		Binary:    engine.Binary{Path: "/opt/vllm/bin/vllm", Version: "0.32.0", Build: versionNumber("0.32.0"), Flags: parseArgparseHelp(string(text))},
+		Binary:    engine.Binary{Path: "/opt/vllm/bin/vllm", Version: "0.32.0", Build: version.Number("0.32.0"), Flags: parseArgparseHelp(string(text))},
 		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
@@ -38,7 +39,7 @@ func TestVLLMLaunch(t *testing.T) {
 	hub.ModelPath = ""
 	one.GPUs = host.GPUs[:1]
 	cpu.GPUs = nil
-	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.11.0", versionNumber("0.11.0"), engine.FlagSet{}
+	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.11.0", version.Number("0.11.0"), engine.FlagSet{}
 	testLaunches(t, vLLM{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub", host: hub, model: "hf:Qwen/Qwen3-0.6B"},

@@ -1,4 +1,4 @@
-package provisioner
+package binary
 
 import (
 	"context"
@@ -22,22 +22,15 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
-// inspector learns what an executable is by asking it, once per content: llama-server needs 10 ms for its help, but a
-// vLLM needs 17 s. What it learns is kept in dir, or not at all when that is "".
-type inspector struct{ dir string }
-
-func (o *options) inspector() inspector {
-	if dir := o.cache(); dir != "" {
-		return inspector{filepath.Join(dir, "binaries")}
-	}
-	return inspector{}
-}
+// Inspector learns what an executable is by asking it, once per content: llama-server needs 10 ms for its help, but a
+// vLLM needs 17 s. What it learns is kept in Dir, or not at all when that is "".
+type Inspector struct{ Dir string }
 
 // askTimeout bounds the questions to an executable on the way to a start.
 const askTimeout = 60 * time.Second
 
-// inspect returns the facts about the executable at path.
-func (i inspector) inspect(ctx context.Context, path string, program engine.Program, env map[string]string) (engine.Binary, error) {
+// Inspect returns the facts about the executable at path.
+func (i Inspector) Inspect(ctx context.Context, path string, program engine.Program, env map[string]string) (engine.Binary, error) {
 	digest, err := i.digest(path)
 	if err != nil {
 		return engine.Binary{}, err
@@ -45,15 +38,15 @@ func (i inspector) inspect(ctx context.Context, path string, program engine.Prog
 	if program.Distribution != "" {
 		return i.installed(path, digest, program, env), nil
 	}
-	return i.facts(ctx, engine.Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
+	return i.Facts(ctx, engine.Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		return tool.Ask(ctx, path, args, env)
 	})
 }
 
-// facts completes what is known of b by asking it.
-func (i inspector) facts(
+// Facts completes what is known of b by asking it.
+func (i Inspector) Facts(
 	ctx context.Context, b engine.Binary, program engine.Program, env map[string]string, ask func(args []string) (string, error),
 ) (engine.Binary, error) {
 	key := i.factsKey(b.Digest, program, env)
@@ -85,15 +78,15 @@ func (i inspector) facts(
 	return b, nil
 }
 
-// forget drops what is known of an executable, because the running engine said otherwise.
-func (i inspector) forget(digest string, program engine.Program, env map[string]string) {
-	if i.dir != "" {
+// Forget drops what is known of an executable, because the running engine said otherwise.
+func (i Inspector) Forget(digest string, program engine.Program, env map[string]string) {
+	if i.Dir != "" {
 		_ = os.Remove(i.file(i.factsKey(digest, program, env)))
 	}
 }
 
 // factsKey names the facts. The environment counts, since LD_LIBRARY_PATH can make one executable another program.
-func (i inspector) factsKey(digest string, program engine.Program, env map[string]string) string {
+func (i Inspector) factsKey(digest string, program engine.Program, env map[string]string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "2\x00%s\x00%q\x00%q\x00", digest, program.VersionArgs, program.HelpArgs)
 	for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -112,7 +105,7 @@ type fingerprint struct {
 	Digest  string `json:"digest"`
 }
 
-func (i inspector) digest(path string) (string, error) {
+func (i Inspector) digest(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("cannot read the engine's executable: %w", err)
@@ -141,20 +134,20 @@ func (i inspector) digest(path string) (string, error) {
 	return now.Digest, nil
 }
 
-func (i inspector) file(key string) string { return filepath.Join(i.dir, key+".json") }
+func (i Inspector) file(key string) string { return filepath.Join(i.Dir, key+".json") }
 
 // load and store keep a cache: what cannot be read is learned again, what cannot be written is learned next time.
-func (i inspector) load(key string, into any) bool {
-	if i.dir == "" {
+func (i Inspector) load(key string, into any) bool {
+	if i.Dir == "" {
 		return false
 	}
 	data, err := state.Read(i.file(key))
 	return err == nil && json.Unmarshal(data, into) == nil
 }
 
-func (i inspector) store(key string, value any) {
+func (i Inspector) store(key string, value any) {
 	data, err := json.Marshal(value)
-	if err == nil && i.dir != "" && os.MkdirAll(i.dir, 0o700) == nil {
+	if err == nil && i.Dir != "" && os.MkdirAll(i.Dir, 0o700) == nil {
 		_ = atomicfile.Write(i.file(key), data)
 	}
 }
