@@ -73,6 +73,7 @@ type flagChange struct {
 	to     []string                    // what says the same now; nil when nothing does
 	since  int                         // the first build without it; 1 when no build in use has it, 0 when only the help can tell
 	advice string                      // what to do where to is nil
+	env    string                      // the variable that said the same
 	suits  func(m *flagMerge) []string // to, where that depends on other flags; nil means that it does not
 }
 
@@ -204,6 +205,24 @@ func (d *flagDialect) change(name string) (flagChange, bool) {
 		return flagChange{}, false
 	}
 	return d.changes[i], true
+}
+
+// changeOfEnv is the flag that a variable of older builds said the same as. A switch that the variable turns off is none,
+// unless the other word for it has a flag.
+func (d *flagDialect) changeOfEnv(name, value string) (flagChange, bool) {
+	i := slices.IndexFunc(d.changes, func(c flagChange) bool { return c.env != "" && c.env == name })
+	switch {
+	case i < 0:
+		return flagChange{}, false
+	case d.changes[i].values > 0 || truthy(value):
+		return d.changes[i], true
+	}
+	return d.change("--no-" + strings.TrimPrefix(d.changes[i].long(), "--"))
+}
+
+// long is the first of its spellings that is a word.
+func (c flagChange) long() string {
+	return c.old[max(0, slices.IndexFunc(c.old, func(n string) bool { return strings.HasPrefix(n, "--") }))]
 }
 
 // def is the flag as it was.

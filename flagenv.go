@@ -46,6 +46,9 @@ func (m *flagMerge) nearestEnv(name string) string {
 			known = append(known, rest)
 		}
 	}
+	if change, ok := m.changeOfEnv(name, "1"); ok {
+		return fmt.Sprintf("; write the flag %q", change.long())
+	}
 	if n := nearest.Of(strings.TrimPrefix(name, m.envPrefix), known); n != "" {
 		return fmt.Sprintf("; did you mean %q?", m.envPrefix+n)
 	}

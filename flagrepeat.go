@@ -18,6 +18,8 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 		return m.dotted && m.isReplaced(subject, f)
 	}
 	switch {
+	case m.dotted && strings.HasSuffix(subject, "+"): // adds to a list
+		return false
 	case slices.Contains(m.repeatable, subject) && !strings.HasPrefix(before.key, "env."):
 		return false
 	case before.now+f.now != "" && m.unite(subject, before, f):

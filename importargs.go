@@ -136,7 +136,7 @@ func (p *poolImport) takeFlags(args []string) {
 	if p.engine == "vllm" || p.engine == "sglang" { // the model may stand there without a flag
 		args = p.takePositional(args)
 	}
-	for _, f := range p.dialect.split(engine.FlagSet{}, args) {
+	for _, f := range p.lastWords(p.dialect.split(engine.FlagSet{}, args)) {
 		p.takeFlag(f, args)
 	}
 }
@@ -202,7 +202,7 @@ func (p *poolImport) takeFlag(f userFlag, args []string) {
 		p.takeHost(value)
 	case is("--api-key-file"):
 		p.set("api_key", map[string]any{"from_file": value}, "the file must hold one key alone")
-	case advice == adviceKey, is("--api-key"):
+	case advice == adviceKey:
 		p.set("api_key", map[string]any{"from_env": keyVariable}, "the key that stood on the command line: put it into this variable")
 	case advice == adviceToken:
 		p.env["HF_TOKEN"] = EnvValue{Secret: &SecretRef{FromEnv: "HF_TOKEN"}}
@@ -251,11 +251,14 @@ func (p *poolImport) finish() {
 		model = strings.Replace(model, ":"+quantOf(p.hubRepo)+"/", "/", 1)
 	case p.hubRepo != "":
 		model = "hf:" + p.hubRepo
+	case hubFileOf(p.modelURL) != "":
+		model = hubFileOf(p.modelURL)
 	case p.modelURL != "":
 		p.set("model", map[string]any{"id": p.modelURL, "sha256": strings.Repeat("0", 64)}, "the checksum of the file, as sha256sum prints it")
 	case model != "" && p.engine != "llamacpp" && models.IsRepository(model):
 		model = "hf:" + model
 	}
+	model = p.takeHome(model)
 	if p.revision != "" && strings.HasPrefix(model, "hf:") {
 		model += "@" + p.revision
 	} else if p.revision != "" {
@@ -292,6 +295,10 @@ func defaultPort(engine string) int {
 func (p *poolImport) takeOwnedEnv() {
 	for _, name := range slices.Sorted(maps.Keys(p.env)) {
 		value := p.env[name].Value
+		if p.takeVariable(name, value) {
+			delete(p.env, name)
+			continue
+		}
 		advice, owned := ownedEnv[name]
 		if def, ok := p.envTwin(name); ok {
 			a := p.dialect.advice(def.Names...)

@@ -147,6 +147,19 @@ func TestImportOfContradictions(t *testing.T) {
 	for line, want := range map[string]string{
 		"CUDA_VISIBLE_DEVICES=0 llama-server -m a.gguf -ngl 0 --port 8081": "gpu: none",
 		"llama-server -m a.gguf -ngl 0 -ngl 99 --port 8081":                "flags: -ngl 99",
+		"llama-server -m a.gguf --port 1 --port 8081":                      "port: 8081",
+		"llama-server -m a.gguf -c 1 -cb -c 2 -nocb --port 8081":           "flags: -c 2 -nocb",
+		"LLAMA_ARG_CTX_SIZE=1 llama-server -m a.gguf -c 2 --port 8081":     "left out: the variable LLAMA_ARG_CTX_SIZE",
+		"LLAMA_ARG_PORT=1 llama-server -m a.gguf --port 8081":              "port: 8081",
+		"LLAMA_ARG_MLOCK=1 LLAMA_ARG_DRAFT_MAX=9 llama-server -m a.gguf":   "flags: --draft-max 9 --mlock",
+		"LLAMA_ARG_MMAP=0 LLAMA_ARG_MLOCK=0 llama-server -m a.gguf":        "flags: --no-mmap",
+		"LLAMA_ARG_MLOCK=1 llama-server -m a.gguf --mlock":                 "flags: --mlock",
+		"LLAMA_ARG_WARMUP=1 llama-server -m a.gguf":                        "left out: the variable LLAMA_ARG_WARMUP",
+		"llama-server -mu https://huggingface.co/a/b/resolve/main/c.gguf":  "id: hf:a/b/c.gguf",
+		"llama-server -mu hf.co/a/b/resolve/v1/d/c.gguf?download=true":     "id: hf:a/b@v1/d/c.gguf",
+		"llama-server -m ~/a.gguf --mmproj ~/b.gguf":                       `decide: "~/b.gguf" in flags`,
+		"sglang serve --model-path a/b --api-key k":                        "left out: --api-key",
+		"vllm serve a/b -cc.custom_ops+ a -cc.custom_ops+=b,c":             "flags: -cc.custom_ops+ a -cc.custom_ops+=b,c",
 	} {
 		imported, err := ImportArgs(strings.Fields(line), nil)
 		if err != nil {

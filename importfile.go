@@ -24,6 +24,7 @@ type poolImport struct {
 	keys  map[string]importedKey
 	notes []string // what has no key
 
+	said                                            map[string]int // subjects of flags
 	env                                             map[string]EnvValue
 	flags                                           []string
 	modelName, hubRepo, hubFile, modelURL, revision string

@@ -147,25 +147,25 @@ var llamaChanges = []flagChange{
 	// Never existed.
 	{old: []string{"--ngl"}, values: 1, to: []string{"--n-gpu-layers"}, since: 1},
 	// #20834.
-	{old: []string{"--no-mmap"}, to: []string{"--load-mode", "none"}, since: 10884},
-	{old: []string{"--mmap"}, to: []string{"--load-mode", "mmap"}, since: 10884},
-	{old: []string{"--mlock"}, to: []string{"--load-mode", "mmap+mlock"}, since: 10884},
-	{old: []string{"-dio", "--direct-io"}, to: []string{"--load-mode", "dio"}, since: 10884},
+	{old: []string{"--no-mmap"}, to: []string{"--load-mode", "none"}, since: 10884, env: "LLAMA_ARG_NO_MMAP"},
+	{old: []string{"--mmap"}, to: []string{"--load-mode", "mmap"}, since: 10884, env: "LLAMA_ARG_MMAP"},
+	{old: []string{"--mlock"}, to: []string{"--load-mode", "mmap+mlock"}, since: 10884, env: "LLAMA_ARG_MLOCK"},
+	{old: []string{"-dio", "--direct-io"}, to: []string{"--load-mode", "dio"}, since: 10884, env: "LLAMA_ARG_DIO"},
 	{old: []string{"-ndio", "--no-direct-io"}, to: []string{"--load-mode", "auto"}, since: 10884},
 	// #22397.
 	{
-		old: []string{"--draft", "--draft-n", "--draft-max"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955,
-		suits: draftLimit("max"),
+		old: []string{"--draft-max", "--draft", "--draft-n"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955,
+		env: "LLAMA_ARG_DRAFT_MAX", suits: draftLimit("max"),
 	},
 	{
 		old: []string{"--draft-min", "--draft-n-min"}, values: 1, to: []string{"--spec-draft-n-min"}, since: 8955,
-		suits: draftLimit("min"),
+		env: "LLAMA_ARG_DRAFT_MIN", suits: draftLimit("min"),
 	},
 	// b11669 is the first build that is known to be without it.
 	{old: []string{"-cd", "--ctx-size-draft"}, values: 1, since: 11669, advice: "leave it out: the context of a draft model follows the model's"},
 	{old: []string{"-cnv", "--conversation"}, since: 1, advice: "leave it out: it belongs to llama-cli"},
 	// #23064 renamed these; the old ones are still accepted, so only the help can tell.
-	{old: []string{"--no-webui"}, to: []string{"--no-ui"}},
+	{old: []string{"--no-webui"}, to: []string{"--no-ui"}, env: "LLAMA_ARG_NO_WEBUI"},
 	{old: []string{"--webui"}, to: []string{"--ui"}},
 	// Builds before #23064.
 	{old: []string{"--no-ui"}, to: []string{"--no-webui"}},

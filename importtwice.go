@@ -1,0 +1,113 @@
+package provisioner
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
+)
+
+// What a command line says twice, or in a way that only other versions understand. The pool says what the engine would do.
+
+// lastWords leaves out each flag that stands there again: engines take the last one.
+func (p *poolImport) lastWords(flags []userFlag) []userFlag {
+	last := map[string]int{}
+	for i, f := range flags {
+		if subject := p.subject(f.name); subject != "" && !f.stray && !slices.Contains(p.dialect.repeatable, subject) {
+			last[subject] = i
+		}
+	}
+	p.said = last
+	var kept []userFlag
+	for i, f := range flags {
+		if at, once := last[p.subject(f.name)]; once && !f.stray && at != i {
+			p.note(fmt.Sprintf("left out: %s, which %s behind it replaces", f.name, flags[at].name))
+			continue
+		}
+		kept = append(kept, f)
+	}
+	return kept
+}
+
+// subject is what a known flag is about; "" for others.
+func (p *poolImport) subject(name string) string {
+	def, _, known := p.dialect.lookUp(engine.FlagSet{}, name)
+	if !known || p.dialect.dotted && strings.HasSuffix(name, "+") { // adds to a list
+		return ""
+	}
+	return flagSubject(def)
+}
+
+// takeVariable takes a variable that a flag has replaced, on the command line or in newer versions. It reports whether
+// that is all there is to say of it.
+func (p *poolImport) takeVariable(name, value string) bool {
+	if p.dialect == nil {
+		return false
+	}
+	if def, ok := p.envTwin(name); ok {
+		_, said := p.said[flagSubject(def)]
+		if said {
+			p.note(fmt.Sprintf("left out: the variable %s, which %s on the command line replaces", name, def.Names[len(def.Names)-1]))
+		}
+		return said
+	}
+	if p.dialect.envPrefix == "" || !strings.HasPrefix(name, p.dialect.envPrefix) {
+		return false
+	}
+	change, ok := p.dialect.changeOfEnv(name, value)
+	if ok {
+		if _, said := p.said[flagSubject(change.def())]; said {
+			p.note(fmt.Sprintf("left out: the variable %s, which %s on the command line replaces", name, change.long()))
+			return true
+		}
+	}
+	switch {
+	case !ok:
+		p.note(fmt.Sprintf("left out: the variable %s, which %s does not know and ignores", name, p.dialect.program))
+	case change.values > 0:
+		p.flags = append(p.flags, change.long(), value)
+	default:
+		p.flags = append(p.flags, change.long())
+	}
+	return true
+}
+
+// takeHome writes out "~", which a shell would have done; YAML does not.
+func (p *poolImport) takeHome(model string) string {
+	for _, f := range p.flags {
+		if strings.HasPrefix(f, "~/") {
+			p.note(fmt.Sprintf("decide: %q in flags is no path: write the whole one", visible(f)))
+		}
+	}
+	if rest, ok := strings.CutPrefix(model, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return model
+}
+
+// hubFileOf is the reference to a file of the hub by its URL, which needs no checksum; "" for another URL.
+func hubFileOf(address string) string {
+	if !strings.Contains(address, "://") {
+		address = "https://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host != "huggingface.co" && u.Host != "hf.co" {
+		return ""
+	}
+	const owner, repo, verb, revision, file = 0, 1, 2, 3, 4
+	parts := strings.SplitN(strings.TrimPrefix(u.Path, "/"), "/", file+1)
+	if len(parts) <= file || parts[verb] != "resolve" && parts[verb] != "blob" {
+		return ""
+	}
+	at := ""
+	if parts[revision] != "main" {
+		at = "@" + url.PathEscape(parts[revision])
+	}
+	return "hf:" + parts[owner] + "/" + parts[repo] + at + "/" + parts[file]
+}
