@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // fill leaves no byte of a file system free, and returns what gives it back.
@@ -111,7 +112,7 @@ func TestChaosPlanted(t *testing.T) {
 		"record.json": replicaFiles.Record, "handoff": replicaFiles.Handoff, "engine.lock": replicaFiles.LockPath,
 		"stop.lock": replicaFiles.StopLock, "engine.pid": replicaFiles.PID, "logs": replicaFiles.Logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.Log(1) },
 		"the replica's folder": replicaFiles.Dir, "engines": replicaFiles.Handoffs,
-		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.State, eventsName) },
+		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.State, state.EventsName) },
 		"manager.lock": func(f replicaFiles) string { return filepath.Join(f.State, "manager.lock") },
 	}
 	plants := map[string]func(path, victim string) error{

@@ -283,7 +283,7 @@ func (c *chaosRig) torn(t *testing.T) (n int) {
 	}
 	bad(path, err)
 	for _, err := range ReadEvents(t.Context(), c.files.State, false) {
-		bad(eventsName, err)
+		bad(state.EventsName, err)
 	}
 	return n
 }

@@ -1,35 +1,14 @@
 package provisioner
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
-// The events that the supervisors of a state directory have kept: in the present file and the one before it.
-const (
-	eventsName    = "events.jsonl"
-	oldEventsName = "events.1.jsonl"
-	maxEventFile  = 1 << 20
-)
-
-// eventFile keeps events, one JSON object a line. The holder of the manager's lock writes it, and programs that stop an
-// engine which no manager looks after; each takes the lock of the events for it. The file is opened for each event: they
-// are rare, and so whoever moves or removes it does no harm.
+// eventFile keeps the events of a state directory.
 type eventFile struct {
 	dir  string
 	lost int // events since the file could not be written
@@ -45,7 +24,7 @@ func (f *eventFile) keep(events <-chan Event, failed func(error)) {
 		}
 		missed := e.Missed
 		e.Missed += f.lost
-		err := f.write(e)
+		err := state.Events{Dir: f.dir}.Add(e)
 		if err == nil {
 			f.lost = 0
 			continue
@@ -58,222 +37,38 @@ func (f *eventFile) keep(events <-chan Event, failed func(error)) {
 	}
 }
 
-func (f *eventFile) write(e Event) error {
-	return f.exclusively(func() error { return f.append(e) })
-}
+// endPatience bounds the wait for another program's word.
+const endPatience = 2 * time.Second
 
-// append is called with the lock of the events held.
-func (f *eventFile) append(e Event) error {
-	line, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("cannot keep an event: %w", err)
-	}
-	line = append(line, '\n')
-	path := filepath.Join(f.dir, eventsName)
-	file, size, err := openEventsToWrite(path)
-	if err == nil && size > 0 && size+int64(len(line)) > maxEventFile {
-		file.Close()
-		if err = os.Rename(path, filepath.Join(f.dir, oldEventsName)); err == nil {
-			file, size, err = openEventsToWrite(path)
+// addEnd keeps how a launch ended that was stopped by a program which is no manager, unless it is told already: a manager
+// that looks after the replica tells it, and is given the time.
+func (f *eventFile) addEnd(e Event) error {
+	told := func() bool { return f.tellsEnd(e.LaunchID) }
+	for deadline := time.Now().Add(endPatience); state.Managed(f.dir) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if told() {
+			return nil
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("cannot keep events: %w", err)
-	}
-	_, err = file.Write(line)
-	if err != nil { // a full disk takes as much of the line as fits
-		err = errors.Join(fmt.Errorf("cannot keep events: %w", err), file.Truncate(size))
-	}
-	return errors.Join(err, file.Close())
+	return state.Events{Dir: f.dir}.AddUnless(e, told)
 }
 
-// openEventsToWrite opens the file and cuts off a last line without an end: its writer was killed, or the power failed.
-func openEventsToWrite(path string) (*os.File, int64, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return nil, 0, err
-	}
-	size, err := checkEvents(file)
-	if err != nil {
-		file.Close()
-		return nil, 0, err
-	}
-	return file, size, nil
-}
-
-func checkEvents(file *os.File) (int64, error) {
-	info, err := file.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if err := state.CheckOwn(file.Name(), info); err != nil {
-		return 0, err
-	}
-	if info.Mode().Perm() != 0o600 {
-		if err := file.Chmod(0o600); err != nil {
-			return 0, err
+// tellsEnd reports whether the end of a launch is among the events. What cannot be read tells nothing.
+func (f *eventFile) tellsEnd(launchID string) bool {
+	for e, err := range ReadEvents(context.Background(), f.dir, false) {
+		if err == nil && e.LaunchID == launchID && e.Kind == EventState && e.State.Final() {
+			return true
 		}
 	}
-	size := info.Size()
-	var last [1]byte
-	if size == 0 {
-		return 0, nil
-	}
-	if _, err := file.ReadAt(last[:], size-1); err != nil || last[0] == '\n' {
-		return size, err
-	}
-	data, err := io.ReadAll(io.NewSectionReader(file, 0, size))
-	if err != nil {
-		return 0, err
-	}
-	whole := int64(bytes.LastIndexByte(data, '\n') + 1)
-	return whole, file.Truncate(whole)
+	return false
 }
 
 // ReadEvents returns the events that the supervisors of a state directory ("" means .runtime) have kept, oldest first: at
 // least those of the last 1 MiB. With follow it goes on with what comes, from later supervisors, too, until ctx ends,
 // which is no error. An error is about a line or an attempt to read; events may follow it.
 func ReadEvents(ctx context.Context, stateDir string, follow bool) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		state, err := state.Dir(stateDir)
-		if err != nil {
-			yield(Event{}, err)
-			return
-		}
-		r := eventReader{dir: state, yield: yield}
-		defer r.switchTo(nil)
-		ticker := time.NewTicker(100 * time.Millisecond)
-		defer ticker.Stop()
-		for r.read() && follow {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-		}
+	dir, err := state.Dir(stateDir)
+	if err != nil {
+		return func(yield func(Event, error) bool) { yield(Event{}, err) }
 	}
-}
-
-// eventReader reads the files of events as they grow and take each other's place.
-type eventReader struct {
-	dir    string
-	yield  func(Event, error) bool
-	file   *os.File // while it is open, no other file can get its inode
-	offset int64    // behind the last whole line that was read
-	told   string   // the last failure, which is told once
-}
-
-// read reads all that there is; false when the caller has had enough.
-func (r *eventReader) read() bool {
-	current, ok := r.open(eventsName)
-	if !ok {
-		return false
-	}
-	if current != nil && sameOpen(current, r.file) {
-		current.Close()
-		return r.lines()
-	}
-	// Opened after the current one, so that a file that changes its name meanwhile is seen, if twice.
-	old, ok := r.open(oldEventsName)
-	if !ok || !r.lines() {
-		closeAll(current, old)
-		return false
-	}
-	if old != nil && (sameOpen(old, r.file) || sameOpen(old, current)) {
-		old.Close()
-		old = nil
-	}
-	for i, next := range []*os.File{old, current} {
-		if next == nil {
-			continue
-		}
-		if r.switchTo(next); !r.lines() {
-			if i == 0 {
-				closeAll(current)
-			}
-			return false
-		}
-	}
-	return true
-}
-
-// open is nil for a file that is not there, or that cannot be read, which is told.
-func (r *eventReader) open(name string) (*os.File, bool) {
-	file, err := state.Open(filepath.Join(r.dir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, true
-	}
-	if err == nil {
-		var info fs.FileInfo
-		if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
-			err = fmt.Errorf("%q is a %s", file.Name(), access.Kind(info))
-		}
-		if err == nil {
-			return file, true
-		}
-		file.Close()
-	}
-	return nil, r.fail(fmt.Errorf("cannot read events: %w", err))
-}
-
-func (r *eventReader) switchTo(next *os.File) {
-	closeAll(r.file)
-	r.file, r.offset = next, 0
-}
-
-// lines reads the whole lines that r.file has got. One without an end is left for later, when it is complete, or was
-// cut off by its writer.
-func (r *eventReader) lines() bool {
-	if r.file == nil {
-		return true
-	}
-	if info, err := r.file.Stat(); err == nil && info.Size() < r.offset {
-		r.offset = 0 // somebody has emptied it
-	}
-	lines := bufio.NewReader(io.NewSectionReader(r.file, r.offset, 1<<40))
-	for {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return true
-		}
-		if err != nil {
-			return r.fail(fmt.Errorf("cannot read events: %w", err))
-		}
-		r.offset += int64(len(line))
-		var e Event
-		if err := json.Unmarshal(line, &e); err != nil {
-			if !r.fail(fmt.Errorf("cannot read a line of %q: %w", r.file.Name(), err)) {
-				return false
-			}
-			continue
-		}
-		if !r.yield(e, nil) {
-			return false
-		}
-	}
-}
-
-func (r *eventReader) fail(err error) bool {
-	if err.Error() == r.told {
-		return true
-	}
-	r.told = err.Error()
-	return r.yield(Event{}, err)
-}
-
-func sameOpen(a, b *os.File) bool {
-	if a == nil || b == nil {
-		return false
-	}
-	x, errX := a.Stat()
-	y, errY := b.Stat()
-	return errX == nil && errY == nil && os.SameFile(x, y)
-}
-
-func closeAll(files ...*os.File) {
-	for _, f := range files {
-		if f != nil {
-			f.Close()
-		}
-	}
+	return state.ReadEvents[Event](ctx, dir, follow)
 }

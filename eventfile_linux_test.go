@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 func TestEventFileOnAFullDisk(t *testing.T) {
@@ -33,7 +35,7 @@ func TestEventFileOnAFullDisk(t *testing.T) {
 	if len(kept) != 4 || f.lost != 2 {
 		t.Errorf("%d events kept, %d lost", len(kept), f.lost)
 	}
-	if err := os.Rename(filepath.Join(dir, eventsName), filepath.Join(dir, "away")); err != nil {
+	if err := os.Rename(filepath.Join(dir, state.EventsName), filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(dir, "away")); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // keepAll writes events through an eventFile and returns what it could not do.
@@ -46,7 +47,7 @@ func keptEvents(t *testing.T, dir string) (events []Event) {
 // large is an event of which about a dozen fill a file.
 func large(n int) Event {
 	e := numbered(n)
-	e.Message = strings.Repeat("x", maxEventFile/12)
+	e.Message = strings.Repeat("x", state.MaxEvents/12)
 	return e
 }
 
@@ -60,13 +61,13 @@ func TestEventFileRotates(t *testing.T) {
 		}
 	}
 	entries, err := os.ReadDir(dir)
-	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.Name() == eventsLockName })
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return e.Name() == state.EventsLockName })
 	if err != nil || len(entries) != 2 {
 		t.Errorf("files: %v (%v)", entries, err)
 	}
 	for _, entry := range entries {
 		info, err := entry.Info()
-		if err != nil || info.Mode() != 0o600 || info.Size() > maxEventFile {
+		if err != nil || info.Mode() != 0o600 || info.Size() > state.MaxEvents {
 			t.Errorf("%s: mode %v, %d bytes (%v)", entry.Name(), info.Mode(), info.Size(), err)
 		}
 	}
@@ -141,7 +142,7 @@ func TestEventFileHeals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			path := filepath.Join(dir, eventsName)
+			path := filepath.Join(dir, state.EventsName)
 			if err := os.WriteFile(path, []byte(c.before), 0o644); err != nil { //nolint:gosec // a wrong mode is what is tested
 				t.Fatal(err)
 			}
@@ -166,7 +167,7 @@ func TestReadEventsGoesOnAfterABadLine(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	text := `{"pid":1}` + "\nnonsense\n" + `{"pid":2}` + "\n"
-	if err := os.WriteFile(filepath.Join(dir, eventsName), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, state.EventsName), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var pids []int
@@ -204,7 +205,7 @@ func TestEventFileRefusesStrangeFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			path := filepath.Join(dir, eventsName)
+			path := filepath.Join(dir, state.EventsName)
 			if err := plant(path); err != nil {
 				t.Fatal(err)
 			}
@@ -267,7 +268,7 @@ func TestEventFileKeepsEverything(t *testing.T) {
 func TestSuperviseWithoutEventFile(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	if err := os.MkdirAll(filepath.Join(cfg.StateDir, eventsName), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(cfg.StateDir, state.EventsName), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s, j := superviseReady(t, cfg)

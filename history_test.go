@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // ends are the events in the file that tell the end of a launch.
@@ -119,7 +120,7 @@ func TestEventsOfSeveralWriters(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const writers, each = 4, 6
-	long := strings.Repeat("x", maxEventFile/(writers*each)+1) // more than one file holds, less than two
+	long := strings.Repeat("x", state.MaxEvents/(writers*each)+1) // more than one file holds, less than two
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
@@ -143,7 +144,7 @@ func TestEventsOfSeveralWriters(t *testing.T) {
 	if len(seen) != writers*each {
 		t.Errorf("%d of %d events", len(seen), writers*each)
 	}
-	if _, err := os.Stat(filepath.Join(dir, oldEventsName)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, state.OldEventsName)); err != nil {
 		t.Error(err)
 	}
 	again := eventFile{dir: dir}
