@@ -18,8 +18,12 @@ func (c *cli) chosen(pool, replica string) bool {
 // recorded are the replicas with a record that the flags name: of the file's when there is one, else of all.
 func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error) {
 	of := func(string) bool { return true }
-	stateDir = c.stateDir
-	if c.configFile != "" {
+	c.findState()
+	if c.configFile == "" || c.onlyState {
+		if stateDir, err = c.state(); err != nil {
+			return nil, "", err
+		}
+	} else {
 		configs, err := c.load()
 		if err != nil {
 			return nil, "", err

@@ -63,8 +63,10 @@ func (c *cli) printEvents(ctx context.Context, follow bool) error {
 
 // choice is the state directory and which of its replicas the flags name.
 func (c *cli) choice() (state string, of func(pool, replica string) bool, err error) {
-	if c.configFile == "" {
-		return c.stateDir, c.chosen, nil
+	c.findState()
+	if c.configFile == "" || c.onlyState {
+		state, err = c.state()
+		return state, c.chosen, err
 	}
 	configs, err := c.load()
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/metrics"
 )
@@ -21,12 +23,25 @@ type runFlags struct {
 	metrics string // where to serve metrics; "" nowhere
 }
 
+func (f *runFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.detach, "detach", false, "leave the engines running when they are ready, and return")
+	cmd.Flags().BoolVar(&f.replace, "replace-outdated", false, "replace engines that run with other settings than these")
+	cmd.Flags().StringVar(&f.metrics, "metrics-addr", "",
+		`serve Prometheus metrics at this address, such as "127.0.0.1:9464"; ":9464" is for this machine only`)
+}
+
+// source is where a run has its configuration from, and what it is when somebody asks for it again.
+type source interface {
+	load() ([]provisioner.ProvisionConfig, error)
+	reload() ([]provisioner.ProvisionConfig, error)
+}
+
 // runReplicas is the main job: start or adopt all chosen replicas, wait until they are ready, keep them alive, stop them.
-func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
+func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) error {
 	if flags.detach && flags.metrics != "" {
 		return &usageError{err: errors.New("--metrics-addr needs a run that stays; leave out --detach")}
 	}
-	configs, err := c.load()
+	configs, err := from.load()
 	if err != nil {
 		return err
 	}
@@ -51,7 +66,7 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags) error {
 	}
 	defer manager.close()
 	s := &session{
-		cli: c, show: show, manager: manager, configs: configs, flags: flags, metrics: listener, counts: metrics.New(),
+		cli: c, show: show, manager: manager, configs: configs, reload: from.reload, flags: flags, metrics: listener, counts: metrics.New(),
 		happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
 	}
 	return s.run(ctx)
@@ -103,6 +118,7 @@ type session struct {
 	show    *reporter
 	manager *notifier
 	configs []provisioner.ProvisionConfig
+	reload  func() ([]provisioner.ProvisionConfig, error)
 	flags   runFlags
 	metrics net.Listener // nil: no metrics
 	counts  *metrics.Collector
@@ -119,7 +135,7 @@ type session struct {
 
 func (s *session) run(ctx context.Context) error {
 	engines, err := provisioner.Supervise(ctx, s.configs,
-		withContainers(provisioner.WithEventFunc(s.event), provisioner.WithReloadFunc(s.load))...)
+		withContainers(provisioner.WithEventFunc(s.event), provisioner.WithReloadFunc(s.reload))...)
 	if err != nil {
 		return errors.Join(interruption(ctx), err)
 	}

@@ -69,7 +69,7 @@ func (c *cli) outcome(lost error) int {
 	if lost == nil || readerGone(lost) {
 		return 0
 	}
-	fmt.Fprint(c.std.err, errorText(fmt.Errorf("the output is lost: %w", lost)))
+	fmt.Fprintf(c.std.err, "error: the output is lost: %v\n", lost)
 	return exitFailed
 }
 
@@ -80,16 +80,19 @@ type cli struct {
 	began   bool // the arguments were understood
 
 	configFile string
+	onlyState  bool // the file was not named: it only says where the state directory is
 	stateDir   string
 	pools      []string
 	replica    string
 	output     outputFormat
+
+	words func(string) string // puts texts for people in words of this command; nil leaves them
 }
 
 const rootLong = `engine-provisioner runs the LLM engines of a pools file: it starts them, proves that they are ready, keeps them alive,
 and stops them.
 
-Without a command it checks the file and the host, adopts the replicas that already run, starts the others, and prints
+Without a command it checks the file, which is ./pools.yaml unless --config names another one, and the host, adopts the replicas that already run, starts the others, and prints
 the URL of each one when it is ready. Until all are ready, the first failure ends the run. Afterwards it stays in the
 foreground and restarts engines that die. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop the engines; running
 requests are finished first. A second signal ends all waiting at once. With --detach the engines continue to run when
@@ -100,13 +103,14 @@ exited, 6 busy (another manager, or the port is taken), 129, 130 or 143 interrup
 everything was ready.`
 
 func (c *cli) rootCommand() *cobra.Command {
-	var detach, replace bool
-	var metricsAddr string
+	var flags runFlags
 	root := &cobra.Command{
-		Use:   "engine-provisioner --config FILE",
+		Use:   "engine-provisioner [--config FILE]",
 		Short: "Start LLM engines, keep them alive, and stop them",
 		Long:  rootLong,
-		Example: `  engine-provisioner --config pools.yaml
+		Example: `  engine-provisioner run chat.gguf
+  engine-provisioner init chat.gguf
+  engine-provisioner
   engine-provisioner --config pools.yaml --pool chat --detach
   engine-provisioner status
   engine-provisioner logs --pool chat -f
@@ -118,10 +122,10 @@ func (c *cli) rootCommand() *cobra.Command {
 		Args:              knownCommand,
 		PersistentPreRun:  func(*cobra.Command, []string) { c.began = true },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.configFile == "" {
-				return &usageError{err: errors.New("no --config"), help: "engine-provisioner --help"}
+			if err := c.needFile(cmd); err != nil {
+				return err
 			}
-			return c.runReplicas(cmd.Context(), runFlags{detach, replace, metricsAddr})
+			return c.runReplicas(cmd.Context(), flags, c)
 		},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
@@ -129,12 +133,9 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.PersistentFlags().VarP(&c.output, "output", "o",
 		`output format: "text", or "json" for one JSON object a line on stdout`)
 	c.chooseFlags(root)
-	root.Flags().BoolVar(&detach, "detach", false, "leave the engines running when they are ready, and return")
-	root.Flags().BoolVar(&replace, "replace-outdated", false, "replace engines that run with other settings than the file's")
-	root.Flags().StringVar(&metricsAddr, "metrics-addr", "",
-		`serve Prometheus metrics at this address, such as "127.0.0.1:9464"; ":9464" is for this machine only`)
+	flags.add(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.logsCommand(),
+	root.AddCommand(c.runCommand(), c.initCommand(), c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
@@ -145,7 +146,7 @@ func (c *cli) rootCommand() *cobra.Command {
 // placeFlags adds the flags that say where a command looks.
 func (c *cli) placeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&c.configFile, "config", "c", "", "the pools file")
+	f.StringVarP(&c.configFile, "config", "c", "", "the pools file (default: pools.yaml, if it is here)")
 	f.StringVar(&c.stateDir, "state-dir", "",
 		`the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
@@ -167,8 +168,12 @@ func (c *cli) chooseFlags(cmd *cobra.Command) {
 // knownPools are the pools of the file, or those that have run.
 func (c *cli) knownPools() []string {
 	var ids []string
-	if c.configFile != "" {
-		if config, err := provisioner.LoadConfig(c.configFile); err == nil {
+	file := c.configFile
+	if file == "" && thereIsUsualFile() {
+		file = usualFile
+	}
+	if file != "" {
+		if config, err := provisioner.LoadConfig(file); err == nil {
 			for _, p := range config.Pools {
 				ids = append(ids, p.ID)
 			}
@@ -261,14 +266,25 @@ func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
 	return chosen, nil
 }
 
+// reload is load, for whoever asks a run to read its file again.
+func (c *cli) reload() ([]provisioner.ProvisionConfig, error) { return c.load() }
+
 // state is the state directory that --state-dir, the file or the default names.
 func (c *cli) state() (string, error) {
+	c.findState()
 	if c.stateDir != "" || c.configFile == "" {
 		return c.stateDir, nil
 	}
-	replicas, err := c.load()
-	if err != nil {
-		return "", err
+	config, err := provisioner.LoadConfig(c.configFile)
+	if err == nil {
+		var replicas []provisioner.ProvisionConfig
+		if replicas, err = config.Replicas(""); err == nil {
+			return replicas[0].StateDir, nil
+		}
 	}
-	return replicas[0].StateDir, nil
+	if run, wrong := c.readAnyway(); c.onlyState && wrong == nil {
+		c.say(fmt.Sprintf("warning: %q is wrong (see engine-provisioner validate)", c.configFile))
+		return run.StateDir, nil
+	}
+	return "", err
 }

@@ -196,7 +196,10 @@ func cmdStart(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = state.env.Vars
+	for _, v := range state.env.Vars { // with the values that the script has given since
+		name, _, _ := strings.Cut(v, "=")
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
 	out, err := os.Create(ts.MkAbs(args[0] + ".out"))
 	ts.Check(err)
 	defer out.Close()

@@ -88,11 +88,21 @@ func (c *cli) reportError(err error) {
 		return
 	}
 	if c.output.json {
-		if lost := writeJSON(c.std.out, newErrorEvent(err)); lost == nil || readerGone(lost) {
+		e := newErrorEvent(err)
+		e.Message, e.Advice = c.inWords(e.Message), c.inWords(e.Advice)
+		if lost := writeJSON(c.std.out, e); lost == nil || readerGone(lost) {
 			return
 		}
 	}
-	fmt.Fprint(c.std.err, errorText(err))
+	fmt.Fprint(c.std.err, errorText(err, c.inWords(err.Error())))
+}
+
+// inWords is a text of the library for the user of this command.
+func (c *cli) inWords(text string) string {
+	if c.words == nil {
+		return text
+	}
+	return c.words(text)
 }
 
 func newErrorEvent(err error) errorEvent {
@@ -118,10 +128,10 @@ func newErrorEvent(err error) errorEvent {
 	return e
 }
 
-// errorText is an error for people: what, the engine's own words, and where to read on.
-func errorText(err error) string {
+// errorText is an error for people: what in words, the engine's own, and where to read on.
+func errorText(err error, words string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "error: %v\n", err)
+	b.WriteString("error: " + words + "\n")
 	f := failureOf(err)
 	if len(f.LogTail) > 0 {
 		b.WriteString("engine's last lines:\n")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -20,15 +19,15 @@ import (
 func (c *cli) planCommand() *cobra.Command {
 	var diff bool
 	cmd := &cobra.Command{
-		Use:   "plan --config FILE",
+		Use:   "plan [--config FILE]",
 		Short: "Show what would be run, and why, without starting anything",
 		Long: `Show what would be run, and why: the executable, the model, the memory it needs, and for each element of the command
 line where it comes from. Nothing is started. An executable is asked for its version and flags once. With --diff, show
 instead by which keys each replica's engine differs from what would be run: what a reload would replace it for.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.configFile == "" {
-				return &usageError{err: errors.New("no --config"), help: "engine-provisioner plan --help"}
+			if err := c.needFile(cmd); err != nil {
+				return err
 			}
 			configs, err := c.load()
 			if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -12,14 +11,14 @@ import (
 
 func (c *cli) prepareCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "prepare --config FILE",
+		Use:   "prepare [--config FILE]",
 		Short: "Build, install and download what is missing, without starting anything",
 		Long: `Build, install and download what is missing, without starting anything. A run does this by itself; this command does it
 in advance. It also checks whether branches and tags have moved. It can be interrupted and repeated.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.configFile == "" {
-				return &usageError{err: errors.New("no --config"), help: "engine-provisioner prepare --help"}
+			if err := c.needFile(cmd); err != nil {
+				return err
 			}
 			configs, err := c.load()
 			if err != nil {

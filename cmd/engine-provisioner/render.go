@@ -33,7 +33,7 @@ type renderedUnit struct {
 func (c *cli) renderSystemdCommand() *cobra.Command {
 	var spec provisioner.UnitSpec
 	cmd := &cobra.Command{
-		Use:   "systemd --config FILE",
+		Use:   "systemd [--config FILE]",
 		Short: "Print a systemd unit that runs a pools file",
 		Long: `Print a systemd unit that runs all replicas of a pools file with this very executable. Nothing is installed.
 The unit's time limits are derived from the file: print it again when "ready.timeout", "drain.timeout", "stop.grace" or
@@ -41,9 +41,9 @@ The unit's time limits are derived from the file: print it again when "ready.tim
 		Example: `  engine-provisioner render systemd --config /etc/llm/pools.yaml > /etc/systemd/system/engine-provisioner.service
   engine-provisioner render systemd --config pools.yaml --user --name chat > ~/.config/systemd/user/chat.service`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			if c.configFile == "" {
-				return &usageError{err: errors.New("no --config"), help: "engine-provisioner render systemd --help"}
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.needFile(cmd); err != nil {
+				return err
 			}
 			config, err := provisioner.LoadConfig(c.configFile)
 			if err != nil {
@@ -63,7 +63,7 @@ The unit's time limits are derived from the file: print it again when "ready.tim
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file")
+	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file (default: pools.yaml, if it is here)")
 	cmd.Flags().BoolVar(&spec.User, "user", false, "for your own service manager (systemctl --user) instead of the system's")
 	cmd.Flags().StringVar(&spec.Name, "name", "engine-provisioner", `name of the unit without ".service", and of its folders`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")

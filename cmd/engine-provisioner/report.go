@@ -176,7 +176,7 @@ func (r *reporter) tell(e provisioner.Event) {
 			fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Handoff.URL)
 		}
 	case e.Kind == provisioner.EventNote:
-		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, e.Message)
+		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, r.inWords(e.Message))
 	case e.State == provisioner.StateReady:
 		fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Message)
 	case e.State == provisioner.StateFailed: // its error is told

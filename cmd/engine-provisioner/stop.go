@@ -17,7 +17,7 @@ func (c *cli) stopCommand() *cobra.Command {
 	var all, noDrain bool
 	grace, drain := time.Duration(-1), time.Duration(-1)
 	cmd := &cobra.Command{
-		Use:   "stop (--config FILE | --pool ID... | --all)",
+		Use:   "stop [--config FILE | --pool ID... | --all]",
 		Short: "Stop running replicas",
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
 Ready replicas are drained first: their drain hooks run, and running requests are finished, as the configuration says. Of
@@ -25,7 +25,7 @@ others, running requests are finished. A replica that a run was about to start a
 replica does not run. Of a file that is wrong, the replicas are stopped if it still says which and where they are.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.configFile == "" && len(c.pools) == 0 && !all {
+			if len(c.pools) == 0 && !all && c.configFile == "" && (c.stateDir != "" || !c.findFile()) {
 				return &usageError{err: errors.New("no replicas are chosen; give --config, --pool or --all")}
 			}
 			switch {

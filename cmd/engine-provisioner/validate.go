@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -21,17 +20,20 @@ type validFile struct {
 
 func (c *cli) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "validate FILE...",
+		Use:   "validate [FILE...]",
 		Short: "Check pools files without looking at the host",
 		Long: `Check pools files completely, without looking at the host: whether models and executables exist is not checked, and the
 flags of an engine only as far as they are known without it. "plan" does that.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, files []string) error {
+		RunE: func(cmd *cobra.Command, files []string) error {
 			if c.configFile != "" {
 				files = append([]string{c.configFile}, files...)
 			}
 			if len(files) == 0 {
-				return &usageError{err: errors.New("no file is named"), help: "engine-provisioner validate --help"}
+				if err := c.needFile(cmd); err != nil {
+					return err
+				}
+				files = []string{c.configFile}
 			}
 			errs := make([]error, len(files))
 			for i, file := range files {
@@ -40,7 +42,7 @@ flags of an engine only as far as they are known without it. "plan" does that.`,
 			return c.reportAll(errs)
 		},
 	}
-	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file")
+	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file (default: pools.yaml, if it is here)")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	return cmd
 }

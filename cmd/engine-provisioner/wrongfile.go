@@ -14,15 +14,7 @@ import (
 // recordedAnyway are the replicas with a record that the flags name, of the pools of a file that is wrong: as far as it
 // tells for sure which they are and where.
 func (c *cli) recordedAnyway() (found []provisioner.Status, stateDir string) {
-	data, err := os.ReadFile(c.configFile)
-	if err != nil {
-		return nil, ""
-	}
-	file, err := filepath.Abs(c.configFile)
-	if err != nil {
-		return nil, ""
-	}
-	run, err := wrongfile.Read(data, filepath.Dir(file))
+	run, err := c.readAnyway()
 	if err != nil {
 		return nil, ""
 	}
@@ -37,6 +29,19 @@ func (c *cli) recordedAnyway() (found []provisioner.Status, stateDir string) {
 		}
 	}
 	return found, stateDir
+}
+
+// readAnyway is what the file says of its run, though it is wrong.
+func (c *cli) readAnyway() (wrongfile.Run, error) {
+	data, err := os.ReadFile(c.configFile)
+	if err != nil {
+		return wrongfile.Run{}, err
+	}
+	file, err := filepath.Abs(c.configFile)
+	if err != nil {
+		return wrongfile.Run{}, err
+	}
+	return wrongfile.Read(data, filepath.Dir(file))
 }
 
 // sayAnyway warns that a file is wrong of which replicas are stopped all the same.

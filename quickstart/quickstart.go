@@ -1,0 +1,238 @@
+// Package quickstart makes the configuration of one model from what people type for it and from what this host has. It
+// owns what a person would decide without knowing the configuration: which engine serves the model, the port, whether a
+// GPU is required, and where the engine comes from. Commands and programs for newcomers call it, to run a model without
+// a file, or to write the first one. It starts nothing, downloads nothing and writes no file.
+package quickstart
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/nearest"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+)
+
+// Request is what somebody asks for. Its zero value lacks the model, without which there is nothing to serve.
+type Request struct {
+	// Model is the model as people type it: the path of a GGUF file or of a folder with weights, "hf:owner/repo…",
+	// "owner/repo" and "owner/repo:QUANT" of the Hugging Face hub, the address of such a page, or the URL of a file.
+	Model string
+	// SHA256 is the checksum that a file from a URL needs.
+	SHA256 string
+	// Engine is the engine's name. "" means the one that serves this kind of model.
+	Engine string
+	// Port is the port to listen on; 0 means the engine's own.
+	Port int
+	// GPU is the policy; "" means what the host has: required where there is a GPU, none where there is not.
+	GPU provisioner.GPUPolicy
+	// Flags are the engine's own.
+	Flags []string
+	// Dir is the folder that the configuration's relative paths refer to. "" means the working directory.
+	Dir string
+	// Obtain has the executable brought where it is not in PATH, if it is known how. Otherwise the start finds out.
+	Obtain bool
+}
+
+// SampleModel is a small chat model for who has none yet: 0.8 GB, from llama.cpp's own instructions.
+const SampleModel = "hf:ggml-org/gemma-3-1b-it-GGUF"
+
+// Draft is a configuration in the making. It is plain data.
+type Draft struct {
+	Pool provisioner.Pool
+	// Notes say what was decided by the host, one line each, for people.
+	Notes []string
+
+	dir     string
+	reasons map[string]string // of what was decided, by key
+}
+
+// EngineError says that several engines could serve a model, and nobody has said which.
+type EngineError struct {
+	Model   string
+	Engines []string // their names
+}
+
+func (e *EngineError) Error() string {
+	return fmt.Sprintf("cannot tell which engine shall serve %q; name one: %s", e.Model, strings.Join(e.Engines, ", "))
+}
+
+// Make makes the configuration of a model. It looks at the model's path, at the executables in PATH and at the GPUs, and
+// asks no other machine. ctx bounds the questions to the GPU driver and to executables, which have limits of their own,
+// too. The error is a *[ModelError], an *[EngineError] or one of an unknown engine, a *[provisioner.ConfigError] with the problems of the rest,
+// or ctx's cause. Of opts, those matter that add an engine or set the cache.
+func Make(ctx context.Context, req Request, opts ...provisioner.Option) (*Draft, error) {
+	m, err := readModel(req.Model)
+	if err != nil {
+		return nil, err
+	}
+	host := host{engines: provisioner.Engines(ctx, opts...)}
+	if req.GPU == "" {
+		host.lookForGPUs(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	draft, err := host.draft(req, m, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := draft.Replica().Validate(opts...); err != nil {
+		return nil, err
+	}
+	return draft, nil
+}
+
+// Replica is the one replica of the draft, with the state directory ".runtime" of the working directory.
+func (d *Draft) Replica() provisioner.ProvisionConfig {
+	config := provisioner.Config{Pools: []provisioner.Pool{d.Pool}}
+	all, _ := config.Replicas("") // the error is for a pool that does not exist
+	all[0].Dir = d.dir
+	return all[0]
+}
+
+// host is what this machine has.
+type host struct {
+	engines []provisioner.EngineInfo
+	gpus    []engine.GPU
+	noGPU   error // why there are none
+}
+
+// driverTimeout is more than a driver without persistence mode needs to wake all GPUs of a large node.
+const driverTimeout = 30 * time.Second
+
+func (h *host) lookForGPUs(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
+	defer cancel()
+	h.gpus, h.noGPU = provisioner.DetectGPUs(ctx)
+}
+
+// draft decides what the request leaves open.
+func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, error) {
+	d := &Draft{dir: req.Dir, reasons: map[string]string{}}
+	chosen, why, err := h.engine(req, m)
+	if err != nil {
+		return nil, err
+	}
+	d.Pool.ID = m.pool()
+	d.Pool.Engine = chosen.Name
+	d.decided("engine", chosen.Name, why)
+	d.Pool.Model = provisioner.ModelConfig{ID: m.in(req.Dir), SHA256: req.SHA256}
+	d.Pool.Port = cmp.Or(req.Port, chosen.Port)
+	d.Pool.Flags = req.Flags
+	d.Pool.GPU = req.GPU
+	if req.GPU == "" {
+		d.Pool.GPU, why = h.gpu()
+		d.decided("gpu", string(d.Pool.GPU), why)
+	}
+	if p, ok := provisioner.SuggestedProvisioning(d.Pool.ProvisionConfig, opts...); ok && req.Obtain && chosen.Binary == "" {
+		d.Pool.Provisioning = p
+		d.decided("provisioning", brought(p), fmt.Sprintf("there is no %s in PATH", chosen.Command))
+	}
+	return d, nil
+}
+
+// brought is where an executable comes from, for people.
+func brought(p provisioner.Provisioning) string {
+	switch {
+	case p.Binary != nil:
+		return "release " + p.Binary.Release
+	case p.Package != nil:
+		return "package " + strings.Join(p.Package.Requirements, " ")
+	}
+	return p.Mode
+}
+
+// decided keeps why something was decided; "" means that it was asked for.
+func (d *Draft) decided(key, value, why string) {
+	if why == "" {
+		return
+	}
+	d.reasons[key] = why
+	d.Notes = append(d.Notes, tail.Clean(fmt.Sprintf("%s: %s; %s", key, value, why)))
+}
+
+// engine is the one that serves the model.
+func (h *host) engine(req Request, m model) (chosen provisioner.EngineInfo, why string, err error) {
+	if req.Engine != "" {
+		chosen, err = h.named(req.Engine)
+		return chosen, "", err
+	}
+	if m.kind == engine.ModelGGUF {
+		for _, e := range h.engines {
+			if e.Model == engine.ModelGGUF {
+				return e, "", nil
+			}
+		}
+	}
+	var here []provisioner.EngineInfo
+	var names []string
+	for _, e := range h.engines {
+		if e.Model != engine.ModelFolder {
+			continue
+		}
+		names = append(names, e.Name)
+		if e.Binary != "" {
+			here = append(here, e)
+		}
+	}
+	if len(here) == 1 {
+		return here[0], "the one in PATH that serves such models", nil
+	}
+	if m.kind == "" { // it may hold GGUF files all the same
+		names = append(names, "llamacpp")
+	}
+	return chosen, "", &EngineError{req.Model, names}
+}
+
+func (h *host) named(name string) (provisioner.EngineInfo, error) {
+	var known []string
+	for _, e := range h.engines {
+		if e.Command == "" {
+			continue // its server is described in a file
+		}
+		if e.Name == name {
+			return e, nil
+		}
+		known = append(known, e.Name)
+	}
+	err := fmt.Errorf("unknown engine %q; there are %s", name, strings.Join(known, ", "))
+	switch near := nearest.Of(name, known); {
+	case slices.ContainsFunc(h.engines, func(e provisioner.EngineInfo) bool { return e.Name == name }):
+		err = fmt.Errorf("the engine %q runs what a pools file describes; without one there are %s", name, strings.Join(known, ", "))
+	case near != "":
+		err = fmt.Errorf("unknown engine %q; did you mean %q?", name, near)
+	}
+	return provisioner.EngineInfo{}, err
+}
+
+// reason is why there is no GPU, without the advice for who wants one.
+func reason(err error) string {
+	if gpu, ok := errors.AsType[*provisioner.GPUError](err); ok {
+		err = gpu.Err
+	}
+	return err.Error()
+}
+
+// gpu is the policy that suits the host. One that is there and does not work is told by the start, since serving on the
+// CPU instead is what nobody notices.
+func (h *host) gpu() (policy provisioner.GPUPolicy, why string) {
+	if len(h.gpus) == 0 {
+		why = "no GPU was found"
+		if h.noGPU != nil {
+			why = reason(h.noGPU)
+		}
+		return provisioner.GPUNone, why
+	}
+	why = "1 GPU: " + h.gpus[0].Name
+	if n := len(h.gpus); n > 1 {
+		why = fmt.Sprintf("%d GPUs: %s", n, h.gpus[0].Name)
+	}
+	return provisioner.GPURequired, why
+}
