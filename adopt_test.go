@@ -288,7 +288,7 @@ func TestInboxKeepsWhatIsAsked(t *testing.T) {
 // A clock that was set back makes no wait longer than it can be, for nobody who reads of it.
 func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{}).withDefaults()
+	cfg := fakeConfig(t, enginetest.Behavior{}).WithDefaults()
 	cfg.Restart.MaxDelay, cfg.Restart.InitialDelay, cfg.Restart.CooldownMax = Duration(10*time.Second), Duration(time.Second), Duration(20*time.Minute)
 	for phase, limit := range map[Phase]time.Duration{PhaseBackoff: 13 * time.Second, PhaseOpen: 25 * time.Minute} {
 		files := filesIn(t.TempDir(), "pool-r0")

@@ -119,7 +119,7 @@ func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, dir s
 		if err := cfg.Validate(s.opts...); err != nil {
 			return nil, "", err
 		}
-		cfgs[i] = cfg.withDefaults()
+		cfgs[i] = cfg.WithDefaults()
 		if cfgs[i].StateDir != cfgs[0].StateDir {
 			message := fmt.Sprintf("%s and %s have different state directories; use one Supervisor for each", cfgs[0].Name(), cfg.Name())
 			return nil, "", &ConfigError{Problems: []Problem{{Key: "StateDir", Message: message}}}

@@ -73,7 +73,7 @@ func attach(ctx context.Context, files replicaFiles, rec record, opts options) (
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.State,
 		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey, Handoff: rec.Handoff,
 	}
-	p := newProvisioner(cfg.withDefaults(), opts)
+	p := newProvisioner(cfg.WithDefaults(), opts)
 	p.run, p.state, p.since, p.found = r, StateStarting, r.started, true
 	if h, err := ReadHandoff(files.Handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt

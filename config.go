@@ -263,6 +263,14 @@ func ParseConfig(data []byte, file string, opts ...Option) (*Config, error) {
 	return c, nil
 }
 
+// File returns the absolute path of the file that the configuration was read from; "" when there is none.
+func (c *Config) File() string {
+	if c.origin == nil || c.origin.file == "" {
+		return ""
+	}
+	return filepath.Join(c.origin.dir, filepath.Base(c.origin.file))
+}
+
 // Replicas returns the replicas of a pool, or of all pools for "", in the order of the file and then of their ports.
 func (c *Config) Replicas(pool string) ([]ProvisionConfig, error) {
 	var all []ProvisionConfig
@@ -318,8 +326,8 @@ func (c ProvisionConfig) resolve(path string) string {
 
 const defaultStateDir = ".runtime"
 
-// withDefaults fills in what was left out. The stop's grace stays: its default is the engine's.
-func (c ProvisionConfig) withDefaults() ProvisionConfig {
+// WithDefaults fills in what was left out, as [New] does. The stop's grace stays: its default is the engine's.
+func (c ProvisionConfig) WithDefaults() ProvisionConfig {
 	c.StateDir = cmp.Or(c.StateDir, defaultStateDir)
 	c.Host = cmp.Or(c.Host, "127.0.0.1")
 	c.GPU = cmp.Or(c.GPU, GPURequired)

@@ -68,7 +68,7 @@ var (
 
 // expand fills in the placeholders of a text.
 func (h HTTPHook) expand(text string, c ProvisionConfig, escape bool) string {
-	base := engineURL(port.Loopback(c.withDefaults().Host), c.Port)
+	base := engineURL(port.Loopback(c.WithDefaults().Host), c.Port)
 	head := ""
 	if rest, begins := strings.CutPrefix(text, "{url}"); begins {
 		head, text = base, rest

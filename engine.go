@@ -41,9 +41,21 @@ func launchOf(e Engine, cfg ProvisionConfig, host engine.Host) (engine.LaunchSpe
 	return spec, err
 }
 
+// Describe returns what the engine says of its executable, and of a launch on a host of which nothing is known. Of opts,
+// those matter that add an engine. Where the launch cannot be described, Program comes beside the error.
+func (c ProvisionConfig) Describe(opts ...Option) (engine.Program, engine.LaunchSpec, error) {
+	o := newOptions(opts)
+	e, ok := o.engine(c.Engine)
+	if !ok {
+		return engine.Program{}, engine.LaunchSpec{}, c.Validate(opts...)
+	}
+	spec, err := launchOf(e, c, engine.Host{})
+	return programOf(e, c), spec, err
+}
+
 // requestOf is what engines are told of a configuration.
 func requestOf(cfg ProvisionConfig) engine.Request {
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	r := engine.Request{
 		Model: engine.Model{ID: cfg.Model.ID}, Host: cfg.Host, Port: cfg.Port, Expose: cfg.Expose,
 		Flags: cfg.Flags, EngineDefaults: cfg.Defaults == "engine", Env: plainEnv(cfg), HasKey: cfg.APIKey != nil,

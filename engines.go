@@ -70,7 +70,7 @@ func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
 	program := programOf(e, ProvisionConfig{})
 	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: modesOf(program), Model: program.Model, Port: program.Port}
 	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
-	if spec, err := launchOf(e, sample.withDefaults(), engine.Host{}); err == nil { // else the configuration decides it
+	if spec, err := launchOf(e, sample.WithDefaults(), engine.Host{}); err == nil { // else the configuration decides it
 		info.Grace = Duration(spec.Grace)
 		info.Endpoints = Endpoints{Health: spec.Health, Version: spec.Version.Path}
 		if spec.Metrics != nil {

@@ -106,7 +106,7 @@ func takeFieldLine(t testing.TB, line fieldLine) (cfg ProvisionConfig, text stri
 	if err != nil {
 		return cfg, string(yaml), nil, err
 	}
-	cfg = config.Pools[0].ProvisionConfig.withDefaults()
+	cfg = config.Pools[0].ProvisionConfig.WithDefaults()
 	kind, host := fieldHost(t, line.engine)
 	spec, err := launchOf(kind, cfg, host)
 	if err != nil {

@@ -421,7 +421,7 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 		}
 		check := o.memoryCheck(t.Context(), c, prepared, &fakeGPUs{})
 		check.HostFree = 1 << 40 // what is free changes all the time
-		spec, err := describe(llamaCPP{}, c.withDefaults(), engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
+		spec, err := describe(llamaCPP{}, c.WithDefaults(), engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -525,7 +525,7 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
 		gpus := []engine.GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
 		got, err := fewest(nil, gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
-			return launchOf(c.engine, cfg.withDefaults(), engine.Host{GPUs: some})
+			return launchOf(c.engine, cfg.WithDefaults(), engine.Host{GPUs: some})
 		})
 		if err != nil || len(got) != c.want || c.want < len(gpus) && got[0].Index != 1 {
 			t.Errorf("%s %v: %v (%v), want %d", c.engine.Name(), c.flags, got, err, c.want)

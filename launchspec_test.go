@@ -35,7 +35,7 @@ func (c launchCase) config(e Engine) ProvisionConfig {
 	if c.cfg != nil {
 		c.cfg(&cfg)
 	}
-	return cfg.withDefaults()
+	return cfg.WithDefaults()
 }
 
 // testLaunches compares the launches of an engine with testdata/ENGINE/launches/*.txt, and refusals with

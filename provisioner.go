@@ -68,7 +68,7 @@ func New(cfg ProvisionConfig, opts ...Option) (*EngineProvisioner, error) {
 	if err := cfg.Validate(opts...); err != nil {
 		return nil, err
 	}
-	p := newProvisioner(cfg.withDefaults(), newOptions(opts))
+	p := newProvisioner(cfg.WithDefaults(), newOptions(opts))
 	p.engine, _ = p.opts.engine(cfg.Engine) // Validate knows it
 	return p, nil
 }

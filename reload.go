@@ -34,7 +34,7 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	if err := cfg.Validate(r.opts...); err != nil {
 		return err
 	}
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	if cfg.StateDir != r.config().StateDir {
 		return fmt.Errorf("cannot reload %s: a replica keeps its state directory", r.name)
 	}
@@ -199,7 +199,7 @@ func (r *replica) weigh(ctx context.Context, cfg ProvisionConfig) (what todo, pl
 	r.mu.Lock()
 	present, launch, outdated, past := r.cfg, r.launch, r.outdated, r.past
 	r.mu.Unlock()
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	alike := present.settings() == cfg.settings()
 	present.origin, cfg.origin = nil, nil
 	what = todoUpdate

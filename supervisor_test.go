@@ -131,7 +131,7 @@ func TestSupervisePastSurvives(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		if got := newReplica(cfg.withDefaults(), s.replicas[0].files, nil).history(); !same(got) {
+		if got := newReplica(cfg.WithDefaults(), s.replicas[0].files, nil).history(); !same(got) {
 			t.Errorf("the next supervisor reads %+v, want %+v", got, want)
 		}
 	}

@@ -309,7 +309,7 @@ func (o *options) sidePorts(replicas []ProvisionConfig) [][]engine.Port {
 		if some, asked := has[pool]; !known || asked && !some {
 			continue
 		}
-		spec, _ := describe(e, c.withDefaults(), engine.Host{}) // what is wrong with it is told elsewhere
+		spec, _ := describe(e, c.WithDefaults(), engine.Host{}) // what is wrong with it is told elsewhere
 		all[i], has[pool] = spec.Ports, len(spec.Ports) > 0
 	}
 	return all

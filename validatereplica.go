@@ -92,7 +92,7 @@ func (k *checker) launch(prefix string, e Engine, c ProvisionConfig) {
 	if k.anyReported(prefix + "gpu") {
 		c.GPU = GPUOptional // which no flag contradicts
 	}
-	c = c.withDefaults()
+	c = c.WithDefaults()
 	c.origin = nil // the keys of its problems shall be relative
 	_, err := launchOf(e, c, engine.Host{})
 	k.takesKey(prefix, e, c)

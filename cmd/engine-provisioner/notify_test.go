@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 // serviceManager listens as systemd does: it takes every message at once. The kernel keeps ten that nobody takes, and the
@@ -294,7 +295,7 @@ func TestRenderSystemd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := loaded.SystemdUnit(provisioner.UnitSpec{Name: "chat", Executable: exe})
+	want, err := node.SystemdUnit(loaded, node.UnitSpec{Name: "chat", Executable: exe})
 	if err != nil || status != 0 || text != want || stderr != "" {
 		t.Errorf("status %d, stderr %q (%v):\n%s", status, stderr, err, text)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 func (c *cli) renderCommand() *cobra.Command {
@@ -31,7 +32,7 @@ type renderedUnit struct {
 }
 
 func (c *cli) renderSystemdCommand() *cobra.Command {
-	var spec provisioner.UnitSpec
+	var spec node.UnitSpec
 	cmd := &cobra.Command{
 		Use:   "systemd [--config FILE]",
 		Short: "Print a systemd unit that runs a pools file",
@@ -52,7 +53,7 @@ The unit's time limits are derived from the file: print it again when "ready.tim
 			if spec.Executable, err = os.Executable(); err != nil {
 				return fmt.Errorf("cannot find this executable: %w", err)
 			}
-			text, err := config.SystemdUnit(spec)
+			text, err := node.SystemdUnit(config, spec)
 			if err != nil {
 				return &usageError{err: err}
 			}

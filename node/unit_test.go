@@ -1,4 +1,4 @@
-package provisioner
+package node
 
 import (
 	"bytes"
@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/engine"
+	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
 // unitConfig is a pools file that was never written.
-func unitConfig(t testing.TB, file, text string) *Config {
+func unitConfig(t testing.TB, file, text string) *provisioner.Config {
 	t.Helper()
-	c, err := ParseConfig([]byte(text), file)
+	c, err := provisioner.ParseConfig([]byte(text), file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestSystemdUnit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			text, err := unitConfig(t, c.file, c.text).SystemdUnit(c.spec)
+			text, err := SystemdUnit(unitConfig(t, c.file, c.text), c.spec)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,8 +89,10 @@ func TestSystemdUnitRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			text, err := unitConfig(t, c.file, unitPlain).SystemdUnit(c.spec)
-			wantText(t, err, c.want)
+			text, err := SystemdUnit(unitConfig(t, c.file, unitPlain), c.spec)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
 			if text != "" {
 				t.Errorf("a unit beside an error: %q", text)
 			}
@@ -121,7 +123,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 				if err := os.WriteFile(executable, []byte("#!/bin/sh\n"), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				unit, err := unitConfig(t, filepath.Join(dir, "pools.yaml"), text).SystemdUnit(UnitSpec{Executable: executable, User: user})
+				unit, err := SystemdUnit(unitConfig(t, filepath.Join(dir, "pools.yaml"), text), UnitSpec{Executable: executable, User: user})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -133,7 +135,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 				if user {
 					args = append([]string{"--user"}, args...)
 				}
-				cmd := exec.CommandContext(bounded(t), analyze, args...)
+				cmd := exec.CommandContext(t.Context(), analyze, args...)
 				cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir(), "HOME="+t.TempDir())
 				var stderr bytes.Buffer
 				cmd.Stderr = &stderr
@@ -148,7 +150,9 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 // TestUnitGraceIsEnough: where the file says nothing, the unit assumes a grace, which no built-in engine may exceed.
 func TestUnitGraceIsEnough(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(llamaCPP{}, ProvisionConfig{Port: 1, GPU: GPUNone, Model: ModelConfig{ID: "/m"}}.withDefaults(), engine.Host{ModelPath: "/m"})
+	_, spec, err := provisioner.ProvisionConfig{
+		Engine: "llamacpp", Port: 1, GPU: provisioner.GPUNone, Model: provisioner.ModelConfig{ID: "/m"},
+	}.Describe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,11 +168,11 @@ func FuzzSystemdUnit(f *testing.F) {
 	f.Add("/a\nExecStartPre=/bin/false\n/x", "/\\")
 	want := strings.Count(goldenUnit(f), "\n")
 	f.Fuzz(func(t *testing.T, file, executable string) {
-		c, err := ParseConfig([]byte(unitPlain), file)
+		c, err := provisioner.ParseConfig([]byte(unitPlain), file)
 		if err != nil || strings.ContainsRune(file, 0) {
 			t.Skip()
 		}
-		text, err := c.SystemdUnit(UnitSpec{Executable: executable})
+		text, err := SystemdUnit(c, UnitSpec{Executable: executable})
 		if err == nil && strings.Count(text, "\n") != want {
 			t.Errorf("%d lines, want %d:\n%s", strings.Count(text, "\n"), want, text)
 		}
@@ -188,7 +192,7 @@ func goldenUnit(f *testing.F) string {
 func TestUnitOfCustom(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pools.yaml")
-	config, err := ParseConfig([]byte(`pools:
+	config, err := provisioner.ParseConfig([]byte(`pools:
   - id: ollama
     engine: custom
     port: 8081
@@ -199,7 +203,7 @@ func TestUnitOfCustom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := config.SystemdUnit(UnitSpec{Executable: "/usr/bin/engine-provisioner"})
+	text, err := SystemdUnit(config, UnitSpec{Executable: "/usr/bin/engine-provisioner"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package provisioner
+package node
 
 import (
 	"cmp"
@@ -13,11 +13,12 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/llama-orch/engine-provisioner/engine"
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
-// UnitSpec says for which program [Config.SystemdUnit] writes a unit.
+// UnitSpec says for which program [SystemdUnit] writes a unit.
 type UnitSpec struct {
 	// Name is the unit's name without ".service", and that of its folders for state and cache. "" is "engine-provisioner".
 	Name string
@@ -30,13 +31,14 @@ type UnitSpec struct {
 // defaultEngineGrace is assumed where nobody names a longer grace. It is more than most engines' own.
 const defaultEngineGrace = 30 * time.Second
 
-// SystemdUnit returns the text of a systemd service that runs the pools file c, which must have been loaded from a file. It
-// is tested with systemd 252. It looks at nothing but c and spec, so equal ones give equal texts.
+// SystemdUnit returns the text of a systemd service that runs a pools file, from which config must have been loaded. It
+// is tested with systemd 252. It looks at nothing but config and spec, so equal ones give equal texts.
 //
 // The manager may crash or be killed without its engines: systemd signals the manager alone.
-func (c *Config) SystemdUnit(spec UnitSpec) (string, error) {
+func SystemdUnit(config *provisioner.Config, spec UnitSpec) (string, error) {
 	name := cmp.Or(spec.Name, "engine-provisioner")
-	if c.origin == nil || c.origin.file == "" {
+	file := config.File()
+	if file == "" {
 		return "", errors.New("cannot write a unit: the configuration comes from no file; load it with LoadConfig")
 	}
 	if !unitName.MatchString(name) {
@@ -49,11 +51,14 @@ func (c *Config) SystemdUnit(spec UnitSpec) (string, error) {
 		return "", fmt.Errorf("cannot write a unit: systemd takes no quotes and backslashes in the executable's path %q; "+
 			"install it elsewhere", spec.Executable)
 	}
-	replicas, err := c.Replicas("")
+	replicas, err := config.Replicas("")
 	if err != nil {
 		return "", err
 	}
-	u := unit{spec: spec, name: name, config: c, replicas: replicas, folders: map[string]string{"state": "%S/" + name, "cache": "%C/" + name}}
+	u := unit{
+		spec: spec, name: name, file: file, config: config, replicas: replicas,
+		folders: map[string]string{"state": "%S/" + name, "cache": "%C/" + name},
+	}
 	u.text()
 	if u.err != nil {
 		return "", u.err
@@ -68,19 +73,19 @@ var unitName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$`)
 type unit struct {
 	spec     UnitSpec
 	name     string
-	config   *Config
-	replicas []ProvisionConfig
+	file     string // the pools file
+	config   *provisioner.Config
+	replicas []provisioner.ProvisionConfig
 	folders  map[string]string // as systemd names them
 	out      strings.Builder
 	err      error
 }
 
 func (u *unit) text() {
-	file := filepath.Join(u.config.origin.dir, filepath.Base(u.config.origin.file))
 	load, end := u.times()
 
 	u.section("Unit")
-	u.set("Description", "LLM engines of "+u.plain(file))
+	u.set("Description", "LLM engines of "+u.plain(u.file))
 	u.why("Models may be on disks that are mounted late.")
 	u.set("RequiresMountsFor", u.words(u.mounts()...))
 	if !u.spec.User {
@@ -98,14 +103,14 @@ func (u *unit) text() {
 	u.set("WatchdogSec", "30s")
 	u.why("A manager that is silent is told to write where it hangs, and is killed when it cannot do even that.")
 	u.set("TimeoutAbortSec", "30s")
-	place := "--config " + u.argument(file)
+	place := "--config " + u.argument(u.file)
 	if u.config.StateDir == "" {
 		place += " --state-dir " + u.folders["state"]
 	}
 	u.set("ExecStart", u.quoted(u.spec.Executable)+" "+place)
 	u.why("Reads the pools file again and replaces the replicas that it changes, one after the other.")
 	u.set("ExecReload", u.quoted(u.spec.Executable)+" reload "+place)
-	u.set("WorkingDirectory", u.plain(u.config.origin.dir))
+	u.set("WorkingDirectory", u.plain(filepath.Dir(u.file)))
 	u.why("The longest ready.timeout, plus time to ask executables for their version and to stop the engines that did start.")
 	u.set("TimeoutStartSec", seconds(load+2*time.Minute+end))
 	u.why("The longest drain.timeout and stop.grace, plus time to kill what outlives them. To stop at once:\n" +
@@ -149,38 +154,27 @@ func (u *unit) text() {
 // times are the longest load and the longest stop of any replica; all load and stop at the same time.
 func (u *unit) times() (load, end time.Duration) {
 	for _, r := range u.replicas {
-		load = max(load, time.Duration(r.withDefaults().Ready.Timeout))
-		drain := time.Duration(defaultDrainTimeout)
-		if r.Drain.Timeout != nil {
-			drain = time.Duration(*r.Drain.Timeout)
-		}
-		end = max(end, drain+cmp.Or(time.Duration(r.Stop.Grace), engineGrace(r)))
+		r = r.WithDefaults()
+		load = max(load, time.Duration(r.Ready.Timeout))
+		end = max(end, time.Duration(*r.Drain.Timeout)+cmp.Or(time.Duration(r.Stop.Grace), engineGrace(r)))
 	}
 	// The tree gets SIGKILL after the grace, and the record is written at last.
 	return load, end + proc.KillPatience + 10*time.Second
 }
 
 // engineGrace is the grace of a replica's engine, or a longer one.
-func engineGrace(r ProvisionConfig) time.Duration {
-	builtin := newOptions(nil)
-	e, ok := builtin.engine(r.Engine)
-	if !ok {
-		return defaultEngineGrace
-	}
-	spec, _ := launchOf(e, r.withDefaults(), engine.Host{}) // what is wrong with r, the loader has told
+func engineGrace(r provisioner.ProvisionConfig) time.Duration {
+	_, spec, _ := r.Describe() // what is wrong with r, the loader has told
 	return max(defaultEngineGrace, spec.Grace)
 }
 
 // mounts are the folders that must be there before the start.
 func (u *unit) mounts() []string {
-	paths := map[string]bool{u.config.origin.dir: true}
-	builtin := newOptions(nil)
+	paths := map[string]bool{filepath.Dir(u.file): true}
 	for _, r := range u.replicas {
-		kind := engine.ModelFile
-		if e, ok := builtin.engine(r.Engine); ok {
-			kind = programOf(e, r).Model
-		}
-		if ref, err := r.model(kind).Ref(); err == nil && ref.Path != "" { // else the start tells
+		program, _, _ := r.Describe()
+		wanted := models.Request{ID: r.Model.ID, Dir: r.Dir, Kind: models.Kind(program.Model)}
+		if ref, err := wanted.Ref(); err == nil && ref.Path != "" { // else the start tells
 			paths[ref.Path] = true
 		}
 	}
