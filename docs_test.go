@@ -227,7 +227,7 @@ func TestPictureIsOfThisTree(t *testing.T) {
 			sources = append(sources, f)
 		}
 	}
-	_, picture, _ := strings.Cut(section(t, "README.md", "Architecture"), "```\n")
+	_, picture, _ := strings.Cut(section(t, "README.md", "Architecture"), "\n```files\n")
 	picture, _, _ = strings.Cut(picture, "```")
 	named := map[string]bool{}
 	for _, f := range regexp.MustCompile(`\w+\.go\b`).FindAllString(picture, -1) {

@@ -1,4 +1,6 @@
 // Package access says why a file or folder cannot be used: what it is, whose it is, and with which mode.
+//
+// Whoever cannot open a file calls it, for the message. It decides nothing and changes no mode.
 package access
 
 import (

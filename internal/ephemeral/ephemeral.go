@@ -1,5 +1,7 @@
 // Package ephemeral knows which ports the kernel gives to outgoing connections. A server whose port is among them finds it
 // taken, now and then, by a client of anything.
+//
+// Whoever gives a port to a server asks it. It takes no port.
 package ephemeral
 
 import (

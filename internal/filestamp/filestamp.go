@@ -1,4 +1,6 @@
 // Package filestamp remembers what files looked like, to tell later whether somebody has changed them.
+//
+// Whoever keeps facts about files calls it. It never reads them: size, time and identity must do.
 package filestamp
 
 import (

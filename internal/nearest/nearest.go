@@ -1,4 +1,6 @@
 // Package nearest finds the word that was probably meant.
+//
+// Whoever refuses a word of a user's calls it. It offers none where a guess could mean something else, and changes nothing.
 package nearest
 
 import "strings"

@@ -1,5 +1,7 @@
 // Package pylock reads what Python installers say of a set of packages: pip's report of what it would install, and the
 // lock files of pip and uv.
+//
+// Whoever installs Python packages calls it. It runs nothing and fetches nothing.
 package pylock
 
 import (

@@ -1,5 +1,7 @@
 // Package safetensors checks files of weights in the safetensors format without reading the weights, so that it takes
 // milliseconds for files of any size: https://github.com/huggingface/safetensors#format.
+//
+// Whoever looks at a model before its start calls it. It allocates no more than the header that the file announces, within a limit.
 package safetensors
 
 import (
