@@ -111,7 +111,7 @@ func TestAdoptsALoadThatIsOverdue(t *testing.T) {
 	was := first.Status()[0]
 	files := first.replicas[0].files
 	handOver(t, first)
-	err := files.changeRecord(func(rec record, err error) (record, bool) {
+	err := changeRecord(files, func(rec record, err error) (record, bool) {
 		rec.Launch.Ready.Timeout = Duration(time.Nanosecond)
 		return rec, err == nil
 	})
@@ -219,7 +219,7 @@ func TestSuperviseFinishesAnEarlierStop(t *testing.T) {
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	rec := was.run.rec
 	rec.Desired, rec.State = desiredStopped, StateDraining
-	if err := was.run.files.writeRecord(rec); err != nil {
+	if err := writeRecord(was.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
 	s, j := supervised(t, []ProvisionConfig{cfg})
@@ -291,13 +291,13 @@ func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{}).WithDefaults()
 	cfg.Restart.MaxDelay, cfg.Restart.InitialDelay, cfg.Restart.CooldownMax = Duration(10*time.Second), Duration(time.Second), Duration(20*time.Minute)
 	for phase, limit := range map[Phase]time.Duration{PhaseBackoff: 13 * time.Second, PhaseOpen: 25 * time.Minute} {
-		files := filesIn(t.TempDir(), "pool-r0")
+		files := state.In(t.TempDir(), "pool-r0")
 		kept := keptRestarts{Pool: "pool", Replica: "r0", Restarts: Restarts{Phase: phase, RetryAt: time.Now().AddDate(0, 6, 0)}}
-		if err := files.writeRestarts(kept); err != nil {
+		if err := files.WriteRestarts(kept); err != nil {
 			t.Fatal(err)
 		}
 		r := newReplica(cfg, files, nil)
-		kept, err := files.readRestarts()
+		kept, err := readRestarts(files)
 		if err != nil {
 			t.Fatal(err)
 		}

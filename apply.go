@@ -161,7 +161,7 @@ func (s *Supervisor) remove(cfgs []ProvisionConfig) []Reloaded {
 		}
 		results = append(results, result)
 		// Nobody tries it again.
-		if err := errors.Join(atomicfile.Remove(r.files.restarts()), r.files.Unhold()); err != nil {
+		if err := errors.Join(atomicfile.Remove(r.files.Restarts()), r.files.Unhold()); err != nil {
 			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
 		}
 		r.tell.onEvent(Event{

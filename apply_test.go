@@ -116,10 +116,10 @@ func TestApplyAddsAndRemoves(t *testing.T) {
 	if r := <-results; r.err != nil || r.status != 200 {
 		t.Errorf("the client of the removed one got %+v", r)
 	}
-	if rec, err := leaving.files.readRecord(); err != nil || rec.State != StateStopped || alive(rec.Process.PID) || access.Exists(leaving.files.Handoff()) {
+	if rec, err := readRecord(leaving.files); err != nil || rec.State != StateStopped || alive(rec.Process.PID) || access.Exists(leaving.files.Handoff()) {
 		t.Errorf("left of the removed one: %+v (%v)", rec, err)
 	}
-	if _, err := os.Lstat(leaving.files.restarts()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(leaving.files.Restarts()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("its restarts are remembered (%v)", err)
 	}
 	now := s.Status()

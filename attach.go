@@ -30,7 +30,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 	if err != nil {
 		return nil, err
 	}
-	rec, err := files.readRecord()
+	rec, err := readRecord(files)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.Dir())
@@ -50,7 +50,7 @@ func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner,
 }
 
 // attach takes hold of the engine of a record. What it returns has to be watched.
-func attach(ctx context.Context, files replicaFiles, rec record, opts options) (*EngineProvisioner, error) {
+func attach(ctx context.Context, files state.Files, rec record, opts options) (*EngineProvisioner, error) {
 	inst, err := opts.find(ctx, files, rec)
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (r *run) clearAway() error {
 	if names != "" {
 		return fmt.Errorf("%w: it has just been started: %s; try again", ErrBusy, names)
 	}
-	if err := errors.Join(r.files.unpublish(r.rec.LaunchID), r.finish(StateFailed, false).err); err != nil {
+	if err := errors.Join(r.files.Unpublish(r.rec.LaunchID), r.finish(StateFailed, false).err); err != nil {
 		return fmt.Errorf("the engine is gone, but not what it left: %w", err)
 	}
 	return ErrNotRunning

@@ -44,7 +44,7 @@ func TestCgroupHoldsTheTree(t *testing.T) {
 	t.Parallel()
 	base := newCgroup(t)
 	p, j := ready(t, fakeConfig(t, enginetest.Behavior{Children: []enginetest.Child{wanderer}}), withCgroup(base))
-	rec, err := p.run.files.readRecord()
+	rec, err := readRecord(p.run.files)
 	if err != nil || filepath.Dir(rec.Cgroup) != base || !strings.HasSuffix(rec.Cgroup, "engine-pool-r0-"+rec.LaunchID) {
 		t.Fatalf("record: cgroup %q (%v)", rec.Cgroup, err)
 	}

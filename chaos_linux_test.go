@@ -77,7 +77,7 @@ func TestChaosFullDisk(t *testing.T) {
 	} else {
 		wantText(t, err, "cannot ", "no space left on device")
 	}
-	otherFiles := filesIn(files.State, other.fileStem())
+	otherFiles := state.In(files.State, other.fileStem())
 	for _, path := range []string{otherFiles.Record(), otherFiles.Handoff(), otherFiles.PID()} {
 		if data, err := os.ReadFile(path); err == nil {
 			t.Errorf("left: %s with %q", path, data)
@@ -93,7 +93,7 @@ func TestChaosFullDisk(t *testing.T) {
 	enginetest.Kill(t, was.URL, enginetest.Death{Code: 1})
 	eventually(t, "the handoff goes", func() bool { _, err := os.Stat(files.Handoff()); return errors.Is(err, fs.ErrNotExist) })
 	eventually(t, "a start fails for want of room", func() bool { r := s.Status()[0].Restarts; return strings.Contains(r.Last, "no space left") })
-	if _, err := files.readRecord(); err != nil {
+	if _, err := readRecord(files); err != nil {
 		t.Errorf("torn: %v", err)
 	}
 	free()
@@ -105,15 +105,15 @@ func TestChaosFullDisk(t *testing.T) {
 func TestChaosPlanted(t *testing.T) {
 	t.Parallel()
 	const precious = "precious\n"
-	in := func(name string) func(replicaFiles) string {
-		return func(f replicaFiles) string { return filepath.Join(f.Dir(), name) }
+	in := func(name string) func(state.Files) string {
+		return func(f state.Files) string { return filepath.Join(f.Dir(), name) }
 	}
-	places := map[string]func(replicaFiles) string{
-		"record.json": replicaFiles.Record, "handoff": replicaFiles.Handoff, "engine.lock": replicaFiles.LockPath,
-		"stop.lock": replicaFiles.StopLock, "engine.pid": replicaFiles.PID, "logs": replicaFiles.Logs, "restarts.json": in("restarts.json"), "1.log": func(f replicaFiles) string { return f.Log(1) },
-		"the replica's folder": replicaFiles.Dir, "engines": replicaFiles.Handoffs,
-		"events.jsonl": func(f replicaFiles) string { return filepath.Join(f.State, state.EventsName) },
-		"manager.lock": func(f replicaFiles) string { return filepath.Join(f.State, "manager.lock") },
+	places := map[string]func(state.Files) string{
+		"record.json": state.Files.Record, "handoff": state.Files.Handoff, "engine.lock": state.Files.LockPath,
+		"stop.lock": state.Files.StopLock, "engine.pid": state.Files.PID, "logs": state.Files.Logs, "restarts.json": in("restarts.json"), "1.log": func(f state.Files) string { return f.Log(1) },
+		"the replica's folder": state.Files.Dir, "engines": state.Files.Handoffs,
+		"events.jsonl": func(f state.Files) string { return filepath.Join(f.State, state.EventsName) },
+		"manager.lock": func(f state.Files) string { return filepath.Join(f.State, "manager.lock") },
 	}
 	plants := map[string]func(path, victim string) error{
 		"symlink":     func(path, victim string) error { return os.Symlink(victim, path) },
@@ -245,20 +245,20 @@ func TestChaosReusedPid(t *testing.T) {
 			continue // a thread was quicker
 		}
 		hit++
-		rec, err := p.run.files.readRecord()
+		rec, err := readRecord(p.run.files)
 		if err != nil || rec.Process.PID != pid {
 			t.Fatalf("record of %d: %+v (%v)", pid, rec.Process, err)
 		}
 		if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
 			t.Errorf("Attach: %v", err)
 		}
-		if err := p.run.files.writeRecord(rec); err != nil { // as if nobody had put it away
+		if err := writeRecord(p.run.files, rec); err != nil { // as if nobody had put it away
 			t.Fatal(err)
 		}
 		if _, found, err := Recover(t.Context(), cfg.StateDir); err != nil || len(found) != 1 || found[0].Result != RecoveredGone {
 			t.Errorf("Recover: %+v (%v)", found, err)
 		}
-		if err := p.run.files.writeRecord(rec); err != nil {
+		if err := writeRecord(p.run.files, rec); err != nil {
 			t.Fatal(err)
 		}
 		again, _ := ready(t, cfg, cache)

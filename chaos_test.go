@@ -158,7 +158,7 @@ func chaosMain() {
 // chaosRig is one replica whose managers are killed.
 type chaosRig struct {
 	order chaosOrder
-	files replicaFiles
+	files state.Files
 }
 
 func newChaosRig(t *testing.T) *chaosRig {
@@ -272,7 +272,7 @@ func (c *chaosRig) torn(t *testing.T) (n int) {
 			n++
 		}
 	}
-	_, err := c.files.readRecord()
+	_, err := readRecord(c.files)
 	bad(c.files.Record(), err)
 	_, err = ReadHandoff(c.files.Handoff())
 	bad(c.files.Handoff(), err)
@@ -503,7 +503,7 @@ func TestChaosCycles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec, err := state.readRecord()
+	rec, err := readRecord(state)
 	if err != nil || rec.State != StateStopped || rec.Generation != int64(cycles+1) {
 		t.Errorf("record: %s, generation %d (%v)", rec.State, rec.Generation, err)
 	}

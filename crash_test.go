@@ -18,7 +18,7 @@ func TestStartClearsTornWrites(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	files, err := filesOf(cfg.StateDir, cfg.fileStem())
-	other := filesIn(files.State, "pool-r1")
+	other := state.In(files.State, "pool-r1")
 	if err := errors.Join(err, files.Create()); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestTempFolderIsRecordedFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rec, err := files.readRecord(); err != nil || rec.State != StateFailed || rec.TempDir != "" {
+	if rec, err := readRecord(files); err != nil || rec.State != StateFailed || rec.TempDir != "" {
 		t.Errorf("the record says %+v (%v)", rec, err)
 	}
 }

@@ -56,7 +56,7 @@ func Differences(ctx context.Context, cfg ProvisionConfig, opts ...Option) ([]Di
 	if err != nil {
 		return nil, err
 	}
-	rec, err := files.readRecord()
+	rec, err := readRecord(files)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.Dir())
 	}

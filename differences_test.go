@@ -152,7 +152,7 @@ func TestDifferencesFromAnEarlierVersion(t *testing.T) {
 	p, _ := started(t, cfg)
 	rec := p.run.rec
 	rec.Launch.Footprint, rec.Launch.Places = footprint.Footprint{}, places{}
-	if err := p.run.files.writeRecord(rec); err != nil {
+	if err := writeRecord(p.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
 	wantDifferences(t, cfg)

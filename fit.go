@@ -155,7 +155,7 @@ func (o *options) others(ctx context.Context, cfg ProvisionConfig) []fit.Other {
 		if err != nil || stem == cfg.fileStem() {
 			continue
 		}
-		rec, err := files.readRecord()
+		rec, err := readRecord(files)
 		if err != nil || rec.State.Final() || len(rec.Launch.Memory) == 0 || !o.lives(ctx, files, rec) {
 			continue
 		}
@@ -172,7 +172,7 @@ func (o *options) others(ctx context.Context, cfg ProvisionConfig) []fit.Other {
 }
 
 // lives reports whether a launch has not ended while nobody was there to take note.
-func (o *options) lives(ctx context.Context, files replicaFiles, rec record) bool {
+func (o *options) lives(ctx context.Context, files state.Files, rec record) bool {
 	if state.Locked(files.LockPath()) {
 		return true
 	}
@@ -190,9 +190,9 @@ func (o *options) lives(ctx context.Context, files replicaFiles, rec record) boo
 // reserves reports whether a start must not count on memory that another start counts on at the same time.
 func (c ProvisionConfig) reserves() bool { return c.Fit == "require" || c.Devices.auto() }
 
-// reserve keeps other provisioners of the state directory from counting on the same memory until this launch has
+// reserveMemory keeps other provisioners of the state directory from counting on the same memory until this launch has
 // recorded what it takes.
-func (f replicaFiles) reserve(ctx context.Context) (release func(), err error) {
+func reserveMemory(ctx context.Context, f state.Files) (release func(), err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, reservePatience, ErrBusy)
 	defer cancel()
 	lock, err := state.AwaitLock(ctx, filepath.Join(f.State, "memory.lock"), func() {})

@@ -22,6 +22,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 func TestLlamaMemory(t *testing.T) {
@@ -344,10 +345,10 @@ func TestFitForgetsTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	gpu := gpuWith(0, 1<<30)
-	rec := record{Schema: recordSchema, LaunchID: proc.NewMark(), Pool: "pool", Replica: "r1", State: StateStarting, Launch: launchRecord{
+	rec := record{Schema: state.RecordSchema, LaunchID: proc.NewMark(), Pool: "pool", Replica: "r1", State: StateStarting, Launch: launchRecord{
 		Memory: []MemoryNeed{{GPU: gpu.UUID, Label: "GPU 0", Need: 1 << 30}},
 	}}
-	if err := dead.writeRecord(rec); err != nil {
+	if err := writeRecord(dead, rec); err != nil {
 		t.Fatal(err)
 	}
 	driver := withGPUs(&fakeGPUs{gpus: []engine.GPU{gpu}})
@@ -364,7 +365,7 @@ func TestFitForgetsTheDead(t *testing.T) {
 		t.Errorf("a dead replica counts: %v (%v)", plan.Memory, err)
 	}
 	rec.Launch.Mode = "container"
-	if err := dead.writeRecord(rec); err != nil {
+	if err := writeRecord(dead, rec); err != nil {
 		t.Fatal(err)
 	}
 	if plan, err = Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) == 0 {
@@ -461,17 +462,17 @@ func TestReserveEnds(t *testing.T) {
 	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
-	release, err := files.reserve(t.Context())
+	release, err := reserveMemory(t.Context(), files)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := files.reserve(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := reserveMemory(ctx, files); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	release()
-	again, err := files.reserve(t.Context())
+	again, err := reserveMemory(t.Context(), files)
 	if err != nil {
 		t.Fatal(err)
 	}

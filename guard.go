@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // What a mistake in this package, or in an Engine of somebody else's, ends: the replica that it is about. Beside these two,
@@ -31,7 +32,7 @@ func (p *EngineProvisioner) keepWatch(ctx context.Context, pause time.Duration, 
 }
 
 // adoptAlone is adopt, of which a mistake says that nothing is known of this one launch.
-func adoptAlone(ctx context.Context, files replicaFiles, opts options) (p *EngineProvisioner, found Recovered) {
+func adoptAlone(ctx context.Context, files state.Files, opts options) (p *EngineProvisioner, found Recovered) {
 	err := caught.Do(opts.logger, files.Stem, func() { p, found = adopt(ctx, files, opts) })
 	if err != nil {
 		return nil, Recovered{Replica: files.Stem, Result: RecoveredUnknown, Err: err}

@@ -3,7 +3,6 @@ package provisioner
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
-	"github.com/llama-orch/engine-provisioner/internal/readers"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -69,60 +66,6 @@ type HandoffProcess struct {
 	LaunchID   string `json:"launch_id"`
 }
 
-// publish writes the handoff. From now on the replica is ready for the rest of the node.
-func (f replicaFiles) publish(h Handoff, c HandoffConfig) error {
-	data, err := json.MarshalIndent(h, "", "  ")
-	if err != nil {
-		return fmt.Errorf("cannot write the handoff: %w", err)
-	}
-	who, err := f.admit(c)
-	if err != nil {
-		return err
-	}
-	return atomicfile.WriteFor(f.Handoff(), append(data, '\n'), who.Mode, who.GID)
-}
-
-// admit lets the configured readers find the handoffs. The rest of the state directory stays this user's own.
-func (f replicaFiles) admit(c HandoffConfig) (readers.Readers, error) {
-	who, err := readers.Of(string(c.Mode), string(c.Group))
-	if err == nil {
-		err = errors.Join(who.Pass(f.State), who.Read(f.Handoffs()))
-	}
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return who, fmt.Errorf("cannot let others read the handoff: %w; be a member of \"handoff.group\", and the owner of the state directory", err)
-	case err != nil:
-		return who, fmt.Errorf("cannot let others read the handoff: %w; check \"handoff\"", err)
-	}
-	return who, nil
-}
-
-// hasReaders reports whether the file has the configured ones.
-func (f replicaFiles) hasReaders(c HandoffConfig) bool {
-	who, err := readers.Of(string(c.Mode), string(c.Group))
-	if err != nil {
-		return true // nothing better can be written
-	}
-	info, err := os.Lstat(f.Handoff())
-	return err == nil && who.Has(info)
-}
-
-// unpublish removes the handoff of a launch; another launch's stays. "" means whichever launch.
-func (f replicaFiles) unpublish(launchID string) error {
-	h, err := ReadHandoff(f.Handoff())
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err == nil && launchID != "" && h.Process != nil && h.Process.LaunchID != launchID:
-		return nil
-	}
-	// A handoff that cannot be read is nobody's; it goes, too.
-	if err := atomicfile.Remove(f.Handoff()); err != nil {
-		return fmt.Errorf("cannot remove the handoff: %w", err)
-	}
-	return atomicfile.SyncDir(f.Handoffs())
-}
-
 // ReadHandoff reads a handoff file. It returns fs.ErrNotExist when the replica is not ready. Keys that this version
 // does not know are ignored, so that a reader goes on working when a newer provisioner adds some.
 func ReadHandoff(path string) (Handoff, error) {
@@ -133,13 +76,9 @@ func ReadHandoff(path string) (Handoff, error) {
 	return decodeHandoff(path, data)
 }
 
-func decodeHandoff(path string, data []byte) (Handoff, error) {
-	var h Handoff
-	if err := json.Unmarshal(data, &h); err != nil {
-		return Handoff{}, fmt.Errorf("cannot read the handoff %q: %w", path, err)
-	}
-	if h.URL == "" || h.PoolID == "" || h.ReplicaID == "" {
-		return Handoff{}, fmt.Errorf("cannot read the handoff %q: no url, pool_id or replica_id", path)
+func decodeHandoff(path string, data []byte) (h Handoff, err error) {
+	if err := state.DecodeHandoff(path, data, &h); err != nil {
+		return Handoff{}, err
 	}
 	return h, nil
 }

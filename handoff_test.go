@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 func testHandoff(generation int64) Handoff {
@@ -25,9 +26,9 @@ func testHandoff(generation int64) Handoff {
 	}
 }
 
-func testFiles(t *testing.T) replicaFiles {
+func testFiles(t *testing.T) state.Files {
 	t.Helper()
-	files := filesIn(filepath.Join(t.TempDir(), "state"), "pool-r0")
+	files := state.In(filepath.Join(t.TempDir(), "state"), "pool-r0")
 	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func TestReadHandoff(t *testing.T) {
 	if _, err := ReadHandoff(files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if err := files.publish(testHandoff(1), HandoffConfig{}); err != nil {
+	if err := files.Publish(testHandoff(1), state.Readers{}); err != nil {
 		t.Fatal(err)
 	}
 	h, err := ReadHandoff(files.Handoff())
@@ -74,19 +75,19 @@ func TestUnpublishSparesALaterLaunch(t *testing.T) {
 	t.Parallel()
 	files := testFiles(t)
 	later := testHandoff(2)
-	if err := files.publish(later, HandoffConfig{}); err != nil {
+	if err := files.Publish(later, state.Readers{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := files.unpublish("launch-1"); err != nil {
+	if err := files.Unpublish("launch-1"); err != nil {
 		t.Error(err)
 	}
 	if _, err := ReadHandoff(files.Handoff()); err != nil {
 		t.Errorf("the later launch's handoff is gone: %v", err)
 	}
-	if err := files.unpublish("launch-2"); err != nil {
+	if err := files.Unpublish("launch-2"); err != nil {
 		t.Error(err)
 	}
-	if err := files.unpublish("launch-2"); err != nil {
+	if err := files.Unpublish("launch-2"); err != nil {
 		t.Errorf("again: %v", err)
 	}
 	if _, err := os.Stat(files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
@@ -95,7 +96,7 @@ func TestUnpublishSparesALaterLaunch(t *testing.T) {
 	if err := os.WriteFile(files.Handoff(), []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := files.unpublish("launch-3"); err != nil {
+	if err := files.Unpublish("launch-3"); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
@@ -107,7 +108,7 @@ func TestUnpublishSparesALaterLaunch(t *testing.T) {
 func TestReadersNeverSeeHalfAFile(t *testing.T) {
 	t.Parallel()
 	files := testFiles(t)
-	if err := files.publish(testHandoff(0), HandoffConfig{}); err != nil {
+	if err := files.Publish(testHandoff(0), state.Readers{}); err != nil {
 		t.Fatal(err)
 	}
 	const writers, rounds = 4, 250
@@ -117,7 +118,7 @@ func TestReadersNeverSeeHalfAFile(t *testing.T) {
 	for w := range writers {
 		writing.Go(func() {
 			for i := range rounds {
-				if err := files.publish(testHandoff(int64(w*rounds+i)), HandoffConfig{}); err != nil {
+				if err := files.Publish(testHandoff(int64(w*rounds+i)), state.Readers{}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -165,7 +166,7 @@ func TestWatchHandoffs(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithCancel(bounded(t))
-			files := filesIn(filepath.Join(t.TempDir(), "state"), "pool-r0")
+			files := state.In(filepath.Join(t.TempDir(), "state"), "pool-r0")
 			var events <-chan HandoffEvent
 			if mode == "polling" {
 				w := &handoffWatch{dir: files.Handoffs(), events: make(chan HandoffEvent), seen: map[string][]byte{}}
@@ -178,19 +179,19 @@ func TestWatchHandoffs(t *testing.T) {
 				}
 			}
 			// The folder comes into being after the watch.
-			if err := errors.Join(files.Create(), files.publish(testHandoff(1), HandoffConfig{})); err != nil {
+			if err := errors.Join(files.Create(), files.Publish(testHandoff(1), state.Readers{})); err != nil {
 				t.Fatal(err)
 			}
 			if e := next(t, events); e.Handoff.Generation != 1 || e.Path != files.Handoff() || e.Removed || e.Err != nil {
 				t.Errorf("published: %+v", e)
 			}
-			if err := files.publish(testHandoff(2), HandoffConfig{}); err != nil {
+			if err := files.Publish(testHandoff(2), state.Readers{}); err != nil {
 				t.Fatal(err)
 			}
 			if e := next(t, events); e.Handoff.Generation != 2 {
 				t.Errorf("replaced: %+v", e)
 			}
-			if err := files.unpublish(""); err != nil {
+			if err := files.Unpublish(""); err != nil {
 				t.Fatal(err)
 			}
 			// A router need not remember which replica a path was of.
@@ -210,7 +211,7 @@ func TestWatchHandoffs(t *testing.T) {
 					break
 				}
 			}
-			if err := files.unpublish(""); err != nil {
+			if err := files.Unpublish(""); err != nil {
 				t.Fatal(err)
 			}
 			for {
@@ -243,8 +244,8 @@ func TestWatchFindsWhatIsThere(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(bounded(t))
 	files := testFiles(t)
-	other := filesIn(files.State, "pool-r1")
-	if err := errors.Join(files.publish(testHandoff(1), HandoffConfig{}), other.publish(testHandoff(2), HandoffConfig{}),
+	other := state.In(files.State, "pool-r1")
+	if err := errors.Join(files.Publish(testHandoff(1), state.Readers{}), other.Publish(testHandoff(2), state.Readers{}),
 		os.WriteFile(filepath.Join(files.Handoffs(), ".tmp-1"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}

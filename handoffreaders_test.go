@@ -86,16 +86,16 @@ func TestAnAdoptedHandoffIsBroughtUpToDate(t *testing.T) {
 	p, _ := ready(t, cfg)
 	old := p.handoff
 	old.Schema, old.Flags, old.Args, old.SlotsTotal, old.SlotsFree = 1, old.Args, nil, 0, 0
-	if err := p.run.files.publish(old, HandoffConfig{}); err != nil {
+	if err := p.run.files.Publish(old, state.Readers{}); err != nil {
 		t.Fatal(err)
 	}
 	// As an earlier version wrote the record, too.
-	rec, err := p.run.files.readRecord()
+	rec, err := readRecord(p.run.files)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rec.Launch.Flags = nil
-	if err := p.run.files.writeRecord(rec); err != nil {
+	if err := writeRecord(p.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
 	p.Release()

@@ -105,7 +105,7 @@ func (r *replica) restore() error {
 		return nil
 	}
 	// What is there is newer: a stop that has begun, say.
-	err := r.files.changeRecord(func(_ record, err error) (record, bool) { return p.run.rec, errors.Is(err, fs.ErrNotExist) })
+	err := changeRecord(r.files, func(_ record, err error) (record, bool) { return p.run.rec, errors.Is(err, fs.ErrNotExist) })
 	return errors.Join(err, r.files.WritePID(p.run.rec.Process.PID))
 }
 

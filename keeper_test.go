@@ -16,12 +16,12 @@ import (
 // A handoff that somebody removes or changes while its replica is ready is written again, and told.
 func TestHandoffIsWrittenAgain(t *testing.T) {
 	t.Parallel()
-	for who, begin := range map[string]func(t *testing.T) (replicaFiles, Handoff, *journal){
-		"a supervisor": func(t *testing.T) (replicaFiles, Handoff, *journal) {
+	for who, begin := range map[string]func(t *testing.T) (state.Files, Handoff, *journal){
+		"a supervisor": func(t *testing.T) (state.Files, Handoff, *journal) {
 			s, j := superviseReady(t, briskly(fakeConfig(t, enginetest.Behavior{})))
 			return s.all()[0].files, s.all()[0].launch.handoff, j
 		},
-		"a launch alone": func(t *testing.T) (replicaFiles, Handoff, *journal) {
+		"a launch alone": func(t *testing.T) (state.Files, Handoff, *journal) {
 			p, j := ready(t, fakeConfig(t, enginetest.Behavior{}))
 			return p.run.files, p.handoff, j
 		},

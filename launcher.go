@@ -8,6 +8,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // modeContainer is the provisioning mode of engines that run in containers.
@@ -207,7 +208,7 @@ func (o *options) contained(ctx context.Context, l Launcher, cfg ProvisionConfig
 }
 
 // find takes hold of a recorded launch.
-func (o *options) find(ctx context.Context, files replicaFiles, rec record) (Instance, error) {
+func (o *options) find(ctx context.Context, files state.Files, rec record) (Instance, error) {
 	by, err := o.performer(rec.Launch.Mode)
 	if err != nil {
 		return nil, err

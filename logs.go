@@ -14,6 +14,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // How often a log is looked at, and when more than its own size is.
@@ -37,7 +38,7 @@ const (
 // logKeeper holds a launch's log, and the logs of its pool, within their limits. The engine writes its log itself, and
 // knows nothing of it: there is no pipe that could block or kill it.
 type logKeeper struct {
-	files  replicaFiles
+	files  state.Files
 	pool   string
 	path   string
 	limits LogsConfig
@@ -243,7 +244,7 @@ func (k *logKeeper) poolLogs(stem string) []logFile {
 	}
 	var logs []logFile
 	for _, stem := range stems {
-		files := filesIn(k.files.State, stem)
+		files := state.In(k.files.State, stem)
 		numbers, _ := files.LogNumbers() // a folder without logs is none of a replica
 		for _, n := range numbers {
 			if info, err := os.Lstat(files.Log(n)); err == nil && info.Mode().IsRegular() {
@@ -271,7 +272,7 @@ func (k *logKeeper) judge(logs []logFile) (ours []logFile, total int64) {
 	for _, f := range logs {
 		rec, known := records[f.stem]
 		if !known {
-			rec, _ = filesIn(k.files.State, f.stem).readRecord()
+			rec, _ = readRecord(state.In(k.files.State, f.stem))
 			records[f.stem] = rec
 		}
 		if rec.Pool != k.pool {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // withSpace has free space be what is said instead of what it is.
@@ -101,19 +102,19 @@ func floodCapped(t *testing.T, cfg ProvisionConfig, rate int, limit Size) {
 // keeperOf is a keeper of a state directory with the logs of files: sizes by "replica/number".
 func keeperOf(t *testing.T, limits LogsConfig, records []record, sizes map[string]int) (*logKeeper, func() []string) {
 	t.Helper()
-	state := t.TempDir()
+	dir := t.TempDir()
 	for _, rec := range records {
-		files := filesIn(state, rec.Pool+"-"+rec.Replica)
+		files := state.In(dir, rec.Pool+"-"+rec.Replica)
 		if err := files.Create(); err != nil {
 			t.Fatal(err)
 		}
-		rec.Schema, rec.LaunchID, rec.Grace = recordSchema, "a", 1
-		if err := files.writeRecord(rec); err != nil {
+		rec.Schema, rec.LaunchID, rec.Grace = state.RecordSchema, "a", 1
+		if err := writeRecord(files, rec); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i, name := range slices.Sorted(keysOf(sizes)) {
-		path := filepath.Join(state, filepath.Dir(name), "logs", filepath.Base(name)+".log")
+		path := filepath.Join(dir, filepath.Dir(name), "logs", filepath.Base(name)+".log")
 		if err := os.WriteFile(path, []byte(strings.Repeat("x", sizes[name])), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -123,14 +124,14 @@ func keeperOf(t *testing.T, limits LogsConfig, records []record, sizes map[strin
 		}
 	}
 	k := &logKeeper{
-		files: filesIn(state, "pool-r0"), pool: "pool", limits: limits.withDefaults(),
+		files: state.In(dir, "pool-r0"), pool: "pool", limits: limits.withDefaults(),
 		space: func(string) (uint64, uint64, error) { return 50 << 30, 100 << 30, nil },
 		note:  func(text string) { t.Log(text) },
 	}
 	return k, func() []string {
 		var left []string
 		for _, name := range slices.Sorted(keysOf(sizes)) {
-			info, err := os.Stat(filepath.Join(state, filepath.Dir(name), "logs", filepath.Base(name)+".log"))
+			info, err := os.Stat(filepath.Join(dir, filepath.Dir(name), "logs", filepath.Base(name)+".log"))
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
 			case err != nil:
@@ -371,7 +372,7 @@ func TestPruneLogs(t *testing.T) {
 		{1, 1, []int64{7}},
 		{9, 1, []int64{1, 2, 3, 4, 5, 6, 7}},
 	} {
-		files := filesIn(t.TempDir(), "pool-r0")
+		files := state.In(t.TempDir(), "pool-r0")
 		if err := files.Create(); err != nil {
 			t.Fatal(err)
 		}

@@ -181,7 +181,7 @@ func nothingLeft(t testing.TB, p *EngineProvisioner) {
 			t.Errorf("%s left (%v)", path, err)
 		}
 	}
-	rec, err := r.files.readRecord()
+	rec, err := readRecord(r.files)
 	if err != nil || !rec.State.Final() {
 		t.Errorf("record says %q (%v)", rec.State, err)
 	}

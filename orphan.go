@@ -16,16 +16,16 @@ import (
 // watch or stop it, and it has the port and the GPU. Its processes are those that hold the replica's lock, and carry the
 // mark of the same launch as one of these, or as the handoff names. Whoever carries no mark is left alone. The result is
 // empty when there was nothing to do.
-func (f replicaFiles) endOrphans(recorded bool) Recovered {
+func endOrphans(f state.Files, recorded bool) Recovered {
 	begin := time.Now()
 	found := Recovered{Replica: f.Stem, Reason: "it has no record"}
 	if recorded {
 		found.Reason = "it has outlived its launch"
 	}
-	if kept, err := f.readRestarts(); err == nil && kept.Pool+"-"+kept.Replica == f.Stem {
+	if kept, err := readRestarts(f); err == nil && kept.Pool+"-"+kept.Replica == f.Stem {
 		found.Pool, found.Replica = kept.Pool, kept.Replica
 	}
-	held, launches, err := f.holders()
+	held, launches, err := holders(f)
 	if h, unread := ReadHandoff(f.Handoff()); unread == nil && !recorded {
 		found.Pool, found.Replica = h.PoolID, h.ReplicaID
 		if h.Process != nil && h.Process.LaunchID != "" {
@@ -33,7 +33,7 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 		}
 	}
 	// Of a start that has begun meanwhile: a record is older than its processes.
-	if rec, unread := f.readRecord(); unread == nil && !rec.State.Final() {
+	if rec, unread := readRecord(f); unread == nil && !rec.State.Final() {
 		delete(launches, rec.LaunchID)
 	}
 	ended := 0
@@ -56,7 +56,7 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 		err = fmt.Errorf("%w: a start is under way, or a process that cannot be seen from here holds %q", ErrBusy, f.LockPath())
 	}
 	if err == nil && (ended > 0 || lost) {
-		err = errors.Join(f.unpublish(""), f.RemovePID())
+		err = errors.Join(f.Unpublish(""), f.RemovePID())
 	}
 	switch {
 	case err != nil:
@@ -73,7 +73,7 @@ func (f replicaFiles) endOrphans(recorded bool) Recovered {
 }
 
 // holders finds the launches whose processes hold the replica's lock.
-func (f replicaFiles) holders() (held bool, launches map[string]bool, err error) {
+func holders(f state.Files) (held bool, launches map[string]bool, err error) {
 	launches = map[string]bool{}
 	if !access.Exists(f.LockPath()) {
 		return false, launches, nil

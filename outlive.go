@@ -118,7 +118,7 @@ func (p *EngineProvisioner) ownStop(r *run) bool {
 // program that was killed.
 func (p *EngineProvisioner) awaitStop(r *run) bool {
 	limit := time.Duration(r.rec.Grace)
-	if rec, err := r.files.readRecord(); err == nil {
+	if rec, err := readRecord(r.files); err == nil {
 		limit = time.Duration(rec.Grace) // which that program may have changed
 	}
 	since := time.Now()

@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // A start that is under way has a record and no process yet. Attach, as "stop" calls it, must not take it for a dead
 // launch: it would remove the folder that the engine is about to get, and kill the engine as a leftover.
 func TestAttachDuringStart(t *testing.T) {
 	t.Parallel()
-	files := filesIn(t.TempDir(), "pool-r0")
+	files := state.In(t.TempDir(), "pool-r0")
 	rec := testRecord(t)
 	rec.State, rec.TempDir = StatePreparing, filepath.Join(t.TempDir(), tempPrefix+rec.LaunchID[:12])
-	if err := errors.Join(os.Mkdir(rec.TempDir, 0o700), files.Create(), files.writeRecord(rec)); err != nil {
+	if err := errors.Join(os.Mkdir(rec.TempDir, 0o700), files.Create(), writeRecord(files, rec)); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := files.Lock()
@@ -84,7 +85,7 @@ func TestDeathDuringRelease(t *testing.T) {
 	if !errors.As(p.Err(), &exit) {
 		t.Errorf("Err: %v", p.Err())
 	}
-	if rec, err := p.run.files.readRecord(); err != nil || rec.State != StateFailed {
+	if rec, err := readRecord(p.run.files); err != nil || rec.State != StateFailed {
 		t.Errorf("the record says %q (%v)", rec.State, err)
 	}
 }
@@ -145,7 +146,7 @@ func TestStoppedElsewhereIsNotReady(t *testing.T) {
 	p, j := started(t, fakeConfig(t, enginetest.Behavior{}))
 	rec := p.run.rec
 	rec.Desired = desiredStopped // what the other command does first
-	if err := p.run.files.updateRecord(rec); err != nil {
+	if err := updateRecord(p.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
 	var notReady *NotReadyError

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // errEnding says that a launch is about to end, so that nothing about it can be changed any more.
@@ -21,7 +22,7 @@ var errEnding = errors.New("its engine is being stopped")
 func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*EngineProvisioner, error) {
 	r := p.run
 	rec := r.rec.under(cfg, plan)
-	if err := r.files.resettle(rec); err != nil {
+	if err := resettle(r.files, rec); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
@@ -79,9 +80,9 @@ func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
 }
 
 // resettle writes the record of a launch under other settings, unless somebody has begun to end it.
-func (f replicaFiles) resettle(rec record) error {
+func resettle(f state.Files, rec record) error {
 	ending := false
-	err := f.changeRecord(func(current record, err error) (record, bool) {
+	err := changeRecord(f, func(current record, err error) (record, bool) {
 		ending = err == nil && (current.LaunchID != rec.LaunchID || current.State.Final() || current.Desired == desiredStopped)
 		return rec, !ending
 	})

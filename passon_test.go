@@ -53,7 +53,7 @@ func TestApplyUpdatesInPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec, err := files.readRecord()
+	rec, err := readRecord(files)
 	if err != nil || *rec.Drain.Timeout != Duration(7*time.Second) || len(rec.Drain.Hooks) != 1 || rec.Grace != Duration(11*time.Second) ||
 		rec.Logs.Keep != 2 || rec.Launch.Ready.Stall != Duration(time.Minute) || rec.Model != cfg.Model.ID || rec.Desired != desiredRunning {
 		t.Errorf("record %+v (%v)", rec, err)
@@ -149,13 +149,13 @@ func TestUpdateWhileLoading(t *testing.T) {
 // A stop by another program that begins while the engine is passed on leaves no handoff.
 func TestStopWhilePassingOn(t *testing.T) {
 	t.Parallel()
-	var files replicaFiles
+	var files state.Files
 	stopping := func(o *options) {
 		o.failpoint = func(name string) {
 			if name != "before_publish" || files.Stem == "" {
 				return
 			}
-			err := files.changeRecord(func(rec record, err error) (record, bool) {
+			err := changeRecord(files, func(rec record, err error) (record, bool) {
 				rec.Desired = desiredStopped
 				return rec, err == nil
 			})
@@ -212,7 +212,7 @@ func TestUpdateWhileStopping(t *testing.T) {
 		t.Fatalf("%+v (%v)", results, err)
 	}
 	wantText(t, results[0].Err, "cannot reload pool/r0, nothing was changed: its engine is being stopped")
-	if rec, err := p.run.files.readRecord(); err != nil || rec.Desired != desiredStopped {
+	if rec, err := readRecord(p.run.files); err != nil || rec.Desired != desiredStopped {
 		t.Errorf("%+v (%v)", rec, err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
@@ -191,7 +192,7 @@ type launchPlan struct {
 	LaunchPlan
 	spec   engine.LaunchSpec
 	host   engine.Host
-	files  replicaFiles
+	files  state.Files
 	places places
 	memory *fit.Check
 }
@@ -239,7 +240,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if err != nil {
 		return launchPlan{}, err
 	}
-	last, _ := files.readRecord()
+	last, _ := readRecord(files)
 	grace := spec.Grace
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)

@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // portError says why an engine could not listen on a port.
@@ -87,8 +88,8 @@ func ourEngine(pid int) (what, advice string) {
 	if !marked || !filepath.IsAbs(dir) {
 		return "", ""
 	}
-	files := filesIn(filepath.Dir(dir), filepath.Base(dir))
-	rec, err := files.readRecord()
+	files := state.In(filepath.Dir(dir), filepath.Base(dir))
+	rec, err := readRecord(files)
 	if err != nil || rec.LaunchID != id {
 		return "", ""
 	}

@@ -32,14 +32,14 @@ func TestPidIsNowAThread(t *testing.T) {
 		held.Close()
 	}
 	rec.Process.PID = thread
-	files := filesIn(cfg.StateDir, "pool-r0")
-	if err := errors.Join(files.Create(), files.writeRecord(rec)); err != nil {
+	files := state.In(cfg.StateDir, "pool-r0")
+	if err := errors.Join(files.Create(), writeRecord(files, rec)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach: %v", err)
 	}
-	if err := files.writeRecord(rec); err != nil { // as if nobody had put it away
+	if err := writeRecord(files, rec); err != nil { // as if nobody had put it away
 		t.Fatal(err)
 	}
 	ready(t, cfg)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // publish writes the handoff, if the engine is still there and wanted, and makes the launch ready.
@@ -27,7 +28,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 		return Handoff{}, context.Cause(ctx)
 	}
 	p.opts.at("before_publish")
-	err := r.files.publish(h, p.admitted())
+	err := r.files.Publish(h, p.admitted().readers())
 	if err == nil {
 		r.shown.Store(true)
 		p.opts.at("after_publish")
@@ -39,7 +40,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 		err = p.becomePublished(r, h)
 	}
 	if err != nil {
-		return Handoff{}, errors.Join(err, r.files.unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
+		return Handoff{}, errors.Join(err, r.files.Unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
 	}
 	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
 	r.noting.Go(func() { _, _ = r.inst.Observe() })
@@ -54,6 +55,11 @@ func (p *EngineProvisioner) admitted() HandoffConfig {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cfg.Handoff
+}
+
+// readers are who may read the handoff, for the package that writes it.
+func (c HandoffConfig) readers() state.Readers {
+	return state.Readers{Mode: string(c.Mode), Group: string(c.Group)}
 }
 
 // wanted says why a launch that is about to be ready must not be: it has ended, or somebody has begun to end it.
@@ -92,7 +98,7 @@ func (p *EngineProvisioner) refresh() {
 	p.mu.Lock()
 	r, h, readable, ready := p.run, p.handoff, p.cfg.Handoff, p.state == StateReady && !p.asked
 	p.mu.Unlock()
-	if !ready || h.Schema >= HandoffSchema && r.files.hasReaders(readable) || r.stoppedElsewhere() {
+	if !ready || h.Schema >= HandoffSchema && r.files.HasReaders(readable.readers()) || r.stoppedElsewhere() {
 		return
 	}
 	if h.Schema < HandoffSchema {
@@ -112,9 +118,9 @@ func (p *EngineProvisioner) refresh() {
 // rewrite writes the handoff of a launch again that is ready, unless another program has begun to stop it meanwhile: that says
 // so in the record before it removes the handoff for the last time, as in publish. Then the file is gone.
 func (r *run) rewrite(h Handoff, readers HandoffConfig) (gone bool, err error) {
-	err = r.files.publish(h, readers)
+	err = r.files.Publish(h, readers.readers())
 	if r.stoppedElsewhere() {
-		return true, errors.Join(err, r.files.unpublish(r.rec.LaunchID))
+		return true, errors.Join(err, r.files.Unpublish(r.rec.LaunchID))
 	}
 	return false, err
 }
@@ -124,7 +130,7 @@ func (p *EngineProvisioner) unpublish() {
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
 	p.opts.at("before_unpublish")
-	if err := p.run.files.unpublish(p.run.rec.LaunchID); err != nil {
+	if err := p.run.files.Unpublish(p.run.rec.LaunchID); err != nil {
 		p.note(err.Error())
 	}
 }

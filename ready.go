@@ -256,6 +256,6 @@ var errStoppedElsewhere = fmt.Errorf("%w by another command", ErrStopped)
 
 // stoppedElsewhere reports whether another provisioner has begun to stop the engine.
 func (r *run) stoppedElsewhere() bool {
-	rec, err := r.files.readRecord()
+	rec, err := readRecord(r.files)
 	return err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped
 }

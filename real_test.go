@@ -77,7 +77,7 @@ func TestRealLife(t *testing.T) {
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	rec, err := p.run.files.readRecord()
+	rec, err := readRecord(p.run.files)
 	if err != nil || rec.Exit != "code 0" {
 		t.Errorf("exit %q (%v)", rec.Exit, err)
 	}
@@ -310,7 +310,7 @@ func TestRealDrain(t *testing.T) {
 	if m := j.stoppingMessage(); !strings.HasPrefix(m, "drained in ") {
 		t.Errorf("stopping: %q", m)
 	}
-	if rec, err := p.run.files.readRecord(); err != nil || rec.Exit != "code 0" {
+	if rec, err := readRecord(p.run.files); err != nil || rec.Exit != "code 0" {
 		t.Errorf("exit %q (%v)", rec.Exit, err)
 	}
 }

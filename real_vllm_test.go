@@ -294,7 +294,7 @@ func TestRealVLLMShutdownTimeout(t *testing.T) {
 	}
 	t.Logf("stopped after %s", time.Since(began).Round(time.Millisecond))
 	wantWhole(t, results, clients)
-	if rec, err := p.run.files.readRecord(); err != nil || rec.Exit != "code 0" {
+	if rec, err := readRecord(p.run.files); err != nil || rec.Exit != "code 0" {
 		t.Errorf("exit %q (%v)", rec.Exit, err)
 	}
 	vllmGone(t, p, pids, shm)

@@ -8,15 +8,11 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
-
-// recordSchema is 2 since the fields of LaunchSpec have names of their own; see readSchema1.
-const recordSchema = 2
 
 // record is what one launch leaves on disk for whoever comes next: enough to find the engine, to be sure that it is
 // the one, and to end it. It is written before the engine starts and whenever the launch moves on.
@@ -93,109 +89,49 @@ const (
 // name is the replica's, as in a configuration. A provisioner's own settings, which say it as well, can be exchanged.
 func (r *record) name() string { return r.Pool + "/" + r.Replica }
 
-// replicaFiles are the files of one replica.
-type replicaFiles struct{ state.Files }
-
-func filesIn(dir, stem string) replicaFiles { return replicaFiles{state.In(dir, stem)} }
-
 // filesOf resolves the state directory; "" means .runtime in the working directory.
-func filesOf(stateDir, stem string) (replicaFiles, error) {
-	state, err := state.Dir(stateDir)
-	return filesIn(state, stem), err
+func filesOf(stateDir, stem string) (state.Files, error) {
+	dir, err := state.Dir(stateDir)
+	return state.In(dir, stem), err
 }
 
-// errNewerRecord says that a record was written by a newer version, whose engine may run.
-var errNewerRecord = errors.New("it was written by a newer version")
-
 // readRecord returns the record, fs.ErrNotExist when there is none, or what is wrong with it, and the way out.
-func (f replicaFiles) readRecord() (record, error) {
-	data, err := state.Read(f.Record())
+func readRecord(f state.Files) (record, error) {
+	var r record
+	err := f.ReadRecord(func(data []byte, schema int) error {
+		err := json.Unmarshal(data, &r)
+		if err == nil && schema == 1 {
+			err = r.readSchema1(data)
+		}
+		return err
+	})
 	if err != nil {
 		return record{}, err
-	}
-	var r record
-	var head struct {
-		Schema int `json:"schema"`
-	}
-	if err := json.Unmarshal(data, &head); err == nil && head.Schema > recordSchema { // the rest may have other types
-		return record{}, fmt.Errorf("cannot read the record %q: %w (schema %d, this version knows %d); use that version, or remove the file if nothing of the replica runs",
-			f.Record(), errNewerRecord, head.Schema, recordSchema)
-	}
-	const wayOut = "remove the file: the next run ends the engine, if one is left"
-	err = json.Unmarshal(data, &r)
-	if err == nil && r.Schema == 1 {
-		err = r.readSchema1(data)
-	}
-	switch {
-	case err != nil:
-	case r.Schema != recordSchema:
-		err = fmt.Errorf("schema %d, this version knows %d", r.Schema, recordSchema)
-	case r.LaunchID == "" || r.Pool+"-"+r.Replica != f.Stem:
-		err = fmt.Errorf("it is not the record of %q", f.Stem)
-	}
-	if err != nil {
-		return record{}, fmt.Errorf("cannot read the record %q: %w; %s", f.Record(), err, wayOut)
 	}
 	return r, nil
 }
 
-// recordPatience bounds the wait for another process's change of the record. That takes a millisecond, or as long as a busy
-// disk takes to keep it.
-const recordPatience = 10 * time.Second
-
-// lockRecord keeps other processes from changing the record.
-func (f replicaFiles) lockRecord() (*state.Lock, error) {
-	lock, err := state.TakeLock(f.RecordLock(), recordPatience)
-	if errors.Is(err, state.ErrHeld) {
-		return nil, fmt.Errorf("another process has held %q for %s; see fuser", f.RecordLock(), recordPatience)
-	}
-	return lock, err
-}
-
 // changeRecord writes what change makes of the record that is on disk, or of the error of reading it. It writes nothing
 // when change says so. No other process changes the record meanwhile.
-func (f replicaFiles) changeRecord(change func(current record, err error) (next record, write bool)) error {
-	lock, err := f.lockRecord()
-	if err != nil {
-		return fmt.Errorf("cannot write the record %q: %w", f.Record(), err)
-	}
-	defer lock.Release()
-	next, write := change(f.readRecord())
-	if !write {
-		return nil
-	}
-	data, err := json.MarshalIndent(next, "", "  ")
-	if err != nil {
-		return fmt.Errorf("cannot write the record %q: %w", f.Record(), err)
-	}
-	return atomicfile.Write(f.Record(), append(data, '\n'))
+func changeRecord(f state.Files, change func(current record, err error) (next record, write bool)) error {
+	return f.ChangeRecord(func() (any, bool) { return change(readRecord(f)) })
 }
 
 // writeRecord writes r, whatever is there.
-func (f replicaFiles) writeRecord(r record) error {
-	return f.changeRecord(func(record, error) (record, bool) { return r, true })
+func writeRecord(f state.Files, r record) error {
+	return f.ChangeRecord(func() (any, bool) { return r, true })
 }
 
 // updateRecord writes r unless another launch has taken over, or this one has ended meanwhile.
-func (f replicaFiles) updateRecord(r record) error {
-	return f.changeRecord(func(current record, err error) (record, bool) {
+func updateRecord(f state.Files, r record) error {
+	return changeRecord(f, func(current record, err error) (record, bool) {
 		return r, err != nil || current.LaunchID == r.LaunchID && !current.State.Final()
 	})
 }
 
-// clearTorn removes the halves of files whose writer was killed. It is called with the replica's lock held.
-func (f replicaFiles) clearTorn() error {
-	lock, err := f.lockRecord() // another process may be writing
-	if err != nil {
-		return err
-	}
-	defer lock.Release()
-	return errors.Join(atomicfile.Clear(f.Record()), atomicfile.Clear(f.Handoff()))
-}
-
 // busy says who holds the replica.
-func busy(files replicaFiles) error {
-	rec, err := files.readRecord()
+func busy(files state.Files) error {
+	rec, err := readRecord(files)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: a process holds %q, and of which launch it is cannot be told: %w", ErrBusy, files.LockPath(), err)
 	}

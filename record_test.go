@@ -6,16 +6,18 @@ import (
 	"os/exec"
 	"reflect"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // TestUpdateRecord proves that a stop that comes too late changes neither a final record nor another launch's.
 func TestUpdateRecord(t *testing.T) {
 	t.Parallel()
-	files := filesIn(t.TempDir(), "pool-r0")
+	files := state.In(t.TempDir(), "pool-r0")
 	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
-	late := record{Schema: recordSchema, LaunchID: "a", Pool: "pool", Replica: "r0", State: StateStarting, Desired: desiredStopped, Grace: 1}
+	late := record{Schema: state.RecordSchema, LaunchID: "a", Pool: "pool", Replica: "r0", State: StateStarting, Desired: desiredStopped, Grace: 1}
 	for _, c := range []struct {
 		launch  string
 		state   State
@@ -28,17 +30,17 @@ func TestUpdateRecord(t *testing.T) {
 	} {
 		current := late
 		current.LaunchID, current.State, current.Desired = c.launch, c.state, desiredRunning
-		if err := files.writeRecord(current); err != nil {
+		if err := writeRecord(files, current); err != nil {
 			t.Fatal(err)
 		}
-		if err := files.updateRecord(late); err != nil {
+		if err := updateRecord(files, late); err != nil {
 			t.Error(err)
 		}
 		want := current
 		if c.changes {
 			want = late
 		}
-		if got, err := files.readRecord(); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := readRecord(files); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s %s:\ngot  %+v (%v)\nwant %+v", c.launch, c.state, got, err, want)
 		}
 	}
@@ -54,9 +56,9 @@ func racerMain() {
 	if len(os.Args) != 3 || os.Args[1] != racerFlag {
 		return
 	}
-	files := filesIn(os.Args[2], "pool-r0")
+	files := state.In(os.Args[2], "pool-r0")
 	for range racerRounds {
-		err := files.changeRecord(func(r record, err error) (record, bool) {
+		err := changeRecord(files, func(r record, err error) (record, bool) {
 			r.Generation++
 			return r, err == nil
 		})
@@ -71,11 +73,11 @@ func racerMain() {
 // TestChangeRecordRace has two processes change one record: no change may be lost.
 func TestChangeRecordRace(t *testing.T) {
 	t.Parallel()
-	files := filesIn(t.TempDir(), "pool-r0")
+	files := state.In(t.TempDir(), "pool-r0")
 	if err := files.Create(); err != nil {
 		t.Fatal(err)
 	}
-	if err := files.writeRecord(record{Schema: recordSchema, LaunchID: "a", Pool: "pool", Replica: "r0"}); err != nil {
+	if err := writeRecord(files, record{Schema: state.RecordSchema, LaunchID: "a", Pool: "pool", Replica: "r0"}); err != nil {
 		t.Fatal(err)
 	}
 	exe, err := os.Executable()
@@ -95,7 +97,7 @@ func TestChangeRecordRace(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if rec, err := files.readRecord(); err != nil || rec.Generation != 2*racerRounds {
+	if rec, err := readRecord(files); err != nil || rec.Generation != 2*racerRounds {
 		t.Errorf("%d changes are left of %d (%v)", rec.Generation, 2*racerRounds, err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"regexp"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // readSchema1 takes over what schema 1 wrote under the names that the fields of LaunchSpec had in Go. Those of one word are
@@ -30,6 +32,6 @@ func (r *record) readSchema1(data []byte) error {
 			return err
 		}
 	}
-	r.Schema = recordSchema
+	r.Schema = state.RecordSchema
 	return nil
 }

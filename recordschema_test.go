@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // The records below testdata/records were written by real runs, each by a version that people may still have engines of.
@@ -24,18 +25,18 @@ func TestRecordedSchemas(t *testing.T) {
 	for _, name := range recordedSchemas {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			files := filesIn(t.TempDir(), "chat-r0")
+			files := state.In(t.TempDir(), "chat-r0")
 			if err := files.Create(); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(files.Record(), mustRead(t, "testdata/records/"+name), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r, err := files.readRecord()
+			r, err := readRecord(files)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Schema != recordSchema || r.Engine != "vllm" || r.Version != "0.32.0+cpu" || r.Port != 18231 || r.Process.PID != 26172 ||
+			if r.Schema != state.RecordSchema || r.Engine != "vllm" || r.Version != "0.32.0+cpu" || r.Port != 18231 || r.Process.PID != 26172 ||
 				r.Process.StartTicks != 2366662 || r.Process.PidfdIno != 2684530 || r.Grace != Duration(45*time.Second) ||
 				r.LoadGrace != Duration(2*time.Second) || *r.Drain.Timeout != Duration(30*time.Second) || r.Logs.MaxSize != 64<<20 ||
 				r.Launch.Ready.RequestTimeout != Duration(5*time.Second) || r.Launch.GPU != GPUNone || len(r.Launch.Args) != 13 {

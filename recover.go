@@ -146,7 +146,7 @@ func recoverAll(ctx context.Context, dir string, opts options) (leftovers, error
 }
 
 // recoverEach is recoverAll for some replicas, which are named like their files.
-func recoverEach(ctx context.Context, state string, stems []string, opts options) (leftovers, error) {
+func recoverEach(ctx context.Context, dir string, stems []string, opts options) (leftovers, error) {
 	found := make([]Recovered, len(stems))
 	launches := make([]*EngineProvisioner, len(stems))
 	turns := make(chan struct{}, recoveryTurns)
@@ -155,7 +155,7 @@ func recoverEach(ctx context.Context, state string, stems []string, opts options
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			launches[i], found[i] = adoptAlone(ctx, filesIn(state, stem), opts)
+			launches[i], found[i] = adoptAlone(ctx, state.In(dir, stem), opts)
 		})
 	}
 	all.Wait()
@@ -195,16 +195,16 @@ func (f Recovered) event() Event {
 
 // adopt deals with one replica, and waits for no engine: the launch that it returns is adopted or, by the result, to be
 // stopped. The result is empty when there is nothing to deal with.
-func adopt(caller context.Context, files replicaFiles, opts options) (*EngineProvisioner, Recovered) {
+func adopt(caller context.Context, files state.Files, opts options) (*EngineProvisioner, Recovered) {
 	if caller.Err() != nil {
 		return nil, Recovered{}
 	}
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(caller, recoveryBudget)
 	defer cancel()
-	rec, err := files.readRecord()
+	rec, err := readRecord(files)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State.Final() {
-		return nil, files.endOrphans(err == nil)
+		return nil, endOrphans(files, err == nil)
 	}
 	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
 	if err != nil {

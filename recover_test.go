@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // abandoned is a launch whose provisioner is gone, as after a SIGKILL: nothing was let go or cleaned up. reap must be
@@ -240,7 +241,7 @@ func TestRecordWithoutPID(t *testing.T) {
 	p := abandoned(t, cfg)
 	rec := p.run.rec
 	rec.State, rec.Process = StatePreparing, proc.ID{}
-	if err := p.run.files.writeRecord(rec); err != nil {
+	if err := writeRecord(p.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
 	attached, err := Attach(cfg.StateDir, "pool", "r0")
@@ -287,8 +288,8 @@ func TestForgedRecords(t *testing.T) {
 			rec := testRecord(t)
 			rec.Process = held.ID
 			change(&rec.Process)
-			files := filesIn(t.TempDir(), "pool-r0")
-			if err := errors.Join(files.Create(), files.writeRecord(rec)); err != nil {
+			files := state.In(t.TempDir(), "pool-r0")
+			if err := errors.Join(files.Create(), writeRecord(files, rec)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := Attach(files.State, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
@@ -303,7 +304,7 @@ func TestForgedRecords(t *testing.T) {
 
 func testRecord(t *testing.T) record {
 	return record{
-		Schema: recordSchema, Generation: 1, Desired: desiredRunning, State: StateStarting, LaunchID: proc.NewMark(),
+		Schema: state.RecordSchema, Generation: 1, Desired: desiredRunning, State: StateStarting, LaunchID: proc.NewMark(),
 		Pool: "pool", Replica: "r0", Engine: "llamacpp", Host: "127.0.0.1", Port: enginetest.FreePort(t, 1), Grace: Duration(time.Second),
 		StartedAt: time.Now(),
 	}
@@ -378,23 +379,23 @@ func TestDamagedRecords(t *testing.T) {
 	})
 	t.Run("a link", func(t *testing.T) {
 		t.Parallel()
-		files := filesIn(t.TempDir(), "pool-r0")
+		files := state.In(t.TempDir(), "pool-r0")
 		data, _ := json.Marshal(testRecord(t))
 		target := filepath.Join(t.TempDir(), "target")
 		if err := errors.Join(files.Create(), os.WriteFile(target, data, 0o600), os.Symlink(target, files.Record())); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := files.readRecord(); !errors.Is(err, syscall.ELOOP) {
+		if _, err := readRecord(files); !errors.Is(err, syscall.ELOOP) {
 			t.Errorf("a planted link was followed: %v", err)
 		}
 	})
 	t.Run("a pipe", func(t *testing.T) {
 		t.Parallel()
-		files := filesIn(t.TempDir(), "pool-r0")
+		files := state.In(t.TempDir(), "pool-r0")
 		if err := errors.Join(files.Create(), syscall.Mkfifo(files.Record(), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		_, err := files.readRecord()
+		_, err := readRecord(files)
 		wantText(t, err, "it is a pipe")
 	})
 }
@@ -449,7 +450,7 @@ func TestAdoptedExit(t *testing.T) {
 			}
 			enginetest.Kill(t, p.handoff.URL, death)
 			awaitDone(t, attached)
-			rec, err := p.run.files.readRecord()
+			rec, err := readRecord(p.run.files)
 			if err != nil || rec.Exit != name {
 				t.Errorf("exit %q (%v), want %q", rec.Exit, err, name)
 			}
@@ -479,10 +480,10 @@ func TestRecoverCalledOff(t *testing.T) {
 // TestRecoverWithoutRecord loses the record of engines: one that nobody can watch or stop must not run on.
 func TestRecoverWithoutRecord(t *testing.T) {
 	t.Parallel()
-	lose := map[string]func(f replicaFiles) error{
-		"record":  func(f replicaFiles) error { return os.Remove(f.Record()) },
-		"handoff": func(f replicaFiles) error { return errors.Join(os.Remove(f.Record()), os.Remove(f.Handoff())) },
-		"folder":  func(f replicaFiles) error { return os.RemoveAll(f.Dir()) },
+	lose := map[string]func(f state.Files) error{
+		"record":  func(f state.Files) error { return os.Remove(f.Record()) },
+		"handoff": func(f state.Files) error { return errors.Join(os.Remove(f.Record()), os.Remove(f.Handoff())) },
+		"folder":  func(f state.Files) error { return os.RemoveAll(f.Dir()) },
 	}
 	for name, forget := range lose {
 		t.Run(name, func(t *testing.T) {

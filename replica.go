@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // replica is one replica under a Supervisor. Its goroutine, run, decides everything; others send it orders.
@@ -19,7 +20,7 @@ type replica struct {
 	name   string
 	opts   []Option
 	tell   options
-	files  replicaFiles
+	files  state.Files
 	forced atomic.Bool // everything is to be killed
 	orders chan order
 	done   chan struct{} // closed when run has ended
@@ -48,12 +49,12 @@ type replica struct {
 	changed  chan struct{} // closed and replaced whenever one of these changes
 }
 
-func newReplica(cfg ProvisionConfig, files replicaFiles, opts []Option) *replica {
+func newReplica(cfg ProvisionConfig, files state.Files, opts []Option) *replica {
 	r := &replica{
 		name: cfg.Name(), opts: opts, tell: newOptions(opts), files: files, cfg: cfg,
 		orders: make(chan order), done: make(chan struct{}), changed: make(chan struct{}),
 	}
-	if err := files.clearRestarts(); err != nil {
+	if err := files.ClearRestarts(); err != nil {
 		r.tell.logger.Warn(err.Error(), "replica", r.name)
 	}
 	r.resume(time.Now())

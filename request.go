@@ -164,19 +164,19 @@ func resetUnmanaged(dir string, replicas []string) ([]Answer, error) {
 		return nil, err
 	}
 	defer lock.Release()
-	stems, err := state.List(dir, restartsName)
+	stems, err := state.List(dir, state.RestartsName)
 	if err != nil {
 		return nil, err
 	}
 	var done []Answer
 	for _, stem := range stems {
-		files := filesIn(dir, stem)
-		kept, err := files.readRestarts()
+		files := state.In(dir, stem)
+		kept, err := readRestarts(files)
 		name := kept.Pool + "/" + kept.Replica
 		if err != nil || len(replicas) > 0 && !slices.Contains(replicas, name) {
 			continue
 		}
-		err = files.forgive(kept)
+		err = forgive(files, kept)
 		if err == nil && len(replicas) > 0 { // as a manager does it: one that was stopped is started only by its name
 			err = files.Unhold()
 		}

@@ -1,15 +1,10 @@
 package provisioner
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -27,54 +22,26 @@ type keptRestarts struct {
 	Restarts
 }
 
-const restartsName = "restarts.json"
-
-func (f replicaFiles) restarts() string { return filepath.Join(f.Dir(), restartsName) }
-
-func (f replicaFiles) readRestarts() (keptRestarts, error) {
+func readRestarts(f state.Files) (keptRestarts, error) {
 	var kept keptRestarts
-	data, err := state.Read(f.restarts())
-	if err == nil {
-		err = json.Unmarshal(data, &kept)
-	}
-	if err != nil {
-		return keptRestarts{}, fmt.Errorf("cannot read %q: %w", f.restarts(), err)
+	if err := f.ReadRestarts(&kept); err != nil {
+		return keptRestarts{}, err
 	}
 	return kept, nil
 }
 
-func (f replicaFiles) writeRestarts(kept keptRestarts) error {
-	data, err := json.MarshalIndent(kept, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := f.Create(); err != nil {
-		return err
-	}
-	return atomicfile.Write(f.restarts(), append(data, '\n'))
-}
-
 // forgive forgets the failures, but not what was ready before them.
-func (f replicaFiles) forgive(kept keptRestarts) error {
+func forgive(f state.Files, kept keptRestarts) error {
 	if kept.ServedSettings == "" && !f.Held() { // one that is held is still to be found by its name
-		return os.Remove(f.restarts())
+		return os.Remove(f.Restarts())
 	}
 	kept.Restarts = Restarts{Phase: PhaseRunning, Total: kept.Total}
-	return f.writeRestarts(kept)
-}
-
-// clearRestarts removes what a manager left that was killed while it wrote.
-func (f replicaFiles) clearRestarts() error {
-	err := atomicfile.Clear(f.restarts())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return f.WriteRestarts(kept)
 }
 
 // resume takes over what an earlier supervisor kept, as far as it matters to one that is told to run the replica.
 func (r *replica) resume(now time.Time) {
-	kept, err := r.files.readRestarts() // whatever is wrong with it, the replica begins anew
+	kept, err := readRestarts(r.files) // whatever is wrong with it, the replica begins anew
 	past := kept.Restarts
 	r.served = kept.ServedSettings
 	past.Served = r.served == r.cfg.settings()
@@ -102,7 +69,7 @@ func (r *replica) keep(past Restarts) {
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: len(differs) > 0, Differs: differs,
 		ServedSettings: r.served, Restarts: past,
 	}
-	if err := r.files.writeRestarts(kept); err != nil {
+	if err := r.files.WriteRestarts(kept); err != nil {
 		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)
 	}
 }

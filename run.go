@@ -14,12 +14,13 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // run is one engine that was started, by this provisioner or by an earlier one.
 type run struct {
-	files   replicaFiles
+	files   state.Files
 	rec     record // as written when the engine started
 	inst    Instance
 	exited  chan struct{} // closed when the main process has ended; others may live on

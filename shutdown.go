@@ -207,7 +207,7 @@ func (r *run) lockHeld() bool {
 	if !errors.Is(err, state.ErrHeld) {
 		return false
 	}
-	rec, err := r.files.readRecord()
+	rec, err := readRecord(r.files)
 	return err == nil && rec.LaunchID == r.rec.LaunchID
 }
 
@@ -228,7 +228,7 @@ func (r *run) putAway(final State, asked bool, end *ending) error {
 	lock, err := r.files.Lock()
 	if errors.Is(err, state.ErrHeld) {
 		// The tree is empty, so whoever holds the lock is a later launch, or hides from /proc.
-		rec, err := r.files.readRecord()
+		rec, err := readRecord(r.files)
 		if err == nil && rec.LaunchID == r.rec.LaunchID {
 			return fmt.Errorf("an unseen process still holds %q; find it with lslocks or fuser", r.files.LockPath())
 		}
@@ -239,11 +239,11 @@ func (r *run) putAway(final State, asked bool, end *ending) error {
 	}
 	defer lock.Release()
 	// Of a provisioner that was killed while it wrote. A launch that was adopted has no Start that clears them away.
-	if err := r.files.clearTorn(); err != nil {
+	if err := r.files.ClearTorn(); err != nil {
 		return err
 	}
 	var removePID error
-	err = r.files.changeRecord(func(onDisk record, err error) (record, bool) {
+	err = changeRecord(r.files, func(onDisk record, err error) (record, bool) {
 		if err == nil && onDisk.LaunchID != r.rec.LaunchID {
 			return record{}, false
 		}
@@ -285,7 +285,7 @@ func (r *run) undo() error {
 		return fmt.Errorf("cannot end the failed start: %w", err)
 	}
 	r.rec.State, r.rec.EndedAt = StateFailed, time.Now().UTC()
-	err = errors.Join(r.inst.Remove(), r.files.writeRecord(r.rec), r.files.RemovePID())
+	err = errors.Join(r.inst.Remove(), writeRecord(r.files, r.rec), r.files.RemovePID())
 	if err != nil {
 		return fmt.Errorf("cannot clean up after the failed start: %w", err)
 	}

@@ -221,7 +221,7 @@ func TestStopWhileLoadingDiesByTheSignal(t *testing.T) {
 	if s := p.Status(); s.State != StateStopped || s.PID != 0 {
 		t.Errorf("%+v", s)
 	}
-	if rec, err := p.run.files.readRecord(); err != nil || rec.Exit != "signal: terminated" {
+	if rec, err := readRecord(p.run.files); err != nil || rec.Exit != "signal: terminated" {
 		t.Errorf("exit %q (%v)", rec.Exit, err)
 	}
 }

@@ -104,7 +104,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.Create(); err != nil {
 		return nil, err
 	}
-	if _, err := files.admit(p.cfg.Handoff); err != nil {
+	if err := files.Admit(p.cfg.Handoff.readers()); err != nil {
 		return nil, err
 	}
 
@@ -117,8 +117,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	defer lock.Release()
-	last, err := files.readRecord()
-	if errors.Is(err, errNewerRecord) {
+	last, err := readRecord(files)
+	if errors.Is(err, state.ErrNewer) {
 		return nil, err // a container of that version holds no lock
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,13 +128,13 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := p.opts.clear(ctx, files, last); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(files.unpublish(""), files.clearTorn(), files.Unhold()); err != nil {
+	if err := errors.Join(files.Unpublish(""), files.ClearTorn(), files.Unhold()); err != nil {
 		return nil, err
 	}
 	// Only now: an engine of this replica that runs already would count as taken memory, and not be told as what it is.
 	recorded := func() {}
 	if p.cfg.reserves() {
-		if recorded, err = files.reserve(ctx); err != nil {
+		if recorded, err = reserveMemory(ctx, files); err != nil {
 			return nil, err
 		}
 		defer recorded()
@@ -162,7 +162,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		killTimeout: proc.KillPatience, leaveTime: defaultLeaveTime,
 	}
 	r.rec = record{
-		Schema: recordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
+		Schema: state.RecordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
 		LaunchID: proc.NewMark(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
 		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
 		Grace: plan.Grace, LoadGrace: plan.loadGrace(p.cfg), Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
@@ -194,7 +194,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}()
 	defer caught.Into(&err, p.opts.logger, p.cfg.Name()) // what runs by now is undone
 	p.opts.at("before_start")
-	if err := files.writeRecord(r.rec); err != nil {
+	if err := writeRecord(files, r.rec); err != nil {
 		return nil, err // no record, no process
 	}
 	recorded()
@@ -215,7 +215,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 5. The record of the process.
 	r.rec.State = StateStarting
-	err = files.changeRecord(func(current record, err error) (record, bool) {
+	err = changeRecord(files, func(current record, err error) (record, bool) {
 		rec := r.rec
 		if err == nil && current.LaunchID == rec.LaunchID {
 			rec.Desired = current.Desired // another command may have begun to stop it
@@ -239,7 +239,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 }
 
 // clear removes what an earlier launch of the replica has left, none of whose processes may be alive.
-func (o *options) clear(ctx context.Context, files replicaFiles, last record) error {
+func (o *options) clear(ctx context.Context, files state.Files, last record) error {
 	if last.LaunchID == "" {
 		return nil
 	}

@@ -47,7 +47,7 @@ func TestStartCutShort(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("Start: %v", err)
 	}
-	rec, err := files.readRecord()
+	rec, err := readRecord(files)
 	if err != nil || rec.State != StateFailed || rec.Process.PID == 0 {
 		t.Fatalf("the record says %+v (%v)", rec, err)
 	}

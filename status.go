@@ -95,7 +95,7 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	}
 	watched := state.Managed(dir)
 	if watched {
-		tried, err := state.List(dir, restartsName)
+		tried, err := state.List(dir, state.RestartsName)
 		if err != nil {
 			return nil, err
 		}
@@ -104,18 +104,18 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	var all []Status
 	var failed error
 	for _, stem := range stems {
-		files := filesIn(dir, stem)
-		rec, err := files.readRecord()
+		files := state.In(dir, stem)
+		rec, err := readRecord(files)
 		var s Status
 		if err == nil {
-			s, err = files.status(rec, newOptions(opts))
+			s, err = statusIn(files, rec, newOptions(opts))
 			failed = errors.Join(failed, err)
 		} else if !watched || !errors.Is(err, fs.ErrNotExist) {
 			failed = errors.Join(failed, err)
 			continue
 		}
 		if watched {
-			files.addRestarts(&s, time.Now())
+			addRestarts(files, &s, time.Now())
 		}
 		if s.Pool != "" {
 			all = append(all, s)
@@ -127,8 +127,8 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	return all, failed
 }
 
-// status is what a record says, corrected by what is true now. With an error it is what the record says.
-func (f replicaFiles) status(rec record, opts options) (Status, error) {
+// statusIn is what a record says, corrected by what is true now. With an error it is what the record says.
+func statusIn(f state.Files, rec record, opts options) (Status, error) {
 	s := statusOfRecord(rec)
 	if rec.State.Final() {
 		s.PID = 0
@@ -166,8 +166,8 @@ func (f replicaFiles) status(rec record, opts options) (Status, error) {
 const staleRetry = time.Minute
 
 // addRestarts adds what the replica's supervisor remembers.
-func (f replicaFiles) addRestarts(s *Status, now time.Time) {
-	kept, err := f.readRestarts()
+func addRestarts(f state.Files, s *Status, now time.Time) {
+	kept, err := readRestarts(f)
 	if err != nil || kept.waits() && now.Sub(kept.RetryAt) > staleRetry {
 		return // it was never supervised, or is not now
 	}

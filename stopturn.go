@@ -34,7 +34,7 @@ func (p *EngineProvisioner) takeTurn(r *run) (lock *state.Lock, late bool) {
 
 // beginStop writes down that the engine is to be gone, and removes the handoff. It reports whether a drain comes first.
 func (p *EngineProvisioner) beginStop(r *run, late bool) (drains bool) {
-	rec, err := r.files.readRecord() // another program's drain may be over
+	rec, err := readRecord(r.files) // another program's drain may be over
 	late = late || err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped && rec.State != StateDraining
 	next := StateStopping
 	p.mu.Lock()
@@ -85,7 +85,7 @@ func (p *EngineProvisioner) recordStop(r *run, at State) {
 		rec.Grace, rec.LoadGrace = Duration(*limits.Grace), 0
 	}
 	rec.Desired, rec.State, rec.Stop = desiredStopped, at, &recordedStop{thisProgram(), how, early}
-	if err := r.files.updateRecord(rec); err != nil {
+	if err := updateRecord(r.files, rec); err != nil {
 		p.note("cannot record the stop: " + err.Error())
 	}
 }
@@ -126,7 +126,7 @@ func (r *replica) halfStopped() *EngineProvisioner {
 	defer lock.Release()
 	// Only now: a stop that came to its end has said so before it gave the lock back, also when this program has not yet
 	// seen the engine's end.
-	if rec, err := r.files.readRecord(); err == nil && rec.State.Final() {
+	if rec, err := readRecord(r.files); err == nil && rec.State.Final() {
 		return nil
 	}
 	return p

@@ -64,7 +64,7 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 	for state, want := range map[State]*EngineProvisioner{StateStopping: p, StateStopped: nil} {
 		rec := p.run.rec
 		rec.Desired, rec.State = desiredStopped, state
-		if err := p.run.files.writeRecord(rec); err != nil {
+		if err := writeRecord(p.run.files, rec); err != nil {
 			t.Fatal(err)
 		}
 		r := &replica{files: p.run.files, launch: p}
@@ -74,7 +74,7 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 	}
 	rec := p.run.rec
 	rec.Desired, rec.State = desiredStopped, StateStopping
-	if err := p.run.files.writeRecord(rec); err != nil {
+	if err := writeRecord(p.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(os.Remove(p.run.files.StopLock()), os.Mkdir(p.run.files.StopLock(), 0o700)); err != nil {

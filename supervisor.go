@@ -47,20 +47,20 @@ type Supervisor struct {
 // go.
 func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Supervisor, error) {
 	s := &Supervisor{opts: opts, changing: make(chan struct{}, 1), kept: make(chan struct{}), done: make(chan struct{})}
-	cfgs, state, err := s.checked(cfgs)
+	cfgs, dir, err := s.checked(cfgs)
 	if err != nil {
 		return nil, err
 	}
-	if err := filesIn(state, cfgs[0].fileStem()).Create(); err != nil {
+	if err := state.In(dir, cfgs[0].fileStem()).Create(); err != nil {
 		return nil, err
 	}
-	if s.lock, err = becomeManager(state); err != nil {
+	if s.lock, err = becomeManager(dir); err != nil {
 		return nil, err
 	}
-	s.state = state
+	s.state = dir
 	s.inbox = newInbox(s, newOptions(opts).reload)
 	s.opts = s.observe(opts)
-	left, err := recoverAll(ctx, state, newOptions(s.opts))
+	left, err := recoverAll(ctx, dir, newOptions(s.opts))
 	if err != nil {
 		s.letGo()
 		return nil, err
@@ -82,7 +82,7 @@ func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left le
 	byStem := map[string]*replica{}
 	for i, cfg := range cfgs {
 		stem := cfg.fileStem()
-		r := newReplica(cfg, filesIn(s.state, stem), s.opts)
+		r := newReplica(cfg, state.In(s.state, stem), s.opts)
 		if p := left.adopted[stem]; p != nil {
 			r.adopt(ctx, p)
 			r.launch.refresh()

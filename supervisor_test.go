@@ -365,7 +365,7 @@ func TestRecover(t *testing.T) {
 	interrupted := abandoned(t, replica("interrupted", enginetest.Behavior{}))
 	rec := interrupted.run.rec
 	rec.Desired = desiredStopped
-	if err := interrupted.run.files.writeRecord(rec); err != nil {
+	if err := writeRecord(interrupted.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
 	dead := abandoned(t, replica("dead", enginetest.Behavior{}))

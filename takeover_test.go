@@ -86,17 +86,17 @@ func TestAdoptedUnderNewSettings(t *testing.T) {
 	was := first.Status()[0]
 	files := first.replicas[0].files
 	handOver(t, first)
-	earlier, err := files.readRecord()
+	earlier, err := readRecord(files)
 	if err != nil || earlier.Launch.Spec.Counters == nil {
 		t.Fatal(earlier.Launch.Spec.Counters, err)
 	}
 	earlier.Launch.Footprint, earlier.Launch.Flags, earlier.Launch.Spec.Counters = footprint.Footprint{}, nil, nil // of an earlier version
-	if err := files.writeRecord(earlier); err != nil {
+	if err := writeRecord(files, earlier); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Stop.Grace, cfg.Logs.Keep, cfg.Drain.Timeout = Duration(11*time.Second), 2, new(Duration(7*time.Second))
 	second, _ := superviseReady(t, cfg)
-	rec, err := files.readRecord()
+	rec, err := readRecord(files)
 	if err != nil || rec.Grace != cfg.Stop.Grace || rec.Logs.Keep != 2 || *rec.Drain.Timeout != *cfg.Drain.Timeout {
 		t.Errorf("record %+v (%v)", rec, err)
 	}
