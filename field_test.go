@@ -3,6 +3,7 @@ package provisioner
 import (
 	"encoding/csv"
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -113,7 +114,7 @@ func takeFieldLine(t testing.TB, line fieldLine) (cfg ProvisionConfig, text stri
 		return cfg, string(yaml), nil, err
 	}
 	for _, f := range spec.Flags {
-		if f.Origin == engine.OriginConfig {
+		if f.Origin == engine.OriginConfig && !strings.HasPrefix(f.Key, "env.") {
 			planned = append(planned, f.Args...)
 		}
 	}
@@ -190,6 +191,11 @@ func withoutOwned(line fieldLine) []string {
 			model = false
 		default:
 			left = append(left, args[i])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(line.env)) { // those of older builds, which are imported as flags
+		if change, ok := dialects()[line.engine].changeOfEnv(name, line.env[name]); ok {
+			left = append(left, change.long())
 		}
 	}
 	return left

@@ -179,7 +179,7 @@ func (d *flagDialect) anywhere(set engine.FlagSet, name string) (def engine.Flag
 func (d *flagDialect) findEnv(set engine.FlagSet, name string) (engine.FlagDef, bool) {
 	for _, def := range set.Defs {
 		// llama-server accepts LLAMA_ARG_NO_X for each LLAMA_ARG_X that has a negation.
-		no := d.envPrefix != "" && strings.Replace(def.Env, d.envPrefix, d.envPrefix+"NO_", 1) == name
+		no := d.envPrefix != "" && len(def.Negated) > 0 && strings.Replace(def.Env, d.envPrefix, d.envPrefix+"NO_", 1) == name
 		if def.Env != "" && (def.Env == name || no) {
 			return def, true
 		}
@@ -223,6 +223,14 @@ func (d *flagDialect) changeOfEnv(name, value string) (flagChange, bool) {
 // long is the first of its spellings that is a word.
 func (c flagChange) long() string {
 	return c.old[max(0, slices.IndexFunc(c.old, func(n string) bool { return strings.HasPrefix(n, "--") }))]
+}
+
+// successor is what says now what a changed flag said; nil where nothing does.
+func (m *flagMerge) successor(c flagChange) []string {
+	if c.suits != nil {
+		return c.suits(m)
+	}
+	return c.to
 }
 
 // def is the flag as it was.

@@ -38,6 +38,7 @@ type givenFlag struct {
 	now     string   // its name on this build where that was changed
 	values  []string // as the engine gets them; of a variable, its text
 	negated bool
+	untold  bool // what it says is not known here, as with a secret
 }
 
 // merge takes in what the user says, by variables and by flags.
@@ -56,7 +57,7 @@ func (d *flagDialect) merge(req engine.Request, host engine.Host) *flagMerge {
 	m.readEnv()
 	m.flags = d.split(host.Binary.Flags, req.Flags)
 	for _, f := range m.flags {
-		m.addUser(f)
+		m.addUser(fmt.Sprintf("flags[%d]", f.index), f)
 	}
 	return m
 }
@@ -178,10 +179,9 @@ func (m *flagMerge) addDefaults() {
 	}
 }
 
-// addUser takes one flag of the user's list, or reports what is wrong with it. Messages name flags and never values:
+// addUser takes one flag of the user, which stands at key, or reports what is wrong with it. Messages name flags and never values:
 // a value may be a secret.
-func (m *flagMerge) addUser(f userFlag) {
-	key := fmt.Sprintf("flags[%d]", f.index)
+func (m *flagMerge) addUser(key string, f userFlag) {
 	if f.stray {
 		switch {
 		case m.last == "":
@@ -222,10 +222,7 @@ func (m *flagMerge) addUser(f userFlag) {
 	values, now := f.values, ""
 	if !ok {
 		change, changed := m.change(lookup)
-		to := change.to
-		if change.suits != nil {
-			to = change.suits(m)
-		}
+		to := m.successor(change)
 		switch {
 		case changed && !m.checked && m.build > 0 && m.build < change.since:
 			def = change.def()

@@ -27,8 +27,14 @@ func (m *flagMerge) isRepeated(subject string, f givenFlag) bool {
 	case before.now+f.now != "":
 		m.problem(f.key, "%q and %q in %s are both %q on this %s; write that once",
 			f.name, before.name, before.key, cmp.Or(f.now, before.now), m.program)
+	case strings.HasPrefix(f.key, "env."):
+		m.problem(f.key, "%q and %q are about the same; keep one of them", f.name, before.name)
+	case before.untold:
+		m.problem(f.key, "%q says the same as %s, or the contrary: its value is not known here; keep one of them", f.name, before.key)
 	case before.negated != f.negated:
 		m.problem(f.key, "%q contradicts %q in %s; keep one of them", f.name, before.name, before.key)
+	case strings.HasPrefix(before.key, "env.") && len(f.values) > 0 && !slices.Equal(before.values, f.values):
+		m.problem(f.key, "%q and %s say different things, of which the engine takes the flag's; keep one of them", f.name, before.key)
 	case strings.HasPrefix(before.key, "env."):
 		m.problem(f.key, "%q says the same as %s; keep one of them", f.name, before.key)
 	case before.name == f.name:

@@ -152,6 +152,8 @@ var llamaChanges = []flagChange{
 	{old: []string{"--mlock"}, to: []string{"--load-mode", "mmap+mlock"}, since: 10884, env: "LLAMA_ARG_MLOCK"},
 	{old: []string{"-dio", "--direct-io"}, to: []string{"--load-mode", "dio"}, since: 10884, env: "LLAMA_ARG_DIO"},
 	{old: []string{"-ndio", "--no-direct-io"}, to: []string{"--load-mode", "auto"}, since: 10884},
+	// The variable became LLAMA_ARG_MMPROJ_AUTO; the flag is as it was.
+	{old: []string{"--no-mmproj"}, to: []string{"--no-mmproj"}, env: "LLAMA_ARG_NO_MMPROJ"},
 	// #22397.
 	{
 		old: []string{"--draft-max", "--draft", "--draft-n"}, values: 1, to: []string{"--spec-draft-n-max"}, since: 8955,

@@ -89,34 +89,20 @@ func llamaGPULayers(m *flagMerge, name, value string) (values []string, note str
 	return []string{value}, "", nil
 }
 
-// readLlamaGPUEnv checks what the environment says on GPUs like the flags of the same meaning, and translates it: the
-// command line wins over the environment.
+// readLlamaGPUEnv translates what the environment says of layers, like the flag of the same meaning: the command line wins
+// over the environment.
 func readLlamaGPUEnv(m *flagMerge) {
-	if key, value, ok := fromEnv(m, subjectDevice); ok && m.req.GPU == engine.GPUNone && value != "none" {
-		m.problem(key, `it chooses a GPU while "gpu" is none; remove one of them`)
-	}
-	key, value, ok := fromEnv(m, subjectGPULayers)
-	if !ok {
+	said := m.given[subjectGPULayers]
+	if !strings.HasPrefix(said.key, "env.") || said.untold {
 		return
 	}
-	values, note, err := llamaGPULayers(m, strings.TrimPrefix(key, "env."), value)
-	switch {
-	case err != nil:
-		m.problem(key, "%v", err)
-	case values[0] != value:
+	value := said.values[0]
+	values, note, err := llamaGPULayers(m, said.name, value)
+	if err == nil && values[0] != value { // the error is told already
 		m.user = append(m.user, engine.Flag{
-			Args: []string{"--n-gpu-layers", values[0]}, Origin: engine.OriginConfig, Key: key, Note: note,
+			Args: []string{"--n-gpu-layers", values[0]}, Origin: engine.OriginConfig, Key: said.key, Note: note,
 		})
 	}
-}
-
-// fromEnv returns what the user says on a subject through the environment.
-func fromEnv(m *flagMerge, subject string) (key, value string, ok bool) {
-	given := m.given[subject]
-	if !strings.HasPrefix(given.key, "env.") {
-		return "", "", false
-	}
-	return given.key, given.values[0], true
 }
 
 // addLlamaLayers says how many layers go to the GPU, unless the user did.

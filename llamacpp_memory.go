@@ -23,7 +23,7 @@ func llamaMemory(m *flagMerge, flags []engine.Flag) *engine.GGUFRun {
 	for _, name := range slices.Sorted(maps.Keys(m.req.Env)) {
 		if def, ok := m.findEnv(m.set, name); ok {
 			value := m.req.Env[name]
-			r.read(flagSubject(def), value, (def.Env != name || denies(def)) != (def.Value == "" && off(value)))
+			r.read(flagSubject(def), value, deniedByEnv(def, name, value))
 		}
 	}
 	for _, f := range flags { // after the environment, over which the command line wins
