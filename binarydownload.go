@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/unpack"
 )
@@ -31,7 +32,7 @@ type downloadedBinary struct {
 
 // asset is one file to download.
 type asset struct {
-	name   string // at its source; in the entry, see file
+	name   string // at its source; in the cache.Entry, see file
 	url    string
 	size   int64 // 0 where it is not known
 	digest fetch.Digest
@@ -59,18 +60,18 @@ func (d downloadedBinary) from() string {
 }
 
 func (d downloadedBinary) memory() string {
-	return hashOf("download", d.binary, d.program.Command, runtime.GOOS, runtime.GOARCH, d.cfg.GPU == GPUNone)
+	return cache.Hash("download", d.binary, d.program.Command, runtime.GOOS, runtime.GOARCH, d.cfg.GPU == GPUNone)
 }
 
 // known is the executable of an earlier download. A release does not change, so nobody is asked again.
 func (d downloadedBinary) known() string {
-	e, _, ok := d.opts.last("download", d.memory())
+	e, _, ok := d.opts.store().Last("download", d.memory())
 	if !ok {
 		return ""
 	}
-	path := e.executable()
+	path := e.Executable()
 	if path != "" {
-		e.used()
+		e.Used()
 	}
 	return path
 }
@@ -94,15 +95,15 @@ func (d downloadedBinary) get(ctx context.Context, tell listener) (string, error
 	for _, a := range assets {
 		parts = append(parts, a.digest)
 	}
-	e, err := d.opts.entry("download", hashOf(parts...))
+	e, err := d.opts.store().Entry("download", cache.Hash(parts...))
 	if err != nil {
 		return "", d.fail(err)
 	}
-	path, err := e.get(ctx, Progress{Step: StepDownload, What: assets[0].name}, tell, func(*os.File) (manifest, error) { return d.make(ctx, e, assets, tell) })
+	path, err := e.Get(ctx, watcher(Progress{Step: StepDownload, What: assets[0].name}, tell), func(*os.File) (cache.Manifest, error) { return d.make(ctx, e, assets, tell) })
 	if err != nil {
 		return "", d.explain(ctx, err)
 	}
-	d.opts.remember("download", d.memory(), e, "")
+	d.opts.store().Remember("download", d.memory(), e, "")
 	return path, nil
 }
 
@@ -137,13 +138,13 @@ type archiveError struct {
 func (e *archiveError) Error() string { return fmt.Sprintf("cannot unpack %q: %v", e.name, e.err) }
 func (e *archiveError) Unwrap() error { return e.err }
 
-func (d downloadedBinary) make(ctx context.Context, e entry, assets []asset, tell listener) (manifest, error) {
-	if err := e.clear("files", "more"); err != nil {
-		return manifest{}, err
+func (d downloadedBinary) make(ctx context.Context, e cache.Entry, assets []asset, tell listener) (cache.Manifest, error) {
+	if err := e.Clear("files", "more"); err != nil {
+		return cache.Manifest{}, err
 	}
 	for _, a := range assets {
 		err := fetch.Download(ctx, fetch.File{
-			URL: a.url, Path: e.path(a.file()), Digest: a.digest, Size: a.size, MaxSize: maxEngineSize,
+			URL: a.url, Path: e.Path(a.file()), Digest: a.digest, Size: a.size, MaxSize: maxEngineSize,
 			Progress: func(p fetch.Progress) {
 				now := Progress{Step: StepDownload, What: a.name, Done: p.Done, Total: p.Total, Rate: p.Rate, Waiting: p.Waiting}
 				now.Remaining = p.Remaining().Seconds()
@@ -151,7 +152,7 @@ func (d downloadedBinary) make(ctx context.Context, e entry, assets []asset, tel
 			},
 		})
 		if err != nil {
-			return manifest{}, err
+			return cache.Manifest{}, err
 		}
 	}
 	executable := ""
@@ -162,34 +163,34 @@ func (d downloadedBinary) make(ctx context.Context, e entry, assets []asset, tel
 			into = "more"
 		}
 		if err := d.unpack(ctx, e, a, into); err != nil {
-			return manifest{}, err
+			return cache.Manifest{}, err
 		}
 		if i > 0 { // what runs the executable is found beside it
-			if err := beside(e.path(into), filepath.Dir(executable)); err != nil {
-				return manifest{}, err
+			if err := beside(e.Path(into), filepath.Dir(executable)); err != nil {
+				return cache.Manifest{}, err
 			}
 			continue
 		}
 		var err error
-		if executable, err = findExecutable(e.path(into), d.command()); err != nil {
-			return manifest{}, fmt.Errorf("%w in %q; is it for another engine, or without the permissions of its files?", err, a.name)
+		if executable, err = findExecutable(e.Path(into), d.command()); err != nil {
+			return cache.Manifest{}, fmt.Errorf("%w in %q; is it for another engine, or without the permissions of its files?", err, a.name)
 		}
 	}
 	for _, a := range assets {
-		if err := e.clear(a.file(), a.file()+".lock"); err != nil {
-			return manifest{}, err
+		if err := e.Clear(a.file(), a.file()+".lock"); err != nil {
+			return cache.Manifest{}, err
 		}
 	}
-	relative, err := filepath.Rel(e.dir, executable)
-	return manifest{What: fmt.Sprintf("%s from %s", d.command(), d.from()), Executable: relative}, errors.Join(err, e.clear("more"))
+	relative, err := filepath.Rel(e.Dir, executable)
+	return cache.Manifest{What: fmt.Sprintf("%s from %s", d.command(), d.from()), Executable: relative}, errors.Join(err, e.Clear("more"))
 }
 
 // unpack brings what was downloaded to light: an archive, or the executable itself.
-func (d downloadedBinary) unpack(ctx context.Context, e entry, a asset, into string) error {
-	if err := os.Mkdir(e.path(into), 0o700); err != nil {
+func (d downloadedBinary) unpack(ctx context.Context, e cache.Entry, a asset, into string) error {
+	if err := os.Mkdir(e.Path(into), 0o700); err != nil {
 		return err
 	}
-	f, err := os.Open(e.path(a.file()))
+	f, err := os.Open(e.Path(a.file()))
 	if err != nil {
 		return err
 	}
@@ -197,9 +198,9 @@ func (d downloadedBinary) unpack(ctx context.Context, e entry, a asset, into str
 	var magic [4]byte
 	_, _ = f.ReadAt(magic[:], 0)
 	if string(magic[:]) == "\x7fELF" || magic[0] == '#' && magic[1] == '!' {
-		return copyProgram(f, e.path(into, d.command()))
+		return copyProgram(f, e.Path(into, d.command()))
 	}
-	err = unpack.Archive(ctx, e.path(a.file()), e.path(into), unpack.Options{Strip: d.binary.Strip})
+	err = unpack.Archive(ctx, e.Path(a.file()), e.Path(into), unpack.Options{Strip: d.binary.Strip})
 	if err != nil && ctx.Err() == nil {
 		return &archiveError{a.name, err}
 	}

@@ -248,7 +248,7 @@ func TestDownloadByURL(t *testing.T) {
 		dir := t.TempDir()
 		_, err := prepare(dir)
 		wantText(t, err, "cannot get llama-server", c.want, c.cause)
-		if found, _ := filepath.Glob(filepath.Join(dir, "engines", "*", manifestName)); len(found) > 0 {
+		if found, _ := filepath.Glob(filepath.Join(dir, "engines", "*", "manifest.json")); len(found) > 0 {
 			t.Errorf("%s counts: %q", name, found)
 		}
 	}

@@ -2,21 +2,12 @@ package provisioner
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/models"
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
-	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // CacheItem is something that provisioning has put on this node and can download, build or install again.
@@ -57,185 +48,34 @@ func (o *options) cache() string {
 	return filepath.Join(user, "engine-provisioner")
 }
 
-// cacheFolder is a folder in it.
-func (o *options) cacheFolder(name string) (string, error) {
-	dir := o.cache()
-	if dir == "" {
-		return "", models.ErrNoCache
-	}
-	return filepath.Abs(filepath.Join(dir, name))
-}
-
 // Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
 // has downloaded them.
 func Cache(opts ...Option) ([]CacheItem, error) {
 	o := newOptions(opts)
-	dir := o.cache()
-	if dir == "" {
-		return nil, models.ErrNoCache
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
-	folders, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot list the cache: %w", err)
-	}
-	var items []CacheItem
-	for _, f := range folders {
-		path := filepath.Join(dir, f.Name())
-		switch f.Name() {
-		case "binaries":
-			items = append(items, measured(CacheItem{Kind: CacheFacts, Name: "facts about executables", Path: path}))
-		case "hub":
-			items = append(items, hubItems(path)...)
-		case "models":
-			items = append(items, itemsIn(path, modelItem)...)
-		case "engines":
-			items = append(items, itemsIn(path, engineItem)...)
-		default:
-			items = append(items, measured(CacheItem{Kind: CacheOther, Name: f.Name(), Path: path}))
-		}
-	}
-	use := filesInUse()
-	for i := range items {
-		items[i].InUse = items[i].InUse || slices.ContainsFunc(items[i].paths(), func(path string) bool { return strings.Contains(use, path) })
-	}
-	return items, nil
+	found, err := o.store().List()
+	return cacheItems(found), err
 }
 
-func itemsIn(dir string, item func(path string) (CacheItem, bool)) []CacheItem {
-	var items []CacheItem
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if i, ok := item(filepath.Join(dir, e.Name())); ok {
-			items = append(items, i)
-		}
+// PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
+// does not matter.
+func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error) {
+	o := newOptions(opts)
+	gone, err := o.store().Prune(func(item cache.Item) bool { return choose(cacheItem(item)) })
+	return cacheItems(gone), err
+}
+
+func cacheItems(found []cache.Item) (items []CacheItem) {
+	for _, item := range found {
+		items = append(items, cacheItem(item))
 	}
 	return items
 }
 
-// modelItem is a model of a URL, in a folder that is named by its checksum.
-func modelItem(path string) (CacheItem, bool) {
-	if !sha256Pattern.MatchString(filepath.Base(path)) {
-		return measured(CacheItem{Kind: CacheOther, Name: filepath.Base(path), Path: path}), true
+func cacheItem(i cache.Item) CacheItem {
+	return CacheItem{
+		Kind: CacheKind(i.Kind), Name: i.Name, Path: i.Path, Bytes: i.Bytes, UsedAt: i.UsedAt, Partial: i.Partial, InUse: i.InUse,
 	}
-	item := measured(CacheItem{Kind: CacheModel, Path: path, Partial: true})
-	files, _ := os.ReadDir(path)
-	for _, f := range files {
-		name := strings.TrimSuffix(strings.TrimSuffix(f.Name(), fetch.PartSuffix+".json"), fetch.PartSuffix)
-		if lock, ok := strings.CutSuffix(name, ".lock"); ok {
-			name = lock
-			item.InUse = fetch.Locked(filepath.Join(path, f.Name()))
-		}
-		item.Name = name
-		item.Partial = item.Partial && f.Name() != name
-	}
-	return item, len(files) > 0
 }
 
-// engineItem is an engine with a manifest, which is written when it is complete.
-func engineItem(path string) (CacheItem, bool) {
-	if info, err := os.Stat(path); err != nil || !info.IsDir() {
-		return CacheItem{}, false // a lock
-	}
-	item := measured(CacheItem{Kind: CacheEngine, Name: filepath.Base(path), Path: path, Partial: true})
-	var manifest struct {
-		What string `json:"what"`
-	}
-	file := filepath.Join(path, manifestName)
-	if data, err := state.Read(file); err == nil && json.Unmarshal(data, &manifest) == nil {
-		item.Name, item.Partial = manifest.What, false
-		if info, err := os.Stat(file); err == nil {
-			item.UsedAt = info.ModTime()
-		}
-	}
-	item.InUse = fetch.Locked(entry{path}.lock())
-	return item, true
-}
-
-func hubItems(dir string) []CacheItem {
-	if checkOwnFolder(dir) != nil {
-		return nil // a note says what to remove
-	}
-	return itemsIn(dir, func(path string) (CacheItem, bool) {
-		var n models.Note
-		data, err := state.Read(path)
-		if err != nil || json.Unmarshal(data, &n) != nil || len(n.Links) == 0 {
-			return CacheItem{}, false
-		}
-		item := CacheItem{Kind: CacheHubModel, Name: n.Name, note: n, noteFile: path}
-		if info, err := os.Stat(path); err == nil {
-			item.UsedAt = info.ModTime()
-		}
-		for link, blob := range n.Links {
-			if item.Path == "" || link < item.Path {
-				item.Path = link
-			}
-			if info, err := os.Stat(blob); err == nil {
-				item.Bytes += info.Size()
-			}
-			if info, err := os.Stat(blob + fetch.PartSuffix); err == nil {
-				item.Bytes += blocks(info)
-			}
-			if _, err := os.Stat(link); err != nil {
-				item.Partial = true
-			}
-		}
-		item.InUse = slices.ContainsFunc(n.Locks, fetch.Locked)
-		return item, true
-	})
-}
-
-// paths are those that a process which uses the item has to do with.
-func (i CacheItem) paths() []string {
-	paths := []string{i.Path}
-	for link, blob := range i.note.Links {
-		paths = append(paths, link, blob)
-	}
-	return paths
-}
-
-// measured adds the size of what is at the item's path, and when it was changed.
-func measured(item CacheItem) CacheItem {
-	if info, err := os.Stat(item.Path); err == nil {
-		item.UsedAt = info.ModTime()
-	}
-	_ = filepath.WalkDir(item.Path, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil //nolint:nilerr // it has just been removed
-		}
-		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-			item.Bytes += blocks(info)
-		}
-		return nil
-	})
-	return item
-}
-
-// blocks is what a file takes of the disk: a download in parts has holes.
-func blocks(info fs.FileInfo) int64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return min(info.Size(), st.Blocks*512)
-	}
-	return info.Size()
-}
-
-// filesInUse is what the processes of this user run and map, as one text to look for paths in.
-func filesInUse() string {
-	var text strings.Builder
-	processes, _ := procfs.Processes()
-	for _, p := range processes {
-		for _, name := range []string{"cmdline", "maps"} {
-			if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.PID, name)); err == nil {
-				text.Write(data)
-				text.WriteByte('\n')
-			}
-		}
-	}
-	return text.String()
-}
+// store is where what is brought here is kept.
+func (o *options) store() cache.Cache { return cache.Cache{Dir: o.cache()} }

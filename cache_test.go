@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -262,16 +259,20 @@ func TestCacheOfEngines(t *testing.T) {
 	if err != nil || len(items) != 1 {
 		t.Fatalf("%v (%v)", items, err)
 	}
-	lock, err := state.TryLock(made + ".lock") // after the look at it
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := items[0].remove(); !errors.Is(err, state.ErrHeld) || !access.Exists(made) {
-		t.Errorf("%v", err)
+	var lock *state.Lock
+	removed, err := PruneCache(func(CacheItem) bool { // after the look at it
+		var err error
+		if lock, err = state.TryLock(made + ".lock"); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}, WithCacheDir(dir))
+	if err != nil || len(removed) != 0 || !access.Exists(made) {
+		t.Errorf("%v (%v)", removed, err)
 	}
 	lock.Release()
 	_, _ = p.Prepare(t.Context()) // the engine is there, although it tells no version
-	removed, err := PruneCache(func(i CacheItem) bool { return i.Kind == CacheEngine }, WithCacheDir(dir))
+	removed, err = PruneCache(func(i CacheItem) bool { return i.Kind == CacheEngine }, WithCacheDir(dir))
 	if err != nil || len(removed) != 2 || access.Exists(made) {
 		t.Errorf("%v (%v)", removed, err)
 	}
@@ -296,67 +297,4 @@ func leftBelow(t testing.TB, dirs ...string) []string {
 		}
 	}
 	return paths
-}
-
-// TestPruneAmongMakers removes engines and models while others make them. Nobody ends up with the lock on a file that is
-// gone, beside whoever made a new one: two never make the same at once.
-func TestPruneAmongMakers(t *testing.T) {
-	t.Parallel()
-	opts := newOptions([]Option{WithCacheDir(t.TempDir())})
-	e, err := opts.entry("source", strings.Repeat("ab", 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	content := []byte("GGUF")
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(content) }))
-	t.Cleanup(server.Close)
-	models, err := opts.cacheFolder("models")
-	if err != nil {
-		t.Fatal(err)
-	}
-	model := filepath.Join(models, sha256Of(content), "chat.gguf")
-	var makers atomic.Int32
-	var makes atomic.Int64
-	engine := func() error {
-		_, err := e.get(t.Context(), Progress{}, &listening{}, func(*os.File) (manifest, error) {
-			defer makers.Add(-1)
-			if n := makers.Add(1); n > 1 {
-				t.Errorf("%d at once", n)
-			}
-			makes.Add(1)
-			return manifest{Executable: "engine"}, os.WriteFile(e.path("engine"), nil, 0o700)
-		})
-		return err
-	}
-	download := func() error {
-		return fetch.Download(t.Context(), fetch.File{URL: server.URL + "/chat.gguf", Path: model, Digest: fetch.SHA256(sha256Of(content))})
-	}
-	over := make(chan struct{})
-	var all sync.WaitGroup
-	for _, work := range []func() error{engine, engine, engine, download, download} {
-		all.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				default:
-				}
-				if err := work(); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	for pruned, deadline := 0, time.Now().Add(patience); pruned < 20 && time.Now().Before(deadline); {
-		removed, err := PruneCache(func(CacheItem) bool { return true }, WithCacheDir(filepath.Dir(models)))
-		if err != nil {
-			t.Error(err)
-			break
-		}
-		pruned += len(removed)
-	}
-	close(over)
-	all.Wait()
-	t.Logf("made %d engines", makes.Load())
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 )
 
@@ -204,7 +205,7 @@ func (c ProvisionConfig) settings() string {
 	dir := c.Dir
 	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = RestartConfig{}, LivenessConfig{}, DrainConfig{}, ReadyConfig{}, StopConfig{}, LogsConfig{}
 	c.Fit, c.Expose, c.Handoff = "", false, HandoffConfig{}
-	return hashOf(c, dir)
+	return cache.Hash(c, dir)
 }
 
 // hash is what schema 2 had before footprints, and what earlier versions still compare.

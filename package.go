@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -52,14 +53,14 @@ func (p pythonPackage) wanted() string {
 
 // memory stands for the configuration.
 func (p pythonPackage) memory() string {
-	return hashOf("package", p.cfg.Dir, p.pkg, p.program.Command)
+	return cache.Hash("package", p.cfg.Dir, p.pkg, p.program.Command)
 }
 
 func (p pythonPackage) find(context.Context) (path, pending string, err error) {
 	// A lock is as quick to read as a note, and says for certain what is meant.
-	if e, _, ok := p.opts.last("package", p.memory()); ok && !p.lockChanged(e) {
-		if path := e.executable(); path != "" {
-			e.used()
+	if e, _, ok := p.opts.store().Last("package", p.memory()); ok && !p.lockChanged(e) {
+		if path := e.Executable(); path != "" {
+			e.Used()
 			return path, "", nil
 		}
 	}
@@ -71,7 +72,7 @@ func (p pythonPackage) find(context.Context) (path, pending string, err error) {
 }
 
 // lockChanged reports whether the file is not what the entry was installed from.
-func (p pythonPackage) lockChanged(e entry) bool {
+func (p pythonPackage) lockChanged(e cache.Entry) bool {
 	if p.pkg.Lock == "" {
 		return false
 	}
@@ -79,7 +80,7 @@ func (p pythonPackage) lockChanged(e entry) bool {
 	if err != nil {
 		return false // what is installed is good without it
 	}
-	then, err := os.ReadFile(e.path(filepath.Base(p.pkg.Lock)))
+	then, err := os.ReadFile(e.Path(filepath.Base(p.pkg.Lock)))
 	return err != nil || string(now) != string(then)
 }
 
@@ -127,8 +128,8 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 	}
 	lock, err := p.lock(ctx, with)
 	if err != nil {
-		last, _, ok := p.opts.last("package", p.memory())
-		if path := last.executable(); ok && path != "" && ctx.Err() == nil {
+		last, _, ok := p.opts.store().Last("package", p.memory())
+		if path := last.Executable(); ok && path != "" && ctx.Err() == nil {
 			tell.note(fmt.Sprintf("what was installed last is used: %v", err))
 			return path, nil
 		}
@@ -138,19 +139,19 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 	if info, err := os.Stat(with.python); err == nil {
 		python = append(python, info.Size(), info.ModTime().UnixNano())
 	}
-	key := hashOf(1, lock.Text, python, with.name, p.pkg.ExtraArgs, p.program.Command)
-	e, err := p.opts.entry("package", key)
+	key := cache.Hash(1, lock.Text, python, with.name, p.pkg.ExtraArgs, p.program.Command)
+	e, err := p.opts.store().Entry("package", key)
 	if err != nil {
 		return "", p.fail(err)
 	}
 	work := Progress{Step: StepInstall, What: p.program.Command}
-	path, err := e.get(ctx, work, tell, func(file *os.File) (manifest, error) {
+	path, err := e.Get(ctx, watcher(work, tell), func(file *os.File) (cache.Manifest, error) {
 		tell.progress(work)
 		i := installation{pythonPackage: p, entry: e, with: with, lock: lock, tell: tell}
 		return i.make(ctx, file)
 	})
 	if err == nil {
-		p.opts.remember("package", p.memory(), e, "")
+		p.opts.store().Remember("package", p.memory(), e, "")
 	}
 	return path, err
 }

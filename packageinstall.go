@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -22,32 +23,32 @@ const installLog = "install.log"
 // installation is one environment in its entry of the cache.
 type installation struct {
 	pythonPackage
-	entry entry
+	entry cache.Entry
 	with  installer
 	lock  pylock.Lock
 	tell  listener
 }
 
-func (i installation) make(ctx context.Context, held *os.File) (manifest, error) {
-	log, err := os.OpenFile(i.entry.path(installLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+func (i installation) make(ctx context.Context, held *os.File) (cache.Manifest, error) {
+	log, err := os.OpenFile(i.entry.Path(installLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return manifest{}, i.fail(err)
+		return cache.Manifest{}, i.fail(err)
 	}
 	defer log.Close()
 	if err := i.room(ctx); err != nil {
-		return manifest{}, err
+		return cache.Manifest{}, err
 	}
 	// What an interrupted installation has left is not gone on with: the installers keep what they have downloaded.
-	if err := i.entry.clear("venv"); err != nil {
-		return manifest{}, i.fail(err)
+	if err := i.entry.Clear("venv"); err != nil {
+		return cache.Manifest{}, i.fail(err)
 	}
-	lock := i.entry.path(i.lock.Name)
+	lock := i.entry.Path(i.lock.Name)
 	if err := os.WriteFile(lock, []byte(i.lock.Text), 0o600); err != nil {
-		return manifest{}, i.fail(err)
+		return cache.Manifest{}, i.fail(err)
 	}
 	shop := i.shop()
 	shop.Log, shop.Lock = log, held
-	venv, python := i.entry.path("venv"), i.entry.path("venv", "bin", "python")
+	venv, python := i.entry.Path("venv"), i.entry.Path("venv", "bin", "python")
 	done := int64(0)
 	stop := shop.Follow(func(string) {
 		if n := i.lock.Installed(tail.Lines(log.Name())); n > done {
@@ -70,7 +71,7 @@ func (i installation) make(ctx context.Context, held *os.File) (manifest, error)
 	}
 	for _, step := range steps {
 		if err := shop.Run(ctx, step[0], step[1:]...); err != nil {
-			return manifest{}, i.explain(ctx, log.Name(), err)
+			return cache.Manifest{}, i.explain(ctx, log.Name(), err)
 		}
 	}
 	command := filepath.Join(venv, "bin", filepath.Base(i.program.Command))
@@ -78,11 +79,11 @@ func (i installation) make(ctx context.Context, held *os.File) (manifest, error)
 		failed := i.fail(fmt.Errorf("none of the %d packages brings a command %q; add the one that does",
 			i.lock.Packages, i.program.Command))
 		failed.log = log.Name()
-		return manifest{}, failed
+		return cache.Manifest{}, failed
 	}
 	what := fmt.Sprintf("%s with %d packages (%s)", i.program.Command, i.lock.Packages, i.wanted())
-	relative, err := filepath.Rel(i.entry.dir, command)
-	return manifest{What: what, Executable: relative}, err
+	relative, err := filepath.Rel(i.entry.Dir, command)
+	return cache.Manifest{What: what, Executable: relative}, err
 }
 
 // room says how much is to come and how much fits, and refuses what certainly does not: an installer holds a package and
@@ -99,8 +100,8 @@ func (i installation) room(ctx context.Context) error {
 	case size > 0:
 		words += fmt.Sprintf(" of at least %s (%d do not tell)", fetch.Bytes(size), unknown)
 	}
-	i.tell.note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(fetch.Free(i.entry.dir))))
-	if err := fetch.EnsureSpace(i.entry.dir, 2*size); err != nil {
+	i.tell.note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(fetch.Free(i.entry.Dir))))
+	if err := fetch.EnsureSpace(i.entry.Dir, 2*size); err != nil {
 		return i.fail(err)
 	}
 	return nil

@@ -3,8 +3,6 @@ package provisioner
 import (
 	"errors"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -12,7 +10,6 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
-	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Numbers come back: a dead engine's may be a thread's by now, of which no process can be held.
@@ -63,38 +60,4 @@ func someThread(t *testing.T) int {
 		}()
 	}
 	return <-tid
-}
-
-// Whoever has a lock of a provisioner that is gone is ended by its mark alone, and only where nobody else has the lock.
-func TestEndHoldersSparesStrangers(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "x.lock")
-	lock, err := state.TryLock(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	holder := func(env ...string) (*exec.Cmd, <-chan struct{}) {
-		t.Helper()
-		cmd := exec.Command("sleep", "600")
-		cmd.Env, cmd.ExtraFiles = env, []*os.File{lock.File}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { defer close(ended); _ = cmd.Wait() }()
-		t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
-		return cmd, ended
-	}
-	stranger, gone := holder()
-	marked, _ := holder(proc.MarkEnv + "=" + proc.NewMark())
-	lock.Release()
-	if n, err := endHolders(path); n != 0 || err != nil || !alive(marked.Process.Pid) || !alive(stranger.Process.Pid) {
-		t.Errorf("ended %d beside a stranger (%v)", n, err)
-	}
-	_ = stranger.Process.Kill()
-	<-gone
-	eventually(t, "the marked one is ended", func() bool { // another test's child may have a copy of the lock until its exec
-		_, err := endHolders(path)
-		return err == nil && !alive(marked.Process.Pid)
-	})
 }

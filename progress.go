@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
@@ -75,6 +76,15 @@ func (p Progress) String() string {
 type listener interface {
 	progress(now Progress)
 	note(message string)
+}
+
+// watcher tells that another process does the work.
+func watcher(work Progress, tell listener) cache.Watcher {
+	work.Waiting = true
+	return cache.Watcher{Note: tell.note, Waiting: func(holder string) {
+		work.Holder = holder
+		tell.progress(work)
+	}}
 }
 
 // progress tells how far a preparation is.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -142,7 +143,7 @@ func TestKeptTypesHaveNames(t *testing.T) {
 	}
 	for _, kept := range []any{
 		record{}, keptRestarts{}, request{}, answers{}, Event{}, Handoff{}, // of a replica and a state directory
-		engine.Binary{}, manifest{}, remembered{}, // of the cache
+		engine.Binary{}, cache.Manifest{}, // of the cache
 	} {
 		look(reflect.TypeOf(kept), reflect.TypeOf(kept).Name())
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -75,9 +76,9 @@ func localRepo(repo string) bool {
 func (s sourceBuild) flags() cmake.Flags { return cmake.Current(s.source.CMakeFlags) }
 
 func (s sourceBuild) find(ctx context.Context) (path, pending string, err error) {
-	if e, _, ok := s.opts.last("source", s.memory()); ok {
-		if path := e.executable(); path != "" {
-			e.used()
+	if e, _, ok := s.opts.store().Last("source", s.memory()); ok {
+		if path := e.Executable(); path != "" {
+			e.Used()
 			return path, "", nil
 		}
 	}
@@ -128,12 +129,12 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 	if err != nil {
 		return "", s.fail(err)
 	}
-	e, err := s.opts.entry("source", key)
+	e, err := s.opts.store().Entry("source", key)
 	if err != nil {
 		return "", s.fail(err)
 	}
 	b, made := build{sourceBuild: s, entry: e, tools: tools, commit: commit, tell: tell}, false
-	path, err := e.get(ctx, Progress{Step: StepBuild, What: s.name()}, tell, func(lock *os.File) (manifest, error) {
+	path, err := e.Get(ctx, watcher(Progress{Step: StepBuild, What: s.name()}, tell), func(lock *os.File) (cache.Manifest, error) {
 		made = true
 		return b.make(ctx, lock)
 	})
@@ -143,7 +144,7 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 	if made {
 		b.trim()
 	}
-	s.opts.remember("source", s.memory(), e, commit)
+	s.opts.store().Remember("source", s.memory(), e, commit)
 	return path, nil
 }
 
@@ -159,7 +160,7 @@ func (s sourceBuild) commit(ctx context.Context, shop tool.Shop, git string, tel
 		if ctx.Err() != nil {
 			return "", err
 		}
-		if _, commit, ok := s.opts.last("source", s.memory()); ok && fullCommit.MatchString(commit) {
+		if _, commit, ok := s.opts.store().Last("source", s.memory()); ok && fullCommit.MatchString(commit) {
 			tell.note(fmt.Sprintf("the repository %q cannot be read, so what %q stood for last is used (commit %.12s)", s.repo(), ref, commit))
 			return commit, nil
 		}
@@ -206,7 +207,7 @@ func (s sourceBuild) key(commit string, tools cmake.Tools) (string, error) {
 			parts = append(parts, entry)
 		}
 	}
-	return hashOf(parts...), nil
+	return cache.Hash(parts...), nil
 }
 
 // decisive are variables that decide what compilers make.
@@ -233,7 +234,7 @@ func (s sourceBuild) processor() string {
 
 // memory stands for the configuration.
 func (s sourceBuild) memory() string {
-	return hashOf("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator,
+	return cache.Hash("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator,
 		s.program.Command, s.processor())
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -165,7 +164,7 @@ func TestStartBuilds(t *testing.T) {
 	}
 
 	var kept []string
-	entry, err := onlyMatch(filepath.Join(cache, "engines", "source-*", manifestName))
+	entry, err := onlyMatch(filepath.Join(cache, "engines", "source-*", "manifest.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -533,62 +532,3 @@ func TestBuilderKilled(t *testing.T) {
 		t.Errorf("builds: %q, want %q", got, want)
 	}
 }
-
-// Entries whose executable somebody has removed, and those that were never completed, are made again.
-func TestDamagedEntry(t *testing.T) {
-	t.Parallel()
-	opts := newOptions([]Option{WithCacheDir(t.TempDir())})
-	e, err := opts.entry("source", strings.Repeat("ab", 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	times := 0
-	get := func() (string, error) {
-		return e.get(bounded(t), Progress{}, &listening{}, func(*os.File) (manifest, error) {
-			times++
-			return manifest{Executable: "bin/engine"}, errors.Join(os.MkdirAll(e.path("bin"), 0o700), os.WriteFile(e.path("bin", "engine"), nil, 0o700))
-		})
-	}
-	for range 2 {
-		if path, err := get(); err != nil || path != e.path("bin/engine") || times != 1 {
-			t.Fatalf("%q, %v, made %d times", path, err, times)
-		}
-	}
-	for i, damage := range []func() error{
-		func() error { return os.Remove(e.path("bin/engine")) },
-		func() error { return os.WriteFile(e.path(manifestName), []byte("{"), 0o600) },
-		func() error {
-			return os.WriteFile(e.path(manifestName), []byte(`{"executable":"../../../bin/sh"}`), 0o600)
-		},
-		func() error { return os.Remove(e.path(manifestName)) },
-		func() error { return os.RemoveAll(e.dir) },
-	} {
-		if err := damage(); err != nil {
-			t.Fatal(err)
-		}
-		if path, err := get(); err != nil || path == "" || times != i+2 {
-			t.Errorf("%d: %q, %v, made %d times", i, path, err, times)
-		}
-	}
-	blocked := entry{filepath.Join(t.TempDir(), "x")}
-	if err := os.Mkdir(blocked.lock(), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	_, err = blocked.get(bounded(t), Progress{}, &listening{}, nil)
-	wantText(t, err, "cannot use the cache: open ", "x.lock: is a directory; set XDG_CACHE_HOME")
-	ctx, cancel := context.WithCancel(bounded(t))
-	_ = os.Remove(e.path(manifestName))
-	_, err = e.get(ctx, Progress{}, &listening{}, func(*os.File) (manifest, error) { cancel(); return manifest{Executable: "bin/engine"}, nil })
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-	if _, err := os.Lstat(e.path(manifestName)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a canceled entry counts: %v", err)
-	}
-}
-
-// listening is told how a preparation goes, and does nothing about it.
-type listening struct{}
-
-func (*listening) progress(Progress) {}
-func (*listening) note(string)       {}

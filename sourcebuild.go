@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -21,7 +22,7 @@ import (
 // beside them. It goes on where an earlier one was interrupted, as far as what that has left can be trusted.
 type build struct {
 	sourceBuild
-	entry  entry
+	entry  cache.Entry
 	tools  cmake.Tools
 	commit string
 	tell   listener
@@ -39,35 +40,35 @@ const (
 
 const buildLog = "build.log"
 
-func (b build) make(ctx context.Context, lock *os.File) (manifest, error) {
-	log, err := os.OpenFile(b.entry.path(buildLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+func (b build) make(ctx context.Context, lock *os.File) (cache.Manifest, error) {
+	log, err := os.OpenFile(b.entry.Path(buildLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return manifest{}, b.fail(err)
+		return cache.Manifest{}, b.fail(err)
 	}
 	defer log.Close()
 	b.shop = tool.Shop{
-		Dir: b.entry.dir, Log: log, Lock: lock,
+		Dir: b.entry.Dir, Log: log, Lock: lock,
 		// The folder is another for each commit, and so would be the hash of each file.
-		Env: []string{"CCACHE_BASEDIR=" + b.entry.dir, "CCACHE_NOHASHDIR=1"},
+		Env: []string{"CCACHE_BASEDIR=" + b.entry.Dir, "CCACHE_NOHASHDIR=1"},
 	}
 	for _, step := range []func(context.Context) error{b.fetch, b.configure, b.compile} {
 		if err := step(ctx); err != nil {
-			return manifest{}, b.explain(ctx, err)
+			return cache.Manifest{}, b.explain(ctx, err)
 		}
 	}
-	path, err := findExecutable(b.entry.path("build"), b.name())
+	path, err := findExecutable(b.entry.Path("build"), b.name())
 	if errors.Is(err, errNoExecutable) {
 		err = fmt.Errorf("%w in what was built; name the target that makes it in \"targets\"", err)
 	}
 	if err != nil {
-		return manifest{}, b.explain(ctx, err)
+		return cache.Manifest{}, b.explain(ctx, err)
 	}
-	relative, err := filepath.Rel(b.entry.dir, path)
+	relative, err := filepath.Rel(b.entry.Dir, path)
 	if err != nil {
-		return manifest{}, b.explain(ctx, err)
+		return cache.Manifest{}, b.explain(ctx, err)
 	}
 	what := fmt.Sprintf("%s of %s at %s (commit %.12s)", b.name(), b.repo(), b.source.Ref, b.commit)
-	return manifest{What: what, Executable: relative}, nil
+	return cache.Manifest{What: what, Executable: relative}, nil
 }
 
 // explain says what went wrong first: what a build says last is rarely the reason.
@@ -77,12 +78,12 @@ func (b build) explain(ctx context.Context, err error) error {
 	}
 	var already *provisionError
 	if errors.As(err, &already) {
-		already.log = b.entry.path(buildLog)
+		already.log = b.entry.Path(buildLog)
 		return already
 	}
 	var failure *tool.Error
 	failed := b.fail(err)
-	failed.log = b.entry.path(buildLog)
+	failed.log = b.entry.Path(buildLog)
 	if errors.As(err, &failure) {
 		if first := tail.Cut(cmake.FirstError(tail.All(failed.log))); first != "" {
 			failed.err = fmt.Errorf("%s failed: %q", failure.Command, first)
@@ -90,17 +91,17 @@ func (b build) explain(ctx context.Context, err error) error {
 				failed.err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.err)
 			}
 		}
-		failed.err = tool.BlameDisk(failed.err, b.entry.dir, failure.Lines)
+		failed.err = tool.BlameDisk(failed.err, b.entry.Dir, failure.Lines)
 	}
 	return failed
 }
 
 func (b build) marked(mark string) bool {
-	_, err := os.Lstat(b.entry.path(mark))
+	_, err := os.Lstat(b.entry.Path(mark))
 	return err == nil
 }
 
-func (b build) mark(mark string) error { return os.WriteFile(b.entry.path(mark), nil, 0o600) }
+func (b build) mark(mark string) error { return os.WriteFile(b.entry.Path(mark), nil, 0o600) }
 
 // fetch brings the one commit, without what was before it.
 func (b build) fetch(ctx context.Context) error {
@@ -108,14 +109,14 @@ func (b build) fetch(ctx context.Context) error {
 		return nil
 	}
 	b.tell.progress(Progress{Step: StepFetch, What: b.source.Ref})
-	if err := b.entry.clear("src", "build", markConfigured, markBuilding); err != nil { // git leaves locks behind when it is killed
+	if err := b.entry.Clear("src", "build", markConfigured, markBuilding); err != nil { // git leaves locks behind when it is killed
 		return err
 	}
-	if err := os.Mkdir(b.entry.path("src"), 0o700); err != nil {
+	if err := os.Mkdir(b.entry.Path("src"), 0o700); err != nil {
 		return err
 	}
 	in := b.shop
-	in.Dir = b.entry.path("src")
+	in.Dir = b.entry.Path("src")
 	// No process of git's may stay in the background: it would hold the lock.
 	quiet := []string{"-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false", "-c", "core.fsmonitor=false"}
 	steps := [][]string{
@@ -174,11 +175,11 @@ func (b build) configure(ctx context.Context) error {
 }
 
 func (b build) configureWith(ctx context.Context, more []string) error {
-	if err := b.entry.clear("build", markConfigured, markBuilding); err != nil {
+	if err := b.entry.Clear("build", markConfigured, markBuilding); err != nil {
 		return err
 	}
 	b.tell.progress(Progress{Step: StepConfigure, What: b.name()})
-	args := []string{"-S", b.entry.path("src"), "-B", b.entry.path("build"), "-G", b.tools.Generator, "-DCMAKE_BUILD_TYPE=Release"}
+	args := []string{"-S", b.entry.Path("src"), "-B", b.entry.Path("build"), "-G", b.tools.Generator, "-DCMAKE_BUILD_TYPE=Release"}
 	if b.tools.CCache != "" {
 		args = append(args, "-DCMAKE_C_COMPILER_LAUNCHER="+b.tools.CCache, "-DCMAKE_CXX_COMPILER_LAUNCHER="+b.tools.CCache)
 	}
@@ -219,7 +220,7 @@ func (b build) noteUnused() {
 
 // usesCUDA reports whether CMake has found a CUDA compiler that works.
 func (b build) usesCUDA() bool {
-	cache, err := os.ReadFile(b.entry.path("build", "CMakeCache.txt"))
+	cache, err := os.ReadFile(b.entry.Path("build", "CMakeCache.txt"))
 	if err != nil {
 		return false
 	}
@@ -245,12 +246,12 @@ func (b build) compile(ctx context.Context) error {
 			b.tell.progress(now)
 		}
 	})
-	args := []string{"--build", b.entry.path("build"), "--config", "Release", "--parallel", fmt.Sprint(b.jobs()), "--target"}
+	args := []string{"--build", b.entry.Path("build"), "--config", "Release", "--parallel", fmt.Sprint(b.jobs()), "--target"}
 	err := b.shop.Run(ctx, b.tools.CMake, append(args, b.targets()...)...)
 	stop()
 	var exit *exec.ExitError
 	if err == nil || ctx.Err() == nil && errors.As(err, &exit) && exit.Exited() {
-		return errors.Join(err, b.entry.clear(markBuilding))
+		return errors.Join(err, b.entry.Clear(markBuilding))
 	}
 	return err
 }
@@ -270,8 +271,8 @@ func (b build) jobs() int {
 
 // trim removes what only the build needed, which with CUDA is gigabytes of objects. What it cannot remove does no harm.
 func (b build) trim() {
-	_ = b.entry.clear(markFetched, markConfigured, markBuilding, "src") // the marks first: what is left then is not gone on with
-	_ = filepath.WalkDir(b.entry.path("build"), func(path string, d fs.DirEntry, err error) error {
+	_ = b.entry.Clear(markFetched, markConfigured, markBuilding, "src") // the marks first: what is left then is not gone on with
+	_ = filepath.WalkDir(b.entry.Path("build"), func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err

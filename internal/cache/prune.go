@@ -1,4 +1,4 @@
-package provisioner
+package cache
 
 import (
 	"cmp"
@@ -19,11 +19,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
-// PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
+// Prune removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
 // does not matter.
-func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error) {
-	items, err := Cache(opts...)
-	var removed []CacheItem
+func (c Cache) Prune(choose func(Item) bool) ([]Item, error) {
+	items, err := c.List()
+	var removed []Item
 	for _, item := range items {
 		if item.InUse || !choose(item) {
 			continue
@@ -38,8 +38,7 @@ func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error
 		}
 		removed = append(removed, item)
 	}
-	o := newOptions(opts)
-	if dir, unknown := o.cacheFolder("engines"); unknown == nil {
+	if dir, unknown := c.Folder("engines"); unknown == nil {
 		err = errors.Join(err, tidyEngines(dir))
 	}
 	return removed, err
@@ -49,21 +48,21 @@ func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error
 func tidyEngines(dir string) error {
 	files, err := os.ReadDir(dir)
 	if err != nil {
-		return nil //nolint:nilerr // Cache has told
+		return nil //nolint:nilerr // List has told
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.Name())
-		e := entry{strings.TrimSuffix(path, ".lock")}
+		e := Entry{strings.TrimSuffix(path, ".lock")}
 		switch filepath.Ext(path) {
 		case ".lock":
-			if access.Exists(e.dir) {
+			if access.Exists(e.Dir) {
 				continue
 			}
 			lock, locked := state.TryLock(path)
 			if locked != nil {
 				continue // it is just being made
 			}
-			if !access.Exists(e.dir) {
+			if !access.Exists(e.Dir) {
 				err = errors.Join(err, atomicfile.Remove(path))
 			}
 			lock.Release()
@@ -80,36 +79,36 @@ func tidyEngines(dir string) error {
 
 // remove returns errLocked where a process is at work on the item. Whoever waits for a lock looks whether it is still the
 // file of that name when it has it, so a lock can be removed by who holds it; it goes last.
-func (i CacheItem) remove() error {
+func (i Item) remove() error {
 	switch i.Kind {
-	case CacheEngine:
+	case Engine:
 		return i.removeEngine()
-	case CacheModel:
+	case Model:
 		return i.removeModel()
-	case CacheHubModel:
+	case HubModel:
 		return i.removeHubModel()
 	}
 	return os.RemoveAll(i.Path)
 }
 
-func (i CacheItem) removeEngine() error {
-	e := entry{i.Path}
-	lock, err := state.TryLock(e.lock())
+func (i Item) removeEngine() error {
+	e := Entry{i.Path}
+	lock, err := state.TryLock(e.Lock())
 	if err != nil {
 		return err
 	}
 	defer lock.Release()
 	// First what makes it count: half an engine must not be taken for one.
-	if err := atomicfile.Remove(e.path(manifestName)); err != nil {
+	if err := atomicfile.Remove(e.Path(manifestName)); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(i.Path); err != nil {
 		return err
 	}
-	return atomicfile.Remove(e.lock())
+	return atomicfile.Remove(e.Lock())
 }
 
-func (i CacheItem) removeModel() error {
+func (i Item) removeModel() error {
 	lock := filepath.Join(i.Path, i.Name+".lock")
 	release, ok, err := fetch.TryLock(lock)
 	if err != nil || !ok {
@@ -132,7 +131,7 @@ func (i CacheItem) removeModel() error {
 }
 
 // removeHubModel leaves the locks, as the other tools do that share the cache.
-func (i CacheItem) removeHubModel() error {
+func (i Item) removeHubModel() error {
 	for _, path := range i.note.Locks {
 		if !access.Exists(path) {
 			continue // nobody has ever downloaded it
