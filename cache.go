@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/cache"
-	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // CacheItem is something that provisioning has put on this node and can download, build or install again.
@@ -19,9 +18,6 @@ type CacheItem struct {
 	UsedAt  time.Time `json:"used_at"`           // about the last start with it
 	Partial bool      `json:"partial,omitempty"` // it is not complete; the next try goes on with it
 	InUse   bool      `json:"in_use,omitempty"`  // a process runs with it or works on it; seen on Linux alone
-
-	note     models.Note // of CacheHubModel
-	noteFile string      // where the note lies
 }
 
 // CacheKind says what an item of the cache is.

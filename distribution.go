@@ -18,7 +18,7 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (engine.B
 		return engine.Binary{}, err
 	}
 	program := programOf(p.engine, p.cfg)
-	path, pending, err := p.opts.executable(p.cfg, program).find(ctx)
+	path, pending, err := p.opts.executable(p.cfg, program).Find(ctx)
 	if err == nil && pending != "" {
 		err = &binary.Error{Err: fmt.Errorf("the executable is not there yet: %s; call Prepare first", pending)}
 	}

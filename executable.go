@@ -1,42 +1,30 @@
 package provisioner
 
 import (
-	"context"
 	"path/filepath"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/binary"
 )
 
-// executable is where an engine's executable comes from, by one mode of provisioning.
-type executable interface {
-	// find gives its path where it is on this node, and otherwise says what get would do, for people.
-	find(ctx context.Context) (path, pending string, err error)
-	// get brings it onto this node.
-	get(ctx context.Context, tell listener) (path string, err error)
-}
-
-func (o *options) executable(cfg ProvisionConfig, program engine.Program) executable {
+// executable is the way by which an engine's executable is had: the one of its mode of provisioning.
+func (o *options) executable(cfg ProvisionConfig, program engine.Program) acquire.Way {
 	if p := cfg.Provisioning; p.Mode == "source" {
-		return sourceBuild{opts: o, cfg: cfg, source: *p.Source, program: program}
+		return acquire.Source{
+			Cache: o.store(), Config: acquire.SourceConfig(*p.Source), Dir: cfg.Dir, Command: program.Command, Flags: program.SourceFlags,
+		}
 	}
 	if p := cfg.Provisioning; p.Mode == "package" {
-		return pythonPackage{opts: o, cfg: cfg, pkg: *p.Package, program: program}
+		return acquire.Package{Cache: o.store(), Config: acquire.PackageConfig(*p.Package), Dir: cfg.Dir, Command: program.Command}
 	}
 	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
-		return downloadedBinary{opts: o, cfg: cfg, binary: *b, program: program}
+		return acquire.Download{
+			Cache: o.store(), Config: acquire.BinaryConfig(*b), Command: program.Command, Release: program.Release, GPU: cfg.GPU != GPUNone,
+			API: o.releases,
+		}
 	}
-	return localBinary(wanted(cfg, program, o.searchPath()))
-}
-
-// localBinary is an executable that is on this node already.
-type localBinary binary.Wanted
-
-func (b localBinary) get(context.Context, listener) (string, error) { return binary.Wanted(b).Find() }
-
-func (b localBinary) find(context.Context) (path, pending string, err error) {
-	path, err = binary.Wanted(b).Find()
-	return path, "", err
+	return acquire.Local(wanted(cfg, program, o.searchPath()))
 }
 
 // wanted is the engine's executable: the configured path, or the engine's usual name in the folders of searchPath.

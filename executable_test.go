@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/acquire"
 )
 
 func TestLookupBinary(t *testing.T) {
@@ -108,5 +110,20 @@ func TestPlan(t *testing.T) {
 	}
 	if _, err := os.Stat(cfg.StateDir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Plan wrote a state directory: %v", err)
+	}
+}
+
+// The cache knows what it has by the JSON of the configuration, which must not change with the types' home.
+func TestAcquiredConfigs(t *testing.T) {
+	t.Parallel()
+	for _, pair := range [][2]any{
+		{SourceConfig{}, acquire.SourceConfig{}}, {PackageConfig{}, acquire.PackageConfig{}}, {BinaryConfig{}, acquire.BinaryConfig{}},
+	} {
+		own, inner := reflect.TypeOf(pair[0]), reflect.TypeOf(pair[1])
+		for i := range own.NumField() {
+			if a, b := own.Field(i).Tag.Get("json"), inner.Field(i).Tag.Get("json"); a != b {
+				t.Errorf("%s.%s is %q in the configuration and %q in the cache", own, own.Field(i).Name, a, b)
+			}
+		}
 	}
 }

@@ -158,7 +158,7 @@ var errNoLauncher = fmt.Errorf("this program was built without mode %q; give it 
 // locate finds what the engine of cfg is run from. pending says what there is to get first.
 func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engine.Program) (b engine.Binary, pending string, err error) {
 	if !cfg.contained() {
-		path, pending, err := o.executable(cfg, program).find(ctx)
+		path, pending, err := o.executable(cfg, program).Find(ctx)
 		if err != nil || pending != "" {
 			return engine.Binary{}, pending, err
 		}
@@ -179,7 +179,7 @@ func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engin
 // fetch is locate that gets what is missing.
 func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program engine.Program, tell listener) (engine.Binary, error) {
 	if !cfg.contained() {
-		path, err := o.executable(cfg, program).get(ctx, tell)
+		path, err := o.executable(cfg, program).Get(ctx, acquiring(tell))
 		if err != nil {
 			return engine.Binary{}, err
 		}

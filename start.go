@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -291,17 +292,17 @@ func (p *EngineProvisioner) startError(err error) error {
 	var model *models.Error
 	var memory *memoryError
 	var key *keyError
-	var build *provisionError
+	var build *acquire.Error
 	switch {
 	case errors.As(err, &model) && model.Fault == models.Download: // a time-out among them
 		f.Cause = engine.CauseDownload
 	case errors.As(err, &build):
-		f.LogPath = build.log
+		f.LogPath = build.Log
 		f.Cause = engine.CauseBuildFailed
-		if build.try {
+		if build.Retry {
 			f.Cause = engine.CauseDownload
 		}
-		if f.LogPath != "" || build.try && p.cfg.Provisioning.Package != nil { // an installer only says that it is offline
+		if f.LogPath != "" || build.Retry && p.cfg.Provisioning.Package != nil { // an installer only says that it is offline
 			f.Advice = adviceFor(f.Cause)
 		}
 	case errors.As(err, &asked) && asked.Deaf():

@@ -1,4 +1,4 @@
-package provisioner
+package acquire
 
 import (
 	"context"
@@ -21,11 +21,11 @@ import (
 // build is one build in its entry of the cache: the source in "src", the build in "build", and marks of what is done
 // beside them. It goes on where an earlier one was interrupted, as far as what that has left can be trusted.
 type build struct {
-	sourceBuild
+	Source
 	entry  cache.Entry
 	tools  cmake.Tools
 	commit string
-	tell   listener
+	tell   Listener
 
 	shop tool.Shop
 }
@@ -67,7 +67,7 @@ func (b build) make(ctx context.Context, lock *os.File) (cache.Manifest, error) 
 	if err != nil {
 		return cache.Manifest{}, b.explain(ctx, err)
 	}
-	what := fmt.Sprintf("%s of %s at %s (commit %.12s)", b.name(), b.repo(), b.source.Ref, b.commit)
+	what := fmt.Sprintf("%s of %s at %s (commit %.12s)", b.name(), b.repo(), b.Config.Ref, b.commit)
 	return cache.Manifest{What: what, Executable: relative}, nil
 }
 
@@ -76,22 +76,22 @@ func (b build) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var already *provisionError
+	var already *Error
 	if errors.As(err, &already) {
-		already.log = b.entry.Path(buildLog)
+		already.Log = b.entry.Path(buildLog)
 		return already
 	}
 	var failure *tool.Error
 	failed := b.fail(err)
-	failed.log = b.entry.Path(buildLog)
+	failed.Log = b.entry.Path(buildLog)
 	if errors.As(err, &failure) {
-		if first := tail.Cut(cmake.FirstError(tail.All(failed.log))); first != "" {
-			failed.err = fmt.Errorf("%s failed: %q", failure.Command, first)
+		if first := tail.Cut(cmake.FirstError(tail.All(failed.Log))); first != "" {
+			failed.Err = fmt.Errorf("%s failed: %q", failure.Command, first)
 			if cmake.OutOfMemory(first) {
-				failed.err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.err)
+				failed.Err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.Err)
 			}
 		}
-		failed.err = tool.BlameDisk(failed.err, b.entry.Dir, failure.Lines)
+		failed.Err = tool.BlameDisk(failed.Err, b.entry.Dir, failure.Lines)
 	}
 	return failed
 }
@@ -108,7 +108,7 @@ func (b build) fetch(ctx context.Context) error {
 	if b.marked(markFetched) {
 		return nil
 	}
-	b.tell.progress(Progress{Step: StepFetch, What: b.source.Ref})
+	b.tell.Progress(Progress{Step: StepFetch, What: b.Config.Ref})
 	if err := b.entry.Clear("src", "build", markConfigured, markBuilding); err != nil { // git leaves locks behind when it is killed
 		return err
 	}
@@ -124,7 +124,7 @@ func (b build) fetch(ctx context.Context) error {
 		{"fetch", "--depth=1", "--no-tags", "--", b.repo(), b.commit},
 		{"checkout", "--quiet", "--force", "--detach", "FETCH_HEAD"},
 	}
-	if b.source.Submodules {
+	if b.Config.Submodules {
 		// A relative URL of a submodule counts from the remote.
 		steps = append(steps, []string{"remote", "add", "origin", b.repo()},
 			[]string{"submodule", "update", "--init", "--recursive", "--depth=1"})
@@ -135,7 +135,7 @@ func (b build) fetch(ctx context.Context) error {
 			if errors.As(err, &failure) && step[0] != "init" {
 				failure.Command = "git " + step[0]
 				failed := b.fail(fmt.Errorf("commit %.12s cannot be fetched from %q: %w", b.commit, b.repo(), err))
-				failed.try = !localRepo(b.source.Repo)
+				failed.Retry = !localRepo(b.Config.Repo)
 				return failed
 			}
 			return err
@@ -145,11 +145,11 @@ func (b build) fetch(ctx context.Context) error {
 }
 
 // engineFlags are what the engine needs, below the configuration's own.
-func (s sourceBuild) engineFlags(commit string) []string {
-	if s.program.SourceFlags == nil {
+func (s Source) engineFlags(commit string) []string {
+	if s.Flags == nil {
 		return nil
 	}
-	return s.program.SourceFlags(s.source.Ref, commit)
+	return s.Flags(s.Config.Ref, commit)
 }
 
 func (b build) configure(ctx context.Context) error {
@@ -178,7 +178,7 @@ func (b build) configureWith(ctx context.Context, more []string) error {
 	if err := b.entry.Clear("build", markConfigured, markBuilding); err != nil {
 		return err
 	}
-	b.tell.progress(Progress{Step: StepConfigure, What: b.name()})
+	b.tell.Progress(Progress{Step: StepConfigure, What: b.name()})
 	args := []string{"-S", b.entry.Path("src"), "-B", b.entry.Path("build"), "-G", b.tools.Generator, "-DCMAKE_BUILD_TYPE=Release"}
 	if b.tools.CCache != "" {
 		args = append(args, "-DCMAKE_C_COMPILER_LAUNCHER="+b.tools.CCache, "-DCMAKE_CXX_COMPILER_LAUNCHER="+b.tools.CCache)
@@ -213,7 +213,7 @@ func (b build) noteUnused() {
 			continue
 		}
 		if _, users := b.flags().Value(name); users {
-			b.tell.note(fmt.Sprintf("the project does not know %q of \"cmake_flags\"; is it spelled right?", name))
+			b.tell.Note(fmt.Sprintf("the project does not know %q of \"cmake_flags\"; is it spelled right?", name))
 		}
 	}
 }
@@ -236,14 +236,14 @@ func (b build) compile(ctx context.Context) error {
 	if err := b.mark(markBuilding); err != nil {
 		return err
 	}
-	b.tell.progress(Progress{Step: StepBuild, What: b.name()})
+	b.tell.Progress(Progress{Step: StepBuild, What: b.name()})
 	last := Progress{Step: StepBuild, What: b.name()}
 	stop := b.shop.Follow(func(line string) {
 		now := Progress{Step: StepBuild, What: b.name()}
 		var ok bool
 		if now.Done, now.Total, ok = cmake.BuildProgress(line); ok && now.Done > last.Done {
 			last = now
-			b.tell.progress(now)
+			b.tell.Progress(now)
 		}
 	})
 	args := []string{"--build", b.entry.Path("build"), "--config", "Release", "--parallel", fmt.Sprint(b.jobs()), "--target"}
@@ -259,8 +259,8 @@ func (b build) compile(ctx context.Context) error {
 // jobs is as many compilers as there are CPUs, but each has 2 GiB: CUDA's need that much, and a machine that swaps builds
 // nothing.
 func (b build) jobs() int {
-	if b.source.Jobs > 0 {
-		return b.source.Jobs
+	if b.Config.Jobs > 0 {
+		return b.Config.Jobs
 	}
 	n := runtime.GOMAXPROCS(0) // it heeds a limit of the cgroup
 	if free := cgroup.MemoryAvailable(); free > 0 {

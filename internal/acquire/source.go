@@ -1,4 +1,4 @@
-package provisioner
+package acquire
 
 import (
 	"bufio"
@@ -13,53 +13,42 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
-// sourceBuild is an executable that is built from source.
+// Source is an executable that is built from source.
 //
 // What is built is decided by the commit, the flags and the toolchain. A start takes what was built for the configuration
 // last: neither a branch that has moved nor a new compiler makes an engine that crashed wait for a build. Prepare looks at both.
-type sourceBuild struct {
-	opts    *options
-	cfg     ProvisionConfig
-	source  SourceConfig
-	program engine.Program
+type Source struct {
+	Cache   cache.Cache
+	Config  SourceConfig
+	Dir     string                            // what a relative path of a repository refers to
+	Command string                            // the engine's usual executable
+	Flags   func(ref, commit string) []string // what the engine needs of cmake, below the configuration's own; nil for nothing
 }
-
-// provisionError says that an engine could not be built, and where its log is.
-type provisionError struct {
-	what string
-	err  error
-	log  string // "" where nothing was built yet
-	try  bool   // trying again unchanged can help
-}
-
-func (e *provisionError) Error() string { return e.what + ": " + e.err.Error() }
-func (e *provisionError) Unwrap() error { return e.err }
 
 var fullCommit = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
 // name is what is built, for people.
-func (s sourceBuild) name() string { return filepath.Base(s.program.Command) }
+func (s Source) name() string { return filepath.Base(s.Command) }
 
-func (s sourceBuild) targets() []string {
-	if len(s.source.Targets) > 0 {
-		return s.source.Targets
+func (s Source) targets() []string {
+	if len(s.Config.Targets) > 0 {
+		return s.Config.Targets
 	}
 	return []string{s.name()}
 }
 
 // repo is the repository as git takes it.
-func (s sourceBuild) repo() string {
-	if !localRepo(s.source.Repo) {
-		return s.source.Repo
+func (s Source) repo() string {
+	if !localRepo(s.Config.Repo) {
+		return s.Config.Repo
 	}
-	path := s.cfg.resolve(s.source.Repo)
+	path := under(s.Dir, s.Config.Repo)
 	if abs, err := filepath.Abs(path); err == nil { // git runs in other folders
 		return abs
 	}
@@ -73,10 +62,10 @@ func localRepo(repo string) bool {
 }
 
 // flags are the configuration's, by their names of today.
-func (s sourceBuild) flags() cmake.Flags { return cmake.Current(s.source.CMakeFlags) }
+func (s Source) flags() cmake.Flags { return cmake.Current(s.Config.CMakeFlags) }
 
-func (s sourceBuild) find(ctx context.Context) (path, pending string, err error) {
-	if e, _, ok := s.opts.store().Last("source", s.memory()); ok {
+func (s Source) Find(ctx context.Context) (path, pending string, err error) {
+	if e, _, ok := s.Cache.Last("source", s.memory()); ok {
 		if path := e.Executable(); path != "" {
 			e.Used()
 			return path, "", nil
@@ -94,15 +83,15 @@ func (s sourceBuild) find(ctx context.Context) (path, pending string, err error)
 	if tools.NVCC != "" {
 		compilers += " and " + tools.NVCC
 	}
-	return "", fmt.Sprintf("build %s from %s at %s with %s, %s and%s", strings.Join(s.targets(), ", "), s.repo(), s.source.Ref,
+	return "", fmt.Sprintf("build %s from %s at %s with %s, %s and%s", strings.Join(s.targets(), ", "), s.repo(), s.Config.Ref,
 		tools.Generator, compilers, pending), nil
 }
 
 // tools are the programs that the build needs.
-func (s sourceBuild) tools() (cmake.Tools, error) {
+func (s Source) tools() (cmake.Tools, error) {
 	flags := s.flags()
 	tools, err := cmake.Machine{Look: exec.LookPath, Env: os.Getenv}.Find(cmake.Need{
-		CUDA: flags.On("GGML_CUDA"), Generator: s.source.Generator, Flags: flags,
+		CUDA: flags.On("GGML_CUDA"), Generator: s.Config.Generator, Flags: flags,
 	})
 	if err != nil {
 		return tools, s.fail(err)
@@ -110,16 +99,16 @@ func (s sourceBuild) tools() (cmake.Tools, error) {
 	return tools, nil
 }
 
-func (s sourceBuild) fail(err error) *provisionError {
-	return &provisionError{what: fmt.Sprintf("cannot build %s", s.name()), err: err}
+func (s Source) fail(err error) *Error {
+	return &Error{What: fmt.Sprintf("cannot build %s", s.name()), Err: err}
 }
 
-func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
+func (s Source) Get(ctx context.Context, tell Listener) (string, error) {
 	tools, err := s.tools()
 	if err != nil {
 		return "", err
 	}
-	tell.progress(Progress{Step: StepFetch, What: s.source.Ref})
+	tell.Progress(Progress{Step: StepFetch, What: s.Config.Ref})
 	shop := tool.Shop{Dir: "/"} // where nobody else can have put a repository, with settings that git would heed
 	commit, err := s.commit(ctx, shop, tools.Git, tell)
 	if err != nil {
@@ -129,11 +118,11 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 	if err != nil {
 		return "", s.fail(err)
 	}
-	e, err := s.opts.store().Entry("source", key)
+	e, err := s.Cache.Entry("source", key)
 	if err != nil {
 		return "", s.fail(err)
 	}
-	b, made := build{sourceBuild: s, entry: e, tools: tools, commit: commit, tell: tell}, false
+	b, made := build{Source: s, entry: e, tools: tools, commit: commit, tell: tell}, false
 	path, err := e.Get(ctx, watcher(Progress{Step: StepBuild, What: s.name()}, tell), func(lock *os.File) (cache.Manifest, error) {
 		made = true
 		return b.make(ctx, lock)
@@ -144,13 +133,13 @@ func (s sourceBuild) get(ctx context.Context, tell listener) (string, error) {
 	if made {
 		b.trim()
 	}
-	s.opts.store().Remember("source", s.memory(), e, commit)
+	s.Cache.Remember("source", s.memory(), e, commit)
 	return path, nil
 }
 
 // commit is what the reference stands for now; without the repository at hand, what it stood for last.
-func (s sourceBuild) commit(ctx context.Context, shop tool.Shop, git string, tell listener) (string, error) {
-	ref := s.source.Ref
+func (s Source) commit(ctx context.Context, shop tool.Shop, git string, tell Listener) (string, error) {
+	ref := s.Config.Ref
 	if fullCommit.MatchString(ref) {
 		return ref, nil
 	}
@@ -160,12 +149,12 @@ func (s sourceBuild) commit(ctx context.Context, shop tool.Shop, git string, tel
 		if ctx.Err() != nil {
 			return "", err
 		}
-		if _, commit, ok := s.opts.store().Last("source", s.memory()); ok && fullCommit.MatchString(commit) {
-			tell.note(fmt.Sprintf("the repository %q cannot be read, so what %q stood for last is used (commit %.12s)", s.repo(), ref, commit))
+		if _, commit, ok := s.Cache.Last("source", s.memory()); ok && fullCommit.MatchString(commit) {
+			tell.Note(fmt.Sprintf("the repository %q cannot be read, so what %q stood for last is used (commit %.12s)", s.repo(), ref, commit))
 			return commit, nil
 		}
 		failed := s.fail(fmt.Errorf("the repository %q cannot be read: %w", s.repo(), err))
-		failed.try = !localRepo(s.source.Repo)
+		failed.Retry = !localRepo(s.Config.Repo)
 		return "", failed
 	}
 	found := map[string]string{}
@@ -183,9 +172,9 @@ func (s sourceBuild) commit(ctx context.Context, shop tool.Shop, git string, tel
 }
 
 // key stands for everything that decides what is built.
-func (s sourceBuild) key(commit string, tools cmake.Tools) (string, error) {
+func (s Source) key(commit string, tools cmake.Tools) (string, error) {
 	parts := []any{
-		1, commit, s.source.Submodules, s.flags(), s.engineFlags(commit), s.targets(), tools.Generator, s.program.Command, s.processor(),
+		1, commit, s.Config.Submodules, s.flags(), s.engineFlags(commit), s.targets(), tools.Generator, s.Command, s.processor(),
 	}
 	for _, tool := range []string{tools.CMake, tools.CC, tools.CXX, tools.NVCC} {
 		if tool == "" {
@@ -215,7 +204,7 @@ var decisive = []string{"CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"
 
 // processor tells processors apart that need builds of their own: by default a build is for the processor at hand, and
 // a cache may be shared by machines.
-func (s sourceBuild) processor() string {
+func (s Source) processor() string {
 	if value, ok := s.flags().Value("GGML_NATIVE"); ok && !s.flags().On("GGML_NATIVE") {
 		return cmp.Or(value, "portable")
 	}
@@ -233,9 +222,9 @@ func (s sourceBuild) processor() string {
 }
 
 // memory stands for the configuration.
-func (s sourceBuild) memory() string {
-	return cache.Hash("source", s.repo(), s.source.Ref, s.source.Submodules, s.flags(), s.targets(), s.source.Generator,
-		s.program.Command, s.processor())
+func (s Source) memory() string {
+	return cache.Hash("source", s.repo(), s.Config.Ref, s.Config.Submodules, s.flags(), s.targets(), s.Config.Generator,
+		s.Command, s.processor())
 }
 
 var errNoExecutable = errors.New("there is no executable")

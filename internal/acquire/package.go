@@ -1,4 +1,4 @@
-package provisioner
+package acquire
 
 import (
 	"cmp"
@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
@@ -20,16 +19,16 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
-// pythonPackage is an executable that comes with a Python package, in a virtual environment of its own.
+// Package is an executable that comes with a Python package, in a virtual environment of its own.
 //
 // What is installed is decided by the lock: every package with its version and checksum, as the installer has resolved
 // them or as a file says. As with a build, a start takes what was installed for the configuration last, and Prepare
 // resolves the requirements anew.
-type pythonPackage struct {
-	opts    *options
-	cfg     ProvisionConfig
-	pkg     PackageConfig
-	program engine.Program
+type Package struct {
+	Cache   cache.Cache
+	Config  PackageConfig
+	Dir     string // what relative paths refer to, and where the installers run
+	Command string // the executable that a package brings
 }
 
 // installer is what makes the environment.
@@ -39,26 +38,26 @@ type installer struct {
 	python string // the interpreter's path; with uv, it may be a version
 }
 
-func (p pythonPackage) fail(err error) *provisionError {
-	return &provisionError{what: "cannot install " + p.program.Command, err: err}
+func (p Package) fail(err error) *Error {
+	return &Error{What: "cannot install " + p.Command, Err: err}
 }
 
 // wanted names what is installed, for people.
-func (p pythonPackage) wanted() string {
-	if p.pkg.Lock != "" {
-		return p.cfg.resolve(p.pkg.Lock)
+func (p Package) wanted() string {
+	if p.Config.Lock != "" {
+		return under(p.Dir, p.Config.Lock)
 	}
-	return strings.Join(p.pkg.Requirements, ", ")
+	return strings.Join(p.Config.Requirements, ", ")
 }
 
 // memory stands for the configuration.
-func (p pythonPackage) memory() string {
-	return cache.Hash("package", p.cfg.Dir, p.pkg, p.program.Command)
+func (p Package) memory() string {
+	return cache.Hash("package", p.Dir, p.Config, p.Command)
 }
 
-func (p pythonPackage) find(context.Context) (path, pending string, err error) {
+func (p Package) Find(context.Context) (path, pending string, err error) {
 	// A lock is as quick to read as a note, and says for certain what is meant.
-	if e, _, ok := p.opts.store().Last("package", p.memory()); ok && !p.lockChanged(e) {
+	if e, _, ok := p.Cache.Last("package", p.memory()); ok && !p.lockChanged(e) {
 		if path := e.Executable(); path != "" {
 			e.Used()
 			return path, "", nil
@@ -72,21 +71,21 @@ func (p pythonPackage) find(context.Context) (path, pending string, err error) {
 }
 
 // lockChanged reports whether the file is not what the entry was installed from.
-func (p pythonPackage) lockChanged(e cache.Entry) bool {
-	if p.pkg.Lock == "" {
+func (p Package) lockChanged(e cache.Entry) bool {
+	if p.Config.Lock == "" {
 		return false
 	}
-	now, err := os.ReadFile(p.cfg.resolve(p.pkg.Lock))
+	now, err := os.ReadFile(under(p.Dir, p.Config.Lock))
 	if err != nil {
 		return false // what is installed is good without it
 	}
-	then, err := os.ReadFile(e.Path(filepath.Base(p.pkg.Lock)))
+	then, err := os.ReadFile(e.Path(filepath.Base(p.Config.Lock)))
 	return err != nil || string(now) != string(then)
 }
 
 // installer finds uv or pip, and the interpreter.
-func (p pythonPackage) installer() (installer, error) {
-	with := installer{name: p.pkg.Installer, python: p.pkg.Python}
+func (p Package) installer() (installer, error) {
+	with := installer{name: p.Config.Installer, python: p.Config.Python}
 	path, err := exec.LookPath("uv")
 	switch {
 	case err == nil && with.name != "pip":
@@ -104,7 +103,7 @@ func (p pythonPackage) installer() (installer, error) {
 	}
 	name := cmp.Or(with.python, "python3")
 	if strings.ContainsRune(name, filepath.Separator) {
-		name = p.cfg.resolve(name)
+		name = under(p.Dir, name)
 	}
 	if with.python, err = exec.LookPath(name); err != nil {
 		return with, p.fail(fmt.Errorf("there is no Python %q; install it, or set \"python\"", name))
@@ -113,7 +112,7 @@ func (p pythonPackage) installer() (installer, error) {
 	return with, err
 }
 
-func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
+func (p Package) Get(ctx context.Context, tell Listener) (string, error) {
 	with, err := p.installer()
 	if err != nil {
 		return "", err
@@ -123,14 +122,14 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 			return "", err
 		}
 	}
-	if p.pkg.Lock == "" {
-		tell.progress(Progress{Step: StepResolve, What: p.wanted()})
+	if p.Config.Lock == "" {
+		tell.Progress(Progress{Step: StepResolve, What: p.wanted()})
 	}
 	lock, err := p.lock(ctx, with)
 	if err != nil {
-		last, _, ok := p.opts.store().Last("package", p.memory())
+		last, _, ok := p.Cache.Last("package", p.memory())
 		if path := last.Executable(); ok && path != "" && ctx.Err() == nil {
-			tell.note(fmt.Sprintf("what was installed last is used: %v", err))
+			tell.Note(fmt.Sprintf("what was installed last is used: %v", err))
 			return path, nil
 		}
 		return "", err
@@ -139,26 +138,26 @@ func (p pythonPackage) get(ctx context.Context, tell listener) (string, error) {
 	if info, err := os.Stat(with.python); err == nil {
 		python = append(python, info.Size(), info.ModTime().UnixNano())
 	}
-	key := cache.Hash(1, lock.Text, python, with.name, p.pkg.ExtraArgs, p.program.Command)
-	e, err := p.opts.store().Entry("package", key)
+	key := cache.Hash(1, lock.Text, python, with.name, p.Config.ExtraArgs, p.Command)
+	e, err := p.Cache.Entry("package", key)
 	if err != nil {
 		return "", p.fail(err)
 	}
-	work := Progress{Step: StepInstall, What: p.program.Command}
+	work := Progress{Step: StepInstall, What: p.Command}
 	path, err := e.Get(ctx, watcher(work, tell), func(file *os.File) (cache.Manifest, error) {
-		tell.progress(work)
-		i := installation{pythonPackage: p, entry: e, with: with, lock: lock, tell: tell}
+		tell.Progress(work)
+		i := installation{Package: p, entry: e, with: with, lock: lock, tell: tell}
 		return i.make(ctx, file)
 	})
 	if err == nil {
-		p.opts.store().Remember("package", p.memory(), e, "")
+		p.Cache.Remember("package", p.memory(), e, "")
 	}
 	return path, err
 }
 
 // checkPip finds out whether the interpreter has a pip that can install into another environment, without bringing
 // itself along.
-func (p pythonPackage) checkPip(ctx context.Context, with installer) error {
+func (p Package) checkPip(ctx context.Context, with installer) error {
 	version, err := p.shop().Output(ctx, with.python, "-c", "import pip, venv; print(pip.__version__)")
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -174,28 +173,28 @@ func (p pythonPackage) checkPip(ctx context.Context, with installer) error {
 	return p.fail(fmt.Errorf("the Python %q has no pip, or one that is too old; %s", with.python, advice))
 }
 
-func (p pythonPackage) shop() tool.Shop {
+func (p Package) shop() tool.Shop {
 	return tool.Shop{
-		Dir: cmp.Or(p.cfg.Dir, "."), Kept: []string{"PIP_*", "UV_*"},
+		Dir: cmp.Or(p.Dir, "."), Kept: []string{"PIP_*", "UV_*"},
 		Env: []string{"PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_NO_INPUT=1", "UV_NO_PROGRESS=1", "PYTHONNOUSERSITE=1"},
 	}
 }
 
 // lock is what is to be installed, to the last package.
-func (p pythonPackage) lock(ctx context.Context, with installer) (pylock.Lock, error) {
-	if p.pkg.Lock != "" {
-		text, err := os.ReadFile(p.cfg.resolve(p.pkg.Lock))
+func (p Package) lock(ctx context.Context, with installer) (pylock.Lock, error) {
+	if p.Config.Lock != "" {
+		text, err := os.ReadFile(under(p.Dir, p.Config.Lock))
 		if err != nil {
 			return pylock.Lock{}, p.fail(fmt.Errorf("cannot read the lock: %w", err))
 		}
-		return pylock.Read(filepath.Base(p.pkg.Lock), string(text)), nil
+		return pylock.Read(filepath.Base(p.Config.Lock), string(text)), nil
 	}
 	return p.resolve(ctx, with, "")
 }
 
 // resolve asks the installer what it would install: for the requirements, or, without a look at what else those need, for
 // the packages of a lock.
-func (p pythonPackage) resolve(ctx context.Context, with installer, lock string) (pylock.Lock, error) {
+func (p Package) resolve(ctx context.Context, with installer, lock string) (pylock.Lock, error) {
 	dir, err := os.MkdirTemp("", "engine-provisioner-lock-*")
 	if err != nil {
 		return pylock.Lock{}, p.fail(err)
@@ -205,14 +204,14 @@ func (p pythonPackage) resolve(ctx context.Context, with installer, lock string)
 		input, file := []string{lock, "--no-deps"}, filepath.Join(dir, "pylock.toml")
 		if lock == "" {
 			input = []string{filepath.Join(dir, "requirements.in")}
-			if err := os.WriteFile(input[0], []byte(strings.Join(p.pkg.Requirements, "\n")+"\n"), 0o600); err != nil {
+			if err := os.WriteFile(input[0], []byte(strings.Join(p.Config.Requirements, "\n")+"\n"), 0o600); err != nil {
 				return pylock.Lock{}, p.fail(err)
 			}
 		}
 		args := []string{
 			"pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", with.python, "--format", "pylock.toml", "-o", file,
 		}
-		if _, err := p.shop().Output(ctx, with.uv, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
+		if _, err := p.shop().Output(ctx, with.uv, slices.Concat(args, p.Config.ExtraArgs, input)...); err != nil {
 			return pylock.Lock{}, p.explain(ctx, "", err)
 		}
 		text, err := os.ReadFile(file)
@@ -221,12 +220,12 @@ func (p pythonPackage) resolve(ctx context.Context, with installer, lock string)
 		}
 		return pylock.Read("pylock.toml", string(text)), nil
 	}
-	input, file := p.pkg.Requirements, filepath.Join(dir, "report.json")
+	input, file := p.Config.Requirements, filepath.Join(dir, "report.json")
 	if lock != "" {
 		input = []string{"--no-deps", "-r", lock}
 	}
 	args := []string{"-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", file}
-	if _, err := p.shop().Output(ctx, with.python, slices.Concat(args, p.pkg.ExtraArgs, input)...); err != nil {
+	if _, err := p.shop().Output(ctx, with.python, slices.Concat(args, p.Config.ExtraArgs, input)...); err != nil {
 		return pylock.Lock{}, p.explain(ctx, "", err)
 	}
 	report, err := os.ReadFile(file)
@@ -246,25 +245,25 @@ var (
 )
 
 // explain says what the installer said of its failure.
-func (p pythonPackage) explain(ctx context.Context, log string, err error) error {
+func (p Package) explain(ctx context.Context, log string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	var failure *tool.Error
-	var already *provisionError
+	var already *Error
 	if errors.As(err, &already) {
 		return already
 	}
 	failed := p.fail(err)
-	failed.log = log
+	failed.Log = log
 	if errors.As(err, &failure) {
 		if i := slices.IndexFunc(failure.Lines, installFailed.MatchString); i >= 0 {
 			said := strings.Join(failure.Lines[i:min(len(failure.Lines), i+3)], " ")
-			failed.err = fmt.Errorf("%s failed: %q", failure.Command, tail.Cut(strings.Join(strings.Fields(said), " ")))
+			failed.Err = fmt.Errorf("%s failed: %q", failure.Command, tail.Cut(strings.Join(strings.Fields(said), " ")))
 		}
-		failed.try = slices.ContainsFunc(failure.Lines, networkFailed.MatchString)
+		failed.Retry = slices.ContainsFunc(failure.Lines, networkFailed.MatchString)
 		if log != "" {
-			failed.err = tool.BlameDisk(failed.err, filepath.Dir(log), failure.Lines)
+			failed.Err = tool.BlameDisk(failed.Err, filepath.Dir(log), failure.Lines)
 		}
 	}
 	return failed

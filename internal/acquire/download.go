@@ -1,4 +1,4 @@
-package provisioner
+package acquire
 
 import (
 	"cmp"
@@ -21,13 +21,15 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/unpack"
 )
 
-// downloadedBinary is an executable that is downloaded: from a URL, or out of a release. What it is is known by its
+// Download is an executable that is downloaded: from a URL, or out of a release. What it is is known by its
 // checksum before anything of it is unpacked or run.
-type downloadedBinary struct {
-	opts    *options
-	cfg     ProvisionConfig
-	binary  BinaryConfig
-	program engine.Program
+type Download struct {
+	Cache   cache.Cache
+	Config  BinaryConfig
+	Command string          // the engine's usual executable
+	Release *engine.Release // where the engine is published; nil where that is not known
+	GPU     bool            // it is to use one
+	API     string          // that releases are looked up with; "" is GitHub's
 }
 
 // asset is one file to download.
@@ -44,28 +46,28 @@ func (a asset) file() string { return "download-" + a.name }
 // maxEngineSize is far above the largest: llama.cpp with its CUDA runtime has 0.8 GB.
 const maxEngineSize = 32 << 30
 
-func (d downloadedBinary) fail(err error) *provisionError {
-	return &provisionError{what: "cannot get " + d.command(), err: err}
+func (d Download) fail(err error) *Error {
+	return &Error{What: "cannot get " + d.command(), Err: err}
 }
 
 // command is the name of the executable.
-func (d downloadedBinary) command() string { return filepath.Base(d.program.Command) }
+func (d Download) command() string { return filepath.Base(d.Command) }
 
 // from is where it comes from, for people.
-func (d downloadedBinary) from() string {
-	if d.binary.Release != "" {
-		return fmt.Sprintf("release %s of %s", d.binary.Release, d.program.Release.Repo)
+func (d Download) from() string {
+	if d.Config.Release != "" {
+		return fmt.Sprintf("release %s of %s", d.Config.Release, d.Release.Repo)
 	}
-	return fetch.Redact(d.binary.URL)
+	return fetch.Redact(d.Config.URL)
 }
 
-func (d downloadedBinary) memory() string {
-	return cache.Hash("download", d.binary, d.program.Command, runtime.GOOS, runtime.GOARCH, d.cfg.GPU == GPUNone)
+func (d Download) memory() string {
+	return cache.Hash("download", d.Config, d.Command, runtime.GOOS, runtime.GOARCH, !d.GPU)
 }
 
 // known is the executable of an earlier download. A release does not change, so nobody is asked again.
-func (d downloadedBinary) known() string {
-	e, _, ok := d.opts.store().Last("download", d.memory())
+func (d Download) known() string {
+	e, _, ok := d.Cache.Last("download", d.memory())
 	if !ok {
 		return ""
 	}
@@ -76,14 +78,14 @@ func (d downloadedBinary) known() string {
 	return path
 }
 
-func (d downloadedBinary) find(context.Context) (path, pending string, err error) {
+func (d Download) Find(context.Context) (path, pending string, err error) {
 	if path = d.known(); path != "" {
 		return path, "", nil
 	}
 	return "", fmt.Sprintf("download %s from %s", d.command(), d.from()), nil
 }
 
-func (d downloadedBinary) get(ctx context.Context, tell listener) (string, error) {
+func (d Download) Get(ctx context.Context, tell Listener) (string, error) {
 	if path := d.known(); path != "" {
 		return path, nil
 	}
@@ -91,11 +93,11 @@ func (d downloadedBinary) get(ctx context.Context, tell listener) (string, error
 	if err != nil {
 		return "", d.explain(ctx, err)
 	}
-	parts := []any{1, d.binary.Strip, d.command()}
+	parts := []any{1, d.Config.Strip, d.command()}
 	for _, a := range assets {
 		parts = append(parts, a.digest)
 	}
-	e, err := d.opts.store().Entry("download", cache.Hash(parts...))
+	e, err := d.Cache.Entry("download", cache.Hash(parts...))
 	if err != nil {
 		return "", d.fail(err)
 	}
@@ -103,16 +105,16 @@ func (d downloadedBinary) get(ctx context.Context, tell listener) (string, error
 	if err != nil {
 		return "", d.explain(ctx, err)
 	}
-	d.opts.store().Remember("download", d.memory(), e, "")
+	d.Cache.Remember("download", d.memory(), e, "")
 	return path, nil
 }
 
 // explain tells what can be better next time from what cannot.
-func (d downloadedBinary) explain(ctx context.Context, err error) error {
+func (d Download) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var already *provisionError
+	var already *Error
 	if errors.As(err, &already) {
 		return err
 	}
@@ -124,7 +126,7 @@ func (d downloadedBinary) explain(ctx context.Context, err error) error {
 	case errors.As(err, &digest), errors.As(err, &archive), errors.Is(err, errNoExecutable), errors.Is(err, errNoAsset):
 	case errors.As(err, &status) && status.Code < 500 && status.Code != http.StatusTooManyRequests:
 	default:
-		failed.try = true
+		failed.Retry = true
 	}
 	return failed
 }
@@ -138,7 +140,7 @@ type archiveError struct {
 func (e *archiveError) Error() string { return fmt.Sprintf("cannot unpack %q: %v", e.name, e.err) }
 func (e *archiveError) Unwrap() error { return e.err }
 
-func (d downloadedBinary) make(ctx context.Context, e cache.Entry, assets []asset, tell listener) (cache.Manifest, error) {
+func (d Download) make(ctx context.Context, e cache.Entry, assets []asset, tell Listener) (cache.Manifest, error) {
 	if err := e.Clear("files", "more"); err != nil {
 		return cache.Manifest{}, err
 	}
@@ -148,7 +150,7 @@ func (d downloadedBinary) make(ctx context.Context, e cache.Entry, assets []asse
 			Progress: func(p fetch.Progress) {
 				now := Progress{Step: StepDownload, What: a.name, Done: p.Done, Total: p.Total, Rate: p.Rate, Waiting: p.Waiting}
 				now.Remaining = p.Remaining().Seconds()
-				tell.progress(now)
+				tell.Progress(now)
 			},
 		})
 		if err != nil {
@@ -157,7 +159,7 @@ func (d downloadedBinary) make(ctx context.Context, e cache.Entry, assets []asse
 	}
 	executable := ""
 	for i, a := range assets {
-		tell.progress(Progress{Step: StepUnpack, What: a.name})
+		tell.Progress(Progress{Step: StepUnpack, What: a.name})
 		into := "files"
 		if i > 0 {
 			into = "more"
@@ -186,7 +188,7 @@ func (d downloadedBinary) make(ctx context.Context, e cache.Entry, assets []asse
 }
 
 // unpack brings what was downloaded to light: an archive, or the executable itself.
-func (d downloadedBinary) unpack(ctx context.Context, e cache.Entry, a asset, into string) error {
+func (d Download) unpack(ctx context.Context, e cache.Entry, a asset, into string) error {
 	if err := os.Mkdir(e.Path(into), 0o700); err != nil {
 		return err
 	}
@@ -200,7 +202,7 @@ func (d downloadedBinary) unpack(ctx context.Context, e cache.Entry, a asset, in
 	if string(magic[:]) == "\x7fELF" || magic[0] == '#' && magic[1] == '!' {
 		return copyProgram(f, e.Path(into, d.command()))
 	}
-	err = unpack.Archive(ctx, e.Path(a.file()), e.Path(into), unpack.Options{Strip: d.binary.Strip})
+	err = unpack.Archive(ctx, e.Path(a.file()), e.Path(into), unpack.Options{Strip: d.Config.Strip})
 	if err != nil && ctx.Err() == nil {
 		return &archiveError{a.name, err}
 	}
@@ -231,34 +233,34 @@ func beside(from, dir string) error {
 }
 
 // assets are the files to download, the one with the executable first.
-func (d downloadedBinary) assets(ctx context.Context) ([]asset, error) {
-	if d.binary.Release != "" {
+func (d Download) assets(ctx context.Context) ([]asset, error) {
+	if d.Config.Release != "" {
 		return d.released(ctx)
 	}
 	name := d.command()
-	if u, err := url.Parse(d.binary.URL); err == nil {
+	if u, err := url.Parse(d.Config.URL); err == nil {
 		if base := path.Base(u.Path); base != "/" && base != "." {
 			name = base
 		}
 	}
-	return []asset{{name: name, url: d.binary.URL, digest: fetch.SHA256(d.binary.SHA256)}}, nil
+	return []asset{{name: name, url: d.Config.URL, digest: fetch.SHA256(d.Config.SHA256)}}, nil
 }
 
 var errNoAsset = errors.New("no such file")
 
 // released looks a release up. Of the whole answer, only the checksums must be believed, and they come by https.
-func (d downloadedBinary) released(ctx context.Context) ([]asset, error) {
-	r := d.program.Release
-	from := fmt.Sprintf("%s/repos/%s/releases/tags/%s", cmp.Or(d.opts.releases, "https://api.github.com"), r.Repo, d.binary.Release)
+func (d Download) released(ctx context.Context) ([]asset, error) {
+	r := d.Release
+	from := fmt.Sprintf("%s/repos/%s/releases/tags/%s", cmp.Or(d.API, "https://api.github.com"), r.Repo, d.Config.Release)
 	token := cmp.Or(os.Getenv("GITHUB_TOKEN"), os.Getenv("GH_TOKEN")) // only for the number of questions that one may ask
 	data, err := fetch.Get(ctx, from, token, 16<<20)
 	var status *fetch.StatusError
 	switch {
 	case errors.As(err, &status) && status.Code == http.StatusNotFound:
-		return nil, fmt.Errorf("%s has no release %q: %w", r.Repo, d.binary.Release, err)
+		return nil, fmt.Errorf("%s has no release %q: %w", r.Repo, d.Config.Release, err)
 	case errors.As(err, &status) && status.Code == http.StatusForbidden:
 		failed := d.fail(fmt.Errorf("%w; without a GITHUB_TOKEN only a few releases an hour can be looked up", err))
-		failed.try = true
+		failed.Retry = true
 		return nil, failed
 	case err != nil:
 		return nil, err
@@ -278,19 +280,19 @@ func (d downloadedBinary) released(ctx context.Context) ([]asset, error) {
 	for i, a := range release.Assets {
 		names[i] = a.Name
 	}
-	chosen, err := r.Pick(d.binary.Release, names, runtime.GOOS, runtime.GOARCH, d.cfg.GPU != GPUNone)
+	chosen, err := r.Pick(d.Config.Release, names, runtime.GOOS, runtime.GOARCH, d.GPU)
 	if err != nil {
-		return nil, fmt.Errorf("%w: release %s of %s: %w", errNoAsset, d.binary.Release, r.Repo, err)
+		return nil, fmt.Errorf("%w: release %s of %s: %w", errNoAsset, d.Config.Release, r.Repo, err)
 	}
 	var assets []asset
 	for _, name := range chosen {
 		found := release.Assets[slices.Index(names, name)]
 		a := asset{name: filepath.Base(found.Name), url: found.URL, size: found.Size, digest: fetch.Digest(found.Digest)}
-		if len(assets) == 0 && d.binary.SHA256 != "" {
-			a.digest = fetch.SHA256(d.binary.SHA256)
+		if len(assets) == 0 && d.Config.SHA256 != "" {
+			a.digest = fetch.SHA256(d.Config.SHA256)
 		}
 		if a.digest == "" {
-			return nil, fmt.Errorf("%w: release %s tells no checksum of %s; write its \"sha256\"", errNoAsset, d.binary.Release, name)
+			return nil, fmt.Errorf("%w: release %s tells no checksum of %s; write its \"sha256\"", errNoAsset, d.Config.Release, name)
 		}
 		assets = append(assets, a)
 	}

@@ -1,4 +1,4 @@
-package provisioner
+package acquire
 
 import (
 	"context"
@@ -22,11 +22,11 @@ const installLog = "install.log"
 
 // installation is one environment in its entry of the cache.
 type installation struct {
-	pythonPackage
+	Package
 	entry cache.Entry
 	with  installer
 	lock  pylock.Lock
-	tell  listener
+	tell  Listener
 }
 
 func (i installation) make(ctx context.Context, held *os.File) (cache.Manifest, error) {
@@ -53,7 +53,7 @@ func (i installation) make(ctx context.Context, held *os.File) (cache.Manifest, 
 	stop := shop.Follow(func(string) {
 		if n := i.lock.Installed(tail.Lines(log.Name())); n > done {
 			done = n
-			i.tell.progress(Progress{Step: StepInstall, What: i.program.Command, Done: n, Total: int64(i.lock.Packages)})
+			i.tell.Progress(Progress{Step: StepInstall, What: i.Command, Done: n, Total: int64(i.lock.Packages)})
 		}
 	})
 	defer stop()
@@ -61,12 +61,12 @@ func (i installation) make(ctx context.Context, held *os.File) (cache.Manifest, 
 	if i.with.uv != "" {
 		steps = [][]string{
 			{i.with.uv, "venv", "--quiet", "--python", i.with.python, venv},
-			slices.Concat([]string{i.with.uv, "pip", "install", "--no-deps", "--python", python}, i.pkg.ExtraArgs, []string{"-r", lock}),
+			slices.Concat([]string{i.with.uv, "pip", "install", "--no-deps", "--python", python}, i.Config.ExtraArgs, []string{"-r", lock}),
 		}
 	} else {
 		steps = [][]string{
 			{i.with.python, "-m", "venv", "--without-pip", venv},
-			slices.Concat([]string{i.with.python, "-m", "pip", "--python", python, "install", "--no-deps"}, i.pkg.ExtraArgs, []string{"-r", lock}),
+			slices.Concat([]string{i.with.python, "-m", "pip", "--python", python, "install", "--no-deps"}, i.Config.ExtraArgs, []string{"-r", lock}),
 		}
 	}
 	for _, step := range steps {
@@ -74,14 +74,14 @@ func (i installation) make(ctx context.Context, held *os.File) (cache.Manifest, 
 			return cache.Manifest{}, i.explain(ctx, log.Name(), err)
 		}
 	}
-	command := filepath.Join(venv, "bin", filepath.Base(i.program.Command))
+	command := filepath.Join(venv, "bin", filepath.Base(i.Command))
 	if _, err := os.Stat(command); errors.Is(err, fs.ErrNotExist) {
 		failed := i.fail(fmt.Errorf("none of the %d packages brings a command %q; add the one that does",
-			i.lock.Packages, i.program.Command))
-		failed.log = log.Name()
+			i.lock.Packages, i.Command))
+		failed.Log = log.Name()
 		return cache.Manifest{}, failed
 	}
-	what := fmt.Sprintf("%s with %d packages (%s)", i.program.Command, i.lock.Packages, i.wanted())
+	what := fmt.Sprintf("%s with %d packages (%s)", i.Command, i.lock.Packages, i.wanted())
 	relative, err := filepath.Rel(i.entry.Dir, command)
 	return cache.Manifest{What: what, Executable: relative}, err
 }
@@ -93,14 +93,14 @@ func (i installation) room(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	words := fmt.Sprintf("%s comes with %d packages", i.program.Command, i.lock.Packages)
+	words := fmt.Sprintf("%s comes with %d packages", i.Command, i.lock.Packages)
 	switch {
 	case unknown == 0:
 		words += fmt.Sprintf(" of %s", fetch.Bytes(size))
 	case size > 0:
 		words += fmt.Sprintf(" of at least %s (%d do not tell)", fetch.Bytes(size), unknown)
 	}
-	i.tell.note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(fetch.Free(i.entry.Dir))))
+	i.tell.Note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(fetch.Free(i.entry.Dir))))
 	if err := fetch.EnsureSpace(i.entry.Dir, 2*size); err != nil {
 		return i.fail(err)
 	}
@@ -112,7 +112,7 @@ func (i installation) size(ctx context.Context) (size int64, unknown int) {
 	ctx, cancel := context.WithTimeout(ctx, sizePatience)
 	defer cancel()
 	if len(i.lock.Files) == 0 && !strings.HasSuffix(i.lock.Name, ".toml") { // such a lock has no sizes
-		if resolved, err := i.resolve(ctx, i.with, i.cfg.resolve(i.pkg.Lock)); err == nil {
+		if resolved, err := i.resolve(ctx, i.with, under(i.Dir, i.Config.Lock)); err == nil {
 			i.lock.Files = resolved.Files
 		}
 	}
