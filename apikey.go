@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // keyError says that an API key cannot be used as it is. It never holds the key.
@@ -20,8 +21,8 @@ const maxKey = 4 << 10
 
 // checkKey refuses a key that would not reach the engine as it is, or that no client could send. The load would succeed,
 // and every request be answered with 401.
-func checkKey(key secret, spec engine.LaunchSpec) error {
-	text := key.reveal()
+func checkKey(key secret.Text, spec engine.LaunchSpec) error {
+	text := key.Reveal()
 	problem := ""
 	switch {
 	case text == "":
@@ -41,7 +42,7 @@ func checkKey(key secret, spec engine.LaunchSpec) error {
 }
 
 // checkKey is checkKey before anything is fetched. What is wrong with the flags is told later.
-func (p *EngineProvisioner) checkKey(key secret) error {
+func (p *EngineProvisioner) checkKey(key secret.Text) error {
 	cfg := p.cfg
 	cfg.Flags, cfg.Env = nil, nil
 	spec, _ := launchOf(p.engine, cfg, engine.Host{})
@@ -67,5 +68,5 @@ func (p *prober) unauthorized(path string, a answer) error {
 	if a.status != http.StatusUnauthorized && a.status != http.StatusForbidden {
 		return nil
 	}
-	return &unauthorizedError{path, a, p.key.reveal() != ""}
+	return &unauthorizedError{path, a, p.key.Reveal() != ""}
 }

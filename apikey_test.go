@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // A key that cannot reach the engine as it is, or that no client could send, is refused before anything runs.
@@ -50,10 +51,10 @@ func TestKeyWithACommaForOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := checkKey(secretOf("a,b"), spec); (err != nil) != refused {
+		if err := checkKey(secret.Of("a,b"), spec); (err != nil) != refused {
 			t.Errorf("%s: %v", e.Name(), err)
 		}
-		if err := checkKey(secretOf("a b+/=~."), spec); err != nil {
+		if err := checkKey(secret.Of("a b+/=~."), spec); err != nil {
 			t.Errorf("%s: %v", e.Name(), err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // requestTime is how long a request takes that a drain waits for: also a busy machine has to see it in flight.
@@ -57,7 +58,7 @@ func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clie
 	for range n {
 		go func() { results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", body) }()
 	}
-	p := newProber("127.0.0.1", cfg.Port, secret{}, patience)
+	p := newProber("127.0.0.1", cfg.Port, secret.Text{}, patience)
 	g := engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
 	eventually(t, "the engine is busy", func() bool {
 		page, err := p.metricsPage(context.Background(), g.Path)
@@ -149,7 +150,7 @@ func TestDrainWaitsForASilentEngine(t *testing.T) {
 		go func() { results <- oneRequest(p.handoff.URL+"/completion", `{"prompt":"x"}`) }()
 	}
 	eventually(t, "no page is answered", func() bool {
-		_, err := newProber("127.0.0.1", cfg.Port, secret{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
+		_, err := newProber("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
 		return errors.Is(err, errNoAnswer)
 	})
 	if err := p.Stop(bounded(t)); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // unproven is a replica that serves requests and is never ready, since its health page says that it loads. A request takes d.
@@ -24,7 +25,7 @@ func answeringEarly(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineP
 	t.Helper()
 	p, j := started(t, cfg, opts...)
 	eventually(t, "it answers", func() bool {
-		_, err := newProber("127.0.0.1", cfg.Port, secret{}, patience).get(t.Context(), "/metrics", maxHealthBody)
+		_, err := newProber("127.0.0.1", cfg.Port, secret.Text{}, patience).get(t.Context(), "/metrics", maxHealthBody)
 		return err == nil
 	})
 	return p, j
@@ -169,7 +170,7 @@ func TestStopDrainsASaturatedEngineThatIsBeingProven(t *testing.T) {
 		go func() { results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"x"}`) }()
 	}
 	eventually(t, "no page is answered", func() bool {
-		_, err := newProber("127.0.0.1", cfg.Port, secret{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
+		_, err := newProber("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
 		return errors.Is(err, errNoAnswer)
 	})
 	if err := p.Stop(bounded(t)); err != nil {

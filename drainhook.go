@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -63,7 +64,7 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 		what := "command"
 		if h.HTTP != nil {
 			perform = func(ctx context.Context) error {
-				return h.HTTP.send(ctx, p.cfg, func(ref SecretRef) (secret, error) { return p.hookSecret(r, ref) })
+				return h.HTTP.send(ctx, p.cfg, func(ref SecretRef) (secret.Text, error) { return p.hookSecret(r, ref) })
 			}
 			what = "http"
 		}
@@ -109,9 +110,9 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 }
 
 // headers are the headers of the request, with the secrets that read finds, and what takes the secrets among them out of a text.
-func (h HTTPHook) headers(read func(SecretRef) (secret, error)) (http.Header, redactor, error) {
+func (h HTTPHook) headers(read func(SecretRef) (secret.Text, error)) (http.Header, secret.Redactor, error) {
 	header := http.Header{}
-	var hidden []secret
+	var hidden []secret.Text
 	for name, value := range h.Headers {
 		text := value.Value
 		if value.Secret != nil {
@@ -120,19 +121,19 @@ func (h HTTPHook) headers(read func(SecretRef) (secret, error)) (http.Header, re
 				return nil, nil, fmt.Errorf("headers.%s: %w", name, err)
 			}
 			hidden = append(hidden, s)
-			text = s.reveal()
+			text = s.Reveal()
 			// The scheme ("Bearer …") is no secret, and what comes after it is one by itself.
 			if _, token, found := strings.Cut(text, " "); found && token != "" {
-				hidden = append(hidden, secret{&token})
+				hidden = append(hidden, secret.Of(token))
 			}
 		}
 		header.Set(name, text)
 	}
-	return header, newRedactor(hidden...), nil
+	return header, secret.NewRedactor(hidden...), nil
 }
 
 // send makes the request of a hook. Its errors hold neither the query of the address nor a header.
-func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(SecretRef) (secret, error)) error {
+func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(SecretRef) (secret.Text, error)) error {
 	header, redact, err := h.headers(read)
 	if err != nil {
 		return err
@@ -147,14 +148,14 @@ func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(Secre
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	what := method + " " + redact.text((&url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}).String())
+	what := method + " " + redact.Text((&url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}).String())
 	resp, err := client.Do(req)
 	if err != nil {
 		var wrapped *url.Error // holds the whole address
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		return fmt.Errorf("%s: %s", what, redact.text(err.Error()))
+		return fmt.Errorf("%s: %s", what, redact.Text(err.Error()))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
@@ -162,7 +163,7 @@ func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(Secre
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, hookWords))
 	text := fmt.Sprintf("%s answers %d %s", what, resp.StatusCode, http.StatusText(resp.StatusCode))
-	if words := tail.Clean(strings.ReplaceAll(redact.text(string(body)), "\n", " ")); words != "" {
+	if words := tail.Clean(strings.ReplaceAll(redact.Text(string(body)), "\n", " ")); words != "" {
 		text += ": " + tail.Cut(words)
 	}
 	return errors.New(text)
@@ -283,10 +284,10 @@ func (b *lastBytes) Write(p []byte) (int, error) {
 }
 
 // last is the last line that says something.
-func (b *lastBytes) last(redact redactor) string {
+func (b *lastBytes) last(redact secret.Redactor) string {
 	var lines []string
 	for line := range bytes.Lines(b.data) {
-		lines = append(lines, tail.Clean(redact.text(string(line))))
+		lines = append(lines, tail.Clean(redact.Text(string(line))))
 	}
 	return tail.Cut(tail.LastWords(lines))
 }

@@ -36,10 +36,10 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 	layer("engine", spec.Env)
 	layer("config", plainEnv(cfg))
 	for name, value := range s.env {
-		layer("config", map[string]string{name: value.reveal()})
+		layer("config", map[string]string{name: value.Reveal()})
 	}
-	if s.key.reveal() != "" && spec.KeyEnv != "" {
-		layer("api_key", map[string]string{spec.KeyEnv: s.key.reveal()})
+	if s.key.Reveal() != "" && spec.KeyEnv != "" {
+		layer("api_key", map[string]string{spec.KeyEnv: s.key.Reveal()})
 	}
 	layer("devices", gpuEnv(cfg, gpus))
 	layer("provisioner", own)

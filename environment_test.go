@@ -6,6 +6,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // TestEnvironmentLayers proves which layer wins, and that each variable's origin is told.
@@ -21,8 +22,7 @@ func TestEnvironmentLayers(t *testing.T) {
 		},
 	}
 	spec := engine.LaunchSpec{Env: map[string]string{"A": "engine", "E": "engine", "TZ": "engine"}, KeyEnv: "KEY"}
-	key, token := "the-key", "the-token"
-	s := secrets{key: secret{&key}, env: map[string]secret{"B": {&token}}}
+	s := secrets{key: secret.Of("the-key"), env: map[string]secret.Text{"B": secret.Of("the-token")}}
 	vars := environment(cfg, spec, []engine.GPU{{UUID: "GPU-1"}}, s, ownEnvironment("launch", "/t"))
 
 	for _, want := range []string{

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -32,14 +33,14 @@ const (
 type prober struct {
 	client  *http.Client // each question has a connection of its own
 	base    string       // such as "http://127.0.0.1:8081"
-	key     secret
-	redact  redactor      // of the key, which an engine may repeat when it refuses it
-	timeout time.Duration // of one question, from dialling to the body's end
+	key     secret.Text
+	redact  secret.Redactor // of the key, which an engine may repeat when it refuses it
+	timeout time.Duration   // of one question, from dialling to the body's end
 
 	documents map[string]any // by path; what field has read
 }
 
-func newProber(host string, port int, key secret, timeout time.Duration) *prober {
+func newProber(host string, port int, key secret.Text, timeout time.Duration) *prober {
 	return &prober{
 		client: &http.Client{
 			Timeout: timeout,
@@ -54,7 +55,7 @@ func newProber(host string, port int, key secret, timeout time.Duration) *prober
 		},
 		base:    engineURL(host, port),
 		key:     key,
-		redact:  newRedactor(key),
+		redact:  secret.NewRedactor(key),
 		timeout: timeout,
 
 		documents: map[string]any{},
@@ -124,7 +125,7 @@ func (p *prober) request(ctx context.Context, method, path, body string) (*http.
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if key := p.key.reveal(); key != "" {
+	if key := p.key.Reveal(); key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
 	return req, nil
@@ -155,7 +156,7 @@ func (p *prober) read(resp *http.Response, limit int64) (answer, error) {
 		err = fmt.Errorf("the answer is larger than %d bytes", limit)
 	}
 	if len(p.redact) > 0 && resp.StatusCode >= 300 {
-		body = []byte(p.redact.text(string(body)))
+		body = []byte(p.redact.Text(string(body)))
 	}
 	return answer{resp.StatusCode, body}, plainError(err)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // quick are settings by which a dead engine is found in a second or two. Questions are no closer: with the race detector, and on
@@ -171,7 +172,7 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 			cfg.Liveness.TokenPeriod = Duration(100 * time.Millisecond)
 			s, _ := superviseReady(t, cfg)
 			asleep := func() bool {
-				return newProber("127.0.0.1", cfg.Port, secret{}, patience).asleep(t.Context(), engine.Field{Path: "/props", Key: "is_sleeping"})
+				return newProber("127.0.0.1", cfg.Port, secret.Text{}, patience).asleep(t.Context(), engine.Field{Path: "/props", Key: "is_sleeping"})
 			}
 			eventually(t, "it falls asleep", asleep)
 			p := s.all()[0].launch

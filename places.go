@@ -55,5 +55,5 @@ func (c ProvisionConfig) variable(name string) string {
 	if err != nil {
 		return "" // the start tells
 	}
-	return s.reveal()
+	return s.Reveal()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -316,14 +317,13 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 
 // plannedEnv names the variables of a launch without looking up a secret.
 func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU) []EnvVar {
-	unread := secrets{env: map[string]secret{}}
-	placeholder := redact.Word
+	unread := secrets{env: map[string]secret.Text{}}
 	if cfg.APIKey != nil {
-		unread.key = secret{&placeholder}
+		unread.key = secret.Of(redact.Word)
 	}
 	for name, value := range cfg.Env {
 		if value.Secret != nil {
-			unread.env[name] = secret{&placeholder}
+			unread.env[name] = secret.Of(redact.Word)
 		}
 	}
 	vars := environment(cfg, spec, gpus, unread, ownEnvironment("", ""))

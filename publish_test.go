@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // The flags are for people and programs that compare replicas: what differs between them by nature is in args alone.
@@ -103,7 +104,7 @@ func TestSlots(t *testing.T) {
 		`{"total_slots":7}`: 7, `{"total_slots":0}`: 2, `{"total_slots":"7"}`: 2, `{"total_slots":1e300}`: 2, `{"total_slots":2.5}`: 2, `[`: 2,
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
-		ask := newProber("127.0.0.1", server.Listener.Addr().(*net.TCPAddr).Port, secret{}, patience)
+		ask := newProber("127.0.0.1", server.Listener.Addr().(*net.TCPAddr).Port, secret.Text{}, patience)
 		if got := slotsOf(bounded(t), engine.LaunchSpec{Slots: 2, SlotsAt: engine.Field{Path: "/props", Key: "total_slots"}}, ask); got != want {
 			t.Errorf("%s: %d", answer, got)
 		}

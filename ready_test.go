@@ -21,6 +21,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // An engine that is not fit is never called ready, whatever it says, and it is stopped.
@@ -523,7 +524,7 @@ func TestAwaitHealthyAsksByTheRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
 		start := time.Now()
-		ask := newProber("127.0.0.1", 1, secret{}, time.Second)
+		ask := newProber("127.0.0.1", 1, secret.Text{}, time.Second)
 		ask.client.Transport = cannedAnswers(func(*http.Request) (*http.Response, error) {
 			asked.Add(1)
 			if time.Since(start) < time.Hour {

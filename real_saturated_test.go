@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // slow is a model whose requests last: a thousand tokens take some seconds.
@@ -104,7 +105,7 @@ func TestRealSaturated(t *testing.T) {
 	if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	ask, unanswered := newProber("127.0.0.1", cfg.Port, secret{}, 200*time.Millisecond), 0
+	ask, unanswered := newProber("127.0.0.1", cfg.Port, secret.Text{}, 200*time.Millisecond), 0
 	eventually(t, "clients are answered", func() bool {
 		if _, err := ask.get(t.Context(), "/health", maxHealthBody); errors.Is(err, errNoAnswer) {
 			unanswered++

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -280,7 +281,7 @@ func (p *EngineProvisioner) standing() (State, string, *Handoff) {
 // readSecrets looks up again what the record only refers to. What the engine itself was given for a key stands in its
 // environment, whatever has become of the file or variable since.
 func (r *run) readSecrets() error {
-	var found []secret
+	var found []secret.Text
 	var failed error
 	for _, ref := range r.rec.Launch.Secrets {
 		s, err := ref.read(ProvisionConfig{Dir: r.rec.Dir})
@@ -297,6 +298,6 @@ func (r *run) readSecrets() error {
 			r.key = s
 		}
 	}
-	r.redact = newRedactor(found...)
+	r.redact = secret.NewRedactor(found...)
 	return failed
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -31,8 +32,8 @@ type run struct {
 	leaveTime   time.Duration // how long workers may take to end by themselves
 	logs        *logKeeper    // nil until it is needed
 
-	redact redactor
-	key    secret // the API key; empty when the engine asks for none
+	redact secret.Redactor
+	key    secret.Text // the API key; empty when the engine asks for none
 
 	stopping chan struct{} // of a stop in this program: closed when its grace is over; with the provisioner's mu
 	after    succession    // with the provisioner's mu
@@ -61,7 +62,7 @@ func (r *run) failure(cause engine.Cause, evidence string, lines []string) Failu
 	}
 }
 
-func (r *run) lastLines() []string { return r.redact.lines(r.logEnd()) }
+func (r *run) lastLines() []string { return r.redact.Lines(r.logEnd()) }
 
 // advice is the engine's own on a cause, or the general one.
 func (r *run) advice(cause engine.Cause) string {
@@ -71,9 +72,9 @@ func (r *run) advice(cause engine.Cause) string {
 // log is what the engine has said so far, without secrets.
 func (r *run) log() []string {
 	if file := r.nameless.Load(); file != nil {
-		return r.redact.lines(tail.AllOf(file))
+		return r.redact.Lines(tail.AllOf(file))
 	}
-	return r.redact.lines(tail.All(r.rec.Log))
+	return r.redact.Lines(tail.All(r.rec.Log))
 }
 
 // statLog looks at the log, which may have lost its name.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // Whatever the engine's processes do, after Stop none of them is alive.
@@ -198,7 +199,7 @@ func TestStopWithARequestInFlight(t *testing.T) {
 		conn <- err
 	}()
 	eventually(t, "the engine is busy", func() bool {
-		ask := newProber("127.0.0.1", cfg.Port, secret{}, patience)
+		ask := newProber("127.0.0.1", cfg.Port, secret.Text{}, patience)
 		a, err := ask.get(context.Background(), "/metrics", maxMetricsBody)
 		return err == nil && strings.Contains(string(a.body), "llamacpp:requests_processing 1")
 	})
