@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
@@ -51,7 +52,8 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 			return "", &proofError{cause: engine.CauseUnknown, err: err}
 		}
 		want := r.rec.Launch.ModelPath
-		same := sameFile(path, want, r.rec.Dir)
+		// What it says has been made safe to show.
+		same := path == tail.Clean(want) || sameFile(path, want, r.rec.Dir)
 		if want == "" { // the engine fetched it by its name
 			want, _, _ = models.HubName(r.rec.Model)
 			same = path == want

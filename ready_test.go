@@ -677,3 +677,15 @@ func TestReadyUnderFire(t *testing.T) {
 		})
 	}
 }
+
+// A model is the same one where its name holds what is not shown on a terminal.
+func TestReadyOfModelWithControlCharacters(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	odd := filepath.Join(cfg.Dir, "a\x1b[31mred\nchat.gguf ")
+	if err := os.Rename(cfg.Model.ID, odd); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Model.ID = odd
+	ready(t, cfg)
+}

@@ -164,29 +164,23 @@ func (h *host) engine(req Request, m model) (chosen provisioner.EngineInfo, why 
 		chosen, err = h.named(req.Engine)
 		return chosen, "", err
 	}
-	if m.kind == engine.ModelGGUF {
-		for _, e := range h.engines {
-			if e.Model == engine.ModelGGUF {
-				return e, "", nil
-			}
-		}
-	}
 	var here []provisioner.EngineInfo
 	var names []string
 	for _, e := range h.engines {
-		if e.Model != engine.ModelFolder {
-			continue
-		}
-		names = append(names, e.Name)
-		if e.Binary != "" {
-			here = append(here, e)
+		switch {
+		case e.Model == engine.ModelGGUF && m.kind == engine.ModelGGUF:
+			return e, "", nil
+		case e.Model == engine.ModelGGUF && m.kind == "": // it may hold such files all the same
+			names = append(names, e.Name)
+		case e.Model == engine.ModelFolder:
+			names = append(names, e.Name)
+			if e.Binary != "" {
+				here = append(here, e)
+			}
 		}
 	}
 	if len(here) == 1 {
 		return here[0], "the one in PATH that serves such models", nil
-	}
-	if m.kind == "" { // it may hold GGUF files all the same
-		names = append(names, "llamacpp")
 	}
 	return chosen, "", &EngineError{req.Model, names}
 }
@@ -220,19 +214,21 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// gpu is the policy that suits the host. One that is there and does not work is told by the start, since serving on the
-// CPU instead is what nobody notices.
+// gpu is the policy that suits the host. What is wrong with a GPU or a driver that is there, the start tells: that the CPU
+// serves instead is what nobody notices.
 func (h *host) gpu() (policy provisioner.GPUPolicy, why string) {
-	if len(h.gpus) == 0 {
-		why = "no GPU was found"
-		if h.noGPU != nil {
-			why = reason(h.noGPU)
-		}
-		return provisioner.GPUNone, why
+	switch {
+	case errors.Is(h.noGPU, provisioner.ErrNoDriver), errors.Is(h.noGPU, provisioner.ErrNoGPU):
+		return provisioner.GPUNone, reason(h.noGPU)
+	case h.noGPU != nil:
+		return provisioner.GPURequired, reason(h.noGPU)
 	}
-	why = "1 GPU: " + h.gpus[0].Name
-	if n := len(h.gpus); n > 1 {
-		why = fmt.Sprintf("%d GPUs: %s", n, h.gpus[0].Name)
+	whole := map[int]bool{} // a GPU is listed with its partitions
+	for _, g := range h.gpus {
+		whole[g.Index] = true
 	}
-	return provisioner.GPURequired, why
+	if len(whole) == 1 {
+		return provisioner.GPURequired, "1 GPU: " + h.gpus[0].Name
+	}
+	return provisioner.GPURequired, fmt.Sprintf("%d GPUs: %s", len(whole), h.gpus[0].Name)
 }

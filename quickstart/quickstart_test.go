@@ -2,6 +2,7 @@ package quickstart
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -159,7 +160,7 @@ func TestEngineOfModel(t *testing.T) {
 		{kind: engine.ModelFolder, here: []string{"llamacpp"}, failed: `which engine shall serve "m"; name one: vllm, sglang`},
 		{kind: engine.ModelFolder, here: []string{"sglang", "vllm"}, failed: "name one: vllm, sglang"},
 		{here: []string{"sglang"}, want: "sglang"},
-		{here: []string{"llamacpp"}, failed: "name one: vllm, sglang, llamacpp"},
+		{here: []string{"llamacpp"}, failed: "name one: llamacpp, vllm, sglang"},
 		{asked: "vlm", failed: `unknown engine "vlm"; did you mean "vllm"?`},
 		{asked: "\x1b", failed: `unknown engine "\x1b"; there are llamacpp, vllm, sglang`},
 		{asked: "custom", failed: `"custom" runs what a pools file describes`},
@@ -173,7 +174,7 @@ func TestEngineOfModel(t *testing.T) {
 }
 
 func TestDraft(t *testing.T) {
-	gpus := []engine.GPU{{Name: "NVIDIA\x1b[31m H200"}, {Name: "NVIDIA H200"}}
+	gpus := []engine.GPU{{Name: "NVIDIA\x1b[31m H200"}, {Name: "NVIDIA H200", Index: 1}, {Name: "NVIDIA H200 MIG 1g", Index: 1}}
 	m := model{id: "chat.gguf", local: true, kind: engine.ModelGGUF, name: "chat.gguf"}
 	for name, test := range map[string]struct {
 		host  host
@@ -186,6 +187,12 @@ func TestDraft(t *testing.T) {
 			Request{Obtain: true},
 			"llamacpp 8080 none",
 			[]string{"gpu: none; " + provisioner.ErrNoDriver.Error()},
+		},
+		"a driver that fails": {
+			host{engines: with("llamacpp"), noGPU: errors.New("the driver does not answer")},
+			Request{},
+			"llamacpp 8080 required",
+			[]string{"gpu: required; the driver does not answer"},
 		},
 		"GPUs":      {host{engines: with("llamacpp"), gpus: gpus}, Request{}, "llamacpp 8080 required", []string{"gpu: required; 2 GPUs: NVIDIA H200"}},
 		"as asked":  {host{engines: with("llamacpp"), gpus: gpus}, Request{GPU: provisioner.GPUOptional, Port: 9000}, "llamacpp 9000 optional", nil},
@@ -222,7 +229,7 @@ func TestFileIsTheDraft(t *testing.T) {
 			Obtain: rapid.Bool().Draw(t, "obtain"), Port: rapid.IntRange(1, 65535).Draw(t, "port"),
 			Flags: rapid.SampledFrom([][]string{nil, {"-c", "512"}, {"--chat-template", "a\n\tb: \"c\" # d"}, {"--alias", "\u2028"}}).Draw(t, "flags"),
 		}
-		h := host{engines: with(), noGPU: errors.New(rapid.String().Draw(t, "reason"))}
+		h := host{engines: with(), noGPU: fmt.Errorf("%w: %s", provisioner.ErrNoDriver, rapid.String().Draw(t, "reason"))}
 		d, err := h.draft(req, model{id: "./" + name, local: true, kind: engine.ModelGGUF, name: name}, nil)
 		if err != nil {
 			t.Fatal(err)

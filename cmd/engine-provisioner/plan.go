@@ -14,6 +14,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 func (c *cli) planCommand() *cobra.Command {
@@ -95,7 +96,7 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 		{"log", plan.Log},
 		{"handoff", plan.Handoff},
 	} {
-		fmt.Fprintf(w, "  %s\t%s\n", row[0], row[1])
+		fmt.Fprintf(w, "  %s\t%s\n", row[0], tail.Clean(row[1]))
 	}
 	for _, todo := range plan.Pending {
 		fmt.Fprintf(w, "  first\t%s\n", todo)

@@ -11,9 +11,9 @@ import (
 // usualFile is the pools file that is used where none is named.
 const usualFile = "pools.yaml"
 
-// thereIsUsualFile reports whether the working directory has it, readable or not.
+// thereIsUsualFile reports whether the working directory has it, whatever it is: what cannot be read is told, not passed over.
 func thereIsUsualFile() bool {
-	_, err := os.Stat(usualFile)
+	_, err := os.Lstat(usualFile)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
