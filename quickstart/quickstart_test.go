@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 
 	"pgregory.net/rapid"
 
@@ -295,4 +297,21 @@ func TestMake(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
 	}
+}
+
+// Whatever is typed is a model with a name that files can have, or an error that can be shown.
+func FuzzReadModel(f *testing.F) {
+	for _, typed := range []string{"a.gguf", "org/repo@v1:Q4", "https://hf.co/o/r/blob/main/f.gguf?x#y", "local:a", "file:///x", "hf://a/b", "\x1b[m\n", "s3:x"} {
+		f.Add(typed)
+	}
+	pool := regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
+	f.Fuzz(func(t *testing.T, typed string) {
+		m, err := readModel(typed)
+		switch {
+		case err != nil && strings.ContainsFunc(err.Error(), unicode.IsControl):
+			t.Errorf("%q: %q", typed, err)
+		case err == nil && (m.id == "" || !pool.MatchString(m.pool())):
+			t.Errorf("%q: %+v, pool %q", typed, m, m.pool())
+		}
+	})
 }
