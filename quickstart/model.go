@@ -10,10 +10,10 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
@@ -45,11 +45,7 @@ func readModel(typed string) (model, error) {
 	return m, nil
 }
 
-var (
-	scheme  = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
-	webPage = regexp.MustCompile(`^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(.+)$`)
-	hubName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[^/:]+)?(:[A-Za-z0-9][A-Za-z0-9_.-]*)?$`)
-)
+var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
 
 func understand(typed string) (model, error) {
 	if typed == "" {
@@ -61,8 +57,8 @@ func understand(typed string) (model, error) {
 	if here, err := os.Stat(typed); err == nil {
 		return localModel(typed, typed, here)
 	}
-	if page := webPage.FindStringSubmatch(typed); page != nil {
-		return modelOfPage(page[1])
+	if id, err := models.OfPage(typed); err != nil || id != "" {
+		return hubModel(id), err
 	}
 	kind := ""
 	if s := scheme.FindStringSubmatch(typed); s != nil {
@@ -84,33 +80,12 @@ func understand(typed string) (model, error) {
 		}
 		return look(typed, file)
 	case "":
-		if !hubName.MatchString(typed) || strings.HasSuffix(typed, ".gguf") || exists(path.Dir(typed)) {
+		if !models.IsHubName(typed) || strings.HasSuffix(typed, ".gguf") || exists(path.Dir(typed)) {
 			return look(typed, typed)
 		}
 		return hubModel("hf:" + typed), nil
 	}
 	return model{}, fmt.Errorf("%q is an unknown kind of reference; write a path, \"hf:owner/repo\" or an https URL", kind+":")
-}
-
-// modelOfPage is the model that a page of the hub is about: people copy its address.
-func modelOfPage(page string) (model, error) {
-	page, _, _ = strings.Cut(page, "#")
-	page, _, _ = strings.Cut(page, "?")
-	parts := strings.Split(strings.Trim(page, "/"), "/")
-	id := strings.Join(parts[:min(2, len(parts))], "/")
-	if !hubName.MatchString(id) {
-		return model{}, errors.New("it is no page of a model; write \"hf:owner/repo\" or \"hf:owner/repo/file.gguf\"")
-	}
-	if len(parts) > 2 && !slices.Contains([]string{"resolve", "blob", "raw", "tree"}, parts[2]) || len(parts) == 3 {
-		return model{}, fmt.Errorf("it is no page of a model or of a file; write \"hf:%s\", or \"hf:%s/file.gguf\"", id, id)
-	}
-	if len(parts) > 3 && parts[3] != "main" {
-		id += "@" + parts[3]
-	}
-	if len(parts) > 4 {
-		id += "/" + strings.Join(parts[4:], "/")
-	}
-	return hubModel("hf:" + id), nil
 }
 
 func modelOfURL(typed string) (model, error) {
@@ -241,7 +216,7 @@ func notThere(file string) error {
 		advice = "; there is " + some(ggufs)
 	}
 	parts := strings.Split(file, "/")
-	if len(parts) > 1 && hubName.MatchString(strings.Join(parts[:2], "/")) && near == "" {
+	if len(parts) > 1 && models.IsHubName(strings.Join(parts[:2], "/")) && near == "" {
 		advice += fmt.Sprintf("; of the Hugging Face hub it is %q", "hf:"+file)
 	} else if len(parts) == 1 && near == "" {
 		advice += `; a model of the Hugging Face hub is "owner/repo" or "owner/repo:QUANT"`
