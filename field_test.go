@@ -27,7 +27,7 @@ type fieldLine struct {
 func fieldLines(t testing.TB) []fieldLine {
 	t.Helper()
 	var lines []fieldLine
-	for _, name := range []string{"flags.tsv"} {
+	for _, name := range []string{"flags.tsv", "more.tsv"} {
 		file, err := os.Open("testdata/field/" + name)
 		if err != nil {
 			t.Fatal(err)
@@ -83,13 +83,14 @@ func fieldHost(t testing.TB, kind string) (Engine, engine.Host) {
 
 // refusedLines are the lines that are refused although they are imported, and what the error says.
 var refusedLines = map[string]string{
-	"L17": "--moe-expert-cache-size",                     // of a fork
-	"L19": "-mla",                                        // of a fork
-	"L01": "--ctx-size-draft",                            // has no successor
-	"S02": "--fp4-gemm-backend",                          // a value of a fork
-	"V02": "--speculative-config",                        // names its successor
-	"V16": `write "--no-enable-chunked-prefill" instead`, // a value for a switch
-	"V01": "--hf-overrides",                              // names its successor
+	// Flags of forks and of other programs.
+	"L17": "--moe-expert-cache-size", "L19": "-mla", "L106": "-p", "L107": "--slot-save-auto", "L113": "-mla", "L114": "-mla",
+	"L149": "-fmoe", "S02": "--fp4-gemm-backend", "T106": "--lora-ids",
+	// Flags that are no more; the error names what there is instead.
+	"L01": "--ctx-size-draft", "V01": "--hf-overrides", "V02": "--speculative-config",
+	"V105": "leave it out", "V120": "leave it out",
+	// A value for a switch, which no engine takes.
+	"V16": `write "--no-enable-chunked-prefill" instead`, "V118": "takes no value", "T102": "takes no value", "T112": "takes no value",
 }
 
 // takeFieldLine imports a line, validates what that gives, and plans it. planned are the flags that come from the line.
@@ -169,6 +170,7 @@ func TestFieldLines(t *testing.T) {
 var ownedElements = map[string]int{
 	"--host": 1, "--hostname": 1, "--port": 1, "-p": 1, "--model": 1, "-m": 1, "--model-path": 1, "--model-id": 1, "-hf": 1,
 	"--hf-repo": 1, "--hf-file": 1, "--revision": 1, "--api-key": 1, "--api-key-file": 1,
+	"--log-file": 1, "--log-disable": 0, "--fim-qwen-7b-default": 0, "--config": 1, "--master-port": 1, "--shard-uds-path": 1,
 	"--models-dir": 1, "--models-max": 1, "--models-autoload": 0, // refused as flags
 }
 
@@ -181,8 +183,10 @@ func withoutOwned(line fieldLine) []string {
 	}
 	model := line.engine == "vllm" && !slices.Contains(args, "--model") // one that stands there without a flag
 	for i := 0; i < len(args); i++ {
-		n, owned := ownedElements[args[i]]
+		name, _, joined := strings.Cut(args[i], "=")
+		n, owned := ownedElements[name]
 		switch {
+		case owned && joined:
 		case owned:
 			i += n
 		case slices.Contains([]string{"-ngl", "--gpu-layers", "--n-gpu-layers"}, args[i]) && args[i+1] == "0":
@@ -211,19 +215,20 @@ var bridges = map[string][]bridge{
 		word("-ngl", "--n-gpu-layers"), word("--gpu-layers", "--n-gpu-layers"), word("--ngl", "--n-gpu-layers"),
 		word("-np", "--parallel"), word("-cb", "--cont-batching"), word("-nocb", "--no-cont-batching"),
 		word("--flash-attn", "--flash-attn on"), word("-fa", "-fa on"),
-		word("--no-mmap --mlock", "--load-mode mlock"), word("--no-mmap", "--load-mode none"), word("--mlock", "--load-mode mmap+mlock"),
+		word("--no-mmap --mlock", "--load-mode mlock"), word("--mlock --no-mmap", "--load-mode mlock"),
+		word("--mlock --direct-io", "--load-mode mlock"), word("--no-mmap", "--load-mode none"), word("--mlock", "--load-mode mmap+mlock"),
 		word("--draft-max", "--spec-draft-n-max"), word("--draft-min", "--spec-draft-n-min"),
 		word("--draft-max", "--spec-ngram-mod-n-max"), word("--draft-min", "--spec-ngram-mod-n-min"),
 		word("--spec-ngram-size-n", "--spec-ngram-mod-n-match"),
-		word("--top_p", "--top-p"), word("--min_p", "--min-p"),
 		word("-cnv", ""), // of another program
 	},
 	"vllm": {
-		word("--max_num_seqs", "--max-num-seqs"), word("--max_model_len", "--max-model-len"),
-		word("--tensor_parallel-size", "--tensor-parallel-size"), word("--enable-expert-paralle", "--enable-expert-parallel"),
+		word("--enable-expert-paralle", "--enable-expert-parallel"), word("--max-num-seq", "--max-num-seqs"),
 		word("--disable-log-requests", "--no-enable-log-requests"),
 	},
 	"sglang": {
+		word("--max-prefill-token", "--max-prefill-tokens"), word("--mem-frac", "--mem-fraction-static"),
+		word("--nsa-prefill-backend", "--dsa-prefill-backend"), word("--nsa-decode-backend", "--dsa-decode-backend"),
 		word("--tensor-parallel-size", "--tp-size"), word("--tp", "--tp-size"), word("--dp", "--dp-size"), word("--cuda-graph-max-bs", "--cuda-graph-max-bs-decode"),
 		word("--cuda-graph-bs", "--cuda-graph-bs-decode"), word("--disable-overlap", "--disable-overlap-schedule"),
 	},
@@ -234,13 +239,28 @@ func bridged(kind string, want, got []string) bool {
 	if len(want) == 0 {
 		return len(got) == 0
 	}
-	if len(got) > 0 && got[0] == want[0] && bridged(kind, want[1:], got[1:]) {
+	if len(got) > 0 && got[0] == hyphened(want[0]) && bridged(kind, want[1:], got[1:]) {
 		return true
+	}
+	if name, value, ok := strings.Cut(want[0], "="); ok && len(got) > 0 && strings.HasSuffix(got[0], "="+value) {
+		return bridged(kind, []string{name}, []string{strings.TrimSuffix(got[0], "="+value)}) && bridged(kind, want[1:], got[1:])
 	}
 	return slices.ContainsFunc(bridges[kind], func(b bridge) bool {
 		return len(want) >= len(b.from) && slices.Equal(want[:len(b.from)], b.from) &&
 			len(got) >= len(b.to) && slices.Equal(got[:len(b.to)], b.to) && bridged(kind, want[len(b.from):], got[len(b.to):])
 	})
+}
+
+// hyphened is a long flag with hyphens in its name, which all engines but TGI take underscores for.
+func hyphened(element string) string {
+	if !strings.HasPrefix(element, "--") {
+		return element
+	}
+	end := strings.IndexAny(element, "=.")
+	if end < 0 {
+		end = len(element)
+	}
+	return strings.ReplaceAll(element[:end], "_", "-") + element[end:]
 }
 
 // lost is the first flag of a line that the file says nothing of.

@@ -50,6 +50,12 @@ var llamaCauses = []engine.CausePattern{
 	{Cause: engine.CauseBadFlag, Advice: `give "--mmproj" the projector that belongs to this model, such as an mmproj-*.gguf of its repository`, Pattern: anyOf(
 		`failed to load multimodal model`, `Failed to load CLIP model from`,
 	)},
+	{Cause: engine.CauseBadFlag, Advice: `the model has no layers that draft: leave "--spec-type draft-mtp" out, or use a model that has them`, Pattern: anyOf(
+		`failed to create MTP context`,
+	)},
+	{Cause: engine.CauseBadFlag, Advice: `"--split-mode tensor" needs a GPU: leave it out`, Pattern: anyOf(
+		`LLAMA_SPLIT_MODE_TENSOR needs`,
+	)},
 	{Cause: engine.CauseModelCorrupt, Pattern: anyOf(
 		`invalid magic char`, `failed to read (magic|key-value pairs|header|tensor)`, `exceeds remaining file size`, `model is corrupted or incomplete`, `unknown model architecture`,
 		`missing tensor`, `wrong number of tensors`, `check_tensor_dims: tensor`, `key not found in model`,
