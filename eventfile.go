@@ -43,23 +43,47 @@ const endPatience = 2 * time.Second
 // addEnd keeps how a launch ended that was stopped by a program which is no manager, unless it is told already: a manager
 // that looks after the replica tells it, and is given the time.
 func (f *eventFile) addEnd(e Event) error {
-	told := func() bool { return f.tellsEnd(e.LaunchID) }
+	told := func() bool {
+		told, last := f.tellsEnd(e.LaunchID)
+		if e.Seq = last + 1; state.Managed(f.dir) { // which is about to give that number to another
+			e.Seq = 0
+		}
+		return told
+	}
 	for deadline := time.Now().Add(endPatience); state.Managed(f.dir) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if told() {
 			return nil
 		}
 	}
-	return state.Events{Dir: f.dir}.AddUnless(e, told)
+	return state.Events{Dir: f.dir}.AddUnless(&e, told)
 }
 
-// tellsEnd reports whether the end of a launch is among the events. What cannot be read tells nothing.
-func (f *eventFile) tellsEnd(launchID string) bool {
+// tellsEnd reports whether the end of a launch is among the events, and the number of the last one. What cannot be read
+// tells nothing.
+func (f *eventFile) tellsEnd(launchID string) (told bool, last uint64) {
 	for e, err := range ReadEvents(context.Background(), f.dir, false) {
-		if err == nil && e.LaunchID == launchID && e.Kind == EventState && e.State.Final() {
-			return true
+		if err != nil {
+			continue
 		}
+		told = told || e.LaunchID == launchID && e.Kind == EventState && e.State.Final()
+		last = max(last, e.Seq)
 	}
-	return false
+	return told, last
+}
+
+// seqStep is the distance between the first numbers of two managers. A manager that dies may have told more events than
+// came into the file, by no more than this; JSON's numbers are good for eight thousand million managers.
+const seqStep = 1 << 20
+
+// nextSeq is the number after which a new manager begins.
+func (f *eventFile) nextSeq() uint64 {
+	var last struct {
+		Seq uint64 `json:"seq"`
+	}
+	if !(state.Events{Dir: f.dir}).Last(&last) {
+		return 0
+	}
+	return (last.Seq/seqStep + 1) * seqStep
 }
 
 // ReadEvents returns the events that the supervisors of a state directory ("" means .runtime) have kept, oldest first: at

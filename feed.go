@@ -13,6 +13,7 @@ const feedBuffer = 256
 // feed passes events on to any number of readers and waits for none of them.
 type feed struct {
 	mu      sync.Mutex
+	seq     uint64 // of the last event
 	readers map[*feedReader]struct{}
 	closed  bool
 }
@@ -27,13 +28,25 @@ type feedReader struct {
 	wake   chan struct{} // holds one token when there is something to look at
 }
 
-// publish never blocks.
-func (f *feed) publish(e Event) {
+// publish gives an event its number and passes it on. It never blocks.
+func (f *feed) publish(e Event) Event {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if e.Kind != EventProgress {
+		f.seq++
+		e.Seq = f.seq
+	}
 	for r := range f.readers {
 		r.add(e)
 	}
+	return e
+}
+
+// last is the number of the last event.
+func (f *feed) last() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seq
 }
 
 // close lets the readers read what they have, and no more.

@@ -182,3 +182,70 @@ func TestSupervisorEvents(t *testing.T) {
 		t.Error("an event after the end")
 	}
 }
+
+// A reader that was away, also while one manager died and another took over, goes on without gap or double.
+func TestEventsResume(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	s, _ := superviseReady(t, cfg)
+	var seen []Event
+	events, leave := context.WithCancel(t.Context())
+	for e := range s.EventsAfter(events, 0) {
+		if e.Kind == EventProgress {
+			continue
+		}
+		if seen = append(seen, e); e.State == StateReady {
+			leave() // in the middle of its life
+		}
+	}
+	leave()
+	ready := seen[len(seen)-1].Seq
+	enginetest.Kill(t, s.Status()[0].URL, enginetest.Death{Code: 7})
+	untilReady(t, s, seen[len(seen)-1].LaunchID)
+	standing, number := s.Snapshot()
+	if standing[0].State != StateReady || number <= ready {
+		t.Errorf("snapshot %d: %+v", number, standing[0])
+	}
+	wantNumbers(t, append(seen, numbersAfter(t, s, ready, number)...))
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+
+	next, _ := superviseReady(t, cfg)
+	_, now := next.Snapshot()
+	all := numbersAfter(t, next, 0, now)
+	wantNumbers(t, all)
+	if again := numbersAfter(t, next, number, now); again[0].Seq <= number || !slices.ContainsFunc(again, func(e Event) bool { return e.Kind == EventRecovery }) {
+		t.Errorf("after %d: %+v", number, again[0])
+	}
+	if first := all[0].Seq; first != 1 {
+		t.Errorf("the first event has number %d", first)
+	}
+}
+
+// numbersAfter reads the events behind a number up to another.
+func numbersAfter(t *testing.T, s *Supervisor, after, last uint64) (events []Event) {
+	t.Helper()
+	ctx, leave := context.WithCancel(bounded(t))
+	defer leave()
+	for e := range s.EventsAfter(ctx, after) {
+		if e.Seq != 0 {
+			events = append(events, e)
+		}
+		if e.Seq >= last {
+			return events
+		}
+	}
+	t.Fatalf("the events end after %d of them, before number %d", len(events), last)
+	return nil
+}
+
+// wantNumbers fails the test unless numbers follow each other, but for the gap between managers.
+func wantNumbers(t *testing.T, events []Event) {
+	t.Helper()
+	for i, e := range events[1:] {
+		if before := events[i].Seq; e.Seq != before+1 && (e.Seq%seqStep != 1 || e.Seq < before) || e.Missed > 0 {
+			t.Errorf("number %d follows %d (%d missed)", e.Seq, before, e.Missed)
+		}
+	}
+}

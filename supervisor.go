@@ -24,6 +24,7 @@ type Supervisor struct {
 	feed  feed
 	inbox *inbox
 	kept  chan struct{} // closed when all events are in the file
+	since uint64        // this manager's events have larger numbers
 
 	changing chan struct{} // holds one token during a change: one at a time, so that a pool never lacks more than one replica
 	done     chan struct{}
@@ -241,10 +242,11 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 func (s *Supervisor) observe(opts []Option) []Option {
 	tell := newOptions(opts)
 	publish := func(e Event) {
-		s.feed.publish(e)
-		tell.onEvent(e)
+		tell.onEvent(s.feed.publish(e))
 	}
 	file := eventFile{dir: s.state}
+	s.since = file.nextSeq()
+	s.feed.seq = s.since
 	events := s.feed.subscribe(context.Background())
 	go func() {
 		defer close(s.kept)
@@ -262,6 +264,53 @@ func (s *Supervisor) observe(opts []Option) []Option {
 // supervisor has ended. Neither engines nor the supervisor wait for its reader: one that lags by more than 256 events
 // misses the oldest of them, and Missed of the next event says how many. Whoever stops reading ends ctx.
 func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
+
+// EventsAfter is Events for who has seen those up to a number, of an earlier supervisor of the state directory, too: it
+// begins with what the file has of later ones, and goes on without gap or double. 0 means all that are kept.
+func (s *Supervisor) EventsAfter(ctx context.Context, seq uint64) <-chan Event {
+	live, out := s.feed.subscribe(ctx), make(chan Event) // in this order: what is not in the file yet comes by the feed
+	go func() {
+		defer close(out)
+		send := func(e Event) bool {
+			select {
+			case out <- e:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}
+		for e, err := range ReadEvents(ctx, s.state, false) {
+			if err != nil || e.Seq <= seq { // what cannot be read is told by ReadEvents
+				continue
+			}
+			if seq = e.Seq; !send(e) {
+				return
+			}
+		}
+		for e := range live {
+			if e.Seq != 0 && e.Seq <= seq {
+				continue
+			}
+			if e.Missed = 0; e.Seq != 0 {
+				if seq >= s.since {
+					e.Missed = int(e.Seq - seq - 1)
+				}
+				seq = e.Seq
+			}
+			if !send(e) {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// Snapshot returns where the replicas stand, as Status does, and the number of the last event that is certainly in it: what
+// follows comes from EventsAfter that number.
+func (s *Supervisor) Snapshot() ([]Status, uint64) {
+	seq := s.feed.last()
+	return s.Status(), seq
+}
 
 // LogDir returns the folder of a replica's logs, which is there from its first launch on. The error is ErrNotFound.
 func (s *Supervisor) LogDir(pool, replica string) (string, error) {

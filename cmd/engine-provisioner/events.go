@@ -16,6 +16,7 @@ import (
 
 func (c *cli) eventsCommand() *cobra.Command {
 	var follow bool
+	var after uint64
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Print what has happened to the replicas",
@@ -23,15 +24,16 @@ func (c *cli) eventsCommand() *cobra.Command {
 With --follow it also prints what happens from now on, in later runs too, until it is interrupted (exit status 0).`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.printEvents(cmd.Context(), follow)
+			return c.printEvents(cmd.Context(), follow, after)
 		},
 	}
 	c.chooseFlags(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "also print what happens from now on")
+	cmd.Flags().Uint64Var(&after, "after", 0, "leave out the events up to this number, the \"seq\" of --output json")
 	return cmd
 }
 
-func (c *cli) printEvents(ctx context.Context, follow bool) error {
+func (c *cli) printEvents(ctx context.Context, follow bool, after uint64) error {
 	state, of, err := c.choice()
 	if err != nil {
 		return err
@@ -42,6 +44,8 @@ func (c *cli) printEvents(ctx context.Context, follow bool) error {
 		switch {
 		case err != nil:
 			c.say("note: " + tail.Clean(err.Error()))
+			continue
+		case e.Seq != 0 && e.Seq <= after:
 			continue
 		case e.Pool != "" && !of(e.Pool, e.Replica): // what is about no replica is about all
 			continue

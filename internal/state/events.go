@@ -56,6 +56,40 @@ func (f Events) AddUnless(event any, told func() bool) error {
 	return f.append(event)
 }
 
+// Last reads the last event that is kept into v. It reports whether there is one.
+func (f Events) Last(v any) bool {
+	for _, name := range []string{EventsName, OldEventsName} {
+		file, err := Open(filepath.Join(f.Dir, name))
+		if err != nil {
+			continue
+		}
+		line := lastLine(file)
+		file.Close()
+		if json.Unmarshal(line, v) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// longestLine is several times what an event with a handoff takes.
+const longestLine = 256 << 10
+
+// lastLine is the last line of a file that has an end; nil when there is none.
+func lastLine(file *os.File) []byte {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	from := max(0, info.Size()-longestLine)
+	text, err := io.ReadAll(io.NewSectionReader(file, from, info.Size()-from))
+	if err != nil {
+		return nil
+	}
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	return text[bytes.LastIndexByte(bytes.TrimSuffix(text, []byte("\n")), '\n')+1:]
+}
+
 // append is called with the lock of the events held.
 func (f Events) append(event any) error {
 	line, err := json.Marshal(event)
