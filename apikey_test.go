@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -46,7 +49,7 @@ func TestKeyThatCannotBeCarried(t *testing.T) {
 // Only a variable that takes a list splits.
 func TestKeyWithACommaForOthers(t *testing.T) {
 	t.Parallel()
-	for e, refused := range map[Engine]bool{llamaCPP{}: true, vLLM{}: false, tgi{}: false} {
+	for e, refused := range map[Engine]bool{llamacpp.Engine{}: true, vllm.Engine{}: false, tgi.Engine{}: false} {
 		spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
 		if err != nil {
 			t.Fatal(err)

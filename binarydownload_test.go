@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 )
@@ -317,7 +319,7 @@ func TestPickLlamaAssets(t *testing.T) {
 		{"b5083", "linux", "amd64", false, old, "llama-b5083-bin-ubuntu-x64.zip"},
 		{"b11070", "linux", "amd64", true, full[7:8], "llama-b11070-bin-ubuntu-cuda-12.8-x64.tar.gz"},
 	} {
-		got, err := pickLlamaAssets(c.tag, c.names, c.goos, c.goarch, c.gpu)
+		got, err := llamacpp.Engine{}.Program(engine.Request{}).Release.Pick(c.tag, c.names, c.goos, c.goarch, c.gpu)
 		if err != nil || strings.Join(got, " ") != c.want {
 			t.Errorf("%+v: %q, %v", c, got, err)
 		}
@@ -334,7 +336,7 @@ func TestPickLlamaAssets(t *testing.T) {
 		{"b11070", "linux", "riscv64", false, full, "none of its files is for linux on riscv64"},
 		{"b11070", "freebsd", "amd64", false, full, "none of its files is for freebsd on amd64"},
 	} {
-		_, err := pickLlamaAssets(c.tag, c.names, c.goos, c.goarch, c.gpu)
+		_, err := llamacpp.Engine{}.Program(engine.Request{}).Release.Pick(c.tag, c.names, c.goos, c.goarch, c.gpu)
 		wantText(t, err, c.want)
 	}
 }

@@ -8,8 +8,31 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/lastwords"
 )
+
+// llamaSpec is a launch of llama-server.
+func llamaSpec(t testing.TB) engine.LaunchSpec {
+	t.Helper()
+	spec, err := launchOf(llamacpp.Engine{}, llamaConfig(), engine.Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+func causesOf(t testing.TB, e Engine) []engine.CausePattern {
+	t.Helper()
+	spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec.Causes
+}
 
 func TestClassifyRecordedLogs(t *testing.T) {
 	t.Parallel()
@@ -42,7 +65,7 @@ func TestClassifyRecordedLogs(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		got := findCause(lines, llamaCauses, lastwords.Last(lines))
+		got := findCause(lines, llamaSpec(t).Causes, lastwords.Last(lines))
 		name := strings.TrimSuffix(filepath.Base(file), ".log")
 		if got.cause != want[name] || got.evidence == "" {
 			t.Errorf("%s: got %q by %q, want %q", name, got.cause, got.evidence, want[name])
@@ -53,13 +76,13 @@ func TestClassifyRecordedLogs(t *testing.T) {
 		"load_backend: failed to load libggml-cuda.so: libc.so.6: version `GLIBC_2.38' not found",
 		"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate CPU buffer of size 17179869184",
 	}
-	if cause, _ := causeIn(leftOut, llamaCauses); cause != engine.CauseOOMHost {
+	if cause, _ := causeIn(leftOut, llamaSpec(t).Causes); cause != engine.CauseOOMHost {
 		t.Errorf("a backend that is left out: %q", cause)
 	}
 	for _, lines := range [][]string{
 		nil, {""}, {"srv  llama_server: exiting due to model loading error"}, {"listening on http://127.0.0.1:8081"},
 	} {
-		if cause, _ := causeIn(lines, llamaCauses); cause != engine.CauseUnknown {
+		if cause, _ := causeIn(lines, llamaSpec(t).Causes); cause != engine.CauseUnknown {
 			t.Errorf("%q: got %q, want %q", lines, cause, engine.CauseUnknown)
 		}
 	}
@@ -102,7 +125,7 @@ func TestEvidence(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		got := findCause(lines, llamaCauses, lastwords.Last(lines))
+		got := findCause(lines, llamaSpec(t).Causes, lastwords.Last(lines))
 		if got.evidence != want.evidence || !strings.Contains(got.advice, want.advice) || want.advice == "" != (got.advice == "") {
 			t.Errorf("%s: %q, advice %q; want %q", name, got.evidence, got.advice, want.evidence)
 		}
@@ -119,7 +142,7 @@ func causeIn(lines []string, patterns []engine.CausePattern) (engine.Cause, stri
 func TestReadyEngineDiesOfNoDownload(t *testing.T) {
 	t.Parallel()
 	lines := []string{"requests.exceptions.ConnectTimeout: Max retries exceeded with url: /cat.png", "torch.AcceleratorError: CUDA error: unspecified launch failure"}
-	for _, patterns := range [][]engine.CausePattern{vllmCauses, sglangCauses, tgiCauses} {
+	for _, patterns := range [][]engine.CausePattern{causesOf(t, vllm.Engine{}), causesOf(t, sglang.Engine{}), causesOf(t, tgi.Engine{})} {
 		if cause, _ := causeIn(lines, patterns); cause != engine.CauseDownload {
 			t.Errorf("while loading: %q", cause)
 		}
@@ -151,11 +174,12 @@ func TestCausesHaveAdvice(t *testing.T) {
 
 func TestOffloadReport(t *testing.T) {
 	t.Parallel()
-	m := llamaOffload.FindStringSubmatch("load_tensors: offloaded 33/33 layers to GPU")
-	if m == nil || m[llamaOffload.SubexpIndex("used")] != "33" || m[llamaOffload.SubexpIndex("total")] != "33" {
+	offload, noGPU := llamaSpec(t).Offload, llamaSpec(t).NoGPU
+	m := offload.FindStringSubmatch("load_tensors: offloaded 33/33 layers to GPU")
+	if m == nil || m[offload.SubexpIndex("used")] != "33" || m[offload.SubexpIndex("total")] != "33" {
 		t.Errorf("got %q", m)
 	}
-	if !llamaNoGPU.MatchString("warning: no usable GPU found, --gpu-layers option will be ignored") {
+	if !noGPU.MatchString("warning: no usable GPU found, --gpu-layers option will be ignored") {
 		t.Error("the warning of a build without a GPU is not recognized")
 	}
 }
@@ -174,7 +198,7 @@ func FuzzClassify(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, log string) {
 		lines := strings.Split(log, "\n")
-		cause, evidence := causeIn(lines, llamaCauses)
+		cause, evidence := causeIn(lines, llamaSpec(t).Causes)
 		if cause != engine.CauseUnknown && evidence == "" {
 			t.Errorf("cause %q by nothing", cause)
 		}

@@ -291,8 +291,8 @@ func (l *customLaunch) checkAddress() {
 
 // keySeparator is known of llama-server's variable, which other programs that hold one take, too.
 func (l *customLaunch) keySeparator() string {
-	if l.c.KeyEnv == llamaKeyEnv {
-		return llamaKeySeparator
+	if l.c.KeyEnv == "LLAMA_API_KEY" {
+		return ","
 	}
 	return ""
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
 )
 
 // installDistribution writes the metadata that pip leaves.
@@ -52,7 +54,7 @@ func TestInspectPythonProgram(t *testing.T) {
 	}
 	for range 2 {
 		b, err := Inspect(ctx, cfg, cache)
-		if err != nil || b.Version != "0.32.0+cpu" || b.Build != 32000 || len(b.Digest) != 64 || !hasFlag(b.Flags, "--new-flag") {
+		if err != nil || b.Version != "0.32.0+cpu" || b.Build != 32000 || len(b.Digest) != 64 || !flagline.Has(b.Flags, "--new-flag") {
 			t.Fatalf("%+v, %v", b, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
@@ -23,6 +24,23 @@ type Engine interface {
 	// Launch describes one launch on a host. The zero Host stands for one of which nothing is known yet. Problems of the
 	// request come back as an *engine.ConfigError that holds all of them.
 	Launch(engine.Request, engine.Host) (engine.LaunchSpec, error)
+}
+
+// EngineWithFlags is an Engine that tells how its program writes its command line. [NormalizeFlags] and [ImportArgs] understand
+// the flags of such engines.
+type EngineWithFlags interface {
+	Engine
+	// Dialect describes the command line. It is always the same, and not to be changed.
+	Dialect() *flagline.Dialect
+}
+
+// dialect is how an engine writes its command line; nil where nothing is known of that.
+func (o *options) dialect(name string) *flagline.Dialect {
+	e, _ := o.engine(name)
+	if e, ok := e.(EngineWithFlags); ok {
+		return e.Dialect()
+	}
+	return nil
 }
 
 // programOf is what an engine says of the executable that cfg asks for.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -69,7 +70,7 @@ func TestEnginesReplaced(t *testing.T) {
 	}
 }
 
-type otherLlama struct{ llamaCPP }
+type otherLlama struct{ llamacpp.Engine }
 
 func (otherLlama) Launch(engine.Request, engine.Host) (engine.LaunchSpec, error) {
 	return engine.LaunchSpec{Health: "/other"}, nil

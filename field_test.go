@@ -10,6 +10,10 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
@@ -70,15 +74,15 @@ func fieldHost(t testing.TB, kind string) (Engine, engine.Host) {
 	t.Helper()
 	switch kind {
 	case "llamacpp":
-		return llamaCPP{}, realHost(t)
+		return llamacpp.Engine{}, realHost(t)
 	case "vllm":
 		host := vllmHost(t)
-		host.Binary.Version, host.Binary.Build, host.Binary.Flags = "0.33.0", version.Number("0.33.0"), builtinVLLMFlags()
-		return vLLM{}, host
+		host.Binary.Version, host.Binary.Build, host.Binary.Flags = "0.33.0", version.Number("0.33.0"), testDialect("vllm").Builtin()
+		return vllm.Engine{}, host
 	case "sglang":
-		return sgLang{}, sglangHost(t)
+		return sglang.Engine{}, sglangHost(t)
 	}
-	return tgi{}, tgiHost(t)
+	return tgi.Engine{}, tgiHost(t)
 }
 
 // refusedLines are the lines that are refused although they are imported, and what the error says.
@@ -198,8 +202,8 @@ func withoutOwned(line fieldLine) []string {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(line.env)) { // those of older builds, which are imported as flags
-		if change, ok := dialects()[line.engine].changeOfEnv(name, line.env[name]); ok {
-			left = append(left, change.long())
+		if change, ok := testDialect(line.engine).ChangeOfEnv(name, line.env[name]); ok {
+			left = append(left, change.Long())
 		}
 	}
 	return left
@@ -266,11 +270,11 @@ func hyphened(element string) string {
 // lost is the first flag of a line that the file says nothing of.
 func lost(line fieldLine, text string) string {
 	words := strings.NewReplacer("'", "", `"`, "", `\`, "", "\n", " ").Replace(text)
-	for _, f := range dialects()[line.engine].split(engine.FlagSet{}, line.args) {
-		_, owned := ownedElements[f.name]
-		known := owned && !strings.HasPrefix(f.name, "--models") || slices.Contains([]string{"-ngl", "--n-gpu-layers", "--gpu-layers"}, f.name)
-		if !f.stray && !known && !strings.Contains(words, f.name) {
-			return f.name
+	for _, f := range testDialect(line.engine).Split(engine.FlagSet{}, line.args) {
+		_, owned := ownedElements[f.Name]
+		known := owned && !strings.HasPrefix(f.Name, "--models") || slices.Contains([]string{"-ngl", "--n-gpu-layers", "--gpu-layers"}, f.Name)
+		if !f.Stray && !known && !strings.Contains(words, f.Name) {
+			return f.Name
 		}
 	}
 	return ""

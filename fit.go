@@ -112,10 +112,19 @@ func memoryRun(run *engine.GGUFRun) *fit.Run {
 			Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
 			KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
 			Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU, Copied: run.Copied, NoRepack: run.NoRepack,
-			OnHost: run.OnHost,
+			OnHost: slices.Concat(run.OnHost, expertsOnHost(run.ExpertsOnHost)),
 		},
 		LeastContext: run.LeastContext, Fits: run.Fits, Beside: run.Beside, Remedies: fit.Remedies(run.Remedies),
 	}
+}
+
+// expertsOnHost are expressions for the tensors of the experts of the first layers, or of all where n is negative.
+func expertsOnHost(n int) []string {
+	const most = 1 << 10 // no model has as many
+	if n < 0 {
+		return []string{gguf.Experts(`\d+`)}
+	}
+	return gguf.FirstExperts(min(n, most))
 }
 
 // memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be

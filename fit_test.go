@@ -18,8 +18,11 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
-	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -61,13 +64,13 @@ func TestLlamaMemory(t *testing.T) {
 		},
 		{
 			name: "experts on the host", flags: []string{"--n-cpu-moe", "2", "-ot", "exps=CPU,^out=CPU"},
-			want: engine.GGUFRun{Slots: 1, OnHost: []string{gguf.Experts("0"), gguf.Experts("1"), "exps", "^out"}},
+			want: engine.GGUFRun{Slots: 1, ExpertsOnHost: 2, OnHost: []string{"exps", "^out"}},
 		},
 		{name: "locked alone", env: map[string]EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: engine.GGUFRun{Slots: 1, Copied: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := launchOf(llamaCPP{}, ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, engine.Host{})
+			spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, engine.Host{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,13 +80,13 @@ func TestLlamaMemory(t *testing.T) {
 			}
 		})
 	}
-	spec, err := launchOf(llamaCPP{}, ProvisionConfig{
+	spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{
 		Model: ModelConfig{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
 	}, engine.Host{GPUs: []engine.GPU{gpu0, gpu1}})
 	for _, flags := range [][]string{
 		{"-ot", "exps=CUDA1"}, {"-ot", "(=CPU"}, {"--n-cpu-ffn", "4"}, {"-hfd", "a/b"}, {"--mmproj-url", "https://example.com/p.gguf"},
 	} {
-		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
+		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
 		if err != nil || spec.GGUF != nil {
 			t.Errorf("%q: %+v (%v), want no estimate", flags, spec.GGUF, err)
 		}
@@ -117,7 +120,7 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 		{[]string{"-ngl", "20"}, 4096, false},
 		{[]string{"-ngl", "auto", "--fit", "off"}, 0, false},
 	} {
-		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
+		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
 		if err != nil || spec.GGUF == nil || spec.GGUF.LeastContext != c.least || spec.GGUF.Fits != c.fits || spec.GGUF.Layers < -1 {
 			t.Errorf("%v: %+v (%v)", c.flags, spec.GGUF, err)
 		}
@@ -416,13 +419,13 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 			}()
 		}
 		o := newOptions([]Option{cache})
-		prepared, _, err := o.foresee(t.Context(), c, llamaCPP{})
+		prepared, _, err := o.foresee(t.Context(), c, llamacpp.Engine{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		check := o.memoryCheck(t.Context(), c, prepared, &fakeGPUs{})
 		check.HostFree = 1 << 40 // what is free changes all the time
-		spec, err := describe(llamaCPP{}, c.WithDefaults(), engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
+		spec, err := describe(llamacpp.Engine{}, c.WithDefaults(), engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -505,23 +508,23 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 		flags  []string
 		want   int // of five
 	}{
-		{vLLM{}, nil, 1},
-		{vLLM{}, []string{"-tp", "2"}, 2},
-		{vLLM{}, []string{"--tensor-parallel-size=2", "-pp", "2"}, 4},
-		{vLLM{}, []string{"-tp", "2", "-dp", "2"}, 4},
-		{vLLM{}, []string{"-tp", "2", "-dp", "4", "-dpl", "1"}, 2},
-		{vLLM{}, []string{"-tp", "2", "-dp", "4", "--data-parallel-rank", "0"}, 2},
-		{vLLM{}, []string{"-tp", "2", "-pp", "4", "--distributed-executor-backend", "ray"}, 1}, // on other nodes, too
-		{vLLM{}, []string{"-dp", "16", "-dpb", "ray"}, 1},
-		{sgLang{}, nil, 1},
-		{sgLang{}, []string{"--tp-size", "16", "--use-ray"}, 1},
-		{sgLang{}, []string{"--tp-size", "6", "--device", "cpu"}, 1}, // one for each part of the main memory
-		{sgLang{}, []string{"--tensor-parallel-size", "2"}, 2},
-		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2"}, 4},
-		{sgLang{}, []string{"--tp-size", "2", "--dp-size", "2", "--enable-dp-attention"}, 2},
-		{tgi{}, nil, 1},
-		{tgi{}, []string{"--num-shard", "3"}, 3},
-		{tgi{}, []string{"--num-shard", "9223372036854775807"}, 5},
+		{vllm.Engine{}, nil, 1},
+		{vllm.Engine{}, []string{"-tp", "2"}, 2},
+		{vllm.Engine{}, []string{"--tensor-parallel-size=2", "-pp", "2"}, 4},
+		{vllm.Engine{}, []string{"-tp", "2", "-dp", "2"}, 4},
+		{vllm.Engine{}, []string{"-tp", "2", "-dp", "4", "-dpl", "1"}, 2},
+		{vllm.Engine{}, []string{"-tp", "2", "-dp", "4", "--data-parallel-rank", "0"}, 2},
+		{vllm.Engine{}, []string{"-tp", "2", "-pp", "4", "--distributed-executor-backend", "ray"}, 1}, // on other nodes, too
+		{vllm.Engine{}, []string{"-dp", "16", "-dpb", "ray"}, 1},
+		{sglang.Engine{}, nil, 1},
+		{sglang.Engine{}, []string{"--tp-size", "16", "--use-ray"}, 1},
+		{sglang.Engine{}, []string{"--tp-size", "6", "--device", "cpu"}, 1}, // one for each part of the main memory
+		{sglang.Engine{}, []string{"--tensor-parallel-size", "2"}, 2},
+		{sglang.Engine{}, []string{"--tp-size", "2", "--dp-size", "2"}, 4},
+		{sglang.Engine{}, []string{"--tp-size", "2", "--dp-size", "2", "--enable-dp-attention"}, 2},
+		{tgi.Engine{}, nil, 1},
+		{tgi.Engine{}, []string{"--num-shard", "3"}, 3},
+		{tgi.Engine{}, []string{"--num-shard", "9223372036854775807"}, 5},
 	} {
 		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
 		gpus := []engine.GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}

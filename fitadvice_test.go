@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -66,7 +67,7 @@ func TestLlamaMemoryAdvice(t *testing.T) {
 		{realHost(t), []string{"--fit", "off"}, false, true, true},
 		{oldHost(t), nil, false, false, true},
 	} {
-		spec, err := launchOf(llamaCPP{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, c.host)
+		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, c.host)
 		if err != nil {
 			t.Fatal(err)
 		}

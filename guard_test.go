@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 )
@@ -34,7 +35,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // faulty is an engine with a mistake.
-type faulty struct{ llamaCPP }
+type faulty struct{ llamacpp.Engine }
 
 func (faulty) Name() string { return "faulty" }
 
@@ -43,7 +44,7 @@ func (faulty) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		var none []string
 		_ = none[3]
 	}
-	return llamaCPP{}.Launch(req, host)
+	return llamacpp.Engine{}.Launch(req, host)
 }
 
 func TestAMistakeIsOneReplicasFailure(t *testing.T) {

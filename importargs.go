@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
@@ -23,9 +24,9 @@ import (
 //
 // Nothing is lost: what another key decides becomes that key, flags stay as they are and in their order, and what has no
 // place in a pools file, or needs a decision, is a comment. Secrets are left out: their keys refer to a variable instead.
-// It looks at no file. The error says why the command line cannot be understood.
-func ImportArgs(args []string, env map[string]string) (*Imported, error) {
-	p := &poolImport{env: map[string]EnvValue{}}
+// It looks at no file. Of opts, those matter that add an engine that is an [EngineWithFlags]. The error says why the command line cannot be understood.
+func ImportArgs(args []string, env map[string]string, opts ...Option) (*Imported, error) {
+	p := &poolImport{options: newOptions(opts), env: map[string]EnvValue{}}
 	for name, value := range env {
 		p.setEnv(name, value)
 	}
@@ -58,19 +59,6 @@ func (p *poolImport) takeEnv(args []string) []string {
 	return nil
 }
 
-// enginePrograms are how the built-in engines are started: the name of a program, or of a module of Python, and the
-// subcommand that serves, "" for none.
-var enginePrograms = []struct{ name, subcommand, engine string }{
-	{"llama-server", "", "llamacpp"},
-	{"llama", "serve", "llamacpp"},
-	{"vllm", "serve", "vllm"},
-	{"vllm.entrypoints.openai.api_server", "", "vllm"},
-	{"vllm.entrypoints.cli.main", "serve", "vllm"},
-	{"sglang", "serve", "sglang"},
-	{"sglang.launch_server", "", "sglang"},
-	{"text-generation-launcher", "", "tgi"},
-}
-
 var pythonName = regexp.MustCompile(`^python[0-9.]*$`)
 
 // takeProgram finds out which engine is started, and takes its arguments.
@@ -83,14 +71,11 @@ func (p *poolImport) takeProgram(args []string) error {
 	if strings.HasPrefix(name, "-") {
 		return fmt.Errorf("cannot import a command line that begins with the flag %q; write the program before it, such as llama-server", name)
 	}
-	for _, known := range enginePrograms {
-		if known.name != name {
-			continue
-		}
-		p.engine, p.id = known.engine, known.engine
-		if known.subcommand != "" {
-			if len(rest) == 0 || rest[0] != known.subcommand {
-				return fmt.Errorf("cannot import %q: the subcommand %q is missing", program, known.subcommand)
+	if by, subcommand := p.startedBy(name); by != "" {
+		p.engine, p.id = by, by
+		if subcommand != "" {
+			if len(rest) == 0 || rest[0] != subcommand {
+				return fmt.Errorf("cannot import %q: the subcommand %q is missing", program, subcommand)
 			}
 			rest = rest[1:]
 		}
@@ -105,6 +90,22 @@ func (p *poolImport) takeProgram(args []string) error {
 		"not one of the built-in engines: write {host} and {port} where they stand, and the path that answers 200 when it is ready")
 	p.decide("port", 8080, "the port that it shall listen on")
 	return nil
+}
+
+// startedBy is the engine that a program, or a module of Python, starts, and the subcommand with which it does; "" for none.
+func (p *poolImport) startedBy(program string) (engine, subcommand string) {
+	for _, e := range p.options.engines {
+		dialect := p.options.dialect(e.Name())
+		if dialect == nil {
+			continue
+		}
+		for _, c := range dialect.Commands {
+			if c.Name == program {
+				return e.Name(), c.Subcommand
+			}
+		}
+	}
+	return "", ""
 }
 
 // withoutSecrets is the command line of a server of which nothing is known, without values that look like secrets.
@@ -130,51 +131,51 @@ func (p *poolImport) withoutSecrets(args []string) []string {
 
 var badIDLetter = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// takeFlags takes the arguments of a built-in engine.
+// takeFlags takes the arguments of an engine whose command line is known.
 func (p *poolImport) takeFlags(args []string) {
-	p.dialect = dialects()[p.engine]
-	if p.engine == "vllm" || p.engine == "sglang" { // the model may stand there without a flag
+	p.dialect = p.options.dialect(p.engine)
+	if p.dialect.Positional {
 		args = p.takePositional(args)
 	}
-	for _, f := range p.lastWords(p.dialect.split(engine.FlagSet{}, args)) {
+	for _, f := range p.lastWords(p.dialect.Split(engine.FlagSet{}, args)) {
 		p.takeFlag(f, args)
 	}
 }
 
 // takePositional takes the model of "vllm serve MODEL" away, wherever it stands.
 func (p *poolImport) takePositional(args []string) []string {
-	for _, f := range p.dialect.split(engine.FlagSet{}, args) {
-		if f.stray && p.modelName == "" {
-			p.modelName = f.name
-			return slices.Delete(slices.Clone(args), f.index, f.index+1)
+	for _, f := range p.dialect.Split(engine.FlagSet{}, args) {
+		if f.Stray && p.modelName == "" {
+			p.modelName = f.Name
+			return slices.Delete(slices.Clone(args), f.Index, f.Index+1)
 		}
 	}
 	return args
 }
 
 // takeFlag takes one flag: as a key where one decides it, else as it is.
-func (p *poolImport) takeFlag(f userFlag, args []string) {
-	elements := args[f.index : f.index+1]
-	if !f.joined && !f.stray {
-		elements = args[f.index : f.index+1+len(f.values)]
+func (p *poolImport) takeFlag(f flagline.Word, args []string) {
+	elements := args[f.Index : f.Index+1]
+	if !f.Joined && !f.Stray {
+		elements = args[f.Index : f.Index+1+len(f.Values)]
 	}
-	def, full, known := p.dialect.lookUp(engine.FlagSet{}, f.name)
+	def, full, known := p.dialect.LookUp(engine.FlagSet{}, f.Name)
 	names := append([]string{full}, slices.Concat(def.Names, def.Negated)...)
 	advice := ""
-	if known && !p.dialect.isAlone(names, f.values) {
-		advice = p.dialect.advice(names...)
+	if known && !p.dialect.IsAlone(names, f.Values) {
+		advice = p.dialect.Advice(names...)
 	}
 	value := ""
-	if len(f.values) > 0 {
-		value = f.values[0]
+	if len(f.Values) > 0 {
+		value = f.Values[0]
 	}
 	is := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(def.Names, n) })
 	}
-	change, changed := p.dialect.change(full)
+	change, changed := p.dialect.Change(full)
 	switch {
-	case changed && change.to == nil && change.since == 1: // no build in use has it
-		p.note(fmt.Sprintf("left out: %s: %s", f.name, change.advice))
+	case changed && change.To == nil && change.Since == 1: // no build in use has it
+		p.note(fmt.Sprintf("left out: %s: %s", f.Name, change.Advice))
 	case advice == "" && is("--n-gpu-layers") && value == "0":
 		p.set("gpu", "none", "")
 	case advice == "" && is("--n-gpu-layers"): // the last one counts
@@ -202,13 +203,13 @@ func (p *poolImport) takeFlag(f userFlag, args []string) {
 		p.takeHost(value)
 	case is("--api-key-file"):
 		p.set("api_key", map[string]any{"from_file": value}, "the file must hold one key alone")
-	case advice == adviceKey:
+	case advice == flagline.AdviceKey:
 		p.set("api_key", map[string]any{"from_env": keyVariable}, "the key that stood on the command line: put it into this variable")
-	case advice == adviceToken:
+	case advice == flagline.AdviceToken:
 		p.env["HF_TOKEN"] = EnvValue{Secret: &SecretRef{FromEnv: "HF_TOKEN"}}
 		p.note("the token that stood on the command line belongs into the variable HF_TOKEN")
 	default:
-		p.note(fmt.Sprintf("left out: %s: %s", f.name[:endOfName(f.name)], advice)) // its value may be a secret
+		p.note(fmt.Sprintf("left out: %s: %s", flagline.NameIn(f.Name), advice)) // its value may be a secret
 	}
 }
 
@@ -255,7 +256,7 @@ func (p *poolImport) finish() {
 		model = hubFileOf(p.modelURL)
 	case p.modelURL != "":
 		p.set("model", map[string]any{"id": p.modelURL, "sha256": strings.Repeat("0", 64)}, "the checksum of the file, as sha256sum prints it")
-	case model != "" && p.engine != "llamacpp" && models.IsRepository(model):
+	case model != "" && p.program().Model == engine.ModelFolder && models.IsRepository(model):
 		model = "hf:" + model
 	}
 	model = p.takeHome(model)
@@ -270,7 +271,7 @@ func (p *poolImport) finish() {
 		p.decide("model", map[string]any{"id": "/path/to/model"}, "no model was named")
 	}
 	if _, ok := p.keys["port"]; !ok {
-		p.decide("port", defaultPort(p.engine), "none was named; this is the engine's own")
+		p.decide("port", p.program().Port, "none was named; this is the engine's own")
 	}
 	if len(p.flags) > 0 {
 		p.set("flags", p.flags, "")
@@ -285,10 +286,10 @@ func quantOf(repo string) string {
 	return quant
 }
 
-func defaultPort(engine string) int {
-	o := newOptions(nil)
-	e, _ := o.engine(engine)
-	return programOf(e, ProvisionConfig{}).Port
+// program is what the engine says of its executable.
+func (p *poolImport) program() engine.Program {
+	e, _ := p.options.engine(p.engine)
+	return programOf(e, ProvisionConfig{})
 }
 
 // takeOwnedEnv makes keys of the variables that other keys decide.
@@ -301,20 +302,20 @@ func (p *poolImport) takeOwnedEnv() {
 		}
 		advice, owned := ownedEnv[name]
 		if def, ok := p.envTwin(name); ok {
-			a := p.dialect.advice(def.Names...)
-			if a != "" && a != adviceToken && !p.dialect.isAlone(def.Names, []string{value}) {
-				p.takeFlag(userFlag{name: def.Names[len(def.Names)-1], values: []string{value}, joined: true, known: true}, []string{name})
+			a := p.dialect.Advice(def.Names...)
+			if a != "" && a != flagline.AdviceToken && !p.dialect.IsAlone(def.Names, []string{value}) {
+				p.takeFlag(flagline.Word{Name: def.Names[len(def.Names)-1], Values: []string{value}, Joined: true, Known: true}, []string{name})
 				delete(p.env, name)
 				continue
 			}
 		}
-		if p.dialect != nil && p.dialect.ownedEnv[name] != "" {
-			advice, owned = p.dialect.ownedEnv[name], true
+		if p.dialect != nil && p.dialect.OwnedEnv[name] != "" {
+			advice, owned = p.dialect.OwnedEnv[name], true
 		}
 		switch {
 		case name == "CUDA_VISIBLE_DEVICES":
 			p.takeDevices(value)
-		case owned && advice == adviceKeyEnv:
+		case owned && advice == flagline.AdviceKeyEnv:
 			p.set("api_key", map[string]any{"from_env": name}, "")
 		case owned:
 			p.note(fmt.Sprintf("left out: the variable %s: %s", name, advice))
@@ -329,7 +330,7 @@ func (p *poolImport) envTwin(name string) (engine.FlagDef, bool) {
 	if p.dialect == nil {
 		return engine.FlagDef{}, false
 	}
-	return p.dialect.findEnv(p.dialect.builtin(), name)
+	return p.dialect.FindEnv(p.dialect.Builtin(), name)
 }
 
 func (p *poolImport) takeDevices(value string) {

@@ -8,6 +8,7 @@ import (
 	"github.com/kballard/go-shellquote"
 	"sigs.k8s.io/yaml"
 
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -19,7 +20,8 @@ type Imported struct{ pools []*poolImport }
 type poolImport struct {
 	id      string
 	engine  string
-	dialect *flagDialect // nil for the engine "custom"
+	options options
+	dialect *flagline.Dialect // nil for an engine of which it is not known
 
 	keys  map[string]importedKey
 	notes []string // what has no key

@@ -9,23 +9,24 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
 )
 
 // What a command line says twice, or in a way that only other versions understand. The pool says what the engine would do.
 
 // lastWords leaves out each flag that stands there again: engines take the last one.
-func (p *poolImport) lastWords(flags []userFlag) []userFlag {
+func (p *poolImport) lastWords(flags []flagline.Word) []flagline.Word {
 	last := map[string]int{}
 	for i, f := range flags {
-		if subject := p.subject(f.name); subject != "" && !f.stray && !slices.Contains(p.dialect.repeatable, subject) {
+		if subject := p.subject(f.Name); subject != "" && !f.Stray && !slices.Contains(p.dialect.Repeatable, subject) {
 			last[subject] = i
 		}
 	}
 	p.said = last
-	var kept []userFlag
+	var kept []flagline.Word
 	for i, f := range flags {
-		if at, once := last[p.subject(f.name)]; once && !f.stray && at != i {
-			p.note(fmt.Sprintf("left out: %s, which %s behind it replaces", f.name, flags[at].name))
+		if at, once := last[p.subject(f.Name)]; once && !f.Stray && at != i {
+			p.note(fmt.Sprintf("left out: %s, which %s behind it replaces", f.Name, flags[at].Name))
 			continue
 		}
 		kept = append(kept, f)
@@ -35,11 +36,11 @@ func (p *poolImport) lastWords(flags []userFlag) []userFlag {
 
 // subject is what a known flag is about; "" for others.
 func (p *poolImport) subject(name string) string {
-	def, _, known := p.dialect.lookUp(engine.FlagSet{}, name)
-	if !known || p.dialect.dotted && strings.HasSuffix(name, "+") { // adds to a list
+	def, _, known := p.dialect.LookUp(engine.FlagSet{}, name)
+	if !known || p.dialect.Dotted && strings.HasSuffix(name, "+") { // adds to a list
 		return ""
 	}
-	return flagSubject(def)
+	return flagline.Subject(def)
 }
 
 // takeVariable takes a variable that a flag has replaced, on the command line or in newer versions. It reports whether
@@ -49,29 +50,29 @@ func (p *poolImport) takeVariable(name, value string) bool {
 		return false
 	}
 	if def, ok := p.envTwin(name); ok {
-		_, said := p.said[flagSubject(def)]
+		_, said := p.said[flagline.Subject(def)]
 		if said {
 			p.note(fmt.Sprintf("left out: the variable %s, which %s on the command line replaces", name, def.Names[len(def.Names)-1]))
 		}
 		return said
 	}
-	if p.dialect.envPrefix == "" || !strings.HasPrefix(name, p.dialect.envPrefix) {
+	if p.dialect.EnvPrefix == "" || !strings.HasPrefix(name, p.dialect.EnvPrefix) {
 		return false
 	}
-	change, ok := p.dialect.changeOfEnv(name, value)
+	change, ok := p.dialect.ChangeOfEnv(name, value)
 	if ok {
-		if _, said := p.said[flagSubject(change.def())]; said {
-			p.note(fmt.Sprintf("left out: the variable %s, which %s on the command line replaces", name, change.long()))
+		if _, said := p.said[flagline.Subject(change.Def())]; said {
+			p.note(fmt.Sprintf("left out: the variable %s, which %s on the command line replaces", name, change.Long()))
 			return true
 		}
 	}
 	switch {
 	case !ok:
-		p.note(fmt.Sprintf("left out: the variable %s, which %s does not know and ignores", name, p.dialect.program))
-	case change.values > 0:
-		p.flags = append(p.flags, change.long(), value)
+		p.note(fmt.Sprintf("left out: the variable %s, which %s does not know and ignores", name, p.dialect.Program))
+	case change.Values > 0:
+		p.flags = append(p.flags, change.Long(), value)
 	default:
-		p.flags = append(p.flags, change.long())
+		p.flags = append(p.flags, change.Long())
 	}
 	return true
 }

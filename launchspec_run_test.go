@@ -9,25 +9,26 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 )
 
 // tuned is llama-server with another Program or LaunchSpec, as other engines have.
 type tuned struct {
-	llamaCPP
+	llamacpp.Engine
 	kind engine.ModelKind
 	tune func(*engine.LaunchSpec)
 }
 
 func (e tuned) Program(req engine.Request) engine.Program {
-	program := e.llamaCPP.Program(req)
+	program := e.Engine.Program(req)
 	program.Model = e.kind
 	return program
 }
 
 func (e tuned) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
-	spec, err := e.llamaCPP.Launch(req, host)
+	spec, err := e.Engine.Launch(req, host)
 	if err == nil && e.tune != nil {
 		e.tune(&spec)
 	}

@@ -12,6 +12,11 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 )
 
 // launchCase is a configuration and a host, whose launch a golden file holds.
@@ -36,6 +41,11 @@ func (c launchCase) config(e Engine) ProvisionConfig {
 		c.cfg(&cfg)
 	}
 	return cfg.WithDefaults()
+}
+
+func testDialect(name string) *flagline.Dialect {
+	o := newOptions(nil)
+	return o.dialect(name)
 }
 
 // testLaunches compares the launches of an engine with testdata/ENGINE/launches/*.txt, and refusals with
@@ -137,7 +147,7 @@ func testCauses(t *testing.T, e Engine) {
 }
 
 func BenchmarkLaunch(b *testing.B) {
-	for name, e := range map[string]Engine{"llamacpp": llamaCPP{}, "vllm": vLLM{}, "sglang": sgLang{}} {
+	for name, e := range map[string]Engine{"llamacpp": llamacpp.Engine{}, "vllm": vllm.Engine{}, "sglang": sglang.Engine{}} {
 		host := map[string]func(testing.TB) engine.Host{"llamacpp": realHost, "vllm": vllmHost, "sglang": sglangHost}[name](b)
 		cfg := launchCase{flags: []string{"--seed", "1"}}.config(e)
 		b.Run(name, func(b *testing.B) {
@@ -154,7 +164,7 @@ func BenchmarkLaunch(b *testing.B) {
 func TestSpecIsRecorded(t *testing.T) {
 	t.Parallel()
 	beforeTheStart := []string{"Flags", "Env", "GGUF"}
-	for _, e := range []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}} {
+	for _, e := range []Engine{llamacpp.Engine{}, vllm.Engine{}, sglang.Engine{}, tgi.Engine{}} {
 		spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
 		if err != nil {
 			t.Fatal(err)

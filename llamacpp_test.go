@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 )
 
 // realHost has the flags of the recorded llama-server and one GPU.
@@ -37,7 +39,7 @@ func llamaConfig(flags ...string) ProvisionConfig {
 // argv is the command line of a launch without the three flags of the provisioner.
 func argv(t *testing.T, cfg ProvisionConfig, host engine.Host) []string {
 	t.Helper()
-	spec, err := launchOf(llamaCPP{}, cfg, host)
+	spec, err := launchOf(llamacpp.Engine{}, cfg, host)
 	if err != nil {
 		t.Fatalf("%q: %v", cfg.Flags, err)
 	}
@@ -160,7 +162,7 @@ func TestLaunchSpec(t *testing.T) {
 	t.Parallel()
 	cfg := llamaConfig("-ngl=-1", "--seed", "-1")
 	cfg.Host = "::1"
-	spec, err := launchOf(llamaCPP{}, cfg, realHost(t))
+	spec, err := launchOf(llamacpp.Engine{}, cfg, realHost(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +183,7 @@ func TestLaunchMetricsOff(t *testing.T) {
 	for value, want := range map[string]bool{"0": false, "false": false, "1": true, "true": true} {
 		cfg := llamaConfig()
 		cfg.Env = map[string]EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: value}}
-		spec, err := launchOf(llamaCPP{}, cfg, realHost(t))
+		spec, err := launchOf(llamacpp.Engine{}, cfg, realHost(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +211,7 @@ func TestLaunchReportsOffload(t *testing.T) {
 	} {
 		cfg := llamaConfig()
 		tt.cfg(&cfg)
-		spec, err := launchOf(llamaCPP{}, cfg, tt.host)
+		spec, err := launchOf(llamacpp.Engine{}, cfg, tt.host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,11 +224,11 @@ func TestLaunchReportsOffload(t *testing.T) {
 // TestLaunchWithoutHost checks that a plan can be made, and most mistakes found, before the host is looked at.
 func TestLaunchWithoutHost(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(llamaCPP{}, llamaConfig(), engine.Host{})
+	spec, err := launchOf(llamacpp.Engine{}, llamaConfig(), engine.Host{})
 	if err != nil || len(spec.Flags) != 8 {
 		t.Errorf("got %d flags, %v", len(spec.Flags), err)
 	}
-	_, err = launchOf(llamaCPP{}, llamaConfig("--port", "1", "-np", "1", "-np", "2", "--temp"), engine.Host{})
+	_, err = launchOf(llamacpp.Engine{}, llamaConfig("--port", "1", "-np", "1", "-np", "2", "--temp"), engine.Host{})
 	var bad *ConfigError
 	if !errors.As(err, &bad) || len(bad.Problems) != 3 {
 		t.Errorf("got %v, want three problems", err)
@@ -245,7 +247,7 @@ func TestBadFlags(t *testing.T) {
 			}
 			cfg := llamaConfig(tt.flags...)
 			cfg.Env, cfg.GPU = tt.env, tt.gpu
-			_, err := launchOf(llamaCPP{}, cfg, host)
+			_, err := launchOf(llamacpp.Engine{}, cfg, host)
 			var bad *ConfigError
 			if !errors.As(err, &bad) {
 				t.Fatalf("got %v, want a *ConfigError", err)
@@ -339,14 +341,14 @@ func TestRecordedHelpIsReal(t *testing.T) {
 	t.Parallel()
 	// Every flag that we put on a command line by ourselves is one that the recorded llama-server lists.
 	set := helpOf(t, "help-b11669.txt")
-	for _, d := range llamaDefaults {
-		if !hasFlag(set, d.args[0][0]) {
-			t.Errorf("%q is not listed", d.args[0][0])
+	for _, d := range testDialect("llamacpp").Defaults {
+		if !flagline.Has(set, d.Args[0][0]) {
+			t.Errorf("%q is not listed", d.Args[0][0])
 		}
 	}
-	for _, c := range llamaChanges {
-		if c.to != nil && !hasFlag(set, c.to[0]) {
-			t.Errorf("%q becomes %q, which is not listed", c.old, c.to[0])
+	for _, c := range testDialect("llamacpp").Changes {
+		if c.To != nil && !flagline.Has(set, c.To[0]) {
+			t.Errorf("%q becomes %q, which is not listed", c.Old, c.To[0])
 		}
 	}
 	if _, err := os.Stat("testdata/llamacpp/README.md"); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
@@ -289,7 +290,7 @@ func TestHubPin(t *testing.T) {
 	if m := look("@v9", false); m.Revision != "" {
 		t.Errorf("without a hub: %q", m.Revision)
 	}
-	spec, err := launchOf(vLLM{}, ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, engine.Host{ModelRevision: second})
+	spec, err := launchOf(vllm.Engine{}, ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, engine.Host{ModelRevision: second})
 	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
 		t.Errorf("%v (%v)", spec.Flags, err)
 	}

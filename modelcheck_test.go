@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
 )
 
@@ -47,10 +48,12 @@ func TestStartChecksTheModelFolder(t *testing.T) {
 func TestSpecialModel(t *testing.T) {
 	t.Parallel()
 	for flag, want := range map[string]bool{
-		"--hf-config-path=/elsewhere": true, "--load_format": true, "--config-format": true, "--model-impl": false, "/load-format": false,
+		"--hf-config-path=/elsewhere": true, "--load_format=dummy": true, "--config-format=hf": true, "--model-impl=auto": false,
 	} {
-		if specialModel(flag) != want {
-			t.Errorf("%s: want %v", flag, want)
+		cfg := ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "/m"}, Flags: []string{flag}}
+		spec, err := launchOf(vllm.Engine{}, cfg, engine.Host{})
+		if err != nil || spec.SpecialModel != want {
+			t.Errorf("%s: %v, want %v (%v)", flag, spec.SpecialModel, want, err)
 		}
 	}
 }

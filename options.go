@@ -6,6 +6,10 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
@@ -42,7 +46,7 @@ func (o *options) at(step string) {
 
 func newOptions(opts []Option) options {
 	o := options{
-		engines: []Engine{llamaCPP{}, vLLM{}, sgLang{}, tgi{}, custom{}},
+		engines: []Engine{llamacpp.Engine{}, vllm.Engine{}, sglang.Engine{}, tgi.Engine{}, custom{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,

@@ -229,7 +229,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		}
 	}
 	if programOf(e, cfg).Model == engine.ModelFolder && host.ModelPath != "" {
-		if err := models.CheckFolder(host.ModelPath, slices.ContainsFunc(cfg.Flags, specialModel), spec.Context); err != nil {
+		if err := models.CheckFolder(host.ModelPath, spec.SpecialModel, spec.Context); err != nil {
 			return launchPlan{}, err
 		}
 	}
@@ -262,13 +262,6 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 			`what that has started and does not end by itself stays until the next run or "stop"`)
 	}
 	return plan, nil
-}
-
-// specialModel reports whether a flag says that the configuration or the weights are elsewhere, or of a form of its own.
-func specialModel(flag string) bool {
-	return slices.ContainsFunc([]string{"--load-format", "--config-format", "--hf-config-path"}, func(name string) bool {
-		return strings.HasPrefix(hyphens(flag), name)
-	})
 }
 
 // describe has the engine describe the launch.

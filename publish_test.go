@@ -10,6 +10,10 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
@@ -84,15 +88,15 @@ func TestSlots(t *testing.T) {
 		flags  []string
 		want   int
 	}{
-		{llamaCPP{}, nil, 1},
-		{llamaCPP{}, []string{"--parallel", "8"}, 8},
-		{llamaCPP{}, []string{"-np", "-1"}, 0},
-		{vLLM{}, nil, 0},
-		{vLLM{}, []string{"--max-num-seqs", "64"}, 64},
-		{vLLM{}, []string{"--max-num-seqs=64", "--data-parallel-size", "2"}, 0},
-		{sgLang{}, []string{"--max-running-requests", "16"}, 16},
-		{tgi{}, nil, 0},
-		{tgi{}, []string{"--max-batch-size", "4"}, 4},
+		{llamacpp.Engine{}, nil, 1},
+		{llamacpp.Engine{}, []string{"--parallel", "8"}, 8},
+		{llamacpp.Engine{}, []string{"-np", "-1"}, 0},
+		{vllm.Engine{}, nil, 0},
+		{vllm.Engine{}, []string{"--max-num-seqs", "64"}, 64},
+		{vllm.Engine{}, []string{"--max-num-seqs=64", "--data-parallel-size", "2"}, 0},
+		{sglang.Engine{}, []string{"--max-running-requests", "16"}, 16},
+		{tgi.Engine{}, nil, 0},
+		{tgi.Engine{}, []string{"--max-batch-size", "4"}, 4},
 	} {
 		spec, err := launchOf(c.engine, ProvisionConfig{Port: 8081, GPU: GPUOptional, Model: ModelConfig{ID: "m"}, Flags: c.flags}, engine.Host{})
 		if err != nil || spec.Slots != c.want {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -173,7 +174,7 @@ func TestRealVLLMChecks(t *testing.T) {
 	t.Parallel()
 	cfg, cache := vllmConfig(t), WithCacheDir(t.TempDir())
 	b, err := Inspect(atLeisure(t), cfg, cache)
-	if err != nil || b.Build < 10_000 || len(b.Flags.Defs) < 100 || !hasFlag(b.Flags, "--max-model-len") {
+	if err != nil || b.Build < 10_000 || len(b.Flags.Defs) < 100 || !flagline.Has(b.Flags, "--max-model-len") {
 		t.Fatalf("version %q, build %d, %d flags, %v", b.Version, b.Build, len(b.Flags.Defs), err)
 	}
 	in := func(name string) string { return filepath.Join(cfg.Model.ID, name) }
@@ -330,7 +331,7 @@ func TestRealVLLMStopWhileLoading(t *testing.T) {
 	}
 	took := time.Since(began)
 	t.Logf("stopped after %s: %v", took.Round(time.Millisecond), err)
-	if took > vllmLoadGrace+5*time.Second {
+	if took > 7*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	vllmGone(t, p, pids, shm)

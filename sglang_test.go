@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
@@ -16,7 +17,7 @@ func sglangHost(t testing.TB) engine.Host {
 		t.Fatal(err)
 	}
 	return engine.Host{
-		Binary:    engine.Binary{Path: "/opt/sglang/bin/sglang", Version: "0.5.23", Build: version.Number("0.5.23"), Flags: parseSGLangHelp(string(text))},
+		Binary:    engine.Binary{Path: "/opt/sglang/bin/sglang", Version: "0.5.23", Build: version.Number("0.5.23"), Flags: sglang.Engine{}.Program(engine.Request{}).ParseHelp(string(text))},
 		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
@@ -28,7 +29,7 @@ func TestSGLangLaunch(t *testing.T) {
 	hub.ModelPath = ""
 	one.GPUs = nil
 	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.5.3", version.Number("0.5.3"), engine.FlagSet{}
-	testLaunches(t, sgLang{}, []launchCase{
+	testLaunches(t, sglang.Engine{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub_pinned", host: hub, model: "hf:Qwen/Qwen3-0.6B@c1899de289a04d12100db370d81485cdf75e47ca"},
 		{name: "cpu", host: one, cfg: func(c *ProvisionConfig) { c.GPU = GPUNone }},
@@ -44,7 +45,7 @@ func TestSGLangLaunch(t *testing.T) {
 func TestSGLangBadFlags(t *testing.T) {
 	t.Parallel()
 	host := sglangHost(t)
-	testLaunches(t, sgLang{}, []launchCase{
+	testLaunches(t, sglang.Engine{}, []launchCase{
 		{name: "owned", host: host, flags: []string{
 			"--model", "x", "--hos=0.0.0.0", "--port", "1", "--api-key", "s3cret", "--admin-api-key=s3cret", "--base-gpu-id", "1", "--config", "x",
 			"--nnodes", "2", "--ssl-keyfile", "k", "-h", "--revision", "main", "--grpc-mode",
@@ -57,5 +58,5 @@ func TestSGLangBadFlags(t *testing.T) {
 
 func TestSGLangCauses(t *testing.T) {
 	t.Parallel()
-	testCauses(t, sgLang{})
+	testCauses(t, sglang.Engine{})
 }

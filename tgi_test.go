@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
@@ -16,7 +18,7 @@ func tgiHost(t testing.TB) engine.Host {
 		t.Fatal(err)
 	}
 	return engine.Host{
-		Binary:    engine.Binary{Path: "/usr/local/bin/text-generation-launcher", Version: "3.3.5", Build: version.Number("3.3.5"), Flags: parseClapHelp(string(text))},
+		Binary:    engine.Binary{Path: "/usr/local/bin/text-generation-launcher", Version: "3.3.5", Build: version.Number("3.3.5"), Flags: flagline.ParseClap(string(text))},
 		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
@@ -28,7 +30,7 @@ func TestTGILaunch(t *testing.T) {
 	hub.ModelPath = ""
 	cpu.GPUs = nil
 	old.Binary.Flags = engine.FlagSet{Defs: []engine.FlagDef{{Names: []string{"--master-port"}, Value: "MASTER_PORT"}}}
-	testLaunches(t, tgi{}, []launchCase{
+	testLaunches(t, tgi.Engine{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub", host: hub, model: "hf:Qwen/Qwen3-0.6B"},
 		{name: "hub_pinned", host: hub, model: "hf:Qwen/Qwen3-0.6B@main"},
@@ -45,7 +47,7 @@ func TestTGILaunch(t *testing.T) {
 func TestTGIBadFlags(t *testing.T) {
 	t.Parallel()
 	host := tgiHost(t)
-	testLaunches(t, tgi{}, []launchCase{
+	testLaunches(t, tgi.Engine{}, []launchCase{
 		{name: "owned", host: host, flags: []string{
 			"--model-id", "x", "--hostname=0.0.0.0", "-p", "1", "-p8080", "--port=2", "--api-key", "s3cret", "--shard-uds-path", "/x",
 			"--master-port", "1", "--prometheus-port=2", "--ngrok", "--env", "-V", "--revision", "main",
@@ -61,11 +63,12 @@ func TestTGIBadFlags(t *testing.T) {
 
 func TestTGIVersion(t *testing.T) {
 	t.Parallel()
-	version, build, err := parseTGIVersion("text-generation-launcher 3.3.6-dev0\n")
+	parseVersion := tgi.Engine{}.Program(engine.Request{}).ParseVersion
+	version, build, err := parseVersion("text-generation-launcher 3.3.6-dev0\n")
 	if version != "3.3.6-dev0" || build != 3003006 || err != nil {
 		t.Errorf("got %q, %d, %v", version, build, err)
 	}
-	if _, _, err := parseTGIVersion("llama-server"); err == nil {
+	if _, _, err := parseVersion("llama-server"); err == nil {
 		t.Error("another program passes for TGI")
 	}
 }
@@ -76,8 +79,8 @@ func TestTGIPorts(t *testing.T) {
 	for _, first := range []int{1, 8080, 19990, 20000, 26383, 26384, 32700, 65535 - 255} {
 		taken := map[int]int{}
 		for port := first; port < first+256; port++ {
-			cfg := launchCase{cfg: func(c *ProvisionConfig) { c.Port = port }}.config(tgi{})
-			spec, err := launchOf(tgi{}, cfg, engine.Host{})
+			cfg := launchCase{cfg: func(c *ProvisionConfig) { c.Port = port }}.config(tgi.Engine{})
+			spec, err := launchOf(tgi.Engine{}, cfg, engine.Host{})
 			if err != nil || len(spec.Ports) != 2 {
 				t.Fatalf("ports %v, %v", spec.Ports, err)
 			}
@@ -93,5 +96,5 @@ func TestTGIPorts(t *testing.T) {
 
 func TestTGICauses(t *testing.T) {
 	t.Parallel()
-	testCauses(t, tgi{})
+	testCauses(t, tgi.Engine{})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.report(prefix+"engine", "%s", k.unknownEngine(c.Engine))
 	}
 	k.address(prefix, c)
-	program := engine.Program{Model: engine.ModelGGUF, Release: &llamaRelease, Image: engine.Image{Name: "any"}} // which takes the most
+	program := engine.Program{Model: engine.ModelGGUF, Release: &engine.Release{Tag: anyTag}, Image: engine.Image{Name: "any"}} // which takes the most
 	if known {
 		program = programOf(e, c)
 	}
@@ -49,6 +50,9 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.launch(prefix, e, c)
 	}
 }
+
+// anyTag is what the tags of an engine that is not known may look like.
+var anyTag = regexp.MustCompile("")
 
 // model checks the reference and its checksum.
 func (k *checker) model(prefix string, c ProvisionConfig, kind engine.ModelKind) {

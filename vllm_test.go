@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
@@ -27,7 +29,7 @@ func vllmHost(t testing.TB) engine.Host {
 		t.Fatal(err)
 	}
 	return engine.Host{
-		Binary:    engine.Binary{Path: "/opt/vllm/bin/vllm", Version: "0.32.0", Build: version.Number("0.32.0"), Flags: parseArgparseHelp(string(text))},
+		Binary:    engine.Binary{Path: "/opt/vllm/bin/vllm", Version: "0.32.0", Build: version.Number("0.32.0"), Flags: flagline.ParseArgparse(string(text))},
 		ModelPath: "/models/chat", GPUs: []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}},
 	}
 }
@@ -40,7 +42,7 @@ func TestVLLMLaunch(t *testing.T) {
 	one.GPUs = host.GPUs[:1]
 	cpu.GPUs = nil
 	old.Binary.Version, old.Binary.Build, old.Binary.Flags = "0.11.0", version.Number("0.11.0"), engine.FlagSet{}
-	testLaunches(t, vLLM{}, []launchCase{
+	testLaunches(t, vllm.Engine{}, []launchCase{
 		{name: "folder", host: host},
 		{name: "hub", host: hub, model: "hf:Qwen/Qwen3-0.6B"},
 		{name: "hub_pinned", host: hub, model: "hf:Qwen/Qwen3-0.6B@c1899de289a04d12100db370d81485cdf75e47ca"},
@@ -61,7 +63,7 @@ func TestVLLMLaunch(t *testing.T) {
 func TestVLLMSleeps(t *testing.T) {
 	t.Parallel()
 	for flag, want := range map[string]string{"--enable-sleep-mode": "/is_sleeping", "--enable-lora": ""} {
-		spec, err := launchOf(vLLM{}, launchCase{flags: []string{flag}}.config(vLLM{}), vllmHost(t))
+		spec, err := launchOf(vllm.Engine{}, launchCase{flags: []string{flag}}.config(vllm.Engine{}), vllmHost(t))
 		if err != nil || spec.Asleep.Path != want {
 			t.Errorf("%s: %+v (%v)", flag, spec.Asleep, err)
 		}
@@ -71,7 +73,7 @@ func TestVLLMSleeps(t *testing.T) {
 func TestVLLMBadFlags(t *testing.T) {
 	t.Parallel()
 	host := vllmHost(t)
-	testLaunches(t, vLLM{}, []launchCase{
+	testLaunches(t, vllm.Engine{}, []launchCase{
 		{name: "owned", host: host, flags: []string{
 			"--model", "x", "--host=0.0.0.0", "--port", "1", "--uds", "/x", "--api-key", "s3cret", "--hf-token=s3cret", "--device-ids", "0",
 			"--config", "x.yaml", "--headless", "--nnodes", "2", "--ssl-keyfile", "k", "--help", "-v", "--revision", "main",
@@ -94,16 +96,5 @@ func TestVLLMBadFlags(t *testing.T) {
 
 func TestVLLMCauses(t *testing.T) {
 	t.Parallel()
-	testCauses(t, vLLM{})
-}
-
-func TestTokens(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]int{
-		"4096": 4096, "4k": 4000, "4K": 4096, "25.6k": 25600, "1M": 1 << 20, "-1": 0, "auto": 0, "": 0, "k": 0, "1e300": 0, "NaN": 0, "Inf": 0,
-	} {
-		if got := tokens(text); got != want {
-			t.Errorf("%q: got %d, want %d", text, got, want)
-		}
-	}
+	testCauses(t, vllm.Engine{})
 }

@@ -3,6 +3,11 @@ package provisioner
 import (
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
 )
 
 // What cannot be judged before the engine is there is told, with its place in the file.
@@ -54,25 +59,25 @@ func TestOneNode(t *testing.T) {
 		env    map[string]EnvValue
 		want   string // of the error; "" for none
 	}{
-		{sgLang{}, "--nnodes 1 --node-rank 0 --dist-init-addr 127.0.0.1:5757", nil, ""},
-		{sgLang{}, "--nnodes=1 --nccl-init-addr [::1]:5757", nil, ""},
-		{sgLang{}, "--nnodes 2", nil, adviceNodes},
-		{sgLang{}, "--nnodes", nil, adviceNodes},
-		{sgLang{}, "--node-rank 1", nil, adviceNodes},
-		{sgLang{}, "--dist-init-addr 10.0.0.1:5757", nil, adviceNodes},
-		{sgLang{}, "--dist-init-addr head:5757", nil, adviceNodes},
-		{vLLM{}, "--nnodes 1 -r 0 -dpa localhost --data-parallel-size 1", nil, ""},
-		{vLLM{}, "-n 1", nil, ""},
-		{vLLM{}, "-n 4", nil, adviceNodes},
-		{vLLM{}, "--headless", nil, adviceNoServer},
-		{tgi{}, "--master-addr localhost", nil, ""},
-		{tgi{}, "--master-addr 10.0.0.1", nil, adviceNodes},
-		{tgi{}, "", map[string]EnvValue{"MASTER_ADDR": {Value: "127.0.0.1"}}, ""},
-		{tgi{}, "", map[string]EnvValue{"MASTER_ADDR": {Value: "10.0.0.1"}}, adviceNodes},
+		{sglang.Engine{}, "--nnodes 1 --node-rank 0 --dist-init-addr 127.0.0.1:5757", nil, ""},
+		{sglang.Engine{}, "--nnodes=1 --nccl-init-addr [::1]:5757", nil, ""},
+		{sglang.Engine{}, "--nnodes 2", nil, "a replica runs on this node alone"},
+		{sglang.Engine{}, "--nnodes", nil, "a replica runs on this node alone"},
+		{sglang.Engine{}, "--node-rank 1", nil, "a replica runs on this node alone"},
+		{sglang.Engine{}, "--dist-init-addr 10.0.0.1:5757", nil, "a replica runs on this node alone"},
+		{sglang.Engine{}, "--dist-init-addr head:5757", nil, "a replica runs on this node alone"},
+		{vllm.Engine{}, "--nnodes 1 -r 0 -dpa localhost --data-parallel-size 1", nil, ""},
+		{vllm.Engine{}, "-n 1", nil, ""},
+		{vllm.Engine{}, "-n 4", nil, "a replica runs on this node alone"},
+		{vllm.Engine{}, "--headless", nil, "a replica is one server"},
+		{tgi.Engine{}, "--master-addr localhost", nil, ""},
+		{tgi.Engine{}, "--master-addr 10.0.0.1", nil, "a replica runs on this node alone"},
+		{tgi.Engine{}, "", map[string]EnvValue{"MASTER_ADDR": {Value: "127.0.0.1"}}, ""},
+		{tgi.Engine{}, "", map[string]EnvValue{"MASTER_ADDR": {Value: "10.0.0.1"}}, "a replica runs on this node alone"},
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
 		cfg.Env = tt.env
-		spec, err := launchOf(tt.engine, cfg, Host{})
+		spec, err := launchOf(tt.engine, cfg, engine.Host{})
 		switch {
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
 			t.Errorf("%s %q: %v, want %q", tt.engine.Name(), tt.flags, err, tt.want)
@@ -82,7 +87,7 @@ func TestOneNode(t *testing.T) {
 			t.Errorf("%s %q: %q", tt.engine.Name(), tt.flags, spec.Flags)
 		}
 	}
-	spec, err := launchOf(sgLang{}, llamaConfig("--dist-init-addr", "127.0.0.1:5757"), Host{})
+	spec, err := launchOf(sglang.Engine{}, llamaConfig("--dist-init-addr", "127.0.0.1:5757"), engine.Host{})
 	if err != nil || len(spec.Ports) != 1 || spec.Ports[0].Number != 5757 {
 		t.Errorf("the port that keeps two servers apart is not known: %+v, %v", spec.Ports, err)
 	}

@@ -33,6 +33,9 @@ type LaunchSpec struct {
 	GPUs int `json:"-"`
 	// Context is the number of tokens of context that the flags ask for, to be held against the model; 0 means the model's own.
 	Context int `json:"context,omitempty"`
+	// SpecialModel says that the flags name another form of the model, or other places for parts of it, so that a folder is not
+	// checked beyond its being there. It matters before the start alone.
+	SpecialModel bool `json:"-"`
 	// Version is where the running engine says its version; the zero value means nowhere.
 	Version Field `json:"version,omitzero"`
 	// Model is where the running engine says which model it serves: the path, or what stood for it on the command line. The

@@ -21,9 +21,11 @@ type GGUFRun struct {
 	Shares       []float64 // of each GPU; nil means by their free memory
 	Beside       []string  // files that are loaded, too: draft models, projectors, adapters
 	OnHost       []string  // regular expressions; tensors whose names match stay in main memory, whatever Layers says
-	Copied       bool      // the weights are read into memory of the engine's own; else the file is mapped
-	NoRepack     bool      // the CPU works with the weights as they are in the file
-	Remedies     GGUFRemedies
+	// ExpertsOnHost is the number of layers, from the first, whose experts stay in main memory; negative means all.
+	ExpertsOnHost int
+	Copied        bool // the weights are read into memory of the engine's own; else the file is mapped
+	NoRepack      bool // the CPU works with the weights as they are in the file
+	Remedies      GGUFRemedies
 }
 
 // GGUFRemedies are flags, as a user writes them, with which an engine needs less memory. Where the estimate knows a number
