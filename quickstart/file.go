@@ -32,7 +32,7 @@ func (d *Draft) YAML() ([]byte, error) {
 		"pools:\n")
 	f.set("id", d.Pool.ID, "names the pool in logs, commands and the handoff file")
 	f.set("engine", d.Pool.Engine, "llamacpp, vllm, sglang, tgi, or custom for any other server", d.because("engine"))
-	f.set("port", d.Pool.Port, `on 127.0.0.1; of "replicas: 2" the second has the next one`)
+	f.set("port", d.Pool.Port, `on 127.0.0.1; of "replicas: 2" the second has the next one`, d.because("port"))
 	f.set("model", d.Pool.Model, "a path is relative to this file's folder; docs/models.md has the other forms")
 	if len(d.Pool.Flags) > 0 {
 		f.set("flags", shellquote.Join(d.Pool.Flags...), "the engine's own, as on its command line")

@@ -10,12 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -30,6 +32,9 @@ type Request struct {
 	Engine string
 	// Port is the port to listen on; 0 means the engine's own.
 	Port int
+	// NextPort takes the next free port where the engine's own is taken now. It is for a configuration that is kept: where one is
+	// made for each run, the next run would not find the engine of the last.
+	NextPort bool
 	// GPU is the policy; "" means what the host has: required where there is a GPU, none where there is not.
 	GPU provisioner.GPUPolicy
 	// Flags are the engine's own.
@@ -72,7 +77,7 @@ func Make(ctx context.Context, req Request, opts ...provisioner.Option) (*Draft,
 	if err != nil {
 		return nil, err
 	}
-	host := host{engines: provisioner.Engines(ctx, opts...)}
+	host := host{engines: provisioner.Engines(ctx, opts...), taken: isTaken}
 	if req.GPU == "" {
 		host.lookForGPUs(ctx)
 	}
@@ -102,6 +107,7 @@ type host struct {
 	engines []provisioner.EngineInfo
 	gpus    []engine.GPU
 	noGPU   error // why there are none
+	taken   func(port int) bool
 }
 
 // driverTimeout is more than a driver without persistence mode needs to wake all GPUs of a large node.
@@ -125,6 +131,10 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 	d.decided("engine", chosen.Name, why)
 	d.Pool.Model = provisioner.ModelConfig{ID: m.in(req.Dir), SHA256: req.SHA256}
 	d.Pool.Port = cmp.Or(req.Port, chosen.Port)
+	if req.Port == 0 && req.NextPort {
+		d.Pool.Port, why = h.nextPort(chosen.Port)
+		d.decided("port", strconv.Itoa(d.Pool.Port), why)
+	}
 	d.Pool.Flags = req.Flags
 	d.Pool.GPU = req.GPU
 	if req.GPU == "" {
@@ -136,6 +146,26 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 		d.decided("provisioning", brought(p), fmt.Sprintf("there is no %s in PATH", chosen.Command))
 	}
 	return d, nil
+}
+
+// nextPort is the first free one from a port on. Where a hundred are taken, it is the port itself, and the start tells.
+func (h *host) nextPort(from int) (number int, why string) {
+	for n := from; n < from+100; n++ {
+		switch {
+		case h.taken(n):
+		case n == from:
+			return n, ""
+		default:
+			return n, fmt.Sprintf("%d is taken", from)
+		}
+	}
+	return from, ""
+}
+
+// isTaken reports whether somebody has a port of this machine.
+func isTaken(number int) bool {
+	problem, err := port.Try("127.0.0.1", number, nil)
+	return err == nil && problem.Reason == port.Taken
 }
 
 // brought is where an executable comes from, for people.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -196,8 +197,20 @@ func TestDraft(t *testing.T) {
 			"llamacpp 8080 required",
 			[]string{"gpu: required; the driver does not answer"},
 		},
-		"GPUs":      {host{engines: with("llamacpp"), gpus: gpus}, Request{}, "llamacpp 8080 required", []string{"gpu: required; 2 GPUs: NVIDIA H200"}},
-		"as asked":  {host{engines: with("llamacpp"), gpus: gpus}, Request{GPU: provisioner.GPUOptional, Port: 9000}, "llamacpp 9000 optional", nil},
+		"GPUs":     {host{engines: with("llamacpp"), gpus: gpus}, Request{}, "llamacpp 8080 required", []string{"gpu: required; 2 GPUs: NVIDIA H200"}},
+		"as asked": {host{engines: with("llamacpp"), gpus: gpus}, Request{GPU: provisioner.GPUOptional, Port: 9000}, "llamacpp 9000 optional", nil},
+		"a taken port": {
+			host{engines: with("llamacpp"), taken: func(n int) bool { return n < 8082 }},
+			Request{GPU: provisioner.GPUNone, NextPort: true},
+			"llamacpp 8082 none",
+			[]string{"port: 8082; 8080 is taken"},
+		},
+		"a port as asked": {
+			host{engines: with("llamacpp"), taken: func(int) bool { return true }}, Request{GPU: provisioner.GPUNone, Port: 9, NextPort: true}, "llamacpp 9 none", nil,
+		},
+		"all taken": {
+			host{engines: with("llamacpp"), taken: func(int) bool { return true }}, Request{GPU: provisioner.GPUNone, NextPort: true}, "llamacpp 8080 none", nil,
+		},
 		"no engine": {host{engines: with(), gpus: gpus[1:]}, Request{Obtain: true}, "llamacpp 8080 required b11070", []string{"gpu: required; 1 GPU: NVIDIA H200", "provisioning: release b11070; there is no llama-server in PATH"}},
 		"left out":  {host{engines: with(), gpus: gpus[1:]}, Request{}, "llamacpp 8080 required", []string{"gpu: required; 1 GPU: NVIDIA H200"}},
 		"a package": {
@@ -219,6 +232,18 @@ func TestDraft(t *testing.T) {
 		if got != test.want || !slices.Equal(d.Notes, test.notes) {
 			t.Errorf("%s: %s %q, want %s %q", name, got, d.Notes, test.want, test.notes)
 		}
+	}
+}
+
+func TestIsTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	addr, _ := l.Addr().(*net.TCPAddr)
+	if !isTaken(addr.Port) {
+		t.Errorf("port %d is free", addr.Port)
 	}
 }
 

@@ -25,16 +25,16 @@ func (c *cli) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [MODEL] [-- ENGINE-FLAG...]",
 		Short: "Write a first pools file, with comments",
-		Long: `Write a pools file with comments that runs a model on this host as it is: "gpu" by what the host has, and an engine that
-is not in PATH is brought, as a release that is downloaded, a Python package that is installed, or a container. MODEL and
-the flags are those of "run"; without MODEL it is a small one of the Hugging Face hub. A file that exists is never
-overwritten.`,
+		Long: `Write a pools file with comments that runs a model on this host as it is: "gpu" by what the host has, a port that is
+free, and an engine that is not in PATH is brought, as a release that is downloaded, a Python package that is installed,
+or a container. MODEL and the flags are those of "run"; without MODEL it is a small one of the Hugging Face hub. A file
+that exists is never overwritten.`,
 		Example: `  engine-provisioner init chat.gguf
   engine-provisioner init Qwen/Qwen3-8B --engine vllm -- --max-model-len 8192
   engine-provisioner init --file - > elsewhere.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.words = commandWords
-			req.Obtain = true
+			req.Obtain, req.NextPort = true, true
 			if file != "-" {
 				req.Dir = filepath.Dir(file)
 			}
