@@ -10,11 +10,9 @@ import (
 )
 
 // keyError says that an API key cannot be used as it is. It never holds the key.
-type keyError struct{ problem string }
+type keyError struct{ problem, fix string }
 
-func (e *keyError) Error() string {
-	return "api_key: " + e.problem + "; put another key there, such as the output of \"openssl rand -hex 32\""
-}
+func (e *keyError) Error() string { return "api_key: " + e.problem + "; " + e.fix }
 
 // maxKey is half of what llama-server reads of a header (CPPHTTPLIB_HEADER_MAX_LENGTH, 8 KiB).
 const maxKey = 4 << 10
@@ -38,15 +36,25 @@ func checkKey(key secret.Text, spec engine.LaunchSpec) error {
 	if problem == "" {
 		return nil
 	}
-	return &keyError{problem}
+	return &keyError{problem, `put another key there, such as the output of "openssl rand -hex 32"`}
 }
 
-// checkKey is checkKey before anything is fetched. What is wrong with the flags is told later.
-func (p *EngineProvisioner) checkKey(key secret.Text) error {
+// checkKeys is checkKey of all, before anything is fetched. What is wrong with the flags is told later.
+func (p *EngineProvisioner) checkKeys(keys secret.Keys) error {
 	cfg := p.cfg
 	cfg.Flags, cfg.Env = nil, nil
 	spec, _ := launchOf(p.engine, cfg, engine.Host{})
-	return checkKey(key, spec)
+	if len(keys) > 1 && spec.KeySeparator == "" {
+		return &keyError{
+			fmt.Sprintf("the file %q holds %d keys, one a line, and %s takes one", p.cfg.APIKey.FromFile, len(keys), p.cfg.Engine), "leave one line in it",
+		}
+	}
+	for _, key := range keys {
+		if err := checkKey(key, spec); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unauthorizedError says that the engine refuses a question for want of a key that it knows.

@@ -94,3 +94,56 @@ func TestEngineThatRefusesOurKey(t *testing.T) {
 		})
 	}
 }
+
+// A file may hold several keys, where the engine takes several.
+func TestSeveralKeys(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		engine     Engine
+		text, want string // of the variable, or of the error
+		wrong      bool
+	}{
+		{engine: llamacpp.Engine{}, text: "canary\n", want: "canary"},
+		{engine: llamacpp.Engine{}, text: "#canary\n", want: "#canary"}, // alone, it is the key
+		{engine: llamacpp.Engine{}, text: "\n# first\n\r\ncanary\r\n#\nb", want: "canary,b"},
+		{engine: vllm.Engine{}, text: "# first\ncanary\n", want: "canary"},
+		{engine: vllm.Engine{}, text: "canary\nb\n", want: "holds 2 keys, one a line, and vllm takes one; leave one line in it", wrong: true},
+		{engine: llamacpp.Engine{}, text: "canary\nb,c\n", want: `the key holds ","`, wrong: true},
+		{engine: llamacpp.Engine{}, text: "canary\n b\n", want: "begins or ends with a blank", wrong: true},
+		{engine: llamacpp.Engine{}, text: "canary\nb\x00c\n", want: "holds a control character", wrong: true},
+		{engine: llamacpp.Engine{}, text: "# canary\n#\n", want: "holds no key", wrong: true},
+		{engine: llamacpp.Engine{}, text: "\n", want: "is empty", wrong: true},
+	} {
+		cfg := launchCase{}.config(tt.engine)
+		cfg.Dir, cfg.APIKey = t.TempDir(), &SecretRef{FromFile: "keys"}
+		if err := os.WriteFile(filepath.Join(cfg.Dir, "keys"), []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := &EngineProvisioner{cfg: cfg, engine: tt.engine}
+		keys, err := cfg.APIKey.readKeys(cfg)
+		if err == nil {
+			err = p.checkKeys(keys)
+		}
+		if tt.wrong {
+			wantText(t, err, tt.want)
+			if strings.Contains(err.Error(), "canary") {
+				t.Errorf("the key is told: %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", tt.text, err)
+			continue
+		}
+		spec, _ := launchOf(tt.engine, cfg, engine.Host{})
+		got := ""
+		for _, v := range environment(cfg, spec, nil, secrets{keys: keys}, nil) {
+			if v.Name == spec.KeyEnv {
+				got = v.value
+			}
+		}
+		if got != tt.want || keys.First().Reveal() != strings.Split(tt.want, ",")[0] {
+			t.Errorf("%q: the variable is %q, and %q is presented; want %q", tt.text, got, keys.First().Reveal(), tt.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
@@ -10,35 +11,47 @@ import (
 // The shell of a stop, and the next manager, need not have the variable that the configuration names for the API key, and a file
 // may be gone or hold a newer key by now. What an engine was started with stands in its environment.
 
-// givenKey is the API key that the running engine was started with; false where that cannot be read, as after setproctitle.
-func (r *run) givenKey() (secret.Text, bool) {
-	name := r.rec.Launch.Spec.KeyEnv
+// givenKeys are the API keys that the running engine was started with; false where that cannot be read, as after setproctitle.
+func (r *run) givenKeys() (secret.Keys, bool) {
+	name, separator := r.rec.Launch.Spec.KeyEnv, r.rec.Launch.Spec.KeySeparator
 	if name == "" {
-		return secret.Text{}, false
+		return nil, false
 	}
 	// The process is the recorded one as long as it has not exited afterwards, too.
 	text, known := procfs.Env(r.inst.PID(), name)
 	if !known || r.inst.Exited() {
-		return secret.Text{}, false
+		return nil, false
 	}
-	key, err := secret.New(text, fmt.Sprintf("the variable %q of the engine", name))
-	return key, err == nil
+	texts := []string{text}
+	if separator != "" {
+		texts = strings.Split(text, separator)
+	}
+	var keys secret.Keys
+	for _, text := range texts {
+		key, err := secret.New(text, fmt.Sprintf("the variable %q of the engine", name))
+		if err != nil {
+			return nil, false
+		}
+		keys = append(keys, key)
+	}
+	return keys, true
 }
 
 // engineKey is the API key of an engine that another program has started.
 func (p *EngineProvisioner) engineKey(r *run) (secret.Text, error) {
-	if key, known := r.givenKey(); known {
-		return key, nil
+	if keys, known := r.givenKeys(); known {
+		return keys.First(), nil
 	}
-	return p.cfg.APIKey.read(p.cfg)
+	keys, err := p.cfg.APIKey.readKeys(p.cfg)
+	return keys.First(), err
 }
 
 // hookSecret reads a secret of a hook. Where it is the API key and cannot be read here, it is that of the engine.
 func (p *EngineProvisioner) hookSecret(r *run, ref SecretRef) (secret.Text, error) {
-	s, err := ref.read(p.cfg)
+	s, err := p.cfg.readSecret(ref)
 	if err != nil && p.cfg.APIKey != nil && ref == *p.cfg.APIKey {
-		if key, known := r.givenKey(); known {
-			return key, nil
+		if keys, known := r.givenKeys(); known {
+			return keys.First(), nil
 		}
 	}
 	return s, err

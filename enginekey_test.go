@@ -44,7 +44,7 @@ func TestOnlyTheEngineHasItsKey(t *testing.T) {
 			t.Parallel()
 			cfg := busyConfig(t, requestTime)
 			key := filepath.Join(cfg.Dir, "key")
-			if err := os.WriteFile(key, []byte("sesame\n"), 0o600); err != nil {
+			if err := os.WriteFile(key, []byte("# ours\nsesame\ntheirs\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			cfg.APIKey = &SecretRef{FromFile: "key"}

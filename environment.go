@@ -38,8 +38,8 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 	for name, value := range s.env {
 		layer("config", map[string]string{name: value.Reveal()})
 	}
-	if s.key.Reveal() != "" && spec.KeyEnv != "" {
-		layer("api_key", map[string]string{spec.KeyEnv: s.key.Reveal()})
+	if len(s.keys) > 0 && spec.KeyEnv != "" {
+		layer("api_key", map[string]string{spec.KeyEnv: s.keys.Joined(spec.KeySeparator)})
 	}
 	layer("devices", gpuEnv(cfg, gpus))
 	layer("provisioner", own)

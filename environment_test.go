@@ -22,7 +22,7 @@ func TestEnvironmentLayers(t *testing.T) {
 		},
 	}
 	spec := engine.LaunchSpec{Env: map[string]string{"A": "engine", "E": "engine", "TZ": "engine"}, KeyEnv: "KEY"}
-	s := secrets{key: secret.Of("the-key"), env: map[string]secret.Text{"B": secret.Of("the-token")}}
+	s := secrets{keys: secret.Keys{secret.Of("the-key")}, env: map[string]secret.Text{"B": secret.Of("the-token")}}
 	vars := environment(cfg, spec, []engine.GPU{{UUID: "GPU-1"}}, s, ownEnvironment("launch", "/t"))
 
 	for _, want := range []string{

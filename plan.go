@@ -312,7 +312,7 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU) []EnvVar {
 	unread := secrets{env: map[string]secret.Text{}}
 	if cfg.APIKey != nil {
-		unread.key = secret.Of(redact.Word)
+		unread.keys = secret.Keys{secret.Of(redact.Word)}
 	}
 	for name, value := range cfg.Env {
 		if value.Secret != nil {

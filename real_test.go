@@ -167,13 +167,33 @@ func TestRealAPIKey(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, tiny)
 	key := filepath.Join(cfg.Dir, "key")
-	if err := os.WriteFile(key, []byte("the-key\n"), 0o600); err != nil {
+	if err := os.WriteFile(key, []byte("# of the router\nthe-key\r\n\n# of the tests\nanother\n#third\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg.APIKey = &SecretRef{FromFile: key}
 	p, _ := ready(t, cfg)
 	if status := statusAt(t, p.handoff.URL+"/props"); status != http.StatusUnauthorized {
 		t.Errorf("without the key: %d", status)
+	}
+	for key, want := range map[string]int{
+		"the-key": http.StatusOK, "another": http.StatusOK, "#third": http.StatusUnauthorized, "the-key,another": http.StatusUnauthorized,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.handoff.URL+"/props", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+key)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("with %q: %d, want %d", key, resp.StatusCode, want)
+		}
+	}
+	if handoff, err := os.ReadFile(p.run.files.Handoff()); err != nil || bytes.Contains(handoff, []byte("the-key")) || !bytes.Contains(handoff, []byte(key)) {
+		t.Errorf("the handoff has a key, or no word of where they are: %s (%v)", handoff, err)
 	}
 }
 

@@ -284,19 +284,22 @@ func (r *run) readSecrets() error {
 	var found []secret.Text
 	var failed error
 	for _, ref := range r.rec.Launch.Secrets {
-		s, err := ref.read(ProvisionConfig{Dir: r.rec.Dir})
-		isKey := r.rec.APIKey != nil && ref == *r.rec.APIKey
-		if given, known := r.givenKey(); isKey && known {
-			s, err = given, nil
+		if r.rec.APIKey != nil && ref == *r.rec.APIKey {
+			keys, known := r.givenKeys()
+			if !known {
+				var err error
+				keys, err = ref.readKeys(ProvisionConfig{Dir: r.rec.Dir})
+				failed = errors.Join(failed, err)
+			}
+			found, r.key = append(found, keys...), keys.First()
+			continue
 		}
+		s, err := ref.read(ProvisionConfig{Dir: r.rec.Dir})
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
 		found = append(found, s)
-		if isKey {
-			r.key = s
-		}
 	}
 	r.redact = secret.NewRedactor(found...)
 	return failed

@@ -3,6 +3,7 @@ package provisioner
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -15,21 +16,39 @@ func (r SecretRef) read(cfg ProvisionConfig) (secret.Text, error) {
 	return secret.FromFile(cfg.resolve(r.FromFile))
 }
 
+// readKeys looks up API keys: the text of a variable is one, and a file has one a line.
+func (r SecretRef) readKeys(cfg ProvisionConfig) (secret.Keys, error) {
+	if r.FromFile != "" {
+		return secret.KeysFromFile(cfg.resolve(r.FromFile))
+	}
+	key, err := r.read(cfg)
+	return secret.Keys{key}, err
+}
+
+// readSecret looks up a secret that is to be presented; of the API keys, it is the first.
+func (c ProvisionConfig) readSecret(ref SecretRef) (secret.Text, error) {
+	if c.APIKey == nil || ref != *c.APIKey {
+		return ref.read(c)
+	}
+	keys, err := ref.readKeys(c)
+	return keys.First(), err
+}
+
 // secrets are the looked-up secrets of one replica.
 type secrets struct {
-	key secret.Text            // the API key; empty when the engine asks for none
-	env map[string]secret.Text // by the variable's name
+	keys secret.Keys            // none when the engine asks for none
+	env  map[string]secret.Text // by the variable's name
 }
 
 func readSecrets(cfg ProvisionConfig) (secrets, error) {
 	s := secrets{env: map[string]secret.Text{}}
 	var failed []error
 	if cfg.APIKey != nil {
-		key, err := cfg.APIKey.read(cfg)
+		keys, err := cfg.APIKey.readKeys(cfg)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("api_key: %w", err))
 		}
-		s.key = key
+		s.keys = keys
 	}
 	for name, value := range cfg.Env {
 		if value.Secret == nil {
@@ -46,7 +65,7 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 		if hook.HTTP == nil {
 			continue
 		}
-		if _, _, err := hook.HTTP.headers(func(ref SecretRef) (secret.Text, error) { return ref.read(cfg) }); err != nil {
+		if _, _, err := hook.HTTP.headers(func(ref SecretRef) (secret.Text, error) { return cfg.readSecret(ref) }); err != nil {
 			failed = append(failed, fmt.Errorf("drain.hooks[%d].http.%w", i, err))
 		}
 	}
@@ -54,7 +73,7 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 }
 
 func (s secrets) redactor() secret.Redactor {
-	all := []secret.Text{s.key}
+	all := slices.Clone([]secret.Text(s.keys))
 	for _, v := range s.env {
 		all = append(all, v)
 	}

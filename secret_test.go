@@ -28,7 +28,7 @@ func TestSecretPrintsNothing(t *testing.T) {
 		key secret.Text
 		all secrets
 		Ref *secret.Text
-	}{s, secrets{key: s, env: map[string]secret.Text{"A": s}}, &s}
+	}{s, secrets{keys: secret.Keys{s}, env: map[string]secret.Text{"A": s}}, &s}
 	var out strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%e", "%U", "%o", "%T"} {
 		for _, v := range []any{s, &s, holder, &holder, []secret.Text{s}, map[string]secret.Text{"k": s}, fmt.Errorf("wrapped: %v", s)} {

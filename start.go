@@ -90,7 +90,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkKey(secrets.key); err != nil {
+	if err := p.checkKeys(secrets.keys); err != nil {
 		return nil, err
 	}
 	prepared, err := p.prepared(ctx)
@@ -159,7 +159,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 3. The record of the intent, and what the process needs.
 	r := &run{
-		files: files, key: secrets.key, redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
+		files: files, key: secrets.keys.First(), redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
 		killTimeout: proc.KillPatience, leaveTime: defaultLeaveTime,
 	}
 	r.rec = record{

@@ -62,28 +62,84 @@ func FromEnv(name string) (Text, error) {
 
 // FromFile reads a file that holds a secret alone, on one line.
 func FromFile(path string) (Text, error) {
+	text, where, err := readFile(path)
+	if err != nil {
+		return Text{}, err
+	}
+	return New(text, where)
+}
+
+// Keys are those that clients may present. Where this program is the client, it presents the first.
+type Keys []Text
+
+// KeysFromFile reads a file that holds one key a line. As in a file for llama-server's --api-key-file, lines that are empty
+// or begin with "#" are none; where there is one line alone, it is the key.
+func KeysFromFile(path string) (Keys, error) {
+	text, where, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(text, "\n")
+	if len(lines) > 1 {
+		lines = slices.DeleteFunc(lines, func(line string) bool {
+			return strings.TrimRight(line, "\r") == "" || strings.HasPrefix(line, "#")
+		})
+	}
+	var keys Keys
+	for _, line := range lines {
+		key, err := New(strings.TrimSuffix(line, "\r"), where)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s holds no key; put one into it, on a line that does not begin with \"#\"", where)
+	}
+	return keys, nil
+}
+
+// First is the key that is presented; the zero value where there is none.
+func (k Keys) First() Text {
+	if len(k) == 0 {
+		return Text{}
+	}
+	return k[0]
+}
+
+// Joined is all of them in one text, for an engine's variable.
+func (k Keys) Joined(separator string) string {
+	texts := make([]string, len(k))
+	for i, key := range k {
+		texts[i] = key.Reveal()
+	}
+	return strings.Join(texts, separator)
+}
+
+// readFile is what a file holds, without the end of its last line, and where that is, for people.
+func readFile(path string) (text, where string, err error) {
 	// Reading a pipe could take for ever.
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		if err == nil {
 			err = fmt.Errorf("%q is a %s", path, access.Kind(info))
 		}
-		return Text{}, fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
+		return "", "", fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return Text{}, fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
+		return "", "", fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
 	}
 	defer f.Close()
 	const limit = 16 << 10
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	switch {
 	case err != nil:
-		return Text{}, fmt.Errorf("cannot read the secret: %w", err)
+		return "", "", fmt.Errorf("cannot read the secret: %w", err)
 	case len(data) > limit:
-		return Text{}, fmt.Errorf("the secret file %q is larger than 16 KiB; it must hold the secret alone", path)
+		return "", "", fmt.Errorf("the secret file %q is larger than 16 KiB; it must hold the secret alone", path)
 	}
-	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
-	return New(text, fmt.Sprintf("the secret file %q", path))
+	text = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	return text, fmt.Sprintf("the secret file %q", path), nil
 }
 
 // Redactor takes secrets out of text that an engine wrote. The zero value knows none.
