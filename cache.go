@@ -44,6 +44,13 @@ func (o *options) cache() string {
 	return filepath.Join(user, "engine-provisioner")
 }
 
+// CacheDir returns the folder of what can be got again: engines, models of URLs, facts about executables. "" means that there is
+// none. Of opts, [WithCacheDir] matters.
+func CacheDir(opts ...Option) string {
+	o := newOptions(opts)
+	return o.cache()
+}
+
 // Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
 // has downloaded them.
 func Cache(opts ...Option) ([]CacheItem, error) {

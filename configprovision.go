@@ -287,3 +287,11 @@ func (k *checker) pythonPackage(key string, c PackageConfig) {
 
 // credentials is the part of a URL that no file should hold.
 var credentials = regexp.MustCompile(`https?://[^/@\s]*@|://[^/@\s]*:[^/@\s]*@`)
+
+// modesOf are those that suit the program.
+func modesOf(p engine.Program) []string {
+	if p.Modes != nil {
+		return slices.Clone(p.Modes)
+	}
+	return slices.Clone(provisioningModes)
+}

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
@@ -59,8 +60,20 @@ func launchOf(e Engine, cfg ProvisionConfig, host engine.Host) (engine.LaunchSpe
 	return spec, err
 }
 
+// EngineNames are what "engine" in a configuration can be. Of opts, those matter that add an engine.
+func EngineNames(opts ...Option) []string {
+	var names []string
+	for _, e := range newOptions(opts).engines {
+		if !slices.Contains(names, e.Name()) { // an engine may replace a built-in
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
 // Describe returns what the engine says of its executable, and of a launch on a host of which nothing is known. Of opts,
-// those matter that add an engine. Where the launch cannot be described, Program comes beside the error.
+// those matter that add an engine. Where the launch cannot be described, the program comes
+// beside the error. Its Modes are all that there are where the engine says nothing of them.
 func (c ProvisionConfig) Describe(opts ...Option) (engine.Program, engine.LaunchSpec, error) {
 	o := newOptions(opts)
 	e, ok := o.engine(c.Engine)
@@ -68,7 +81,9 @@ func (c ProvisionConfig) Describe(opts ...Option) (engine.Program, engine.Launch
 		return engine.Program{}, engine.LaunchSpec{}, c.Validate(opts...)
 	}
 	spec, err := launchOf(e, c, engine.Host{})
-	return programOf(e, c), spec, err
+	program := programOf(e, c)
+	program.Modes = modesOf(program)
+	return program, spec, err
 }
 
 // requestOf is what engines are told of a configuration.

@@ -37,7 +37,7 @@ func wanted(cfg ProvisionConfig, program engine.Program, searchPath string) bina
 		w.Name = b.Path
 	}
 	if p, ok := obtainable(program); ok {
-		w.Else = provisioningLine(p)
+		w.Else = p.Line()
 	}
 	return w
 }

@@ -34,8 +34,8 @@ func obtainable(program engine.Program) (Provisioning, bool) {
 	return Provisioning{}, false
 }
 
-// provisioningLine is what obtainable returns as people write it in a file.
-func provisioningLine(p Provisioning) string {
+// Line returns what [SuggestedProvisioning] has found, as people write it in a file.
+func (p Provisioning) Line() string {
 	switch {
 	case p.Binary != nil:
 		return fmt.Sprintf("provisioning: {binary: {release: %s}}", p.Binary.Release)

@@ -21,7 +21,7 @@ func TestSuggestedProvisioning(t *testing.T) {
 		}
 		for i, gpu := range []GPUPolicy{GPURequired, GPUNone} {
 			p, ok := SuggestedProvisioning(ProvisionConfig{Engine: engine, GPU: gpu})
-			if line := provisioningLine(p); !ok || line != lines[i] {
+			if line := p.Line(); !ok || line != lines[i] {
 				t.Errorf("%s, gpu: %s: %q, want %q", engine, gpu, line, lines[i])
 			}
 			text := strings.Join([]string{"pools:", "  - id: a", "    engine: " + engine, "    port: 8081", "    model: {id: '" + model + "'}", "    " + lines[i]}, "\n")

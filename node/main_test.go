@@ -4,12 +4,28 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	enginetest.Main()
+	goleak.VerifyTestMain(m)
+}
+
+// writeProgram writes an executable, while no other test starts a process that would hold the file open.
+func writeProgram(t testing.TB, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // skip is for tests that a developer's machine may be unable to run: where CI is set, that is a failure.
 func skip(t testing.TB, why string) {

@@ -1,4 +1,6 @@
-// Package node answers questions about one host: what there is to run engines, and how a service manager of the host runs them.
+// Package node answers questions about one host: which engines and GPUs it has, whether it can run engines, and how its service
+// manager runs them.
 //
-// Commands and daemons call it; package provisioner does not. It starts, stops and changes nothing that runs.
+// Commands and daemons call it, before and beside what they do with package provisioner, which does not know it. It starts
+// nothing but executables that are asked for their version, and changes nothing that runs.
 package node

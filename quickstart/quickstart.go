@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 // Request is what somebody asks for. Its zero value lacks the model, without which there is nothing to serve.
@@ -77,7 +78,7 @@ func Make(ctx context.Context, req Request, opts ...provisioner.Option) (*Draft,
 	if err != nil {
 		return nil, err
 	}
-	host := host{engines: provisioner.Engines(ctx, opts...), taken: isTaken}
+	host := host{engines: node.Engines(ctx, opts...), taken: isTaken}
 	if req.GPU == "" {
 		host.lookForGPUs(ctx)
 	}
@@ -104,7 +105,7 @@ func (d *Draft) Replica() provisioner.ProvisionConfig {
 
 // host is what this machine has.
 type host struct {
-	engines []provisioner.EngineInfo
+	engines []node.Engine
 	gpus    []engine.GPU
 	noGPU   error // why there are none
 	taken   func(port int) bool
@@ -189,12 +190,12 @@ func (d *Draft) decided(key, value, why string) {
 }
 
 // engine is the one that serves the model.
-func (h *host) engine(req Request, m model) (chosen provisioner.EngineInfo, why string, err error) {
+func (h *host) engine(req Request, m model) (chosen node.Engine, why string, err error) {
 	if req.Engine != "" {
 		chosen, err = h.named(req.Engine)
 		return chosen, "", err
 	}
-	var here []provisioner.EngineInfo
+	var here []node.Engine
 	var names []string
 	for _, e := range h.engines {
 		switch {
@@ -215,7 +216,7 @@ func (h *host) engine(req Request, m model) (chosen provisioner.EngineInfo, why 
 	return chosen, "", &EngineError{req.Model, names}
 }
 
-func (h *host) named(name string) (provisioner.EngineInfo, error) {
+func (h *host) named(name string) (node.Engine, error) {
 	var known []string
 	for _, e := range h.engines {
 		if e.Command == "" {
@@ -228,12 +229,12 @@ func (h *host) named(name string) (provisioner.EngineInfo, error) {
 	}
 	err := fmt.Errorf("unknown engine %q; there are %s", name, strings.Join(known, ", "))
 	switch near := nearest.Of(name, known); {
-	case slices.ContainsFunc(h.engines, func(e provisioner.EngineInfo) bool { return e.Name == name }):
+	case slices.ContainsFunc(h.engines, func(e node.Engine) bool { return e.Name == name }):
 		err = fmt.Errorf("the engine %q runs what a pools file describes; without one there are %s", name, strings.Join(known, ", "))
 	case near != "":
 		err = fmt.Errorf("unknown engine %q; did you mean %q?", name, near)
 	}
-	return provisioner.EngineInfo{}, err
+	return node.Engine{}, err
 }
 
 // reason is why there is no GPU, without the advice for who wants one.

@@ -19,6 +19,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 // write makes files, with the first bytes of a GGUF file, in a new working directory.
@@ -132,7 +133,7 @@ func TestReadModelErrors(t *testing.T) {
 	}
 }
 
-var engines = []provisioner.EngineInfo{
+var engines = []node.Engine{
 	{Name: "llamacpp", Command: "llama-server", Model: engine.ModelGGUF, Port: 8080},
 	{Name: "vllm", Command: "vllm", Model: engine.ModelFolder, Port: 8000},
 	{Name: "sglang", Command: "sglang", Model: engine.ModelFolder, Port: 30000},
@@ -140,7 +141,7 @@ var engines = []provisioner.EngineInfo{
 }
 
 // with are the engines of which some are in PATH.
-func with(here ...string) []provisioner.EngineInfo {
+func with(here ...string) []node.Engine {
 	all := slices.Clone(engines)
 	for i, e := range all {
 		if slices.Contains(here, e.Name) {

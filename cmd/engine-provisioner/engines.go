@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 func (c *cli) enginesCommand() *cobra.Command {
@@ -21,7 +21,7 @@ modes, the paths of its HTTP interface, and the time between SIGTERM and SIGKILL
 the pools file decides it. An executable that is not in PATH is named in the pools file.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			engines := provisioner.Engines(cmd.Context())
+			engines := node.Engines(cmd.Context())
 			if err := interruption(cmd.Context()); err != nil {
 				return err
 			}
@@ -39,7 +39,7 @@ the pools file decides it. An executable that is not in PATH is named in the poo
 }
 
 // writeEngines writes a table for people, and under it what is wrong with executables that are there.
-func writeEngines(out io.Writer, engines []provisioner.EngineInfo) error {
+func writeEngines(out io.Writer, engines []node.Engine) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ENGINE\tVERSION\tMODES\tHEALTH\tVERSION AT\tMETRICS\tANSWER\tGRACE\tBINARY")
 	for _, e := range engines {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 func (c *cli) doctorCommand() *cobra.Command {
@@ -24,8 +25,8 @@ with "ok", "warning" or "problem"; below the last two stands what to do. The exi
 				return err
 			}
 			problems := 0
-			for _, check := range provisioner.Diagnose(cmd.Context(), stateDir) {
-				if check.Level == provisioner.CheckProblem {
+			for _, check := range node.Diagnose(cmd.Context(), stateDir) {
+				if check.Level == node.CheckProblem {
 					problems++
 				}
 				c.showCheck(check)
@@ -55,11 +56,11 @@ func (c *cli) checkConfig() {
 		return
 	}
 	for _, w := range config.Warnings() {
-		c.showCheck(provisioner.Check{Name: "configuration", Level: provisioner.CheckWarning, Detail: warningText(c.configFile, w)})
+		c.showCheck(node.Check{Name: "configuration", Level: node.CheckWarning, Detail: warningText(c.configFile, w)})
 	}
 }
 
-func (c *cli) showCheck(check provisioner.Check) {
+func (c *cli) showCheck(check node.Check) {
 	if c.output.json {
 		_ = writeJSON(c.std.out, check) // where stdout is gone there is nobody to tell
 		return

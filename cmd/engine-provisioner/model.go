@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/quickstart"
 )
 
@@ -24,7 +25,7 @@ func addModelFlags(cmd *cobra.Command, req *quickstart.Request) {
 	_ = cmd.RegisterFlagCompletionFunc("gpu", policies)
 	_ = cmd.RegisterFlagCompletionFunc("engine", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		var names []string
-		for _, e := range provisioner.Engines(context.WithoutCancel(cmd.Context())) {
+		for _, e := range node.Engines(context.WithoutCancel(cmd.Context())) {
 			if e.Command != "" {
 				names = append(names, e.Name)
 			}

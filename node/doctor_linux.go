@@ -1,4 +1,4 @@
-package provisioner
+package node
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -84,7 +85,7 @@ func (d *doctor) system() {
 
 // cgroups tells whether engines get cgroups of their own. They run as well without.
 func (d *doctor) cgroups() {
-	base, err := d.opts.cgroup()
+	base, err := cgroup.Delegated()
 	if err != nil {
 		d.ok("cgroups", "%v; they are not needed, processes are found by their session and environment (a systemd unit "+
 			"with Delegate=yes has them)", err)

@@ -1,14 +1,17 @@
-package provisioner
+package node
 
 import (
 	"context"
-	"slices"
+	"os"
+	"path/filepath"
 
+	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/binary"
 )
 
-// EngineInfo is what this host has of an engine, and how the engine is run.
-type EngineInfo struct {
+// Engine is what this host has of an engine, and how the engine is run.
+type Engine struct {
 	Name string `json:"engine"`
 	// Command is the executable's usual name; "" when the configuration must name it.
 	Command string `json:"command,omitempty"`
@@ -24,7 +27,7 @@ type EngineInfo struct {
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
 	// configuration knows.
-	Grace Duration `json:"grace,omitempty"`
+	Grace provisioner.Duration `json:"grace,omitempty"`
 	// Problem says why there is no Binary, or no Version of it; "" when nothing is wrong.
 	Problem string `json:"problem,omitempty"`
 }
@@ -41,59 +44,53 @@ type Endpoints struct {
 // Engines lists the engines of this build, and what is in PATH of each. An executable is asked for its version at most once
 // for all time, and not at all where it would take long, as with vLLM. Of opts, those matter that add an engine or set
 // the cache.
-func Engines(ctx context.Context, opts ...Option) []EngineInfo {
-	o := newOptions(opts)
-	return o.engineInfos(ctx)
-}
-
-func (o *options) engineInfos(ctx context.Context) []EngineInfo {
-	var infos []EngineInfo
-	for _, e := range o.engines {
-		if slices.ContainsFunc(infos, func(i EngineInfo) bool { return i.Name == e.Name() }) {
-			continue
-		}
-		used, _ := o.engine(e.Name()) // it may replace a built-in
-		infos = append(infos, o.engineInfo(ctx, used))
+func Engines(ctx context.Context, opts ...provisioner.Option) []Engine {
+	names := provisioner.EngineNames(opts...)
+	engines := make([]Engine, len(names))
+	for i, name := range names {
+		engines[i] = look(ctx, name, opts)
 	}
-	return infos
+	return engines
 }
 
-// modesOf are those that suit the program.
-func modesOf(p engine.Program) []string {
-	if p.Modes != nil {
-		return slices.Clone(p.Modes)
+func look(ctx context.Context, name string, opts []provisioner.Option) Engine {
+	sample := provisioner.ProvisionConfig{
+		Engine: name, Port: 8081, Model: provisioner.ModelConfig{ID: "/model"}, GPU: provisioner.GPUNone,
 	}
-	return slices.Clone(provisioningModes)
-}
-
-func (o *options) engineInfo(ctx context.Context, e Engine) EngineInfo {
-	program := programOf(e, ProvisionConfig{})
-	info := EngineInfo{Name: e.Name(), Command: program.Command, Modes: modesOf(program), Model: program.Model, Port: program.Port}
-	sample := ProvisionConfig{Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "/model"}, GPU: GPUNone}
-	if spec, err := launchOf(e, sample.WithDefaults(), engine.Host{}); err == nil { // else the configuration decides it
-		info.Grace = Duration(spec.Grace)
-		info.Endpoints = Endpoints{Health: spec.Health, Version: spec.Version.Path}
+	program, spec, err := sample.Describe(opts...)
+	found := Engine{Name: name, Command: program.Command, Modes: program.Modes, Model: program.Model, Port: program.Port}
+	if err == nil { // else the configuration decides it
+		found.Grace = provisioner.Duration(spec.Grace)
+		found.Endpoints = Endpoints{Health: spec.Health, Version: spec.Version.Path}
 		if spec.Metrics != nil {
-			info.Endpoints.Metrics = spec.Metrics.Path
+			found.Endpoints.Metrics = spec.Metrics.Path
 		}
 		if spec.Answer != nil {
-			info.Endpoints.Answer = spec.Answer.Path
+			found.Endpoints.Answer = spec.Answer.Path
 		}
 	}
 	if program.Command == "" {
-		return info
+		return found
 	}
-	path, err := wanted(ProvisionConfig{}, program, o.searchPath()).Find()
+	wanted := binary.Wanted{Name: program.Command, Path: os.Getenv("PATH"), Key: "provisioning.binary.path"}
+	if p, ok := provisioner.SuggestedProvisioning(sample, opts...); ok {
+		wanted.Else = p.Line()
+	}
+	path, err := wanted.Find()
 	if err != nil {
-		info.Problem = err.Error()
-		return info
+		found.Problem = err.Error()
+		return found
 	}
-	info.Binary = path
+	found.Binary = path
 	program.HelpArgs = nil // nobody asks for its flags, and vLLM takes 17 s to tell them
-	binary, err := o.inspector().Inspect(ctx, path, program, nil)
-	if err != nil {
-		info.Problem = err.Error()
+	var inspector binary.Inspector
+	if dir := provisioner.CacheDir(opts...); dir != "" {
+		inspector.Dir = filepath.Join(dir, "binaries")
 	}
-	info.Version = binary.Version
-	return info
+	known, err := inspector.Inspect(ctx, path, program, nil)
+	if err != nil {
+		found.Problem = err.Error()
+	}
+	found.Version = known.Version
+	return found
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package provisioner
+package node
 
 import "runtime"
 

@@ -1,4 +1,4 @@
-package provisioner
+package node
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -37,10 +38,14 @@ const (
 // the directory, the kernel, and the replicas there. It asks the engines that it finds for their version, and writes
 // nothing but one file into the state directory, which it removes at once. Of opts, those matter that add an engine or
 // set the cache.
-func Diagnose(ctx context.Context, stateDir string, opts ...Option) []Check {
-	d := doctor{opts: newOptions(opts)}
+func Diagnose(ctx context.Context, stateDir string, opts ...provisioner.Option) []Check {
+	return diagnose(ctx, stateDir, gpu.Node(), opts)
+}
+
+func diagnose(ctx context.Context, stateDir string, gpus gpu.Driver, opts []provisioner.Option) []Check {
+	d := doctor{opts: opts}
 	d.engines(ctx)
-	d.gpus(ctx)
+	d.gpus(ctx, gpus)
 	state, err := state.Dir(stateDir)
 	if err != nil {
 		d.problem("state directory", err.Error(), "run this in a folder that exists")
@@ -55,7 +60,7 @@ func Diagnose(ctx context.Context, stateDir string, opts ...Option) []Check {
 }
 
 type doctor struct {
-	opts   options
+	opts   []provisioner.Option
 	checks []Check
 }
 
@@ -75,13 +80,13 @@ func (d *doctor) problem(name, detail, fix string) {
 // name another place.
 func (d *doctor) engines(ctx context.Context) {
 	found, missing, offers := false, []string{}, ""
-	for _, e := range d.opts.engineInfos(ctx) {
+	for _, e := range Engines(ctx, d.opts...) {
 		switch name := "engine " + e.Name; {
 		case e.Command == "":
 		case e.Binary == "":
 			missing = append(missing, e.Command)
-			if p, ok := d.opts.suggested(ProvisionConfig{Engine: e.Name}); ok {
-				offers += fmt.Sprintf("\n%s: %s", e.Name, provisioningLine(p))
+			if p, ok := provisioner.SuggestedProvisioning(provisioner.ProvisionConfig{Engine: e.Name}, d.opts...); ok {
+				offers += fmt.Sprintf("\n%s: %s", e.Name, p.Line())
 			}
 		case e.Problem != "":
 			found = true
@@ -108,10 +113,10 @@ func orUnknown(text string) string {
 const driverTimeout = 30 * time.Second
 
 // gpus lists what the driver reports. No GPU is a warning, since engines run on the CPU, too.
-func (d *doctor) gpus(ctx context.Context) {
+func (d *doctor) gpus(ctx context.Context, driver gpu.Driver) {
 	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
 	defer cancel()
-	all, err := gpu.List(ctx, d.opts.gpuDriver())
+	all, err := gpu.List(ctx, driver)
 	if err != nil {
 		detail, fix := err.Error(), gpu.OtherPolicies
 		if e, ok := errors.AsType[*gpu.Error](err); ok {
@@ -164,7 +169,7 @@ func (d *doctor) stateDirectory(stateDir string) {
 
 // replicas warns of those that died while nobody watched.
 func (d *doctor) replicas(stateDir string) {
-	all, err := Statuses(stateDir)
+	all, err := provisioner.Statuses(stateDir)
 	if err != nil {
 		fix := "move the broken record away after making sure that its engine is gone"
 		if path, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrPermission) {
@@ -177,7 +182,7 @@ func (d *doctor) replicas(stateDir string) {
 		switch {
 		case s.PID != 0:
 			d.ok(name, "%s, pid %d, %s", s.State, s.PID, s.URL)
-		case s.State == StateFailed:
+		case s.State == provisioner.StateFailed:
 			d.warning(name, strings.TrimSuffix("failed: "+s.Exit, ": "), "look at its log: "+s.Log)
 		}
 	}

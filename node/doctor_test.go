@@ -1,4 +1,4 @@
-package provisioner
+package node
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/llama-orch/engine-provisioner/engine"
+	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
@@ -17,7 +17,7 @@ func diagnoses(t *testing.T, state, path string, gpus gpu.Driver) map[string][]C
 	t.Helper()
 	t.Setenv("PATH", path)
 	byName := map[string][]Check{}
-	checks := Diagnose(t.Context(), state, WithCacheDir(t.TempDir()), func(o *options) { o.gpus = gpus })
+	checks := diagnose(t.Context(), state, gpus, []provisioner.Option{provisioner.WithCacheDir(t.TempDir())})
 	for _, c := range checks {
 		byName[c.Name] = append(byName[c.Name], c)
 	}
@@ -52,7 +52,7 @@ func TestDiagnoseBareHost(t *testing.T) {
 }
 
 func TestDiagnoseGPUs(t *testing.T) {
-	got := diagnoses(t, t.TempDir(), t.TempDir(), doctorGPUs{gpus: []engine.GPU{
+	got := diagnoses(t, t.TempDir(), t.TempDir(), doctorGPUs{gpus: []gpu.Device{
 		{Index: 0, UUID: "GPU-a", Name: "Fine", MemoryTotal: 80 << 30, MemoryFree: 40 << 30},
 		{Index: 1, UUID: "GPU-b", Name: "Broken", Problem: "it has fallen off the bus"},
 	}})
@@ -112,9 +112,9 @@ func TestDiagnoseBrokenEngine(t *testing.T) {
 
 // doctorGPUs is a driver that reports what it is told.
 type doctorGPUs struct {
-	gpus []engine.GPU
+	gpus []gpu.Device
 	err  error
 }
 
-func (d doctorGPUs) GPUs() ([]gpu.Device, error)            { return devicesOf(d.gpus), d.err }
+func (d doctorGPUs) GPUs() ([]gpu.Device, error)            { return d.gpus, d.err }
 func (d doctorGPUs) ProcessMemory() (map[int]uint64, error) { return nil, nil }
