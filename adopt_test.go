@@ -25,7 +25,7 @@ func handOver(t *testing.T, s *Supervisor) {
 	}
 	for _, r := range replicas {
 		if p := r.launch; p != nil && errors.Is(p.Err(), ErrReleased) {
-			child, reaped := p.run.host().leader.Child(), make(chan struct{})
+			child, reaped := p.run.host().Leader.Child(), make(chan struct{})
 			go func() { defer close(reaped); _, _ = child.Wait() }()
 			t.Cleanup(func() { <-reaped })
 		}
@@ -156,7 +156,7 @@ func TestReleaseDuringAStart(t *testing.T) {
 	if err := adopted[0].Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	_, _ = p.run.host().leader.Child().Wait()
+	_, _ = p.run.host().Leader.Child().Wait()
 	nothingLeft(t, p)
 }
 
@@ -201,7 +201,7 @@ func TestSuperviseWaitsForAnothersStop(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("Stop: %v", err)
 	}
-	_, _ = was.run.host().leader.Child().Wait()
+	_, _ = was.run.host().Leader.Child().Wait()
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestSuperviseFinishesAnEarlierStop(t *testing.T) {
 	if r := <-results; r.err != nil || r.status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
-	_, _ = was.run.host().leader.Child().Wait()
+	_, _ = was.run.host().Leader.Child().Wait()
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -238,23 +238,6 @@ func TestSuperviseFinishesAnEarlierStop(t *testing.T) {
 	}
 	if now := s.Status()[0]; now.PID == was.Status().PID {
 		t.Errorf("it was not started again: %+v", now)
-	}
-}
-
-// What an engine that has lost its record calls its temporary folder may be somebody's data.
-func TestOrphansFolderIsItsOwn(t *testing.T) {
-	t.Parallel()
-	id := proc.NewMark()
-	for dir, want := range map[string]bool{
-		"/tmp/ep-" + id[:12]: true, "/home/me/ep-data": false, "/tmp/ep-": false, "ep-" + id[:12]: false, "": false,
-		"/tmp/ep-" + proc.NewMark()[:12]: false,
-	} {
-		if got := ownTempDir(dir, id); got != want {
-			t.Errorf("%q: %v", dir, got)
-		}
-	}
-	if ownTempDir("/tmp/ep-", "") || ownTempDir("/tmp/ep-x", "x") {
-		t.Error("a mark that is no launch's names a folder")
 	}
 }
 

@@ -327,6 +327,6 @@ func TestApplyWhileStarting(t *testing.T) {
 
 // reap takes note of the end of an engine whose provisioner has been abandoned.
 func reap(p *EngineProvisioner) {
-	process := p.run.host().leader.Child()
+	process := p.run.host().Leader.Child()
 	go func() { _, _ = process.Wait() }()
 }

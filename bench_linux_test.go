@@ -24,7 +24,7 @@ func BenchmarkStop(b *testing.B) {
 	for b.Loop() {
 		p, _ := ready(b, cfg, prepared)
 		exited := make(chan time.Time)
-		fd, err := unix.PidfdOpen(p.run.host().leader.PID, 0)
+		fd, err := unix.PidfdOpen(p.run.host().Leader.PID, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func BenchmarkRecover(b *testing.B) {
 			b.Fatal(err)
 		}
 		p.Release()
-		go func() { _, _ = p.run.host().leader.Child().Wait() }() // the adopters are not its parent
+		go func() { _, _ = p.run.host().Leader.Child().Wait() }() // the adopters are not its parent
 	}
 	var took samples
 	adopt := func() []*EngineProvisioner {
@@ -168,7 +168,7 @@ func BenchmarkCrash(b *testing.B) {
 	var after samples
 	for b.Loop() {
 		p, _ := ready(b, cfg, prepared)
-		fd, err := unix.PidfdOpen(p.run.host().leader.PID, 0)
+		fd, err := unix.PidfdOpen(p.run.host().Leader.PID, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -179,7 +179,7 @@ func BenchmarkCrash(b *testing.B) {
 			}
 			exited <- time.Now()
 		}()
-		if err := p.run.host().leader.Signal(unix.SIGKILL); err != nil {
+		if err := p.run.host().Leader.Signal(unix.SIGKILL); err != nil {
 			b.Fatal(err)
 		}
 		seen := <-exited

@@ -234,11 +234,11 @@ func TestChaosReusedPid(t *testing.T) {
 	for range 20 {
 		p, _ := ready(t, cfg, cache)
 		p.Release()
-		pid := p.run.host().leader.PID
+		pid := p.run.host().Leader.PID
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = p.run.host().leader.Child().Wait()
+		_, _ = p.run.host().Leader.Child().Wait()
 		tried++
 		stranger, counted := strangerAt(t, last, pid)
 		if stranger == nil {

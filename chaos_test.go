@@ -25,6 +25,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/local"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -369,7 +370,7 @@ func (c *chaosRig) recover(t *testing.T, way int) (orphans int) {
 func (c *chaosRig) strangers(t *testing.T, p *EngineProvisioner) (n int) {
 	t.Helper()
 	before, engines := c.processes()
-	members, err := p.run.host().tree.Members()
+	members, err := p.run.host().Tree.Members()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +399,7 @@ func (c *chaosRig) noHandoff(t *testing.T) {
 
 func (c *chaosRig) noTemporaries(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{filepath.Join(c.files.State, "*", atomicfile.TempPattern), filepath.Join(c.temp(), tempPrefix+"*")} {
+	for _, pattern := range []string{filepath.Join(c.files.State, "*", atomicfile.TempPattern), filepath.Join(c.temp(), local.TempPrefix+"*")} {
 		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
 			t.Errorf("left: %v (%v)", left, err)
 		}
@@ -495,7 +496,7 @@ func TestChaosCycles(t *testing.T) {
 		t.Errorf("%d descriptors more: %v", moreFiles, openFiles(t))
 	}
 	left := enginetest.Leftovers()
-	temps, err := filepath.Glob(filepath.Join(os.TempDir(), tempPrefix+"*"))
+	temps, err := filepath.Glob(filepath.Join(os.TempDir(), local.TempPrefix+"*"))
 	if len(left) > 0 || len(temps) > 0 || err != nil {
 		t.Errorf("left: processes %v, folders %v (%v)", left, temps, err)
 	}

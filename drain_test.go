@@ -244,7 +244,7 @@ func TestEngineDiesWhileDraining(t *testing.T) {
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	stopped := stopping(context.Background(), p)
 	awaitDraining(t, p)
-	if err := syscall.Kill(p.run.host().leader.PID, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(p.run.host().Leader.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-stopped; err != nil {
@@ -303,7 +303,7 @@ func TestDrainWithoutGauges(t *testing.T) {
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
 				p.run.rec.Launch.Ready.RequestTimeout = Duration(50 * time.Millisecond)
-				_ = p.run.host().leader.Signal(syscall.SIGSTOP)
+				_ = p.run.host().Leader.Signal(syscall.SIGSTOP)
 			},
 			note: "not waited for: cannot read /metrics: no answer in time; the engine is suspended (SIGSTOP)",
 		},
@@ -400,7 +400,7 @@ func TestAttachedDrain(t *testing.T) {
 		t.Errorf("the hook wrote %q (%v)", data, err)
 	}
 	wantNote(t, j, "1 request in flight; waiting for up to 20s")
-	_, _ = p.run.host().leader.Child().Wait()
+	_, _ = p.run.host().Leader.Child().Wait()
 	nothingLeft(t, p)
 }
 
@@ -445,7 +445,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 					t.Errorf("%s holds the key", path)
 				}
 			}
-			_, _ = p.run.host().leader.Child().Wait()
+			_, _ = p.run.host().Leader.Child().Wait()
 			nothingLeft(t, p)
 		})
 	}
@@ -472,7 +472,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 			if drained := strings.Contains(j.notes(), "the drain's 2s are over"); drained != (limit > 0) {
 				t.Errorf("notes: %q", j.notes())
 			}
-			_, _ = p.run.host().leader.Child().Wait()
+			_, _ = p.run.host().Leader.Child().Wait()
 			nothingLeft(t, p)
 		})
 	}

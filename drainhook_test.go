@@ -313,7 +313,7 @@ func TestGoDrainHooks(t *testing.T) {
 				if err := p.Kill(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
 					t.Error(err)
 				}
-			} else if err := p.run.host().leader.Signal(9); err != nil {
+			} else if err := p.run.host().Leader.Signal(9); err != nil {
 				t.Error(err)
 			}
 			<-ended

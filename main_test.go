@@ -167,7 +167,7 @@ func (r *run) host() *hostInstance { return r.inst.(*hostInstance) }
 func nothingLeft(t testing.TB, p *EngineProvisioner) {
 	t.Helper()
 	r := p.run
-	if names, err := (&proc.Tree{Mark: r.rec.LaunchID, Leader: r.host().tree.Leader}).Survivors(); names != "" || err != nil {
+	if names, err := (&proc.Tree{Mark: r.rec.LaunchID, Leader: r.host().Tree.Leader}).Survivors(); names != "" || err != nil {
 		t.Errorf("processes left: %s (%v)", names, err)
 	}
 	if problem := port.Holder(r.rec.Host, r.rec.Port, ourEngine); problem != "" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/local"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -38,18 +39,9 @@ func endOrphans(f state.Files, recorded bool) Recovered {
 	}
 	ended := 0
 	for id := range launches {
-		inst := &hostInstance{ref: LaunchRef{LaunchID: id}, tree: proc.Tree{Mark: id}}
-		r := &run{files: f, rec: record{LaunchID: id}, inst: inst, killTimeout: recoveryBudget}
-		members, _ := inst.tree.Members() // sweep tells what is wrong
-		for _, m := range members {
-			// Only the name that this launch's folder has: an engine may have set another, which is somebody's data.
-			if temp, _ := procfs.Env(m.PID, "TMPDIR"); ownTempDir(temp, id) && procfs.HasEnv(m.PID, proc.MarkEnv+"="+id) {
-				inst.ref.TempDir = temp
-			}
-		}
-		n, failed := r.sweep()
+		n, failed := local.EndOrphans(id, recoveryBudget)
 		ended += n
-		err = errors.Join(err, failed, inst.removeTemp())
+		err = errors.Join(err, failed)
 	}
 	lost := !recorded && access.Exists(f.Handoff())
 	if err == nil && held && len(launches) == 0 && !recorded {

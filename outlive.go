@@ -52,7 +52,7 @@ func (p *EngineProvisioner) outlast(ctx context.Context, r *run) bool {
 	if !ok {
 		return true
 	}
-	server := host.tree.Server(r.rec.Host, r.rec.Port)
+	server := host.Tree.Server(r.rec.Host, r.rec.Port)
 	if server == nil {
 		return true
 	}

@@ -192,7 +192,7 @@ func TestWrapperDies(t *testing.T) {
 			}
 			watched := p
 			if found {
-				_, _ = p.run.host().leader.Child().Wait()
+				_, _ = p.run.host().Leader.Child().Wait()
 				var err error
 				if watched, err = Attach(p.cfg.StateDir, "pool", "r0"); err != nil {
 					t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/local"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -19,7 +20,7 @@ func TestAttachDuringStart(t *testing.T) {
 	t.Parallel()
 	files := state.In(t.TempDir(), "pool-r0")
 	rec := testRecord(t)
-	rec.State, rec.TempDir = StatePreparing, filepath.Join(t.TempDir(), tempPrefix+rec.LaunchID[:12])
+	rec.State, rec.TempDir = StatePreparing, filepath.Join(t.TempDir(), local.TempPrefix+rec.LaunchID[:12])
 	if err := errors.Join(os.Mkdir(rec.TempDir, 0o700), files.Create(), writeRecord(files, rec)); err != nil {
 		t.Fatal(err)
 	}

@@ -564,7 +564,7 @@ func TestRelease(t *testing.T) {
 		t.Error(err)
 	}
 	// The first provisioner's process is this test's child, and nobody else reaps it.
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)

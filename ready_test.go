@@ -266,7 +266,7 @@ func TestCallerGivesUpButTheLoadGoesOn(t *testing.T) {
 	t.Parallel()
 	p, _ := started(t, fakeConfig(t, enginetest.Behavior{}))
 	// Suspended, it cannot become ready before the caller gives up, however slow this test is.
-	if err := p.run.host().leader.Signal(syscall.SIGSTOP); err != nil {
+	if err := p.run.host().Leader.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
@@ -276,7 +276,7 @@ func TestCallerGivesUpButTheLoadGoesOn(t *testing.T) {
 	if !errors.As(err, &notReady) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("%T: %v", err, err)
 	}
-	if err := p.run.host().leader.Signal(syscall.SIGCONT); err != nil {
+	if err := p.run.host().Leader.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.WaitReady(bounded(t)); err != nil {

@@ -152,7 +152,7 @@ func TestRealStopWithARequestInFlight(t *testing.T) {
 func TestRealSuspended(t *testing.T) {
 	t.Parallel()
 	p, _ := ready(t, realConfig(t, tiny))
-	if err := p.run.host().leader.Signal(syscall.SIGSTOP); err != nil {
+	if err := p.run.host().Leader.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the engine is suspended", func() bool { return stateOf(p.Status().PID) == 'T' })
@@ -249,7 +249,7 @@ func TestRealOrphanIsFoundAndStopped(t *testing.T) {
 	if err := attached.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -364,7 +364,7 @@ func TestRealAttachedDrain(t *testing.T) {
 	t.Parallel()
 	p, _, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(Duration(10 * time.Minute)) })
 	p.Release()
-	t.Cleanup(func() { _ = p.run.host().leader.Child().Kill(); _, _ = p.run.host().leader.Child().Wait() })
+	t.Cleanup(func() { _ = p.run.host().Leader.Child().Kill(); _, _ = p.run.host().Leader.Child().Wait() })
 	attached, err := Attach(p.cfg.StateDir, "pool", "r0")
 	if err != nil {
 		t.Fatal(err)
@@ -375,7 +375,7 @@ func TestRealAttachedDrain(t *testing.T) {
 	if got := <-result; got != "whole" {
 		t.Errorf("the client's answer was %s", got)
 	}
-	_, _ = p.run.host().leader.Child().Wait()
+	_, _ = p.run.host().Leader.Child().Wait()
 	nothingLeft(t, p)
 }
 

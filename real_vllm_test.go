@@ -268,7 +268,7 @@ func TestRealVLLMLife(t *testing.T) {
 	if pids[engineCore] == 0 || pids[vllmWorker] == 0 || len(pids) < 3 || len(shm) == 0 {
 		t.Errorf("tree %v with %v", pids, shm)
 	}
-	if err := p.run.host().leader.Signal(syscall.SIGKILL); err != nil {
+	if err := p.run.host().Leader.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	awaitDone(t, p)

@@ -107,7 +107,7 @@ func TestAdoptRecordedSchemas(t *testing.T) {
 			if err := p.Stop(bounded(t)); err != nil {
 				t.Error(err)
 			}
-			_, _ = first.run.host().leader.Child().Wait()
+			_, _ = first.run.host().Leader.Child().Wait()
 			nothingLeft(t, p)
 		})
 	}

@@ -25,7 +25,7 @@ func abandoned(t *testing.T, cfg ProvisionConfig) *EngineProvisioner {
 	t.Helper()
 	p, _ := ready(t, cfg)
 	p.Release()
-	t.Cleanup(func() { _ = p.run.host().leader.Child().Kill(); _, _ = p.run.host().leader.Child().Wait() })
+	t.Cleanup(func() { _ = p.run.host().Leader.Child().Kill(); _, _ = p.run.host().Leader.Child().Wait() })
 	return p
 }
 
@@ -42,7 +42,7 @@ func TestAdoptedEngineLeavesNoShm(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = first.run.host().leader.Child().Wait()
+	_, _ = first.run.host().Leader.Child().Wait()
 	awaitDone(t, adopted[0])
 	if _, err := os.Lstat("/dev/shm/enginetest-" + itoa(pid)); err == nil {
 		t.Error("an object is left in /dev/shm")
@@ -73,7 +73,7 @@ func TestAttach(t *testing.T) {
 	if alive(children[0]) {
 		t.Error("the child is alive")
 	}
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -130,7 +130,7 @@ func TestDiedUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	all, err := Statuses(cfg.StateDir)
@@ -153,7 +153,7 @@ func TestStartAfterDeathUnwatched(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	again, _ := ready(t, cfg)
@@ -176,7 +176,7 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	next, _ := newLaunch(t, cfg)
@@ -209,7 +209,7 @@ func TestUnmarkedWorkersWithoutLeader(t *testing.T) {
 	if err := syscall.Kill(p.handoff.Process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	next, _ := newLaunch(t, cfg)
@@ -254,7 +254,7 @@ func TestRecordWithoutPID(t *testing.T) {
 	if err := attached.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.run.host().leader.Child().Wait(); err != nil {
+	if _, err := p.run.host().Leader.Child().Wait(); err != nil {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
@@ -373,7 +373,7 @@ func TestDamagedRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		superviseReady(t, briskly(cfg))
-		if alive(was.run.host().leader.PID) {
+		if alive(was.run.host().Leader.PID) {
 			t.Error("the engine of the lost record runs beside the new one")
 		}
 	})
@@ -472,7 +472,7 @@ func TestRecoverCalledOff(t *testing.T) {
 		t.Errorf("Supervise: %v", err)
 	}
 	s, _ := superviseReady(t, cfg)
-	if now := s.Status()[0]; now.PID != was.run.host().leader.PID {
+	if now := s.Status()[0]; now.PID != was.run.host().Leader.PID {
 		t.Errorf("the engine was replaced: %+v", now)
 	}
 }
@@ -498,7 +498,7 @@ func TestRecoverWithoutRecord(t *testing.T) {
 			if err != nil || len(adopted) > 0 || len(found) != 1 || found[0].Result != RecoveredStopped {
 				t.Fatalf("%v, %+v (%v)", adopted, found, err)
 			}
-			if alive(p.run.host().leader.PID) || alive(worker) || access.Exists(p.run.files.Handoff()) || access.Exists(p.run.rec.TempDir) {
+			if alive(p.run.host().Leader.PID) || alive(worker) || access.Exists(p.run.files.Handoff()) || access.Exists(p.run.rec.TempDir) {
 				t.Error("something is left")
 			}
 			if adopted, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(adopted)+len(found) > 0 {

@@ -63,7 +63,7 @@ func TestUsersFilesInShmStay(t *testing.T) {
 	adopt := func(t *testing.T, p *EngineProvisioner) *EngineProvisioner {
 		t.Helper()
 		p.Release()
-		t.Cleanup(func() { _, _ = p.run.host().leader.Child().Wait() })
+		t.Cleanup(func() { _, _ = p.run.host().Leader.Child().Wait() })
 		attached, err := Attach(p.cfg.StateDir, p.cfg.PoolID, p.cfg.ReplicaID)
 		if err != nil {
 			t.Fatal(err)

@@ -143,6 +143,6 @@ func TestRecoverGoesOnWithADrain(t *testing.T) {
 	if r := <-results; r.err != nil || r.status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
-	_, _ = p.run.host().leader.Child().Wait()
+	_, _ = p.run.host().Leader.Child().Wait()
 	nothingLeft(t, p)
 }

@@ -294,7 +294,7 @@ func TestSuperviseAdopts(t *testing.T) {
 	if err := first.Release(); err != nil {
 		t.Fatal(err)
 	}
-	child := first.replicas[0].launch.run.host().leader.Child()
+	child := first.replicas[0].launch.run.host().Leader.Child()
 	var reaping sync.WaitGroup
 	reaping.Go(func() { _, _ = child.Wait() }) // the engine is this process's child, and the adopter cannot reap it
 	t.Cleanup(reaping.Wait)
@@ -370,7 +370,7 @@ func TestRecover(t *testing.T) {
 	}
 	dead := abandoned(t, replica("dead", enginetest.Behavior{}))
 	enginetest.Kill(t, dead.handoff.URL, enginetest.Death{Code: 1})
-	if _, err := dead.run.host().leader.Child().Wait(); err != nil {
+	if _, err := dead.run.host().Leader.Child().Wait(); err != nil {
 		t.Fatal(err)
 	}
 	loading, _ := started(t, replica("loading", enginetest.Behavior{LoadTime: 500 * time.Millisecond}))
@@ -403,7 +403,7 @@ func TestRecover(t *testing.T) {
 		}
 	}
 	for _, p := range []*EngineProvisioner{healthy, hanging, interrupted, dead, loading} {
-		_, _ = p.run.host().leader.Child().Wait()
+		_, _ = p.run.host().Leader.Child().Wait()
 		nothingLeft(t, p)
 	}
 	if adopted, found, err := Recover(bounded(t), dir); err != nil || len(adopted)+len(found) > 0 {
