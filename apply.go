@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,6 +20,16 @@ type Reloaded struct {
 	Replica string       `json:"replica"`
 	Result  ReloadResult `json:"result"`
 	Err     error        `json:"-"` // with ReloadFailed
+}
+
+// MarshalJSON adds the error's text, and its cause, advice and last lines where it has them.
+func (r Reloaded) MarshalJSON() ([]byte, error) {
+	type plain Reloaded
+	return json.Marshal(struct {
+		plain
+		Error   string   `json:"error,omitempty"`
+		Failure *Failure `json:"failure,omitempty"`
+	}{plain(r), told(r.Err), failureOf(r.Err)})
 }
 
 // ReloadResult is the outcome of Apply for one replica.

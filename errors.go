@@ -94,13 +94,13 @@ func (e *ConfigError) Error() string {
 // Failure is what the errors of an engine have in common. [errors.As] with a *Failure finds that of a [StartError], an
 // [ExitError] or a [NotReadyError], whichever of them an error wraps.
 type Failure struct {
-	Replica  string       // "pool/replica"
-	Cause    engine.Cause // why, for programs
-	Evidence string       // what tells the cause, mostly of the log: the first error of its end, and the line that names the cause; "" for nothing
-	Advice   string       // what to do about it
-	Retry    bool         // whether trying again unchanged can help
-	LogTail  []string     // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
-	LogPath  string       // where the whole log is
+	Replica  string       `json:"replica"`            // "pool/replica"
+	Cause    engine.Cause `json:"cause"`              // why, for programs
+	Evidence string       `json:"evidence,omitempty"` // what tells the cause, mostly of the log: the first error of its end, and the line that names the cause; "" for nothing
+	Advice   string       `json:"advice,omitempty"`   // what to do about it
+	Retry    bool         `json:"retry"`              // whether trying again unchanged can help
+	LogTail  []string     `json:"log_tail,omitempty"` // the engine's last lines, cleaned of control bytes and secrets, at most 4 KiB
+	LogPath  string       `json:"log_path,omitempty"` // where the whole log is
 }
 
 // Error says the replica, the cause and the advice. The errors that hold f say more.
@@ -212,6 +212,20 @@ func (e *GPUError) Error() string {
 	return fmt.Sprintf("%s: %v; %s", what, e.Err, e.Advice)
 }
 func (e *GPUError) Unwrap() error { return e.Err }
+
+// failureOf is the Failure that an error wraps; nil when there is none.
+func failureOf(err error) *Failure {
+	failure, _ := errors.AsType[*Failure](err)
+	return failure
+}
+
+// told is an error as results encode it.
+func told(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
 
 // causeOf is the cause that an error of a launch tells.
 func causeOf(err error) engine.Cause {

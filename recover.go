@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"maps"
@@ -28,12 +29,23 @@ const (
 
 // Recovered is what Recover found of one replica that was not ended properly.
 type Recovered struct {
-	Pool, Replica string
-	Result        Recovery
-	Reason        string // why it was stopped or left, for people
-	PID           int    // of an adopted engine
-	Took          time.Duration
-	Err           error // with RecoveredUnknown
+	Pool    string        `json:"pool"`
+	Replica string        `json:"replica"`
+	Result  Recovery      `json:"result"`
+	Reason  string        `json:"reason,omitempty"` // why it was stopped or left, for people
+	PID     int           `json:"pid,omitempty"`    // of an adopted engine
+	Took    time.Duration `json:"-"`                // encoded in seconds, as that of an Event
+	Err     error         `json:"-"`                // with RecoveredUnknown; encoded as its text
+}
+
+// MarshalJSON adds the time in seconds, and the error's text.
+func (f Recovered) MarshalJSON() ([]byte, error) {
+	type plain Recovered
+	return json.Marshal(struct {
+		plain
+		Took  float64 `json:"took"`
+		Error string  `json:"error,omitempty"`
+	}{plain(f), f.Took.Round(time.Microsecond).Seconds(), told(f.Err)})
 }
 
 const (

@@ -33,6 +33,8 @@ type Status struct {
 	Heard     string    `json:"heard,omitempty"` // what a loading engine answered last, such as "503 Service Unavailable: Loading model"
 	Exit      string    `json:"exit,omitempty"`  // how it ended
 	Log       string    `json:"log,omitempty"`   // path of the launch's log
+	// Failure is why the launch failed, for whoever has the launch: a Supervisor or an EngineProvisioner of this program.
+	Failure *Failure `json:"failure,omitempty"`
 
 	Restarts *Restarts `json:"restarts,omitempty"` // of a supervised replica, while its supervisor is there
 	Outdated bool      `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
@@ -52,6 +54,9 @@ func (p *EngineProvisioner) Status() Status {
 	s.Version = cmp.Or(p.handoff.EngineVersion, s.Version) // some executables cannot tell before they run
 	if s.State.Final() {
 		s.PID = 0
+	}
+	if s.State == StateFailed {
+		s.Failure = failureOf(p.err)
 	}
 	return s
 }
