@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,7 +87,8 @@ func unmarshal[T any](to *T, data []byte) error {
 // from 64KiB to 1TiB.
 type Size int64
 
-// FileMode is the mode of a file in octal, such as "0640". In a file it may be written as a number.
+// FileMode is the mode of a file in octal, such as "0640". In a file it may be written as a number: 0640, 640 and 0o640 are
+// the same, and so is 416, which is what YAML 1.1 and Go make of 0640.
 type FileMode string
 
 // UnmarshalJSON reads the octal number.
@@ -101,13 +103,17 @@ func (g *Group) UnmarshalJSON(data []byte) error { return unmarshal(g, data) }
 // fileModes are those that a handoff can have: nobody but its owner may write it.
 var fileModes = []FileMode{"0600", "0640", "0644"}
 
+var octalPrefix = regexp.MustCompile(`^0o?`)
+
 func parseFileMode(s strictyaml.Scalar) (any, error) {
 	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number {
 		return nil, strictyaml.ErrKind
 	}
-	mode := FileMode(s.Text)
-	if len(mode) == 3 {
-		mode = "0" + mode
+	mode := FileMode("0" + octalPrefix.ReplaceAllString(s.Text, ""))
+	if n, err := strconv.ParseUint(s.Text, 10, 32); err == nil && s.Kind == strictyaml.Number {
+		if by := FileMode(fmt.Sprintf("%#o", n)); slices.Contains(fileModes, by) {
+			mode = by
+		}
 	}
 	if !slices.Contains(fileModes, mode) {
 		return nil, errors.New(badFileMode(FileMode(s.Text)))

@@ -120,7 +120,10 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Size]():
 		return &jsonschema.Schema{Type: "string", Pattern: sizePattern.String(), Examples: []any{"64MiB", "1GiB"}}
 	case reflect.TypeFor[FileMode]():
-		return &jsonschema.Schema{Type: "string", Pattern: "^0?6(00|40|44)$", Examples: []any{"0640", "0644"}}
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+			{Type: "string", Pattern: "^(0o?)?6(00|40|44)$", Examples: []any{"0640", "0644"}},
+			{Type: "integer", Enum: []any{600, 640, 644, 0o600, 0o640, 0o644}}, // what 0640 is depends on the version of YAML
+		}}
 	case reflect.TypeFor[Group]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "string", Pattern: groupPattern.String()}, {Type: "integer", Minimum: "0"},
