@@ -6,11 +6,13 @@
 //
 //	func TestConformance(t *testing.T) {
 //		conformance.Test(t, conformance.Subject{
+//			Engine: myEngine{},
 //			Config: func(t testing.TB, pace conformance.Pace) provisioner.ProvisionConfig { … },
 //		})
 //	}
 //
-// Besides, compare what your Engine's Launch returns in a table test: it is data, and needs no process to be tested.
+// It fails on an engine that is not pure (by the environment, files, its own memory or several callers at once; run it with
+// -race), on problems without a key, and on pages and gauges that are not there. Besides, compare what your Engine's Launch returns in a table test: it is data, and needs no process to be tested.
 package conformance
 
 import (
@@ -19,8 +21,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +42,12 @@ type Subject struct {
 	// Config describes a replica of the engine with a pool's and replica's name, a port (see enginetest.FreePort) and a
 	// state directory of its own. It is called for each launch.
 	Config func(t testing.TB, pace Pace) provisioner.ProvisionConfig
-	// Options are passed to the provisioner, such as provisioner.WithEngine.
+	// Engine is the engine itself, if it is one of your own: it is added to Options, and besides, what it describes is looked at: that
+	// its functions are pure and can be called at once, how it refuses, and whether the pages that it names are there.
+	Engine provisioner.Engine
+	// Wrong make wrong requests of a right one. Engine must refuse each.
+	Wrong []func(*engine.Request)
+	// Options are passed to the provisioner.
 	Options []provisioner.Option
 	// Version is the engine_version that the handoff must name; "" leaves it open.
 	Version string
@@ -70,11 +79,18 @@ func Test(t *testing.T, s Subject) {
 	if s.Patience == 0 {
 		s.Patience = 2 * time.Minute
 	}
+	if s.Engine != nil {
+		if file := os.Getenv(elsewhere); file != "" {
+			describeElsewhere(t, s.Engine, file)
+		}
+		s.Options = append(slices.Clip(s.Options), provisioner.WithEngine(s.Engine))
+	}
 	for _, part := range []struct {
 		name  string
 		run   func(*testing.T, Subject)
 		apart bool // not for this engine
 	}{
+		{name: descriptionPart, run: description, apart: s.Engine == nil},
 		{name: "life", run: life},
 		{name: "stop while loading", run: stopWhileLoading},
 		{name: "crash", run: crash},
@@ -94,8 +110,15 @@ func Test(t *testing.T, s Subject) {
 	}
 }
 
+// descriptionPart is the name of the part that starts this program again.
+const descriptionPart = "description"
+
 // life starts two replicas side by side, looks at one, and stops them.
 func life(t *testing.T, s Subject) {
+	spy := &observed{Engine: s.Engine}
+	if s.Engine != nil {
+		s.Options = append(slices.Clip(s.Options), provisioner.WithEngine(spy))
+	}
 	l, other := s.ready(t, Quick), s.ready(t, Quick)
 	h, err := provisioner.ReadHandoff(l.handoffPath())
 	if err != nil {
@@ -112,7 +135,11 @@ func life(t *testing.T, s Subject) {
 		t.Errorf("the answer proof found %q", h.Answer)
 	}
 	if n, found := l.gauge(t); s.Gauge != "" && (n != 0 || !found) {
-		t.Errorf("%s is %v (there: %v)", s.Gauge, n, found)
+		t.Errorf("the gauge %q counts %v requests, and there is none (on the page: %v)", s.Gauge, n, found)
+	}
+	if s.Engine != nil {
+		_, spec := spy.seen()
+		l.promises(t, spec)
 	}
 	l.stop(t)
 	other.stop(t)
@@ -172,7 +199,7 @@ func drain(t *testing.T, s Subject) {
 	l := s.ready(t, SlowAnswer)
 	answered := make(chan string, 1)
 	go func() { answered <- l.ask() }()
-	l.eventually(t, "a request is in flight", func() bool { n, _ := l.gauge(t); return n > 0 })
+	l.eventually(t, fmt.Sprintf("the gauge %q counts a request in flight", s.Gauge), func() bool { n, _ := l.gauge(t); return n > 0 })
 	l.stop(t)
 	if problem := <-answered; problem != "" {
 		t.Errorf("the request in flight: %s", problem)
@@ -324,8 +351,7 @@ func (l *launch) gauge(t *testing.T) (sum float64, found bool) {
 	if err != nil {
 		t.Errorf("cannot read the metrics: %v", err)
 	}
-	sample := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(l.Gauge) + `(?:\{.*\})? (\S+)`)
-	for _, m := range sample.FindAllSubmatch(page, -1) {
+	for _, m := range sampleOf(l.Gauge).FindAllSubmatch(page, -1) {
 		n, err := strconv.ParseFloat(string(m[1]), 64)
 		if err != nil {
 			t.Errorf("%s: %v", l.Gauge, err)
@@ -333,6 +359,11 @@ func (l *launch) gauge(t *testing.T) (sum float64, found bool) {
 		sum, found = sum+n, true
 	}
 	return sum, found
+}
+
+// sampleOf finds the samples of a series on a page, with their values.
+func sampleOf(series string) *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + `(?:\{.*\})? (\S+)`)
 }
 
 func (l *launch) client() *http.Client {

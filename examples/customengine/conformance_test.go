@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	ep "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/enginetest/conformance"
 )
@@ -20,7 +21,8 @@ func TestConformance(t *testing.T) {
 		t.Skip("python3 is not there, and it is the engine of this example")
 	}
 	conformance.Test(t, conformance.Subject{
-		Options: []ep.Option{ep.WithEngine(fileServer{})},
+		Engine: fileServer{},
+		Wrong:  []func(*engine.Request){func(r *engine.Request) { r.HasKey = true }},
 		Config: func(t testing.TB, _ conformance.Pace) ep.ProvisionConfig {
 			t.Helper()
 			return ep.ProvisionConfig{
