@@ -258,7 +258,7 @@ func ParseConfig(data []byte, file string, opts ...Option) (*Config, error) {
 	k.unread(problems)
 	k.config(c)
 	if err := k.err(); err != nil {
-		return nil, err
+		return nil, orForeign(err, data, file)
 	}
 	return c, nil
 }

@@ -104,10 +104,7 @@ func takeFieldLine(t testing.TB, line fieldLine) (cfg ProvisionConfig, text stri
 	if err != nil {
 		return cfg, "", nil, err
 	}
-	yaml, err := imported.YAML()
-	if err != nil {
-		return cfg, "", nil, err
-	}
+	yaml := yamlOf(t, imported)
 	config, err := ParseConfig(yaml, "pools.yaml")
 	if err != nil {
 		return cfg, string(yaml), nil, err

@@ -1,12 +1,9 @@
 package provisioner
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
-	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,19 +15,40 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
+// ImportedPool is a pool in the making, as it was found elsewhere. It is plain data; the package importer makes files of it.
+type ImportedPool struct {
+	ID     string // a name for it, after the program
+	Engine string // as in ProvisionConfig
+	// Program is what stood before the engine's own arguments: one word, or several such as "python3 -m vllm…".
+	Program []string
+	// Host is the address that it listened on; "" where the command line says none.
+	Host string
+	// Keys are those of the pool, by their names in a pools file. The value of "flags" is a []string.
+	Keys map[string]ImportedKey
+	// Notes are about what has no key, a line each, without secrets.
+	Notes []string
+}
+
+// ImportedKey is the value of a key, as encoding/json and YAML write it, and what there is to decide about it; "" for
+// nothing.
+type ImportedKey struct {
+	Value any
+	Note  string
+}
+
 // ImportArgs makes a pool of a command line that starts an engine: a program and its arguments, as a shell would pass
-// them ("llama-server -hf a/b -c 8192", "vllm serve …", "python -m sglang.launch_server …"), with variables before it
-// where it has some ("env CUDA_VISIBLE_DEVICES=0 llama-server …"). env are more of them.
+// them ("llama-server -hf a/b -c 8192", "vllm serve …", "python -m sglang.launch_server …"). env are its variables. The
+// package importer reads all else that people have: shells, wrappers, containers and files.
 //
 // Nothing is lost: what another key decides becomes that key, flags stay as they are and in their order, and what has no
-// place in a pools file, or needs a decision, is a comment. Secrets are left out: their keys refer to a variable instead.
-// It looks at no file. Of opts, those matter that add an engine that is an [EngineWithFlags]. The error says why the command line cannot be understood.
-func ImportArgs(args []string, env map[string]string, opts ...Option) (*Imported, error) {
-	p := &poolImport{options: newOptions(opts), env: map[string]EnvValue{}}
+// place in a pools file, or needs a decision, is a note. Secrets are left out: their keys refer to a variable instead.
+// It looks at no file. Of opts, those matter that add an engine that is an [EngineWithFlags]. The error says why the command
+// line cannot be understood.
+func ImportArgs(args []string, env map[string]string, opts ...Option) (*ImportedPool, error) {
+	p := &poolImport{pool: ImportedPool{Keys: map[string]ImportedKey{}}, options: newOptions(opts), env: map[string]EnvValue{}}
 	for name, value := range env {
 		p.setEnv(name, value)
 	}
-	args = p.takeEnv(args)
 	if len(args) == 0 {
 		return nil, errors.New("cannot import an empty command line; write it behind \"--\"")
 	}
@@ -38,102 +56,33 @@ func ImportArgs(args []string, env map[string]string, opts ...Option) (*Imported
 		return nil, err
 	}
 	p.finish()
-	return &Imported{pools: []*poolImport{p}}, nil
+	return &p.pool, nil
 }
 
-// wrappers are commands that run the command behind them, and change nothing that matters here.
-var wrappers = []string{"exec", "nohup", "command", "sudo", "time", "nice", "env"}
+// poolImport is a pool in the making.
+type poolImport struct {
+	pool    ImportedPool
+	options options
+	dialect *flagline.Dialect // nil for an engine of which it is not known
 
-var assignment = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(?s:(.*))$`)
-
-// takeEnv takes variables and wrappers from the front of a command line, and returns the rest.
-func (p *poolImport) takeEnv(args []string) []string {
-	for len(args) > 0 {
-		if m := assignment.FindStringSubmatch(args[0]); m != nil {
-			p.setEnv(m[1], m[2])
-		} else if !slices.Contains(wrappers, args[0]) {
-			return args
-		}
-		args = args[1:]
-	}
-	return nil
+	env                                             map[string]EnvValue
+	said                                            map[string]int // subjects of flags
+	flags                                           []string
+	modelName, hubRepo, hubFile, modelURL, revision string
 }
 
-var pythonName = regexp.MustCompile(`^python[0-9.]*$`)
-
-// takeProgram finds out which engine is started, and takes its arguments.
-func (p *poolImport) takeProgram(args []string) error {
-	program, rest := args[0], args[1:]
-	name := strings.TrimSuffix(path.Base(filepath.ToSlash(program)), ".exe")
-	if pythonName.MatchString(name) && len(rest) > 1 && rest[0] == "-m" {
-		name, rest = rest[1], rest[2:]
-	}
-	if strings.HasPrefix(name, "-") {
-		return fmt.Errorf("cannot import a command line that begins with the flag %q; write the program before it, such as llama-server", name)
-	}
-	if by, subcommand := p.startedBy(name); by != "" {
-		p.engine, p.id = by, by
-		if subcommand != "" {
-			if len(rest) == 0 || rest[0] != subcommand {
-				return fmt.Errorf("cannot import %q: the subcommand %q is missing", program, subcommand)
-			}
-			rest = rest[1:]
-		}
-		if strings.ContainsRune(program, '/') && !pythonName.MatchString(path.Base(program)) {
-			p.set("provisioning", map[string]any{"binary": map[string]any{"path": program}}, "")
-		}
-		p.takeFlags(rest)
-		return nil
-	}
-	p.engine, p.id = (custom{}).Name(), cmp.Or(strings.Trim(strings.ToLower(badIDLetter.ReplaceAllString(name, "-")), "-_"), "custom")
-	p.set("custom", map[string]any{"command": p.withoutSecrets(args), "health": "/"},
-		"not one of the built-in engines: write {host} and {port} where they stand, and the path that answers 200 when it is ready")
-	p.decide("port", 8080, "the port that it shall listen on")
-	return nil
+func (p *poolImport) set(key string, value any, note string) {
+	p.pool.Keys[key] = ImportedKey{value, note}
 }
 
-// startedBy is the engine that a program, or a module of Python, starts, and the subcommand with which it does; "" for none.
-func (p *poolImport) startedBy(program string) (engine, subcommand string) {
-	for _, e := range p.options.engines {
-		dialect := p.options.dialect(e.Name())
-		if dialect == nil {
-			continue
-		}
-		for _, c := range dialect.Commands {
-			if c.Name == program {
-				return e.Name(), c.Subcommand
-			}
-		}
-	}
-	return "", ""
-}
+// decide sets a key to a value that nobody has asked for.
+func (p *poolImport) decide(key string, value any, note string) { p.set(key, value, "decide: "+note) }
 
-// withoutSecrets is the command line of a server of which nothing is known, without values that look like secrets.
-func (p *poolImport) withoutSecrets(args []string) []string {
-	args = slices.Clone(args)
-	hide := func(flag string) string {
-		p.note(fmt.Sprintf("left out: the value of %s, which may be a secret: give it to the server by a file, or by \"env: {NAME: {from_env: NAME}}\"", visible(flag)))
-		return redact.Word
-	}
-	for i, arg := range args {
-		flag, value, joined := strings.Cut(arg, "=")
-		switch {
-		case joined && value != "" && redact.Flag(flag):
-			args[i] = flag + "=" + hide(flag)
-		case i > 0 && redact.Flag(args[i-1]) && !strings.HasPrefix(arg, "-"):
-			args[i] = hide(args[i-1])
-		case redact.HasUser(arg):
-			args[i] = redact.User(arg, hide("a URL"))
-		}
-	}
-	return args
-}
-
-var badIDLetter = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+func (p *poolImport) note(text string) { p.pool.Notes = append(p.pool.Notes, text) }
 
 // takeFlags takes the arguments of an engine whose command line is known.
 func (p *poolImport) takeFlags(args []string) {
-	p.dialect = p.options.dialect(p.engine)
+	p.dialect = p.options.dialect(p.pool.Engine)
 	if p.dialect.Positional {
 		args = p.takePositional(args)
 	}
@@ -179,8 +128,10 @@ func (p *poolImport) takeFlag(f flagline.Word, args []string) {
 	case advice == "" && is("--n-gpu-layers") && value == "0":
 		p.set("gpu", "none", "")
 	case advice == "" && is("--n-gpu-layers"): // the last one counts
-		delete(p.keys, "gpu")
+		delete(p.pool.Keys, "gpu")
 		p.flags = append(p.flags, elements...)
+	case advice == "" && (secretOfEngine.MatchString(f.Name) && value != "" || redact.Value(strings.Join(elements, " "))):
+		p.note(fmt.Sprintf("left out: %s: its value may be a secret, which every user of this machine can read on a command line", f.Name))
 	case advice == "":
 		p.flags = append(p.flags, elements...)
 	case is("-m", "--model", "--model-path", "--model-id"):
@@ -200,7 +151,7 @@ func (p *poolImport) takeFlag(f flagline.Word, args []string) {
 			p.decide("port", 8080, "it stood on the command line as a word that is no port")
 		}
 	case is("--host", "--hostname"):
-		p.takeHost(value)
+		p.pool.Host = value
 	case is("--api-key-file"):
 		p.set("api_key", map[string]any{"from_file": value}, "the file must hold one key alone")
 	case advice == flagline.AdviceKey:
@@ -213,25 +164,15 @@ func (p *poolImport) takeFlag(f flagline.Word, args []string) {
 	}
 }
 
+// secretOfEngine is narrower than redact.Flag: engines have flags such as "--think-end-token", too.
+var secretOfEngine = regexp.MustCompile(`(?i)(api-?_?key|admin-key|password|passwd|secret|(auth|access)-token)$`)
+
 // keyVariable is what a key that was found is looked up in.
 const keyVariable = "ENGINE_API_KEY"
 
-func (p *poolImport) takeHost(host string) {
-	switch host {
-	case "127.0.0.1", "localhost":
-	case "::1":
-		p.set("host", host, "")
-	default:
-		p.note(fmt.Sprintf("it listened on %q, for other machines, too: here on 127.0.0.1 alone; for others write \"host: 0.0.0.0\", \"expose: true\" and an api_key",
-			visible(host)))
-	}
-}
-
-var secretName = regexp.MustCompile(`(?i)(^|_)((?:api)?key|token|secret|password|passwd|pass|credentials?)($|_)`)
-
 // setEnv takes a variable. A value that may be a secret stays where it is.
 func (p *poolImport) setEnv(name, value string) {
-	if secretName.MatchString(name) || redact.HasUser(value) {
+	if redact.Name(name) || redact.Value(value) {
 		p.env[name] = EnvValue{Secret: &SecretRef{FromEnv: name}}
 		return
 	}
@@ -241,8 +182,8 @@ func (p *poolImport) setEnv(name, value string) {
 // finish makes keys of what was found in several places.
 func (p *poolImport) finish() {
 	p.takeOwnedEnv()
-	if p.keys["gpu"].value == string(GPUNone) && p.keys["devices"].value != nil {
-		delete(p.keys, "devices")
+	if p.pool.Keys["gpu"].Value == string(GPUNone) && p.pool.Keys["devices"].Value != nil {
+		delete(p.pool.Keys, "devices")
 		p.note("left out: CUDA_VISIBLE_DEVICES: no layer goes to a GPU")
 	}
 	model := p.modelName
@@ -267,10 +208,10 @@ func (p *poolImport) finish() {
 	}
 	if model != "" {
 		p.set("model", map[string]any{"id": model}, "")
-	} else if p.modelURL == "" && p.engine != (custom{}).Name() {
+	} else if p.modelURL == "" && p.pool.Engine != (custom{}).Name() {
 		p.decide("model", map[string]any{"id": "/path/to/model"}, "no model was named")
 	}
-	if _, ok := p.keys["port"]; !ok {
+	if _, ok := p.pool.Keys["port"]; !ok {
 		p.decide("port", p.program().Port, "none was named; this is the engine's own")
 	}
 	if len(p.flags) > 0 {
@@ -288,7 +229,7 @@ func quantOf(repo string) string {
 
 // program is what the engine says of its executable.
 func (p *poolImport) program() engine.Program {
-	e, _ := p.options.engine(p.engine)
+	e, _ := p.options.engine(p.pool.Engine)
 	return programOf(e, ProvisionConfig{})
 }
 
@@ -303,6 +244,11 @@ func (p *poolImport) takeOwnedEnv() {
 		advice, owned := ownedEnv[name]
 		if def, ok := p.envTwin(name); ok {
 			a := p.dialect.Advice(def.Names...)
+			if a == flagline.AdviceKey {
+				p.set("api_key", map[string]any{"from_env": name}, "")
+				delete(p.env, name)
+				continue
+			}
 			if a != "" && a != flagline.AdviceToken && !p.dialect.IsAlone(def.Names, []string{value}) {
 				p.takeFlag(flagline.Word{Name: def.Names[len(def.Names)-1], Values: []string{value}, Joined: true, Known: true}, []string{name})
 				delete(p.env, name)
@@ -334,6 +280,10 @@ func (p *poolImport) envTwin(name string) (engine.FlagDef, bool) {
 }
 
 func (p *poolImport) takeDevices(value string) {
+	if strings.Contains(value, "$") {
+		p.note(fmt.Sprintf("decide: CUDA_VISIBLE_DEVICES was %s: write the GPUs as \"devices\"", visible(value)))
+		return
+	}
 	devices := []any{}
 	for one := range strings.SplitSeq(value, ",") {
 		one = strings.TrimSpace(one)

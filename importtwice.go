@@ -51,7 +51,7 @@ func (p *poolImport) takeVariable(name, value string) bool {
 	}
 	if def, ok := p.envTwin(name); ok {
 		_, said := p.said[flagline.Subject(def)]
-		if said {
+		if said = said && p.dialect.Advice(def.Names...) != flagline.AdviceToken; said { // the token's flag has become this variable
 			p.note(fmt.Sprintf("left out: the variable %s, which %s on the command line replaces", name, def.Names[len(def.Names)-1]))
 		}
 		return said

@@ -1,12 +1,14 @@
 package provisioner
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/foreign"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -136,6 +138,17 @@ func (k *checker) unread(problems []strictyaml.Problem) {
 			k.skip[p.Meant] = true
 		}
 	}
+}
+
+// orForeign is err, or what is to be told instead: that the file is another tool's.
+func orForeign(err error, data []byte, file string) error {
+	kind := foreign.Of(data, file)
+	if !kind.Importable() {
+		return err
+	}
+	k := newChecker(nil, &origin{file: file})
+	k.report("", "this is %s, not a pools file; make one of it: engine-provisioner import %q", kind.Article(), cmp.Or(file, "FILE"))
+	return k.err()
 }
 
 func (k *checker) report(key, format string, args ...any) {

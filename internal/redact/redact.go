@@ -7,6 +7,7 @@ package redact
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,12 +19,53 @@ const Word = "[redacted]"
 
 var (
 	secretFlag = regexp.MustCompile(`(?i)^-.*(?:key|token|secret|password|passwd|credentials?|auth)$`)
-	secretText = regexp.MustCompile(`(?i)((?:key|token|secret|password|passwd|credentials?)(?:=|: ?)|bearer )[^\s]+`)
-	userInURL  = regexp.MustCompile(`://[^/@\s]+@`)
+	secretName = regexp.MustCompile(`(?i)(^|[_.-])((?:api)?key|token|secret|password|passwd|pass|credentials?|authorization)($|[_.-])`)
+	secretText = regexp.MustCompile(`(?i)((?:key|token|secret|password|passwd|credentials?)["']?(?:=|: ?)|bearer )[^\s]+`)
+	// What tokens of the hub, of services that speak OpenAI's protocol, and of code hosts look like under any name.
+	secretShape = regexp.MustCompile(`\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,})`)
+	userInURL   = regexp.MustCompile(`://[^/@\s]+@`)
 )
 
 // Flag reports whether the value of a flag, such as "--api-key", is likely to be a secret.
 func Flag(flag string) bool { return secretFlag.MatchString(flag) }
+
+// Name reports whether the value of a variable, or of a key of a file, is likely to be a secret.
+func Name(name string) bool { return secretName.MatchString(name) }
+
+// Value reports whether a value looks like a secret, or holds one, whatever its name.
+func Value(value string) bool { return secretShape.MatchString(value) || HasUser(value) }
+
+// Shapes takes out what looks like a secret whatever stands around it.
+func Shapes(text string) string { return User(secretShape.ReplaceAllLiteralString(text, Word), Word) }
+
+// Text takes out what looks like a secret, or stands behind the name of one.
+func Text(text string) string { return Shapes(secretText.ReplaceAllString(text, "${1}"+Word)) }
+
+// maxShort is about a line: a comment reminds of what stood there.
+const maxShort = 120
+
+// Short is [Text] as one short line.
+func Short(text string) string {
+	text = strings.Join(strings.Fields(Text(text)), " ")
+	if runes := []rune(text); len(runes) > maxShort {
+		return string(runes[:maxShort]) + "…"
+	}
+	return text
+}
+
+// Args takes out the values of flags that are likely to be secrets; [Text] finds the others.
+func Args(args []string) []string {
+	args = slices.Clone(args)
+	hide := false
+	for i, arg := range args {
+		flag := strings.HasPrefix(arg, "-")
+		if hide && !flag {
+			args[i] = Word
+		}
+		hide = hide && !flag || Flag(arg) // a flag may take several
+	}
+	return args
+}
 
 // HasUser reports whether a text has a URL with a user in it, whose password may be there as well.
 func HasUser(text string) bool { return userInURL.MatchString(text) }
@@ -35,18 +77,7 @@ func User(text, word string) string { return userInURL.ReplaceAllLiteralString(t
 // but not in our logs.
 func CommandLine(args []string) string {
 	const most = 240
-	var shown []string
-	hide := false
-	for _, arg := range args {
-		flag := strings.HasPrefix(arg, "-")
-		if hide && !flag {
-			arg = Word
-		}
-		hide = hide && !flag || Flag(arg) // a flag may take several
-		shown = append(shown, strings.Join(strings.Fields(arg), " "))
-	}
-	line := secretText.ReplaceAllString(strings.Join(shown, " "), "${1}"+Word)
-	line = tail.Clean(User(line, Word))
+	line := tail.Clean(strings.Join(strings.Fields(Text(strings.Join(Args(args), " "))), " "))
 	if utf8.RuneCountInString(line) > most {
 		return string([]rune(line)[:most]) + "…"
 	}

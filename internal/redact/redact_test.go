@@ -21,3 +21,27 @@ func TestCommandLineHidesSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestHidden(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{
+		"curl -H 'Authorization: Bearer hunter2hunter2'", "API_KEY=hunter2hunter2", "password: hunter2hunter2", `{"token": "hunter2hunter2"}`,
+		"postgres://me:hunter2hunter2@db/x", "--x hf_hunter2hunter2hunter2", "sk-hunter2hunter2hunter2",
+	} {
+		if got := Text(s); strings.Contains(got, "hunter2") || !strings.Contains(got, Word) {
+			t.Errorf("%q: %q", s, got)
+		}
+	}
+	for _, s := range []string{"--max-tokens 5", "http://localhost:8080/x", "a plain word", "risk-averse"} {
+		if got := Text(s); got != s {
+			t.Errorf("%q: %q", s, got)
+		}
+	}
+	for s, want := range map[string]bool{
+		"HF_TOKEN": true, "APIKEY": true, "db-password": true, "TOKENIZERS_PARALLELISM": false, "KEYBOARD": false, "LLAMA_ARG_MAX_TOKENS": false,
+	} {
+		if Name(s) != want {
+			t.Errorf("%s: %t", s, !want)
+		}
+	}
+}
