@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
@@ -54,10 +55,10 @@ func TestKeyWithACommaForOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := checkKey(secret.Of("a,b"), spec); (err != nil) != refused {
+		if err := probe.CheckKey(secret.Of("a,b"), spec.KeySeparator, spec.KeyEnv); (err != nil) != refused {
 			t.Errorf("%s: %v", e.Name(), err)
 		}
-		if err := checkKey(secret.Of("a b+/=~."), spec); err != nil {
+		if err := probe.CheckKey(secret.Of("a b+/=~."), spec.KeySeparator, spec.KeyEnv); err != nil {
 			t.Errorf("%s: %v", e.Name(), err)
 		}
 	}

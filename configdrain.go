@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -68,7 +69,7 @@ var (
 
 // expand fills in the placeholders of a text.
 func (h HTTPHook) expand(text string, c ProvisionConfig, escape bool) string {
-	base := engineURL(port.Loopback(c.WithDefaults().Host), c.Port)
+	base := probe.URL(port.Loopback(c.WithDefaults().Host), c.Port)
 	head := ""
 	if rest, begins := strings.CutPrefix(text, "{url}"); begins {
 		head, text = base, rest

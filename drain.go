@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 )
 
 const (
@@ -178,18 +178,18 @@ func (p *EngineProvisioner) counter(r *run, patience time.Duration) (func(contex
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}
-	ask := newProber(port.Loopback(r.rec.Host), r.rec.Port, key, patience)
-	timeout := ask.timeout
+	ask := probe.New(port.Loopback(r.rec.Host), r.rec.Port, key, patience)
+	timeout := ask.Timeout
 	return func(ctx context.Context) (int, life.Facts, error) {
-		n, err := ask.within(timeout).requests(ctx, spec)
+		n, err := ask.Within(timeout).Requests(ctx, probe.Field(spec.Asleep), probe.Series(*spec.Gauges))
 		facts := life.Facts{Gone: r.inst.Exited(), Page: spec.Gauges.Path, Answer: life.Fine}
-		var unanswered *unansweredError
+		var unanswered *probe.UnansweredError
 		switch {
 		case err == nil:
-			timeout = ask.timeout
+			timeout = ask.Timeout
 			return n, facts, nil
-		case errors.Is(err, errNoAnswer):
-			timeout = ask.longer(timeout)
+		case errors.Is(err, probe.ErrNoAnswer):
+			timeout = ask.Longer(timeout)
 			facts.Answer = life.Silence
 			if facts.Held = r.held(); facts.Held != "" {
 				err = fmt.Errorf("%w; the engine is suspended (%s)", err, facts.Held)
@@ -201,16 +201,4 @@ func (p *EngineProvisioner) counter(r *run, patience time.Duration) (func(contex
 		}
 		return 0, facts, err
 	}, nil
-}
-
-// requests counts the requests in the engine: none in one that sleeps, which is not to be woken by the question.
-func (p *prober) requests(ctx context.Context, spec engine.LaunchSpec) (int, error) {
-	if p.asleep(ctx, spec.Asleep) {
-		return 0, nil
-	}
-	page, err := p.metricsPage(ctx, spec.Gauges.Path)
-	if err != nil {
-		return 0, err
-	}
-	return requestsOn(page, *spec.Gauges)
 }

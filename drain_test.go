@@ -14,6 +14,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
@@ -56,16 +57,16 @@ func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clie
 	t.Helper()
 	results := make(chan clientResult, n)
 	for range n {
-		go func() { results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", body) }()
+		go func() { results <- oneRequest(probe.URL("127.0.0.1", cfg.Port)+"/completion", body) }()
 	}
-	p := newProber("127.0.0.1", cfg.Port, secret.Text{}, patience)
+	p := probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience)
 	g := engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
 	eventually(t, "the engine is busy", func() bool {
-		page, err := p.metricsPage(context.Background(), g.Path)
+		page, err := p.MetricsPage(context.Background(), g.Path)
 		if err != nil {
 			return false
 		}
-		count, err := requestsOn(page, g)
+		count, err := probe.RequestsOn(page, probe.Series(g))
 		return err == nil && count == n
 	})
 	return results
@@ -150,8 +151,8 @@ func TestDrainWaitsForASilentEngine(t *testing.T) {
 		go func() { results <- oneRequest(p.handoff.URL+"/completion", `{"prompt":"x"}`) }()
 	}
 	eventually(t, "no page is answered", func() bool {
-		_, err := newProber("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
-		return errors.Is(err, errNoAnswer)
+		_, err := probe.New("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).Get(t.Context(), "/health", probe.MaxHealthBody)
+		return errors.Is(err, probe.ErrNoAnswer)
 	})
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Errorf("Stop: %v", err)
@@ -497,7 +498,7 @@ func TestGaugesSum(t *testing.T) {
 		"no page":      {page: "{}", err: "is not valid Prometheus text"},
 	}
 	for name, test := range tests {
-		got, err := requestsOn([]byte(test.page), g)
+		got, err := probe.RequestsOn([]byte(test.page), probe.Series(g))
 		if test.err == "" && err != nil || got != test.want {
 			t.Errorf("%s: %d (%v), want %d", name, got, err, test.want)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 )
 
 // Clients that know the port may be served before the engine has proven to be ready: while it is asked for its first token,
@@ -44,7 +45,7 @@ func (p *EngineProvisioner) serves(r *run) bool {
 		n, facts, err := count(ctx)
 		switch {
 		case err != nil:
-			return facts.Held == "" && errors.Is(err, errNoAnswer) && p.heardHealthy()
+			return facts.Held == "" && errors.Is(err, probe.ErrNoAnswer) && p.heardHealthy()
 		case n == 0 && !seen:
 			return false
 		case n == 0:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
@@ -25,7 +26,7 @@ func answeringEarly(t testing.TB, cfg ProvisionConfig, opts ...Option) (*EngineP
 	t.Helper()
 	p, j := started(t, cfg, opts...)
 	eventually(t, "it answers", func() bool {
-		_, err := newProber("127.0.0.1", cfg.Port, secret.Text{}, patience).get(t.Context(), "/metrics", maxHealthBody)
+		_, err := probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience).Get(t.Context(), "/metrics", probe.MaxHealthBody)
 		return err == nil
 	})
 	return p, j
@@ -167,11 +168,11 @@ func TestStopDrainsASaturatedEngineThatIsBeingProven(t *testing.T) {
 	const clients = 3
 	results := make(chan clientResult, clients)
 	for range clients {
-		go func() { results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"x"}`) }()
+		go func() { results <- oneRequest(probe.URL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"x"}`) }()
 	}
 	eventually(t, "no page is answered", func() bool {
-		_, err := newProber("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).get(t.Context(), "/health", maxHealthBody)
-		return errors.Is(err, errNoAnswer)
+		_, err := probe.New("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).Get(t.Context(), "/health", probe.MaxHealthBody)
+		return errors.Is(err, probe.ErrNoAnswer)
 	})
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Errorf("Stop: %v", err)
@@ -198,7 +199,7 @@ func TestRealStopBeforeReadiness(t *testing.T) {
 	results := make(chan clientResult, clients)
 	for range clients {
 		go func() {
-			results <- oneRequest(engineURL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"word","n_predict":500,"stream":true,"ignore_eos":true}`)
+			results <- oneRequest(probe.URL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"word","n_predict":500,"stream":true,"ignore_eos":true}`)
 		}()
 	}
 	eventually(t, "they are in flight", func() bool { n, _, err := count(t.Context()); return err == nil && n == clients })

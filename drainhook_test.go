@@ -20,6 +20,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
@@ -201,7 +202,7 @@ func TestDrainHookFailures(t *testing.T) {
 		w.WriteHeader(code)
 		fmt.Fprint(w, "words of\nthe \x1b[31mrouter")
 	})
-	closed := engineURL("127.0.0.1", enginetest.FreePort(t, 1))
+	closed := probe.URL("127.0.0.1", enginetest.FreePort(t, 1))
 	get := func(url string) DrainHook { return DrainHook{HTTP: &HTTPHook{URL: url, Method: "GET"}} }
 	run := func(argv ...string) DrainHook { return DrainHook{Command: argv} }
 	tests := map[string]struct {

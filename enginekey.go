@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -55,4 +57,24 @@ func (p *EngineProvisioner) hookSecret(r *run, ref SecretRef) (secret.Text, erro
 		}
 	}
 	return s, err
+}
+
+// checkKeys refuses keys that would not reach the engine as they are, before anything is fetched. What is wrong with the flags is
+// told later.
+func (p *EngineProvisioner) checkKeys(keys secret.Keys) error {
+	cfg := p.cfg
+	cfg.Flags, cfg.Env = nil, nil
+	spec, _ := launchOf(p.engine, cfg, engine.Host{})
+	if len(keys) > 1 && spec.KeySeparator == "" {
+		return &probe.KeyError{
+			Problem: fmt.Sprintf("the file %q holds %d keys, one a line, and %s takes one", p.cfg.APIKey.FromFile, len(keys), p.cfg.Engine),
+			Fix:     "leave one line in it",
+		}
+	}
+	for _, key := range keys {
+		if err := probe.CheckKey(key, spec.KeySeparator, spec.KeyEnv); err != nil {
+			return err
+		}
+	}
+	return nil
 }

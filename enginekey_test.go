@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 )
 
 // The key of a running engine is found where the shell does not have its variable.
@@ -79,7 +80,7 @@ func TestOnlyTheEngineHasItsKey(t *testing.T) {
 				if notes := j.notes(); notes != "" {
 					t.Errorf("notes: %s", notes)
 				}
-				if _, err := stops.run.prober(Duration(patience)).requests(bounded(t), stops.run.rec.Launch.Spec); err != nil {
+				if _, err := stops.run.prober(Duration(patience)).Requests(bounded(t), probe.Field{}, probe.Series(*stops.run.rec.Launch.Spec.Gauges)); err != nil {
 					t.Errorf("it has no key: %v", err)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
 
@@ -64,7 +65,7 @@ func TestLauncher(t *testing.T) {
 		t.Errorf("fetched %d times, asked %v", l.fetched, l.asked)
 	}
 	if h := p.handoff; h.ProvisioningMode != "container" || !strings.Contains(strings.Join(h.Args, " "), "--host 0.0.0.0") ||
-		h.URL != engineURL("127.0.0.1", cfg.Port) {
+		h.URL != probe.URL("127.0.0.1", cfg.Port) {
 		t.Errorf("handoff %+v", h)
 	}
 	report := enginetest.Inspect(t, p.handoff.URL)

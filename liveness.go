@@ -2,7 +2,6 @@ package provisioner
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"syscall"
@@ -180,16 +179,6 @@ func (t *teller) note(v life.Verdict, now time.Time) string {
 		return "it answers again"
 	}
 	return ""
-}
-
-// asleep reports whether the engine says that it sleeps.
-func (p *prober) asleep(ctx context.Context, f engine.Field) bool {
-	if f == (engine.Field{}) {
-		return false
-	}
-	a, err := p.get(ctx, f.Path, maxJSONBody)
-	var doc any
-	return err == nil && json.Unmarshal(a.body, &doc) == nil && lookUp(doc, f.Key) == true
 }
 
 // diagnose asks a hanging engine for its last will.

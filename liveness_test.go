@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
@@ -172,7 +172,7 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 			cfg.Liveness.TokenPeriod = Duration(100 * time.Millisecond)
 			s, _ := superviseReady(t, cfg)
 			asleep := func() bool {
-				return newProber("127.0.0.1", cfg.Port, secret.Text{}, patience).asleep(t.Context(), engine.Field{Path: "/props", Key: "is_sleeping"})
+				return probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience).Asleep(t.Context(), probe.Field{Path: "/props", Key: "is_sleeping"})
 			}
 			eventually(t, "it falls asleep", asleep)
 			p := s.all()[0].launch

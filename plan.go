@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
@@ -250,7 +251,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: e.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
-		Model: prepared.ModelPath, URL: engineURL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
+		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
 		Memory: memoryNeeds(memory.Needs(memoryRun(spec.GGUF), devicesOf(gpus))), Notes: portNotes(cfg.Port, spec.Ports),
 	}

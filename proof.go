@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
@@ -44,10 +45,10 @@ func (r *run) checkListener() error {
 }
 
 // checkIdentity compares what the engine says of itself with what was started, and returns its version.
-func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *run) (string, error) {
+func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *probe.Prober, r *run) (string, error) {
 	known := r.rec.Version
 	if r.rec.Launch.Spec.Model != (engine.Field{}) {
-		path, err := ask.field(ctx, r.rec.Launch.Spec.Model)
+		path, err := ask.Text(ctx, probe.Field(r.rec.Launch.Spec.Model))
 		if err != nil {
 			return "", &proofError{cause: engine.CauseUnknown, err: err}
 		}
@@ -68,7 +69,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *prober, r *r
 	if r.rec.Launch.Spec.Version == (engine.Field{}) {
 		return known, nil
 	}
-	running, err := ask.field(ctx, r.rec.Launch.Spec.Version)
+	running, err := ask.Text(ctx, probe.Field(r.rec.Launch.Spec.Version))
 	if err != nil {
 		return "", &proofError{cause: engine.CauseUnknown, err: err}
 	}
@@ -101,7 +102,7 @@ var errTokensSeen = errors.New("the engine gives tokens to others")
 // it, and is asked again on another connection. The last try lasts until the load is given up.
 //
 // Clients that know the port may have filled the engine before us. The tokens that they get are an answer as well.
-func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
+func (p *EngineProvisioner) firstToken(ctx context.Context, ask *probe.Prober, r *run) (offered bool, err error) {
 	asking, answered := context.WithCancelCause(ctx)
 	var others sync.WaitGroup
 	others.Go(func() {
@@ -124,14 +125,14 @@ func (p *EngineProvisioner) firstToken(ctx context.Context, ask *prober, r *run)
 	return offered, err
 }
 
-func (p *EngineProvisioner) askFirst(ctx context.Context, ask *prober, r *run) (offered bool, err error) {
+func (p *EngineProvisioner) askFirst(ctx context.Context, ask *probe.Prober, r *run) (offered bool, err error) {
 	const tries = 3
-	spec, idle := r.rec.Launch.Spec, 4*ask.timeout
+	spec, idle := r.rec.Launch.Spec, 4*ask.Timeout
 	for range tries - 1 {
 		trying, giveUp := context.WithCancelCause(ctx)
 		var watch sync.WaitGroup
 		watch.Go(func() { r.watchProgress(trying, idle, false, giveUp) })
-		offered, err = ask.askToken(trying, *spec.Answer, spec.MustAnswer)
+		offered, err = ask.AskToken(trying, spec.Answer.Path, spec.Answer.Body, spec.MustAnswer)
 		giveUp(nil)
 		watch.Wait()
 		if !errors.Is(err, errStalled) || ctx.Err() != nil {
@@ -139,7 +140,7 @@ func (p *EngineProvisioner) askFirst(ctx context.Context, ask *prober, r *run) (
 		}
 		p.note(fmt.Sprintf("no first token came for %s, and the engine does nothing; asking again", idle))
 	}
-	return ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
+	return ask.AskToken(ctx, spec.Answer.Path, spec.Answer.Body, spec.MustAnswer)
 }
 
 const (
@@ -150,21 +151,21 @@ const (
 )
 
 // givesTokens returns true as soon as the engine's counters show more tokens than are our own, and false when ctx ends.
-func (r *run) givesTokens(ctx context.Context, ask *prober) bool {
+func (r *run) givesTokens(ctx context.Context, ask *probe.Prober) bool {
 	spec := r.rec.Launch.Spec
 	if spec.Counters == nil {
 		return false
 	}
 	var judge life.Judge
-	for timeout := ask.timeout; ; {
+	for timeout := ask.Timeout; ; {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-time.After(countInterval): // most engines have answered by then
 		}
-		work, _, err := ask.within(timeout).account(ctx, spec)
-		if errors.Is(err, errNoAnswer) {
-			timeout = ask.longer(timeout)
+		work, _, err := ask.Within(timeout).Account(ctx, probe.Field(spec.Asleep), (*probe.Series)(spec.Gauges), (*probe.Series)(spec.Counters))
+		if errors.Is(err, probe.ErrNoAnswer) {
+			timeout = ask.Longer(timeout)
 		}
 		if err == nil && judge.See(time.Now(), life.Facts{Work: work}).Tokens > ownTokens {
 			return true

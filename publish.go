@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -153,7 +154,7 @@ type proof struct {
 func (r *run) handoff(proven proof) Handoff {
 	h := Handoff{
 		Engine: r.rec.Engine, EngineVersion: proven.version, ProvisioningMode: r.rec.Launch.Mode,
-		URL: engineURL(port.Loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
+		URL: probe.URL(port.Loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
 		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath},
 		Flags: r.rec.Launch.ownFlags(), Args: r.rec.Launch.Args, SlotsTotal: proven.slots, SlotsFree: proven.slots,
 		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: proven.answer,

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -108,8 +109,8 @@ func TestSlots(t *testing.T) {
 		`{"total_slots":7}`: 7, `{"total_slots":0}`: 2, `{"total_slots":"7"}`: 2, `{"total_slots":1e300}`: 2, `{"total_slots":2.5}`: 2, `[`: 2,
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
-		ask := newProber("127.0.0.1", server.Listener.Addr().(*net.TCPAddr).Port, secret.Text{}, patience)
-		if got := slotsOf(bounded(t), engine.LaunchSpec{Slots: 2, SlotsAt: engine.Field{Path: "/props", Key: "total_slots"}}, ask); got != want {
+		ask := probe.New("127.0.0.1", server.Listener.Addr().(*net.TCPAddr).Port, secret.Text{}, patience)
+		if got := ask.Slots(bounded(t), probe.Field{Path: "/props", Key: "total_slots"}, 2); got != want {
 			t.Errorf("%s: %d", answer, got)
 		}
 		server.Close()

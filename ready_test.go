@@ -20,6 +20,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -512,7 +513,7 @@ func TestProbeInterval(t *testing.T) {
 		0: 2 * time.Millisecond, 100 * time.Millisecond: 2 * time.Millisecond, time.Second: 10 * time.Millisecond,
 		10 * time.Second: 100 * time.Millisecond, time.Hour: 250 * time.Millisecond,
 	} {
-		if got := probeInterval(elapsed); got != want {
+		if got := probe.Interval(elapsed); got != want {
 			t.Errorf("after %s: %s, want %s", elapsed, got, want)
 		}
 	}
@@ -524,15 +525,15 @@ func TestAwaitHealthyAsksByTheRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
 		start := time.Now()
-		ask := newProber("127.0.0.1", 1, secret.Text{}, time.Second)
-		ask.client.Transport = cannedAnswers(func(*http.Request) (*http.Response, error) {
+		ask := probe.New("127.0.0.1", 1, secret.Text{}, time.Second)
+		ask.Client.Transport = cannedAnswers(func(*http.Request) (*http.Response, error) {
 			asked.Add(1)
 			if time.Since(start) < time.Hour {
 				return nil, syscall.ECONNREFUSED
 			}
 			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 		})
-		if err := ask.awaitHealthy(t.Context(), "/health", 0, start, func(string) {}); err != nil {
+		if err := ask.AwaitHealthy(t.Context(), "/health", 0, start, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
 		if late := time.Since(start) - time.Hour; late > 250*time.Millisecond {
@@ -614,7 +615,7 @@ func TestLookUp(t *testing.T) {
 		"version": "1", "data.0.root": "/m", "data.0.n": 3.0,
 		"data.1.root": nil, "data.-1": nil, "data.x": nil, "version.0": nil, "nothing": nil, "": nil,
 	} {
-		if got := lookUp(doc, key); got != want {
+		if got := probe.LookUp(doc, key); got != want {
 			t.Errorf("%q: got %v, want %v", key, got, want)
 		}
 	}
@@ -632,7 +633,7 @@ func TestAnswerForPeople(t *testing.T) {
 		`{"error": "` + strings.Repeat("ä", 150) + `"}`: "503 Service Unavailable: " + strings.Repeat("ä", 100),
 		`{"error": "\u001b[31mred"}`:                    "503 Service Unavailable: red",
 	} {
-		if got := (answer{http.StatusServiceUnavailable, []byte(body)}).String(); got != want {
+		if got := (probe.Answer{Status: http.StatusServiceUnavailable, Body: []byte(body)}).String(); got != want {
 			t.Errorf("%s:\ngot  %q\nwant %q", body, got, want)
 		}
 	}
@@ -654,7 +655,7 @@ func TestReadyUnderFire(t *testing.T) {
 					defer close(done)
 					client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 					for ctx.Err() == nil {
-						req, _ := http.NewRequestWithContext(ctx, http.MethodPost, engineURL("127.0.0.1", p.cfg.Port)+"/completion", strings.NewReader(`{}`))
+						req, _ := http.NewRequestWithContext(ctx, http.MethodPost, probe.URL("127.0.0.1", p.cfg.Port)+"/completion", strings.NewReader(`{}`))
 						if resp, err := client.Do(req); err == nil {
 							resp.Body.Close()
 						}

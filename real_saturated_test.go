@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
@@ -105,9 +106,9 @@ func TestRealSaturated(t *testing.T) {
 	if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	ask, unanswered := newProber("127.0.0.1", cfg.Port, secret.Text{}, 200*time.Millisecond), 0
+	ask, unanswered := probe.New("127.0.0.1", cfg.Port, secret.Text{}, 200*time.Millisecond), 0
 	eventually(t, "clients are answered", func() bool {
-		if _, err := ask.get(t.Context(), "/health", maxHealthBody); errors.Is(err, errNoAnswer) {
+		if _, err := ask.Get(t.Context(), "/health", probe.MaxHealthBody); errors.Is(err, probe.ErrNoAnswer) {
 			unanswered++
 		}
 		return b.answered.Load() >= 2
@@ -134,7 +135,7 @@ func TestRealReadyUnderFire(t *testing.T) {
 	t.Parallel()
 	p, j := started(t, saturatedConfig(t))
 	ctx, end := context.WithCancel(t.Context())
-	b := newBurst(ctx, engineURL("127.0.0.1", p.cfg.Port), 0, 1000)
+	b := newBurst(ctx, probe.URL("127.0.0.1", p.cfg.Port), 0, 1000)
 	defer b.wait.Wait()
 	defer end()
 	if _, err := p.WaitReady(bounded(t)); err != nil {

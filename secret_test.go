@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -127,8 +128,8 @@ func TestAnswerHidesKey(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	addr := server.Listener.Addr().(*net.TCPAddr)
-	ask := newProber("127.0.0.1", addr.Port, secret.Of(canary), patience)
-	a, err := ask.get(bounded(t), "/health", maxHealthBody)
+	ask := probe.New("127.0.0.1", addr.Port, secret.Of(canary), patience)
+	a, err := ask.Get(bounded(t), "/health", probe.MaxHealthBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestAnswerHidesKey(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	var heard string
-	err = ask.awaitHealthy(bounded(t), "/health", 0, time.Now(), func(words string) { heard = words })
+	err = ask.AwaitHealthy(bounded(t), "/health", 0, time.Now(), func(words string) { heard = words })
 	wantText(t, err, "no such key: Bearer [redacted]")
 	if strings.Contains(err.Error()+heard, canary) {
 		t.Errorf("the key is in %q or %q", err, heard)

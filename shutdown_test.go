@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -199,9 +200,9 @@ func TestStopWithARequestInFlight(t *testing.T) {
 		conn <- err
 	}()
 	eventually(t, "the engine is busy", func() bool {
-		ask := newProber("127.0.0.1", cfg.Port, secret.Text{}, patience)
-		a, err := ask.get(context.Background(), "/metrics", maxMetricsBody)
-		return err == nil && strings.Contains(string(a.body), "llamacpp:requests_processing 1")
+		ask := probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience)
+		a, err := ask.Get(context.Background(), "/metrics", probe.MaxMetricsBody)
+		return err == nil && strings.Contains(string(a.Body), "llamacpp:requests_processing 1")
 	})
 	if err := p.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
 		t.Errorf("Stop: %v", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -291,7 +292,7 @@ func (p *EngineProvisioner) startError(err error) error {
 	var asked *tool.AskError
 	var model *models.Error
 	var memory *memoryError
-	var key *keyError
+	var key *probe.KeyError
 	var build *acquire.Error
 	switch {
 	case errors.As(err, &model) && model.Fault == models.Download: // a time-out among them

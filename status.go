@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -80,7 +81,7 @@ func (r *replica) status() Status {
 func statusOfRecord(rec record) Status {
 	return Status{
 		Pool: rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
-		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: engineURL(port.Loopback(rec.Host), rec.Port), Model: rec.Model,
+		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: probe.URL(port.Loopback(rec.Host), rec.Port), Model: rec.Model,
 		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log,
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 )
 
 func dialError(errno syscall.Errno) error {
@@ -32,7 +33,7 @@ func TestWhatAnAnswerAmountsTo(t *testing.T) {
 		"429":           {429, nil, life.Silence},
 		"500":           {500, nil, life.Mistaken},
 		"another key":   {401, nil, life.Fine},
-		"no time":       {0, errNoAnswer, life.Silence},
+		"no time":       {0, probe.ErrNoAnswer, life.Silence},
 		"refused":       {0, dialError(syscall.ECONNREFUSED), life.Refused},
 		"reset":         {0, dialError(syscall.ECONNRESET), life.Refused},
 		"cut":           {200, io.ErrUnexpectedEOF, life.Refused},
@@ -41,15 +42,15 @@ func TestWhatAnAnswerAmountsTo(t *testing.T) {
 		"a firewall":    {0, dialError(syscall.EPERM), life.Unasked},
 		"broken answer": {0, errors.New("malformed HTTP response"), life.Refused},
 	} {
-		if got, said := answered(answer{status: test.status}, plainError(test.err)); got != test.want {
+		if got, said := probe.Answered(probe.Answer{Status: test.status}, probe.PlainError(test.err)); got != test.want {
 			t.Errorf("%s: %d (%s)", name, got, said)
 		}
 	}
 }
 
 // portless lets the first questions of a prober find no port.
-func portless(p *prober, questions int64) *prober {
-	transport := p.client.Transport.(*http.Transport).Clone()
+func portless(p *probe.Prober, questions int64) *probe.Prober {
+	transport := p.Client.Transport.(*http.Transport).Clone()
 	dial := transport.DialContext
 	var left atomic.Int64
 	left.Store(questions)
@@ -59,8 +60,8 @@ func portless(p *prober, questions int64) *prober {
 		}
 		return dial(ctx, network, address)
 	}
-	other, client := *p, *p.client
-	client.Transport, other.client = transport, &client
+	other, client := *p, *p.Client
+	client.Transport, other.Client = transport, &client
 	return &other
 }
 
@@ -69,11 +70,11 @@ func TestQuestionsThatDoNotGetOut(t *testing.T) {
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	ask := p.run.prober(Duration(5 * time.Second))
 	spec := p.run.rec.Launch.Spec
-	if offered, err := portless(ask, 2).askToken(bounded(t), *spec.Answer, true); err != nil || !offered {
+	if offered, err := portless(ask, 2).AskToken(bounded(t), spec.Answer.Path, spec.Answer.Body, true); err != nil || !offered {
 		t.Errorf("a token: %t, %v", offered, err)
 	}
 	asked := 0
-	err := portless(ask, 2).untilAnswered(bounded(t), time.Now(), func(string) {}, func(ask *prober) error {
+	err := portless(ask, 2).UntilAnswered(bounded(t), time.Now(), func(string) {}, func(ask *probe.Prober) error {
 		asked++
 		_, err := p.checkIdentity(t.Context(), ask, p.run)
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -22,7 +23,7 @@ import (
 // engine that answers and rests costs a question and one file of /proc. It is not safe for concurrent use.
 type witness struct {
 	r    *run
-	ask  *prober
+	ask  *probe.Prober
 	log  logWatch
 	rest time.Duration // how long the main process must have rested before the metrics page is read
 
@@ -33,7 +34,7 @@ type witness struct {
 	busy   bool          // it had requests then, or gave no answer
 }
 
-func (r *run) witness(ask *prober, rest time.Duration) *witness {
+func (r *run) witness(ask *probe.Prober, rest time.Duration) *witness {
 	spec := r.rec.Launch.Spec
 	pages := [][]byte{[]byte("GET " + spec.Health)}
 	if spec.Asleep != (engine.Field{}) {
@@ -88,32 +89,11 @@ func (w *witness) due(now time.Time) bool {
 
 func (w *witness) askHealth(ctx context.Context, f *life.Facts) {
 	f.Page = w.r.rec.Launch.Spec.Health
-	a, err := w.ask.get(ctx, f.Page, maxHealthBody)
-	f.Answer, f.Said = answered(a, err)
+	a, err := w.ask.Get(ctx, f.Page, probe.MaxHealthBody)
+	f.Answer, f.Said = probe.Answered(a, err)
 	if f.Answer == life.Mistaken {
 		f.Said = f.Page + " answers " + f.Said
 	}
-}
-
-// answered is what a page that should say 200 amounts to, and what it said otherwise.
-func answered(a answer, err error) (life.Answer, string) {
-	switch {
-	case unasked(err):
-		return life.Unasked, err.Error()
-	case errors.Is(err, errNoAnswer), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return life.Silence, err.Error()
-	case err != nil && (a.status == 0 || brokeOff(err)):
-		return life.Refused, err.Error()
-	case err != nil:
-		return life.Mistaken, err.Error()
-	case a.status == http.StatusTooManyRequests:
-		return life.Silence, a.String()
-	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden: // it knows another key than ours, and lives
-		return life.Fine, ""
-	case a.status != http.StatusOK:
-		return life.Mistaken, a.String()
-	}
-	return life.Fine, ""
 }
 
 // count reads the engine's own account of its work. Whether it sleeps is asked first: to some it would be work.
@@ -123,50 +103,16 @@ func (w *witness) count(ctx context.Context, f *life.Facts) {
 		return
 	}
 	w.counts, w.busy = time.Now(), false
-	work, asleep, err := w.ask.account(ctx, spec)
-	var silent *unansweredError
+	work, asleep, err := w.ask.Account(ctx, probe.Field(spec.Asleep), (*probe.Series)(spec.Gauges), (*probe.Series)(spec.Counters))
+	var silent *probe.UnansweredError
 	switch {
 	case asleep:
 		f.Asleep = true
 	case err == nil:
 		f.Work, w.busy = work, work.Requests > 0
-	case errors.As(err, &silent) && errors.Is(err, errNoAnswer) && !unasked(err) && f.Answer == life.Fine:
-		f.Answer, f.Page, f.Said, w.busy = life.Silence, silent.page, errNoAnswer.Error(), true
+	case errors.As(err, &silent) && errors.Is(err, probe.ErrNoAnswer) && !probe.Unasked(err) && f.Answer == life.Fine:
+		f.Answer, f.Page, f.Said, w.busy = life.Silence, silent.Page, probe.ErrNoAnswer.Error(), true
 	}
-}
-
-// account reads what an engine says of its work. Gauges or counters that are not there are told as not counted.
-func (p *prober) account(ctx context.Context, spec engine.LaunchSpec) (work *life.Work, asleep bool, err error) {
-	if p.asleep(ctx, spec.Asleep) {
-		return nil, true, nil
-	}
-	work = &life.Work{Requests: -1, Tokens: -1}
-	pages := map[string][]byte{}
-	read := func(path string) ([]byte, error) {
-		if page, known := pages[path]; known {
-			return page, nil
-		}
-		page, err := p.metricsPage(ctx, path)
-		pages[path] = page
-		return page, err
-	}
-	if g := spec.Gauges; g != nil {
-		page, err := read(g.Path)
-		if err != nil {
-			return nil, false, err
-		}
-		if n, err := requestsOn(page, *g); err == nil {
-			work.Requests = n
-		}
-	}
-	if c := spec.Counters; c != nil {
-		page, err := read(c.Path)
-		if err != nil {
-			return nil, false, err
-		}
-		work.Tokens = workOn(page, *c)
-	}
-	return work, false, nil
 }
 
 // lookAround looks at all processes of the engine and at its log.
@@ -288,14 +234,14 @@ type chance struct {
 // lastChance asks an engine of which nothing moves for one token. One that offers none is asked for its health with the same
 // patience. What answers with errors is asked again, and has failed with the last of them. One that cannot be asked, for lack
 // of a port, say, or since its key is another than ours by now, has not failed.
-func (r *run) lastChance(ctx context.Context, ask *prober, limit time.Duration) *chance {
+func (r *run) lastChance(ctx context.Context, ask *probe.Prober, limit time.Duration) *chance {
 	c := &chance{over: make(chan struct{})}
 	go func() {
 		defer close(c.over)
-		ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer)
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, probe.ErrNoAnswer)
 		defer cancel()
-		err := r.askLast(ctx, ask.within(limit))
-		if _, refused := errors.AsType[*unauthorizedError](err); refused || unasked(err) {
+		err := r.askLast(ctx, ask.Within(limit))
+		if _, refused := errors.AsType[*probe.UnauthorizedError](err); refused || probe.Unasked(err) {
 			err = nil
 		}
 		c.err = err
@@ -303,17 +249,17 @@ func (r *run) lastChance(ctx context.Context, ask *prober, limit time.Duration) 
 	return c
 }
 
-func (r *run) askLast(ctx context.Context, ask *prober) (err error) {
+func (r *run) askLast(ctx context.Context, ask *probe.Prober) (err error) {
 	const tries = 3
 	spec := r.rec.Launch.Spec
 	for range tries {
 		if spec.Answer == nil {
-			var a answer
-			if a, err = ask.get(ctx, spec.Health, maxHealthBody); err == nil && a.status >= http.StatusInternalServerError {
+			var a probe.Answer
+			if a, err = ask.Get(ctx, spec.Health, probe.MaxHealthBody); err == nil && a.Status >= http.StatusInternalServerError {
 				err = fmt.Errorf("%s answers %s", spec.Health, a)
 			}
 		} else {
-			_, err = ask.askToken(ctx, *spec.Answer, spec.MustAnswer)
+			_, err = ask.AskToken(ctx, spec.Answer.Path, spec.Answer.Body, spec.MustAnswer)
 		}
 		if err == nil || ctx.Err() != nil {
 			return err

@@ -1,4 +1,4 @@
-package provisioner
+package probe
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
@@ -18,9 +17,9 @@ const maxLabels = 128
 // maxSamples bounds the time that the parser takes (8 MiB of the shortest lines took 12 s); engines have a few hundred.
 const maxSamples = 50_000
 
-// metricSums parses a Prometheus text page and returns its series by name, each with its sum over all labels (0 for
+// Sums parses a Prometheus text page and returns its series by name, each with its sum over all labels (0 for
 // histograms and summaries). What is announced by HELP or TYPE alone, without a sample, is no series.
-func metricSums(page []byte) (map[string]float64, error) {
+func Sums(page []byte) (map[string]float64, error) {
 	if lines := bytes.Count(page, []byte("\n")); lines > 2*maxSamples {
 		return nil, fmt.Errorf("the page has %d lines; at most %d are read", lines, 2*maxSamples)
 	}
@@ -47,9 +46,15 @@ func metricSums(page []byte) (map[string]float64, error) {
 	return sums, nil
 }
 
-// requestsOn is how many requests the page tells of.
-func requestsOn(page []byte, g engine.Gauges) (int, error) {
-	sums, err := metricSums(page)
+// Series are some of the series on a metrics page.
+type Series struct {
+	Path  string // of the page
+	Names []string
+}
+
+// RequestsOn is how many requests the page tells of.
+func RequestsOn(page []byte, g Series) (int, error) {
+	sums, err := Sums(page)
 	if err != nil {
 		return 0, fmt.Errorf("%s is not valid Prometheus text: %w", g.Path, err)
 	}
@@ -67,9 +72,9 @@ func requestsOn(page []byte, g engine.Gauges) (int, error) {
 	return int(math.Ceil(total)), nil
 }
 
-// workOn is how much work the page tells of; negative when it tells of none.
-func workOn(page []byte, c engine.Counters) float64 {
-	sums, err := metricSums(page)
+// WorkOn is how much work the page tells of; negative when it tells of none.
+func WorkOn(page []byte, c Series) float64 {
+	sums, err := Sums(page)
 	if err != nil {
 		return -1
 	}

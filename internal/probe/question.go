@@ -1,4 +1,4 @@
-package provisioner
+package probe
 
 import (
 	"context"
@@ -9,59 +9,64 @@ import (
 	"strings"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
-// field reads a text from a JSON document that the engine serves. Each document is asked for once.
-func (p *prober) field(ctx context.Context, f engine.Field) (string, error) {
+// Field is a value in a JSON document that the engine serves.
+type Field struct {
+	Path string // the URL's
+	Key  string // keys and indexes with dots between, such as "data.0.root"
+}
+
+// Text reads a text from a JSON document that the engine serves. Each document is asked for once.
+func (p *Prober) Text(ctx context.Context, f Field) (string, error) {
 	doc, err := p.document(ctx, f.Path)
 	if err != nil {
 		return "", err
 	}
-	text, ok := lookUp(doc, f.Key).(string)
+	text, ok := LookUp(doc, f.Key).(string)
 	if !ok {
 		return "", fmt.Errorf("cannot read %s: no text under %q", f.Path, f.Key)
 	}
 	return tail.Clean(text), nil
 }
 
-// count is field for a whole number.
-func (p *prober) count(ctx context.Context, f engine.Field) (int, error) {
+// Number is Text for a whole number.
+func (p *Prober) Number(ctx context.Context, f Field) (int, error) {
 	doc, err := p.document(ctx, f.Path)
 	if err != nil {
 		return 0, err
 	}
-	n, ok := lookUp(doc, f.Key).(float64)
+	n, ok := LookUp(doc, f.Key).(float64)
 	if !ok || n != float64(int32(n)) {
 		return 0, fmt.Errorf("cannot read %s: no whole number under %q", f.Path, f.Key)
 	}
 	return int(n), nil
 }
 
-func (p *prober) document(ctx context.Context, path string) (doc any, err error) {
+func (p *Prober) document(ctx context.Context, path string) (doc any, err error) {
 	if doc, known := p.documents[path]; known {
 		return doc, nil
 	}
-	a, err := p.get(ctx, path, maxJSONBody)
+	a, err := p.Get(ctx, path, maxJSONBody)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	if err := p.unauthorized(path, a); err != nil {
 		return nil, err
 	}
-	if a.status != http.StatusOK {
+	if a.Status != http.StatusOK {
 		return nil, fmt.Errorf("cannot read %s: the engine answers %s", path, a)
 	}
-	if err := json.Unmarshal(a.body, &doc); err != nil {
+	if err := json.Unmarshal(a.Body, &doc); err != nil {
 		return nil, fmt.Errorf("cannot read %s: not JSON: %w", path, err)
 	}
 	p.documents[path] = doc
 	return doc, nil
 }
 
-// lookUp follows a Field's key through a JSON document; nil when it leads nowhere.
-func lookUp(doc any, key string) any {
+// LookUp follows a Field's key through a JSON document; nil when it leads nowhere.
+func LookUp(doc any, key string) any {
 	for step := range strings.SplitSeq(key, ".") {
 		switch in := doc.(type) {
 		case map[string]any:
@@ -79,52 +84,52 @@ func lookUp(doc any, key string) any {
 	return doc
 }
 
-// unansweredError says that an engine gave no answer, which can be different the next time.
-type unansweredError struct {
-	page string
+// UnansweredError says that an engine gave no answer, which can be different the next time.
+type UnansweredError struct {
+	Page string
 	err  error
 }
 
-func (e *unansweredError) Error() string { return e.err.Error() }
-func (e *unansweredError) Unwrap() error { return e.err }
+func (e *UnansweredError) Error() string { return e.err.Error() }
+func (e *UnansweredError) Unwrap() error { return e.err }
 
-// metricsPage asks for a metrics page.
-func (p *prober) metricsPage(ctx context.Context, path string) ([]byte, error) {
-	a, err := p.get(ctx, path, maxMetricsBody)
+// MetricsPage asks for a metrics page.
+func (p *Prober) MetricsPage(ctx context.Context, path string) ([]byte, error) {
+	a, err := p.Get(ctx, path, MaxMetricsBody)
 	refused := p.unauthorized(path, a)
 	switch {
 	case err != nil:
-		return nil, &unansweredError{path, fmt.Errorf("cannot read %s: %w", path, err)}
+		return nil, &UnansweredError{path, fmt.Errorf("cannot read %s: %w", path, err)}
 	case refused != nil:
 		return nil, refused
-	case a.status == http.StatusNotImplemented:
+	case a.Status == http.StatusNotImplemented:
 		return nil, fmt.Errorf("%s is switched off in the engine (501); start it with its metrics flag", path)
-	case a.status == http.StatusNotFound:
+	case a.Status == http.StatusNotFound:
 		return nil, fmt.Errorf("%s does not exist (404); this engine or version has no metrics there", path)
-	case a.status != http.StatusOK:
+	case a.Status != http.StatusOK:
 		return nil, fmt.Errorf("%s answers %s", path, a)
 	}
-	return a.body, nil
+	return a.Body, nil
 }
 
-// checkMetrics asks for the metrics page and holds it against its contract.
-func (p *prober) checkMetrics(ctx context.Context, contract engine.MetricsContract) error {
-	page, err := p.metricsPage(ctx, contract.Path)
+// CheckMetrics asks for a metrics page that must be valid and have the required series.
+func (p *Prober) CheckMetrics(ctx context.Context, path string, required []string) error {
+	page, err := p.MetricsPage(ctx, path)
 	if err != nil {
 		return err
 	}
-	sums, err := metricSums(page)
+	sums, err := Sums(page)
 	if err != nil {
-		return fmt.Errorf("%s is not valid Prometheus text: %w", contract.Path, err)
+		return fmt.Errorf("%s is not valid Prometheus text: %w", path, err)
 	}
 	var missing []string
-	for _, name := range contract.Required {
+	for _, name := range required {
 		if _, there := sums[name]; !there {
 			missing = append(missing, strconv.Quote(name))
 		}
 	}
 	if missing != nil {
-		return fmt.Errorf("%s lacks the series %s", contract.Path, strings.Join(missing, ", "))
+		return fmt.Errorf("%s lacks the series %s", path, strings.Join(missing, ", "))
 	}
 	return nil
 }
@@ -132,19 +137,19 @@ func (p *prober) checkMetrics(ctx context.Context, contract engine.MetricsContra
 // unaskedPause is the time until a question is put again that did not get out of here.
 const unaskedPause = 250 * time.Millisecond
 
-// askToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
+// AskToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
 // and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a
 // first token on a CPU can take longer than any probe. It is put again where it did not get out of here.
-func (p *prober) askToken(ctx context.Context, question engine.AnswerRequest, must bool) (offered bool, err error) {
-	patient := *p.client
+func (p *Prober) AskToken(ctx context.Context, path, body string, must bool) (offered bool, err error) {
+	patient := *p.Client
 	patient.Timeout = 0
-	var a answer
+	var a Answer
 	for {
-		req, wrong := p.request(ctx, http.MethodPost, question.Path, question.Body)
+		req, wrong := p.request(ctx, http.MethodPost, path, body)
 		if wrong != nil {
 			return false, wrong
 		}
-		if a, err = p.do(&patient, req, maxJSONBody); !unasked(err) {
+		if a, err = p.do(&patient, req, maxJSONBody); !Unasked(err) {
 			break
 		}
 		select {
@@ -153,21 +158,21 @@ func (p *prober) askToken(ctx context.Context, question engine.AnswerRequest, mu
 		case <-time.After(unaskedPause):
 		}
 	}
-	refused := p.unauthorized(question.Path, a)
+	refused := p.unauthorized(path, a)
 	switch {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
 	case err != nil:
 		return false, fmt.Errorf("the connection broke on the first token: %w", err)
-	case a.status >= 200 && a.status < 300:
+	case a.Status >= 200 && a.Status < 300:
 		return true, nil
 	case refused != nil: // says nothing of the model
 		return false, refused
-	case a.status >= 400 && a.status < 500 && !must:
+	case a.Status >= 400 && a.Status < 500 && !must:
 		return false, nil
-	case a.status == http.StatusNotImplemented: // of some versions of vLLM
+	case a.Status == http.StatusNotImplemented: // of some versions of vLLM
 		return false, nil
 	default:
-		return false, fmt.Errorf("the first token failed: %s answers %s", question.Path, a)
+		return false, fmt.Errorf("the first token failed: %s answers %s", path, a)
 	}
 }
