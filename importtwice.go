@@ -61,7 +61,7 @@ func (p *poolImport) takeVariable(name, value string) bool {
 	}
 	change, ok := p.dialect.ChangeOfEnv(name, value)
 	if ok {
-		if _, said := p.said[flagline.Subject(change.Def())]; said {
+		if _, said := p.said[p.subject(change.Long())]; said {
 			p.note(fmt.Sprintf("left out: the variable %s, which %s on the command line replaces", name, change.Long()))
 			return true
 		}

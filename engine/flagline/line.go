@@ -222,7 +222,7 @@ func (m *Line) addUser(key string, f Word) {
 	}
 	if len(lookup) < len(name) {
 		if def, _, known := m.LookUp(m.Set, lookup); known {
-			m.Problem(key, "%s", m.badElement(word, lookup, valueCount(def), name[len(lookup)]))
+			m.Problem(key, "%s", m.badElement(word, lookup, def, name[len(lookup):]))
 			return
 		}
 	}
@@ -305,8 +305,11 @@ func NameIn(element string) string {
 }
 
 // badElement says what is wrong with an element that holds a flag and more.
-func (m *Line) badElement(word, name string, values int, sep byte) string {
+func (m *Line) badElement(word, name string, def engine.FlagDef, rest string) string {
+	values, sep := valueCount(def), rest[0]
 	switch {
+	case values == 0 && len(def.Negated) > 0 && IsOff(strings.ToLower(rest[1:])):
+		return fmt.Sprintf("%q takes no value; write %q instead", word, def.Negated[len(def.Negated)-1])
 	case values == 0:
 		return fmt.Sprintf("%q takes no value; write it alone", word)
 	case sep == '=' && m.Bridged[name] != "":

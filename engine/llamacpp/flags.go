@@ -33,7 +33,9 @@ var dialect = flagline.Dialect{
 	Defaults:   defaults,
 	Bridged:    map[string]string{"-fa": "on, off or auto", "--flash-attn": "on, off or auto"},
 	OwnedEnv: map[string]string{
-		"LLAMA_API_KEY": flagline.AdviceKeyEnv,
+		"LLAMA_API_KEY":       flagline.AdviceKeyEnv,
+		"LLAMA_ARG_DRAFT_MAX": adviceDraftEnv + `"--draft-max"`,
+		"LLAMA_ARG_DRAFT_MIN": adviceDraftEnv + `"--draft-min"`,
 		// llama-server then takes its port from AIP_HTTP_PORT (server-http.cpp of b10587).
 		"AIP_MODE": "it would change the engine's port; remove it",
 	},
@@ -109,9 +111,11 @@ func ngramSetting(ends ...string) func(m *flagline.Line) []string {
 }
 
 const (
-	advicePrefix = "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"
-	adviceRouter = "a replica serves one model and not a router; make a pool for each model"
-	advicePreset = `it chooses the model by itself; write "model: {id: …}"`
+	// Whatever they are asked, --version included.
+	adviceDraftEnv = "builds since b8955 end at it; write the flag "
+	advicePrefix   = "it moves the paths that readiness is asked on; put the prefix into a proxy in front of the engine"
+	adviceRouter   = "a replica serves one model and not a router; make a pool for each model"
+	advicePreset   = `it chooses the model by itself; write "model: {id: …}"`
 )
 
 // owned are flags that a user may not give, and what to write instead.
@@ -165,6 +169,15 @@ var changes = []flagline.Change{
 		Old: []string{"--draft-min", "--draft-n-min"}, Values: 1, To: []string{"--spec-draft-n-min"}, Since: 8955,
 		Env: "LLAMA_ARG_DRAFT_MIN", Suits: draftLimit("min"),
 	},
+	// Their variables have other names since #22397; the flags are as they were.
+	{Old: []string{"--model-draft"}, Values: 1, To: []string{"--model-draft"}, Since: 8955, Env: "LLAMA_ARG_MODEL_DRAFT"},
+	{Old: []string{"--hf-repo-draft"}, Values: 1, To: []string{"--hf-repo-draft"}, Since: 8955, Env: "LLAMA_ARG_HFD_REPO"},
+	{Old: []string{"--draft-p-min"}, Values: 1, To: []string{"--draft-p-min"}, Since: 8955, Env: "LLAMA_ARG_DRAFT_P_MIN"},
+	{Old: []string{"--draft-p-split"}, Values: 1, To: []string{"--draft-p-split"}, Since: 8955, Env: "LLAMA_ARG_DRAFT_P_SPLIT"},
+	{Old: []string{"--cache-type-k-draft"}, Values: 1, To: []string{"--cache-type-k-draft"}, Since: 8955, Env: "LLAMA_ARG_CACHE_TYPE_K_DRAFT"},
+	{Old: []string{"--cache-type-v-draft"}, Values: 1, To: []string{"--cache-type-v-draft"}, Since: 8955, Env: "LLAMA_ARG_CACHE_TYPE_V_DRAFT"},
+	{Old: []string{"--n-cpu-moe-draft"}, Values: 1, To: []string{"--n-cpu-moe-draft"}, Since: 8955, Env: "LLAMA_ARG_N_CPU_MOE_DRAFT"},
+	{Old: []string{"--cpu-moe-draft"}, To: []string{"--cpu-moe-draft"}, Since: 8955, Env: "LLAMA_ARG_CPU_MOE_DRAFT"},
 	// b11669 is the first build that is known to be without it.
 	{Old: []string{"-cd", "--ctx-size-draft"}, Values: 1, Since: 11669, Advice: "leave it out: the context of a draft model follows the model's"},
 	{Old: []string{"-cnv", "--conversation"}, Since: 1, Advice: "leave it out: it belongs to llama-cli"},

@@ -84,6 +84,33 @@ var dialect = flagline.Dialect{
 			Old: []string{"--num-speculative-tokens"}, Values: 1, Since: 9000,
 			Advice: `write "--speculative-config.num_speculative_tokens"`,
 		},
+		{
+			Old: []string{"--ngram-prompt-lookup-max"}, Values: 1, Since: 9000,
+			Advice: `write "--speculative-config.prompt_lookup_max"`,
+		},
+		{
+			Old: []string{"--ngram-prompt-lookup-min"}, Values: 1, Since: 9000,
+			Advice: `write "--speculative-config.prompt_lookup_min"`,
+		},
+		{
+			Old: []string{"--speculative-draft-tensor-parallel-size"}, Values: 1, Since: 9000,
+			Advice: `write "--speculative-config.draft_tensor_parallel_size"`,
+		},
+		// Later ones of the same kind; the first known help without them is that of 0.32.0.
+		{Old: []string{"--worker-use-ray"}, To: []string{"--distributed-executor-backend", "ray"}, Since: 12000},
+		{Old: []string{"--disable-mm-preprocessor-cache"}, To: []string{"--mm-processor-cache-gb", "0"}, Since: 32000},
+		{Old: []string{"--override-pooler-config"}, Values: 1, To: []string{"--pooler-config"}, Since: 32000},
+		{
+			Old:   []string{"--engine-use-ray", "--disable-async-output-proc", "--disable-frontend-multiprocessing", "--enable-prompt-adapter"},
+			Since: 12000, Advice: "leave it out: it belonged to the first engine of vLLM",
+		},
+		{
+			Old:    []string{"--preemption-mode", "--num-lookahead-slots", "--tokenizer-pool-size", "--scheduler-delay-factor"},
+			Values: 1, Since: 12000, Advice: "leave it out: it belonged to the first engine of vLLM",
+		},
+		{Old: []string{"--enable-multimodal-encoder-data-parallel"}, To: []string{"--mm-encoder-tp-mode", "data"}, Since: 32000},
+		{Old: []string{"--num-redundant-experts"}, Values: 1, To: []string{"--eplb-config.num_redundant_experts"}, Since: 32000},
+		{Old: []string{"--calculate-kv-scales"}, Since: 32000, Advice: "leave it out: scales come with the checkpoint"},
 		// #18404.
 		{Old: []string{"--enable-reasoning"}, Since: 10000, Advice: `leave it out: "--reasoning-parser" alone says it`},
 		// #28006.
