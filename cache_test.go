@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	store "github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -57,7 +58,7 @@ func TestCache(t *testing.T) {
 	}
 	list := func() []string {
 		t.Helper()
-		items, err := Cache(WithCacheDir(cache))
+		items, err := stored(cache).List()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,8 +92,8 @@ func TestCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	everything := func(CacheItem) bool { return true }
-	removed, err := PruneCache(everything, WithCacheDir(cache))
+	everything := func(store.Item) bool { return true }
+	removed, err := stored(cache).Prune(everything)
 	if err != nil || len(removed) != 5 {
 		t.Errorf("removed %d items (%v)", len(removed), err)
 	}
@@ -106,7 +107,7 @@ func TestCache(t *testing.T) {
 	if err := running.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if _, err := PruneCache(everything, WithCacheDir(cache)); err != nil {
+	if _, err := stored(cache).Prune(everything); err != nil {
 		t.Error(err)
 	}
 	if got := list(); got != nil {
@@ -136,8 +137,8 @@ func TestCacheSparesOthers(t *testing.T) {
 		paths = append(paths, prepared.ModelPath)
 		r.Add(hubRepo, "more.txt", []byte("x"))
 	}
-	first := func(i CacheItem) bool { return i.Path == paths[0] }
-	if removed, err := PruneCache(first, WithCacheDir(cache)); err != nil || len(removed) != 1 {
+	first := func(i store.Item) bool { return i.Path == paths[0] }
+	if removed, err := stored(cache).Prune(first); err != nil || len(removed) != 1 {
 		t.Fatalf("%v (%v)", removed, err)
 	}
 	if _, err := os.Stat(paths[1]); err != nil {
@@ -162,7 +163,7 @@ func TestCacheSparesDownloads(t *testing.T) {
 	}
 	prune := func() {
 		t.Helper()
-		removed, err := PruneCache(func(i CacheItem) bool { return i.Kind == CacheHubModel }, cache)
+		removed, err := stored(CacheDir(cache)).Prune(func(i store.Item) bool { return i.Kind == store.HubModel })
 		if err != nil || len(removed) != 1 {
 			t.Fatalf("%v (%v)", removed, err)
 		}
@@ -214,11 +215,11 @@ func TestCacheOfABrokenDownload(t *testing.T) {
 	if err != nil || len(plan.Pending) != 1 || !strings.Contains(plan.Pending[0], " (the rest of ") {
 		t.Errorf("pending %q (%v)", plan.Pending, err)
 	}
-	items, err := Cache(WithCacheDir(cache))
+	items, err := stored(cache).List()
 	if err != nil || len(items) < 1 || !items[len(items)-1].Partial || items[len(items)-1].Bytes < 90_000 {
 		t.Fatalf("%+v (%v)", items, err)
 	}
-	if _, err := PruneCache(func(CacheItem) bool { return true }, WithCacheDir(cache)); err != nil {
+	if _, err := stored(cache).Prune(func(store.Item) bool { return true }); err != nil {
 		t.Error(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(r.cache, "models--org--Chat-GGUF/blobs/*")); len(left) > 0 {
@@ -255,24 +256,24 @@ func TestCacheOfEngines(t *testing.T) {
 	if err := os.Mkdir(made, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	items, err := Cache(WithCacheDir(dir))
+	items, err := stored(dir).List()
 	if err != nil || len(items) != 1 {
 		t.Fatalf("%v (%v)", items, err)
 	}
 	var lock *state.Lock
-	removed, err := PruneCache(func(CacheItem) bool { // after the look at it
+	removed, err := stored(dir).Prune(func(store.Item) bool { // after the look at it
 		var err error
 		if lock, err = state.TryLock(made + ".lock"); err != nil {
 			t.Fatal(err)
 		}
 		return true
-	}, WithCacheDir(dir))
+	})
 	if err != nil || len(removed) != 0 || !access.Exists(made) {
 		t.Errorf("%v (%v)", removed, err)
 	}
 	lock.Release()
 	_, _ = p.Prepare(t.Context()) // the engine is there, although it tells no version
-	removed, err = PruneCache(func(i CacheItem) bool { return i.Kind == CacheEngine }, WithCacheDir(dir))
+	removed, err = stored(dir).Prune(func(i store.Item) bool { return i.Kind == store.Engine })
 	if err != nil || len(removed) != 2 || access.Exists(made) {
 		t.Errorf("%v (%v)", removed, err)
 	}
@@ -298,3 +299,6 @@ func leftBelow(t testing.TB, dirs ...string) []string {
 	}
 	return paths
 }
+
+// stored is the cache in a folder.
+func stored(dir string) store.Cache { return store.Cache{Dir: dir} }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
@@ -57,3 +58,25 @@ func (c ProvisionConfig) variable(name string) string {
 	}
 	return s.Reveal()
 }
+
+// cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
+func (o *options) cache() string {
+	if dir := cmp.Or(o.places.Cache, o.cacheDir); dir != "" {
+		return dir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(user, "engine-provisioner")
+}
+
+// CacheDir returns the folder of what can be got again: engines, models of URLs, facts about executables. "" means that there is
+// none. Of opts, [WithCacheDir] matters.
+func CacheDir(opts ...Option) string {
+	o := newOptions(opts)
+	return o.cache()
+}
+
+// store is where what is brought here is kept.
+func (o *options) store() cache.Cache { return cache.Cache{Dir: o.cache()} }

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 func (c *cli) cacheCommand() *cobra.Command {
@@ -28,7 +28,7 @@ func (c *cli) cacheListCommand() *cobra.Command {
 		Short: "List what is in the cache",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			items, err := provisioner.Cache()
+			items, err := node.Cache()
 			if err != nil {
 				return err
 			}
@@ -51,11 +51,11 @@ func (c *cli) cachePruneCommand() *cobra.Command {
 The cache of the Hugging Face hub is shared with other tools; its models are only removed with --shared.`,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			chosen := func(item provisioner.CacheItem) bool {
+			chosen := func(item node.CacheItem) bool {
 				switch {
-				case item.Kind == provisioner.CacheHubModel && !shared:
+				case item.Kind == node.CacheHubModel && !shared:
 					return false
-				case item.Kind == provisioner.CacheFacts, item.Kind == provisioner.CacheOther:
+				case item.Kind == node.CacheFacts, item.Kind == node.CacheOther:
 					return all
 				}
 				return all || time.Since(item.UsedAt) >= unused
@@ -63,7 +63,7 @@ The cache of the Hugging Face hub is shared with other tools; its models are onl
 			if dryRun {
 				return c.showChosen(chosen)
 			}
-			removed, err := provisioner.PruneCache(chosen)
+			removed, err := node.PruneCache(chosen)
 			if len(removed) > 0 {
 				if failed := c.showCache(removed); err == nil {
 					err = failed
@@ -82,12 +82,12 @@ The cache of the Hugging Face hub is shared with other tools; its models are onl
 }
 
 // showChosen tells what would be removed.
-func (c *cli) showChosen(chosen func(provisioner.CacheItem) bool) error {
-	items, err := provisioner.Cache()
+func (c *cli) showChosen(chosen func(node.CacheItem) bool) error {
+	items, err := node.Cache()
 	if err != nil {
 		return err
 	}
-	var would []provisioner.CacheItem
+	var would []node.CacheItem
 	for _, item := range items {
 		if !item.InUse && chosen(item) {
 			would = append(would, item)
@@ -101,7 +101,7 @@ func (c *cli) showChosen(chosen func(provisioner.CacheItem) bool) error {
 }
 
 // countItems tells how many there are, and their size together.
-func countItems(all []provisioner.CacheItem) string {
+func countItems(all []node.CacheItem) string {
 	var sum int64
 	for _, item := range all {
 		sum += item.Bytes
@@ -115,7 +115,7 @@ func countItems(all []provisioner.CacheItem) string {
 	return fmt.Sprintf("%d items, %s", len(all), fetch.Bytes(sum))
 }
 
-func (c *cli) showCache(items []provisioner.CacheItem) error {
+func (c *cli) showCache(items []node.CacheItem) error {
 	if c.output.json {
 		for _, item := range items {
 			if err := writeJSON(c.std.out, item); err != nil {
@@ -133,13 +133,13 @@ func (c *cli) showCache(items []provisioner.CacheItem) error {
 }
 
 // cacheNote is what is special about an item.
-func cacheNote(item provisioner.CacheItem) string {
+func cacheNote(item node.CacheItem) string {
 	switch {
 	case item.InUse:
 		return "in use"
 	case item.Partial:
 		return "not complete"
-	case item.Kind == provisioner.CacheHubModel:
+	case item.Kind == node.CacheHubModel:
 		return "shared with other tools"
 	}
 	return ""

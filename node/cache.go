@@ -1,11 +1,9 @@
-package provisioner
+package node
 
 import (
-	"cmp"
-	"os"
-	"path/filepath"
 	"time"
 
+	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 )
 
@@ -32,39 +30,22 @@ const (
 	CacheOther    CacheKind = "other"     // whatever else lies in the folder
 )
 
-// cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
-func (o *options) cache() string {
-	if dir := cmp.Or(o.places.Cache, o.cacheDir); dir != "" {
-		return dir
-	}
-	user, err := os.UserCacheDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(user, "engine-provisioner")
-}
-
-// CacheDir returns the folder of what can be got again: engines, models of URLs, facts about executables. "" means that there is
-// none. Of opts, [WithCacheDir] matters.
-func CacheDir(opts ...Option) string {
-	o := newOptions(opts)
-	return o.cache()
-}
-
-// Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where this package
+// Cache lists what provisioning has brought onto this node. Models of the Hugging Face hub are listed where provisioning
 // has downloaded them.
-func Cache(opts ...Option) ([]CacheItem, error) {
-	o := newOptions(opts)
-	found, err := o.store().List()
+func Cache(opts ...provisioner.Option) ([]CacheItem, error) {
+	found, err := storeOf(opts).List()
 	return cacheItems(found), err
 }
 
 // PruneCache removes the items that choose is true for, and returns them. Those in use stay, and what choose says of them
 // does not matter.
-func PruneCache(choose func(CacheItem) bool, opts ...Option) ([]CacheItem, error) {
-	o := newOptions(opts)
-	gone, err := o.store().Prune(func(item cache.Item) bool { return choose(cacheItem(item)) })
+func PruneCache(choose func(CacheItem) bool, opts ...provisioner.Option) ([]CacheItem, error) {
+	gone, err := storeOf(opts).Prune(func(item cache.Item) bool { return choose(cacheItem(item)) })
 	return cacheItems(gone), err
+}
+
+func storeOf(opts []provisioner.Option) cache.Cache {
+	return cache.Cache{Dir: provisioner.CacheDir(opts...)}
 }
 
 func cacheItems(found []cache.Item) (items []CacheItem) {
@@ -79,6 +60,3 @@ func cacheItem(i cache.Item) CacheItem {
 		Kind: CacheKind(i.Kind), Name: i.Name, Path: i.Path, Bytes: i.Bytes, UsedAt: i.UsedAt, Partial: i.Partial, InUse: i.InUse,
 	}
 }
-
-// store is where what is brought here is kept.
-func (o *options) store() cache.Cache { return cache.Cache{Dir: o.cache()} }
