@@ -140,6 +140,9 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 	d.Pool.GPU = req.GPU
 	if req.GPU == "" {
 		d.Pool.GPU, why = h.gpu()
+		if d.Pool.GPU == provisioner.GPUNone && d.wantsGPU(opts) {
+			d.Pool.GPU, why = provisioner.GPUOptional, why+"; the CPU serves what the flags want on one"
+		}
 		d.decided("gpu", string(d.Pool.GPU), why)
 	}
 	if p, ok := provisioner.SuggestedProvisioning(d.Pool.ProvisionConfig, opts...); ok && req.Obtain && chosen.Binary == "" {
@@ -147,6 +150,14 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 		d.decided("provisioning", brought(p), fmt.Sprintf("there is no %s in PATH", chosen.Command))
 	}
 	return d, nil
+}
+
+// wantsGPU reports whether the flags are for a GPU and nothing else is wrong with the draft: command lines are carried from
+// machine to machine, and the engine itself would go on without one.
+func (d *Draft) wantsGPU(opts []provisioner.Option) bool {
+	without, with := d.Replica(), d.Replica()
+	without.GPU, with.GPU = provisioner.GPUNone, provisioner.GPUOptional
+	return without.Validate(opts...) != nil && with.Validate(opts...) == nil
 }
 
 // nextPort is the first free one from a port on. Where a hundred are taken, it is the port itself, and the start tells.

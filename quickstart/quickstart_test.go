@@ -192,6 +192,18 @@ func TestDraft(t *testing.T) {
 			"llamacpp 8080 none",
 			[]string{"gpu: none; " + provisioner.ErrNoDriver.Error()},
 		},
+		"flags for a GPU": {
+			host{engines: with("llamacpp"), noGPU: &provisioner.GPUError{Err: provisioner.ErrNoDriver}},
+			Request{Flags: []string{"-c", "2048", "-ngl", "99"}},
+			"llamacpp 8080 optional",
+			[]string{"gpu: optional; " + provisioner.ErrNoDriver.Error() + "; the CPU serves what the flags want on one"},
+		},
+		"flags that are wrong anyway": {
+			host{engines: with("llamacpp"), noGPU: &provisioner.GPUError{Err: provisioner.ErrNoDriver}},
+			Request{Flags: []string{"-ngl", "99", "--port", "7"}},
+			"llamacpp 8080 none",
+			[]string{"gpu: none; " + provisioner.ErrNoDriver.Error()},
+		},
 		"a driver that fails": {
 			host{engines: with("llamacpp"), noGPU: errors.New("the driver does not answer")},
 			Request{},
