@@ -10,6 +10,7 @@ step() { echo "lint: $*"; }
 
 step "go mod tidy"
 go mod tidy -diff
+go -C examples/customengine mod tidy -diff
 
 step gofumpt
 unformatted=$(tool gofumpt -l .)
@@ -21,6 +22,7 @@ fi
 
 step "go vet, as built here and for a system that is not Linux"
 go vet ./...
+go -C examples/customengine vet ./...
 GOOS=darwin CGO_ENABLED=0 go vet ./...
 
 step staticcheck

@@ -25,6 +25,9 @@ parallel=$(($(getconf _NPROCESSORS_ONLN) * 4))
 $default go test $race $fresh -parallel $parallel -timeout 60m -coverprofile=coverage.out "$@" $packages
 
 [ $# -eq 0 ] || exit 0 # a part of the tests covers a part
+# The example of a plug-in is a module of its own, as those of users are.
+# shellcheck disable=SC2086
+go -C examples/customengine test $race $fresh ./...
 # A profile holds a line "file:from,to statements hits" per block.
 awk -v module="$(go list -m)" -v floor=$floor '
 	NR > 1 {

@@ -229,10 +229,10 @@ func describeElsewhere(t *testing.T, e provisioner.Engine, file string) {
 	os.Clearenv()
 	err = os.Chdir(empty) //nolint:usetesting // a parallel test may not, but this process does nothing else
 	alone := describe(e, a)
-	err = errors.Join(err, os.Chdir(home))
+	err = errors.Join(err, os.Chdir(home)) //nolint:usetesting // as above
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
-		err = errors.Join(err, os.Setenv(name, value))
+		err = errors.Join(err, os.Setenv(name, value)) //nolint:usetesting // as above
 	}
 	problem := ""
 	if alone != around {

@@ -1,7 +1,9 @@
 // Command customengine adds an engine that the package does not know: Python's web server. Where a pools file can say all
 // that there is to say of a server, the engine "custom" needs no program; see ../python.yaml.
 //
-//	go run ./examples/customengine FOLDER PORT
+//	go run -C examples/customengine . FOLDER PORT
+//
+// It is a module of its own, as yours will be.
 package main
 
 import (
@@ -15,6 +17,7 @@ import (
 	"syscall"
 
 	ep "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/examples/customengine/files"
 )
 
 func main() {
@@ -37,7 +40,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	engine, err := ep.New(ep.ProvisionConfig{
 		PoolID: "files", ReplicaID: "r0", Engine: "files", Port: port, Model: ep.ModelConfig{ID: args[0]}, GPU: ep.GPUNone,
-	}, ep.WithEngine(fileServer{}))
+	}, ep.WithEngine(files.Engine{}))
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package main
+package files
 
 import (
 	"os"
@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		t.Skip("python3 is not there, and it is the engine of this example")
 	}
 	conformance.Test(t, conformance.Subject{
-		Engine: fileServer{},
+		Engine: Engine{},
 		Wrong:  []func(*engine.Request){func(r *engine.Request) { r.HasKey = true }},
 		Config: func(t testing.TB, _ conformance.Pace) ep.ProvisionConfig {
 			t.Helper()

@@ -1,4 +1,4 @@
-package main
+package files
 
 import (
 	"errors"
@@ -35,7 +35,7 @@ func TestLaunch(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := fileServer{}.Launch(test.request, engine.Host{ModelPath: "/srv"})
+			spec, err := Engine{}.Launch(test.request, engine.Host{ModelPath: "/srv"})
 			if config, ok := errors.AsType[*engine.ConfigError](err); ok && test.problem != "" {
 				if len(config.Problems) != 1 || config.Problems[0].Key != test.problem {
 					t.Errorf("problems: %v, want one of %q", config.Problems, test.problem)
@@ -66,7 +66,7 @@ func args(flags []engine.Flag) []string {
 
 func TestParseVersion(t *testing.T) {
 	t.Parallel()
-	parse := fileServer{}.Program(engine.Request{}).ParseVersion
+	parse := Engine{}.Program(engine.Request{}).ParseVersion
 	for output, want := range map[string]string{"Python 3.13.5\n": "3.13.5", "Perl 5": ""} {
 		version, _, err := parse(output)
 		if version != want || (err == nil) != (want != "") {

@@ -1,4 +1,6 @@
-package main
+// Package files is an engine of one's own: "python3 -m http.server", with a folder for a model. It imports package engine and
+// nothing else of the provisioner. Programs add it with provisioner.WithEngine; it starts and asks nothing itself.
+package files
 
 import (
 	"fmt"
@@ -8,13 +10,15 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 )
 
-// fileServer is an engine of one's own: "python3 -m http.server", with a folder for a model. An Engine is data: it says
-// what to run and where to ask, and does neither. So a table tests it, without a process; see engine_test.go.
-type fileServer struct{}
+// Engine describes the server. An engine is data: it says what to run and where to ask, and does neither. So a table tests it,
+// without a process; see engine_test.go.
+type Engine struct{}
 
-func (fileServer) Name() string { return "files" }
+// Name returns "files".
+func (Engine) Name() string { return "files" }
 
-func (fileServer) Program(engine.Request) engine.Program {
+// Program says how Python is found, and asked for its version.
+func (Engine) Program(engine.Request) engine.Program {
 	parse := func(output string) (version string, build int, err error) {
 		_, err = fmt.Sscanf(output, "Python %s", &version)
 		return version, 0, err
@@ -22,7 +26,8 @@ func (fileServer) Program(engine.Request) engine.Program {
 	return engine.Program{Command: "python3", VersionArgs: []string{"--version"}, ParseVersion: parse}
 }
 
-func (fileServer) Launch(r engine.Request, host engine.Host) (engine.LaunchSpec, error) {
+// Launch describes a server of the folder.
+func (Engine) Launch(r engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	if r.HasKey {
 		return engine.LaunchSpec{}, &engine.ConfigError{Problems: []engine.Problem{
 			{Key: "api_key", Message: "a file server cannot ask for a key; remove it"},
