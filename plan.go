@@ -29,7 +29,8 @@ type Prepared struct {
 	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
 
 	gguf     *gguf.Model // the model's header, when it is on this node and is one
-	revision string      // of a model that the engine fetches by itself
+	beside   []models.Companion
+	revision string // of a model that the engine fetches by itself
 }
 
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
@@ -72,7 +73,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, e Engine, te
 			})
 		})
 	}
-	return Prepared{Binary: binary, ModelPath: model.Path, gguf: model.Header, revision: model.Revision}, err
+	return Prepared{Binary: binary, ModelPath: model.Path, gguf: model.Header, revision: model.Revision, beside: model.Beside}, err
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for which key.
@@ -83,7 +84,7 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, e Engine) (p
 	if err != nil {
 		return Prepared{}, nil, err
 	}
-	prepared.ModelPath, prepared.gguf, prepared.revision = model.Path, model.Header, model.Revision
+	prepared.ModelPath, prepared.gguf, prepared.revision, prepared.beside = model.Path, model.Header, model.Revision, model.Beside
 	if model.Pending != "" {
 		pending = append(pending, Difference{Key: "model.id", Why: model.Pending})
 	}
@@ -203,6 +204,9 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	defer caught.Into(&err, o.logger, cfg.Name())
 	e, _ := o.engine(cfg.Engine)
 	host := engine.Host{Binary: prepared.Binary, ModelPath: prepared.ModelPath, ModelRevision: prepared.revision}
+	for _, c := range prepared.beside {
+		host.Beside = append(host.Beside, engine.Companion(c))
+	}
 	driver := o.gpuDriver()
 	gpus, err := selectGPUs(ctx, cfg, driver)
 	if err != nil {

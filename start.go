@@ -144,6 +144,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 			return nil, err
 		}
 	}
+	for _, n := range plan.spec.Notes {
+		p.note(n.Key + ": " + n.Message)
+	}
 	numbers := plan.adviseMemory()
 	if lacking := lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
 		short := &memoryError{lacking, plan.spec}

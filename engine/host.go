@@ -15,7 +15,17 @@ type Host struct {
 	ModelPath string // absolute path of the model; "" when the engine resolves the reference itself or has none
 	// ModelRevision is the commit of a model of the Hugging Face hub that the engine fetches by itself; "" when it is not known.
 	ModelRevision string
-	GPUs          []GPU // the devices this replica may use; none means that it runs on the CPU
+	// Beside are files of the model's repository that are of use beside the model, and were not fetched with it.
+	Beside []Companion
+	GPUs   []GPU // the devices this replica may use; none means that it runs on the CPU
+}
+
+// Companion is a file that lies beside a model in its repository.
+type Companion struct {
+	Name  string // in the repository, such as "mmproj-F16.gguf"
+	Path  string // absolute; "" where it is not on this host
+	URL   string // where it can be had
+	Draft bool   // it is a small model that drafts for the other; else a projector, with which that takes images or sound
 }
 
 // GPU is one graphics processor, or one MIG partition of it, as the driver reports it.

@@ -85,7 +85,11 @@ func (f Finder) findHub(ctx context.Context, ref hubRef, refresh bool) (Model, e
 	if err != nil {
 		return Model{}, err
 	}
-	cached := Model{Path: h.cached(ref, h.offline)}
+	path, there := h.cached(ref, h.offline)
+	cached := Model{Path: path}
+	if path != "" {
+		cached.Beside = h.beside(ref, h.commit(ref), append(there, f.readNote(path).Beside...))
+	}
 	if cached.Path != "" && (!refresh || h.offline || commitPattern.MatchString(ref.revision)) {
 		f.keepNote(cached.Path, nil)
 		return cached, nil
@@ -108,10 +112,12 @@ func (f Finder) findHub(ctx context.Context, ref hubRef, refresh bool) (Model, e
 	if chosen == nil {
 		return Model{}, &Error{Missing, ref.noFile(names)}
 	}
-	if m := h.stage(ref, listing, chosen); m.Path != cached.Path {
-		return m, nil
+	m := h.stage(ref, listing, chosen)
+	if m.Path == cached.Path {
+		cached.Beside = m.Beside
+		return cached, nil
 	}
-	return cached, nil
+	return m, nil
 }
 
 // pinHub finds the commit of a repository that the engine fetches by itself, so that all replicas and restarts serve

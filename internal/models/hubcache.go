@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
@@ -35,28 +37,33 @@ func (h hub) refFile(ref hubRef) string {
 	return filepath.Join(h.folder(ref.repo), "refs", filepath.FromSlash(ref.revision))
 }
 
-// cached is the path of the model in the cache, or "".
-func (h hub) cached(ref hubRef, first bool) string {
+// cached is the path of the model in the cache, or "", and what else of its repository is there.
+func (h hub) cached(ref hubRef, first bool) (model string, names []string) {
 	commit := h.commit(ref)
 	if commit == "" {
-		return ""
+		return "", nil
 	}
 	snapshot := filepath.Join(h.folder(ref.repo), "snapshots", commit)
-	var names []string
 	_ = filepath.WalkDir(snapshot, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // what cannot be read is not there
 		}
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() { // a link may point to nowhere
+		if regular(path) {
 			name, _ := filepath.Rel(snapshot, path)
 			names = append(names, filepath.ToSlash(name))
 		}
 		return nil
 	})
 	if chosen := ref.choose(names, first); chosen != nil {
-		return filepath.Join(snapshot, filepath.FromSlash(chosen[0]))
+		return filepath.Join(snapshot, filepath.FromSlash(chosen[0])), names
 	}
-	return ""
+	return "", nil
+}
+
+// regular reports whether there is a file. A link may point to nowhere.
+func regular(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // stage says what is to be downloaded to where, in the layout of huggingface_hub: content under its digest in blobs, and
@@ -65,7 +72,8 @@ func (h hub) stage(ref hubRef, l hubListing, chosen []string) Model {
 	folder := h.folder(ref.repo)
 	snapshot := filepath.Join(folder, "snapshots", l.Commit)
 	m := Model{Path: filepath.Join(snapshot, filepath.FromSlash(chosen[0]))}
-	m.note = &Note{Name: fmt.Sprintf("%s@%s/%s", ref.repo, l.Commit[:12], chosen[0]), Links: map[string]string{}}
+	m.note = &Note{Name: fmt.Sprintf("%s@%s/%s", ref.repo, l.Commit[:12], chosen[0]), Links: map[string]string{}, Beside: besideNames(slices.Collect(maps.Keys(l.Files)))}
+	m.Beside = h.beside(ref, l.Commit, m.note.Beside)
 	for _, name := range chosen {
 		file := l.Files[name]
 		blob := filepath.Join(folder, "blobs", file.Digest.Hex())

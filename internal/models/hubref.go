@@ -126,7 +126,7 @@ func (r hubRef) choose(names []string, first bool) []string {
 func isModelFile(name string) bool {
 	base := strings.ToLower(path.Base(name))
 	_, part, of := splitName(name)
-	return strings.HasSuffix(name, ".gguf") && !strings.Contains(base, "mmproj") && !strings.Contains(base, "imatrix") &&
+	return strings.HasSuffix(name, ".gguf") && !strings.Contains(base, "mmproj") && !strings.Contains(base, "imatrix") && !isDraft(name) &&
 		(of == 0 || part == 1)
 }
 

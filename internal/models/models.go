@@ -52,6 +52,7 @@ type Model struct {
 	Path     string      // absolute; "" when the engine resolves the reference itself or has none
 	Header   *gguf.Model // when it is here and is a GGUF file
 	Revision string      // commit of a model that the engine fetches by itself; "" where it is not known
+	Beside   []Companion // what is of use beside it and not fetched
 	Pending  string      // what is to be downloaded, for people; "" for nothing
 
 	kind  Kind

@@ -17,6 +17,25 @@ type Note struct {
 	Name  string            `json:"name"`
 	Links map[string]string `json:"links"` // from the path in a snapshot to the blob
 	Locks []string          `json:"locks"`
+	// Beside are files of the repository that are of use beside the model, and were left there; see [Companion].
+	Beside []string `json:"beside,omitempty"`
+}
+
+// noteFile is where the note of a model is.
+func (f Finder) noteFile(model string) string {
+	key := sha256.Sum256([]byte(model))
+	return filepath.Join(f.Cache, "hub", hex.EncodeToString(key[:8])+".json")
+}
+
+// readNote is the note of a model; the zero value where there is none.
+func (f Finder) readNote(model string) (n Note) {
+	if f.Cache == "" {
+		return n
+	}
+	if data, err := os.ReadFile(f.noteFile(model)); err == nil {
+		_ = json.Unmarshal(data, &n)
+	}
+	return n
 }
 
 // keepNote keeps or renews a note. It is for people who tidy up, and no more: what fails is left out.
@@ -24,8 +43,7 @@ func (f Finder) keepNote(model string, n *Note) {
 	if f.Cache == "" {
 		return
 	}
-	key := sha256.Sum256([]byte(model))
-	file := filepath.Join(f.Cache, "hub", hex.EncodeToString(key[:8])+".json")
+	file := f.noteFile(model)
 	if n == nil {
 		now := time.Now()
 		_ = os.Chtimes(file, now, now)

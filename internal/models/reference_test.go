@@ -107,7 +107,7 @@ func FuzzRef(f *testing.F) {
 func TestQuant(t *testing.T) {
 	t.Parallel()
 	repo := []string{
-		"README.md", "mmproj-Q4_K_M.gguf", "imatrix.gguf", "chat-BF16.gguf", "chat-Q8_0.gguf", "chat-q4_k_m.gguf", "chat-Q4_K_S.gguf",
+		"README.md", "mmproj-Q4_K_M.gguf", "MTP/mtp-chat-Q4_K_M.gguf", "imatrix.gguf", "chat-BF16.gguf", "chat-Q8_0.gguf", "chat-q4_k_m.gguf", "chat-Q4_K_S.gguf",
 		"chat.IQ2_XS.gguf", "big/chat-F16-00001-of-00002.gguf", "big/chat-F16-00002-of-00002.gguf", "torn-Q6_K-00001-of-00002.gguf",
 		"UD/chat-UD-Q3_K_XL.gguf",
 	}
