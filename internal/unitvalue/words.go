@@ -74,10 +74,10 @@ func escape(s string) (text string, n int, err error) {
 	if digits == 0 || len(s) < from+digits {
 		return s[:2], 2, nil
 	}
-	code, err := strconv.ParseUint(s[from:from+digits], base, 32)
+	code, notDigits := strconv.ParseUint(s[from:from+digits], base, 32)
 	switch {
-	case err != nil:
-		return s[:2], 2, nil
+	case notDigits != nil:
+		return s[:2], 2, nil //nolint:nilerr // it is no escape, and stays as it is
 	case code == 0:
 		return "", 0, errors.New("an escape stands for a NUL character")
 	case s[1] == 'x' || base == 8:
