@@ -1,7 +1,8 @@
 // Package llamacpp is the engine for llama.cpp's llama-server.
 //
-// It owns what is known of that program alone: its flags and how they changed from build to build, its defaults, releases, versions, memory and last words. The provisioner has it built in; who wants another one builds on
-// [Engine]. It is pure, like every engine: it touches no file, network, process or environment.
+// It owns what is known of that program alone: its flags and how they changed from build to build, its defaults,
+// releases, versions, memory and last words. The provisioner has it built in; who wants another one builds on [Engine].
+// It is pure, like every engine: it touches no file, network, process or environment.
 package llamacpp
 
 import (

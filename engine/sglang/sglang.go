@@ -1,7 +1,8 @@
 // Package sglang is the engine for "sglang serve".
 //
-// It owns what is known of that program alone: its flags, its grace and its last words. The provisioner has it built in; who wants another one builds on
-// [Engine]. It is pure, like every engine: it touches no file, network, process or environment.
+// It owns what is known of that program alone: its flags, its grace and its last words. The provisioner has it built
+// in; who wants another one builds on [Engine]. It is pure, like every engine: it touches no file, network, process or
+// environment.
 package sglang
 
 import (

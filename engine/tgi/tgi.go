@@ -1,7 +1,8 @@
 // Package tgi is the engine for Hugging Face's text-generation-launcher.
 //
-// It owns what is known of that program alone: its flags, its side ports, its grace and its last words. The provisioner has it built in; who wants another one builds on
-// [Engine]. It is pure, like every engine: it touches no file, network, process or environment.
+// It owns what is known of that program alone: its flags, its side ports, its grace and its last words. The provisioner
+// has it built in; who wants another one builds on [Engine]. It is pure, like every engine: it touches no file,
+// network, process or environment.
 package tgi
 
 import (

@@ -1,7 +1,8 @@
 // Package vllm is the engine for "vllm serve".
 //
-// It owns what is known of that program alone: its flags and how they changed from version to version, its grace and its last words. The provisioner has it built in; who wants another one builds on
-// [Engine]. It is pure, like every engine: it touches no file, network, process or environment.
+// It owns what is known of that program alone: its flags and how they changed from version to version, its grace and
+// its last words. The provisioner has it built in; who wants another one builds on [Engine]. It is pure, like every
+// engine: it touches no file, network, process or environment.
 package vllm
 
 import (
