@@ -1,27 +1,19 @@
 package provisioner
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
-	"github.com/llama-orch/engine-provisioner/internal/probe"
-	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/hook"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
-	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // goHook is a hook of WithDrainHook.
@@ -60,7 +52,7 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 		}})
 	}
 	for i, h := range p.cfg.Drain.Hooks {
-		hook := hookRun{abort: h.OnFailure == "abort"}
+		one := hookRun{abort: h.OnFailure == "abort"}
 		perform := func(ctx context.Context) error { return runHookCommand(ctx, h.Command, r, handoff) }
 		what := "command"
 		if h.HTTP != nil {
@@ -69,18 +61,18 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 			}
 			what = "http"
 		}
-		hook.name = fmt.Sprintf("drain.hooks[%d] (%s)", i, what)
+		one.name = fmt.Sprintf("drain.hooks[%d] (%s)", i, what)
 		timeout := cmp.Or(time.Duration(h.Timeout), defaultDrainHookTimeout)
-		hook.run = func(ctx context.Context) error {
+		one.run = func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done after %s", timeout))
 			defer cancel()
 			err := perform(ctx)
 			if err != nil && ctx.Err() != nil {
-				err = fmt.Errorf("%w%s", context.Cause(ctx), saidBy(err))
+				err = fmt.Errorf("%w%s", context.Cause(ctx), hook.Said(err))
 			}
 			return err
 		}
-		all = append(all, hook)
+		all = append(all, one)
 	}
 	return all
 }
@@ -139,39 +131,11 @@ func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(Secre
 	if err != nil {
 		return err
 	}
-	method := cmp.Or(h.Method, http.MethodPost)
-	req, err := http.NewRequestWithContext(ctx, method, h.expand(h.URL, cfg, true), strings.NewReader(h.expand(h.Body, cfg, false)))
-	if err != nil {
-		return errors.New("the address cannot be used")
-	}
-	req.Header = header
-	client := &http.Client{
-		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, MaxResponseHeaderBytes: probe.MaxHeader},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	what := method + " " + redact.Text((&url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}).String())
-	resp, err := client.Do(req)
-	if err != nil {
-		var wrapped *url.Error // holds the whole address
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err
-		}
-		return fmt.Errorf("%s: %s", what, redact.Text(err.Error()))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
-		return nil
-	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, hookWords))
-	text := fmt.Sprintf("%s answers %d %s", what, resp.StatusCode, http.StatusText(resp.StatusCode))
-	if words := tail.Clean(strings.ReplaceAll(redact.Text(string(body)), "\n", " ")); words != "" {
-		text += ": " + tail.Cut(words)
-	}
-	return errors.New(text)
+	return hook.Request{
+		Method: cmp.Or(h.Method, http.MethodPost), URL: h.expand(h.URL, cfg, true), Body: h.expand(h.Body, cfg, false),
+		Header: header, Hide: redact.Text,
+	}.Send(ctx)
 }
-
-// hookWords is how much of a hook's output is kept, from its end: enough for the reason.
-const hookWords = 4 << 10
 
 // hookEnvironment is what a hook's command is started with.
 func hookEnvironment(r *run, h Handoff) ([]string, error) {
@@ -194,101 +158,9 @@ func hookEnvironment(r *run, h Handoff) ([]string, error) {
 
 // runHookCommand runs a command until it ends or ctx does, and leaves nothing of its process group.
 func runHookCommand(ctx context.Context, argv []string, r *run, h Handoff) error {
-	path := argv[0]
-	if strings.ContainsRune(path, os.PathSeparator) {
-		path = ProvisionConfig{Dir: r.rec.Dir}.resolve(path)
-	} else if found, err := exec.LookPath(path); err != nil {
-		return fmt.Errorf("cannot find the program %q in PATH; write its path", path)
-	} else {
-		path = found
-	}
 	env, err := hookEnvironment(r, h)
 	if err != nil {
 		return err
 	}
-	out, in, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	p, err := proc.StartSession(proc.Command{Path: path, Args: argv[1:], Env: env, Dir: r.rec.Dir, Log: in})
-	in.Close()
-	if err != nil {
-		return fmt.Errorf("cannot run the program %q: %w", path, err)
-	}
-	words := &lastBytes{limit: hookWords}
-	read := make(chan struct{})
-	go func() { _, _ = io.Copy(words, out); close(read) }()
-
-	late := p.Wait(ctx)
-	// Until it is reaped, the number of the group is its own and no stranger's.
-	_ = syscall.Kill(-p.PID, syscall.SIGKILL)
-	if late != nil {
-		killed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		unkillable := p.Wait(killed)
-		cancel()
-		if unkillable != nil {
-			go p.Reap() // a program that hangs in the kernel must not hang the stop
-			out.Close()
-			<-read
-			return &saidError{late, words.last(r.redact)}
-		}
-	}
-	status := p.Reap()
-	select {
-	case <-read:
-	case <-time.After(time.Second): // something that has left the group holds it open
-		out.Close()
-		<-read
-	}
-	switch {
-	case late != nil:
-		return &saidError{late, words.last(r.redact)}
-	case status.Signal != "":
-		return &saidError{fmt.Errorf("%q was ended by signal: %s", argv[0], status.Signal), words.last(r.redact)}
-	case status.Code != 0:
-		return &saidError{fmt.Errorf("%q exited with code %d", argv[0], status.Code), words.last(r.redact)}
-	}
-	return nil
-}
-
-// saidError is a failed command with its last words.
-type saidError struct {
-	err   error
-	words string
-}
-
-func (e *saidError) Error() string { return e.err.Error() + saidBy(e) }
-func (e *saidError) Unwrap() error { return e.err }
-
-// saidBy is what a failed command said, as the end of a message.
-func saidBy(err error) string {
-	var said *saidError
-	if !errors.As(err, &said) || said.words == "" {
-		return ""
-	}
-	return fmt.Sprintf(": %q", said.words)
-}
-
-// lastBytes keeps the end of what is written to it.
-type lastBytes struct {
-	limit int
-	data  []byte
-}
-
-func (b *lastBytes) Write(p []byte) (int, error) {
-	b.data = append(b.data, p...)
-	if more := len(b.data) - b.limit; more > b.limit { // seldom, so that few bytes are moved
-		b.data = append(b.data[:0], b.data[more:]...)
-	}
-	return len(p), nil
-}
-
-// last is the last line that says something.
-func (b *lastBytes) last(redact secret.Redactor) string {
-	var lines []string
-	for line := range bytes.Lines(b.data) {
-		lines = append(lines, tail.Clean(redact.Text(string(line))))
-	}
-	return tail.Cut(tail.LastWords(lines))
+	return hook.Command{Argv: argv, Dir: r.rec.Dir, Env: env, Hide: r.redact.Text}.Run(ctx)
 }
