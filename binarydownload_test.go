@@ -132,7 +132,7 @@ func (s *site) release(t testing.TB, tag string, files map[string][]byte) {
 	s.put("/repos/ggml-org/llama.cpp/releases/tags/"+tag, doc)
 }
 
-func withReleases(s *site) Option { return func(o *options) { o.releases = s.URL } }
+func withReleases(s *site) Option { return func(o *options) { o.supply.api = s.URL } }
 
 // downloading is a replica whose engine is downloaded, and the text of that engine.
 func downloading(t *testing.T) (cfg ProvisionConfig, engine string) {

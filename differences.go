@@ -81,7 +81,7 @@ func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, e
 // got first.
 func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec record) ([]Difference, launchPlan, error) {
 	there := *o
-	there.places = rec.Launch.Places
+	there.supply.places = rec.Launch.Places
 	engine, _ := o.engine(cfg.Engine)
 	same := cfg
 	if c := cfg.Provisioning.Container; cfg.contained() && rec.Runtime != "" && (c == nil || c.RuntimeSocket == "") {

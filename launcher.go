@@ -158,11 +158,11 @@ var errNoLauncher = fmt.Errorf("this program was built without mode %q; give it 
 // locate finds what the engine of cfg is run from. pending says what there is to get first.
 func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engine.Program) (b engine.Binary, pending string, err error) {
 	if !cfg.contained() {
-		path, pending, err := o.executable(cfg, program).Find(ctx)
+		path, pending, err := o.supply.executable(cfg, program).Find(ctx)
 		if err != nil || pending != "" {
 			return engine.Binary{}, pending, err
 		}
-		b, err = o.inspector().Inspect(ctx, path, program, plainEnv(cfg))
+		b, err = o.supply.inspector().Inspect(ctx, path, program, plainEnv(cfg))
 		return b, "", err
 	}
 	l, ok := o.launcher(modeContainer)
@@ -179,11 +179,11 @@ func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engin
 // fetch is locate that gets what is missing.
 func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program engine.Program, tell listener) (engine.Binary, error) {
 	if !cfg.contained() {
-		path, err := o.executable(cfg, program).Get(ctx, acquiring(tell))
+		path, err := o.supply.executable(cfg, program).Get(ctx, acquiring(tell))
 		if err != nil {
 			return engine.Binary{}, err
 		}
-		return o.inspector().Inspect(ctx, path, program, plainEnv(cfg))
+		return o.supply.inspector().Inspect(ctx, path, program, plainEnv(cfg))
 	}
 	l, ok := o.launcher(modeContainer)
 	if !ok {
@@ -202,7 +202,7 @@ func (o *options) contained(ctx context.Context, l Launcher, cfg ProvisionConfig
 	if program.Distribution != "" {
 		return b, nil
 	}
-	return o.inspector().Facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
+	return o.supply.inspector().Facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
 		return l.Ask(ctx, cfg, program, b, args)
 	})
 }

@@ -258,7 +258,7 @@ func TestHubPin(t *testing.T) {
 		t.Helper()
 		r.cfg.Model.ID = "hf:" + hubRepo + ref
 		o := newOptions([]Option{WithCacheDir(t.TempDir()), option})
-		finder := o.models(r.cfg)
+		finder := o.supply.models(r.cfg)
 		m, err := finder.Find(bounded(t), r.cfg.model(engine.ModelFolder), refresh)
 		if err == nil && refresh {
 			err = finder.Fetch(bounded(t), &m, func(models.Progress) {})

@@ -24,9 +24,7 @@ type options struct {
 	launchers []Launcher
 	logger    *slog.Logger
 	onEvent   func(Event)
-	cacheDir  string
-	places    places // where things are looked up; what is empty, this program's environment says
-	releases  string // the API that releases are looked up with; "" is GitHub's
+	supply    supply
 	gpus      gpu.Driver
 	cgroup    func() (cgroup.Base, error)                       // finds what was delegated
 	space     func(path string) (free, total uint64, err error) // of a file system
@@ -99,7 +97,7 @@ func WithReloadFunc(fn func() ([]ProvisionConfig, error)) Option {
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the
 // user's cache folder; where there is none, as without HOME, nothing is kept.
-func WithCacheDir(dir string) Option { return func(o *options) { o.cacheDir = dir } }
+func WithCacheDir(dir string) Option { return func(o *options) { o.supply.dir = dir } }
 
 // WithDrainHook adds something to do before requests in flight are waited for. Hooks run in the order in which they were
 // added, before those of the configuration, on every Stop that drains. fn is told the handoff that was removed. It gets

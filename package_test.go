@@ -211,7 +211,7 @@ func TestInstallWithoutTheCommand(t *testing.T) {
 	cfg := packaged(t, "pip")
 	opts := newOptions([]Option{WithCacheDir(t.TempDir())})
 	p, _ := newLaunch(t, cfg)
-	_, err := opts.executable(cfg, engine.Program{Command: "vllm"}).Get(patiently(t), acquiring(p))
+	_, err := opts.supply.executable(cfg, engine.Program{Command: "vllm"}).Get(patiently(t), acquiring(p))
 	wantText(t, err, `cannot install vllm: none of the 1 packages brings a command "vllm"; add the one that does`)
 }
 

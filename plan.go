@@ -59,7 +59,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, e Engine, tell listener) (_ Prepared, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
 	program := programOf(e, cfg)
-	finder := o.models(cfg)
+	finder := o.supply.models(cfg)
 	model, err := finder.Find(ctx, cfg.model(program.Model), true)
 	if err != nil {
 		return Prepared{}, err
@@ -80,7 +80,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, e Engine, te
 func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, e Engine) (prepared Prepared, pending []Difference, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
 	program := programOf(e, cfg)
-	model, err := o.models(cfg).Find(ctx, cfg.model(program.Model), false)
+	model, err := o.supply.models(cfg).Find(ctx, cfg.model(program.Model), false)
 	if err != nil {
 		return Prepared{}, nil, err
 	}
@@ -251,7 +251,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)
 	}
-	plan := launchPlan{spec: spec, host: host, files: files, places: o.placesOf(cfg), memory: memory}
+	plan := launchPlan{spec: spec, host: host, files: files, places: o.supply.of(cfg), memory: memory}
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: e.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),

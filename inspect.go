@@ -18,14 +18,14 @@ func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (engine.B
 		return engine.Binary{}, err
 	}
 	program := programOf(p.engine, p.cfg)
-	path, pending, err := p.opts.executable(p.cfg, program).Find(ctx)
+	path, pending, err := p.opts.supply.executable(p.cfg, program).Find(ctx)
 	if err == nil && pending != "" {
 		err = &binary.Error{Err: fmt.Errorf("the executable is not there yet: %s; call Prepare first", pending)}
 	}
 	if err != nil {
 		return engine.Binary{}, p.startErrorIn(ctx, err)
 	}
-	b, err := p.opts.inspector().Learn(ctx, path, program, plainEnv(p.cfg))
+	b, err := p.opts.supply.inspector().Learn(ctx, path, program, plainEnv(p.cfg))
 	if err != nil {
 		return engine.Binary{}, p.startErrorIn(ctx, err)
 	}

@@ -74,10 +74,10 @@ func TestInspectPythonProgram(t *testing.T) {
 	if err := os.RemoveAll(metadata[0]); err != nil {
 		t.Fatal(err)
 	}
-	installDistribution(t, prefix, "vllm", "0.33.0")
+	installDistribution(t, prefix, "vllm", "0.34.0")
 	cfg.Flags = []string{"--new-flag", "1"}
 	plan, err := Plan(ctx, cfg, cache)
-	if err != nil || plan.Version != "0.33.0" || !slices.Contains(plan.Args(), "--new-flag") {
+	if err != nil || plan.Version != "0.34.0" || !slices.Contains(plan.Args(), "--new-flag") {
 		t.Errorf("another version: %+v, %v", plan, err)
 	}
 	if _, err := Inspect(ctx, cfg, cache); err != nil || times() != 2 {

@@ -1,0 +1,135 @@
+package provisioner
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/acquire"
+	"github.com/llama-orch/engine-provisioner/internal/binary"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
+	"github.com/llama-orch/engine-provisioner/internal/models"
+)
+
+// supply is where a launch gets what it is made of: executables, what is known of them, and models. What is empty, this
+// program's environment says.
+type supply struct {
+	places        // of a recorded launch
+	dir    string // of the cache, by WithCacheDir
+	api    string // that releases are looked up with; "" is GitHub's
+}
+
+// places is where a launch looks things up. It is kept with the launch, since whoever compares with it later may have
+// another environment: a shell of another user's, or a service without HOME.
+type places struct {
+	Path  string `json:"path,omitempty"`  // the folders of executables that are named without one, as PATH has them
+	Cache string `json:"cache,omitempty"` // what was built, installed or downloaded
+	Hub   string `json:"hub,omitempty"`   // the cache of the Hugging Face hub
+}
+
+// of is where a launch of cfg looks.
+func (s supply) of(cfg ProvisionConfig) places {
+	at := places{Path: s.searchPath(), Cache: s.cache()}
+	if dir, err := filepath.Abs(at.Cache); err == nil && at.Cache != "" {
+		at.Cache = dir
+	}
+	if strings.HasPrefix(cfg.Model.ID, "hf:") {
+		at.Hub, _ = s.models(cfg).HubFolder() // without HOME there is none
+	}
+	return at
+}
+
+// searchPath is where executables are that are named without a folder.
+func (s supply) searchPath() string { return cmp.Or(s.Path, os.Getenv("PATH")) }
+
+// cache is the folder of what can be got again; "" where there is none: a system service of systemd has no HOME.
+func (s supply) cache() string {
+	if dir := cmp.Or(s.Cache, s.dir); dir != "" {
+		return dir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(user, "engine-provisioner")
+}
+
+// CacheDir returns the folder of what can be got again: engines, models of URLs, facts about executables. "" means that there is
+// none. Of opts, [WithCacheDir] matters.
+func CacheDir(opts ...Option) string {
+	o := newOptions(opts)
+	return o.supply.cache()
+}
+
+// store is where what is brought here is kept.
+func (s supply) store() cache.Cache { return cache.Cache{Dir: s.cache()} }
+
+// executable is the way by which an engine's executable is had: the one of its mode of provisioning.
+func (s supply) executable(cfg ProvisionConfig, program engine.Program) acquire.Way {
+	if p := cfg.Provisioning; p.Mode == "source" {
+		return acquire.Source{
+			Cache: s.store(), Config: acquire.SourceConfig(*p.Source), Dir: cfg.Dir, Command: program.Command, Flags: program.SourceFlags,
+		}
+	}
+	if p := cfg.Provisioning; p.Mode == "package" {
+		return acquire.Package{Cache: s.store(), Config: acquire.PackageConfig(*p.Package), Dir: cfg.Dir, Command: program.Command}
+	}
+	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
+		return acquire.Download{
+			Cache: s.store(), Config: acquire.BinaryConfig(*b), Command: program.Command, Release: program.Release, GPU: cfg.GPU != GPUNone,
+			API: s.api,
+		}
+	}
+	return acquire.Local(wanted(cfg, program, s.searchPath()))
+}
+
+// wanted is the engine's executable: the configured path, or the engine's usual name in the folders of searchPath.
+func wanted(cfg ProvisionConfig, program engine.Program, searchPath string) binary.Wanted {
+	w := binary.Wanted{Name: program.Command, Dir: cfg.Dir, Path: searchPath, Key: "provisioning.binary.path"}
+	if cfg.Custom != nil {
+		w.Key = "custom.command"
+	}
+	if b := cfg.Provisioning.Binary; b != nil && b.Path != "" {
+		w.Name = b.Path
+	}
+	if p, ok := obtainable(program); ok {
+		w.Else = p.Line()
+	}
+	return w
+}
+
+// inspector learns what executables are, and keeps it in the cache where there is one.
+func (s supply) inspector() binary.Inspector {
+	if dir := s.cache(); dir != "" {
+		return binary.Inspector{Dir: filepath.Join(dir, "binaries")}
+	}
+	return binary.Inspector{}
+}
+
+// models finds what a replica serves.
+func (s supply) models(cfg ProvisionConfig) models.Finder {
+	return models.Finder{Cache: s.cache(), Hub: s.Hub, Env: cfg.variable}
+}
+
+// model is what is asked for of an engine that takes models of a kind.
+func (c ProvisionConfig) model(kind engine.ModelKind) models.Request {
+	return models.Request{ID: c.Model.ID, SHA256: c.Model.SHA256, Dir: c.Dir, Kind: models.Kind(kind)}
+}
+
+// variable is one of the replica's env, or else of this program.
+func (c ProvisionConfig) variable(name string) string {
+	value, ok := c.Env[name]
+	switch {
+	case !ok:
+		return os.Getenv(name)
+	case value.Secret == nil:
+		return value.Value
+	}
+	s, err := value.Secret.read(c)
+	if err != nil {
+		return "" // the start tells
+	}
+	return s.Reveal()
+}
