@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 )
@@ -118,7 +119,7 @@ func (p launchPlan) differences(cfg ProvisionConfig, was launchRecord) []Differe
 		if p.hash(cfg) == was.ConfigHash {
 			return nil
 		}
-		return []Difference{{Why: "the version that launched it did not record by what"}}
+		return p.guessedDifferences(cfg, was)
 	}
 	var all []Difference
 	for _, d := range was.Footprint.Differences(p.footprint(cfg)) {
@@ -126,6 +127,25 @@ func (p launchPlan) differences(cfg ProvisionConfig, was launchRecord) []Differe
 			d.Why = "the executable changed"
 		}
 		all = append(all, Difference(d))
+	}
+	return all
+}
+
+// guessedDifferences tells of a launch whose version did not record by what it was made what its command line and its
+// executable tell, such as a default that has changed since.
+func (p launchPlan) guessedDifferences(cfg ProvisionConfig, was launchRecord) []Difference {
+	now := footprint.Footprint{Flags: p.footprint(cfg).Flags}
+	var all []Difference
+	if was.Digest != p.host.Binary.Digest {
+		all = append(all, Difference{Key: cfg.executableKey(), Why: "the executable changed"})
+	}
+	if !strings.Contains(strings.Join(p.Args(), " "), engine.TempDirPlaceholder) { // which was a folder then
+		for _, d := range footprint.Guessed(was.Args, now).Differences(now) {
+			all = append(all, Difference(d))
+		}
+	}
+	if len(all) == 0 {
+		all = []Difference{{Why: "the version that launched it did not record by what"}}
 	}
 	return all
 }

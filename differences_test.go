@@ -145,7 +145,8 @@ func lastIndex(list []string) string {
 	return string(data)
 }
 
-// A record of the version before has one hash of everything. It says whether there is a difference, and not which.
+// A record of the version before has one hash of everything. It says whether there is a difference, and its command line
+// which one, such as a default that was another then.
 func TestDifferencesFromAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
@@ -157,5 +158,22 @@ func TestDifferencesFromAnEarlierVersion(t *testing.T) {
 	}
 	wantDifferences(t, cfg)
 	cfg.Flags = []string{"--ctx-size", "777"}
+	wantDifferences(t, cfg, "flags[0] (added)")
+	cfg.Flags, cfg.Env = nil, map[string]EnvValue{"A": {Value: "b"}}
 	wantDifferences(t, cfg, "the version that launched it did not record by what")
+
+	cfg.Env = nil
+	i := slices.Index(rec.Launch.Args, "--parallel")
+	if i < 0 {
+		t.Fatalf("no default to change in %q", rec.Launch.Args)
+	}
+	rec.Launch.Args = slices.Clone(rec.Launch.Args)
+	rec.Launch.Args[i+1], rec.Launch.ConfigHash, rec.Launch.Digest = "4", "another", "another"
+	if err := writeRecord(p.run.files, rec); err != nil {
+		t.Fatal(err)
+	}
+	differs := wantDifferences(t, cfg, "provisioning.binary (the executable changed)", "flags")
+	if len(differs) == 2 && (differs[1].Was != "--parallel 4" || differs[1].Now != "--parallel 1") {
+		t.Errorf("%+v", differs[1])
+	}
 }

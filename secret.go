@@ -65,7 +65,7 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 		if hook.HTTP == nil {
 			continue
 		}
-		if _, _, err := hook.HTTP.headers(func(ref SecretRef) (secret.Text, error) { return cfg.readSecret(ref) }); err != nil {
+		if _, _, err := hook.HTTP.headers(cfg.readSecret); err != nil {
 			failed = append(failed, fmt.Errorf("drain.hooks[%d].http.%w", i, err))
 		}
 	}

@@ -34,6 +34,31 @@ type Difference struct {
 	Now string // that of the later one
 }
 
+// Guessed is that of a launch of which the command line alone is known. Its flags have the keys that those of the same
+// name have in next.
+func Guessed(args []string, next Footprint) Footprint {
+	f := Footprint{Flags: []Flag{}}
+	for len(args) > 0 {
+		n := 1
+		for n < len(args) && !strings.HasPrefix(args[n], "-") {
+			n++
+		}
+		flag := Flag{Args: args[:n]}
+		for _, known := range next.Flags {
+			if known.Args[0] != args[0] {
+				continue
+			}
+			flag.Key = known.Key
+			if len(known.Args) <= len(args) && slices.Equal(known.Args, args[:len(known.Args)]) { // also where a value looks like a flag
+				flag.Args = known.Args
+				break
+			}
+		}
+		f.Flags, args = append(f.Flags, flag), args[len(flag.Args):]
+	}
+	return f
+}
+
 // Show adds a value that anybody may read.
 func (f *Footprint) Show(key, value string) {
 	if f.Values == nil {
