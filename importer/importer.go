@@ -3,7 +3,8 @@
 // comment on the line concerned: nothing is lost in silence, and no secret comes along.
 //
 // It owns what those files mean; programs and the command "engine-provisioner import" call it. It reads the one file that is
-// named, and never another that this one names, the environment, or the network. It starts nothing.
+// named, and never another that this one names, or the network; of the environment it reads HOME alone, for "~". It starts
+// nothing.
 package importer
 
 import (
