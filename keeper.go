@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/wake"
 )
 
 // keeper makes again what somebody removes from the state directory of a supervisor: the manager's lock, the folders, the
@@ -111,14 +112,14 @@ func (r *replica) restore() error {
 
 // keepHandoff keeps the handoff of a ready launch that no supervisor looks after, until its end.
 func (p *EngineProvisioner) keepHandoff() {
-	timer := time.NewTimer(untilNext(time.Now(), requestPeriod))
+	timer := time.NewTimer(wake.Until(time.Now(), requestPeriod))
 	defer timer.Stop()
 	for {
 		select {
 		case <-p.done:
 			return
 		case <-timer.C:
-			timer.Reset(untilNext(time.Now(), requestPeriod))
+			timer.Reset(wake.Until(time.Now(), requestPeriod))
 		}
 		p.republish()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/wake"
 )
 
 // LivenessConfig says how a [Supervisor] notices that a ready engine cannot serve any more. One that gives no answer
@@ -63,12 +64,6 @@ const (
 	saturatedEvery = 10 * time.Minute
 )
 
-// untilNext is how long something that is done every interval waits from now on. All replicas wake at the same moments,
-// whole seconds for most: a wake-up costs more than what is done then (0.5 ms against 0.1 ms for a health check).
-func untilNext(now time.Time, interval time.Duration) time.Duration {
-	return now.Add(interval).Truncate(min(interval, time.Second)).Sub(now)
-}
-
 var (
 	errHangs = errors.New("the engine hangs")
 	errFails = errors.New("the engine fails")
@@ -87,7 +82,7 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 	}
 	judge := life.New(life.Limits{Failures: c.Failures, WedgedAfter: time.Duration(c.WedgedAfter), IdleAfter: idle})
 	see := r.witness(ask, rest)
-	timer := time.NewTimer(untilNext(time.Now(), time.Duration(c.Period)))
+	timer := time.NewTimer(wake.Until(time.Now(), time.Duration(c.Period)))
 	defer timer.Stop()
 	var tell teller
 	var token *chance
@@ -104,7 +99,7 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 		case <-p.done:
 			return
 		case <-timer.C:
-			timer.Reset(untilNext(time.Now(), time.Duration(c.Period)))
+			timer.Reset(wake.Until(time.Now(), time.Duration(c.Period)))
 		}
 		facts := see.look(ctx)
 		if ctx.Err() != nil {

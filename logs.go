@@ -1,295 +1,17 @@
 package provisioner
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"slices"
-	"strings"
-	"sync/atomic"
-	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
-	"github.com/llama-orch/engine-provisioner/internal/logcap"
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
-// How often a log is looked at, and when more than its own size is.
-const (
-	logInterval  = time.Second
-	floodRate    = 10 << 20               // bytes a second
-	floodedEvery = 250 * time.Millisecond // instead of logInterval
-	spaceEvery   = 10 * time.Second       // others fill a disk, too
-	poolEvery    = 5 * time.Minute        // when the log has grown at all
-	poolGrowth   = 1 << 20                // or when it has grown by this much
-)
-
-// When less than 1 GiB, or than 2 % if that is more, is free, a log may take 1 MiB. It takes a quarter more of free
-// space for that to end.
-const (
-	lowSpace   = 1 << 30
-	lowPercent = 2
-	lowLogSize = 1 << 20
-)
-
-// logKeeper holds a launch's log, and the logs of its pool, within their limits. The engine writes its log itself, and
-// knows nothing of it: there is no pipe that could block or kill it.
-type logKeeper struct {
-	files  state.Files
-	pool   string
-	path   string
-	limits LogsConfig
-	space  func(path string) (free, total uint64, err error)
-	note   func(string)
-	noted  string
-
-	file *os.File                 // the log, which may lose its name; nil when it could not be opened
-	gone *atomic.Pointer[os.File] // file, once it has
-	told string                   // its last name that is known to people; "" for none
-
-	size    int64     // of the log, when it was last looked at
-	growth  int64     // since the pool was last looked at
-	pooled  time.Time // when that was
-	measure time.Time // when free space was last looked at
-	low     bool      // there was too little of it
-}
-
-func (p *EngineProvisioner) newLogKeeper(r *run) *logKeeper {
-	return &logKeeper{
-		files: r.files, pool: r.rec.Pool, limits: r.rec.Logs.withDefaults(), space: p.opts.space, note: p.note,
-		pooled: time.Now(), measure: time.Now(),
-	}
-}
-
-func (k *logKeeper) run(ctx context.Context) {
-	k.growth = k.ownUsage() // what is there has never been looked at
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	last, interval := time.Now(), logInterval
-	for {
-		timer.Reset(untilNext(time.Now(), interval))
-		select {
-		case <-ctx.Done():
-			k.look(time.Since(last))
-			return
-		case <-timer.C:
-		}
-		now := time.Now()
-		interval = k.look(now.Sub(last))
-		last = now
-	}
-}
-
-// look is one look at the log, since after the last one. It tells when the next one is due.
-func (k *logKeeper) look(since time.Duration) time.Duration {
-	info, err := k.own()
-	if err != nil {
-		return logInterval
-	}
-	grown := info.Size() - k.size
-	k.size = info.Size()
-	k.growth += max(0, grown)
-	if limit := k.limit(); grown > 0 && k.size > int64(limit) {
-		if file := k.removed(); file != nil {
-			_, err := logcap.CapFile(file, int64(limit))
-			k.complain(err)
-		} else {
-			k.cap(k.path, limit)
-		}
-		if info, err := k.own(); err == nil {
-			k.size = info.Size()
-		}
-	}
-	k.lookAround()
-	if since > 0 && float64(grown)/since.Seconds() > floodRate {
-		return floodedEvery
-	}
-	return logInterval
-}
-
-// lookAround looks at free space and at the pool's other logs, when that is due.
-func (k *logKeeper) lookAround() {
-	now := time.Now()
-	much := k.growth >= poolGrowth
-	if much || now.Sub(k.measure) >= spaceEvery {
-		k.measure = now
-		if k.spaceLow() {
-			much = true
-		}
-	}
-	if much || k.growth > 0 && now.Sub(k.pooled) >= poolEvery {
-		k.growth, k.pooled = 0, now
-		k.capPool()
-	}
-}
-
-// makeRoom is for a start on a disk that logs have filled: without a record nothing can be started.
-func (k *logKeeper) makeRoom() {
-	if k.spaceLow() {
-		k.capPool()
-	}
-}
-
-func (k *logKeeper) limit() Size {
-	if k.low {
-		return min(k.limits.MaxSize, lowLogSize)
-	}
-	return k.limits.MaxSize
-}
-
-// spaceLow finds out whether there is too little free space, and tells when that begins.
-func (k *logKeeper) spaceLow() bool {
-	free, total, err := k.space(k.files.State)
-	if err != nil {
-		return k.low
-	}
-	want := max(lowSpace, total/100*lowPercent)
-	if k.low {
-		want += want / 4
-	}
-	began := free < want && !k.low
-	k.low = free < want
-	if began {
-		k.note(fmt.Sprintf("the file system of %q has only %d MiB left: logs are cut to %s each, and those of earlier launches are removed",
-			k.files.State, free>>20, min(k.limits.MaxSize, lowLogSize)))
-	}
-	return k.low
-}
-
-func (k *logKeeper) cap(path string, limit Size) {
-	_, err := logcap.Cap(path, int64(limit))
-	k.complain(err)
-}
-
-// complain notes what goes wrong, once: the next look will find the same.
-func (k *logKeeper) complain(err error) {
-	if err == nil || errors.Is(err, fs.ErrNotExist) || err.Error() == k.noted {
-		return
-	}
-	k.noted = err.Error()
-	k.note(k.noted)
-}
-
-// logKind is what a log is worth, the least first.
-type logKind int
-
-const (
-	logOld    logKind = iota // of a launch that ended before the last one
-	logLast                  // of a replica's last launch, which was stopped
-	logFailed                // of a replica's last launch that failed
-	logLive                  // of a launch that may be running
-)
-
-type logFile struct {
-	path   string
-	stem   string // the replica's
-	number int64
-	used   int64
-	age    time.Time
-	kind   logKind
-}
-
-// capPool holds the pool's logs within their limits: those of launches that have ended are removed, the oldest first
-// and failed ones last, and if that is not enough the rest is cut to equal shares.
-func (k *logKeeper) capPool() {
-	logs := k.poolLogs("")
-	total, large := int64(0), false
-	for _, f := range logs {
-		total += f.used
-		large = large || f.used > int64(k.limit())
-	}
-	if total <= int64(k.limits.MaxPoolSize) && !large && !k.low {
-		return
-	}
-	logs, total = k.judge(logs)
-	slices.SortFunc(logs, func(a, b logFile) int { return cmp.Or(cmp.Compare(a.kind, b.kind), a.age.Compare(b.age)) })
-	rest := logs[:0]
-	for _, f := range logs {
-		if f.kind == logLive || total <= int64(k.limits.MaxPoolSize) && (!k.low || f.kind != logOld) {
-			rest = append(rest, f)
-			continue
-		}
-		if err := atomicfile.Remove(f.path); err != nil {
-			k.complain(fmt.Errorf("cannot remove an old log: %w", err))
-			continue
-		}
-		total -= f.used
-	}
-	limit := k.limit()
-	if total > int64(k.limits.MaxPoolSize) {
-		limit = min(limit, max(minSize, k.limits.MaxPoolSize/Size(len(rest))))
-	}
-	for _, f := range rest {
-		if f.used > int64(limit) {
-			k.cap(f.path, limit)
-		}
-	}
-}
-
-// poolLogs lists the logs of replicas whose name is like the pool's, or of the one replica of stem.
-func (k *logKeeper) poolLogs(stem string) []logFile {
-	stems := []string{stem}
-	if stem == "" {
-		entries, err := os.ReadDir(k.files.State)
-		k.complain(err)
-		stems = stems[:0]
-		for _, entry := range entries {
-			if strings.HasPrefix(entry.Name(), k.pool+"-") {
-				stems = append(stems, entry.Name())
-			}
-		}
-	}
-	var logs []logFile
-	for _, stem := range stems {
-		files := state.In(k.files.State, stem)
-		numbers, _ := files.LogNumbers() // a folder without logs is none of a replica
-		for _, n := range numbers {
-			if info, err := os.Lstat(files.Log(n)); err == nil && info.Mode().IsRegular() {
-				logs = append(logs, logFile{
-					path: files.Log(n), stem: stem, number: n, used: logcap.Usage(info), age: info.ModTime(),
-				})
-			}
-		}
-	}
-	return logs
-}
-
-func (k *logKeeper) ownUsage() int64 {
-	total := int64(0)
-	for _, f := range k.poolLogs(k.files.Stem) {
-		total += f.used
-	}
-	return total
-}
-
-// judge tells the kinds of logs, and how much they take. Those of another pool are left out: the pools "a" and "a-b"
-// have names that begin alike.
-func (k *logKeeper) judge(logs []logFile) (ours []logFile, total int64) {
-	records := map[string]record{}
-	for _, f := range logs {
-		rec, known := records[f.stem]
-		if !known {
-			rec, _ = readRecord(state.In(k.files.State, f.stem))
-			records[f.stem] = rec
-		}
-		if rec.Pool != k.pool {
-			continue
-		}
-		switch {
-		case f.number > rec.Generation, f.number == rec.Generation && !rec.State.Final():
-			f.kind = logLive
-		case f.number == rec.LastFailed && rec.State != StateFailed, f.number == rec.Generation && rec.State == StateFailed:
-			f.kind = logFailed
-		case f.number == rec.Generation:
-			f.kind = logLast
-		}
-		ours = append(ours, f)
-		total += f.used
-	}
-	return ours, total
+func (p *EngineProvisioner) newLogKeeper(r *run) *state.LogKeeper {
+	limits := r.rec.Logs.withDefaults()
+	return state.NewLogKeeper(r.files, r.rec.Pool, state.LogLimits{
+		Size: int64(limits.MaxSize), PoolSize: int64(limits.MaxPoolSize), Shown: func(bytes int64) string { return Size(bytes).String() },
+	}, p.opts.space, p.note)
 }
 
 // failedLaunch is the number of the last launch that failed, when the one of r is over; 0 for none.
@@ -298,4 +20,23 @@ func (r record) failedLaunch() int64 {
 		return r.LastFailed
 	}
 	return r.Generation // one that died while nobody watched has failed, too
+}
+
+// keepLogs begins to look after the launch's log, in a goroutine. The first returned function ends that, with a last look,
+// after which its end can still be read until the second one is called.
+func (p *EngineProvisioner) keepLogs(r *run) (leave, closeLog func()) {
+	k := r.logs
+	if k == nil { // attached to
+		k = p.newLogKeeper(r)
+	}
+	closeLog = k.Open(r.inst.PID(), r.rec.Log, &r.nameless)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := caught.Do(p.opts.logger, r.rec.name(), func() { k.Run(ctx) }); err != nil {
+			p.note("the log is not kept within its limits any more: " + err.Error())
+		}
+	}()
+	return func() { cancel(); <-done }, closeLog
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/wake"
 )
 
 // request is what another program asks of the manager of a state directory. It travels by files in
@@ -233,7 +234,7 @@ func (b *inbox) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-			timer.Reset(untilNext(time.Now(), requestPeriod))
+			timer.Reset(wake.Until(time.Now(), requestPeriod))
 		}
 		entries, _ := os.ReadDir(b.dir) // whoever has removed the folder asks for nothing
 		for _, entry := range entries {

@@ -28,9 +28,9 @@ type run struct {
 	started time.Time
 	found   time.Time // when this program took hold of it; zero when it started it
 
-	killTimeout time.Duration // how long SIGKILL may take
-	leaveTime   time.Duration // how long workers may take to end by themselves
-	logs        *logKeeper    // nil until it is needed
+	killTimeout time.Duration    // how long SIGKILL may take
+	leaveTime   time.Duration    // how long workers may take to end by themselves
+	logs        *state.LogKeeper // nil until it is needed
 
 	redact secret.Redactor
 	key    secret.Text // the API key; empty when the engine asks for none

@@ -174,7 +174,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, Handoff: p.cfg.Handoff, LastFailed: last.failedLaunch(), ShmNamed: plan.shmNamed(p.cfg),
 	}
 	r.logs = p.newLogKeeper(r)
-	r.logs.makeRoom()
+	r.logs.MakeRoom()
 	log, n, err := files.OpenLog(r.rec.Generation)
 	if err != nil {
 		return nil, err

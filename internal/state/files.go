@@ -1,7 +1,9 @@
-// Package state owns the files of a state directory: where they are, whose they must be, and the locks on them.
+// Package state owns the files of a state directory: where they are, whose they must be, the locks on them, how they are read and
+// written, and the limits of the logs.
 //
 // Whoever starts, adopts, stops or looks at a replica asks here for its files; nobody else joins their paths. The package
-// knows no configuration and no engine, starts and signals no process, and never writes into a file that another user, a
+// knows no configuration and no engine: what a record, an event or a handoff says is its caller's, and here a value that is
+// encoded. It starts and signals no process, and never writes into a file that another user, a
 // link or a pipe has put in the place of its own.
 package state
 

@@ -24,6 +24,18 @@ type Head struct {
 	LastFailed int64  `json:"last_failed"`
 }
 
+// The words for a launch that has ended.
+const (
+	stopped = "stopped"
+	failed  = "failed"
+)
+
+// Over reports whether the launch has ended.
+func (h Head) Over() bool { return h.State == stopped || h.State == failed }
+
+// Failed reports whether the launch has ended by itself, or could not be started.
+func (h Head) Failed() bool { return h.State == failed }
+
 // ErrNewer says that a record was written by a newer version, whose engine may run.
 var ErrNewer = errors.New("it was written by a newer version")
 
