@@ -28,7 +28,7 @@ const (
 	MaxHealthBody  = 64 << 10
 	maxJSONBody    = 1 << 20
 	MaxMetricsBody = 8 << 20
-	MaxHeader      = 64 << 10
+	MaxHeader      = 64 << 10 // of all headers
 )
 
 // Prober questions a running engine over HTTP. Whatever the engine does (answers a byte a second, redirects, never

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// EventsName is the name of the file of events in a state directory. Whenever it is full, it becomes OldEventsName.
-	EventsName    = "events.jsonl"
+	// EventsName is the name of the file of events in a state directory.
+	EventsName = "events.jsonl"
+	// OldEventsName is what that file is called once it is full.
 	OldEventsName = "events.1.jsonl"
 	// MaxEvents is the size of a full file, in bytes.
 	MaxEvents = 1 << 20

@@ -3,8 +3,8 @@
 //
 // Whoever starts, adopts, stops or looks at a replica asks here for its files; nobody else joins their paths. The package
 // knows no configuration and no engine: what a record, an event or a handoff says is its caller's, and here a value that is
-// encoded. It starts and signals no process, and never writes into a file that another user, a
-// link or a pipe has put in the place of its own.
+// encoded. It starts and signals no process, and never writes into a file that another user, a link or a pipe has put in the
+// place of its own.
 package state
 
 import (

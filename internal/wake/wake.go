@@ -1,9 +1,7 @@
 // Package wake says when what is done at intervals is done next, for whoever looks at something now and then. It starts no timer.
 package wake
 
-import (
-	"time"
-)
+import "time"
 
 // Until is how long something that is done every interval waits from now on. All replicas wake at the same moments,
 // whole seconds for most: a wake-up costs more than what is done then (0.5 ms against 0.1 ms for a health check).

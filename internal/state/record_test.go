@@ -1,0 +1,95 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The caller's record comes back as it was written, and says nothing where it is somebody else's.
+func TestRecord(t *testing.T) {
+	t.Parallel()
+	f := In(t.TempDir(), "pool-r0")
+	decode := func(into *map[string]any) func([]byte, int) error {
+		return func(data []byte, _ int) error { return json.Unmarshal(data, into) }
+	}
+	var got map[string]any
+	if err := f.ReadRecord(decode(&got)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("none: %v", err)
+	}
+	if err := f.Create(); err != nil {
+		t.Fatal(err)
+	}
+	write := func(record any, write bool) {
+		t.Helper()
+		if err := f.ChangeRecord(func() (any, bool) { return record, write }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record := map[string]any{"schema": RecordSchema, "launch_id": "a", "pool": "pool", "replica": "r0", "state": "failed", "beside": "kept"}
+	write(record, true)
+	write(map[string]any{}, false)
+	if err := f.ReadRecord(decode(&got)); err != nil || got["beside"] != "kept" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if head, err := f.Head(); err != nil || !head.Over() || !head.Failed() || head.LaunchID != "a" {
+		t.Errorf("%+v, %v", head, err)
+	}
+	for key, c := range map[string]struct {
+		value any
+		want  string
+	}{
+		"schema":    {RecordSchema + 1, "newer version"},
+		"replica":   {"r1", `not the record of "pool-r0"`},
+		"launch_id": {7, "remove the file"},
+		"state":     {"starting", ""},
+	} {
+		other := map[string]any{}
+		for k, v := range record {
+			other[k] = v
+		}
+		other[key] = c.value
+		write(other, true)
+		head, err := f.Head()
+		switch {
+		case c.want == "" && (err != nil || head.Over()):
+			t.Errorf("%s: %+v, %v", key, head, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, want %q", key, err, c.want)
+		case errors.Is(err, ErrNewer) != (key == "schema"):
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+// A handoff is removed by its launch, and one that cannot be read by everybody.
+func TestUnpublish(t *testing.T) {
+	t.Parallel()
+	f := In(t.TempDir(), "pool-r0")
+	if err := errors.Join(f.Create(), f.Unpublish("a")); err != nil {
+		t.Fatal(err)
+	}
+	handoff := func(launch string) map[string]any {
+		return map[string]any{"url": "u", "pool_id": "pool", "replica_id": "r0", "process": map[string]any{"launch_id": launch}}
+	}
+	for _, c := range []struct {
+		what   any
+		launch string
+		stays  bool
+	}{
+		{handoff("a"), "a", false},
+		{handoff("b"), "a", true},
+		{handoff("b"), "", false},
+		{map[string]any{"url": "u"}, "a", false},
+	} {
+		if err := errors.Join(f.Publish(c.what, Readers{}), f.Unpublish(c.launch)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(f.Handoff()); (err == nil) != c.stays {
+			t.Errorf("%v for %q: %v", c.what, c.launch, err)
+		}
+	}
+}
