@@ -78,6 +78,7 @@ func (d Download) known() string {
 	return path
 }
 
+// Find finds what was downloaded before.
 func (d Download) Find(context.Context) (path, pending string, err error) {
 	if path = d.known(); path != "" {
 		return path, "", nil
@@ -85,6 +86,7 @@ func (d Download) Find(context.Context) (path, pending string, err error) {
 	return "", fmt.Sprintf("download %s from %s", d.command(), d.from()), nil
 }
 
+// Get downloads it, unless that was done before.
 func (d Download) Get(ctx context.Context, tell Listener) (string, error) {
 	if path := d.known(); path != "" {
 		return path, nil

@@ -55,6 +55,7 @@ func (p Package) memory() string {
 	return cache.Hash("package", p.Dir, p.Config, p.Command)
 }
 
+// Find finds what was installed for these requirements last.
 func (p Package) Find(context.Context) (path, pending string, err error) {
 	// A lock is as quick to read as a note, and says for certain what is meant.
 	if e, _, ok := p.Cache.Last("package", p.memory()); ok && !p.lockChanged(e) {
@@ -112,6 +113,7 @@ func (p Package) installer() (installer, error) {
 	return with, err
 }
 
+// Get installs it, as the requirements are resolved today.
 func (p Package) Get(ctx context.Context, tell Listener) (string, error) {
 	with, err := p.installer()
 	if err != nil {

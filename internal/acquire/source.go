@@ -64,6 +64,7 @@ func localRepo(repo string) bool {
 // flags are the configuration's, by their names of today.
 func (s Source) flags() cmake.Flags { return cmake.Current(s.Config.CMakeFlags) }
 
+// Find finds what was built for these settings last.
 func (s Source) Find(ctx context.Context) (path, pending string, err error) {
 	if e, _, ok := s.Cache.Last("source", s.memory()); ok {
 		if path := e.Executable(); path != "" {
@@ -103,6 +104,7 @@ func (s Source) fail(err error) *Error {
 	return &Error{What: fmt.Sprintf("cannot build %s", s.name()), Err: err}
 }
 
+// Get builds it, of the commit that the reference stands for today.
 func (s Source) Get(ctx context.Context, tell Listener) (string, error) {
 	tools, err := s.tools()
 	if err != nil {

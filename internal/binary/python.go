@@ -101,7 +101,7 @@ func metadataVersion(prefix fs.FS, path string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // what was only read loses nothing
 	// The header of a mail, https://packaging.python.org/en/latest/specifications/core-metadata/; a description follows it.
 	header, _ := textproto.NewReader(bufio.NewReader(f)).ReadMIMEHeader()
 	return header.Get("Version")
