@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -138,7 +139,7 @@ func TestRoomsAreSmall(t *testing.T) {
 	t.Parallel()
 	for path, p := range packages(t) {
 		sum := 0
-		files := append(p.GoFiles, p.CgoFiles...)
+		files := slices.Concat(p.GoFiles, p.CgoFiles)
 		for _, name := range files {
 			text, err := os.ReadFile(filepath.Join(p.Dir, name))
 			if err != nil {

@@ -83,7 +83,7 @@ func scriptFolders(script string) []string {
 	if err != nil {
 		return folders
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	start := make([]byte, 512)
 	n, _ := f.Read(start)
 	line, _, _ := bytes.Cut(start[:n], []byte("\n"))
