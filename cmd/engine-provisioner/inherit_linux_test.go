@@ -149,9 +149,10 @@ exec nice -n 5 "$0" "$@"`
 		}
 	}
 	const terminal = 1<<(syscall.SIGTSTP-1) | 1<<(syscall.SIGTTIN-1) | 1<<(syscall.SIGTTOU-1)
+	const libc = 1<<31 | 1<<32 // its own two, which posix_spawn ignores in what GNU make runs; they cannot be handled
 	for what, i := range map[string]inherited{"the engine": e, "a question": asked} {
 		ignored, err := strconv.ParseUint(i.field("status", "SigIgn:"), 16, 64)
-		if err != nil || ignored&^terminal != 0 {
+		if err != nil || ignored&^(terminal|libc) != 0 {
 			t.Errorf("%s ignores signals: %#x, %v", what, ignored, err)
 		}
 		if blocked := i.field("status", "SigBlk:"); strings.Trim(blocked, "0") != "" {
