@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 func withCgroup(path string) Option {
@@ -193,7 +194,7 @@ func TestOOMOfAWorker(t *testing.T) {
 	t.Parallel()
 	for _, own := range []bool{true, false} {
 		f := Failure{Cause: engine.CauseUnknown}
-		Exit{Known: true, Code: 1, OOM: "oom_kill rose by 1", OOMShared: !own}.explain(&f, false)
+		explainExit(&f, launch.Exit{Known: true, Code: 1, OOM: "oom_kill rose by 1", OOMShared: !own}, false)
 		if (f.Cause == engine.CauseOOMHost) != own {
 			t.Errorf("own %t: %q", own, f.Cause)
 		}
@@ -205,9 +206,9 @@ func TestKillThatNobodyCounts(t *testing.T) {
 	t.Parallel()
 	for _, killsItself := range []bool{true, false} {
 		f := Failure{Cause: engine.CauseUnknown}
-		Exit{Known: true, Code: -1, Signal: "killed"}.explain(&f, killsItself)
+		explainExit(&f, launch.Exit{Known: true, Code: -1, Signal: "killed"}, killsItself)
 		below := Failure{Cause: engine.CauseUnknown}
-		Exit{Known: true, Code: 137}.explain(&below, killsItself) // of a shell that did not exec
+		explainExit(&below, launch.Exit{Known: true, Code: 137}, killsItself) // of a shell that did not exec
 		if below.Cause != f.Cause || below.Advice != f.Advice {
 			t.Errorf("below a shell: %+v", below)
 		}

@@ -11,10 +11,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/lastwords"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // exitError says that the engine ended by itself. What was ready can be so again, whatever it ended of.
-func (r *run) exitError(exit Exit, ready bool) *ExitError {
+func (r *run) exitError(exit launch.Exit, ready bool) *ExitError {
 	lines := r.lastLines()
 	found := r.findExitCause(exit, ready, lines)
 	f := r.failure(found.cause, found.evidence, lines)
@@ -24,7 +25,7 @@ func (r *run) exitError(exit Exit, ready bool) *ExitError {
 		r.explainBind(&f)
 	}
 	if f.Cause == engine.CauseUnknown {
-		exit.explain(&f, r.rec.Launch.Spec.KillsItself)
+		explainExit(&f, exit, r.rec.Launch.Spec.KillsItself)
 	}
 	r.explainFiles(&f, exit)
 	if f.Cause == engine.CauseUnknown && !ready && r.asked.Load() {
@@ -43,14 +44,14 @@ const maxFarewell = 20
 
 // findExitCause reads the cause from the log. What a signal ends says nothing of it, and its last words are of
 // something else, unless they are an error.
-func (r *run) findExitCause(exit Exit, ready bool, lines []string) finding {
+func (r *run) findExitCause(exit launch.Exit, ready bool, lines []string) finding {
 	spec := r.rec.Launch.Spec
 	patterns := spec.Causes
 	if ready {
 		patterns = ofReady(patterns)
 	}
 	block := lastwords.Last(lines)
-	silent := exit.silent() && !spec.KillsItself
+	silent := saysNothing(exit) && !spec.KillsItself
 	if silent && block.After > 0 || ready && block.After > maxFarewell {
 		block = lastwords.Block{}
 	}
@@ -60,13 +61,13 @@ func (r *run) findExitCause(exit Exit, ready bool, lines []string) finding {
 	return findCause(lines, patterns, block)
 }
 
-// silent reports whether a signal ended the process that lets it say nothing. Whoever aborts has said why.
-func (e Exit) silent() bool { return e.Signal != "" && e.Signal != "aborted" }
+// saysNothing reports whether a signal ended the process that lets it say nothing. Whoever aborts has said why.
+func saysNothing(e launch.Exit) bool { return e.Signal != "" && e.Signal != "aborted" }
 
-// explain takes what the log leaves unknown for lack of memory if the kernel says so, or where nothing else is known
+// explainExit takes what the log leaves unknown for lack of memory if the kernel says so, or where nothing else is known
 // of a SIGKILL that nobody here sent: on a Linux node that is the kernel's out-of-memory killer, or an operator. Of an
 // engine that kills itself, such an end says nothing.
-func (e Exit) explain(f *Failure, killsItself bool) {
+func explainExit(f *Failure, e launch.Exit, killsItself bool) {
 	const sigkill = 128 + 9 // as a shell tells it that did not exec
 	killed := (e.Signal == "killed" || e.Known && e.Code == sigkill) && !killsItself
 	switch {
@@ -84,7 +85,7 @@ func (e Exit) explain(f *Failure, killsItself bool) {
 
 // explainFiles tells of files that were changed while the engine had them mapped: what is cut short ends it by SIGBUS,
 // and what is still being copied reads as damaged.
-func (r *run) explainFiles(f *Failure, exit Exit) {
+func (r *run) explainFiles(f *Failure, exit launch.Exit) {
 	const sigbus = 128 + 7 // as a shell tells it that did not exec
 	bus := exit.Signal == "bus error" || exit.Known && exit.Code == sigbus
 	untold := !exit.Known && f.Cause == engine.CauseUnknown // another's child

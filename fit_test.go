@@ -26,6 +26,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 func TestLlamaMemory(t *testing.T) {
@@ -385,9 +386,11 @@ type goneLauncher struct{ stubLauncher }
 
 func (*goneLauncher) Mode() string { return "container" }
 
-func (*goneLauncher) Find(context.Context, LaunchRef) (Instance, error) { return goneInstance{}, nil }
+func (*goneLauncher) Find(context.Context, launch.Ref) (launch.Instance, error) {
+	return goneInstance{}, nil
+}
 
-type goneInstance struct{ Instance }
+type goneInstance struct{ launch.Instance }
 
 func (goneInstance) Exited() bool { return true }
 func (goneInstance) Release()     {}

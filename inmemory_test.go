@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // inMemory performs launches as servers within the test, which cost a hundredth of a process, and stand still wherever
@@ -77,23 +78,23 @@ func (m *inMemory) killAll() {
 
 func (m *inMemory) Mode() string { return "binary" }
 
-func (m *inMemory) Locate(context.Context, ProvisionConfig, engine.Program) (engine.Binary, string, error) {
+func (m *inMemory) Locate(context.Context, launch.Target, engine.Program) (engine.Binary, string, error) {
 	return engine.Binary{}, "", errors.ErrUnsupported // it is a file of this host
 }
 
-func (m *inMemory) Fetch(context.Context, ProvisionConfig, engine.Program, func(Progress)) (engine.Binary, error) {
+func (m *inMemory) Fetch(context.Context, launch.Target, engine.Program, func(launch.Progress)) (engine.Binary, error) {
 	return engine.Binary{}, errors.ErrUnsupported
 }
 
-func (m *inMemory) Ask(context.Context, ProvisionConfig, engine.Program, engine.Binary, []string) (string, error) {
+func (m *inMemory) Ask(context.Context, launch.Target, engine.Program, engine.Binary, []string) (string, error) {
 	return "", errors.ErrUnsupported
 }
 
-func (m *inMemory) Reserve(cfg ProvisionConfig, ref LaunchRef) (Instance, error) {
-	return &memoryEngine{of: m, ref: ref, address: net.JoinHostPort(port.Loopback(cfg.Host), itoa(cfg.Port)), over: make(chan struct{})}, nil
+func (m *inMemory) Reserve(to launch.Target, ref launch.Ref) (launch.Instance, error) {
+	return &memoryEngine{of: m, ref: ref, address: net.JoinHostPort(port.Loopback(to.Host), itoa(to.Port)), over: make(chan struct{})}, nil
 }
 
-func (m *inMemory) Find(_ context.Context, ref LaunchRef) (Instance, error) {
+func (m *inMemory) Find(_ context.Context, ref launch.Ref) (launch.Instance, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.running[ref.LaunchID]; e != nil {
@@ -107,17 +108,17 @@ func (m *inMemory) Find(_ context.Context, ref LaunchRef) (Instance, error) {
 // memoryEngine is one launch.
 type memoryEngine struct {
 	of      *inMemory
-	ref     LaunchRef
+	ref     launch.Ref
 	address string
 	server  *http.Server
 	once    sync.Once
 	over    chan struct{} // closed when it has ended
-	exit    Exit
+	exit    launch.Exit
 }
 
-func (e *memoryEngine) Ref() LaunchRef { return e.ref }
+func (e *memoryEngine) Ref() launch.Ref { return e.ref }
 
-func (e *memoryEngine) Start(ctx context.Context, _ Launch) error {
+func (e *memoryEngine) Start(ctx context.Context, _ launch.Launch) error {
 	if e.of.cannotRun {
 		return errors.New("it cannot run")
 	}
@@ -161,7 +162,7 @@ func (e *memoryEngine) end() {
 			_ = e.server.Close()
 		}
 		delete(e.of.running, e.ref.LaunchID)
-		e.exit = Exit{Known: true}
+		e.exit = launch.Exit{Known: true}
 		close(e.over)
 	})
 }
@@ -200,20 +201,20 @@ func (e *memoryEngine) Wait(ctx context.Context) error {
 	}
 }
 
-func (e *memoryEngine) Members() ([]Member, error) {
+func (e *memoryEngine) Members() ([]launch.Member, error) {
 	if e.Exited() {
 		return nil, nil
 	}
-	return []Member{{Name: "memory", State: 'S'}}, nil
+	return []launch.Member{{Name: "memory", State: 'S'}}, nil
 }
 
-func (e *memoryEngine) PID() int                         { return 0 }
-func (e *memoryEngine) Exited() bool                     { return closed(e.over) }
-func (e *memoryEngine) Observe() ([]Member, error)       { return e.Members() }
-func (e *memoryEngine) Listens(string, int) (bool, bool) { return true, true }
-func (e *memoryEngine) Exit() Exit                       { return e.exit }
-func (e *memoryEngine) Remove() error                    { return nil }
-func (e *memoryEngine) Release()                         {}
+func (e *memoryEngine) PID() int                          { return 0 }
+func (e *memoryEngine) Exited() bool                      { return closed(e.over) }
+func (e *memoryEngine) Observe() ([]launch.Member, error) { return e.Members() }
+func (e *memoryEngine) Listens(string, int) (bool, bool)  { return true, true }
+func (e *memoryEngine) Exit() launch.Exit                 { return e.exit }
+func (e *memoryEngine) Remove() error                     { return nil }
+func (e *memoryEngine) Release()                          {}
 
 // memoryKind is the Engine of launches in memory.
 type memoryKind struct{}

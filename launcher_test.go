@@ -11,11 +11,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // stubLauncher performs launches of mode "container" as processes, which is enough to see what is asked of a Launcher.
 type stubLauncher struct {
-	hostLauncher
 	path    string // of the executable
 	missing bool   // until it is fetched
 	fetched int
@@ -24,30 +24,39 @@ type stubLauncher struct {
 
 func (*stubLauncher) Mode() string { return "container" }
 
-func (l *stubLauncher) Locate(context.Context, ProvisionConfig, engine.Program) (engine.Binary, string, error) {
+func (l *stubLauncher) Locate(context.Context, launch.Target, engine.Program) (engine.Binary, string, error) {
 	if l.missing {
 		return engine.Binary{}, "pull the image", nil
 	}
 	return engine.Binary{Path: l.path, Digest: "00"}, "", nil
 }
 
-func (l *stubLauncher) Fetch(_ context.Context, _ ProvisionConfig, _ engine.Program, tell func(Progress)) (engine.Binary, error) {
-	tell(Progress{Step: StepDownload, What: "image", Done: 1, Total: 2})
+func (l *stubLauncher) Fetch(_ context.Context, _ launch.Target, _ engine.Program, tell func(launch.Progress)) (engine.Binary, error) {
+	tell(launch.Progress{What: "image", Done: 1, Total: 2})
 	l.fetched++
 	l.missing = false
 	return engine.Binary{Path: l.path, Digest: "00"}, nil
 }
 
-func (l *stubLauncher) Ask(ctx context.Context, _ ProvisionConfig, _ engine.Program, b engine.Binary, args []string) (string, error) {
+func (l *stubLauncher) Ask(ctx context.Context, _ launch.Target, _ engine.Program, b engine.Binary, args []string) (string, error) {
 	l.asked = append(l.asked, args)
 	return tool.Ask(ctx, b.Path, args, nil)
+}
+
+// Reserve and Find know no more of a launch than a launcher may.
+func (*stubLauncher) Reserve(_ launch.Target, ref launch.Ref) (launch.Instance, error) {
+	return hostLauncher{newOptions(nil).cgroup}.Reserve(ProvisionConfig{}, launchRef{Ref: ref})
+}
+
+func (*stubLauncher) Find(ctx context.Context, ref launch.Ref) (launch.Instance, error) {
+	return hostLauncher{}.Find(ctx, launchRef{Ref: ref})
 }
 
 // containedConfig is a replica for a stubLauncher.
 func containedConfig(t testing.TB, b enginetest.Behavior) (ProvisionConfig, *stubLauncher) {
 	t.Helper()
 	cfg := fakeConfig(t, b)
-	l := &stubLauncher{hostLauncher: hostLauncher{newOptions(nil).cgroup}, path: cfg.Provisioning.Binary.Path}
+	l := &stubLauncher{path: cfg.Provisioning.Binary.Path}
 	cfg.Provisioning = Provisioning{Mode: "container"}
 	return cfg, l
 }

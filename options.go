@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // Option changes how a provisioner works, as opposed to what it runs. Options are given to [New], [LoadConfig] and
@@ -21,7 +22,7 @@ type Option func(*options)
 
 type options struct {
 	engines   []Engine
-	launchers []Launcher
+	launchers []launch.Launcher
 	logger    *slog.Logger
 	onEvent   func(Event)
 	supply    supply
@@ -70,7 +71,7 @@ func (o *options) engine(name string) (Engine, bool) {
 func WithEngine(e Engine) Option { return func(o *options) { o.engines = append(o.engines, e) } }
 
 // WithLauncher adds the Launcher of a provisioning mode, or replaces the one of the same mode.
-func WithLauncher(l Launcher) Option {
+func WithLauncher(l launch.Launcher) Option {
 	return func(o *options) { o.launchers = append(o.launchers, l) }
 }
 

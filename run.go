@@ -17,13 +17,14 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // run is one engine that was started, by this provisioner or by an earlier one.
 type run struct {
 	files   state.Files
 	rec     record // as written when the engine started
-	inst    Instance
+	inst    launch.Instance
 	exited  chan struct{} // closed when the main process has ended; others may live on
 	started time.Time
 	found   time.Time // when this program took hold of it; zero when it started it

@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
@@ -152,7 +153,7 @@ func (r *run) survivors() (string, error) {
 
 // ending is how a launch ended.
 type ending struct {
-	exit    Exit
+	exit    launch.Exit
 	swept   int    // processes that outlived the leader
 	foreign bool   // another command had asked for it
 	port    string // who has the port now, though the tree is gone; "" when it is free

@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // Start prepares the engine, checks the host (model, port, GPU) and starts the engine's process. It returns when the
@@ -207,10 +208,14 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
-	err = r.inst.Start(ctx, Launch{
-		Config: p.cfg, Spec: plan.spec, Host: plan.host, Image: programOf(p.engine, p.cfg).Image, Args: r.rec.Launch.Args, Dir: plan.Dir, Grace: time.Duration(plan.Grace),
-		Env:  entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
-		Note: p.note, files: launchFiles{log, lock.File},
+	if host, ok := r.inst.(*hostInstance); ok {
+		host.files = launchFiles{log, lock.File}
+	}
+	program := programOf(p.engine, p.cfg)
+	err = r.inst.Start(ctx, launch.Launch{
+		Target: targetOf(p.cfg, program), Spec: plan.spec, Host: plan.host, Image: program.Image, Args: r.rec.Launch.Args,
+		Dir: plan.Dir, Grace: time.Duration(plan.Grace), Note: p.note,
+		Env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
 	})
 	r.rec.refer(r.inst)
 	if err != nil {
@@ -286,6 +291,13 @@ func (p *EngineProvisioner) startError(err error) error {
 		return err
 	}
 	f := Failure{Replica: p.cfg.Name(), Cause: engine.CauseUnknown, Retry: true}
+	if refused, ok := errors.AsType[*launch.Error](err); ok {
+		if refused.Cause == engine.CauseDriver {
+			return &GPUError{Err: err, Advice: refused.Advice}
+		}
+		f.Cause, f.Advice, f.Retry = refused.Cause, refused.Advice, retryable(refused.Cause)
+		return &StartError{Failure: f, Err: err}
+	}
 	if start, ok := errors.AsType[*StartError](err); ok {
 		start.Replica, start.Retry = f.Replica, retryable(start.Cause)
 		return start

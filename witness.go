@@ -17,6 +17,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // witness gathers the facts about a running engine by which a [life.Judge] decides. It looks at no more than it must: an
@@ -137,7 +138,7 @@ func (r *run) held() string {
 	return r.heldAmong(members)
 }
 
-func (r *run) heldAmong(members []Member) string {
+func (r *run) heldAmong(members []launch.Member) string {
 	for _, m := range members {
 		if held := suspended(m.State); held != "" {
 			return held

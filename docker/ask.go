@@ -14,16 +14,16 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // askTime bounds a question to an image.
 const askTime = time.Minute
 
 // Ask runs the image with args, in a container without network that is removed afterwards.
-func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, program engine.Program, b engine.Binary, args []string) (output string, err error) {
-	c := settings(cfg)
+func (l *Launcher) Ask(ctx context.Context, to launch.Target, program engine.Program, b engine.Binary, args []string) (output string, err error) {
+	c := to.Container
 	r, err := l.runtime(ctx, c.RuntimeSocket)
 	if err != nil {
 		return "", err
@@ -33,7 +33,7 @@ func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, pro
 	defer cancel()
 	output, code, err := r.output(limited, client.ContainerCreateOptions{
 		Config: &container.Config{
-			Image: b.Path, Entrypoint: entrypoint(c, program.Image), Cmd: args, Env: plainEnv(cfg), User: c.User,
+			Image: b.Path, Entrypoint: entrypoint(c, program.Image), Cmd: args, Env: entries(to.Env), User: c.User,
 			Labels: map[string]string{labelAsked: strconv.FormatInt(time.Now().Unix(), 10)},
 		},
 		HostConfig: &container.HostConfig{
@@ -51,15 +51,13 @@ func (l *Launcher) Ask(ctx context.Context, cfg provisioner.ProvisionConfig, pro
 	return output, nil
 }
 
-// plainEnv is the configured environment without secrets, which no question needs.
-func plainEnv(cfg provisioner.ProvisionConfig) []string {
-	var env []string
-	for name, v := range cfg.Env {
-		if v.Secret == nil {
-			env = append(env, name+"="+v.Value)
-		}
+// entries are an environment as a runtime takes it.
+func entries(env map[string]string) []string {
+	var all []string
+	for name, value := range env {
+		all = append(all, name+"="+value)
 	}
-	return env
+	return all
 }
 
 // output runs a container to its end and returns what it prints on both streams.

@@ -12,14 +12,14 @@ import (
 	"github.com/moby/moby/client"
 	"golang.org/x/sys/unix"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // instance is a launch as a container.
 type instance struct {
 	r   *runtime
-	ref provisioner.LaunchRef
+	ref launch.Ref
 	log *logCopy
 
 	id     string // of the container; "" when there is none
@@ -30,10 +30,10 @@ type instance struct {
 	cancel   context.CancelFunc // ends watching
 	watched  chan struct{}      // closed when watching has ended
 	exited   chan struct{}      // closed when the container has ended, or is known to be gone; exit is valid then
-	exit     provisioner.Exit
+	exit     launch.Exit
 }
 
-func newInstance(r *runtime, ref provisioner.LaunchRef) *instance {
+func newInstance(r *runtime, ref launch.Ref) *instance {
 	return &instance{
 		r: r, ref: ref, log: newLogCopy(r, ref.Log), cancel: func() {}, watched: make(chan struct{}), exited: make(chan struct{}),
 	}
@@ -92,7 +92,7 @@ func (i *instance) inspect(ctx context.Context) (*container.State, error) {
 // ended takes over how the container ended. One that somebody has removed, or that never started, tells nothing.
 func (i *instance) ended(state *container.State) {
 	if state != nil && state.Status != container.StateCreated {
-		i.exit = provisioner.Exit{Known: true, Code: state.ExitCode}
+		i.exit = launch.Exit{Known: true, Code: state.ExitCode}
 		// A first process that is killed by signal n makes the container end with 128+n.
 		if sig := syscall.Signal(state.ExitCode - 128); state.ExitCode > 128 && unix.SignalName(sig) != "" {
 			i.exit.Code, i.exit.Signal = -1, sig.String()
@@ -104,7 +104,7 @@ func (i *instance) ended(state *container.State) {
 	close(i.exited)
 }
 
-func (i *instance) Ref() provisioner.LaunchRef { return i.ref }
+func (i *instance) Ref() launch.Ref { return i.ref }
 
 func (i *instance) PID() int { return i.pid }
 
@@ -209,19 +209,19 @@ func (i *instance) send(ctx context.Context, sig syscall.Signal) error {
 
 // Members are the processes in the container's control group, as this host sees them. Where it does not, as on a Mac
 // or from inside another container, the container stands for them all.
-func (i *instance) Members() ([]provisioner.Member, error) {
+func (i *instance) Members() ([]launch.Member, error) {
 	if i.id == "" { // the launch may have begun since
 		list, err := i.r.labeled(context.Background(), labels(i.ref))
 		if err != nil || len(list.Items) == 0 || list.Items[0].State != container.StateRunning {
 			return nil, err
 		}
-		return []provisioner.Member{{Name: "container " + i.name(), State: 'R'}}, nil
+		return []launch.Member{{Name: "container " + i.name(), State: 'R'}}, nil
 	}
 	all, err := procfs.Processes()
-	var members []provisioner.Member
+	var members []launch.Member
 	for _, s := range all {
 		if !s.Dead() && procfs.InContainer(s.PID, i.id) {
-			members = append(members, provisioner.Member{
+			members = append(members, launch.Member{
 				PID: s.PID, Name: s.Comm, State: s.State, CPU: s.CPU(), Memory: s.RSS(),
 			})
 		}
@@ -235,11 +235,11 @@ func (i *instance) Members() ([]provisioner.Member, error) {
 	if err != nil || !running(state) {
 		return nil, err
 	}
-	return []provisioner.Member{{PID: state.Pid, Name: "container " + i.name(), State: 'R'}}, nil
+	return []launch.Member{{PID: state.Pid, Name: "container " + i.name(), State: 'R'}}, nil
 }
 
 // Observe has nothing to remember: what the processes leave behind is in the container, and goes with it.
-func (i *instance) Observe() ([]provisioner.Member, error) { return i.Members() }
+func (i *instance) Observe() ([]launch.Member, error) { return i.Members() }
 
 func (i *instance) Kill() (int, error) {
 	ctx, cancel := i.r.bound(context.Background())
@@ -272,13 +272,13 @@ func (i *instance) Listens(host string, port int) (owns, known bool) {
 	return !i.Exited(), true
 }
 
-func (i *instance) Exit() provisioner.Exit {
+func (i *instance) Exit() launch.Exit {
 	i.Release()
 	select {
 	case <-i.exited:
 		return i.exit
 	default:
-		return provisioner.Exit{}
+		return launch.Exit{}
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // Launcher performs launches in containers. Its methods are safe for concurrent use.
@@ -23,7 +23,7 @@ type Launcher struct {
 	runtimes map[string]*runtime // by socket
 }
 
-var _ provisioner.Launcher = (*Launcher)(nil)
+var _ launch.Launcher = (*Launcher)(nil)
 
 // New returns a Launcher. It connects to a runtime when the first launch needs one.
 func New() *Launcher { return &Launcher{runtimes: map[string]*runtime{}} }
@@ -43,16 +43,8 @@ func (l *Launcher) Close() error {
 // Mode is "container".
 func (l *Launcher) Mode() string { return "container" }
 
-// settings are those of cfg.
-func settings(cfg provisioner.ProvisionConfig) provisioner.ContainerConfig {
-	if c := cfg.Provisioning.Container; c != nil {
-		return *c
-	}
-	return provisioner.ContainerConfig{}
-}
-
 // entrypoint is the command that the flags are for; nil is the image's own.
-func entrypoint(c provisioner.ContainerConfig, own engine.Image) []string {
+func entrypoint(c launch.Container, own engine.Image) []string {
 	if c.Entrypoint != nil {
 		return c.Entrypoint
 	}
@@ -60,9 +52,9 @@ func entrypoint(c provisioner.ContainerConfig, own engine.Image) []string {
 }
 
 // Locate looks for the image among those of the runtime.
-func (l *Launcher) Locate(ctx context.Context, cfg provisioner.ProvisionConfig, program engine.Program) (b engine.Binary, pending string, err error) {
-	c := settings(cfg)
-	ref := c.Reference(program.Image)
+func (l *Launcher) Locate(ctx context.Context, to launch.Target, program engine.Program) (b engine.Binary, pending string, err error) {
+	c := to.Container
+	ref := c.Image
 	r, err := l.runtime(ctx, c.RuntimeSocket)
 	if err != nil {
 		return b, "", err
@@ -77,10 +69,10 @@ func (l *Launcher) Locate(ctx context.Context, cfg provisioner.ProvisionConfig, 
 	return engine.Binary{}, fmt.Sprintf("pull the image %q", ref), nil
 }
 
-// Fetch pulls the image where it is missing, or in any case where cfg says so.
-func (l *Launcher) Fetch(ctx context.Context, cfg provisioner.ProvisionConfig, program engine.Program, tell func(provisioner.Progress)) (engine.Binary, error) {
-	c := settings(cfg)
-	b, pending, err := l.Locate(ctx, cfg, program)
+// Fetch pulls the image where it is missing, or in any case where the configuration says so.
+func (l *Launcher) Fetch(ctx context.Context, to launch.Target, program engine.Program, tell func(launch.Progress)) (engine.Binary, error) {
+	c := to.Container
+	b, pending, err := l.Locate(ctx, to, program)
 	if err != nil || pending == "" && c.Pull != "always" {
 		return b, err
 	}
@@ -88,7 +80,7 @@ func (l *Launcher) Fetch(ctx context.Context, cfg provisioner.ProvisionConfig, p
 	if err != nil {
 		return b, err
 	}
-	ref := c.Reference(program.Image)
+	ref := c.Image
 	if err := r.pull(ctx, ref, tell); err != nil {
 		return b, fmt.Errorf("cannot pull the image %q: %w", ref, err)
 	}
@@ -109,8 +101,8 @@ func (r *runtime) image(ctx context.Context, ref string, entrypoint []string) (e
 }
 
 // Reserve chooses the runtime.
-func (l *Launcher) Reserve(cfg provisioner.ProvisionConfig, ref provisioner.LaunchRef) (provisioner.Instance, error) {
-	r, err := l.runtime(context.Background(), settings(cfg).RuntimeSocket)
+func (l *Launcher) Reserve(to launch.Target, ref launch.Ref) (launch.Instance, error) {
+	r, err := l.runtime(context.Background(), to.Container.RuntimeSocket)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +113,7 @@ func (l *Launcher) Reserve(cfg provisioner.ProvisionConfig, ref provisioner.Laun
 }
 
 // Find looks for the container of a launch by its labels.
-func (l *Launcher) Find(ctx context.Context, ref provisioner.LaunchRef) (provisioner.Instance, error) {
+func (l *Launcher) Find(ctx context.Context, ref launch.Ref) (launch.Instance, error) {
 	r, err := l.runtime(ctx, ref.Runtime)
 	if err != nil {
 		return nil, err
@@ -140,7 +132,7 @@ const (
 	labelAsked = "engine-provisioner.asked" // of a container that only says its version: when it began
 )
 
-func labels(ref provisioner.LaunchRef) map[string]string {
+func labels(ref launch.Ref) map[string]string {
 	return map[string]string{
 		labelStateDir: ref.StateDir, labelPool: ref.Pool, labelReplica: ref.Replica, labelLaunchID: ref.LaunchID,
 	}

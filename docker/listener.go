@@ -3,12 +3,12 @@ package docker
 import (
 	"net/netip"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // holds reports whether one of the members listens on host and port. Only root may look at another user's sockets.
-func holds(members []provisioner.Member, host string, port int) (owns, known bool) {
+func holds(members []launch.Member, host string, port int) (owns, known bool) {
 	addr, err := netip.ParseAddr(host)
 	if err != nil || len(members) == 0 {
 		return false, false

@@ -16,13 +16,13 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // options describe the container of a launch.
-func (i *instance) options(l provisioner.Launch) (client.ContainerCreateOptions, error) {
-	c, own := settings(l.Config), l.Image
+func (i *instance) options(l launch.Launch) (client.ContainerCreateOptions, error) {
+	c, own := l.Target.Container, l.Image
 	grace := int((l.Grace + time.Second - 1) / time.Second)
 	config := &container.Config{
 		Image: l.Host.Binary.Path, Entrypoint: entrypoint(c, own), Cmd: l.Args, Env: l.Env, User: c.User, Labels: labels(i.ref),
@@ -33,7 +33,7 @@ func (i *instance) options(l provisioner.Launch) (client.ContainerCreateOptions,
 	}
 	init := true
 	host := &container.HostConfig{
-		NetworkMode: container.NetworkMode(c.Network), IpcMode: container.IpcMode(c.IPC), ShmSize: int64(c.ShmSize),
+		NetworkMode: container.NetworkMode(c.Network), IpcMode: container.IpcMode(c.IPC), ShmSize: c.ShmSize,
 		LogConfig: i.r.logConfig(), SecurityOpt: []string{"no-new-privileges"},
 		// The kernel spares the first process of a container from signals that it has no handler for, and llama-server has
 		// none while it loads. A small init in its place passes them on, and reaps what an engine leaves.
@@ -43,7 +43,7 @@ func (i *instance) options(l provisioner.Launch) (client.ContainerCreateOptions,
 		host.ShmSize = own.ShmSize
 	}
 	if c.Network != "host" {
-		if err := publish(config, host, l.Config.Host, l.Config.Port); err != nil {
+		if err := publish(config, host, l.Target.Host, l.Target.Port); err != nil {
 			return client.ContainerCreateOptions{}, err
 		}
 	}
@@ -162,7 +162,7 @@ func (r *runtime) logConfig() container.LogConfig {
 }
 
 // devices ask for GPUs. Podman knows them by CDI alone.
-func (r *runtime) devices(c provisioner.ContainerConfig, gpus []engine.GPU) []container.DeviceRequest {
+func (r *runtime) devices(c launch.Container, gpus []engine.GPU) []container.DeviceRequest {
 	if len(gpus) == 0 {
 		return nil
 	}

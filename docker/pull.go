@@ -6,7 +6,7 @@ import (
 
 	"github.com/moby/moby/client"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // tellEvery is how often the progress of a pull is told.
@@ -16,7 +16,7 @@ const tellEvery = 250 * time.Millisecond
 type layer struct{ done, total int64 }
 
 // pull pulls an image and tells how far it is, over all its layers.
-func (r *runtime) pull(ctx context.Context, ref string, tell func(provisioner.Progress)) error {
+func (r *runtime) pull(ctx context.Context, ref string, tell func(launch.Progress)) error {
 	stream, err := r.api.ImagePull(ctx, ref, client.ImagePullOptions{})
 	if err != nil {
 		return err
@@ -47,8 +47,8 @@ func (r *runtime) pull(ctx context.Context, ref string, tell func(provisioner.Pr
 }
 
 // progressOf sums up the layers. Their number is not known before the last one has begun, so the total grows.
-func progressOf(ref string, layers map[string]layer, since time.Duration) provisioner.Progress {
-	p := provisioner.Progress{Step: provisioner.StepDownload, What: ref}
+func progressOf(ref string, layers map[string]layer, since time.Duration) launch.Progress {
+	p := launch.Progress{What: ref}
 	for _, l := range layers {
 		p.Done += l.done
 		p.Total += l.total

@@ -23,6 +23,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // notes are what was told of a launch beside its states.
@@ -562,7 +563,7 @@ func TestCreatedNeverStarted(t *testing.T) {
 	t.Parallel()
 	eachRuntime(t, func(t *testing.T, rt testRuntime) {
 		cfg := rt.config(t)
-		ref := provisioner.LaunchRef{
+		ref := launch.Ref{
 			StateDir: cfg.StateDir, Pool: "pool", Replica: "r0", LaunchID: "0123456789abcdef", Log: cfg.Dir + "/1.log", Runtime: rt.socket,
 		}
 		_, err := rt.api(t).ContainerCreate(bounded(t), client.ContainerCreateOptions{
@@ -697,19 +698,21 @@ func TestGPURefused(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, rt testRuntime) {
 		for _, driver := range []string{"", "nvidia", "cdi"} {
 			cfg := rt.config(t)
-			cfg.Host, cfg.Provisioning.Container.GPUDriver = "127.0.0.1", driver
-			i, err := rt.launcher.Reserve(cfg, provisioner.LaunchRef{
+			image := imageName + ":" + imageTag
+			to := launch.Target{Host: "127.0.0.1", Port: cfg.Port, Container: launch.Container{
+				Image: image, RuntimeSocket: cfg.Provisioning.Container.RuntimeSocket, GPUDriver: driver,
+			}}
+			i, err := rt.launcher.Reserve(to, launch.Ref{
 				StateDir: cfg.StateDir, Pool: "pool", Replica: "r0", LaunchID: "0123456789abcdef", Log: cfg.Dir + "/1.log",
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = i.Start(bounded(t), provisioner.Launch{
-				Config: cfg, Note: func(string) {},
-				Host: engine.Host{Binary: engine.Binary{Path: imageName + ":" + imageTag}, GPUs: []engine.GPU{{UUID: "GPU-1"}}},
+			err = i.Start(bounded(t), launch.Launch{
+				Target: to, Note: func(string) {},
+				Host: engine.Host{Binary: engine.Binary{Path: image}, GPUs: []engine.GPU{{UUID: "GPU-1"}}},
 			})
-			var gpu *provisioner.GPUError
-			if !errors.As(err, &gpu) || gpu.Advice == "" {
+			if refused, ok := errors.AsType[*launch.Error](err); !ok || refused.Cause != engine.CauseDriver || refused.Advice == "" {
 				t.Errorf("driver %q: %v", driver, err)
 			}
 			rt.nothingLeft(t, cfg)

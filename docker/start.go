@@ -10,8 +10,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // name is the container's, for people: nothing is found by it.
@@ -20,7 +20,7 @@ func (i *instance) name() string {
 }
 
 // Start creates the container, makes sure that it is what was asked for, and starts it.
-func (i *instance) Start(ctx context.Context, l provisioner.Launch) error {
+func (i *instance) Start(ctx context.Context, l launch.Launch) error {
 	err := i.start(ctx, l)
 	if err == nil {
 		return nil
@@ -32,7 +32,7 @@ func (i *instance) Start(ctx context.Context, l provisioner.Launch) error {
 	return errors.Join(err, i.log.remove())
 }
 
-func (i *instance) start(ctx context.Context, l provisioner.Launch) error {
+func (i *instance) start(ctx context.Context, l launch.Launch) error {
 	if err := i.removeOrphans(ctx, l.Note); err != nil {
 		return err
 	}
@@ -107,7 +107,8 @@ func hasDevices(asked []container.DeviceRequest, got *container.HostConfig) erro
 	}) {
 		return nil // a CDI device that was resolved
 	}
-	return &provisioner.GPUError{
+	return &launch.Error{
+		Cause:  engine.CauseDriver,
 		Err:    errors.New("the container runtime has accepted the request for GPUs and dropped it, so that the engine would run on the CPU"),
 		Advice: `use Podman 5.4 or newer with "gpu_driver: cdi", or Docker with the NVIDIA Container Toolkit`,
 	}
@@ -121,24 +122,16 @@ func explain(err error) error {
 	}
 	switch {
 	case has("could not select device driver", "unresolvable CDI devices", "CDI device injection failed", "nvidia-container-cli"):
-		return &provisioner.GPUError{Err: err, Advice: "install the NVIDIA Container Toolkit and set it up for this runtime " +
+		return &launch.Error{Cause: engine.CauseDriver, Err: err, Advice: "install the NVIDIA Container Toolkit and set it up for this runtime " +
 			`(nvidia-ctk runtime configure, or nvidia-ctk cdi generate with "gpu_driver: cdi")`}
 	case has("port is already allocated", "address already in use"):
-		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: engine.CausePortInUse, Advice: `stop what uses the port, or change "port"`,
-		}}
+		return &launch.Error{Cause: engine.CausePortInUse, Err: err, Advice: `stop what uses the port, or change "port"`}
 	case has("cannot assign requested address"):
-		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: engine.CauseBadAddress, Advice: `set "host" to an address of the machine that the container runs on`,
-		}}
+		return &launch.Error{Cause: engine.CauseBadAddress, Err: err, Advice: `set "host" to an address of the machine that the container runs on`}
 	case has("cannot expose privileged port", "bind: permission denied"): // a runtime without root
-		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: engine.CausePortForbidden, Advice: `take a "port" from 1024 on, or let the runtime use lower ones (sysctl net.ipv4.ip_unprivileged_port_start)`,
-		}}
+		return &launch.Error{Cause: engine.CausePortForbidden, Err: err, Advice: `take a "port" from 1024 on, or let the runtime use lower ones (sysctl net.ipv4.ip_unprivileged_port_start)`}
 	case has("executable file not found", "no such file or directory: unknown", "command that was not found", "exec format error"):
-		return &provisioner.StartError{Err: err, Failure: provisioner.Failure{
-			Cause: engine.CauseLibMissing, Advice: `the image lacks the engine's command; check "image" and "entrypoint"`,
-		}}
+		return &launch.Error{Cause: engine.CauseLibMissing, Err: err, Advice: `the image lacks the engine's command; check "image" and "entrypoint"`}
 	}
 	return err
 }

@@ -20,6 +20,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 func TestReadEntry(t *testing.T) {
@@ -124,20 +125,20 @@ func TestHowContainersEnd(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		state *container.State
-		want  provisioner.Exit
+		want  launch.Exit
 	}{
-		{nil, provisioner.Exit{}},
-		{&container.State{Status: container.StateCreated}, provisioner.Exit{}},
-		{&container.State{Status: container.StateExited}, provisioner.Exit{Known: true}},
-		{&container.State{Status: container.StateExited, ExitCode: 3}, provisioner.Exit{Known: true, Code: 3}},
-		{&container.State{Status: container.StateExited, ExitCode: 143}, provisioner.Exit{Known: true, Code: -1, Signal: "terminated"}},
-		{&container.State{Status: container.StateExited, ExitCode: 255}, provisioner.Exit{Known: true, Code: 255}},
+		{nil, launch.Exit{}},
+		{&container.State{Status: container.StateCreated}, launch.Exit{}},
+		{&container.State{Status: container.StateExited}, launch.Exit{Known: true}},
+		{&container.State{Status: container.StateExited, ExitCode: 3}, launch.Exit{Known: true, Code: 3}},
+		{&container.State{Status: container.StateExited, ExitCode: 143}, launch.Exit{Known: true, Code: -1, Signal: "terminated"}},
+		{&container.State{Status: container.StateExited, ExitCode: 255}, launch.Exit{Known: true, Code: 255}},
 		{
 			&container.State{Status: container.StateExited, ExitCode: 137, OOMKilled: true},
-			provisioner.Exit{Known: true, Code: -1, Signal: "killed", OOM: "the container's state says OOMKilled"},
+			launch.Exit{Known: true, Code: -1, Signal: "killed", OOM: "the container's state says OOMKilled"},
 		},
 	} {
-		i := newInstance(nil, provisioner.LaunchRef{})
+		i := newInstance(nil, launch.Ref{})
 		i.ended(c.state)
 		if got := i.Exit(); got != c.want {
 			t.Errorf("%+v: %+v, want %+v", c.state, got, c.want)
@@ -158,7 +159,7 @@ func TestOutOfMemory(t *testing.T) {
 	})
 	launcher := New()
 	launcher.runtimes[r.socket] = r
-	i, err := launcher.Find(t.Context(), provisioner.LaunchRef{LaunchID: "1", Log: filepath.Join(t.TempDir(), "1.log"), Runtime: r.socket})
+	i, err := launcher.Find(t.Context(), launch.Ref{LaunchID: "1", Log: filepath.Join(t.TempDir(), "1.log"), Runtime: r.socket})
 	if err != nil || !i.Exited() {
 		t.Fatalf("exited %t (%v)", i.Exited(), err)
 	}
@@ -179,11 +180,11 @@ func TestRuntimeGone(t *testing.T) {
 	}})
 	launcher := New()
 	launcher.runtimes[r.socket] = r
-	if _, err := launcher.Find(t.Context(), provisioner.LaunchRef{LaunchID: "1", Runtime: r.socket}); err == nil ||
+	if _, err := launcher.Find(t.Context(), launch.Ref{LaunchID: "1", Runtime: r.socket}); err == nil ||
 		!strings.Contains(err.Error(), "database is locked") {
 		t.Errorf("Find: %v", err)
 	}
-	if _, err := New().Find(t.Context(), provisioner.LaunchRef{LaunchID: "1", Runtime: filepath.Join(t.TempDir(), "none")}); err == nil ||
+	if _, err := New().Find(t.Context(), launch.Ref{LaunchID: "1", Runtime: filepath.Join(t.TempDir(), "none")}); err == nil ||
 		!strings.Contains(err.Error(), "cannot reach the container runtime at") {
 		t.Errorf("Find: %v", err)
 	}
@@ -202,12 +203,12 @@ func TestDevices(t *testing.T) {
 		{true, "", "cdi [nvidia.com/gpu=1 nvidia.com/gpu=3] []"},
 		{true, "nvidia", "nvidia [GPU-a GPU-b] [[gpu]]"},
 	} {
-		got := (&runtime{podman: c.podman}).devices(provisioner.ContainerConfig{GPUDriver: c.driver}, gpus)
+		got := (&runtime{podman: c.podman}).devices(launch.Container{GPUDriver: c.driver}, gpus)
 		if text := fmt.Sprint(got[0].Driver, " ", got[0].DeviceIDs, " ", got[0].Capabilities); len(got) != 1 || text != c.want {
 			t.Errorf("%+v: %s", c, text)
 		}
 	}
-	if got := (&runtime{}).devices(provisioner.ContainerConfig{}, nil); got != nil {
+	if got := (&runtime{}).devices(launch.Container{}, nil); got != nil {
 		t.Errorf("without GPUs: %v", got)
 	}
 	asked := []container.DeviceRequest{{Driver: "nvidia"}}
@@ -281,14 +282,14 @@ func TestPull(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream string
 		err    string
-		last   provisioner.Progress
+		last   launch.Progress
 	}{
 		"whole": {
 			stream: `{"status":"Pulling fs layer","id":"a"}
 {"status":"Downloading","id":"a","progressDetail":{"current":10,"total":100}}
 {"status":"Download complete","id":"a"}
 {"status":"Status: Downloaded newer image"}`,
-			last: provisioner.Progress{Done: 10, Total: 100},
+			last: launch.Progress{Done: 10, Total: 100},
 		},
 		"refused": {stream: `{"error":"no space left on device","errorDetail":{"message":"no space left on device"}}`, err: "no space left on device"},
 		"torn":    {stream: `{"status":"Down`, err: "unexpected"},
@@ -298,8 +299,8 @@ func TestPull(t *testing.T) {
 			r := fakeRuntime(t, false, map[string]http.HandlerFunc{"/images/create": func(w http.ResponseWriter, _ *http.Request) {
 				_, _ = io.WriteString(w, c.stream)
 			}})
-			var last provisioner.Progress
-			err := r.pull(t.Context(), "example/image:tag", func(p provisioner.Progress) { last = p })
+			var last launch.Progress
+			err := r.pull(t.Context(), "example/image:tag", func(p launch.Progress) { last = p })
 			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 				t.Errorf("error %v", err)
 			}
@@ -318,20 +319,16 @@ func TestExplain(t *testing.T) {
 		"rootlessport cannot expose privileged port 80, you can add 'net.ipv4.ip_unprivileged_port_start=80'":            engine.CausePortForbidden,
 		`exec: "/x": stat /x: no such file or directory: unknown`:                                                        engine.CauseLibMissing,
 		`OCI runtime attempted to invoke a command that was not found`:                                                   engine.CauseLibMissing,
+		`could not select device driver "nvidia" with capabilities: [[gpu]]`:                                             engine.CauseDriver,
 		"something else": "",
 	} {
-		var start *provisioner.StartError
-		errors.As(explain(errors.New(words)), &start)
-		if start == nil {
-			start = &provisioner.StartError{}
+		var got engine.Cause
+		if known, ok := errors.AsType[*launch.Error](explain(errors.New(words))); ok {
+			got = known.Cause
 		}
-		if start.Cause != want {
-			t.Errorf("%s: %q", words, start.Cause)
+		if got != want {
+			t.Errorf("%s: %q", words, got)
 		}
-	}
-	var gpu *provisioner.GPUError
-	if err := explain(errors.New(`could not select device driver "nvidia" with capabilities: [[gpu]]`)); !errors.As(err, &gpu) {
-		t.Errorf("%v", err)
 	}
 }
 
@@ -356,15 +353,15 @@ func TestFindSocket(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	r := &runtime{}
-	i := newInstance(r, provisioner.LaunchRef{StateDir: "/state", Pool: "p", Replica: "r0", LaunchID: "0123456789"})
-	cfg := provisioner.ProvisionConfig{Host: "127.0.0.1", Port: 8081, Provisioning: provisioner.Provisioning{
-		Mode: "container", Container: &provisioner.ContainerConfig{Volumes: []string{"/a:/b:ro", "cache:/c"}, User: "1:2", IPC: "host"},
-	}}
-	launch := provisioner.Launch{
-		Config: cfg, Grace: 1500 * time.Millisecond, Args: []string{"--port", "8081"}, Env: []string{"A=b"},
+	i := newInstance(r, launch.Ref{StateDir: "/state", Pool: "p", Replica: "r0", LaunchID: "0123456789"})
+	l := launch.Launch{
+		Target: launch.Target{Host: "127.0.0.1", Port: 8081, Container: launch.Container{
+			Volumes: []string{"/a:/b:ro", "cache:/c"}, User: "1:2", IPC: "host",
+		}},
+		Grace: 1500 * time.Millisecond, Args: []string{"--port", "8081"}, Env: []string{"A=b"},
 		Image: engine.Image{Entrypoint: []string{"vllm"}, Volumes: []string{"unused:/x"}, ShmSize: 2 << 30},
 	}
-	got, err := i.options(launch)
+	got, err := i.options(l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,9 +376,8 @@ func TestOptions(t *testing.T) {
 	if len(h.Mounts) != 2 || h.Mounts[0].Type != "bind" || !h.Mounts[0].ReadOnly || h.Mounts[1].Type != "volume" || h.Mounts[1].ReadOnly {
 		t.Errorf("mounts %+v", h.Mounts)
 	}
-	cfg.Provisioning.Container = &provisioner.ContainerConfig{Network: "host", ShmSize: 1 << 30}
-	launch.Config = cfg
-	if got, err = i.options(launch); err != nil || got.HostConfig.PortBindings != nil || got.HostConfig.ShmSize != 1<<30 ||
+	l.Target.Container = launch.Container{Network: "host", ShmSize: 1 << 30}
+	if got, err = i.options(l); err != nil || got.HostConfig.PortBindings != nil || got.HostConfig.ShmSize != 1<<30 ||
 		len(got.HostConfig.Mounts) != 1 || !got.HostConfig.NetworkMode.IsHost() {
 		t.Errorf("%+v (%v)", got.HostConfig, err)
 	}
@@ -432,7 +428,7 @@ func TestListensOfAHungRuntime(t *testing.T) {
 		asked <- struct{}{}
 		<-r.Context().Done()
 	}})
-	i := newInstance(r, provisioner.LaunchRef{Log: filepath.Join(t.TempDir(), "1.log")})
+	i := newInstance(r, launch.Ref{Log: filepath.Join(t.TempDir(), "1.log")})
 	i.id, i.pid = "x", os.Getpid()
 	if owns, known := i.Listens("127.0.0.1", 80); !owns || !known || len(asked) > 0 {
 		t.Errorf("owns %t, known %t; the runtime was asked: %t", owns, known, len(asked) > 0)
