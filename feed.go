@@ -13,7 +13,8 @@ const feedBuffer = 256
 // feed passes events on to any number of readers and waits for none of them.
 type feed struct {
 	mu      sync.Mutex
-	seq     uint64 // of the last event
+	seq     uint64  // of the last event
+	recent  []Event // the last ones that have numbers, for whoever comes before the file has them
 	readers map[*feedReader]struct{}
 	closed  bool
 }
@@ -35,6 +36,9 @@ func (f *feed) publish(e Event) Event {
 	if e.Kind != EventProgress {
 		f.seq++
 		e.Seq = f.seq
+		if f.recent = append(f.recent, e); len(f.recent) > 2*feedBuffer {
+			f.recent = slices.Clone(f.recent[feedBuffer:])
+		}
 	}
 	for r := range f.readers {
 		r.add(e)
@@ -62,8 +66,15 @@ func (f *feed) close() {
 // subscribe gives the events from now on. The channel is closed when ctx ends, or when the feed is closed and all is
 // read.
 func (f *feed) subscribe(ctx context.Context) <-chan Event {
+	_, live := f.join(ctx)
+	return live
+}
+
+// join is subscribe with the events just before, as far as they are remembered.
+func (f *feed) join(ctx context.Context) (before []Event, live <-chan Event) {
 	r := &feedReader{wake: make(chan struct{}, 1)}
 	f.mu.Lock()
+	before = slices.Clone(f.recent)
 	if f.closed {
 		r.end()
 	} else {
@@ -81,7 +92,7 @@ func (f *feed) subscribe(ctx context.Context) <-chan Event {
 		defer f.mu.Unlock()
 		delete(f.readers, r)
 	}()
-	return out
+	return before, out
 }
 
 func (r *feedReader) add(e Event) {

@@ -266,38 +266,42 @@ func (s *Supervisor) observe(opts []Option) []Option {
 func (s *Supervisor) Events(ctx context.Context) <-chan Event { return s.feed.subscribe(ctx) }
 
 // EventsAfter is Events for who has seen those up to a number, of an earlier supervisor of the state directory, too: it
-// begins with what the file has of later ones, and goes on without gap or double. 0 means all that are kept.
+// begins with what is kept of later ones, and goes on without gap or double. 0 means all that are kept.
 func (s *Supervisor) EventsAfter(ctx context.Context, seq uint64) <-chan Event {
-	live, out := s.feed.subscribe(ctx), make(chan Event) // in this order: what is not in the file yet comes by the feed
+	before, live := s.feed.join(ctx) // first: what is not in the file yet, the feed has
+	out := make(chan Event)
+	deliver := func(e Event) bool {
+		if e.Seq != 0 && e.Seq <= seq {
+			return true
+		}
+		if e.Seq > s.since && seq >= s.since { // numbers of one manager follow each other
+			e.Missed = int(e.Seq - seq - 1)
+		}
+		seq = max(seq, e.Seq)
+		select {
+		case out <- e:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 	go func() {
 		defer close(out)
-		send := func(e Event) bool {
-			select {
-			case out <- e:
-				return true
-			case <-ctx.Done():
-				return false
+		for e, err := range ReadEvents(ctx, s.state, false) {
+			switch {
+			case err != nil, e.Seq == 0: // what cannot be read is told by ReadEvents
+			case len(before) > 0 && e.Seq >= before[0].Seq:
+			case !deliver(e):
+				return
 			}
 		}
-		for e, err := range ReadEvents(ctx, s.state, false) {
-			if err != nil || e.Seq <= seq { // what cannot be read is told by ReadEvents
-				continue
-			}
-			if seq = e.Seq; !send(e) {
+		for _, e := range before {
+			if !deliver(e) {
 				return
 			}
 		}
 		for e := range live {
-			if e.Seq != 0 && e.Seq <= seq {
-				continue
-			}
-			if e.Missed = 0; e.Seq != 0 {
-				if seq >= s.since {
-					e.Missed = int(e.Seq - seq - 1)
-				}
-				seq = e.Seq
-			}
-			if !send(e) {
+			if !deliver(e) {
 				return
 			}
 		}
