@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -201,16 +202,7 @@ type GPUError struct {
 	Advice string
 }
 
-func (e *GPUError) Error() string {
-	what := "cannot use the GPU"
-	if e.Device != "" {
-		what = fmt.Sprintf("cannot use GPU %q", e.Device)
-	}
-	if e.Advice == "" {
-		return fmt.Sprintf("%s: %v", what, e.Err)
-	}
-	return fmt.Sprintf("%s: %v; %s", what, e.Err, e.Advice)
-}
+func (e *GPUError) Error() string { return (*gpu.Error)(e).Error() }
 func (e *GPUError) Unwrap() error { return e.Err }
 
 // failureOf is the Failure that an error wraps; nil when there is none.

@@ -2,14 +2,15 @@ package provisioner
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
 // What a command line says twice, or in a way that only other versions understand. The pool says what the engine would do.
@@ -92,23 +93,13 @@ func (p *poolImport) takeHome(model string) string {
 	return model
 }
 
+var hubDownload = regexp.MustCompile(`/(resolve|blob)/[^/]+/.`)
+
 // hubFileOf is the reference to a file of the hub by its URL, which needs no checksum; "" for another URL.
 func hubFileOf(address string) string {
-	if !strings.Contains(address, "://") {
-		address = "https://" + address
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Host != "huggingface.co" && u.Host != "hf.co" {
+	if !hubDownload.MatchString(address) {
 		return ""
 	}
-	const owner, repo, verb, revision, file = 0, 1, 2, 3, 4
-	parts := strings.SplitN(strings.TrimPrefix(u.Path, "/"), "/", file+1)
-	if len(parts) <= file || parts[verb] != "resolve" && parts[verb] != "blob" {
-		return ""
-	}
-	at := ""
-	if parts[revision] != "main" {
-		at = "@" + url.PathEscape(parts[revision])
-	}
-	return "hf:" + parts[owner] + "/" + parts[repo] + at + "/" + parts[file]
+	id, _ := models.OfPage(address) // the error says that it is another URL
+	return id
 }

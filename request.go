@@ -300,11 +300,7 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 		results, err := b.s.Apply(ctx, cfgs)
 		var all []Answer
 		for _, done := range results {
-			a := Answer{Pool: done.Pool, Replica: done.Replica, Result: string(done.Result)}
-			if done.Err != nil {
-				a.Error = done.Err.Error()
-			}
-			all = append(all, a)
+			all = append(all, Answer{Pool: done.Pool, Replica: done.Replica, Result: string(done.Result), Error: told(done.Err)})
 		}
 		return all, err
 	default:
