@@ -528,7 +528,7 @@ func TestRecoverLeavesStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	stranger := exec.Command("cat")
-	stranger.ExtraFiles = []*os.File{lock.File}
+	stranger.ExtraFiles = []*os.File{lock.Share()}
 	in, err := stranger.StdinPipe()
 	if err == nil {
 		err = stranger.Start()

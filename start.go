@@ -201,7 +201,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
 	if host, ok := r.inst.(*hostInstance); ok {
-		host.files = launchFiles{log, lock.File}
+		host.files = launchFiles{log, lock.Share()}
 	}
 	program := programOf(p.engine, p.cfg)
 	err = r.inst.Start(ctx, launch.Launch{

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/flock"
 )
 
 // logCopy copies what a container says into the launch's log.
@@ -60,7 +61,7 @@ func (l *logCopy) open() bool {
 	if err != nil {
 		return false
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock.Try(file); err != nil {
 		file.Close()
 		return false
 	}
@@ -74,7 +75,7 @@ func (l *logCopy) open() bool {
 
 func (l *logCopy) close() {
 	if l.file != nil {
-		l.file.Close()
+		flock.Close(l.file)
 		l.file = nil
 	}
 }

@@ -117,7 +117,7 @@ func (e Entry) Get(ctx context.Context, tell Watcher, fill func(lock *os.File) (
 	if err := os.MkdirAll(e.Dir, 0o700); err != nil {
 		return "", unusable(err)
 	}
-	m, err := fill(lock.File)
+	m, err := fill(lock.Share())
 	if err != nil {
 		return "", err
 	}

@@ -23,7 +23,7 @@ func TestEndHoldersSparesStrangers(t *testing.T) {
 	holder := func(env ...string) (*exec.Cmd, <-chan struct{}) {
 		t.Helper()
 		cmd := exec.Command("sleep", "600")
-		cmd.Env, cmd.ExtraFiles = env, []*os.File{lock.File}
+		cmd.Env, cmd.ExtraFiles = env, []*os.File{lock.Share()}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

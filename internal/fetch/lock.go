@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/internal/flock"
 )
 
 // Lock waits for the lock file at path and returns how to let go of it. waiting is called once when another process
@@ -20,7 +22,7 @@ func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err 
 	for pause := first; ; pause = min(2*pause, longest) {
 		file, err := tryLock(path)
 		if file != nil {
-			return func() { file.Close() }, nil
+			return func() { flock.Close(file) }, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot lock %q: %w", path, err)
@@ -42,7 +44,7 @@ func TryLock(path string) (unlock func(), ok bool, err error) {
 	if file == nil {
 		return nil, false, err
 	}
-	return func() { file.Close() }, true, nil
+	return func() { flock.Close(file) }, true, nil
 }
 
 // tryLock returns nil when another process holds the lock.
@@ -59,14 +61,9 @@ func tryLock(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		for {
-			if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
-				break
-			}
-		}
-		if err != nil {
+		if err := flock.Try(file); err != nil {
 			file.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
+			if errors.Is(err, flock.ErrHeld) {
 				return nil, nil
 			}
 			return nil, err
@@ -78,7 +75,7 @@ func tryLock(path string) (*os.File, error) {
 				return file, nil
 			}
 		}
-		file.Close()
+		flock.Close(file)
 		if err != nil {
 			return nil, err
 		}
@@ -91,6 +88,6 @@ func Locked(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer file.Close()
-	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+	defer flock.Close(file)
+	return errors.Is(flock.Try(file), flock.ErrHeld)
 }

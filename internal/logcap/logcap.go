@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/internal/flock"
 )
 
 // Block is what a file is cut by: every cut is a whole number of blocks, so that a reader can find its place again.
@@ -23,7 +25,7 @@ func Cap(path string, limit int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	defer flock.Close(f)
 	return CapFile(f, limit)
 }
 
@@ -55,8 +57,8 @@ func Open(path string) (*os.File, error) {
 
 func capFile(f *os.File, limit int64) (int64, error) {
 	// Two that cut at the same time, each by what it has measured before, would cut twice.
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
+	if err := flock.Try(f); err != nil {
+		if errors.Is(err, flock.ErrHeld) {
 			err = nil
 		}
 		return limit, err

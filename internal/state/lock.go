@@ -9,14 +9,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/llama-orch/engine-provisioner/internal/flock"
 )
 
 // Lock is a lock on a file. It belongs to the open file, and so to every process that has inherited it: a replica's
 // lock is held by whichever of the provisioner and the engine's processes lives longest.
-type Lock struct{ File *os.File }
+type Lock struct {
+	file   *os.File
+	shared bool
+}
 
 // ErrHeld says that a process holds the lock.
-var ErrHeld = errors.New("locked")
+var ErrHeld = flock.ErrHeld
 
 // Lock takes the replica's lock or returns ErrHeld.
 func (f Files) Lock() (*Lock, error) { return TakeLock(f.LockPath(), 250*time.Millisecond) }
@@ -50,9 +55,9 @@ func TryLock(path string) (*Lock, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the lock file: %w", err)
 		}
-		if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err := flock.Try(file); err != nil {
 			file.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
+			if errors.Is(err, ErrHeld) {
 				return nil, ErrHeld
 			}
 			return nil, fmt.Errorf("cannot lock %q: %w", path, err)
@@ -63,20 +68,31 @@ func TryLock(path string) (*Lock, error) {
 			var current fs.FileInfo
 			if current, err = os.Lstat(path); err == nil && os.SameFile(held, current) {
 				if err = CheckOwn(path, current); err == nil {
-					return &Lock{file}, nil
+					return &Lock{file: file}, nil
 				}
 			}
 		}
-		file.Close()
+		flock.Close(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("cannot lock %q: %w", path, err)
 		}
 	}
 }
 
-// Release closes this program's copy. The lock is free when no inherited copy is left; it is never unlocked
-// explicitly, since that would unlock the engine's copy too.
-func (l *Lock) Release() { _ = l.File.Close() }
+// Share gives the lock to the processes that inherit the file: it is theirs, too, until the last of them has ended.
+func (l *Lock) Share() *os.File {
+	l.shared = true
+	return l.file
+}
+
+// Release gives the lock back. One that is shared is left to those who have inherited it.
+func (l *Lock) Release() {
+	if l.shared {
+		_ = l.file.Close()
+		return
+	}
+	flock.Close(l.file)
+}
 
 // AwaitLock waits for a lock until ctx ends. waiting is called about every two seconds as long as another process holds it.
 func AwaitLock(ctx context.Context, path string, waiting func()) (*Lock, error) {
@@ -102,7 +118,7 @@ func AwaitLock(ctx context.Context, path string, waiting func()) (*Lock, error) 
 
 // At reports whether the lock is still that of the file at path.
 func (l *Lock) At(path string) bool {
-	held, err := l.File.Stat()
+	held, err := l.file.Stat()
 	if err != nil {
 		return true // nobody can tell
 	}
@@ -116,6 +132,6 @@ func Locked(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer file.Close()
-	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	defer flock.Close(file)
+	return errors.Is(flock.TryShared(file), ErrHeld)
 }

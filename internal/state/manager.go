@@ -46,7 +46,7 @@ func TakeManager(dir string) (l *Lock, holder Note, err error) {
 // robbedManager finds a manager of the state directory that holds a lock whose file somebody has removed or moved, as with
 // the whole directory. It takes the lock again within a second; until then nobody else may.
 func robbedManager(dir string, own *Lock) (n Note, there bool) {
-	held, err := own.File.Stat()
+	held, err := own.file.Stat()
 	if err != nil {
 		return n, false
 	}

@@ -25,8 +25,8 @@ func (l *Lock) Sign() { l.SignFor("") }
 func (l *Lock) SignFor(dir string) {
 	host, _ := os.Hostname()
 	data, err := json.Marshal(Note{proc.Identify(os.Getpid()), host, time.Now().UTC().Truncate(time.Second), realPath(dir)})
-	if err == nil && l.File.Truncate(0) == nil {
-		_, _ = l.File.WriteAt(append(data, '\n'), 0)
+	if err == nil && l.file.Truncate(0) == nil {
+		_, _ = l.file.WriteAt(append(data, '\n'), 0)
 	}
 }
 
