@@ -3,7 +3,6 @@ package provisioner
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/lastwords"
 )
 
@@ -65,10 +65,10 @@ func TestClassifyRecordedLogs(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		got := findCause(lines, llamaSpec(t).Causes, lastwords.Last(lines))
+		got := diagnosis.Find(lines, llamaSpec(t).Causes, lastwords.Last(lines))
 		name := strings.TrimSuffix(filepath.Base(file), ".log")
-		if got.cause != want[name] || got.evidence == "" {
-			t.Errorf("%s: got %q by %q, want %q", name, got.cause, got.evidence, want[name])
+		if got.Cause != want[name] || got.Evidence == "" {
+			t.Errorf("%s: got %q by %q, want %q", name, got.Cause, got.Evidence, want[name])
 		}
 	}
 	// A backend that cannot be loaded is left out, and is no reason to die.
@@ -125,17 +125,17 @@ func TestEvidence(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		got := findCause(lines, llamaSpec(t).Causes, lastwords.Last(lines))
-		if got.evidence != want.evidence || !strings.Contains(got.advice, want.advice) || want.advice == "" != (got.advice == "") {
-			t.Errorf("%s: %q, advice %q; want %q", name, got.evidence, got.advice, want.evidence)
+		got := diagnosis.Find(lines, llamaSpec(t).Causes, lastwords.Last(lines))
+		if got.Evidence != want.evidence || !strings.Contains(got.Advice, want.advice) || want.advice == "" != (got.Advice == "") {
+			t.Errorf("%s: %q, advice %q; want %q", name, got.Evidence, got.Advice, want.evidence)
 		}
 	}
 }
 
 // causeIn is what the last lines of an engine tell.
 func causeIn(lines []string, patterns []engine.CausePattern) (engine.Cause, string) {
-	f := findCause(lines, patterns, lastwords.Last(lines))
-	return f.cause, f.evidence
+	f := diagnosis.Find(lines, patterns, lastwords.Last(lines))
+	return f.Cause, f.Evidence
 }
 
 // A client of a ready engine names an image that cannot be downloaded; later the engine dies of something else.
@@ -146,28 +146,8 @@ func TestReadyEngineDiesOfNoDownload(t *testing.T) {
 		if cause, _ := causeIn(lines, patterns); cause != engine.CauseDownload {
 			t.Errorf("while loading: %q", cause)
 		}
-		if cause, _ := causeIn(lines, ofReady(patterns)); cause != engine.CauseDriver {
+		if cause, _ := causeIn(lines, diagnosis.OfReady(patterns)); cause != engine.CauseDriver {
 			t.Errorf("once ready: %q", cause)
-		}
-	}
-}
-
-func TestCausesHaveAdvice(t *testing.T) {
-	t.Parallel()
-	hopeless := []engine.Cause{
-		engine.CauseModelMissing, engine.CauseModelCorrupt, engine.CauseBadFlag, engine.CauseLibMissing, engine.CauseDriver, engine.CauseBuildFailed,
-		engine.CauseBadAddress, engine.CausePortForbidden, engine.CauseUnauthorized,
-	}
-	curable := []engine.Cause{engine.CausePortInUse, engine.CauseOOMGPU, engine.CauseOOMHost, engine.CauseCannotAnswer, engine.CauseDownload, engine.CauseUnknown}
-	for _, c := range slices.Concat(hopeless, curable) {
-		if adviceFor(c) == "" {
-			t.Errorf("%s: no advice", c)
-		}
-		if c != engine.CauseUnknown && adviceFor(c) == adviceFor(engine.CauseUnknown) {
-			t.Errorf("%s: only the general advice", c)
-		}
-		if retryable(c) != slices.Contains(curable, c) {
-			t.Errorf("%s: retryable is %v", c, retryable(c))
 		}
 	}
 }
@@ -202,6 +182,6 @@ func FuzzClassify(f *testing.F) {
 		if cause != engine.CauseUnknown && evidence == "" {
 			t.Errorf("cause %q by nothing", cause)
 		}
-		_ = adviceFor(cause)
+		_ = diagnosis.Advice(cause)
 	})
 }

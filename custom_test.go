@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
 
@@ -77,7 +78,7 @@ func TestCustomLaunch(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := launchOf(custom{}, test.cfg, test.host)
+			spec, err := launchOf(custom.Engine{}, test.cfg, test.host)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +98,7 @@ func TestCustomLaunch(t *testing.T) {
 // What the plan tells of each element, and what only the provisioner may fill in.
 func TestCustomExplains(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(custom{}, ProvisionConfig{
+	spec, err := launchOf(custom.Engine{}, ProvisionConfig{
 		Port: 8081, Flags: []string{"-p", "{tmpdir}"}, Model: ModelConfig{ID: "llama"},
 		Custom: &CustomConfig{
 			Command: []string{"server", "run", "--listen={host}:{port}", "-m", "{model}", "{tmpdir}/cache"}, Aliases: map[string]string{"-p": "--parallel"},
@@ -124,7 +125,7 @@ func TestCustomExplains(t *testing.T) {
 
 func TestCustomQuestions(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(custom{}, ProvisionConfig{
+	spec, err := launchOf(custom.Engine{}, ProvisionConfig{
 		Port: 8081, APIKey: &SecretRef{FromEnv: "KEY"}, Model: ModelConfig{ID: `say "hi"`},
 		Custom: &CustomConfig{
 			Command: []string{"server", "{host}", "{port}"}, KeyEnv: "SERVER_KEY", Health: "/", Grace: Duration(time.Minute),
@@ -150,11 +151,11 @@ func TestCustomQuestions(t *testing.T) {
 func TestCustomCauses(t *testing.T) {
 	t.Parallel()
 	cfg := ProvisionConfig{Port: 8081, Custom: &CustomConfig{Command: []string{"server", "{host}", "{port}"}}}
-	onCPU, err := launchOf(custom{}, cfg, engine.Host{})
+	onCPU, err := launchOf(custom.Engine{}, cfg, engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	onGPU, err := launchOf(custom{}, cfg, engine.Host{GPUs: []engine.GPU{gpu0}})
+	onGPU, err := launchOf(custom.Engine{}, cfg, engine.Host{GPUs: []engine.GPU{gpu0}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestCustomProgramIsMissing(t *testing.T) {
 // A proof of the GPU by the driver's word alone, since nothing is known of what the server logs.
 func TestCustomGPUProof(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(custom{}, ProvisionConfig{Port: 1, Custom: &CustomConfig{Command: []string{"s", "{host}", "{port}"}}}, engine.Host{})
+	spec, err := launchOf(custom.Engine{}, ProvisionConfig{Port: 1, Custom: &CustomConfig{Command: []string{"s", "{host}", "{port}"}}}, engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +356,7 @@ func FuzzCustomCommand(f *testing.F) {
 		cfg := ProvisionConfig{
 			Port: 8081, Model: ModelConfig{ID: model}, Custom: &CustomConfig{Command: []string{"server", arg, "{host}", "{port}"}},
 		}
-		spec, err := launchOf(custom{}, cfg, engine.Host{})
+		spec, err := launchOf(custom.Engine{}, cfg, engine.Host{})
 		if err != nil {
 			return
 		}

@@ -10,7 +10,9 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
@@ -208,7 +210,7 @@ func (p *poolImport) finish() {
 	}
 	if model != "" {
 		p.set("model", map[string]any{"id": model}, "")
-	} else if p.modelURL == "" && p.pool.Engine != (custom{}).Name() {
+	} else if p.modelURL == "" && p.pool.Engine != custom.Name {
 		p.decide("model", map[string]any{"id": "/path/to/model"}, "no model was named")
 	}
 	if _, ok := p.pool.Keys["port"]; !ok {
@@ -241,7 +243,7 @@ func (p *poolImport) takeOwnedEnv() {
 			delete(p.env, name)
 			continue
 		}
-		advice, owned := ownedEnv[name]
+		advice, owned := keys.OwnedVariable(name)
 		if def, ok := p.envTwin(name); ok {
 			a := p.dialect.Advice(def.Names...)
 			if a == flagline.AdviceKey {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
@@ -60,7 +61,7 @@ func (p *poolImport) takeProgram(args []string) error {
 		return nil
 	}
 	p.pool.Program = args[:1]
-	p.pool.Engine, p.pool.ID = (custom{}).Name(), cmp.Or(strings.Trim(strings.ToLower(badIDLetter.ReplaceAllString(name, "-")), "-_"), "custom")
+	p.pool.Engine, p.pool.ID = custom.Name, cmp.Or(strings.Trim(strings.ToLower(badIDLetter.ReplaceAllString(name, "-")), "-_"), "custom")
 	p.set("custom", map[string]any{"command": p.withoutSecrets(args), "health": "/"},
 		"not one of the built-in engines: write {host} and {port} where they stand, and the path that answers 200 when it is ready")
 	p.decide("port", 8080, "the port that it shall listen on")

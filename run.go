@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
@@ -57,7 +58,7 @@ func (r *run) failure(cause engine.Cause, evidence string, lines []string) Failu
 		Cause:    cause,
 		Evidence: tail.Cut(evidence),
 		Advice:   r.advice(cause),
-		Retry:    retryable(cause),
+		Retry:    diagnosis.Retryable(cause),
 		LogTail:  tail.Last(lines),
 		LogPath:  r.rec.Log,
 	}
@@ -67,7 +68,7 @@ func (r *run) lastLines() []string { return r.redact.Lines(r.logEnd()) }
 
 // advice is the engine's own on a cause, or the general one.
 func (r *run) advice(cause engine.Cause) string {
-	return cmp.Or(r.rec.Launch.Spec.Advice[cause], adviceFor(cause))
+	return cmp.Or(r.rec.Launch.Spec.Advice[cause], diagnosis.Advice(cause))
 }
 
 // log is what the engine has said so far, without secrets.

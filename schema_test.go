@@ -14,6 +14,7 @@ import (
 
 	"github.com/invopop/jsonschema"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	jsonschemav6 "github.com/santhosh-tekuri/jsonschema/v6"
 	sigsyaml "sigs.k8s.io/yaml"
 )
@@ -78,8 +79,8 @@ func generateSchema(t *testing.T) string {
 	pool := s.Definitions["Pool"].Properties
 	env, _ := pool.Get("env")
 	env.PropertyNames = &jsonschema.Schema{
-		Pattern: envPattern.String(),
-		Not:     &jsonschema.Schema{Enum: anys(slices.Sorted(maps.Keys(ownedEnv)))},
+		Pattern: keys.VariablePattern,
+		Not:     &jsonschema.Schema{Enum: anys(keys.OwnedVariables())},
 	}
 	devices, _ := pool.Get("devices")
 	devices.MinItems = ptr(1)
@@ -101,7 +102,7 @@ func generateSchema(t *testing.T) string {
 	secret := s.Definitions["SecretRef"]
 	secret.OneOf = []*jsonschema.Schema{{Required: []string{"from_env"}}, {Required: []string{"from_file"}}}
 	fromEnv, _ := secret.Properties.Get("from_env")
-	fromEnv.Pattern = envPattern.String()
+	fromEnv.Pattern = keys.VariablePattern
 	fromFile, _ := secret.Properties.Get("from_file")
 	fromFile.MinLength = ptr(1)
 

@@ -17,7 +17,6 @@ const maxProblems = 100
 
 var (
 	idPattern     = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
-	envPattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	devicePattern = regexp.MustCompile(`^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*)$`)
 	sizePattern   = regexp.MustCompile(`^([0-9]+)((?:[KMGT]i?)?B)$`)
 	groupPattern  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`)

@@ -1,10 +1,10 @@
-package provisioner
+package custom
 
 import "github.com/llama-orch/engine-provisioner/engine"
 
-// customCauses are the last words that servers of many kinds have in common: those of the C library, Python, CUDA, and
+// causes are the last words that servers of many kinds have in common: those of the C library, Python, CUDA, and
 // the usual parsers of flags.
-var customCauses = []engine.CausePattern{
+var causes = []engine.CausePattern{
 	{Cause: engine.CausePortInUse, Pattern: engine.AnyOf(`(?i)address already in use`)},
 	{Cause: engine.CauseOOMGPU, Pattern: engine.AnyOf(
 		`CUDA out of memory`, `(?i)CUDA error: out of memory`, `(cuda|hip)Malloc failed: out of memory`, `OutOfMemoryError`,
@@ -21,6 +21,6 @@ var customCauses = []engine.CausePattern{
 	)},
 }
 
-var customGPUCauses = []engine.CausePattern{
+var gpuCauses = []engine.CausePattern{
 	{Cause: engine.CauseDriver, Pattern: engine.AnyOf(`(?i)no CUDA-capable device`, `CUDA driver version is insufficient`, `Found no NVIDIA driver`)},
 }

@@ -1,4 +1,9 @@
-package provisioner
+// Package custom is the engine for any HTTP server that the configuration alone describes.
+//
+// It owns how the words of such a description become a launch: what is filled in where, and what is missing or cannot be. The
+// provisioner has it built in; who wants another one builds on [Engine]. It is pure, like every engine: it touches no
+// file, network, process or environment.
+package custom
 
 import (
 	"cmp"
@@ -14,16 +19,21 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
-	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
-// custom describes any HTTP server by the configuration alone.
-type custom struct{}
+// Engine describes any HTTP server by the configuration alone.
+type Engine struct{}
 
-func (custom) Name() string { return "custom" }
+// Name is "custom" in a configuration.
+const Name = "custom"
 
-func (custom) Program(req engine.Request) engine.Program {
+// Name returns "custom".
+func (Engine) Name() string { return Name }
+
+// Program says how the executable is found: it is the first word of the command.
+func (Engine) Program(req engine.Request) engine.Program {
 	p := engine.Program{Model: engine.ModelAny}
 	if req.Custom != nil && len(req.Custom.Command) > 0 {
 		p.Command = req.Custom.Command[0]
@@ -33,14 +43,14 @@ func (custom) Program(req engine.Request) engine.Program {
 }
 
 // Launch fills in the command. Nothing is known of the server's flags, so that the user's go after it as they are.
-func (custom) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
+func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	if req.Custom == nil {
 		return engine.LaunchSpec{}, &engine.ConfigError{Problems: []engine.Problem{{
 			Key:     "custom",
 			Message: `is missing; say how the server is run, such as {command: [server, --host, "{host}", --port, "{port}"]}`,
 		}}}
 	}
-	l := newCustomLaunch(req, host)
+	l := newLaunch(req, host)
 	flags := l.command()
 	flags = append(flags, l.userFlags()...)
 	env := l.env()
@@ -51,11 +61,11 @@ func (custom) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	c := *req.Custom
 	spec := engine.LaunchSpec{
 		Flags: flags, Env: env, KeyEnv: c.KeyEnv, KeySeparator: l.keySeparator(), Health: cmp.Or(c.Health, "/health"),
-		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: customCauses,
+		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: causes,
 	}
 	if len(host.GPUs) > 0 {
 		// Of no meaning on the CPU: Triton complains of the driver, and goes on.
-		spec.Causes = slices.Concat(customCauses, customGPUCauses)
+		spec.Causes = slices.Concat(causes, gpuCauses)
 	}
 	if c.Version != nil {
 		spec.Version = *c.Version
@@ -77,8 +87,8 @@ func (custom) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	return spec, nil
 }
 
-// customLaunch gathers one launch, and all that is wrong with it.
-type customLaunch struct {
+// launch gathers one launch, and all that is wrong with it.
+type launch struct {
 	req      engine.Request
 	c        engine.Custom
 	values   map[string]string // by placeholder
@@ -87,12 +97,12 @@ type customLaunch struct {
 	problems []engine.Problem
 }
 
-func newCustomLaunch(req engine.Request, host engine.Host) *customLaunch {
+func newLaunch(req engine.Request, host engine.Host) *launch {
 	uuids := make([]string, len(host.GPUs))
 	for i, g := range host.GPUs {
 		uuids[i] = g.UUID
 	}
-	return &customLaunch{
+	return &launch{
 		req: req, c: *req.Custom, stands: map[string]bool{}, owned: map[string]string{},
 		values: map[string]string{
 			"{model}": cmp.Or(host.ModelPath, req.Model.ID), "{host}": cmp.Or(req.Host, "127.0.0.1"), "{port}": strconv.Itoa(req.Port),
@@ -101,19 +111,19 @@ func newCustomLaunch(req engine.Request, host engine.Host) *customLaunch {
 	}
 }
 
-func (l *customLaunch) problem(key, format string, args ...any) {
+func (l *launch) problem(key, format string, args ...any) {
 	l.problems = append(l.problems, engine.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
 var (
-	customPlaceholder = regexp.MustCompile(`\{[A-Za-z_]+\}`)
-	// customModel is where a model may stand: anywhere else, as in "sh -c" or "python -c", its name could become code.
-	customModel = regexp.MustCompile(`^([A-Za-z0-9_.-]+=)?\{model\}$`)
+	placeholder = regexp.MustCompile(`\{[A-Za-z_]+\}`)
+	// wholeModel is where a model may stand: anywhere else, as in "sh -c" or "python -c", its name could become code.
+	wholeModel = regexp.MustCompile(`^([A-Za-z0-9_.-]+=)?\{model\}$`)
 )
 
 // fill puts values into the placeholders of text, and reports those that there are not.
-func (l *customLaunch) fill(key, text string, known ...string) (filled string, names []string) {
-	names = customPlaceholder.FindAllString(text, -1)
+func (l *launch) fill(key, text string, known ...string) (filled string, names []string) {
+	names = placeholder.FindAllString(text, -1)
 	for _, name := range names {
 		l.stands[name] = true
 		if slices.Contains(known, name) {
@@ -138,17 +148,17 @@ func (l *customLaunch) fill(key, text string, known ...string) (filled string, n
 
 // command is the arguments of the command. What is filled in belongs to the name of a flag before it; of the others that
 // is not known, so that each stands alone.
-func (l *customLaunch) command() []engine.Flag {
+func (l *launch) command() []engine.Flag {
 	if len(l.c.Command) == 0 {
 		l.problem("custom.command", `names no program; write it and its arguments, such as `+
 			`[server, --host, "{host}", --port, "{port}"]`)
 		return nil
 	}
 	switch program := l.c.Command[0]; {
-	case customPlaceholder.MatchString(program):
+	case placeholder.MatchString(program):
 		l.problem("custom.command[0]", "is %q, and a program cannot be filled in; write its name or path", program)
 	default:
-		if wrong := badExecutable(program); wrong != "" {
+		if wrong := keys.BadExecutable(program); wrong != "" {
 			l.problem("custom.command[0]", "%s", wrong)
 		}
 	}
@@ -156,7 +166,7 @@ func (l *customLaunch) command() []engine.Flag {
 	for i, arg := range l.c.Command[1:] {
 		key := fmt.Sprintf("custom.command[%d]", i+1)
 		filled, names := l.fill(key, arg, "{model}", "{host}", "{port}", "{devices}", engine.TempDirPlaceholder)
-		if strings.Contains(arg, "{model}") && !customModel.MatchString(arg) {
+		if strings.Contains(arg, "{model}") && !wholeModel.MatchString(arg) {
 			l.problem(key, `holds {model} inside of other text; write it as an element of its own, or after "--name="`)
 		}
 		if strings.ContainsRune(arg, 0) {
@@ -168,7 +178,7 @@ func (l *customLaunch) command() []engine.Flag {
 			before := l.c.Command[i]
 			if name, _, joined := strings.Cut(arg, "="); joined && flagName(name) {
 				l.owned[name] = names[0]
-			} else if flagName(before) && i > 0 && !customPlaceholder.MatchString(before) {
+			} else if flagName(before) && i > 0 && !placeholder.MatchString(before) {
 				l.owned[before] = names[0]
 				flag.Args, flag.Key = []string{before, filled}, flags[len(flags)-1].Key
 				flags = flags[:len(flags)-1]
@@ -181,7 +191,7 @@ func (l *customLaunch) command() []engine.Flag {
 
 // userFlags is the flags list with the aliases replaced. Which of them take a value is not known, so that each element
 // stands alone.
-func (l *customLaunch) userFlags() []engine.Flag {
+func (l *launch) userFlags() []engine.Flag {
 	flags := make([]engine.Flag, len(l.req.Flags))
 	for i, arg := range l.req.Flags {
 		key := fmt.Sprintf("flags[%d]", i)
@@ -203,12 +213,12 @@ func (l *customLaunch) userFlags() []engine.Flag {
 }
 
 // env is the server's variables.
-func (l *customLaunch) env() map[string]string {
+func (l *launch) env() map[string]string {
 	env := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(l.c.Env)) {
-		key := strictyaml.Join("custom.env", name)
+		key := keys.Join("custom.env", name)
 		env[name], _ = l.fill(key, l.c.Env[name], "{model}", "{host}", "{port}", "{devices}")
-		if wrong := badVariable(name); wrong != "" {
+		if wrong := keys.BadVariable(name); wrong != "" {
 			l.problem(key, "%s", wrong)
 		}
 		if _, twice := l.req.Env[name]; twice {
@@ -222,7 +232,7 @@ func (l *customLaunch) env() map[string]string {
 }
 
 // check finds what is wrong beside the command.
-func (l *customLaunch) check() {
+func (l *launch) check() {
 	c := l.c
 	if len(c.Command) > 0 {
 		l.checkAddress()
@@ -252,11 +262,11 @@ func (l *customLaunch) check() {
 			l.problem("custom.answer.body", `must be JSON, such as '{"prompt": "Hi", "max_tokens": 1}'`)
 		}
 	}
-	if err := checkDuration(Duration(c.Grace)); c.Grace != 0 && err != nil {
-		l.problem("custom.grace", "%v", err)
+	if wrong := keys.BadDuration(c.Grace); c.Grace != 0 && wrong != "" {
+		l.problem("custom.grace", "%s", wrong)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Aliases)) {
-		key, to := strictyaml.Join("custom.aliases", name), c.Aliases[name]
+		key, to := keys.Join("custom.aliases", name), c.Aliases[name]
 		_, again := c.Aliases[to]
 		switch {
 		case !flagName(name) || !flagName(to):
@@ -271,7 +281,7 @@ func (l *customLaunch) check() {
 }
 
 // checkAddress makes sure that the server is told what the rest of the file says of it.
-func (l *customLaunch) checkAddress() {
+func (l *launch) checkAddress() {
 	switch host, port := l.stands["{host}"] || l.req.Expose, l.stands["{port}"]; {
 	case !host && !port:
 		l.problem("custom.command", `has no {host} and no {port}, so that the server would listen anywhere; `+
@@ -290,7 +300,7 @@ func (l *customLaunch) checkAddress() {
 }
 
 // keySeparator is known of llama-server's variable, which other programs that hold one take, too.
-func (l *customLaunch) keySeparator() string {
+func (l *launch) keySeparator() string {
 	if l.c.KeyEnv == "LLAMA_API_KEY" {
 		return ","
 	}
@@ -298,7 +308,7 @@ func (l *customLaunch) keySeparator() string {
 }
 
 // checkKey makes sure that the server gets its key, and nothing else by that variable.
-func (l *customLaunch) checkKey() {
+func (l *launch) checkKey() {
 	const key = "custom.key_env"
 	name := l.c.KeyEnv
 	_, inEnv := l.req.Env[name]
@@ -307,18 +317,18 @@ func (l *customLaunch) checkKey() {
 	case name == "" && l.req.HasKey:
 		l.problem("api_key", "reaches the server by a variable alone; name that in %q", key)
 	case name == "":
-	case !envPattern.MatchString(name):
+	case !keys.IsVariable(name):
 		// The text is left out: it may be the key itself.
 		l.problem(key, "must be the name of a variable (letters, digits and _), not its value")
-	case badVariable(name) != "":
-		l.problem(key, "%s", badVariable(name))
+	case keys.BadVariable(name) != "":
+		l.problem(key, "%s", keys.BadVariable(name))
 	case inEnv || inCustom:
 		l.problem(key, `is set in "env", too; remove it there, and write the key as "api_key"`)
 	}
 }
 
 // checkPath checks the path of a question.
-func (l *customLaunch) checkPath(key, path string) {
+func (l *launch) checkPath(key, path string) {
 	u, err := url.Parse(path)
 	switch {
 	case path == "":
@@ -329,7 +339,7 @@ func (l *customLaunch) checkPath(key, path string) {
 }
 
 // body is the answer's question about the model.
-func (l *customLaunch) body() string {
+func (l *launch) body() string {
 	model, _ := json.Marshal(l.values["{model}"]) // text always can be
 	return strings.ReplaceAll(l.c.Answer.Body, "{model}", string(model[1:len(model)-1]))
 }

@@ -1,12 +1,12 @@
-package provisioner
+package diagnosis
 
 import "github.com/llama-orch/engine-provisioner/engine"
 
-// adviceExecutable is about a file that the kernel cannot run.
-const adviceExecutable = `install a build for this machine, or name another executable in "provisioning.binary.path"`
+// AdviceExecutable is about a file that the kernel cannot run.
+const AdviceExecutable = `install a build for this machine, or name another executable in "provisioning.binary.path"`
 
-// adviceFor says what to do about a cause.
-func adviceFor(cause engine.Cause) string {
+// Advice says what to do about a cause.
+func Advice(cause engine.Cause) string {
 	switch cause {
 	case engine.CauseModelMissing:
 		return `check that "model.id" and the files named in "flags" exist and that this user may read them`
@@ -40,8 +40,8 @@ func adviceFor(cause engine.Cause) string {
 	return "read the log"
 }
 
-// retryable reports whether trying again unchanged can help.
-func retryable(cause engine.Cause) bool {
+// Retryable reports whether trying again unchanged can help.
+func Retryable(cause engine.Cause) bool {
 	switch cause {
 	case engine.CauseModelMissing, engine.CauseModelCorrupt, engine.CauseBadFlag, engine.CauseLibMissing, engine.CauseDriver, engine.CauseBuildFailed,
 		engine.CauseBadAddress, engine.CausePortForbidden, engine.CauseUnauthorized:
