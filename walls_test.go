@@ -172,3 +172,28 @@ func TestPackagesSayWhatTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// What is built from C prints what a C compiler says: a build of the command compiles no C of others but purego's, which says
+// nothing, and needs no newer Go than any of the version that the README asks for.
+func TestBuildSaysNothing(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f",
+		"{{if and .CgoFiles (not .Standard)}}{{.ImportPath}}{{end}}", "./cmd/engine-provisioner").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		if path != "github.com/ebitengine/purego/internal/cgo" {
+			t.Errorf("a build compiles the C of %s", path)
+		}
+	}
+	for _, path := range []string{"go.mod", "examples/customengine/go.mod"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, line, _ := strings.Cut(string(text), "\ngo "); !strings.HasPrefix(line, "1.26\n") && !strings.HasPrefix(line, "1.26.0\n") {
+			t.Errorf("%s asks for Go %q", path, strings.SplitN(line, "\n", 2)[0])
+		}
+	}
+}
