@@ -326,3 +326,18 @@ func (o *options) sidePorts(replicas []ProvisionConfig) [][]engine.Port {
 	}
 	return all
 }
+
+// ValidateReplicas checks each replica, and that they can run beside each other on one node: no two of them may have the
+// same port or files. The error is a *ConfigError.
+func ValidateReplicas(cfgs []ProvisionConfig, opts ...Option) error {
+	o := newOptions(opts)
+	if problems := o.checkReplicas(cfgs); len(problems) > 0 {
+		return &ConfigError{Problems: problems}
+	}
+	for _, cfg := range cfgs {
+		if err := cfg.Validate(opts...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
