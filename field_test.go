@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
@@ -74,15 +75,15 @@ func fieldHost(t testing.TB, kind string) (Engine, engine.Host) {
 	t.Helper()
 	switch kind {
 	case "llamacpp":
-		return llamacpp.Engine{}, realHost(t)
+		return llamacpp.Engine{}, enginetable.LlamaServer(t)
 	case "vllm":
-		host := vllmHost(t)
+		host := enginetable.VLLM(t)
 		host.Binary.Version, host.Binary.Build, host.Binary.Flags = "0.33.0", version.Number("0.33.0"), testDialect("vllm").Builtin()
 		return vllm.Engine{}, host
 	case "sglang":
-		return sglang.Engine{}, sglangHost(t)
+		return sglang.Engine{}, enginetable.SGLang(t)
 	}
-	return tgi.Engine{}, tgiHost(t)
+	return tgi.Engine{}, enginetable.TGI(t)
 }
 
 // refusedLines are the lines that are refused although they are imported, and what the error says.

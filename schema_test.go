@@ -13,17 +13,19 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
-	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/keys"
 	jsonschemav6 "github.com/santhosh-tekuri/jsonschema/v6"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
 // TestConfigSchemaIsCurrent regenerates the committed schema. It happens in a test and not at run time since the
 // descriptions come from the comments in the source.
 func TestConfigSchemaIsCurrent(t *testing.T) {
 	t.Parallel()
-	golden(t, "config.schema.json", generateSchema(t))
+	golden.Check(t, "config.schema.json", generateSchema(t))
 }
 
 // schemaTypes are the blocks of a pools file.

@@ -1,4 +1,4 @@
-package provisioner
+package llamacpp_test
 
 import (
 	"os"
@@ -8,31 +8,10 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
-	"github.com/llama-orch/engine-provisioner/engine/sglang"
-	"github.com/llama-orch/engine-provisioner/engine/tgi"
-	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/lastwords"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
-
-// llamaSpec is a launch of llama-server.
-func llamaSpec(t testing.TB) engine.LaunchSpec {
-	t.Helper()
-	spec, err := launchOf(llamacpp.Engine{}, llamaConfig(), engine.Host{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return spec
-}
-
-func causesOf(t testing.TB, e Engine) []engine.CausePattern {
-	t.Helper()
-	spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return spec.Causes
-}
 
 func TestClassifyRecordedLogs(t *testing.T) {
 	t.Parallel()
@@ -55,7 +34,7 @@ func TestClassifyRecordedLogs(t *testing.T) {
 		"assert":   engine.CauseUnknown,
 		"oom_host": engine.CauseOOMHost, "oom_host_buffer_from_source": engine.CauseOOMHost, "oom_gpu_from_source": engine.CauseOOMGPU,
 	}
-	files, err := filepath.Glob("testdata/llamacpp/logs/*.log")
+	files, err := filepath.Glob("testdata/logs/*.log")
 	if err != nil || len(files) != len(want) {
 		t.Fatalf("%d logs, %d expectations, %v", len(files), len(want), err)
 	}
@@ -65,7 +44,7 @@ func TestClassifyRecordedLogs(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		got := diagnosis.Find(lines, llamaSpec(t).Causes, lastwords.Last(lines))
+		got := diagnosis.Find(lines, enginetable.Spec(t, llamacpp.Engine{}).Causes, lastwords.Last(lines))
 		name := strings.TrimSuffix(filepath.Base(file), ".log")
 		if got.Cause != want[name] || got.Evidence == "" {
 			t.Errorf("%s: got %q by %q, want %q", name, got.Cause, got.Evidence, want[name])
@@ -76,13 +55,13 @@ func TestClassifyRecordedLogs(t *testing.T) {
 		"load_backend: failed to load libggml-cuda.so: libc.so.6: version `GLIBC_2.38' not found",
 		"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate CPU buffer of size 17179869184",
 	}
-	if cause, _ := causeIn(leftOut, llamaSpec(t).Causes); cause != engine.CauseOOMHost {
+	if cause, _ := enginetable.CauseIn(leftOut, enginetable.Spec(t, llamacpp.Engine{}).Causes); cause != engine.CauseOOMHost {
 		t.Errorf("a backend that is left out: %q", cause)
 	}
 	for _, lines := range [][]string{
 		nil, {""}, {"srv  llama_server: exiting due to model loading error"}, {"listening on http://127.0.0.1:8081"},
 	} {
-		if cause, _ := causeIn(lines, llamaSpec(t).Causes); cause != engine.CauseUnknown {
+		if cause, _ := enginetable.CauseIn(lines, enginetable.Spec(t, llamacpp.Engine{}).Causes); cause != engine.CauseUnknown {
 			t.Errorf("%q: got %q, want %q", lines, cause, engine.CauseUnknown)
 		}
 	}
@@ -120,41 +99,21 @@ func TestEvidence(t *testing.T) {
 		"model_missing":              {"gguf_init_from_file: failed to open GGUF file '/models/missing.gguf' (No such file or directory)", ""},
 		"bad_value":                  {`error while handling argument "--port": stoi`, ""},
 	} {
-		text, err := os.ReadFile(filepath.Join("testdata/llamacpp/logs", name+".log"))
+		text, err := os.ReadFile(filepath.Join("testdata/logs", name+".log"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(string(text), "\n")
-		got := diagnosis.Find(lines, llamaSpec(t).Causes, lastwords.Last(lines))
+		got := diagnosis.Find(lines, enginetable.Spec(t, llamacpp.Engine{}).Causes, lastwords.Last(lines))
 		if got.Evidence != want.evidence || !strings.Contains(got.Advice, want.advice) || want.advice == "" != (got.Advice == "") {
 			t.Errorf("%s: %q, advice %q; want %q", name, got.Evidence, got.Advice, want.evidence)
 		}
 	}
 }
 
-// causeIn is what the last lines of an engine tell.
-func causeIn(lines []string, patterns []engine.CausePattern) (engine.Cause, string) {
-	f := diagnosis.Find(lines, patterns, lastwords.Last(lines))
-	return f.Cause, f.Evidence
-}
-
-// A client of a ready engine names an image that cannot be downloaded; later the engine dies of something else.
-func TestReadyEngineDiesOfNoDownload(t *testing.T) {
-	t.Parallel()
-	lines := []string{"requests.exceptions.ConnectTimeout: Max retries exceeded with url: /cat.png", "torch.AcceleratorError: CUDA error: unspecified launch failure"}
-	for _, patterns := range [][]engine.CausePattern{causesOf(t, vllm.Engine{}), causesOf(t, sglang.Engine{}), causesOf(t, tgi.Engine{})} {
-		if cause, _ := causeIn(lines, patterns); cause != engine.CauseDownload {
-			t.Errorf("while loading: %q", cause)
-		}
-		if cause, _ := causeIn(lines, diagnosis.OfReady(patterns)); cause != engine.CauseDriver {
-			t.Errorf("once ready: %q", cause)
-		}
-	}
-}
-
 func TestOffloadReport(t *testing.T) {
 	t.Parallel()
-	offload, noGPU := llamaSpec(t).Offload, llamaSpec(t).NoGPU
+	offload, noGPU := enginetable.Spec(t, llamacpp.Engine{}).Offload, enginetable.Spec(t, llamacpp.Engine{}).NoGPU
 	m := offload.FindStringSubmatch("load_tensors: offloaded 33/33 layers to GPU")
 	if m == nil || m[offload.SubexpIndex("used")] != "33" || m[offload.SubexpIndex("total")] != "33" {
 		t.Errorf("got %q", m)
@@ -165,7 +124,7 @@ func TestOffloadReport(t *testing.T) {
 }
 
 func FuzzClassify(f *testing.F) {
-	files, err := filepath.Glob("testdata/llamacpp/logs/*.log")
+	files, err := filepath.Glob("testdata/logs/*.log")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -178,7 +137,7 @@ func FuzzClassify(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, log string) {
 		lines := strings.Split(log, "\n")
-		cause, evidence := causeIn(lines, llamaSpec(t).Causes)
+		cause, evidence := enginetable.CauseIn(lines, enginetable.Spec(t, llamacpp.Engine{}).Causes)
 		if cause != engine.CauseUnknown && evidence == "" {
 			t.Errorf("cause %q by nothing", cause)
 		}

@@ -1,11 +1,10 @@
-package provisioner
+package llamacpp_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,35 +12,21 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
+	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
-// realHost has the flags of the recorded llama-server and one GPU.
-func realHost(t testing.TB) engine.Host {
-	t.Helper()
-	return engine.Host{
-		Binary:    engine.Binary{Path: "/usr/bin/llama-server", Version: "b11669-Debian", Build: 11669, Flags: helpOf(t, "help-b11669.txt")},
-		ModelPath: "/models/m.gguf",
-		GPUs:      []engine.GPU{{UUID: "GPU-1"}},
-	}
-}
-
-func oldHost(t testing.TB) engine.Host {
-	t.Helper()
-	h := realHost(t)
-	h.Binary.Version, h.Binary.Build, h.Binary.Flags = "b5000-abc", 5000, helpOf(t, "help-b5000.txt")
-	return h
-}
-
-func llamaConfig(flags ...string) ProvisionConfig {
-	return ProvisionConfig{Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "local:/models/m.gguf"}, Flags: flags}
+// request asks for a launch with flags.
+func request(flags ...string) engine.Request {
+	return enginetable.Case{Model: "local:/models/m.gguf", Flags: flags}.Request()
 }
 
 // argv is the command line of a launch without the three flags of the provisioner.
-func argv(t *testing.T, cfg ProvisionConfig, host engine.Host) []string {
+func argv(t *testing.T, req engine.Request, host engine.Host) []string {
 	t.Helper()
-	spec, err := launchOf(llamacpp.Engine{}, cfg, host)
+	spec, err := llamacpp.Engine{}.Launch(req, host)
 	if err != nil {
-		t.Fatalf("%q: %v", cfg.Flags, err)
+		t.Fatalf("%q: %v", req.Flags, err)
 	}
 	var out []string
 	for _, f := range spec.Flags[3:] {
@@ -60,66 +45,66 @@ func TestLaunchMerge(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		flags string
-		env   map[string]EnvValue
-		gpu   GPUPolicy
+		env   map[string]string
+		gpu   engine.GPUPolicy
 		host  func(testing.TB) engine.Host
 		want  string
 	}{
 		{name: "defaults", want: defaults},
 		{name: "seed file", flags: "--parallel 1", want: "--no-cont-batching --metrics --no-webui --n-gpu-layers auto --parallel 1"},
 		{name: "short form", flags: "-np 4", want: "--metrics --no-webui --n-gpu-layers auto --parallel 4"},
-		{name: "several slots by env", env: map[string]EnvValue{"LLAMA_ARG_N_PARALLEL": {Value: "4"}}, want: "--metrics --no-webui --n-gpu-layers auto"},
+		{name: "several slots by env", env: map[string]string{"LLAMA_ARG_N_PARALLEL": "4"}, want: "--metrics --no-webui --n-gpu-layers auto"},
 		{name: "slots by the engine", flags: "-np -1", want: "--metrics --no-webui --n-gpu-layers auto --parallel -1"},
-		{name: "one slot by env", env: map[string]EnvValue{"LLAMA_ARG_N_PARALLEL": {Value: "1"}}, want: "--no-cont-batching --metrics --no-webui --n-gpu-layers auto"},
+		{name: "one slot by env", env: map[string]string{"LLAMA_ARG_N_PARALLEL": "1"}, want: "--no-cont-batching --metrics --no-webui --n-gpu-layers auto"},
 		{name: "negation", flags: "-cb", want: "--parallel 1 --metrics --no-webui --n-gpu-layers auto --cont-batching"},
 		{name: "alias of the web UI", flags: "--ui", want: "--parallel 1 --no-cont-batching --metrics --n-gpu-layers auto --ui"},
 		{name: "metrics", flags: "--metrics", want: "--parallel 1 --no-cont-batching --no-webui --n-gpu-layers auto --metrics"},
 		{
-			name: "env twins", env: map[string]EnvValue{
-				"LLAMA_ARG_N_PARALLEL": {Value: "2"}, "LLAMA_ARG_NO_CONT_BATCHING": {Value: "1"},
-				"LLAMA_ARG_N_GPU_LAYERS": {Value: "20"}, "LLAMA_ARG_UI": {Value: "true"}, "OMP_NUM_THREADS": {Value: "4"},
+			name: "env twins", env: map[string]string{
+				"LLAMA_ARG_N_PARALLEL": "2", "LLAMA_ARG_NO_CONT_BATCHING": "1",
+				"LLAMA_ARG_N_GPU_LAYERS": "20", "LLAMA_ARG_UI": "true", "OMP_NUM_THREADS": "4",
 			},
 			want: "--metrics",
 		},
 		{name: "all layers by number", flags: "-ngl -1", want: others + " --n-gpu-layers -1"},
-		{name: "all layers by number, old build", flags: "-ngl -1", host: oldHost, want: oldDefaults},
+		{name: "all layers by number, old build", flags: "-ngl -1", host: enginetable.OldLlamaServer, want: oldDefaults},
 		{name: "as many as fit, not fitted", flags: "-ngl auto --fit off", want: others + " --n-gpu-layers auto --fit off"},
 		{name: "not fitted", flags: "--fit off", want: others + " --n-gpu-layers 999 --fit off"},
 		{name: "all layers by word", flags: "--gpu-layers=all", want: others + " --n-gpu-layers all"},
 		{name: "below -1", flags: "--ngl -2", want: others + " --n-gpu-layers -2"},
 		{name: "as many as fit", flags: "-ngl auto", want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers auto"},
-		{name: "auto before b7553", flags: "-ngl auto", host: oldHost, want: oldDefaults},
+		{name: "auto before b7553", flags: "-ngl auto", host: enginetable.OldLlamaServer, want: oldDefaults},
 		{name: "some layers", flags: "--n_gpu_layers 20", want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 20"},
 		{
-			name: "no GPU wanted", gpu: GPUNone,
+			name: "no GPU wanted", gpu: engine.GPUNone,
 			want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 0 --device none",
 		},
 		{
-			name: "no GPU wanted, said twice", gpu: GPUNone, flags: "-ngl 0 -dev none",
+			name: "no GPU wanted, said twice", gpu: engine.GPUNone, flags: "-ngl 0 -dev none",
 			want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 0 -dev none",
 		},
-		{name: "no layers, GPU optional", gpu: GPUOptional, flags: "-ngl 0", want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 0"},
+		{name: "no layers, GPU optional", gpu: engine.GPUOptional, flags: "-ngl 0", want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 0"},
 		{
-			name: "no GPU there", gpu: GPUOptional, flags: "-ngl 20", host: withoutGPU,
+			name: "no GPU there", gpu: engine.GPUOptional, flags: "-ngl 20", host: withoutGPU,
 			want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 0",
 		},
 		{
-			name: "no GPU there, layers by env", gpu: GPUOptional, host: withoutGPU,
-			env:  map[string]EnvValue{"LLAMA_ARG_N_GPU_LAYERS": {Value: "20"}},
+			name: "no GPU there, layers by env", gpu: engine.GPUOptional, host: withoutGPU,
+			env:  map[string]string{"LLAMA_ARG_N_GPU_LAYERS": "20"},
 			want: "--parallel 1 --no-cont-batching --metrics --no-webui --n-gpu-layers 0",
 		},
 		{
-			name: "all layers by env", env: map[string]EnvValue{"LLAMA_ARG_N_GPU_LAYERS": {Value: "-1"}}, want: others,
+			name: "all layers by env", env: map[string]string{"LLAMA_ARG_N_GPU_LAYERS": "-1"}, want: others,
 		},
 		{
-			name: "all layers by env, old build", env: map[string]EnvValue{"LLAMA_ARG_N_GPU_LAYERS": {Value: "-1"}}, host: oldHost,
+			name: "all layers by env, old build", env: map[string]string{"LLAMA_ARG_N_GPU_LAYERS": "-1"}, host: enginetable.OldLlamaServer,
 			want: oldDefaults,
 		},
 		{name: "bare flash attention", flags: "-fa --no-warmup", want: defaults + " -fa on --no-warmup"},
 		{name: "flash attention at the end", flags: "--flash-attn", want: defaults + " --flash-attn on"},
 		{name: "flash attention joined", flags: "-fa=auto", want: defaults + " -fa auto"},
-		{name: "old flash attention", flags: "-fa", host: oldHost, want: oldDefaults + " -fa"},
-		{name: "old flash attention with a value", flags: "-fa on", host: oldHost, want: oldDefaults + " -fa"},
+		{name: "old flash attention", flags: "-fa", host: enginetable.OldLlamaServer, want: oldDefaults + " -fa"},
+		{name: "old flash attention with a value", flags: "-fa on", host: enginetable.OldLlamaServer, want: oldDefaults + " -fa"},
 		{name: "renamed", flags: "--no-mmap --draft-max=8 --draft-min 2", want: defaults + " --load-mode none --spec-draft-n-max 8 --spec-draft-n-min 2"},
 		{name: "locked", flags: "--mlock", want: defaults + " --load-mode mmap+mlock"},
 		{name: "locked and read", flags: "--no-mmap --mlock", want: defaults + " --load-mode mlock"},
@@ -127,13 +112,13 @@ func TestLaunchMerge(t *testing.T) {
 		{name: "mapped and locked", flags: "--mlock --mmap", want: defaults + " --load-mode mmap+mlock"},
 		{name: "a draft", flags: "-md d.gguf --draft-max 16", want: others + " --spec-type draft-simple --n-gpu-layers auto -md d.gguf --spec-draft-n-max 16"},
 		{name: "a draft of a kind", flags: "-md d.gguf --spec-type draft-mtp", want: defaults + " -md d.gguf --spec-type draft-mtp"},
-		{name: "a draft by env", env: map[string]EnvValue{"LLAMA_ARG_SPEC_DRAFT_MODEL": {Value: "d"}}, want: others + " --spec-type draft-simple --n-gpu-layers auto"},
+		{name: "a draft by env", env: map[string]string{"LLAMA_ARG_SPEC_DRAFT_MODEL": "d"}, want: others + " --spec-type draft-simple --n-gpu-layers auto"},
 		{
 			name: "drafts without a model", flags: "--draft-max 64 --spec-type ngram-mod --draft-min 8",
 			want: defaults + " --spec-ngram-mod-n-max 64 --spec-type ngram-mod --spec-ngram-mod-n-min 8",
 		},
-		{name: "not yet renamed", flags: "--no-mmap --mlock --draft-max 8", host: oldHost, want: oldDefaults + " --no-mmap --mlock --draft-max 8"},
-		{name: "new name, old build", flags: "--no-ui", host: oldHost, want: "--parallel 1 --no-cont-batching --metrics --n-gpu-layers 999 --no-webui"},
+		{name: "not yet renamed", flags: "--no-mmap --mlock --draft-max 8", host: enginetable.OldLlamaServer, want: oldDefaults + " --no-mmap --mlock --draft-max 8"},
+		{name: "new name, old build", flags: "--no-ui", host: enginetable.OldLlamaServer, want: "--parallel 1 --no-cont-batching --metrics --n-gpu-layers 999 --no-webui"},
 		{name: "slots", flags: "--slots-endpoint-disable", want: defaults + " --no-slots"},
 		{name: "negative numbers", flags: "-n -1 --temp -.5 --keep=-1", want: defaults + " -n -1 --temp -.5 --keep -1"},
 		{name: "a value like a flag", flags: "--alias -x --reverse-prompt=--metrics", want: defaults + " --alias -x --reverse-prompt --metrics"},
@@ -143,26 +128,29 @@ func TestLaunchMerge(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cfg, host := llamaConfig(strings.Fields(tt.flags)...), realHost(t)
-			cfg.Env, cfg.GPU = tt.env, tt.gpu
+			req, host := request(strings.Fields(tt.flags)...), enginetable.LlamaServer(t)
+			if tt.env != nil {
+				req.Env = tt.env
+			}
+			req.GPU = cmp.Or(tt.gpu, engine.GPURequired)
 			if tt.host != nil {
 				host = tt.host(t)
 			}
-			if got := strings.Join(argv(t, cfg, host), " "); got != tt.want {
+			if got := strings.Join(argv(t, req, host), " "); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
 	}
 }
 
-func withoutGPU(t testing.TB) engine.Host { h := realHost(t); h.GPUs = nil; return h }
+func withoutGPU(t testing.TB) engine.Host { h := enginetable.LlamaServer(t); h.GPUs = nil; return h }
 func noHost(testing.TB) engine.Host       { return engine.Host{} }
 
 func TestLaunchSpec(t *testing.T) {
 	t.Parallel()
-	cfg := llamaConfig("-ngl=-1", "--seed", "-1")
-	cfg.Host = "::1"
-	spec, err := launchOf(llamacpp.Engine{}, cfg, realHost(t))
+	req := request("-ngl=-1", "--seed", "-1")
+	req.Host = "::1"
+	spec, err := llamacpp.Engine{}.Launch(req, enginetable.LlamaServer(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +158,7 @@ func TestLaunchSpec(t *testing.T) {
 	for _, f := range spec.Flags {
 		fmt.Fprintf(&b, "%-35s %-12s %-9s %s\n", strings.Join(f.Args, " "), f.Origin, f.Key, f.Note)
 	}
-	golden(t, "testdata/llamacpp/plan.txt", b.String())
+	golden.Check(t, "testdata/plan.txt", b.String())
 	if spec.Health != "/health" || spec.Version != (engine.Field{Path: "/props", Key: "build_info"}) || spec.KeyEnv != "LLAMA_API_KEY" ||
 		spec.Model != (engine.Field{Path: "/props", Key: "model_path"}) || spec.Grace != 5*time.Second || spec.Answer == nil ||
 		spec.Metrics == nil || spec.Metrics.Path != "/metrics" || len(spec.Causes) == 0 {
@@ -181,9 +169,9 @@ func TestLaunchSpec(t *testing.T) {
 func TestLaunchMetricsOff(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]bool{"0": false, "false": false, "1": true, "true": true} {
-		cfg := llamaConfig()
-		cfg.Env = map[string]EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: value}}
-		spec, err := launchOf(llamacpp.Engine{}, cfg, realHost(t))
+		req := request()
+		req.Env = map[string]string{"LLAMA_ARG_ENDPOINT_METRICS": value}
+		spec, err := llamacpp.Engine{}.Launch(req, enginetable.LlamaServer(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,23 +183,23 @@ func TestLaunchMetricsOff(t *testing.T) {
 
 func TestLaunchReportsOffload(t *testing.T) {
 	t.Parallel()
-	verbosity := map[string]EnvValue{"LLAMA_ARG_LOG_VERBOSITY": {Value: "3"}}
+	verbosity := map[string]string{"LLAMA_ARG_LOG_VERBOSITY": "3"}
 	for _, tt := range []struct {
-		name string
-		cfg  func(*ProvisionConfig)
-		host engine.Host
-		want string
+		name   string
+		change func(*engine.Request)
+		host   engine.Host
+		want   string
 	}{
-		{"required", func(*ProvisionConfig) {}, realHost(t), "4"},
-		{"optional", func(c *ProvisionConfig) { c.GPU = GPUOptional }, realHost(t), ""},
-		{"none", func(c *ProvisionConfig) { c.GPU = GPUNone }, realHost(t), ""},
-		{"user's flag", func(c *ProvisionConfig) { c.Flags = []string{"-lv", "3"} }, realHost(t), ""},
-		{"user's variable", func(c *ProvisionConfig) { c.Env = verbosity }, realHost(t), ""},
-		{"old build", func(*ProvisionConfig) {}, oldHost(t), ""},
+		{"required", func(*engine.Request) {}, enginetable.LlamaServer(t), "4"},
+		{"optional", func(c *engine.Request) { c.GPU = engine.GPUOptional }, enginetable.LlamaServer(t), ""},
+		{"none", func(c *engine.Request) { c.GPU = engine.GPUNone }, enginetable.LlamaServer(t), ""},
+		{"user's flag", func(c *engine.Request) { c.Flags = []string{"-lv", "3"} }, enginetable.LlamaServer(t), ""},
+		{"user's variable", func(c *engine.Request) { c.Env = verbosity }, enginetable.LlamaServer(t), ""},
+		{"old build", func(*engine.Request) {}, enginetable.OldLlamaServer(t), ""},
 	} {
-		cfg := llamaConfig()
-		tt.cfg(&cfg)
-		spec, err := launchOf(llamacpp.Engine{}, cfg, tt.host)
+		req := request()
+		tt.change(&req)
+		spec, err := llamacpp.Engine{}.Launch(req, tt.host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,12 +212,12 @@ func TestLaunchReportsOffload(t *testing.T) {
 // TestLaunchWithoutHost checks that a plan can be made, and most mistakes found, before the host is looked at.
 func TestLaunchWithoutHost(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(llamacpp.Engine{}, llamaConfig(), engine.Host{})
+	spec, err := llamacpp.Engine{}.Launch(request(), engine.Host{})
 	if err != nil || len(spec.Flags) != 8 {
 		t.Errorf("got %d flags, %v", len(spec.Flags), err)
 	}
-	_, err = launchOf(llamacpp.Engine{}, llamaConfig("--port", "1", "-np", "1", "-np", "2", "--temp"), engine.Host{})
-	var bad *ConfigError
+	_, err = llamacpp.Engine{}.Launch(request("--port", "1", "-np", "1", "-np", "2", "--temp"), engine.Host{})
+	var bad *engine.ConfigError
 	if !errors.As(err, &bad) || len(bad.Problems) != 3 {
 		t.Errorf("got %v, want three problems", err)
 	}
@@ -241,40 +229,38 @@ func TestBadFlags(t *testing.T) {
 	for _, tt := range badFlags {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			host := realHost(t)
+			host := enginetable.LlamaServer(t)
 			if tt.host != nil {
 				host = tt.host(t)
 			}
-			cfg := llamaConfig(tt.flags...)
-			cfg.Env, cfg.GPU = tt.env, tt.gpu
-			_, err := launchOf(llamacpp.Engine{}, cfg, host)
-			var bad *ConfigError
+			req := request(tt.flags...)
+			if tt.env != nil {
+				req.Env = tt.env
+			}
+			req.GPU = cmp.Or(tt.gpu, engine.GPURequired)
+			_, err := llamacpp.Engine{}.Launch(req, host)
+			var bad *engine.ConfigError
 			if !errors.As(err, &bad) {
 				t.Fatalf("got %v, want a *ConfigError", err)
 			}
 			if strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("the message tells a secret: %v", err)
 			}
-			golden(t, filepath.Join("testdata/badflags", tt.name+".txt"), err.Error()+"\n")
+			golden.Check(t, filepath.Join("testdata/badflags", tt.name+".txt"), err.Error()+"\n")
 		})
 	}
-	files, err := filepath.Glob("testdata/badflags/*.txt")
-	if err != nil {
-		t.Fatal(err)
+	var names []string
+	for _, b := range badFlags {
+		names = append(names, b.name)
 	}
-	for _, f := range files {
-		name := strings.TrimSuffix(filepath.Base(f), ".txt")
-		if !slices.ContainsFunc(badFlags, func(b badFlag) bool { return b.name == name }) {
-			t.Errorf("%s belongs to no test", f)
-		}
-	}
+	golden.AllUsed(t, "testdata/badflags/*.txt", names)
 }
 
 type badFlag struct {
 	name  string
 	flags []string
-	env   map[string]EnvValue
-	gpu   GPUPolicy
+	env   map[string]string
+	gpu   engine.GPUPolicy
 	host  func(testing.TB) engine.Host
 }
 
@@ -292,7 +278,7 @@ var badFlags = []badFlag{
 	{name: "api_key_one_element", flags: []string{"--api-key s3cret"}},
 	{name: "api_key_two", flags: []string{"--api-key", "s3cret", "s3cret2"}},
 	{name: "api_key_misspelt", flags: []string{"--apikey=s3cret", "--api-keys", "s3cret"}},
-	{name: "api_key_env", env: map[string]EnvValue{"LLAMA_API_KEY": {Value: "s3cret"}}},
+	{name: "api_key_env", env: map[string]string{"LLAMA_API_KEY": "s3cret"}},
 	{name: "hf_token", flags: []string{"-hft", "s3cret"}},
 	{name: "router", flags: []string{"--models-dir", "/models"}},
 	{name: "api_prefix", flags: []string{"--api-prefix", "/llm"}},
@@ -303,7 +289,7 @@ var badFlags = []badFlag{
 	{name: "unknown_joined", flags: []string{"--ctxsize=4096"}},
 	{name: "unknown_short", flags: []string{"-ngx", "4"}},
 	{name: "unknown_far", flags: []string{"--tensor-parallel-size", "2"}},
-	{name: "unknown_here", flags: []string{"--load-mode", "mlock"}, host: oldHost},
+	{name: "unknown_here", flags: []string{"--load-mode", "mlock"}, host: enginetable.OldLlamaServer},
 	{name: "missing_value", flags: []string{"--parallel"}},
 	{name: "missing_value_between", flags: []string{"--ctx-size", "--metrics"}},
 	{name: "missing_value_of_two", flags: []string{"--control-vector-layer-range", "1"}},
@@ -316,42 +302,77 @@ var badFlags = []badFlag{
 	{name: "not_a_number", flags: []string{"--ctx-size", "big"}},
 	{name: "not_a_choice", flags: []string{"--split-mode", "rows"}},
 	{name: "flash_attn_value", flags: []string{"-fa", "yes"}},
-	{name: "flash_attn_old", flags: []string{"-fa", "off"}, host: oldHost},
+	{name: "flash_attn_old", flags: []string{"-fa", "off"}, host: enginetable.OldLlamaServer},
 	{name: "layers_word", flags: []string{"-ngl", "most"}},
 	{name: "layers_fraction", flags: []string{"-ngl", "3.7"}},
-	{name: "layers_without_gpu", flags: []string{"-ngl", "-1"}, gpu: GPUNone},
-	{name: "layers_without_gpu_env", env: map[string]EnvValue{"LLAMA_ARG_N_GPU_LAYERS": {Value: "99"}}, gpu: GPUNone},
+	{name: "layers_without_gpu", flags: []string{"-ngl", "-1"}, gpu: engine.GPUNone},
+	{name: "layers_without_gpu_env", env: map[string]string{"LLAMA_ARG_N_GPU_LAYERS": "99"}, gpu: engine.GPUNone},
 	{name: "layers_none_gpu_required", flags: []string{"-ngl", "0"}},
-	{name: "device_without_gpu", flags: []string{"-dev", "CUDA0"}, gpu: GPUNone},
-	{name: "device_without_gpu_env", env: map[string]EnvValue{"LLAMA_ARG_DEVICE": {Value: "CUDA0"}}, gpu: GPUNone},
+	{name: "device_without_gpu", flags: []string{"-dev", "CUDA0"}, gpu: engine.GPUNone},
+	{name: "device_without_gpu_env", env: map[string]string{"LLAMA_ARG_DEVICE": "CUDA0"}, gpu: engine.GPUNone},
 	{name: "repeated", flags: []string{"--metrics", "--metrics"}},
 	{name: "repeated_alias", flags: []string{"-ngl", "20", "--gpu-layers=30"}},
-	{name: "repeated_env", flags: []string{"-c", "4096"}, env: map[string]EnvValue{"LLAMA_ARG_CTX_SIZE": {Value: "8192"}}},
+	{name: "repeated_env", flags: []string{"-c", "4096"}, env: map[string]string{"LLAMA_ARG_CTX_SIZE": "8192"}},
 	{name: "repeated_by_rename", flags: []string{"--mmap", "--no-mmap"}},
 	{name: "contradiction", flags: []string{"-cb", "--no-cont-batching"}},
 	{name: "contradiction_ui", flags: []string{"--no-webui", "--ui"}},
 	{name: "removed", flags: []string{"--log-format", "json", "-spf", "x", "--grp-attn-n", "4", "-ns", "2"}},
 	{name: "removed_ngram", flags: []string{"--spec-ngram-size-n", "3"}},
-	{name: "env_owned", env: map[string]EnvValue{"LLAMA_ARG_PORT": {Value: "1"}, "LLAMA_ARG_HOST": {Value: "x"}, "AIP_MODE": {Value: "PREDICTION"}}},
-	{name: "env_ignored", env: map[string]EnvValue{"LLAMA_ARG_MLOCK": {Value: "1"}, "LLAMA_ARG_CTXSIZE": {Value: "1"}}},
+	{name: "env_owned", env: map[string]string{"LLAMA_ARG_PORT": "1", "LLAMA_ARG_HOST": "x", "AIP_MODE": "PREDICTION"}},
+	{name: "env_ignored", env: map[string]string{"LLAMA_ARG_MLOCK": "1", "LLAMA_ARG_CTXSIZE": "1"}},
 	{name: "many", flags: []string{"x", "--port", "1", "--bogus", "-np", "1", "-np", "2", "--temp"}},
 }
 
 func TestRecordedHelpIsReal(t *testing.T) {
 	t.Parallel()
 	// Every flag that we put on a command line by ourselves is one that the recorded llama-server lists.
-	set := helpOf(t, "help-b11669.txt")
-	for _, d := range testDialect("llamacpp").Defaults {
+	set, dialect := enginetable.LlamaServer(t).Binary.Flags, llamacpp.Engine{}.Dialect()
+	for _, d := range dialect.Defaults {
 		if !flagline.Has(set, d.Args[0][0]) {
 			t.Errorf("%q is not listed", d.Args[0][0])
 		}
 	}
-	for _, c := range testDialect("llamacpp").Changes {
+	for _, c := range dialect.Changes {
 		if c.To != nil && !flagline.Has(set, c.To[0]) {
 			t.Errorf("%q becomes %q, which is not listed", c.Old, c.To[0])
 		}
 	}
-	if _, err := os.Stat("testdata/llamacpp/README.md"); err != nil {
-		t.Error(err)
-	}
+}
+
+func TestBuiltinFlags(t *testing.T) {
+	t.Parallel()
+	enginetable.BuiltinFlags(t, enginetable.Recorded(t, "llamacpp/testdata/help-b11669.txt"), flagline.ParseLlama, enginetable.LlamaLine)
+}
+
+func TestNormalize(t *testing.T) {
+	t.Parallel()
+	enginetable.Normalized(t, llamacpp.Engine{}.Dialect(), map[string]string{
+		"":                                 "",
+		"--gpu-layers|20":                  "--n-gpu-layers|20",
+		"--gpu-layers=20":                  "--n-gpu-layers|20",
+		"--ngl|20":                         "--n-gpu-layers|20",
+		"--ngl=20":                         "--n-gpu-layers|20",
+		"-ngl|20":                          "--n-gpu-layers|20",
+		"-ngl=-1":                          "--n-gpu-layers|-1",
+		"--n_gpu_layers=all":               "--n-gpu-layers|all",
+		"-nocb|-cb":                        "--no-cont-batching|--cont-batching",
+		"--override-tensor=blk=CPU":        "--override-tensor|blk=CPU",
+		"--alias=":                         "--alias|",
+		"--alias|-ngl":                     "--alias|-ngl",
+		"--alias|--gpu-layers=3":           "--alias|--gpu-layers=3",
+		"-fa":                              "-fa",
+		"-fa|-ngl|3":                       "-fa|--n-gpu-layers|3",
+		"-fa=on":                           "-fa|on",
+		"-fa=-ngl":                         "-fa=-ngl",
+		"--metrics=true":                   "--metrics=true",
+		"--control-vector-layer-range=1 2": "--control-vector-layer-range=1 2",
+		"--unknown=1|x y| -ngl":            "--unknown=1|x y| -ngl",
+		"--draft-max=3":                    "--draft-max|3",
+		"-n|-1|stray|-2":                   "-n|-1|stray|-2",
+		"--parallel":                       "--parallel",
+	})
+}
+
+func FuzzFlags(f *testing.F) {
+	enginetable.FuzzFlags(f, llamacpp.Engine{}, enginetable.LlamaServer(f), enginetable.OldLlamaServer(f))
 }

@@ -1,13 +1,13 @@
-package provisioner
+package llamacpp_test
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
 
 // Variables that are the twins of flags are judged as the flags are, and against them.
@@ -18,7 +18,7 @@ func TestFlagVariables(t *testing.T) {
 		env   string
 		flags string
 		host  engine.Host
-		from  Provisioning
+		from  string // a release that is pinned
 		want  string // of the error; "" for none
 		note  string // of those in LaunchSpec.Notes; "" for none
 		args  string // the last of the command line; "" for what is not looked at
@@ -51,20 +51,26 @@ func TestFlagVariables(t *testing.T) {
 		{env: "LLAMA_ARG_NO_MMPROJ=1", args: "--no-mmproj"},
 		{env: "LLAMA_ARG_DRAFT_MAX=8", want: `write the flag "--draft-max"`},
 		{env: "LLAMA_ARG_CTX_SIZE_DRAFT=8", want: "knows no such variable"},
-		{env: "LLAMA_ARG_NO_MMAP=1", flags: "--no-mmap", host: old, from: Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, want: "says the same as env.LLAMA_ARG_NO_MMAP"},
-		{env: "LLAMA_ARG_NO_MMAP=1", flags: "-c 1", host: old, from: Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, args: "-c 1"},
+		{env: "LLAMA_ARG_NO_MMAP=1", flags: "--no-mmap", host: old, from: "b8895", want: "says the same as env.LLAMA_ARG_NO_MMAP"},
+		{env: "LLAMA_ARG_NO_MMAP=1", flags: "-c 1", host: old, from: "b8895", args: "-c 1"},
 	} {
-		cfg := llamaConfig(strings.Fields(tt.flags)...)
-		cfg.Provisioning, cfg.Env = tt.from, map[string]EnvValue{}
+		req := request(strings.Fields(tt.flags)...)
 		for _, v := range strings.Fields(tt.env) {
 			name, value, _ := strings.Cut(v, "=")
-			cfg.Env[name] = EnvValue{Value: value}
+			req.Env[name] = value
 		}
-		if tt.from == (Provisioning{}) {
-			tt.host = realHost(t)
+		if tt.from == "" {
+			tt.host = enginetable.LlamaServer(t)
+		} else {
+			req.Versions = []engine.Version{{Name: tt.from, From: "release"}}
 		}
-		spec, err := launchOf(llamacpp.Engine{}, cfg, tt.host)
-		notes, args := fmt.Sprint(spec.Notes), strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " ")
+		spec, err := llamacpp.Engine{}.Launch(req, tt.host)
+		notes := fmt.Sprint(spec.Notes)
+		var all []string
+		for _, f := range spec.Flags {
+			all = append(all, f.Args...)
+		}
+		args := strings.Join(all, " ")
 		switch {
 		case tt.want != "":
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Count(err.Error(), "\n") > 0 {
@@ -77,30 +83,5 @@ func TestFlagVariables(t *testing.T) {
 		case tt.args != "" && !strings.HasSuffix(args, " "+tt.args):
 			t.Errorf("%s %s: %q, want %q at the end", tt.env, tt.flags, args, tt.args)
 		}
-	}
-}
-
-// A real llama-server takes a variable as it is said here that it does.
-func TestRealFlagVariables(t *testing.T) {
-	t.Parallel()
-	for env, status := range map[string]int{
-		"LLAMA_ARG_ENDPOINT_SLOTS=1": http.StatusOK, "LLAMA_ARG_ENDPOINT_SLOTS=off": http.StatusNotImplemented,
-		"LLAMA_ARG_NO_ENDPOINT_SLOTS=0": http.StatusNotImplemented,
-	} {
-		t.Run(env, func(t *testing.T) {
-			t.Parallel()
-			cfg := realConfig(t, tiny)
-			name, value, _ := strings.Cut(env, "=")
-			cfg.Env = map[string]EnvValue{name: {Value: value}}
-			p, _ := ready(t, cfg)
-			resp, err := http.Get(p.handoff.URL + "/slots")
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode != status {
-				t.Errorf("/slots answers %d, want %d", resp.StatusCode, status)
-			}
-		})
 	}
 }
