@@ -38,7 +38,7 @@ test-containers: ## run the tests of engines in containers, against a Docker and
 test-systemd: ## run the systemd unit in a virtual machine that boots Debian's kernel and systemd (root, 4 GB of memory)
 	@scripts/test-systemd.sh
 
-bench: ## run the benchmarks (BENCH=regexp, COUNT=n)
+bench: ## measure what it costs, beside a bare starter (ROWS=regexp, SAMPLES=9, PLOT=growth.svg)
 	@scripts/bench.sh
 
 clean: ## remove what was built here; the downloads stay
