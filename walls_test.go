@@ -132,7 +132,7 @@ var larger = map[string]struct {
 
 // longer are files above the limit, and what they must not exceed.
 var longer = map[string]int{
-	"internal/ggufgen/ggufgen.go": 351, "enginetest/conformance/conformance.go": 400, "engine/flagline/line.go": 380, "importargs.go": 400, "config.go": 360,
+	"internal/ggufgen/ggufgen.go": 351, "enginetest/conformance/conformance.go": 400, "engine/flagline/line.go": 380, "config.go": 360,
 }
 
 func TestRoomsAreSmall(t *testing.T) {

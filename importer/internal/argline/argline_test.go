@@ -1,4 +1,4 @@
-package provisioner
+package argline_test
 
 import (
 	"reflect"
@@ -7,11 +7,27 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
 )
 
+// read reads a command line of the built-in engines.
+func read(args []string, env map[string]string) (*argline.Pool, error) {
+	var engines []argline.Engine
+	for _, e := range provisioner.Engines() {
+		one := argline.Engine{Name: e.Name(), Program: e.Program(engine.Request{})}
+		if e, ok := e.(provisioner.EngineWithFlags); ok {
+			one.Dialect = e.Dialect()
+		}
+		engines = append(engines, one)
+	}
+	return argline.Read(args, env, engines)
+}
+
 // yamlOf is a pools file of what was imported, as simple as can be; the package importer writes those for people.
-func yamlOf(t testing.TB, p *ImportedPool) []byte {
+func yamlOf(t testing.TB, p *argline.Pool) []byte {
 	t.Helper()
 	pool := map[string]any{"id": p.ID, "engine": p.Engine}
 	for key, k := range p.Keys {
@@ -24,15 +40,15 @@ func yamlOf(t testing.TB, p *ImportedPool) []byte {
 	return append([]byte("# "+strings.Join(p.Notes, "\n# ")+"\n"), text...)
 }
 
-func TestImportArgs(t *testing.T) {
+func TestRead(t *testing.T) {
 	t.Parallel()
-	got, err := ImportArgs(strings.Fields("/venv/bin/vllm serve --max-model-len 4k Qwen/Qwen3-8B --revision main --tool-call-parser hermes --host 0.0.0.0 --port x --ssl-keyfile k"), nil)
+	got, err := read(strings.Fields("/venv/bin/vllm serve --max-model-len 4k Qwen/Qwen3-8B --revision main --tool-call-parser hermes --host 0.0.0.0 --port x --ssl-keyfile k"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &ImportedPool{
+	want := &argline.Pool{
 		ID: "vllm", Engine: "vllm", Program: []string{"/venv/bin/vllm", "serve"}, Host: "0.0.0.0",
-		Keys: map[string]ImportedKey{
+		Keys: map[string]argline.Key{
 			"model": {Value: map[string]any{"id": "hf:Qwen/Qwen3-8B@main"}},
 			"flags": {Value: []string{"--max-model-len", "4k", "--tool-call-parser", "hermes"}},
 			"port":  {Value: 8080, Note: "decide: it stood on the command line as a word that is no port"},
@@ -51,7 +67,7 @@ func TestImportArgs(t *testing.T) {
 		if args != "" {
 			list = strings.Split(args, "|")
 		}
-		if _, err := ImportArgs(list, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := read(list, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", args, err, want)
 		}
 	}
@@ -62,12 +78,12 @@ func TestImportNamesAndSecrets(t *testing.T) {
 	t.Parallel()
 	server := []string{"--address={host}:{port}"}
 	for _, program := range []string{"yes", "null", "123", "1e3", "./.hidden", "日本", "My Server_"} {
-		imported, err := ImportArgs(append([]string{program}, server...), nil)
+		imported, err := read(append([]string{program}, server...), nil)
 		if err != nil {
 			t.Fatalf("%q: %v", program, err)
 		}
 		text := yamlOf(t, imported)
-		if _, err := ParseConfig(text, "pools.yaml"); err != nil {
+		if _, err := provisioner.ParseConfig(text, "pools.yaml"); err != nil {
 			t.Errorf("%q:\n%s%v", program, text, err)
 		}
 	}
@@ -78,7 +94,7 @@ func TestImportNamesAndSecrets(t *testing.T) {
 		{"sglang", "serve", "--model-path", "a/b", "--admin-api-key", "hunter2"},
 		{"llama-server", "-m", "a.gguf", "--alias", "hf_hunter2hunter2hunter2"},
 	} {
-		imported, err := ImportArgs(args, map[string]string{"APIKEY": "hunter2", "STORE": "postgres://me:hunter2@db/x", "OWN": "sk-hunter2hunter2hunter2"})
+		imported, err := read(args, map[string]string{"APIKEY": "hunter2", "STORE": "postgres://me:hunter2@db/x", "OWN": "sk-hunter2hunter2hunter2"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +102,7 @@ func TestImportNamesAndSecrets(t *testing.T) {
 		if strings.Contains(string(text), "hunter2") || strings.Contains(strings.Join(imported.Notes, ""), "hunter2") {
 			t.Errorf("%q:\n%s%q", args, text, imported.Notes)
 		}
-		if _, err := ParseConfig(text, "pools.yaml"); err != nil {
+		if _, err := provisioner.ParseConfig(text, "pools.yaml"); err != nil {
 			t.Errorf("%q:\n%s%v", args, text, err)
 		}
 	}
@@ -117,7 +133,7 @@ func TestImportOfContradictions(t *testing.T) {
 			name, value, _ := strings.Cut(args[0], "=")
 			env[name], args = value, args[1:]
 		}
-		imported, err := ImportArgs(args, env)
+		imported, err := read(args, env)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +141,7 @@ func TestImportOfContradictions(t *testing.T) {
 		if flags, ok := imported.Keys["flags"].Value.([]string); !strings.Contains(string(text), want) && (!ok || want != "flags: "+strings.Join(flags, " ")) {
 			t.Errorf("%s:\n%s", line, text)
 		}
-		if _, err := ParseConfig(text, "pools.yaml"); err != nil {
+		if _, err := provisioner.ParseConfig(text, "pools.yaml"); err != nil {
 			t.Errorf("%s:\n%s%v", line, text, err)
 		}
 	}

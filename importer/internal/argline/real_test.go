@@ -1,14 +1,19 @@
-package provisioner
+package argline_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // failingLines are the lines that a real llama-server refuses here, and what it says.
@@ -39,10 +44,19 @@ func TestRealFieldLines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := realConfig(t, tiny)
-			cfg.Flags, cfg.Env, cfg.GPU = small(t, theirs.Flags), theirs.Env, GPUOptional
-			p, _ := started(t, cfg)
-			_, err = p.WaitReady(bounded(t))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			cfg := realConfig(t)
+			cfg.Flags, cfg.Env = small(t, theirs.Flags), theirs.Env
+			p, err := provisioner.New(cfg, provisioner.WithCacheDir(t.TempDir()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = p.Kill(context.Background()) }) // which says how it ended
+			if err := p.Start(ctx); err != nil {
+				t.Fatal(err)
+			}
+			_, err = p.WaitReady(ctx)
 			if want := failingLines[line.id]; want != "" {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("got %v, want %q", err, want)
@@ -52,11 +66,29 @@ func TestRealFieldLines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := p.Stop(bounded(t)); err != nil {
+			if err := p.Stop(ctx); err != nil {
 				t.Error(err)
 			}
-			nothingLeft(t, p)
 		})
+	}
+}
+
+// realConfig is a replica of the real llama-server with a tiny generated model.
+func realConfig(t testing.TB) provisioner.ProvisionConfig {
+	t.Helper()
+	server := os.Getenv("ENGINE_PROVISIONER_LLAMA_SERVER")
+	if server == "" {
+		host.Skip(t, "needs a real llama-server: set ENGINE_PROVISIONER_LLAMA_SERVER, or run make test")
+	}
+	dir := t.TempDir()
+	model := filepath.Join(dir, "tiny.gguf")
+	if err := ggufgen.WriteFile(model, ggufgen.Params{}); err != nil {
+		t.Fatal(err)
+	}
+	return provisioner.ProvisionConfig{
+		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUOptional,
+		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: server}},
 	}
 }
 
@@ -79,7 +111,7 @@ func small(t testing.TB, flags []string) []string {
 			var files []string
 			for n := range strings.Count(f, ",") + 1 {
 				file := filepath.Join(dir, fmt.Sprintf("%s-%d.gguf", strings.TrimLeft(before, "-"), n))
-				if err := write(file, tiny); err != nil {
+				if err := write(file, ggufgen.Params{}); err != nil {
 					t.Fatal(err)
 				}
 				files = append(files, file)

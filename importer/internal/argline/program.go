@@ -1,4 +1,4 @@
-package provisioner
+package argline
 
 import (
 	"cmp"
@@ -40,7 +40,7 @@ var pythonScript = regexp.MustCompile(`/bin/(vllm|sglang)$`)
 var pythonName = regexp.MustCompile(`^python[0-9.]*$`)
 
 // takeProgram finds out which engine is started, and takes its arguments.
-func (p *poolImport) takeProgram(args []string) error {
+func (p *reading) takeProgram(args []string) error {
 	name, rest := programName(args)
 	if strings.HasPrefix(name, "-") {
 		return fmt.Errorf("cannot import a command line that begins with the flag %q; write the program before it, such as llama-server", name)
@@ -69,15 +69,14 @@ func (p *poolImport) takeProgram(args []string) error {
 }
 
 // startedBy is the engine that a program, or a module of Python, starts, and the subcommand with which it does; "" for none.
-func (p *poolImport) startedBy(program string) (engine, subcommand string) {
-	for _, e := range p.options.engines {
-		dialect := p.options.dialect(e.Name())
-		if dialect == nil {
+func (p *reading) startedBy(program string) (engine, subcommand string) {
+	for _, e := range p.engines {
+		if e.Dialect == nil {
 			continue
 		}
-		for _, c := range dialect.Commands {
+		for _, c := range e.Dialect.Commands {
 			if c.Name == program {
-				return e.Name(), c.Subcommand
+				return e.Name, c.Subcommand
 			}
 		}
 	}
@@ -85,7 +84,7 @@ func (p *poolImport) startedBy(program string) (engine, subcommand string) {
 }
 
 // withoutSecrets is the command line of a server of which nothing is known, without values that look like secrets.
-func (p *poolImport) withoutSecrets(args []string) []string {
+func (p *reading) withoutSecrets(args []string) []string {
 	args = slices.Clone(args)
 	hide := func(flag string) string {
 		p.note(fmt.Sprintf("left out: the value of %s, which may be a secret: give it to the server by a file, or by \"env: {NAME: {from_env: NAME}}\"", visible(flag)))

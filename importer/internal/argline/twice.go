@@ -1,4 +1,4 @@
-package provisioner
+package argline
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ import (
 // What a command line says twice, or in a way that only other versions understand. The pool says what the engine would do.
 
 // lastWords leaves out each flag that stands there again: engines take the last one.
-func (p *poolImport) lastWords(flags []flagline.Word) []flagline.Word {
+func (p *reading) lastWords(flags []flagline.Word) []flagline.Word {
 	last := map[string]int{}
 	for i, f := range flags {
 		if subject := p.subject(f.Name); subject != "" && !f.Stray && !slices.Contains(p.dialect.Repeatable, subject) {
@@ -36,7 +36,7 @@ func (p *poolImport) lastWords(flags []flagline.Word) []flagline.Word {
 }
 
 // subject is what a known flag is about; "" for others.
-func (p *poolImport) subject(name string) string {
+func (p *reading) subject(name string) string {
 	def, _, known := p.dialect.LookUp(engine.FlagSet{}, name)
 	if !known || p.dialect.Dotted && strings.HasSuffix(name, "+") { // adds to a list
 		return ""
@@ -46,7 +46,7 @@ func (p *poolImport) subject(name string) string {
 
 // takeVariable takes a variable that a flag has replaced, on the command line or in newer versions. It reports whether
 // that is all there is to say of it.
-func (p *poolImport) takeVariable(name, value string) bool {
+func (p *reading) takeVariable(name, value string) bool {
 	if p.dialect == nil {
 		return false
 	}
@@ -79,7 +79,7 @@ func (p *poolImport) takeVariable(name, value string) bool {
 }
 
 // takeHome writes out "~", which a shell would have done; YAML does not.
-func (p *poolImport) takeHome(model string) string {
+func (p *reading) takeHome(model string) string {
 	for _, f := range p.flags {
 		if strings.HasPrefix(f, "~/") {
 			p.note(fmt.Sprintf("decide: %q in flags is no path: write the whole one", visible(f)))

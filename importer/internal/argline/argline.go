@@ -1,6 +1,12 @@
-package provisioner
+// Package argline makes a pool of a command line that starts an engine, as the package importer has found it: a program, its
+// arguments and its variables.
+//
+// The package importer calls it; shells, wrappers, containers and files are that one's. It is pure but for the home directory of
+// whoever runs it, for "~".
+package argline
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,37 +23,56 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
-// ImportedPool is a pool in the making, as it was found elsewhere. It is plain data; the package importer makes files of it.
-type ImportedPool struct {
+// Pool is a pool in the making. It is plain data.
+type Pool struct {
 	ID     string // a name for it, after the program
-	Engine string // as in ProvisionConfig
+	Engine string // as in a pools file
 	// Program is what stood before the engine's own arguments: one word, or several such as "python3 -m vllm…".
 	Program []string
 	// Host is the address that it listened on; "" where the command line says none.
 	Host string
-	// Keys are those of the pool, by their names in a pools file. The value of "flags" is a []string.
-	Keys map[string]ImportedKey
+	// Keys are those of the pool, by their names in a pools file. The value of "flags" is a []string, and that of "env" a
+	// map[string]Value.
+	Keys map[string]Key
 	// Notes are about what has no key, a line each, without secrets.
 	Notes []string
 }
 
-// ImportedKey is the value of a key, as encoding/json and YAML write it, and what there is to decide about it; "" for
-// nothing.
-type ImportedKey struct {
+// Key is the value of a key, as encoding/json and YAML write it, and what there is to decide about it; "" for nothing.
+type Key struct {
 	Value any
 	Note  string
 }
 
-// ImportArgs makes a pool of a command line that starts an engine: a program and its arguments, as a shell would pass
-// them ("llama-server -hf a/b -c 8192", "vllm serve …", "python -m sglang.launch_server …"). env are its variables. The
-// package importer reads all else that people have: shells, wrappers, containers and files.
+// Value is the value of a variable: plain text, or the name of a variable that holds what is secret.
+type Value struct {
+	Text    string
+	FromEnv string // "" for plain text
+}
+
+// MarshalJSON writes it as a pools file has it.
+func (v Value) MarshalJSON() ([]byte, error) {
+	if v.FromEnv != "" {
+		return json.Marshal(map[string]string{"from_env": v.FromEnv})
+	}
+	return json.Marshal(v.Text)
+}
+
+// Engine is an engine that a command line may start.
+type Engine struct {
+	Name    string
+	Dialect *flagline.Dialect // how it writes its command line; nil where that is not known
+	Program engine.Program
+}
+
+// Read makes a pool of a program and its arguments, as a shell would pass them ("llama-server -hf a/b -c 8192",
+// "vllm serve …", "python -m sglang.launch_server …"). env are its variables.
 //
 // Nothing is lost: what another key decides becomes that key, flags stay as they are and in their order, and what has no
-// place in a pools file, or needs a decision, is a note. Secrets are left out: their keys refer to a variable instead.
-// It looks at no file. Of opts, those matter that add an engine that is an [EngineWithFlags]. The error says why the command
-// line cannot be understood.
-func ImportArgs(args []string, env map[string]string, opts ...Option) (*ImportedPool, error) {
-	p := &poolImport{pool: ImportedPool{Keys: map[string]ImportedKey{}}, options: newOptions(opts), env: map[string]EnvValue{}}
+// place in a pools file, or needs a decision, is a note. Secrets are left out: their keys refer to a variable instead. The
+// error says why the command line cannot be understood.
+func Read(args []string, env map[string]string, engines []Engine) (*Pool, error) {
+	p := &reading{pool: Pool{Keys: map[string]Key{}}, engines: engines, env: map[string]Value{}}
 	for name, value := range env {
 		p.setEnv(name, value)
 	}
@@ -61,30 +86,39 @@ func ImportArgs(args []string, env map[string]string, opts ...Option) (*Imported
 	return &p.pool, nil
 }
 
-// poolImport is a pool in the making.
-type poolImport struct {
-	pool    ImportedPool
-	options options
+// reading is a pool in the making.
+type reading struct {
+	pool    Pool
+	engines []Engine
 	dialect *flagline.Dialect // nil for an engine of which it is not known
 
-	env                                             map[string]EnvValue
+	env                                             map[string]Value
 	said                                            map[string]int // subjects of flags
 	flags                                           []string
 	modelName, hubRepo, hubFile, modelURL, revision string
 }
 
-func (p *poolImport) set(key string, value any, note string) {
-	p.pool.Keys[key] = ImportedKey{value, note}
+// engine is the one of a name.
+func (p *reading) engine(name string) Engine {
+	i := slices.IndexFunc(p.engines, func(e Engine) bool { return e.Name == name })
+	if i < 0 {
+		return Engine{}
+	}
+	return p.engines[i]
+}
+
+func (p *reading) set(key string, value any, note string) {
+	p.pool.Keys[key] = Key{value, note}
 }
 
 // decide sets a key to a value that nobody has asked for.
-func (p *poolImport) decide(key string, value any, note string) { p.set(key, value, "decide: "+note) }
+func (p *reading) decide(key string, value any, note string) { p.set(key, value, "decide: "+note) }
 
-func (p *poolImport) note(text string) { p.pool.Notes = append(p.pool.Notes, text) }
+func (p *reading) note(text string) { p.pool.Notes = append(p.pool.Notes, text) }
 
 // takeFlags takes the arguments of an engine whose command line is known.
-func (p *poolImport) takeFlags(args []string) {
-	p.dialect = p.options.dialect(p.pool.Engine)
+func (p *reading) takeFlags(args []string) {
+	p.dialect = p.engine(p.pool.Engine).Dialect
 	if p.dialect.Positional {
 		args = p.takePositional(args)
 	}
@@ -94,7 +128,7 @@ func (p *poolImport) takeFlags(args []string) {
 }
 
 // takePositional takes the model of "vllm serve MODEL" away, wherever it stands.
-func (p *poolImport) takePositional(args []string) []string {
+func (p *reading) takePositional(args []string) []string {
 	for _, f := range p.dialect.Split(engine.FlagSet{}, args) {
 		if f.Stray && p.modelName == "" {
 			p.modelName = f.Name
@@ -105,7 +139,7 @@ func (p *poolImport) takePositional(args []string) []string {
 }
 
 // takeFlag takes one flag: as a key where one decides it, else as it is.
-func (p *poolImport) takeFlag(f flagline.Word, args []string) {
+func (p *reading) takeFlag(f flagline.Word, args []string) {
 	elements := args[f.Index : f.Index+1]
 	if !f.Joined && !f.Stray {
 		elements = args[f.Index : f.Index+1+len(f.Values)]
@@ -159,7 +193,7 @@ func (p *poolImport) takeFlag(f flagline.Word, args []string) {
 	case advice == flagline.AdviceKey:
 		p.set("api_key", map[string]any{"from_env": keyVariable}, "the key that stood on the command line: put it into this variable")
 	case advice == flagline.AdviceToken:
-		p.env["HF_TOKEN"] = EnvValue{Secret: &SecretRef{FromEnv: "HF_TOKEN"}}
+		p.env["HF_TOKEN"] = Value{FromEnv: "HF_TOKEN"}
 		p.note("the token that stood on the command line belongs into the variable HF_TOKEN")
 	default:
 		p.note(fmt.Sprintf("left out: %s: %s", flagline.NameIn(f.Name), advice)) // its value may be a secret
@@ -173,18 +207,18 @@ var secretOfEngine = regexp.MustCompile(`(?i)(api-?_?key|admin-key|password|pass
 const keyVariable = "ENGINE_API_KEY"
 
 // setEnv takes a variable. A value that may be a secret stays where it is.
-func (p *poolImport) setEnv(name, value string) {
+func (p *reading) setEnv(name, value string) {
 	if redact.Name(name) || redact.Value(value) {
-		p.env[name] = EnvValue{Secret: &SecretRef{FromEnv: name}}
+		p.env[name] = Value{FromEnv: name}
 		return
 	}
-	p.env[name] = EnvValue{Value: value}
+	p.env[name] = Value{Text: value}
 }
 
 // finish makes keys of what was found in several places.
-func (p *poolImport) finish() {
+func (p *reading) finish() {
 	p.takeOwnedEnv()
-	if p.pool.Keys["gpu"].Value == string(GPUNone) && p.pool.Keys["devices"].Value != nil {
+	if p.pool.Keys["gpu"].Value == string(engine.GPUNone) && p.pool.Keys["devices"].Value != nil {
 		delete(p.pool.Keys, "devices")
 		p.note("left out: CUDA_VISIBLE_DEVICES: no layer goes to a GPU")
 	}
@@ -199,7 +233,7 @@ func (p *poolImport) finish() {
 		model = hubFileOf(p.modelURL)
 	case p.modelURL != "":
 		p.set("model", map[string]any{"id": p.modelURL, "sha256": strings.Repeat("0", 64)}, "the checksum of the file, as sha256sum prints it")
-	case model != "" && p.program().Model == engine.ModelFolder && models.IsRepository(model):
+	case model != "" && p.engine(p.pool.Engine).Program.Model == engine.ModelFolder && models.IsRepository(model):
 		model = "hf:" + model
 	}
 	model = p.takeHome(model)
@@ -214,7 +248,7 @@ func (p *poolImport) finish() {
 		p.decide("model", map[string]any{"id": "/path/to/model"}, "no model was named")
 	}
 	if _, ok := p.pool.Keys["port"]; !ok {
-		p.decide("port", p.program().Port, "none was named; this is the engine's own")
+		p.decide("port", p.engine(p.pool.Engine).Program.Port, "none was named; this is the engine's own")
 	}
 	if len(p.flags) > 0 {
 		p.set("flags", p.flags, "")
@@ -229,16 +263,10 @@ func quantOf(repo string) string {
 	return quant
 }
 
-// program is what the engine says of its executable.
-func (p *poolImport) program() engine.Program {
-	e, _ := p.options.engine(p.pool.Engine)
-	return programOf(e, ProvisionConfig{})
-}
-
 // takeOwnedEnv makes keys of the variables that other keys decide.
-func (p *poolImport) takeOwnedEnv() {
+func (p *reading) takeOwnedEnv() {
 	for _, name := range slices.Sorted(maps.Keys(p.env)) {
-		value := p.env[name].Value
+		value := p.env[name].Text
 		if p.takeVariable(name, value) {
 			delete(p.env, name)
 			continue
@@ -274,14 +302,14 @@ func (p *poolImport) takeOwnedEnv() {
 	}
 }
 
-func (p *poolImport) envTwin(name string) (engine.FlagDef, bool) {
+func (p *reading) envTwin(name string) (engine.FlagDef, bool) {
 	if p.dialect == nil {
 		return engine.FlagDef{}, false
 	}
 	return p.dialect.FindEnv(p.dialect.Builtin(), name)
 }
 
-func (p *poolImport) takeDevices(value string) {
+func (p *reading) takeDevices(value string) {
 	if strings.Contains(value, "$") {
 		p.note(fmt.Sprintf("decide: CUDA_VISIBLE_DEVICES was %s: write the GPUs as \"devices\"", visible(value)))
 		return

@@ -1,4 +1,4 @@
-package provisioner
+package argline_test
 
 import (
 	"encoding/csv"
@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
@@ -71,19 +73,35 @@ func (l fieldLine) command() []string {
 }
 
 // fieldHost is a machine with the newest version of the engine that is known, and two GPUs.
-func fieldHost(t testing.TB, kind string) (Engine, engine.Host) {
+func fieldHost(t testing.TB, kind string) (provisioner.EngineWithFlags, engine.Host) {
 	t.Helper()
 	switch kind {
 	case "llamacpp":
 		return llamacpp.Engine{}, enginetable.LlamaServer(t)
 	case "vllm":
 		host := enginetable.VLLM(t)
-		host.Binary.Version, host.Binary.Build, host.Binary.Flags = "0.33.0", version.Number("0.33.0"), testDialect("vllm").Builtin()
+		host.Binary.Version, host.Binary.Build, host.Binary.Flags = "0.33.0", version.Number("0.33.0"), vllm.Engine{}.Dialect().Builtin()
 		return vllm.Engine{}, host
 	case "sglang":
 		return sglang.Engine{}, enginetable.SGLang(t)
 	}
 	return tgi.Engine{}, enginetable.TGI(t)
+}
+
+// onHost is an engine on a host that is known, whatever this one has.
+type onHost struct {
+	provisioner.EngineWithFlags
+	host engine.Host
+}
+
+func (e onHost) Launch(req engine.Request, _ engine.Host) (engine.LaunchSpec, error) {
+	return e.EngineWithFlags.Launch(req, e.host)
+}
+
+func dialect(t testing.TB, kind string) *flagline.Dialect {
+	t.Helper()
+	e, _ := fieldHost(t, kind)
+	return e.Dialect()
 }
 
 // refusedLines are the lines that are refused although they are imported, and what the error says.
@@ -99,20 +117,20 @@ var refusedLines = map[string]string{
 }
 
 // takeFieldLine imports a line, validates what that gives, and plans it. planned are the flags that come from the line.
-func takeFieldLine(t testing.TB, line fieldLine) (cfg ProvisionConfig, text string, planned []string, err error) {
+func takeFieldLine(t testing.TB, line fieldLine) (cfg provisioner.ProvisionConfig, text string, planned []string, err error) {
 	t.Helper()
-	imported, err := ImportArgs(line.command(), line.env)
+	imported, err := read(line.command(), line.env)
 	if err != nil {
 		return cfg, "", nil, err
 	}
 	yaml := yamlOf(t, imported)
-	config, err := ParseConfig(yaml, "pools.yaml")
+	config, err := provisioner.ParseConfig(yaml, "pools.yaml")
 	if err != nil {
 		return cfg, string(yaml), nil, err
 	}
 	cfg = config.Pools[0].ProvisionConfig.WithDefaults()
 	kind, host := fieldHost(t, line.engine)
-	spec, err := launchOf(kind, cfg, host)
+	_, spec, err := cfg.Describe(provisioner.WithEngine(onHost{kind, host}))
 	if err != nil {
 		return cfg, string(yaml), nil, err
 	}
@@ -150,11 +168,11 @@ func TestFieldLines(t *testing.T) {
 		if line.taken {
 			m.taken++
 		}
-		if left := withoutOwned(line); !bridged(line.engine, left, planned) {
+		if left := withoutOwned(t, line); !bridged(line.engine, left, planned) {
 			m.changed++
 			t.Errorf("%s: changed\n%q\nto\n%q", line.id, left, planned)
 		}
-		if missing := lost(line, text); missing != "" {
+		if missing := lost(t, line, text); missing != "" {
 			t.Errorf("%s: %q is lost in\n%s", line.id, missing, text)
 		}
 	}
@@ -177,7 +195,7 @@ var ownedElements = map[string]int{
 }
 
 // withoutOwned are the elements of a line that no key of the pools file has.
-func withoutOwned(line fieldLine) []string {
+func withoutOwned(t testing.TB, line fieldLine) []string {
 	var left []string
 	args := line.args
 	if line.engine == "vllm" && len(args) > 0 && args[0] == "serve" {
@@ -200,7 +218,7 @@ func withoutOwned(line fieldLine) []string {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(line.env)) { // those of older builds, which are imported as flags
-		if change, ok := testDialect(line.engine).ChangeOfEnv(name, line.env[name]); ok {
+		if change, ok := dialect(t, line.engine).ChangeOfEnv(name, line.env[name]); ok {
 			left = append(left, change.Long())
 		}
 	}
@@ -266,9 +284,9 @@ func hyphened(element string) string {
 }
 
 // lost is the first flag of a line that the file says nothing of.
-func lost(line fieldLine, text string) string {
+func lost(t testing.TB, line fieldLine, text string) string {
 	words := strings.NewReplacer("'", "", `"`, "", `\`, "", "\n", " ").Replace(text)
-	for _, f := range testDialect(line.engine).Split(engine.FlagSet{}, line.args) {
+	for _, f := range dialect(t, line.engine).Split(engine.FlagSet{}, line.args) {
 		_, owned := ownedElements[f.Name]
 		known := owned && !strings.HasPrefix(f.Name, "--models") || slices.Contains([]string{"-ngl", "--n-gpu-layers", "--gpu-layers"}, f.Name)
 		if !f.Stray && !known && !strings.Contains(words, f.Name) {
