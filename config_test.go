@@ -14,10 +14,8 @@ import (
 	"testing"
 	"time"
 
-	sigsyaml "sigs.k8s.io/yaml"
-
 	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/test/golden"
+	sigsyaml "sigs.k8s.io/yaml"
 )
 
 // TestBadConfigs keeps the exact words for each wrong configuration. Read a new golden file aloud before it is
@@ -38,7 +36,7 @@ func TestBadConfigs(t *testing.T) {
 			if strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("a secret is in the error: %v", err)
 			}
-			golden.Check(t, strings.TrimSuffix(file, ".yaml")+".golden", err.Error()+"\n")
+			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", err.Error()+"\n")
 		})
 	}
 }

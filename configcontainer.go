@@ -23,7 +23,8 @@ type ContainerConfig struct {
 	// DOCKER_HOST, or the first that is there of Docker's and Podman's usual ones.
 	RuntimeSocket string `json:"runtime_socket,omitempty"`
 	// Network is "bridge", "host" or the name of a network of the runtime's. With "host" the engine listens on "host" and
-	// "port" itself; otherwise it listens inside the container, and these are published. Left out, it is "bridge".
+	// "port" itself; otherwise it listens inside the container, and these are published. Left out, it is a network of the
+	// state directory's own, which keeps other containers from the engine.
 	Network string `json:"network,omitempty"`
 	// Volumes are mounted into the container, such as "/host/path:/path:ro" or "a-volume:/path". The model is mounted by
 	// itself, read-only and under its own path. Left out, it is what the engine keeps caches in.
@@ -105,7 +106,10 @@ func (k *checker) container(prefix string, c ProvisionConfig, own engine.Image) 
 		box = &ContainerConfig{}
 	}
 	k.image(prefix, *box, own)
-	if box.Network != "" && !namePattern.MatchString(box.Network) {
+	switch {
+	case box.Network == "none":
+		k.report(prefix+"network", `is "none", with which nobody reaches the engine; leave the key out for a network that no other container is in`)
+	case box.Network != "" && !namePattern.MatchString(box.Network):
 		k.report(prefix+"network", `must be "bridge", "host" or the name of a network, is %q`, box.Network)
 	}
 	if box.User != "" && !userPattern.MatchString(box.User) {

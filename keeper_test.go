@@ -66,6 +66,7 @@ func TestHandoffIsWrittenAgain(t *testing.T) {
 func TestHandoffThatCannotBeWrittenAgain(t *testing.T) {
 	t.Parallel()
 	p, j := started(t, fakeConfig(t, enginetest.Behavior{}))
+	p.kept = true // by this test
 	if _, err := p.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestHandoffThatCannotBeWrittenAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			p.look()
+			p.republish()
 		}
 		if told := strings.Count(j.notes(), "cannot write the handoff again"); told != round {
 			t.Errorf("told %d times in round %d: %s", told, round, j.notes())
@@ -83,7 +84,7 @@ func TestHandoffThatCannotBeWrittenAgain(t *testing.T) {
 		if err := os.Remove(folder); err != nil {
 			t.Fatal(err)
 		}
-		if p.look(); !access.Exists(p.run.files.Handoff()) {
+		if p.republish(); !access.Exists(p.run.files.Handoff()) {
 			t.Error("it was not written again")
 		}
 	}
@@ -116,10 +117,9 @@ func TestStateDirectoryGoesAway(t *testing.T) {
 			}
 			eventually(t, "it is told", func() bool { return strings.Contains(j.notes(), "somebody has removed files of the state directory") })
 			eventually(t, "the handoff is there", func() bool { return access.Exists(files.Handoff()) })
-			eventually(t, "the launch is told as before", func() bool {
-				all, err := Statuses(cfg.StateDir)
-				return err == nil && len(all) == 1 && all[0].PID == was.PID && all[0].State == StateReady
-			})
+			if all, err := Statuses(cfg.StateDir); err != nil || len(all) != 1 || all[0].PID != was.PID || all[0].State != StateReady {
+				t.Errorf("statuses %+v (%v)", all, err)
+			}
 			if !state.Managed(files.State) {
 				t.Error("the lock is not taken again")
 			}

@@ -31,17 +31,23 @@ type launchRef struct {
 // added is a Launcher that was added, as a performer.
 type added struct{ launch.Launcher }
 
-func (l added) Reserve(cfg ProvisionConfig, ref launchRef) (launch.Instance, error) {
+func (l added) Reserve(cfg ProvisionConfig, ref launchRef) (_ launch.Instance, err error) {
+	if ref.StateID, err = state.MakeID(ref.StateDir); err != nil {
+		return nil, err
+	}
 	return l.Launcher.Reserve(target(cfg), ref.Ref)
 }
 
-func (l added) Find(ctx context.Context, ref launchRef) (launch.Instance, error) {
+func (l added) Find(ctx context.Context, ref launchRef) (_ launch.Instance, err error) {
+	if ref.StateID, err = state.ID(ref.StateDir); err != nil {
+		return nil, err
+	}
 	return l.Launcher.Find(ctx, ref.Ref)
 }
 
 // target is what a Launcher reads of cfg.
 func target(cfg ProvisionConfig) launch.Target {
-	to := launch.Target{Host: cfg.Host, Port: cfg.Port, Env: plainEnv(cfg)}
+	to := launch.Target{Host: cfg.Host, Port: cfg.Port, Env: plainEnv(cfg), Keyed: cfg.APIKey != nil}
 	if c := cfg.Provisioning.Container; c != nil {
 		to.Container = launch.Container{
 			Pull: c.Pull, RuntimeSocket: c.RuntimeSocket, Network: c.Network, Volumes: c.Volumes, Entrypoint: c.Entrypoint,

@@ -13,7 +13,7 @@ type order struct {
 	kind  orderKind
 	stop  StopOptions     // of a stop
 	cfg   ProvisionConfig // of a reload, and of an update
-	now   Comparison      // of an update, where a launch runs
+	plan  *launchPlan     // of an update: what cfg would launch; nil when that cannot be told
 	firm  bool            // of a reload: no settings of before come back
 	reply chan error      // of one element
 	by    *Stopper        // of a stop that another program has asked for
@@ -96,24 +96,23 @@ func (r *replica) halt(p *EngineProvisioner, o order) error {
 	if r.forced.Load() {
 		return p.Kill(context.Background())
 	}
-	limits := o.stop
-	limits.By = o.by
-	return p.StopWith(context.Background(), limits)
+	return p.StopWith(context.Background(), o.stop)
 }
 
-// tellStopper says which other program has asked for a stop, where launch p has nothing to stop and so says nothing.
+// tellStopper says which other program has asked for a stop: with the states of launch p, or by itself where there is
+// nothing to stop.
 func (r *replica) tellStopper(p *EngineProvisioner, by *Stopper) {
 	if by == nil {
 		return
 	}
 	r.update(func() { r.by = by })
-	if p != nil && !p.Status().State.Final() { // its states tell
+	if p != nil && p.setStopper(by) {
 		return
 	}
 	cfg := r.config()
-	r.tell(Event{
+	r.tell.onEvent(Event{
 		Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: EventNote, State: r.status().State,
-		Message: "stopped by another command: " + by.String() + "; it is not started again until it is reset", StoppedBy: by,
+		Message: stoppedBy(by) + "; it is not started again until it is reset", StoppedBy: by,
 	})
 }
 
@@ -142,8 +141,8 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		if p != nil {
 			p.Release()
 		}
-		if p != nil && r.config().OnManagerExit == "kill" { // that was a stop
-			err = p.Stop(context.Background())
+		if p != nil && p.cfg.tied() { // that was a stop
+			err = p.stopError()
 		}
 		o.reply <- err
 		return false

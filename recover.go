@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -35,8 +36,6 @@ type Recovered struct {
 	PID     int           `json:"pid,omitempty"`    // of an adopted engine
 	Took    time.Duration `json:"-"`                // encoded in seconds, as that of an Event
 	Err     error         `json:"-"`                // with RecoveredUnknown; encoded as its text
-	// Launch is that of an adopted engine, or of one whose stop was to be finished; nil else.
-	Launch *EngineProvisioner `json:"-"`
 }
 
 // MarshalJSON adds the time in seconds, and the error's text.
@@ -79,37 +78,48 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
-	manager, err := Manage(state)
+	lock, err := becomeManager(state)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer manager.Release()
-	found, err := manager.Recover(ctx, nil, opts...)
+	defer lock.Release()
+	left, err := recoverAll(ctx, state, newOptions(opts))
 	if err != nil {
-		return nil, found, err
+		return nil, left.found, err
 	}
-	var adopted []*EngineProvisioner
-	for _, f := range found {
-		if f.Launch != nil && f.Result == RecoveredAdopted {
-			adopted = append(adopted, f.Launch)
+	if err := left.finish(ctx); err != nil {
+		left.release()
+		return nil, left.found, err
+	}
+	for _, p := range left.adopted {
+		if _, ready := p.readyNow(); ready {
+			go p.keepHandoff()
 		}
 	}
-	if err := finish(ctx, found); err != nil {
-		for _, p := range adopted {
-			p.Release()
-		}
-		return nil, found, err
+	return slices.Collect(maps.Values(left.adopted)), left.found, nil
+}
+
+// leftovers are what an earlier manager left in a state directory. The launches are by the names of their files.
+type leftovers struct {
+	adopted map[string]*EngineProvisioner
+	ending  map[string]*EngineProvisioner // those that are told as stopped, and still have to be
+	found   []Recovered
+}
+
+// release lets go of the adopted launches.
+func (l *leftovers) release() {
+	for _, p := range l.adopted {
+		p.Release()
 	}
-	return adopted, found, nil
 }
 
 // finish stops what has to be stopped. The end of ctx ends the wait alone.
-func finish(ctx context.Context, found []Recovered) error {
+func (l *leftovers) finish(ctx context.Context) error {
 	var all sync.WaitGroup
-	for i := range found {
-		f := &found[i]
-		if f.Launch != nil && f.Result != RecoveredAdopted {
-			all.Go(func() { f.stop(ctx) })
+	for i := range l.found {
+		f := &l.found[i]
+		if p := l.ending[f.Pool+"-"+f.Replica]; p != nil {
+			all.Go(func() { f.stop(ctx, p) })
 		}
 	}
 	all.Wait()
@@ -120,10 +130,10 @@ func finish(ctx context.Context, found []Recovered) error {
 }
 
 // stop stops the launch of what was found.
-func (f *Recovered) stop(ctx context.Context) {
+func (f *Recovered) stop(ctx context.Context, p *EngineProvisioner) {
 	begin := time.Now()
 	stopped := make(chan error, 1)
-	go func() { stopped <- f.Launch.Stop(context.WithoutCancel(ctx)) }()
+	go func() { stopped <- p.Stop(context.WithoutCancel(ctx)) }()
 	select {
 	case err := <-stopped:
 		f.Took += time.Since(begin)
@@ -135,48 +145,84 @@ func (f *Recovered) stop(ctx context.Context) {
 	}
 }
 
-// recoverEach finds out what is left of replicas, which are named like their files, for who has the manager's lock.
-func recoverEach(ctx context.Context, dir string, stems []string, opts options) ([]Recovered, error) {
+// recoverAll finds out what is left in a state directory, for who has the manager's lock.
+func recoverAll(ctx context.Context, dir string, opts options) (leftovers, error) {
+	stems, err := state.List(dir, state.RecordName)
+	if err != nil {
+		return leftovers{}, err
+	}
+	more, err := state.Unrecorded(dir)
+	if err != nil {
+		return leftovers{}, err
+	}
+	return recoverEach(ctx, dir, slices.Compact(slices.Sorted(slices.Values(append(stems, more...)))), opts)
+}
+
+// recoverEach is recoverAll for some replicas, which are named like their files.
+func recoverEach(ctx context.Context, dir string, stems []string, opts options) (leftovers, error) {
 	found := make([]Recovered, len(stems))
+	launches := make([]*EngineProvisioner, len(stems))
 	turns := make(chan struct{}, recoveryTurns)
 	var all sync.WaitGroup
 	for i, stem := range stems {
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			found[i] = adoptAlone(ctx, state.In(dir, stem), opts)
+			launches[i], found[i] = adoptAlone(ctx, state.In(dir, stem), opts)
 		})
 	}
 	all.Wait()
-	found = slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" })
-	if ctx.Err() == nil {
-		return found, nil
-	}
-	for i, f := range found {
-		if f.Launch != nil {
-			f.Launch.Release()
-			found[i].Launch = nil
+	left := leftovers{adopted: map[string]*EngineProvisioner{}, ending: map[string]*EngineProvisioner{}}
+	for i, p := range launches {
+		switch {
+		case p == nil:
+		case ctx.Err() != nil:
+			p.Release()
+		case found[i].Result == RecoveredAdopted:
+			left.adopted[stems[i]] = p
+		default:
+			left.ending[stems[i]] = p
 		}
 	}
-	return found, context.Cause(ctx)
+	left.found = slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" })
+	if ctx.Err() != nil {
+		return leftovers{found: left.found}, context.Cause(ctx)
+	}
+	return left, nil
 }
 
-// adopt deals with one replica, and waits for no engine. The result is empty when there is nothing to deal with.
-func adopt(caller context.Context, files state.Files, opts options) Recovered {
+// event tells of a recovery.
+func (f Recovered) event() Event {
+	e := Event{
+		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, Recovery: f.Result, PID: f.PID, Message: string(f.Result),
+		Took: f.Took.Round(time.Microsecond).Seconds(),
+	}
+	switch {
+	case f.Err != nil:
+		e.Message += ": " + f.Err.Error()
+	case f.Reason != "":
+		e.Message += ": " + f.Reason
+	}
+	return e
+}
+
+// adopt deals with one replica, and waits for no engine: the launch that it returns is adopted or, by the result, to be
+// stopped. The result is empty when there is nothing to deal with.
+func adopt(caller context.Context, files state.Files, opts options) (*EngineProvisioner, Recovered) {
 	if caller.Err() != nil {
-		return Recovered{}
+		return nil, Recovered{}
 	}
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(caller, recoveryBudget)
 	defer cancel()
 	rec, err := readRecord(files)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State.Final() {
-		return endOrphans(files, err == nil)
+		return nil, endOrphans(files, err == nil)
 	}
 	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
 	if err != nil {
 		found.Replica = files.Stem
-		return found
+		return nil, found
 	}
 	p, err := attach(ctx, files, rec, opts)
 	switch {
@@ -185,25 +231,23 @@ func adopt(caller context.Context, files state.Files, opts options) Recovered {
 	case err != nil:
 		found.Err = err
 	default:
-		found.Launch = p
 		unread := p.takeOver()
 		go p.watch(p.run)
 		found.Result, found.Reason = p.fate()
 		switch found.Result {
 		case RecoveredLeft:
 			p.Release()
-			found.Launch = nil
+			p = nil
 		case RecoveredAdopted:
 			found.PID = p.Status().PID
 			if unread != nil {
 				p.note("it goes on, but not all of its secrets can be read: " + unread.Error())
 			}
 			_, _ = p.run.inst.Observe() // for the case that it ends by itself
-			go p.keep()
 		}
 	}
 	found.Took = time.Since(begin)
-	return found
+	return p, found
 }
 
 // fate is what becomes of a launch that was found alive, and why, where it is not adopted. Nobody asks it for its health: a
@@ -220,7 +264,7 @@ func (p *EngineProvisioner) fate() (Recovery, string) {
 	case stopping:
 		return RecoveredStopped, "its stop was interrupted"
 	}
-	if _, ready := p.Handoff(); ready {
+	if _, ready := p.readyNow(); ready {
 		if err := r.checkListener(); err != nil {
 			return RecoveredStopped, err.Error()
 		}
@@ -233,6 +277,17 @@ func (p *EngineProvisioner) fate() (Recovery, string) {
 func (p *EngineProvisioner) takeOver() error {
 	p.engine, _ = p.opts.engine(p.run.rec.Engine) // one that is not known here can be stopped, but not waited for
 	return p.run.readSecrets()
+}
+
+// standing is what an event tells of an adopted launch: its state, its id, and its handoff once it is ready.
+func (p *EngineProvisioner) standing() (State, string, *Handoff) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != StateReady {
+		return p.state, p.run.rec.LaunchID, nil
+	}
+	h := p.handoff
+	return p.state, p.run.rec.LaunchID, &h
 }
 
 // readSecrets looks up again what the record only refers to. What the engine itself was given for a key stands in its

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"reflect"
 	"slices"
-	"strconv"
 
-	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
@@ -43,7 +41,7 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	if err := s.keepsPort(r, cfg); err != nil {
 		return err
 	}
-	what, now := r.weigh(ctx, cfg)
+	what, plan := r.weigh(ctx, cfg)
 	if what == todoRelaunch {
 		if err := r.rehearse(ctx, cfg); err != nil {
 			return err
@@ -61,7 +59,7 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	case todoNothing:
 		return nil
 	case todoUpdate:
-		return r.ask(ctx, order{kind: orderUpdate, cfg: cfg, now: now})
+		return r.ask(ctx, order{kind: orderUpdate, cfg: cfg, plan: plan})
 	case todoRetry:
 		return r.retry(ctx, cfg)
 	}
@@ -82,12 +80,8 @@ func (s *Supervisor) keepsPort(r *replica, cfg ProvisionConfig) error {
 func (r *replica) port() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.launch != nil && r.launch.Running() {
-		if at, err := url.Parse(r.launch.Status().URL); err == nil {
-			if port, err := strconv.Atoi(at.Port()); err == nil {
-				return port
-			}
-		}
+	if r.launch != nil && r.launch.unasked() {
+		return r.launch.run.rec.Port
 	}
 	return r.cfg.Port
 }
@@ -164,8 +158,12 @@ func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
 	ctx, cancel := r.within(ctx)
 	defer cancel()
 	p, err := New(cfg, r.opts...)
+	var prepared Prepared
 	if err == nil {
-		_, err = p.Rehearse(ctx)
+		prepared, err = p.prepared(ctx)
+	}
+	if err == nil {
+		_, err = p.opts.plan(ctx, p.cfg, prepared)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -196,36 +194,39 @@ const (
 	todoRelaunch
 )
 
-// weigh tells what giving the replica a configuration takes; now is what that means for the launch that runs.
-func (r *replica) weigh(ctx context.Context, cfg ProvisionConfig) (what todo, now Comparison) {
+// weigh tells what giving the replica a configuration takes. plan is with update, where it can be told.
+func (r *replica) weigh(ctx context.Context, cfg ProvisionConfig) (what todo, plan *launchPlan) {
 	r.mu.Lock()
 	present, launch, outdated, past := r.cfg, r.launch, r.outdated, r.past
 	r.mu.Unlock()
 	cfg = cfg.WithDefaults()
 	alike := present.settings() == cfg.settings()
+	present.origin, cfg.origin = nil, nil
 	what = todoUpdate
-	if keys, err := footprint.Keys(present, cfg); err == nil && len(keys) == 0 && present.Dir == cfg.Dir && len(outdated) == 0 {
+	if reflect.DeepEqual(present, cfg) && len(outdated) == 0 {
 		what = todoNothing
 	}
-	if launch == nil || !launch.Running() {
+	if launch == nil || !launch.unasked() {
 		switch {
 		case !alike:
-			return todoRelaunch, now
+			return todoRelaunch, nil
 		case past.Phase != PhaseRunning:
-			return todoRetry, now
+			return todoRetry, nil
 		}
-		return what, now // it is being started
+		return what, nil // it is being started
 	}
 	ctx, cancel := r.within(ctx)
 	defer cancel()
-	now, err := launch.Compare(ctx, cfg)
+	differs, planned, err := r.tell.differences(ctx, cfg, launch.run.rec)
 	switch {
 	case err != nil && alike && len(outdated) == 0: // whatever is away, the engine runs without it
-		return what, now
-	case err != nil, len(now.Differs) > 0:
-		return todoRelaunch, now
+		return what, nil
+	case err != nil, len(differs) > 0:
+		return todoRelaunch, nil
+	case cfg.GPU == GPURequired && launch.run.rec.Launch.GPU != GPURequired && launch.checkGPU(ctx, launch.run) != nil:
+		return todoRelaunch, nil
 	}
-	return what, now
+	return what, &planned
 }
 
 // obeyHalt ends launch p, which is nil when there is none. Unlike after a stop, the replica is to run: an order for that
@@ -254,23 +255,6 @@ func (r *replica) obeyReload(o order, p *EngineProvisioner) {
 		}
 	}
 	r.judge(happened(restart.Wanted))
-}
-
-// obeyUpdate gives launch p, which is nil when there is none, settings that the provisioner alone acts on.
-func (r *replica) obeyUpdate(o order, p *EngineProvisioner) {
-	switch {
-	case p != nil && p.Running():
-		next, err := p.Update(o.now)
-		if err != nil {
-			o.reply <- fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
-			return
-		}
-		r.update(func() { r.cfg, r.launch, r.outdated = o.cfg, next, nil })
-		r.keep(r.history())
-	default: // the next launch has them
-		r.update(func() { r.cfg = o.cfg })
-	}
-	o.reply <- nil
 }
 
 // dropReload ends the reload that is under way, if one is.

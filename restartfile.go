@@ -70,12 +70,8 @@ func (r *replica) keep(past Restarts) {
 		ServedSettings: r.served, Restarts: past,
 	}
 	if err := r.files.WriteRestarts(kept); err != nil {
-		r.log.Warn("cannot keep the restarts", "replica", r.name, "error", err)
-		return
+		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.kept = true
 }
 
 // announce tells of a wait that an earlier supervisor began and this one goes on with, and of a stop: else nothing would be
@@ -97,5 +93,5 @@ func (r *replica) announce() {
 	default:
 		return
 	}
-	r.tell(e)
+	r.tell.onEvent(e)
 }

@@ -13,19 +13,16 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
+	"github.com/llama-orch/engine-provisioner/engine"
 	jsonschemav6 "github.com/santhosh-tekuri/jsonschema/v6"
 	sigsyaml "sigs.k8s.io/yaml"
-
-	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/keys"
-	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
 // TestConfigSchemaIsCurrent regenerates the committed schema. It happens in a test and not at run time since the
 // descriptions come from the comments in the source.
 func TestConfigSchemaIsCurrent(t *testing.T) {
 	t.Parallel()
-	golden.Check(t, "config.schema.json", generateSchema(t))
+	golden(t, "config.schema.json", generateSchema(t))
 }
 
 // schemaTypes are the blocks of a pools file.
@@ -81,8 +78,8 @@ func generateSchema(t *testing.T) string {
 	pool := s.Definitions["Pool"].Properties
 	env, _ := pool.Get("env")
 	env.PropertyNames = &jsonschema.Schema{
-		Pattern: keys.VariablePattern,
-		Not:     &jsonschema.Schema{Enum: anys(keys.OwnedVariables())},
+		Pattern: envPattern.String(),
+		Not:     &jsonschema.Schema{Enum: anys(slices.Sorted(maps.Keys(ownedEnv)))},
 	}
 	devices, _ := pool.Get("devices")
 	devices.MinItems = ptr(1)
@@ -97,6 +94,8 @@ func generateSchema(t *testing.T) string {
 	command.MinItems = ptr(1)
 	command, _ = s.Definitions["CustomConfig"].Properties.Get("command")
 	command.MinItems = ptr(1)
+	network, _ := s.Definitions["ContainerConfig"].Properties.Get("network")
+	network.Not = &jsonschema.Schema{Const: "none"}
 	id, _ := s.Definitions["ModelConfig"].Properties.Get("id")
 	id.MinLength = ptr(1)
 	headers, _ := s.Definitions["HTTPHook"].Properties.Get("headers")
@@ -104,7 +103,7 @@ func generateSchema(t *testing.T) string {
 	secret := s.Definitions["SecretRef"]
 	secret.OneOf = []*jsonschema.Schema{{Required: []string{"from_env"}}, {Required: []string{"from_file"}}}
 	fromEnv, _ := secret.Properties.Get("from_env")
-	fromEnv.Pattern = keys.VariablePattern
+	fromEnv.Pattern = envPattern.String()
 	fromFile, _ := secret.Properties.Get("from_file")
 	fromFile.MinLength = ptr(1)
 

@@ -98,8 +98,8 @@ func (r *runtime) removeAsked(ctx context.Context) {
 		return // the question itself will fail, and say why
 	}
 	for _, c := range list.Items {
-		began, _ := strconv.ParseInt(c.Labels[labelAsked], 10, 64)
-		if time.Since(time.Unix(began, 0)) > 2*askTime {
+		began, err := strconv.ParseInt(c.Labels[labelAsked], 10, 64)
+		if err == nil && time.Since(time.Unix(began, 0)) > 2*askTime { // whoever it is, its time is over
 			_ = r.remove(ctx, c.ID)
 		}
 	}

@@ -41,15 +41,15 @@ func newInstance(r *runtime, ref launch.Ref) *instance {
 
 // find looks for the container. One that was created and never started is none.
 func (i *instance) find(ctx context.Context) error {
-	list, err := i.r.labeled(ctx, labels(i.ref))
+	list, err := i.launched(ctx)
 	if err != nil {
 		return err
 	}
-	if len(list.Items) == 0 {
+	if len(list) == 0 {
 		close(i.exited)
 		return nil
 	}
-	i.id = list.Items[0].ID
+	i.id = list[0].ID
 	found, err := i.look(ctx)
 	if err != nil {
 		return err
@@ -211,8 +211,8 @@ func (i *instance) send(ctx context.Context, sig syscall.Signal) error {
 // or from inside another container, the container stands for them all.
 func (i *instance) Members() ([]launch.Member, error) {
 	if i.id == "" { // the launch may have begun since
-		list, err := i.r.labeled(context.Background(), labels(i.ref))
-		if err != nil || len(list.Items) == 0 || list.Items[0].State != container.StateRunning {
+		list, err := i.launched(context.Background())
+		if err != nil || len(list) == 0 || list[0].State != container.StateRunning {
 			return nil, err
 		}
 		return []launch.Member{{Name: "container " + i.name(), State: 'R'}}, nil
@@ -245,11 +245,11 @@ func (i *instance) Kill() (int, error) {
 	ctx, cancel := i.r.bound(context.Background())
 	defer cancel()
 	if i.id == "" {
-		list, err := i.r.labeled(ctx, labels(i.ref))
-		if err != nil || len(list.Items) == 0 {
+		list, err := i.launched(ctx)
+		if err != nil || len(list) == 0 {
 			return 0, err
 		}
-		i.id = list.Items[0].ID
+		i.id = list[0].ID
 	}
 	state, err := i.inspect(ctx)
 	if err != nil || !running(state) {
@@ -284,13 +284,14 @@ func (i *instance) Exit() launch.Exit {
 
 func (i *instance) Remove() error {
 	ctx := context.Background()
-	list, err := i.r.labeled(ctx, labels(i.ref))
+	list, err := i.launched(ctx)
 	if err != nil {
 		return err
 	}
-	for _, c := range list.Items {
+	for _, c := range list {
 		err = errors.Join(err, i.r.remove(ctx, c.ID))
 	}
+	i.r.dropNetwork(ctx, i.ref)
 	return errors.Join(err, i.log.remove())
 }
 

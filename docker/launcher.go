@@ -102,6 +102,9 @@ func (r *runtime) image(ctx context.Context, ref string, entrypoint []string) (e
 
 // Reserve chooses the runtime.
 func (l *Launcher) Reserve(to launch.Target, ref launch.Ref) (launch.Instance, error) {
+	if ref.StateID == "" {
+		return nil, errors.New("cannot reserve a container: the state directory has no id")
+	}
 	r, err := l.runtime(context.Background(), to.Container.RuntimeSocket)
 	if err != nil {
 		return nil, err
@@ -120,45 +123,6 @@ func (l *Launcher) Find(ctx context.Context, ref launch.Ref) (launch.Instance, e
 	}
 	i := newInstance(r, ref)
 	return i, i.find(ctx)
-}
-
-// The labels of a container. Those of the first group name a replica on this machine.
-const (
-	labelStateDir = "engine-provisioner.state-dir"
-	labelPool     = "engine-provisioner.pool"
-	labelReplica  = "engine-provisioner.replica"
-	labelLaunchID = "engine-provisioner.launch-id"
-
-	labelAsked = "engine-provisioner.asked" // of a container that only says its version: when it began
-)
-
-func labels(ref launch.Ref) map[string]string {
-	return map[string]string{
-		labelStateDir: ref.StateDir, labelPool: ref.Pool, labelReplica: ref.Replica, labelLaunchID: ref.LaunchID,
-	}
-}
-
-// labeled lists the containers with these labels, in whatever state.
-func (r *runtime) labeled(ctx context.Context, labels map[string]string) (client.ContainerListResult, error) {
-	ctx, cancel := r.bound(ctx)
-	defer cancel()
-	filters := client.Filters{}
-	for name, value := range labels {
-		filters.Add("label", name+"="+value)
-	}
-	for tries := 1; ; tries++ {
-		list, err := r.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
-		switch {
-		case err == nil:
-			return list, nil
-		case tries == 5 || !errdefs.IsInternal(err): // Podman's list fails while any of its containers is dying
-			return list, fmt.Errorf("cannot list the containers: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
 
 // remove removes a container with its anonymous volumes, dead or alive.

@@ -30,6 +30,10 @@ type suite struct{ *testing.M }
 
 func (s suite) Run() int {
 	enginetest.Main() // in a container this binary is the fake engine
+	if address := os.Getenv(dialEnv); address != "" {
+		fmt.Fprintln(os.Stdout, dial(address))
+		os.Exit(0)
+	}
 	if what := os.Getenv(managerEnv); what != "" {
 		if err := manage(what); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -189,12 +193,16 @@ func (rt testRuntime) config(t testing.TB) provisioner.ProvisionConfig {
 	if err := ggufgen.WriteFile(model, ggufgen.Params{}); err != nil {
 		t.Fatal(err)
 	}
+	network := ""
+	if rt.name == "podman" { // whose version here needs a key for the default: network_test.go
+		network = "bridge"
+	}
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
 		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUNone,
 		Flags: []string{"--ctx-size", "256", "--threads", "1"},
 		Provisioning: provisioner.Provisioning{Mode: "container", Container: &provisioner.ContainerConfig{
-			Image: imageName, Tag: imageTag, Pull: "never", RuntimeSocket: rt.socket,
+			Image: imageName, Tag: imageTag, Pull: "never", RuntimeSocket: rt.socket, Network: network,
 		}},
 	}
 }

@@ -1,11 +1,11 @@
 package docker
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
@@ -25,7 +26,7 @@ func (i *instance) options(l launch.Launch) (client.ContainerCreateOptions, erro
 	c, own := l.Target.Container, l.Image
 	grace := int((l.Grace + time.Second - 1) / time.Second)
 	config := &container.Config{
-		Image: l.Host.Binary.Path, Entrypoint: entrypoint(c, own), Cmd: l.Args, Env: l.Env, User: c.User, Labels: labels(i.ref),
+		Image: l.Host.Binary.Path, Entrypoint: entrypoint(c, own), Cmd: l.Args, Env: l.Env, User: c.User, Labels: labelsOf(i.ref),
 		// For whoever stops it besides us, such as the runtime that is shut down.
 		StopSignal: "SIGTERM", StopTimeout: &grace,
 		// The image's own check asks the port that its authors use, and would cost an engine that works its good name.
@@ -33,7 +34,7 @@ func (i *instance) options(l launch.Launch) (client.ContainerCreateOptions, erro
 	}
 	init := true
 	host := &container.HostConfig{
-		NetworkMode: container.NetworkMode(c.Network), IpcMode: container.IpcMode(c.IPC), ShmSize: c.ShmSize,
+		NetworkMode: container.NetworkMode(cmp.Or(c.Network, ownNetwork(i.ref))), IpcMode: container.IpcMode(c.IPC), ShmSize: c.ShmSize,
 		LogConfig: i.r.logConfig(), SecurityOpt: []string{"no-new-privileges"},
 		// The kernel spares the first process of a container from signals that it has no handler for, and llama-server has
 		// none while it loads. A small init in its place passes them on, and reaps what an engine leaves.
@@ -51,13 +52,15 @@ func (i *instance) options(l launch.Launch) (client.ContainerCreateOptions, erro
 	if volumes == nil {
 		volumes = own.Volumes
 	}
-	models, err := modelMounts(l.Host.ModelPath)
+	model, err := modelMounts(l.Host.ModelPath)
 	if err != nil {
 		return client.ContainerCreateOptions{}, err
 	}
-	host.Mounts = append(mounts(volumes), models...)
+	host.Mounts = append(mounts(volumes), model...)
 	if i.r.podman {
-		host.Mounts, host.Binds = withoutCommas(host.Mounts)
+		if host.Mounts, host.Binds, err = forPodman(host.Mounts); err != nil {
+			return client.ContainerCreateOptions{}, err
+		}
 	}
 	host.DeviceRequests = i.r.devices(c, l.Host.GPUs)
 	if len(host.DeviceRequests) == 0 {
@@ -95,13 +98,17 @@ func mounts(volumes []string) []mount.Mount {
 	return all
 }
 
-// withoutCommas finds another form for mounts with a comma in a path, which Podman takes for the end of it: its
-// Docker-compatible service makes text of them (4.3.1).
-func withoutCommas(all []mount.Mount) (mounts []mount.Mount, binds []string) {
+// forPodman finds another form for mounts with a comma or a quote in a path: Podman's Docker-compatible service makes text
+// of a mount and reads it as a line of CSV (4.3.1).
+func forPodman(all []mount.Mount) (mounts []mount.Mount, binds []string, err error) {
 	for _, m := range all {
-		if !strings.Contains(m.Source+m.Target, ",") {
+		paths := m.Source + m.Target
+		if !strings.ContainsAny(paths, `,"`) {
 			mounts = append(mounts, m)
 			continue
+		}
+		if strings.Contains(paths, ":") {
+			return nil, nil, fmt.Errorf(`cannot mount %q: Podman takes no path with a colon beside a comma or a quote; rename it`, m.Source)
 		}
 		bind := m.Source + ":" + m.Target
 		if m.ReadOnly {
@@ -109,10 +116,8 @@ func withoutCommas(all []mount.Mount) (mounts []mount.Mount, binds []string) {
 		}
 		binds = append(binds, bind)
 	}
-	return mounts, binds
+	return mounts, binds, nil
 }
-
-var splitPattern = regexp.MustCompile(`-\d{5}-of-\d{5}\.gguf$`)
 
 // modelMounts mount the model read-only under the path that it has here, so that flags and answers name it alike inside
 // and outside. Of a model in parts all are mounted.
@@ -120,16 +125,8 @@ func modelMounts(path string) ([]mount.Mount, error) {
 	if path == "" {
 		return nil, nil
 	}
-	paths := []string{hubFolder(path)}
-	if end := splitPattern.FindString(path); end != "" {
-		var err error
-		pattern := strings.TrimSuffix(path, end) + "-?????-of-" + end[len(end)-len("00001.gguf"):]
-		if paths, err = filepath.Glob(pattern); err != nil {
-			return nil, fmt.Errorf("cannot find the parts of the model %q: %w", path, err)
-		}
-	}
 	var all []mount.Mount
-	for _, target := range paths {
+	for _, target := range models.SplitNames(hubFolder(path)) {
 		source, err := filepath.EvalSymlinks(target) // a hub's cache links to its files
 		if err != nil {
 			return nil, fmt.Errorf("cannot mount the model: %w", err)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,7 @@ func (rt testRuntime) containers(t testing.TB, cfg provisioner.ProvisionConfig) 
 		t.Fatal(err)
 	}
 	var ids []string
-	for _, c := range list.Items {
+	for _, c := range list {
 		ids = append(ids, c.ID)
 	}
 	return ids
@@ -111,6 +112,10 @@ func (rt testRuntime) nothingLeft(t testing.TB, cfg provisioner.ProvisionConfig)
 		t.Errorf("container left: %.12s", id)
 		r, _ := rt.launcher.runtime(context.Background(), rt.socket)
 		_ = r.remove(context.Background(), id)
+	}
+	for _, name := range rt.networks(t, cfg) {
+		t.Errorf("network left: %s", name)
+		_, _ = rt.api(t).NetworkRemove(context.Background(), name, client.NetworkRemoveOptions{})
 	}
 }
 
@@ -567,7 +572,7 @@ func TestCreatedNeverStarted(t *testing.T) {
 			StateDir: cfg.StateDir, Pool: "pool", Replica: "r0", LaunchID: "0123456789abcdef", Log: cfg.Dir + "/1.log", Runtime: rt.socket,
 		}
 		_, err := rt.api(t).ContainerCreate(bounded(t), client.ContainerCreateOptions{
-			Config: &container.Config{Image: imageName + ":" + imageTag, Labels: labels(ref)},
+			Config: &container.Config{Image: imageName + ":" + imageTag, Labels: recorded(ref)},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -601,7 +606,7 @@ func TestOrphan(t *testing.T) {
 		p, _ := rt.ready(t, cfg)
 		p.Release()
 		orphan := rt.containers(t, cfg)
-		if err := os.RemoveAll(cfg.StateDir); err != nil {
+		if err := os.RemoveAll(filepath.Join(cfg.StateDir, "pool-r0")); err != nil {
 			t.Fatal(err)
 		}
 		cfg.Port = enginetest.FreePort(t, 1)
@@ -614,6 +619,104 @@ func TestOrphan(t *testing.T) {
 		}
 		if !strings.Contains(told.String(), "removed a container that an earlier manager had left: ") {
 			t.Errorf("notes: %s", told)
+		}
+	})
+}
+
+// TestTwoManagersOfOnePath has two state directories behind one socket, which have the same path each where it is seen.
+func TestTwoManagersOfOnePath(t *testing.T) {
+	t.Parallel()
+	eachRuntime(t, func(t *testing.T, rt testRuntime) {
+		cfg := rt.config(t)
+		p, h := rt.ready(t, cfg)
+		p.Release()
+		theirs := rt.containers(t, cfg)
+		elsewhere := cfg.StateDir + ".other"
+		if err := os.Rename(cfg.StateDir, elsewhere); err != nil {
+			t.Fatal(err)
+		}
+		other := cfg
+		other.Port = enginetest.FreePort(t, 1)
+		q, told := rt.launch(t, other)
+		if err := q.Start(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(told.String(), fmt.Sprintf("left a container alone that has the path of this state directory and not its id: %.12s", theirs[0])) {
+			t.Errorf("notes: %s", told)
+		}
+		if err := q.Stop(bounded(t)); err != nil {
+			t.Error(err)
+		}
+		if now := rt.containers(t, cfg); !slices.Equal(now, theirs) {
+			t.Errorf("containers: %v, before %v", now, theirs)
+		}
+		if code := statusAt(t, h.URL+"/health"); code != http.StatusOK {
+			t.Errorf("health: %d", code)
+		}
+		if err := errors.Join(os.RemoveAll(cfg.StateDir), os.Rename(elsewhere, cfg.StateDir)); err != nil {
+			t.Fatal(err)
+		}
+		if err := rt.attached(t, cfg).Stop(bounded(t)); err != nil {
+			t.Errorf("Stop: %v", err)
+		}
+	})
+}
+
+// TestContainerOfAnEarlierVersion has a container without the id of its state directory, which the record tells of.
+func TestContainerOfAnEarlierVersion(t *testing.T) {
+	t.Parallel()
+	eachRuntime(t, func(t *testing.T, rt testRuntime) {
+		cfg := rt.config(t)
+		cfg.Provisioning.Container.Network = "bridge" // as it was
+		p, _ := rt.ready(t, cfg)
+		p.Release()
+		if err := os.Remove(filepath.Join(cfg.StateDir, "id")); err != nil {
+			t.Fatal(err)
+		}
+		if err := rt.attached(t, cfg).Stop(bounded(t)); err != nil {
+			t.Errorf("Stop: %v", err)
+		}
+		rt.nothingLeft(t, cfg)
+	})
+}
+
+// TestSplitModel loads a model in parts from a folder with a name that no pattern survives, beside files that look like
+// parts.
+func TestSplitModel(t *testing.T) {
+	t.Parallel()
+	eachRuntime(t, func(t *testing.T, rt testRuntime) {
+		cfg := rt.config(t)
+		name := `models [v1] *?,"{a}" $HOME \ ü`
+		if rt.name == "docker" { // a colon beside a comma is too much for Podman, which a test of its own has
+			name += ":ro"
+		}
+		dir := filepath.Join(cfg.Dir, name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		parts, err := ggufgen.WriteSplit(filepath.Join(dir, "chat"), ggufgen.Params{}, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stranger := filepath.Join(dir, "chat-evil9-of-00002.gguf")
+		if err := os.WriteFile(stranger, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Model.ID = parts[0]
+		p, _ := rt.ready(t, cfg)
+		found, err := rt.api(t).ContainerInspect(bounded(t), rt.containers(t, cfg)[0], client.ContainerInspectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mounted []string
+		for _, m := range found.Container.Mounts {
+			mounted = append(mounted, m.Destination)
+		}
+		if slices.Sort(mounted); !slices.Equal(mounted, parts) {
+			t.Errorf("mounted %q, want %q", mounted, parts)
+		}
+		if err := p.Stop(bounded(t)); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -700,10 +803,10 @@ func TestGPURefused(t *testing.T) {
 			cfg := rt.config(t)
 			image := imageName + ":" + imageTag
 			to := launch.Target{Host: "127.0.0.1", Port: cfg.Port, Container: launch.Container{
-				Image: image, RuntimeSocket: cfg.Provisioning.Container.RuntimeSocket, GPUDriver: driver,
+				Image: image, RuntimeSocket: cfg.Provisioning.Container.RuntimeSocket, GPUDriver: driver, Network: "bridge",
 			}}
 			i, err := rt.launcher.Reserve(to, launch.Ref{
-				StateDir: cfg.StateDir, Pool: "pool", Replica: "r0", LaunchID: "0123456789abcdef", Log: cfg.Dir + "/1.log",
+				StateDir: cfg.StateDir, StateID: cfg.StateDir, Pool: "pool", Replica: "r0", LaunchID: "0123456789abcdef", Log: cfg.Dir + "/1.log",
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +22,9 @@ type runtime struct {
 	socket string // "unix:///…"
 	api    *client.Client
 	podman bool
+
+	making   sync.Mutex   // of networks
+	starting sync.RWMutex // held by those that need their network to stay until their container is in it
 }
 
 // answerTime bounds a question to the runtime. On a busy machine the removal of a large container takes seconds.

@@ -25,11 +25,19 @@ func (i *instance) Start(ctx context.Context, l launch.Launch) error {
 	if err == nil {
 		return nil
 	}
-	if i.id != "" {
-		err = errors.Join(err, i.r.remove(context.WithoutCancel(ctx), i.id))
-		i.id = ""
-	}
+	err = errors.Join(err, i.undo(ctx))
+	i.r.dropNetwork(context.WithoutCancel(ctx), i.ref)
 	return errors.Join(err, i.log.remove())
+}
+
+// undo removes the container, if there is one.
+func (i *instance) undo(ctx context.Context) error {
+	if i.id == "" {
+		return nil
+	}
+	err := i.r.remove(context.WithoutCancel(ctx), i.id)
+	i.id = ""
+	return err
 }
 
 func (i *instance) start(ctx context.Context, l launch.Launch) error {
@@ -46,6 +54,35 @@ func (i *instance) start(ctx context.Context, l launch.Launch) error {
 	if i.r.podman && !i.r.checksHealth(ctx, options.Config.Image) {
 		options.Config.Healthcheck = nil // Podman makes a timer of systemd's for NONE, too
 	}
+	err = i.run(ctx, l, options)
+	if noNetwork(err, ownNetwork(i.ref)) {
+		if err = i.undo(ctx); err == nil {
+			err = i.run(ctx, l, options)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	i.onHost = options.HostConfig.NetworkMode.IsHost()
+	state, err := i.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if running(state) {
+		i.pid = state.Pid
+	}
+	return nil
+}
+
+// run creates the container and starts it.
+func (i *instance) run(ctx context.Context, l launch.Launch, options client.ContainerCreateOptions) error {
+	if l.Target.Container.Network == "" {
+		i.r.starting.RLock()
+		defer i.r.starting.RUnlock()
+		if err := i.r.provideNetwork(ctx, i.ref, l.Target.Keyed); err != nil {
+			return err
+		}
+	}
 	created, err := i.r.api.ContainerCreate(ctx, options)
 	if err != nil {
 		return explain(fmt.Errorf("cannot create the container: %w", err))
@@ -58,16 +95,8 @@ func (i *instance) start(ctx context.Context, l launch.Launch) error {
 	if err := hasDevices(options.HostConfig.DeviceRequests, found.HostConfig); err != nil {
 		return err
 	}
-	i.onHost = options.HostConfig.NetworkMode.IsHost()
 	if _, err := i.r.api.ContainerStart(ctx, i.id, client.ContainerStartOptions{}); err != nil {
 		return explain(fmt.Errorf("cannot start the container: %w", err))
-	}
-	state, err := i.inspect(ctx)
-	if err != nil {
-		return err
-	}
-	if running(state) {
-		i.pid = state.Pid
 	}
 	return nil
 }
@@ -79,19 +108,23 @@ func (r *runtime) checksHealth(ctx context.Context, image string) bool {
 }
 
 // removeOrphans removes containers of the replica that no record tells of any more. This start holds the replica's lock,
-// and the record's launch is known to be over.
+// and the record's launch is known to be over. What is not proven to be ours is told and left alone.
 func (i *instance) removeOrphans(ctx context.Context, note func(string)) error {
-	wanted := labels(i.ref)
-	delete(wanted, labelLaunchID)
-	list, err := i.r.labeled(ctx, wanted)
+	list, err := i.r.labeled(ctx, map[string]string{labelPool: i.ref.Pool, labelReplica: i.ref.Replica})
 	if err != nil {
 		return err
 	}
-	for _, c := range list.Items {
-		if err := i.r.remove(ctx, c.ID); err != nil {
-			return err
+	for _, c := range list {
+		switch {
+		case ours(i.ref, c):
+			if err := i.r.remove(ctx, c.ID); err != nil {
+				return err
+			}
+			note(fmt.Sprintf("removed a container that an earlier manager had left: %.12s (%s)", c.ID, c.Status))
+		case unclaimed(i.ref, c):
+			note(fmt.Sprintf("left a container alone that has the path of this state directory and not its id: %.12s (%s); "+
+				"remove it if no other manager has that path", c.ID, c.Status))
 		}
-		note(fmt.Sprintf("removed a container that an earlier manager had left: %.12s (%s)", c.ID, c.Status))
 	}
 	return nil
 }
@@ -121,6 +154,9 @@ func explain(err error) error {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 	}
 	switch {
+	case has("non-overlapping IPv4 address pool", "could not find free subnet", "all predefined address pools"):
+		return &launch.Error{Cause: engine.CauseUnknown, Err: err, Advice: `remove networks that nothing uses (docker network prune), or name one that ` +
+			`is there in "provisioning.container.network"`}
 	case has("could not select device driver", "unresolvable CDI devices", "CDI device injection failed", "nvidia-container-cli"):
 		return &launch.Error{Cause: engine.CauseDriver, Err: err, Advice: "install the NVIDIA Container Toolkit and set it up for this runtime " +
 			`(nvidia-ctk runtime configure, or nvidia-ctk cdi generate with "gpu_driver: cdi")`}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
@@ -190,6 +191,55 @@ func TestRuntimeGone(t *testing.T) {
 	}
 }
 
+// TestForeignContainers: a container is removed for the id of this state directory alone.
+func TestForeignContainers(t *testing.T) {
+	t.Parallel()
+	ref := launch.Ref{StateDir: "/data/.runtime", StateID: "1111", Pool: "p", Replica: "r0", LaunchID: "1"}
+	var removed []string
+	summary := func(id string, labels map[string]string) any {
+		return map[string]any{"Id": id, "Status": "Up 3 days", "Labels": labels}
+	}
+	remover := func(_ http.ResponseWriter, r *http.Request) { removed = append(removed, filepath.Base(r.URL.Path)) }
+	r := fakeRuntime(t, false, map[string]http.HandlerFunc{
+		"/containers/json": answer([]any{
+			summary("ours", map[string]string{labelStateDir: "/moved", labelStateID: "1111"}),
+			summary("old", map[string]string{labelStateDir: ref.StateDir}),
+			summary("theirs", map[string]string{labelStateDir: ref.StateDir, labelStateID: "2222"}),
+			summary("elsewhere", map[string]string{labelStateDir: "/other", labelStateID: "3333"}),
+		}),
+		"/containers/ours": remover, "/containers/old": remover, "/containers/theirs": remover, "/containers/elsewhere": remover,
+	})
+	var notes []string
+	if err := newInstance(r, ref).removeOrphans(t.Context(), func(n string) { notes = append(notes, n) }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(removed, []string{"ours"}) || len(notes) != 3 || !strings.Contains(notes[1], "alone") || !strings.Contains(notes[2], "theirs") {
+		t.Errorf("removed %q; notes %q", removed, notes)
+	}
+	removed = nil
+	ref.StateID = "" // of a directory without one, nothing is known
+	if err := newInstance(r, ref).removeOrphans(t.Context(), func(string) {}); err != nil || len(removed) > 0 {
+		t.Errorf("removed %q (%v)", removed, err)
+	}
+}
+
+// TestAskedContainers: what only looks like a question of ours is left alone.
+func TestAskedContainers(t *testing.T) {
+	t.Parallel()
+	var removed []string
+	pages := map[string]http.HandlerFunc{}
+	var list []any
+	for id, asked := range map[string]string{"old": "1000", "young": strconv.FormatInt(time.Now().Unix(), 10), "strange": "yes"} {
+		list = append(list, map[string]any{"Id": id, "Labels": map[string]string{labelAsked: asked}})
+		pages["/containers/"+id] = func(http.ResponseWriter, *http.Request) { removed = append(removed, id) }
+	}
+	pages["/containers/json"] = answer(list)
+	fakeRuntime(t, false, pages).removeAsked(t.Context())
+	if !slices.Equal(removed, []string{"old"}) {
+		t.Errorf("removed %q", removed)
+	}
+}
+
 func TestDevices(t *testing.T) {
 	t.Parallel()
 	gpus := []engine.GPU{{Index: 1, UUID: "GPU-a"}, {Index: 3, UUID: "GPU-b"}}
@@ -234,7 +284,13 @@ func TestModelMounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf", "m-00001-of-00002.gguf", "blob"} {
+	if err := os.Mkdir(filepath.Join(dir, "models [v1]*"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf", "m-00001-of-00002.gguf", "m-evil9-of-00003.gguf", "blob",
+		"models [v1]*/m-00001-of-00002.gguf", "models [v1]*/m-00002-of-00002.gguf",
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -243,11 +299,12 @@ func TestModelMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string][]string{
-		"":                         nil,
-		"m-00001-of-00003.gguf":    {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"},
-		"link.gguf":                {"link.gguf < blob"},
-		"plain":                    {"plain"},
-		"models--a--b/snapshots/1": {"models--a--b"},
+		"":                                   nil,
+		"m-00001-of-00003.gguf":              {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"},
+		"link.gguf":                          {"link.gguf < blob"},
+		"models [v1]*/m-00001-of-00002.gguf": {"models [v1]*/m-00001-of-00002.gguf", "models [v1]*/m-00002-of-00002.gguf"},
+		"plain":                              {"plain"},
+		"models--a--b/snapshots/1":           {"models--a--b"},
 	} {
 		if path != "" {
 			path = filepath.Join(dir, path)
@@ -272,8 +329,10 @@ func TestModelMounts(t *testing.T) {
 			t.Errorf("%q: %v, want %v", path, got, want)
 		}
 	}
-	if _, err := modelMounts(filepath.Join(dir, "none.gguf")); err == nil {
-		t.Error("a missing model is mounted")
+	for _, missing := range []string{"none.gguf", "m-00001-of-00002.gguf"} { // its second part
+		if _, err := modelMounts(filepath.Join(dir, missing)); err == nil {
+			t.Errorf("%s is mounted", missing)
+		}
 	}
 }
 
@@ -353,7 +412,7 @@ func TestFindSocket(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	r := &runtime{}
-	i := newInstance(r, launch.Ref{StateDir: "/state", Pool: "p", Replica: "r0", LaunchID: "0123456789"})
+	i := newInstance(r, launch.Ref{StateDir: "/state", StateID: "abcdefabcdefabcdef", Pool: "p", Replica: "r0", LaunchID: "0123456789"})
 	l := launch.Launch{
 		Target: launch.Target{Host: "127.0.0.1", Port: 8081, Container: launch.Container{
 			Volumes: []string{"/a:/b:ro", "cache:/c"}, User: "1:2", IPC: "host",
@@ -370,7 +429,7 @@ func TestOptions(t *testing.T) {
 		!slices.Equal(c.Env, []string{"A=b", "NVIDIA_VISIBLE_DEVICES=void"}) || !slices.Equal(c.Healthcheck.Test, []string{"NONE"}) {
 		t.Errorf("%s %+v", got.Name, c)
 	}
-	if fmt.Sprint(h.PortBindings) != "map[8081/tcp:[{127.0.0.1 8081}]]" || h.ShmSize != 2<<30 || h.IpcMode != "host" || !*h.Init {
+	if fmt.Sprint(h.PortBindings) != "map[8081/tcp:[{127.0.0.1 8081}]]" || h.ShmSize != 2<<30 || h.NetworkMode != "engine-provisioner-abcdefabcdef" || h.IpcMode != "host" || !*h.Init {
 		t.Errorf("%+v", h)
 	}
 	if len(h.Mounts) != 2 || h.Mounts[0].Type != "bind" || !h.Mounts[0].ReadOnly || h.Mounts[1].Type != "volume" || h.Mounts[1].ReadOnly {
@@ -432,5 +491,17 @@ func TestListensOfAHungRuntime(t *testing.T) {
 	i.id, i.pid = "x", os.Getpid()
 	if owns, known := i.Listens("127.0.0.1", 80); !owns || !known || len(asked) > 0 {
 		t.Errorf("owns %t, known %t; the runtime was asked: %t", owns, known, len(asked) > 0)
+	}
+}
+
+func TestMountsForPodman(t *testing.T) {
+	t.Parallel()
+	at := func(path string) mount.Mount { return mount.Mount{Source: path, Target: path, ReadOnly: true} }
+	mounts, binds, err := forPodman([]mount.Mount{at("/a:b"), at("/a,b"), at(`/a"b`)})
+	if err != nil || len(mounts) != 1 || !slices.Equal(binds, []string{"/a,b:/a,b:ro", `/a"b:/a"b:ro`}) {
+		t.Errorf("%v, %q (%v)", mounts, binds, err)
+	}
+	if _, _, err := forPodman([]mount.Mount{at("/a,b:c")}); err == nil {
+		t.Error("a path that Podman would cut is mounted")
 	}
 }

@@ -24,6 +24,8 @@ func (c *container) takePorts(p *pool, box map[string]any) {
 	}
 	switch network := c.network; {
 	case network == "" || network == "bridge" || network == "default":
+	case network == "none":
+		p.note("left out: the network none, with which nobody reaches the engine")
 	case networkName.MatchString(network):
 		box["network"] = network
 	default:

@@ -10,7 +10,6 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/importer"
-	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
 var (
@@ -54,7 +53,7 @@ func TestDocsImport(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(out) != m[2] && !golden.Updating() {
+		if string(out) != m[2] && !*update {
 			t.Errorf("%s: %s\ngot\n%s\nwant\n%s", page, m[1], out, m[2])
 		}
 		if _, err := provisioner.ParseConfig(out, "pools.yaml"); err != nil && m[1] != "serve.sh" {
@@ -65,7 +64,7 @@ func TestDocsImport(t *testing.T) {
 	if runs < 7 || len(files) < 5 {
 		t.Errorf("%d runs of %d files", runs, len(files))
 	}
-	if golden.Updating() {
+	if *update {
 		if err := os.WriteFile(page, []byte(now), 0o644); err != nil {
 			t.Fatal(err)
 		}

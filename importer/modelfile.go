@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
+	provisioner "github.com/llama-orch/engine-provisioner"
 	reader "github.com/llama-orch/engine-provisioner/internal/modelfile"
 )
 
@@ -40,7 +40,7 @@ func modelfile(data []byte, path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pool{argline.Pool{ID: "llamacpp", Engine: "llamacpp", Keys: map[string]argline.Key{}}}
+	p := &pool{provisioner.ImportedPool{ID: "llamacpp", Engine: "llamacpp", Keys: map[string]provisioner.ImportedKey{}}}
 	dir := filepath.Dir(path)
 	var args []string
 	from := 0

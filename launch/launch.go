@@ -37,6 +37,7 @@ type Target struct {
 	Host      string            // where the engine is to be reached
 	Port      int               // on Host
 	Env       map[string]string // of the configuration, without its secrets: for questions
+	Keyed     bool              // the engine answers only who presents an API key
 	Container Container
 }
 
@@ -45,7 +46,7 @@ type Container struct {
 	Image         string // the full name, with tag or digest
 	Pull          string // "missing", "always" or "never"; "" is "missing"
 	RuntimeSocket string // "" for the usual ones
-	Network       string // "bridge", "host" or another's name; "" is "bridge"
+	Network       string // "bridge", "host" or another's name; "" is one where no other container reaches the engine
 	Volumes       []string
 	Entrypoint    []string
 	ShmSize       int64  // in bytes; 0 is the engine's own
@@ -66,6 +67,7 @@ type Progress struct {
 // Ref is what finds a launch again, also for a later program.
 type Ref struct {
 	StateDir  string // absolute; two of them may have replicas of one name
+	StateID   string // what no other StateDir has, also one with its path elsewhere; "" when it was not made yet
 	Pool      string
 	Replica   string
 	LaunchID  string

@@ -11,8 +11,6 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
-	"github.com/llama-orch/engine-provisioner/internal/test/golden"
-	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // unitConfig is a pools file that was never written.
@@ -66,7 +64,7 @@ func TestSystemdUnit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden.Check(t, filepath.Join("testdata/systemd", name+".service"), text)
+			golden(t, filepath.Join("testdata/systemd", name+".service"), text)
 		})
 	}
 }
@@ -107,7 +105,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		host.Skip(t, "needs systemd-analyze (Debian: systemd)")
+		skip(t, "needs systemd-analyze (Debian: systemd)")
 	}
 	for name, text := range map[string]string{"plain": unitPlain, "full": unitFull, "relative": "state_dir: st ate\n" + unitPlain} {
 		for _, user := range []bool{false, true} {

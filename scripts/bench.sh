@@ -1,7 +1,7 @@
 #!/bin/sh
-# Measures what the library costs, beside a bare starter; BENCHMARKS.md explains the results.
+# Runs the benchmarks; BENCHMARKS.md explains their results. Compare two runs with
+# go tool -modfile=tools/go.mod benchstat OLD NEW
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
-go build -o bin/bench ./scripts/bench
-exec bin/bench -rows "${ROWS:-}" -samples "${SAMPLES:-9}" -plot "${PLOT:-}"
+exec go test -run '^$' -bench "${BENCH:-.}" -count "${COUNT:-1}" -timeout 30m ./...

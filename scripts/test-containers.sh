@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs the tests of engines in containers, for real: against a dockerd and a Podman that are started for them alone, with
-# folders, sockets and a bridge of their own. Containers and images of the machine are not touched. It needs root, and
+# folders, sockets and a network of their own. Containers and images of the machine are not touched. It needs root, and
 # installs Docker and Podman on Debian and Ubuntu where they are missing; nothing is pulled, as the image is made from the
 # unpacked llama-server. Arguments go to "go test", for example: scripts/test-containers.sh -run TestAdoption
 set -euo pipefail
@@ -32,8 +32,15 @@ fi
 provide_llama_server
 [ -n "${ENGINE_PROVISIONER_LLAMA_SERVER:-}" ] || fail "there is no real llama-server to put into an image"
 
+# The rest runs in a network of its own: the runtimes' bridges and firewall rules are nobody else's, and go with it. There is
+# no way out of it, so what Go has to download is got before.
+if [ -z "${ENGINE_PROVISIONER_ALONE:-}" ]; then
+	go test -run '^$' ./docker
+	ENGINE_PROVISIONER_ALONE=1 exec unshare --net "$PWD/scripts/test-containers.sh" "$@"
+fi
+ip link set lo up
+
 work=$(mktemp -d /tmp/epc.XXXXXX) # short: sockets lie below it
-bridge=epc$(basename "$work" | tail -c 7)
 docker_pid= podman_pid=
 podman_here() { podman --root "$work/p" --runroot "$work/pr" --network-config-dir "$work/n" "$@"; }
 
@@ -46,7 +53,6 @@ clean_up() {
 		kill "$pid" 2>/dev/null
 	done
 	wait
-	ip link delete "$bridge" 2>/dev/null
 	# What the runtimes have left mounted, innermost first.
 	awk -v below="$work/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount --lazy 2>/dev/null
 	rm -rf "$work"
@@ -56,14 +62,8 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# A network without a way out: packets are not forwarded, and the userland proxy publishes ports on the loopback device.
-third=$((RANDOM % 250))
-ip link add "$bridge" type bridge
-ip address add "10.213.$third.1/24" dev "$bridge"
-ip link set "$bridge" up
 # The limits are for machines without CAP_SYS_RESOURCE, where the defaults cannot be raised.
 dockerd --data-root "$work/d" --exec-root "$work/e" --pidfile "$work/docker.pid" -H "unix://$work/docker.sock" \
-	--bridge "$bridge" --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false \
 	--default-ulimit nofile=20000:20000 >"$work/dockerd.log" 2>&1 &
 docker_pid=$!
 
@@ -77,7 +77,8 @@ runtime = "runc"
 CONF
 export CONTAINERS_CONF="$work/containers.conf"
 mkdir "$work/n"
-podman --root "$work/p" --runroot "$work/pr" --network-config-dir "$work/n" \
+# Podman reads there whom to trust, which a test of pulls writes.
+HOME="$work/home" podman --root "$work/p" --runroot "$work/pr" --network-config-dir "$work/n" \
 	system service --time=0 "unix://$work/podman.sock" >"$work/podman.log" 2>&1 &
 podman_pid=$!
 
@@ -89,6 +90,7 @@ for name in docker podman; do
 	[ -S "$work/$name.sock" ] || fail "$name did not start"
 done
 
+export ENGINE_PROVISIONER_PODMAN_HOME="$work/home"
 export ENGINE_PROVISIONER_DOCKER="$work/docker.sock" ENGINE_PROVISIONER_PODMAN="$work/podman.sock"
 # Each test has two containers at a time, and a load on a busy machine takes its time.
 go test -count=1 -parallel 4 -timeout 9m "$@" ./docker

@@ -1,4 +1,4 @@
-//go:build linux && (amd64 || arm64)
+//go:build cgo && linux
 
 package nvidia
 
@@ -7,31 +7,35 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/llama-orch/engine-provisioner/internal/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
 )
 
 // Available tells whether this build can open the driver's library.
-const Available = nvml.Available
+const Available = true
+
+// session lets one caller at a time into NVML. go-nvml keeps the entry points that it finds in the library in package
+// variables and writes them again on each load (nvml/lib.go, updateVersionedSymbols), which races with calls of any
+// other instance.
+var session sync.Mutex
 
 // Driver talks to the NVIDIA driver. It keeps nothing between calls: each opens the driver's library and closes it
 // again. A Driver is safe for concurrent use.
 type Driver struct {
-	session sync.Mutex // one caller at a time is between Init and Shutdown
-	lib     nvml.Library
+	lib nvml.Interface
 }
 
 // New returns a Driver for the node's own driver. It does not look whether there is one; the calls do.
-func New() *Driver { return NewWith(nvml.Open("libnvidia-ml.so.1")) }
+func New() *Driver { return NewWith(nvml.New()) }
 
-// NewWith returns a Driver over another NVML than the node's own, such as one of package nvmltest.
-func NewWith(lib nvml.Library) *Driver { return &Driver{lib: lib} }
+// NewWith returns a Driver over another NVML than the node's own, such as one of go-nvml's mocks.
+func NewWith(lib nvml.Interface) *Driver { return &Driver{lib: lib} }
 
 // Version is the driver's version, such as "580.95.05".
 func (d *Driver) Version() (string, error) {
 	var version string
 	err := d.open(func() error {
-		v, ret := d.lib.DriverVersion()
-		if ret != nvml.Success {
+		v, ret := d.lib.SystemGetDriverVersion()
+		if ret != nvml.SUCCESS {
 			return failure("cannot read the driver's version", ret)
 		}
 		version = v
@@ -46,7 +50,7 @@ func (d *Driver) Devices() ([]Device, error) {
 	var devices []Device
 	err := d.open(func() error {
 		return d.each(func(index int, dev nvml.Device, ret nvml.Return) {
-			if ret != nvml.Success {
+			if ret != nvml.SUCCESS {
 				devices = append(devices, Device{Index: index, Problem: stateText(ret)})
 				return
 			}
@@ -54,7 +58,7 @@ func (d *Driver) Devices() ([]Device, error) {
 			if gpu.Problem == "" {
 				gpu.Problem = d.problem(dev)
 			}
-			if !split(dev) {
+			if !d.split(dev) {
 				devices = append(devices, gpu)
 				return
 			}
@@ -87,10 +91,10 @@ func (d *Driver) ProcessMemory() (map[int]uint64, error) {
 	err := d.open(func() error {
 		var failed error
 		err := d.each(func(index int, dev nvml.Device, ret nvml.Return) {
-			if ret == nvml.Success {
+			if ret == nvml.SUCCESS {
 				ret = d.processes(dev, memory)
 			}
-			if ret != nvml.Success && failed == nil {
+			if ret != nvml.SUCCESS && failed == nil {
 				failed = failure(fmt.Sprintf("cannot list the processes on GPU %d", index), ret)
 			}
 		})
@@ -104,9 +108,9 @@ func (d *Driver) ProcessMemory() (map[int]uint64, error) {
 
 // open runs f between Init and Shutdown.
 func (d *Driver) open(f func() error) error {
-	d.session.Lock()
-	defer d.session.Unlock()
-	if ret := d.lib.Init(); ret != nvml.Success {
+	session.Lock()
+	defer session.Unlock()
+	if ret := d.lib.Init(); ret != nvml.SUCCESS {
 		return initFailure(ret)
 	}
 	defer func() { _ = d.lib.Shutdown() }()
@@ -115,80 +119,89 @@ func (d *Driver) open(f func() error) error {
 
 // each calls f for every GPU. NVML's order is PCI bus order, the one that nvidia-smi shows.
 func (d *Driver) each(f func(index int, dev nvml.Device, ret nvml.Return)) error {
-	count, ret := d.lib.DeviceCount()
-	if ret != nvml.Success {
+	count, ret := d.lib.DeviceGetCount()
+	if ret != nvml.SUCCESS {
 		return failure("cannot count the GPUs", ret)
 	}
 	for i := range count {
-		dev, ret := d.lib.Device(i)
+		dev, ret := d.lib.DeviceGetHandleByIndex(i)
 		f(i, dev, ret)
 	}
 	return nil
 }
 
+// has tells whether the driver's library has a function. Calling one that it lacks ends the whole process, because
+// go-nvml links lazily.
+func (d *Driver) has(symbol string) bool { return d.lib.Extensions().LookupSymbol(symbol) == nil }
+
 // describe reads what identifies a device and how much memory it has.
 func describe(index int, dev nvml.Device) Device {
 	out := Device{Index: index}
 	note := func(ret nvml.Return) {
-		if ret != nvml.Success && ret != nvml.NotSupported && out.Problem == "" {
+		if ret != nvml.SUCCESS && ret != nvml.ERROR_NOT_SUPPORTED && out.Problem == "" {
 			out.Problem = stateText(ret)
 		}
 	}
 	var ret nvml.Return
-	out.UUID, ret = dev.UUID()
+	out.UUID, ret = dev.GetUUID()
 	note(ret)
-	out.Name, ret = dev.Name()
+	out.Name, ret = dev.GetName()
 	note(ret)
-	memory, ret := dev.Memory()
+	memory, ret := dev.GetMemoryInfo()
 	note(ret)
 	out.MemoryTotal, out.MemoryFree = memory.Total, memory.Free
 	// Drivers differ in whether a partition has PCI facts of its own, so that a failure says nothing of its state.
-	if bus, ret := dev.BusID(); ret == nvml.Success {
-		out.PCIBusID = bus
+	if pci, ret := dev.GetPciInfo(); ret == nvml.SUCCESS {
+		out.PCIBusID = busID(pci)
 	}
 	return out
 }
 
 // problem says why a GPU that answers is not fit for use. Queries that a GPU or driver does not know are passed over.
 func (d *Driver) problem(dev nvml.Device) string {
-	if mode, ret := dev.ComputeMode(); broken(ret) {
+	if mode, ret := dev.GetComputeMode(); broken(ret) {
 		return stateText(ret)
-	} else if ret == nvml.Success && mode == nvml.ComputeModeProhibited {
+	} else if ret == nvml.SUCCESS && mode == nvml.COMPUTEMODE_PROHIBITED {
 		return `its compute mode is "prohibited"; allow it by "nvidia-smi -c DEFAULT"`
 	}
-	rows, ret := dev.RemappedRows()
-	switch {
-	case broken(ret):
-		return stateText(ret)
-	case ret != nvml.Success:
-	case rows.Failed:
-		return "its memory has an error that could not be repaired by remapping; replace it"
-	case rows.Pending && rows.Uncorrectable > 0:
-		return "its memory had an uncorrectable error and waits for remapping; reset it"
+	if d.has("nvmlDeviceGetRemappedRows") {
+		_, uncorrectable, pending, failed, ret := dev.GetRemappedRows()
+		switch {
+		case broken(ret):
+			return stateText(ret)
+		case ret != nvml.SUCCESS:
+		case failed:
+			return "its memory has an error that could not be repaired by remapping; replace it"
+		case pending && uncorrectable > 0:
+			return "its memory had an uncorrectable error and waits for remapping; reset it"
+		}
 	}
-	if pending, ret := dev.RetiredPagesPending(); broken(ret) {
+	if pending, ret := dev.GetRetiredPagesPendingStatus(); broken(ret) {
 		return stateText(ret)
-	} else if ret == nvml.Success && pending {
+	} else if ret == nvml.SUCCESS && pending == nvml.FEATURE_ENABLED {
 		return "its memory has pages that wait for retirement after ECC errors; reset it"
 	}
 	return ""
 }
 
 // split tells whether MIG mode is on.
-func split(dev nvml.Device) bool {
-	on, ret := dev.MIG()
-	return ret == nvml.Success && on
+func (d *Driver) split(dev nvml.Device) bool {
+	if !d.has("nvmlDeviceGetMigMode") {
+		return false
+	}
+	mode, _, ret := dev.GetMigMode()
+	return ret == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE
 }
 
 // partitionsOf lists a GPU's MIG devices. Their slots have gaps.
 func partitionsOf(dev nvml.Device) []nvml.Device {
 	var out []nvml.Device
-	slots, ret := dev.PartitionSlots()
-	if ret != nvml.Success {
+	slots, ret := dev.GetMaxMigDeviceCount()
+	if ret != nvml.SUCCESS {
 		return nil
 	}
 	for i := range slots {
-		if mig, ret := dev.Partition(i); ret == nvml.Success {
+		if mig, ret := dev.GetMigDeviceHandleByIndex(i); ret == nvml.SUCCESS {
 			out = append(out, mig)
 		}
 	}
@@ -209,60 +222,62 @@ func splitText(partitions []Device) string {
 // processes adds what each process holds of dev to memory. A GPU in MIG mode is asked by partition: the sum over the
 // GPU takes privileges.
 func (d *Driver) processes(dev nvml.Device, memory map[int]uint64) nvml.Return {
-	if split(dev) {
+	if d.split(dev) {
 		for _, mig := range partitionsOf(dev) {
-			if ret := d.list(mig, memory); ret != nvml.Success {
+			if ret := d.list(mig, memory); ret != nvml.SUCCESS {
 				return ret
 			}
 		}
-		return nvml.Success
+		return nvml.SUCCESS
 	}
 	return d.list(dev, memory)
 }
 
 func (d *Driver) list(dev nvml.Device, memory map[int]uint64) nvml.Return {
 	held := map[int]uint64{}
-	add := func(processes []nvml.Process) {
-		for _, p := range processes {
-			used := p.Memory
+	add := func(infos []nvml.ProcessInfo) {
+		for _, info := range infos {
+			used := info.UsedGpuMemory
 			if used == ^uint64(0) { // NVML_VALUE_NOT_AVAILABLE
 				used = 0
 			}
 			// A process that computes and draws stands in both lists with the same number.
-			held[int(p.PID)] = max(held[int(p.PID)], used)
+			held[int(info.Pid)] = max(held[int(info.Pid)], used)
 		}
 	}
-	processes, ret := dev.ComputeProcesses()
-	if ret != nvml.Success {
+	infos, ret := dev.GetComputeRunningProcesses()
+	if ret != nvml.SUCCESS {
 		return ret
 	}
-	add(processes)
+	add(infos)
 	// Vulkan engines stand in the list of graphics, and those under MPS in one of their own.
-	if processes, ret := dev.GraphicsProcesses(); ret == nvml.Success {
-		add(processes)
+	if infos, ret := dev.GetGraphicsRunningProcesses(); ret == nvml.SUCCESS {
+		add(infos)
 	}
-	if processes, ret := dev.MPSProcesses(); ret == nvml.Success {
-		add(processes)
+	if d.has("nvmlDeviceGetMPSComputeRunningProcesses") {
+		if infos, ret := dev.GetMPSComputeRunningProcesses(); ret == nvml.SUCCESS {
+			add(infos)
+		}
 	}
 	for pid, used := range held {
 		memory[pid] += used
 	}
-	return nvml.Success
+	return nvml.SUCCESS
 }
 
 // broken tells a device that fails from a query that it does not know.
 func broken(ret nvml.Return) bool {
-	return ret == nvml.GPUIsLost || ret == nvml.ResetRequired
+	return ret == nvml.ERROR_GPU_IS_LOST || ret == nvml.ERROR_RESET_REQUIRED
 }
 
 // stateText says what a failed query tells of a device.
 func stateText(ret nvml.Return) string {
 	switch ret {
-	case nvml.GPUIsLost:
+	case nvml.ERROR_GPU_IS_LOST:
 		return `it is lost (fell off the bus); look for "Xid" in the kernel log and reboot the node`
-	case nvml.ResetRequired:
+	case nvml.ERROR_RESET_REQUIRED:
 		return `it needs a reset; stop what uses it and run "nvidia-smi --gpu-reset"`
-	case nvml.NoPermission:
+	case nvml.ERROR_NO_PERMISSION:
 		return "this user may not use it; check the rights on /dev/nvidia*"
 	}
 	return fmt.Sprintf("the driver cannot read its state (%v)", ret)
@@ -270,15 +285,15 @@ func stateText(ret nvml.Return) string {
 
 func initFailure(ret nvml.Return) error {
 	switch ret {
-	case nvml.LibraryNotFound:
+	case nvml.ERROR_LIBRARY_NOT_FOUND:
 		return &Error{"no NVIDIA driver (libnvidia-ml.so.1 not found)", "install the driver", ErrNoDriver}
-	case nvml.DriverNotLoaded:
+	case nvml.ERROR_DRIVER_NOT_LOADED:
 		return &Error{"no NVIDIA driver (its kernel module is not loaded)", `load it by "modprobe nvidia"`, ErrNoDriver}
-	case nvml.LibVersionMismatch:
+	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
 		return &Error{
 			"the NVIDIA driver's library and kernel module differ in version", "reboot the node after the driver's update", ret,
 		}
-	case nvml.NoPermission:
+	case nvml.ERROR_NO_PERMISSION:
 		return &Error{"this user may not use the NVIDIA driver", "check the rights on /dev/nvidia*", ret}
 	}
 	return failure("cannot open the NVIDIA driver", ret)
@@ -286,4 +301,16 @@ func initFailure(ret nvml.Return) error {
 
 func failure(what string, ret nvml.Return) error {
 	return &Error{Text: fmt.Sprintf("%s: %v", what, ret), Err: ret}
+}
+
+// busID is the device's PCI address, such as "00000000:3B:00.0".
+func busID(pci nvml.PciInfo) string {
+	var b strings.Builder
+	for _, c := range pci.BusId {
+		if c == 0 {
+			break
+		}
+		b.WriteByte(byte(c))
+	}
+	return b.String()
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // Both ways to find listeners must find the same ones: the fast way is no other check.
@@ -25,7 +23,7 @@ func TestListeners(t *testing.T) {
 			t.Parallel()
 			l, err := net.Listen("tcp", tc.listen)
 			if err != nil && strings.Contains(tc.listen, "::") {
-				host.Skip(t, "no IPv6 here: "+err.Error())
+				skip(t, "no IPv6 here: "+err.Error())
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -39,7 +37,7 @@ func TestListeners(t *testing.T) {
 			addr, port := netip.MustParseAddr(tc.ask), uint16(l.Addr().(*net.TCPAddr).Port)
 			fast, err := diagListeners(addr, port)
 			if err != nil {
-				host.Skip(t, "no sock_diag here: "+err.Error())
+				skip(t, "no sock_diag here: "+err.Error())
 			}
 			slow, err := tableListeners(os.Getpid(), addr, port)
 			if err != nil || !slices.Equal(fast, slow) {

@@ -29,6 +29,7 @@ import (
 //	<state>/<pool>-<replica>/held.json    says that somebody has stopped the replica
 //	<state>/engines/<pool>-<replica>.json the handoff
 //	<state>/events.jsonl, events.1.jsonl  what happened; events.lock is held by whoever writes it
+//	<state>/id                            what containers of this directory bear
 type Files struct {
 	State string // absolute
 	Stem  string // <pool>-<replica>
