@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-source test-containers test-systemd cover lint fuzz bench clean chaos
+.PHONY: help demo test test-vllm test-vulkan test-source test-containers test-systemd cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ test: ## run all tests, those with a real llama-server included, and hold the co
 
 test-vllm: ## run the tests with a real vLLM on the CPU, which the first run installs (7 GB)
 	@scripts/test-vllm.sh
+
+test-vulkan: ## run the tests of GPUs with a real llama-server and a GPU in software, Mesa's llvmpipe (90 MB)
+	@scripts/test-vulkan.sh
 
 cover: test ## show the coverage of each function
 	@go tool cover -func=coverage.out
@@ -35,7 +38,7 @@ test-containers: ## run the tests of engines in containers, against a Docker and
 test-systemd: ## run the systemd unit in a virtual machine that boots Debian's kernel and systemd (root, 4 GB of memory)
 	@scripts/test-systemd.sh
 
-bench: ## run the benchmarks (BENCH=regexp, COUNT=n)
+bench: ## measure what it costs, beside a bare starter (ROWS=regexp, SAMPLES=9, PLOT=growth.svg)
 	@scripts/bench.sh
 
 clean: ## remove what was built here; the downloads stay

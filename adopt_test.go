@@ -279,7 +279,7 @@ func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 		if err := files.WriteRestarts(kept); err != nil {
 			t.Fatal(err)
 		}
-		r := newReplica(cfg, files, nil)
+		r := alone(cfg, files.State)
 		kept, err := readRestarts(files)
 		if err != nil {
 			t.Fatal(err)

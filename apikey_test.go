@@ -51,7 +51,7 @@ func TestKeyThatCannotBeCarried(t *testing.T) {
 func TestKeyWithACommaForOthers(t *testing.T) {
 	t.Parallel()
 	for e, refused := range map[Engine]bool{llamacpp.Engine{}: true, vllm.Engine{}: false, tgi.Engine{}: false} {
-		spec, err := launchOf(e, launchCase{}.config(e), engine.Host{})
+		spec, err := launchOf(e, launchConfig(e), engine.Host{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func TestSeveralKeys(t *testing.T) {
 		{engine: llamacpp.Engine{}, text: "# canary\n#\n", want: "holds no key", wrong: true},
 		{engine: llamacpp.Engine{}, text: "\n", want: "is empty", wrong: true},
 	} {
-		cfg := launchCase{}.config(tt.engine)
+		cfg := launchConfig(tt.engine)
 		cfg.Dir, cfg.APIKey = t.TempDir(), &SecretRef{FromFile: "keys"}
 		if err := os.WriteFile(filepath.Join(cfg.Dir, "keys"), []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)

@@ -79,7 +79,7 @@ func (s *Supervisor) Apply(ctx context.Context, cfgs []ProvisionConfig) ([]Reloa
 	applied := make(chan error, 1)
 	go func() {
 		defer done()
-		applied <- caught.Do(newOptions(s.opts).logger, "a change", func() { results = s.apply(ctx, cfgs) })
+		applied <- caught.Do(s.log, "a change", func() { results = s.apply(ctx, cfgs) })
 	}()
 	select {
 	case err := <-applied:
@@ -106,8 +106,8 @@ func (s *Supervisor) apply(ctx context.Context, cfgs []ProvisionConfig) []Reload
 			r.update(func() { r.cfg = cfg })
 			continue
 		}
-		if what, plan := r.weigh(ctx, cfg); what != todoNothing {
-			changed = append(changed, &change{replica: r, cfg: cfg, what: what, plan: plan, result: &results[i]})
+		if what, now := r.weigh(ctx, cfg); what != todoNothing {
+			changed = append(changed, &change{replica: r, cfg: cfg, what: what, now: now, result: &results[i]})
 		}
 	}
 	removed := s.remove(cfgs)
@@ -121,15 +121,11 @@ func (s *Supervisor) checked(cfgs []ProvisionConfig) (_ []ProvisionConfig, dir s
 	if len(cfgs) == 0 {
 		return nil, "", &ConfigError{Problems: []Problem{{Key: "pools", Message: "no replica is configured; give at least one"}}}
 	}
-	o := newOptions(s.opts)
-	if problems := o.checkReplicas(cfgs); len(problems) > 0 {
-		return nil, "", &ConfigError{Problems: problems}
+	if err := ValidateReplicas(cfgs, s.opts...); err != nil {
+		return nil, "", err
 	}
 	cfgs = slices.Clone(cfgs) // the caller's stay as they are
 	for i, cfg := range cfgs {
-		if err := cfg.Validate(s.opts...); err != nil {
-			return nil, "", err
-		}
 		cfgs[i] = cfg.WithDefaults()
 		if cfgs[i].StateDir != cfgs[0].StateDir {
 			message := fmt.Sprintf("%s and %s have different state directories; use one Supervisor for each", cfgs[0].Name(), cfg.Name())
@@ -173,9 +169,9 @@ func (s *Supervisor) remove(cfgs []ProvisionConfig) []Reloaded {
 		results = append(results, result)
 		// Nobody tries it again.
 		if err := errors.Join(atomicfile.Remove(r.files.Restarts()), r.files.Unhold()); err != nil {
-			r.tell.logger.Warn("cannot forget the restarts", "replica", r.name, "error", err)
+			r.log.Warn("cannot forget the restarts", "replica", r.name, "error", err)
 		}
-		r.tell.onEvent(Event{
+		r.tell(Event{
 			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: EventNote, State: StateStopped,
 			Message: "it is not in the configuration any more: nobody looks after it",
 		})
@@ -186,14 +182,18 @@ func (s *Supervisor) remove(cfgs []ProvisionConfig) []Reloaded {
 // addAll starts the new replicas, if there are any, puts all in the order of cfgs, and waits for the new ones.
 func (s *Supervisor) addAll(ctx context.Context, cfgs []ProvisionConfig, added []int, results []Reloaded) {
 	var fresh []ProvisionConfig
-	var stems []string
+	var ids []ReplicaID
 	for _, i := range added {
-		fresh, stems = append(fresh, cfgs[i]), append(stems, cfgs[i].fileStem())
+		fresh, ids = append(fresh, cfgs[i]), append(ids, cfgs[i].id())
 	}
-	left, err := recoverEach(ctx, s.state, stems, newOptions(s.opts)) // of an earlier manager, or started by hand
+	var found []Recovered
+	var err error
+	if len(ids) > 0 {
+		found, err = s.manager.Recover(ctx, ids, s.opts...) // of an earlier manager, or started by hand
+	}
 	var replicas []*replica
 	if err == nil {
-		replicas = s.takeOn(ctx, fresh, left)
+		replicas = s.takeOn(ctx, fresh, found)
 		err = s.launch(replicas, cfgs)
 	}
 	var all sync.WaitGroup

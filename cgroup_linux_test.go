@@ -12,7 +12,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
-	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 func withCgroup(path string) Option {
@@ -185,36 +184,6 @@ func TestKillsAreExplainedByTheKernel(t *testing.T) {
 				t.Error("no retry")
 			}
 		})
-	}
-}
-
-// TestOOMOfAWorker: the kernel kills a worker, and its leader ends in a way of its own. The counts of other engines say
-// nothing about that.
-func TestOOMOfAWorker(t *testing.T) {
-	t.Parallel()
-	for _, own := range []bool{true, false} {
-		f := Failure{Cause: engine.CauseUnknown}
-		explainExit(&f, launch.Exit{Known: true, Code: 1, OOM: "oom_kill rose by 1", OOMShared: !own}, false)
-		if (f.Cause == engine.CauseOOMHost) != own {
-			t.Errorf("own %t: %q", own, f.Cause)
-		}
-	}
-}
-
-// TestKillThatNobodyCounts is on kernels before 4.13.
-func TestKillThatNobodyCounts(t *testing.T) {
-	t.Parallel()
-	for _, killsItself := range []bool{true, false} {
-		f := Failure{Cause: engine.CauseUnknown}
-		explainExit(&f, launch.Exit{Known: true, Code: -1, Signal: "killed"}, killsItself)
-		below := Failure{Cause: engine.CauseUnknown}
-		explainExit(&below, launch.Exit{Known: true, Code: 137}, killsItself) // of a shell that did not exec
-		if below.Cause != f.Cause || below.Advice != f.Advice {
-			t.Errorf("below a shell: %+v", below)
-		}
-		if likely := strings.Contains(f.Advice, "most likely for lack of memory"); likely == killsItself || (f.Cause == engine.CauseOOMHost) == killsItself {
-			t.Errorf("kills itself %t: %+v", killsItself, f)
-		}
 	}
 }
 

@@ -15,7 +15,7 @@ type change struct {
 	*replica
 	cfg    ProvisionConfig
 	what   todo
-	plan   *launchPlan
+	now    Comparison
 	result *Reloaded
 }
 
@@ -32,7 +32,7 @@ func (s *Supervisor) changeAll(ctx context.Context, changes []*change) {
 	for _, c := range changes {
 		switch c.what {
 		case todoUpdate:
-			c.end(ReloadUpdated, c.ask(ctx, order{kind: orderUpdate, cfg: c.cfg, plan: c.plan}))
+			c.end(ReloadUpdated, c.ask(ctx, order{kind: orderUpdate, cfg: c.cfg, now: c.now}))
 		case todoRelaunch:
 			launches = append(launches, c)
 		}

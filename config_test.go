@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
 // TestBadConfigs keeps the exact words for each wrong configuration. Read a new golden file aloud before it is
@@ -36,7 +38,7 @@ func TestBadConfigs(t *testing.T) {
 			if strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("a secret is in the error: %v", err)
 			}
-			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", err.Error()+"\n")
+			golden.Check(t, strings.TrimSuffix(file, ".yaml")+".golden", err.Error()+"\n")
 		})
 	}
 }

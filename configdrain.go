@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
-	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
 // DrainConfig says what happens between the removal of a ready replica's handoff and its SIGTERM: the hooks run, one
@@ -86,8 +86,8 @@ func (h HTTPHook) expand(text string, c ProvisionConfig, escape bool) string {
 func (k *checker) drain(prefix string, c ProvisionConfig) {
 	prefix += "drain."
 	if d := c.Drain.Timeout; d != nil && *d != 0 {
-		if err := checkDuration(*d); err != nil {
-			k.report(prefix+"timeout", "%v", err)
+		if wrong := keys.BadDuration(time.Duration(*d)); wrong != "" {
+			k.report(prefix+"timeout", "%s", wrong)
 		}
 	}
 	if d := c.Drain.Timeout; d != nil && *d == 0 && len(c.Drain.Hooks) > 0 && !k.unreadIn(prefix+"timeout") {
@@ -96,8 +96,8 @@ func (k *checker) drain(prefix string, c ProvisionConfig) {
 	for i, h := range c.Drain.Hooks {
 		key := fmt.Sprintf("%shooks[%d]", prefix, i)
 		if d := h.Timeout; d != 0 {
-			if err := checkDuration(d); err != nil {
-				k.report(key+".timeout", "%v", err)
+			if wrong := keys.BadDuration(time.Duration(d)); wrong != "" {
+				k.report(key+".timeout", "%s", wrong)
 			}
 		}
 		switch {
@@ -138,7 +138,7 @@ func (k *checker) httpHook(prefix string, h HTTPHook, c ProvisionConfig) {
 		k.report(prefix+"url", `holds a user or a password; write headers: {Authorization: {from_file: PATH}} instead`)
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
-		key := strictyaml.Join(prefix+"headers", name)
+		key := keys.Join(prefix+"headers", name)
 		value := h.Headers[name]
 		wrong := ""
 		if value.Secret != nil && !k.unreadIn(key) {

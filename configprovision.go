@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -136,7 +137,7 @@ func (k *checker) binary(key string, c BinaryConfig, program engine.Program) {
 	case path == "" && k.written(key):
 		k.report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
 	case path != "":
-		if wrong := badExecutable(path); wrong != "" {
+		if wrong := keys.BadExecutable(path); wrong != "" {
 			k.report(key, "%s", wrong)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kballard/go-shellquote"
 
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -201,8 +202,6 @@ func sizeBounds(is string) string {
 	return fmt.Sprintf("must be from %s to %s, is %s; leave the key out for the default", minSize, maxSize, is)
 }
 
-const maxDuration = 24 * time.Hour
-
 // valueTypes are the types that are not written in a file as they stand in Go.
 func valueTypes() map[reflect.Type]strictyaml.Type {
 	const wantSecret = "{from_env: NAME} or {from_file: PATH}"
@@ -297,8 +296,8 @@ func parseDuration(s strictyaml.Scalar) (any, error) {
 	if err != nil {
 		return nil, strictyaml.ErrKind
 	}
-	if err := checkDuration(Duration(d)); err != nil {
-		return nil, err
+	if wrong := keys.BadDuration(d); wrong != "" {
+		return nil, errors.New(wrong)
 	}
 	return Duration(d), nil
 }
@@ -312,13 +311,6 @@ func parseDurationOrZero(s strictyaml.Scalar) (any, error) {
 		return nil, err
 	}
 	return new(d.(Duration)), nil
-}
-
-func checkDuration(d Duration) error {
-	if d <= 0 || time.Duration(d) > maxDuration {
-		return fmt.Errorf("must be more than 0 and at most 24h, is %s; leave the key out for the default", d)
-	}
-	return nil
 }
 
 func parseDevice(s strictyaml.Scalar) (any, error) {
@@ -335,7 +327,7 @@ func (r SecretRef) wellFormed() string {
 		return "says nowhere to find the secret; set from_env or from_file"
 	case r.FromEnv != "" && r.FromFile != "":
 		return "names two places for one secret; keep from_env or from_file"
-	case r.FromEnv != "" && !envPattern.MatchString(r.FromEnv):
+	case r.FromEnv != "" && !keys.IsVariable(r.FromEnv):
 		// The text is left out: it may be the secret itself.
 		return "from_env must be the name of a variable (letters, digits and _), not its value"
 	case strings.ContainsRune(r.FromFile, 0):

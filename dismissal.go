@@ -112,5 +112,5 @@ func (s *Supervisor) letGo() {
 	case <-s.kept:
 	case <-time.After(keepPatience):
 	}
-	s.lock.Release()
+	s.manager.Release()
 }

@@ -8,6 +8,11 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/engine/sglang"
+	"github.com/llama-orch/engine-provisioner/engine/tgi"
+	"github.com/llama-orch/engine-provisioner/engine/vllm"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
 
 // TestDocsNameEveryDefault holds the table of docs/engines.md to what launches get without a word of the user.
@@ -26,7 +31,14 @@ func TestDocsNameEveryDefault(t *testing.T) {
 
 	var added []string
 	for _, kind := range []string{"llamacpp", "vllm", "sglang", "tgi"} {
-		server, host := fieldHost(t, kind)
+		known := map[string]struct {
+			server Engine
+			host   engine.Host
+		}{
+			"llamacpp": {llamacpp.Engine{}, enginetable.LlamaServer(t)}, "vllm": {vllm.Engine{}, enginetable.VLLM(t)},
+			"sglang": {sglang.Engine{}, enginetable.SGLang(t)}, "tgi": {tgi.Engine{}, enginetable.TGI(t)},
+		}[kind]
+		server, host := known.server, known.host
 		host.GPUs = []engine.GPU{{UUID: "GPU-1"}, {UUID: "GPU-2"}}
 		for _, flags := range [][]string{nil, {"--model-draft", "/d.gguf"}} {
 			if flags != nil && kind != "llamacpp" {

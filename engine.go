@@ -27,8 +27,8 @@ type Engine interface {
 	Launch(engine.Request, engine.Host) (engine.LaunchSpec, error)
 }
 
-// EngineWithFlags is an Engine that tells how its program writes its command line. [NormalizeFlags] and [ImportArgs] understand
-// the flags of such engines.
+// EngineWithFlags is an Engine that tells how its program writes its command line. [NormalizeFlags] and the
+// package importer understand the flags of such engines.
 type EngineWithFlags interface {
 	Engine
 	// Dialect describes the command line. It is always the same, and not to be changed.
@@ -60,15 +60,18 @@ func launchOf(e Engine, cfg ProvisionConfig, host engine.Host) (engine.LaunchSpe
 	return spec, err
 }
 
-// EngineNames are what "engine" in a configuration can be. Of opts, those matter that add an engine.
-func EngineNames(opts ...Option) []string {
-	var names []string
-	for _, e := range newOptions(opts).engines {
-		if !slices.Contains(names, e.Name()) { // an engine may replace a built-in
-			names = append(names, e.Name())
+// Engines are those that "engine" in a configuration can name. Of opts, those matter that add an engine; one that replaces a
+// built-in has its place.
+func Engines(opts ...Option) []Engine {
+	o := newOptions(opts)
+	var all []Engine
+	for _, e := range o.engines {
+		if !slices.ContainsFunc(all, func(b Engine) bool { return b.Name() == e.Name() }) {
+			last, _ := o.engine(e.Name())
+			all = append(all, last)
 		}
 	}
-	return names
+	return all
 }
 
 // Describe returns what the engine says of its executable, and of a launch on a host of which nothing is known. Of opts,

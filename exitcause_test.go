@@ -13,9 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
-	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
-	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // What the real llama-server refuses beside its model is told as that, and is not tried again.
@@ -138,35 +136,6 @@ func TestSignalsAndFiles(t *testing.T) {
 				t.Error(exit)
 			}
 		})
-	}
-}
-
-// The child of another program leaves no status. A model that was cut short meanwhile is a hint, and no more.
-func TestAnothersChildAndItsModel(t *testing.T) {
-	t.Parallel()
-	model := filepath.Join(t.TempDir(), "model.gguf")
-	if err := os.WriteFile(model, []byte("words"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r := &run{}
-	r.rec.Launch.Files = filestamp.Of(model)
-	f := Failure{Cause: engine.CauseUnknown, Advice: "read the log"}
-	if r.explainFiles(&f, launch.Exit{}); f.Advice != "read the log" {
-		t.Errorf("nothing has changed: %+v", f)
-	}
-	if err := os.Truncate(model, 0); err != nil {
-		t.Fatal(err)
-	}
-	if r.explainFiles(&f, launch.Exit{}); f.Cause != engine.CauseUnknown || !strings.Contains(f.Advice, "had 5 bytes and has 0") {
-		t.Errorf("%+v", f)
-	}
-	loading := Failure{Cause: engine.CauseModelCorrupt}
-	if r.explainFiles(&loading, launch.Exit{Known: true, Code: 1}); !loading.Retry || !strings.Contains(loading.Evidence, "has 0") {
-		t.Errorf("a model that is still being copied: %+v", loading)
-	}
-	full := Failure{Cause: engine.CauseOOMGPU, Advice: "free"}
-	if r.explainFiles(&full, launch.Exit{Known: true, Code: 1}); full.Advice != "free" {
-		t.Errorf("what the log tells: %+v", full)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
@@ -83,7 +84,7 @@ func (e *memoryError) cause() engine.Cause {
 }
 
 func (e *memoryError) advice() string {
-	return cmp.Or(e.spec.Advice[e.cause()], adviceFor(e.cause())) + `; "fit: warn" tries all the same`
+	return cmp.Or(e.spec.Advice[e.cause()], diagnosis.Advice(e.cause())) + `; "fit: warn" tries all the same`
 }
 
 // adviseMemory puts the numbers of the estimate into the advice on a lack of memory, and returns them; "" where nothing
@@ -96,7 +97,7 @@ func (p *launchPlan) adviseMemory() string {
 	advice := map[engine.Cause]string{}
 	maps.Copy(advice, p.spec.Advice)
 	for _, cause := range []engine.Cause{engine.CauseOOMGPU, engine.CauseOOMHost} {
-		advice[cause] = cmp.Or(advice[cause], adviceFor(cause)) + "; " + numbers
+		advice[cause] = cmp.Or(advice[cause], diagnosis.Advice(cause)) + "; " + numbers
 	}
 	p.spec.Advice = advice
 	return numbers

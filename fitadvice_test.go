@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
 
 // The numbers are in the refused start, in the plan, and in the error of an engine that dies of it.
@@ -61,11 +62,11 @@ func TestLlamaMemoryAdvice(t *testing.T) {
 		moe   bool
 		fewer bool
 	}{
-		{realHost(t), nil, false, true, false},
-		{realHost(t), []string{"-ngl", "auto"}, false, true, false},
-		{realHost(t), []string{"-ngl", "99"}, true, true, false},
-		{realHost(t), []string{"--fit", "off"}, false, true, true},
-		{oldHost(t), nil, false, false, true},
+		{enginetable.LlamaServer(t), nil, false, true, false},
+		{enginetable.LlamaServer(t), []string{"-ngl", "auto"}, false, true, false},
+		{enginetable.LlamaServer(t), []string{"-ngl", "99"}, true, true, false},
+		{enginetable.LlamaServer(t), []string{"--fit", "off"}, false, true, true},
+		{enginetable.OldLlamaServer(t), nil, false, false, true},
 	} {
 		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, c.host)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
 
 func TestPinnedBuild(t *testing.T) {
@@ -68,20 +69,20 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 		{vllm.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.10.0"}}, engine.Host{}, "--swap-space 16", "", ""},
 		{vllm.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.32.0"}}, engine.Host{}, "--swap-space 16", `flags[0]: vllm by the image tag "v0.32.0" has no "--swap-space" any more; leave it out`, ""},
 		{vllm.Engine{}, Provisioning{}, engine.Host{}, "--swap-space 16", "", `newer builds of vllm have no "--swap-space" any more; there, leave it out`},
-		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--swap-space 16", "leave it out", ""},
-		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--rope-scaling {}", "--hf-overrides", ""},
-		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--worker-use-ray --disable-mm-preprocessor-cache --override-pooler-config {}", "", ""},
-		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--num-redundant-experts 2 --enable-multimodal-encoder-data-parallel", "", ""},
-		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--preemption-mode swap", "leave it out", ""},
-		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--enable-chunked-prefill=False", "--no-enable-chunked-prefill", ""},
-		{vllm.Engine{}, Provisioning{}, vllmHost(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config", ""},
+		{vllm.Engine{}, Provisioning{}, enginetable.VLLM(t), "--swap-space 16", "leave it out", ""},
+		{vllm.Engine{}, Provisioning{}, enginetable.VLLM(t), "--rope-scaling {}", "--hf-overrides", ""},
+		{vllm.Engine{}, Provisioning{}, enginetable.VLLM(t), "--worker-use-ray --disable-mm-preprocessor-cache --override-pooler-config {}", "", ""},
+		{vllm.Engine{}, Provisioning{}, enginetable.VLLM(t), "--num-redundant-experts 2 --enable-multimodal-encoder-data-parallel", "", ""},
+		{vllm.Engine{}, Provisioning{}, enginetable.VLLM(t), "--preemption-mode swap", "leave it out", ""},
+		{vllm.Engine{}, Provisioning{}, enginetable.VLLM(t), "--enable-chunked-prefill=False", "--no-enable-chunked-prefill", ""},
+		{vllm.Engine{}, Provisioning{}, enginetable.VLLM(t), "--speculative-model x --num-speculative-tokens 5", "--speculative-config", ""},
 		{llamacpp.Engine{}, Provisioning{Binary: &BinaryConfig{Release: "b8895"}}, engine.Host{}, "--spec-type ngram-mod --spec-ngram-size-n 4 --no-mmap --mlock", "", ""},
 		{llamacpp.Engine{}, Provisioning{Binary: &BinaryConfig{Release: "b11669"}}, engine.Host{}, "--spec-ngram-size-n 4", "spec-ngram-simple-size-n", ""},
 		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "--spec-ngram-size-n 4 --ctx-size-draft 16000", "", `newer builds of llama-server have no "--ctx-size-draft" any more`},
-		{llamacpp.Engine{}, Provisioning{}, realHost(t), "--ctx-size-draft 16000", "leave it out", ""},
+		{llamacpp.Engine{}, Provisioning{}, enginetable.LlamaServer(t), "--ctx-size-draft 16000", "leave it out", ""},
 		{sglang.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.4"}}, engine.Host{}, "--cuda-graph-bs 1 2 4", "", ""},
 		{sglang.Engine{}, Provisioning{Container: &ContainerConfig{Tag: "v0.5.23"}}, engine.Host{}, "--cuda-graph-bs-decode 1 2 4", "", ""},
-		{sglang.Engine{}, Provisioning{}, sglangHost(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill", ""},
+		{sglang.Engine{}, Provisioning{}, enginetable.SGLang(t), "--cuda-graph-ba full", "--cuda-graph-backend-decode, --cuda-graph-backend-prefill", ""},
 		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "-fa -cnv --threads 8", "llama-cli", ""},
 		// The table is of that very version.
 		{vllm.Engine{}, image("v0.33.0"), engine.Host{}, "--max-model-lenn 16", `vllm by the image tag "v0.33.0" does not know "--max-model-lenn"; did you mean "--max-model-len"?`, ""},
@@ -89,7 +90,7 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 		// A version that is not known here may know any flag.
 		{vllm.Engine{}, image("v0.99.0"), engine.Host{}, "--brand-new 16", "", `no vllm that is known here has "--brand-new"; it is passed on, and the one that will run judges it`},
 		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "--ctx-sise 16", "", `no llama-server that is known here has "--ctx-sise" (did you mean "--ctx-size"?); it is passed on`},
-		{llamacpp.Engine{}, Provisioning{}, realHost(t), "--ctx-sise 16", `this llama-server does not know "--ctx-sise"; did you mean`, ""},
+		{llamacpp.Engine{}, Provisioning{}, enginetable.LlamaServer(t), "--ctx-sise 16", `this llama-server does not know "--ctx-sise"; did you mean`, ""},
 		{llamacpp.Engine{}, Provisioning{}, engine.Host{}, "--ctx-size 16", "", ""},
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
@@ -116,14 +117,21 @@ func TestDefaultsOfTheEngine(t *testing.T) {
 	t.Parallel()
 	cfg := llamaConfig("--ctx-size", "4096")
 	cfg.Defaults = "engine"
-	if got := strings.Join(argv(t, cfg, realHost(t)), " "); got != "--ctx-size 4096" {
+	argv := func() string { // without the three flags of the provisioner
+		spec, err := launchOf(llamacpp.Engine{}, cfg, enginetable.LlamaServer(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(LaunchPlan{Flags: spec.Flags[3:]}.Args(), " ")
+	}
+	if got := argv(); got != "--ctx-size 4096" {
 		t.Errorf("llamacpp: got %q", got)
 	}
 	cfg.GPU = GPUNone
-	if got := strings.Join(argv(t, cfg, realHost(t)), " "); got != "--n-gpu-layers 0 --device none --ctx-size 4096" {
+	if got := argv(); got != "--n-gpu-layers 0 --device none --ctx-size 4096" {
 		t.Errorf("llamacpp on the CPU: got %q", got)
 	}
-	host := vllmHost(t)
+	host := enginetable.VLLM(t)
 	host.GPUs = []engine.GPU{gpu0, gpu1}
 	spec, err := launchOf(vllm.Engine{}, ProvisionConfig{Port: 1, Model: ModelConfig{ID: "hf:a/b"}, Defaults: "engine"}, host)
 	if err != nil || !strings.Contains(spec.Answer.Body, `"/models/chat"`) {

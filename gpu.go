@@ -3,6 +3,7 @@ package provisioner
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
@@ -54,6 +55,23 @@ func (o *options) gpuDriver() gpu.Driver {
 		return o.gpus
 	}
 	return gpu.Node()
+}
+
+// AwaitGPUs returns when the GPUs of a launch that has ended have got back the memory that its engine took, and at once
+// where it had none: the next engine that starts sooner runs out of memory that nobody uses. The error is ErrBusy when that
+// takes more than half a minute, or ctx's cause.
+func (p *EngineProvisioner) AwaitGPUs(ctx context.Context) error {
+	p.mu.Lock()
+	r := p.run
+	p.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	err := gpu.AwaitMemory(ctx, p.opts.gpuDriver(), gpu.Use{GPUs: devicesOf(r.rec.Launch.GPUs), Held: r.others})
+	if errors.Is(err, gpu.ErrBusy) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return err
 }
 
 // evidence is what an engine's own words tell of its use of GPUs.

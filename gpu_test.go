@@ -67,7 +67,7 @@ func TestGPUEnv(t *testing.T) {
 	}
 }
 
-// TestDetectGPUsHere asks the node's own driver: it must answer in one of two ways, with or without cgo.
+// TestDetectGPUsHere asks the node's own driver: it must answer in one of two ways.
 func TestDetectGPUsHere(t *testing.T) {
 	t.Parallel()
 	gpus, err := DetectGPUs(t.Context())

@@ -32,10 +32,10 @@ func (p *EngineProvisioner) keepWatch(ctx context.Context, pause time.Duration, 
 }
 
 // adoptAlone is adopt, of which a mistake says that nothing is known of this one launch.
-func adoptAlone(ctx context.Context, files state.Files, opts options) (p *EngineProvisioner, found Recovered) {
-	err := caught.Do(opts.logger, files.Stem, func() { p, found = adopt(ctx, files, opts) })
+func adoptAlone(ctx context.Context, files state.Files, opts options) (found Recovered) {
+	err := caught.Do(opts.logger, files.Stem, func() { found = adopt(ctx, files, opts) })
 	if err != nil {
-		return nil, Recovered{Replica: files.Stem, Result: RecoveredUnknown, Err: err}
+		return Recovered{Replica: files.Stem, Result: RecoveredUnknown, Err: err}
 	}
-	return p, found
+	return found
 }

@@ -30,7 +30,7 @@ const (
 // *NotReadyError that wraps ErrStopped. Before Start it wraps ErrNotStarted, and for a launch that was attached to while it
 // loads ErrBusy: the provisioner that has started it waits for it.
 func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
-	if handoff, ready := p.readyNow(); ready { // whatever ctx says
+	if handoff, ready := p.Handoff(); ready { // whatever ctx says
 		return handoff, nil
 	}
 	select {
@@ -39,7 +39,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	case <-ctx.Done():
 		return Handoff{}, p.notReady(context.Cause(ctx))
 	}
-	if handoff, ready := p.readyNow(); ready {
+	if handoff, ready := p.Handoff(); ready {
 		return handoff, nil
 	}
 	p.mu.Lock()
@@ -119,7 +119,8 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	return Handoff{}, p.giveUp(p.notReady(err))
 }
 
-func (p *EngineProvisioner) readyNow() (h Handoff, ready bool) {
+// Handoff returns what is handed off of a launch that is ready.
+func (p *EngineProvisioner) Handoff() (h Handoff, ready bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.handoff, p.state == StateReady

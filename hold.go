@@ -9,14 +9,14 @@ import (
 // hold keeps that somebody has stopped the replica, for the next supervisor.
 func (r *replica) hold() {
 	if err := r.files.Hold(); err != nil {
-		r.tell.logger.Warn(err.Error(), "replica", r.name)
+		r.log.Warn(err.Error(), "replica", r.name)
 	}
 }
 
 // unhold forgets that somebody has stopped the replica.
 func (r *replica) unhold() {
 	if err := r.files.Unhold(); err != nil {
-		r.tell.logger.Warn(err.Error(), "replica", r.name)
+		r.log.Warn(err.Error(), "replica", r.name)
 	}
 }
 
@@ -38,7 +38,7 @@ func (r *replica) awaitStop(ctx context.Context, p *EngineProvisioner) error {
 	if !r.files.BeingStopped() {
 		return nil
 	}
-	p.note("another command is stopping its engine; the start waits for that")
+	r.note("another command is stopping its engine; the start waits for that")
 	for r.files.BeingStopped() {
 		select {
 		case <-ctx.Done():
@@ -46,14 +46,20 @@ func (r *replica) awaitStop(ctx context.Context, p *EngineProvisioner) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	switch rest, found := adopt(ctx, r.files, r.tell); {
-	case rest == nil:
-	case found.Result == RecoveredStopped:
-		if err := finishStop(rest); !errors.Is(err, errStopFinished) {
-			return err
+	found, err := r.s.manager.Recover(ctx, []ReplicaID{r.config().id()}, r.opts...)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		switch {
+		case f.Launch == nil:
+		case f.Result == RecoveredStopped:
+			if err := finishStop(f.Launch); !errors.Is(err, errStopFinished) {
+				return err
+			}
+		default:
+			f.Launch.Release() // somebody has started it: the start tells
 		}
-	default:
-		rest.Release() // somebody has started it: the start tells
 	}
 	if r.files.Held() {
 		return errStopFinished

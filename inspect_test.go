@@ -9,29 +9,8 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
-
-// installDistribution writes the metadata that pip leaves.
-func installDistribution(t testing.TB, prefix, name, version string) {
-	t.Helper()
-	dir := filepath.Join(prefix, "lib/python3.12/site-packages", name+"-"+version+".dist-info")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	text := "Metadata-Version: 2.4\nName: " + name + "\nVersion: " + version + "\nRequires-Dist: torch\n\n# It\n\nVersion: 9\n"
-	if err := os.WriteFile(filepath.Join(dir, "METADATA"), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// installScript writes a program into a folder that need not be there.
-func installScript(t testing.TB, path, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	writeProgram(t, path, text)
-}
 
 // The help of a Python program is asked by Inspect alone, once for each version; a start uses what is known.
 func TestInspectPythonProgram(t *testing.T) {
@@ -74,7 +53,7 @@ func TestInspectPythonProgram(t *testing.T) {
 	if err := os.RemoveAll(metadata[0]); err != nil {
 		t.Fatal(err)
 	}
-	installDistribution(t, prefix, "vllm", "0.34.0")
+	host.Distribution(t, prefix, "vllm", "0.34.0")
 	cfg.Flags = []string{"--new-flag", "1"}
 	plan, err := Plan(ctx, cfg, cache)
 	if err != nil || plan.Version != "0.34.0" || !slices.Contains(plan.Args(), "--new-flag") {

@@ -69,8 +69,14 @@ var (
 	errFails = errors.New("the engine fails")
 )
 
-// keepHealthy looks at a ready engine until ctx ends or the launch is about to, and gives it up when it cannot serve any
-// more. An engine that sleeps is not woken: its health path answers.
+// KeepHealthy looks at a ready engine until ctx ends or the launch does, and ends the launch when it cannot serve any more;
+// then Err is a *NotReadyError. What c leaves out has its default. An engine that sleeps is not woken: its health path
+// answers. It is for supervisors, once for each launch that is ready.
+func (p *EngineProvisioner) KeepHealthy(ctx context.Context, c LivenessConfig) {
+	c = c.withDefaults()
+	p.keepWatch(ctx, time.Duration(c.Period), func() { p.keepHealthy(ctx, c) })
+}
+
 func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)

@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
@@ -263,16 +263,7 @@ func filesBelow(t testing.TB, dir string) map[string]string {
 	return files
 }
 
-// writeProgram writes an executable. No other test forks meanwhile: its child would still have the file open for
-// writing, and to execute it would fail with "text file busy" (golang/go#22315).
-func writeProgram(t testing.TB, path, text string) {
-	t.Helper()
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
-}
+func writeProgram(t testing.TB, path, text string) { t.Helper(); host.Program(t, path, text) }
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
@@ -285,11 +276,13 @@ func stateOf(pid int) byte {
 	return s.State
 }
 
-// skip leaves a test out where it cannot run. On the CI machine everything can run, so there it is a failure.
-func skip(t testing.TB, why string) {
+func skip(t testing.TB, why string) { t.Helper(); host.Skip(t, why) }
+
+// vllmFake is a replica of a fake vLLM whose own waits are short.
+func vllmFake(t testing.TB, b enginetest.Behavior) ProvisionConfig {
 	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal("cannot run, and CI must: " + why)
-	}
-	t.Skip(why)
+	b.Engine, b.Speed = enginetest.VLLM, 50
+	cfg := fakeConfig(t, b)
+	cfg.Engine, cfg.Model.ID = "vllm", "hf:owner/model"
+	return cfg
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
 
 // realMetrics is the page of a real llama-server (b11669-Debian) after one completion.
@@ -25,7 +26,7 @@ func TestMetricNames(t *testing.T) {
 	if err != nil || len(names) != 15 {
 		t.Errorf("%d series (%v): %v", len(names), err, names)
 	}
-	spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Port: 8080, GPU: GPUNone}, realHost(t))
+	spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Port: 8080, GPU: GPUNone}, enginetable.LlamaServer(t))
 	if err != nil || spec.Metrics == nil || len(spec.Metrics.Required) == 0 {
 		t.Fatalf("llama-server has no contract on metrics (%v)", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
 
 // A projector and a model that drafts are told of before the download, after it, and without the hub.
@@ -60,7 +61,7 @@ func TestHubBeside(t *testing.T) {
 
 func TestBesideIsSaid(t *testing.T) {
 	t.Parallel()
-	host := realHost(t)
+	host := enginetable.LlamaServer(t)
 	host.Beside = []engine.Companion{{Name: "mmproj.gguf", URL: "https://h/mmproj.gguf"}, {Name: "mtp-x.gguf", Path: "/m/mtp-x.gguf", Draft: true}}
 	for flags, want := range map[string]int{
 		"": 2, "--no-mmproj": 1, "--mmproj /m/mmproj.gguf": 1, "--mmproj-url https://h/mmproj.gguf --model-draft /m/mtp-x.gguf": 0, "-hfd a/b": 1,

@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // modelFolder is a whole model, spread over two files.
@@ -76,8 +77,8 @@ func TestMissingModelMayBeARepository(t *testing.T) {
 func fakeVLLM(t testing.TB) ProvisionConfig {
 	t.Helper()
 	dir := t.TempDir()
-	installScript(t, filepath.Join(dir, "venv/bin/vllm"), "#!/bin/sh\nexit 1\n")
-	installDistribution(t, filepath.Join(dir, "venv"), "vllm", "0.32.0+cpu")
+	host.Program(t, filepath.Join(dir, "venv/bin/vllm"), "#!/bin/sh\nexit 1\n")
+	host.Distribution(t, filepath.Join(dir, "venv"), "vllm", "0.32.0+cpu")
 	return ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
 		Engine: "vllm", Port: 1, Model: ModelConfig{ID: modelFolder(t)}, GPU: GPUNone,

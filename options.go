@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
@@ -45,7 +46,7 @@ func (o *options) at(step string) {
 
 func newOptions(opts []Option) options {
 	o := options{
-		engines: []Engine{llamacpp.Engine{}, vllm.Engine{}, sglang.Engine{}, tgi.Engine{}, custom{}},
+		engines: []Engine{llamacpp.Engine{}, vllm.Engine{}, sglang.Engine{}, tgi.Engine{}, custom.Engine{}},
 		logger:  slog.New(slog.DiscardHandler),
 		onEvent: func(Event) {},
 		cgroup:  cgroup.Delegated,

@@ -13,7 +13,7 @@ type order struct {
 	kind  orderKind
 	stop  StopOptions     // of a stop
 	cfg   ProvisionConfig // of a reload, and of an update
-	plan  *launchPlan     // of an update: what cfg would launch; nil when that cannot be told
+	now   Comparison      // of an update, where a launch runs
 	firm  bool            // of a reload: no settings of before come back
 	reply chan error      // of one element
 	by    *Stopper        // of a stop that another program has asked for
@@ -96,23 +96,24 @@ func (r *replica) halt(p *EngineProvisioner, o order) error {
 	if r.forced.Load() {
 		return p.Kill(context.Background())
 	}
-	return p.StopWith(context.Background(), o.stop)
+	limits := o.stop
+	limits.By = o.by
+	return p.StopWith(context.Background(), limits)
 }
 
-// tellStopper says which other program has asked for a stop: with the states of launch p, or by itself where there is
-// nothing to stop.
+// tellStopper says which other program has asked for a stop, where launch p has nothing to stop and so says nothing.
 func (r *replica) tellStopper(p *EngineProvisioner, by *Stopper) {
 	if by == nil {
 		return
 	}
 	r.update(func() { r.by = by })
-	if p != nil && p.setStopper(by) {
+	if p != nil && !p.Status().State.Final() { // its states tell
 		return
 	}
 	cfg := r.config()
-	r.tell.onEvent(Event{
+	r.tell(Event{
 		Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: EventNote, State: r.status().State,
-		Message: stoppedBy(by) + "; it is not started again until it is reset", StoppedBy: by,
+		Message: "stopped by another command: " + by.String() + "; it is not started again until it is reset", StoppedBy: by,
 	})
 }
 
@@ -141,8 +142,8 @@ func (r *replica) obey(o order, p *EngineProvisioner) bool {
 		if p != nil {
 			p.Release()
 		}
-		if p != nil && p.cfg.tied() { // that was a stop
-			err = p.stopError()
+		if p != nil && r.config().OnManagerExit == "kill" { // that was a stop
+			err = p.Stop(context.Background())
 		}
 		o.reply <- err
 		return false

@@ -3,7 +3,6 @@ package provisioner
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
@@ -37,7 +36,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 		return nil, errEnding
 	}
 	next := newProvisioner(cfg, p.opts)
-	next.engine, next.attempt, next.kept = p.engine, p.attempt, p.kept
+	next.engine = p.engine
 	next.state, next.since, next.heard = p.state, p.since, p.heard
 	next.run = &run{
 		files: r.files, rec: rec, inst: r.inst, exited: make(chan struct{}), started: r.started, found: r.found,
@@ -55,6 +54,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 		}
 	}
 	go next.watch(next.run)
+	go next.keep()
 	if keys, err := footprint.Keys(p.cfg, cfg); err == nil && len(keys) > 0 {
 		next.note("it runs on under new settings: " + strings.Join(keys, ", "))
 	}
@@ -90,21 +90,4 @@ func resettle(f state.Files, rec record) error {
 		return errEnding
 	}
 	return err
-}
-
-// obeyUpdate gives launch p, which is nil when there is none, settings that the provisioner alone acts on.
-func (r *replica) obeyUpdate(o order, p *EngineProvisioner) {
-	switch {
-	case p != nil && p.unasked():
-		next, err := p.passOn(o.cfg, o.plan)
-		if err != nil {
-			o.reply <- fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
-			return
-		}
-		r.update(func() { r.cfg, r.launch, r.outdated = o.cfg, next, nil })
-		r.keep(r.history())
-	default: // the next launch has them
-		r.update(func() { r.cfg = o.cfg })
-	}
-	o.reply <- nil
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
 	"github.com/llama-orch/engine-provisioner/internal/exefile"
 	"github.com/llama-orch/engine-provisioner/internal/port"
@@ -73,7 +74,7 @@ func (r *run) explainBind(f *Failure) {
 			continue
 		}
 		f.Cause = portCause(problem.Reason)
-		f.Retry = f.Retry && retryable(f.Cause)
+		f.Retry = f.Retry && diagnosis.Retryable(f.Cause)
 		f.Advice = (&portError{wanted, problem}).Error() + "; " + problem.Advice
 		return
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -195,7 +196,7 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 		return usage{memory, memErr, gpus}, err
 	})
 	if err != nil {
-		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: adviceFor(engine.CauseDriver)}
+		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: diagnosis.Advice(engine.CauseDriver)}
 	}
 	all := evidence(r.rec.Launch.Spec, r.log())
 	all.PIDs, all.Memory, all.MemoryErr = pids, now.memory, now.memErr

@@ -27,13 +27,14 @@ type EngineProvisioner struct {
 	end  context.CancelCauseFunc // ends life
 
 	byHand   bool       // it was attached to by Attach, to be stopped most likely
-	attempt  int        // of a supervised replica; fixed before the start
 	starting sync.Mutex // held by Start, so that Stop comes before or after it
 	// publishing is held by whoever writes or removes the handoff; see publish. It is taken before mu.
 	publishing sync.Mutex
-	written    fs.FileInfo   // the handoff's file when republish last found it right; nil before
-	unwritten  bool          // republish could not write it the last time, and has told so
-	kept       bool          // a supervisor calls republish; fixed before the start
+	keeping    sync.Mutex    // held by look, which what follows belongs to
+	written    fs.FileInfo   // the handoff's file when it was last found right; nil before
+	looked     fs.FileInfo   // the record when it was last read; nil before
+	unwritten  bool          // the handoff could not be written the last time, which is told
+	unrecorded bool          // the record could not
 	waiting    chan struct{} // holds one token while a WaitReady is at work
 	hurry      chan struct{} // closed by Kill: no more drain and grace
 	hurryOnce  sync.Once
@@ -331,7 +332,7 @@ func (p *EngineProvisioner) noteLocked(message string) {
 
 // emit tells of an event. It is called with mu held, which is what keeps events in order.
 func (p *EngineProvisioner) emit(e Event) Event {
-	e.Time, e.Pool, e.Replica, e.State, e.Attempt = time.Now().UTC(), p.cfg.PoolID, p.cfg.ReplicaID, p.state, p.attempt
+	e.Time, e.Pool, e.Replica, e.State = time.Now().UTC(), p.cfg.PoolID, p.cfg.ReplicaID, p.state
 	if p.run != nil {
 		e.LaunchID, e.PID = p.run.rec.LaunchID, p.run.rec.Process.PID
 	}

@@ -45,9 +45,6 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 	}
 	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
 	r.noting.Go(func() { _, _ = r.inst.Observe() })
-	if !p.kept {
-		go p.keepHandoff()
-	}
 	return h, nil
 }
 

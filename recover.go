@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -36,6 +35,8 @@ type Recovered struct {
 	PID     int           `json:"pid,omitempty"`    // of an adopted engine
 	Took    time.Duration `json:"-"`                // encoded in seconds, as that of an Event
 	Err     error         `json:"-"`                // with RecoveredUnknown; encoded as its text
+	// Launch is that of an adopted engine, or of one whose stop was to be finished; nil else.
+	Launch *EngineProvisioner `json:"-"`
 }
 
 // MarshalJSON adds the time in seconds, and the error's text.
@@ -78,48 +79,37 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
-	lock, err := becomeManager(state)
+	manager, err := Manage(state)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer lock.Release()
-	left, err := recoverAll(ctx, state, newOptions(opts))
+	defer manager.Release()
+	found, err := manager.Recover(ctx, nil, opts...)
 	if err != nil {
-		return nil, left.found, err
+		return nil, found, err
 	}
-	if err := left.finish(ctx); err != nil {
-		left.release()
-		return nil, left.found, err
-	}
-	for _, p := range left.adopted {
-		if _, ready := p.readyNow(); ready {
-			go p.keepHandoff()
+	var adopted []*EngineProvisioner
+	for _, f := range found {
+		if f.Launch != nil && f.Result == RecoveredAdopted {
+			adopted = append(adopted, f.Launch)
 		}
 	}
-	return slices.Collect(maps.Values(left.adopted)), left.found, nil
-}
-
-// leftovers are what an earlier manager left in a state directory. The launches are by the names of their files.
-type leftovers struct {
-	adopted map[string]*EngineProvisioner
-	ending  map[string]*EngineProvisioner // those that are told as stopped, and still have to be
-	found   []Recovered
-}
-
-// release lets go of the adopted launches.
-func (l *leftovers) release() {
-	for _, p := range l.adopted {
-		p.Release()
+	if err := finish(ctx, found); err != nil {
+		for _, p := range adopted {
+			p.Release()
+		}
+		return nil, found, err
 	}
+	return adopted, found, nil
 }
 
 // finish stops what has to be stopped. The end of ctx ends the wait alone.
-func (l *leftovers) finish(ctx context.Context) error {
+func finish(ctx context.Context, found []Recovered) error {
 	var all sync.WaitGroup
-	for i := range l.found {
-		f := &l.found[i]
-		if p := l.ending[f.Pool+"-"+f.Replica]; p != nil {
-			all.Go(func() { f.stop(ctx, p) })
+	for i := range found {
+		f := &found[i]
+		if f.Launch != nil && f.Result != RecoveredAdopted {
+			all.Go(func() { f.stop(ctx) })
 		}
 	}
 	all.Wait()
@@ -130,10 +120,10 @@ func (l *leftovers) finish(ctx context.Context) error {
 }
 
 // stop stops the launch of what was found.
-func (f *Recovered) stop(ctx context.Context, p *EngineProvisioner) {
+func (f *Recovered) stop(ctx context.Context) {
 	begin := time.Now()
 	stopped := make(chan error, 1)
-	go func() { stopped <- p.Stop(context.WithoutCancel(ctx)) }()
+	go func() { stopped <- f.Launch.Stop(context.WithoutCancel(ctx)) }()
 	select {
 	case err := <-stopped:
 		f.Took += time.Since(begin)
@@ -145,84 +135,48 @@ func (f *Recovered) stop(ctx context.Context, p *EngineProvisioner) {
 	}
 }
 
-// recoverAll finds out what is left in a state directory, for who has the manager's lock.
-func recoverAll(ctx context.Context, dir string, opts options) (leftovers, error) {
-	stems, err := state.List(dir, state.RecordName)
-	if err != nil {
-		return leftovers{}, err
-	}
-	more, err := state.Unrecorded(dir)
-	if err != nil {
-		return leftovers{}, err
-	}
-	return recoverEach(ctx, dir, slices.Compact(slices.Sorted(slices.Values(append(stems, more...)))), opts)
-}
-
-// recoverEach is recoverAll for some replicas, which are named like their files.
-func recoverEach(ctx context.Context, dir string, stems []string, opts options) (leftovers, error) {
+// recoverEach finds out what is left of replicas, which are named like their files, for who has the manager's lock.
+func recoverEach(ctx context.Context, dir string, stems []string, opts options) ([]Recovered, error) {
 	found := make([]Recovered, len(stems))
-	launches := make([]*EngineProvisioner, len(stems))
 	turns := make(chan struct{}, recoveryTurns)
 	var all sync.WaitGroup
 	for i, stem := range stems {
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			launches[i], found[i] = adoptAlone(ctx, state.In(dir, stem), opts)
+			found[i] = adoptAlone(ctx, state.In(dir, stem), opts)
 		})
 	}
 	all.Wait()
-	left := leftovers{adopted: map[string]*EngineProvisioner{}, ending: map[string]*EngineProvisioner{}}
-	for i, p := range launches {
-		switch {
-		case p == nil:
-		case ctx.Err() != nil:
-			p.Release()
-		case found[i].Result == RecoveredAdopted:
-			left.adopted[stems[i]] = p
-		default:
-			left.ending[stems[i]] = p
+	found = slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" })
+	if ctx.Err() == nil {
+		return found, nil
+	}
+	for i, f := range found {
+		if f.Launch != nil {
+			f.Launch.Release()
+			found[i].Launch = nil
 		}
 	}
-	left.found = slices.DeleteFunc(found, func(r Recovered) bool { return r.Result == "" })
-	if ctx.Err() != nil {
-		return leftovers{found: left.found}, context.Cause(ctx)
-	}
-	return left, nil
+	return found, context.Cause(ctx)
 }
 
-// event tells of a recovery.
-func (f Recovered) event() Event {
-	e := Event{
-		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: EventRecovery, Recovery: f.Result, PID: f.PID, Message: string(f.Result),
-		Took: f.Took.Round(time.Microsecond).Seconds(),
-	}
-	switch {
-	case f.Err != nil:
-		e.Message += ": " + f.Err.Error()
-	case f.Reason != "":
-		e.Message += ": " + f.Reason
-	}
-	return e
-}
-
-// adopt deals with one replica, and waits for no engine: the launch that it returns is adopted or, by the result, to be
-// stopped. The result is empty when there is nothing to deal with.
-func adopt(caller context.Context, files state.Files, opts options) (*EngineProvisioner, Recovered) {
+// adopt deals with one replica, and waits for no engine. The result is empty when there is nothing to deal with.
+func adopt(caller context.Context, files state.Files, opts options) Recovered {
 	if caller.Err() != nil {
-		return nil, Recovered{}
+		return Recovered{}
 	}
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(caller, recoveryBudget)
 	defer cancel()
 	rec, err := readRecord(files)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State.Final() {
-		return nil, endOrphans(files, err == nil)
+		return endOrphans(files, err == nil)
 	}
 	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
 	if err != nil {
 		found.Replica = files.Stem
-		return nil, found
+		return found
 	}
 	p, err := attach(ctx, files, rec, opts)
 	switch {
@@ -231,23 +185,25 @@ func adopt(caller context.Context, files state.Files, opts options) (*EngineProv
 	case err != nil:
 		found.Err = err
 	default:
+		found.Launch = p
 		unread := p.takeOver()
 		go p.watch(p.run)
 		found.Result, found.Reason = p.fate()
 		switch found.Result {
 		case RecoveredLeft:
 			p.Release()
-			p = nil
+			found.Launch = nil
 		case RecoveredAdopted:
 			found.PID = p.Status().PID
 			if unread != nil {
 				p.note("it goes on, but not all of its secrets can be read: " + unread.Error())
 			}
 			_, _ = p.run.inst.Observe() // for the case that it ends by itself
+			go p.keep()
 		}
 	}
 	found.Took = time.Since(begin)
-	return p, found
+	return found
 }
 
 // fate is what becomes of a launch that was found alive, and why, where it is not adopted. Nobody asks it for its health: a
@@ -264,7 +220,7 @@ func (p *EngineProvisioner) fate() (Recovery, string) {
 	case stopping:
 		return RecoveredStopped, "its stop was interrupted"
 	}
-	if _, ready := p.readyNow(); ready {
+	if _, ready := p.Handoff(); ready {
 		if err := r.checkListener(); err != nil {
 			return RecoveredStopped, err.Error()
 		}
@@ -277,17 +233,6 @@ func (p *EngineProvisioner) fate() (Recovery, string) {
 func (p *EngineProvisioner) takeOver() error {
 	p.engine, _ = p.opts.engine(p.run.rec.Engine) // one that is not known here can be stopped, but not waited for
 	return p.run.readSecrets()
-}
-
-// standing is what an event tells of an adopted launch: its state, its id, and its handoff once it is ready.
-func (p *EngineProvisioner) standing() (State, string, *Handoff) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state != StateReady {
-		return p.state, p.run.rec.LaunchID, nil
-	}
-	h := p.handoff
-	return p.state, p.run.rec.LaunchID, &h
 }
 
 // readSecrets looks up again what the record only refers to. What the engine itself was given for a key stands in its

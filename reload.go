@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
+	"net/url"
 	"slices"
+	"strconv"
 
+	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
@@ -41,7 +43,7 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	if err := s.keepsPort(r, cfg); err != nil {
 		return err
 	}
-	what, plan := r.weigh(ctx, cfg)
+	what, now := r.weigh(ctx, cfg)
 	if what == todoRelaunch {
 		if err := r.rehearse(ctx, cfg); err != nil {
 			return err
@@ -59,7 +61,7 @@ func (s *Supervisor) Reload(ctx context.Context, cfg ProvisionConfig) error {
 	case todoNothing:
 		return nil
 	case todoUpdate:
-		return r.ask(ctx, order{kind: orderUpdate, cfg: cfg, plan: plan})
+		return r.ask(ctx, order{kind: orderUpdate, cfg: cfg, now: now})
 	case todoRetry:
 		return r.retry(ctx, cfg)
 	}
@@ -80,8 +82,12 @@ func (s *Supervisor) keepsPort(r *replica, cfg ProvisionConfig) error {
 func (r *replica) port() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.launch != nil && r.launch.unasked() {
-		return r.launch.run.rec.Port
+	if r.launch != nil && r.launch.Running() {
+		if at, err := url.Parse(r.launch.Status().URL); err == nil {
+			if port, err := strconv.Atoi(at.Port()); err == nil {
+				return port
+			}
+		}
 	}
 	return r.cfg.Port
 }
@@ -158,12 +164,8 @@ func (r *replica) rehearse(ctx context.Context, cfg ProvisionConfig) error {
 	ctx, cancel := r.within(ctx)
 	defer cancel()
 	p, err := New(cfg, r.opts...)
-	var prepared Prepared
 	if err == nil {
-		prepared, err = p.prepared(ctx)
-	}
-	if err == nil {
-		_, err = p.opts.plan(ctx, p.cfg, prepared)
+		_, err = p.Rehearse(ctx)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -194,39 +196,36 @@ const (
 	todoRelaunch
 )
 
-// weigh tells what giving the replica a configuration takes. plan is with update, where it can be told.
-func (r *replica) weigh(ctx context.Context, cfg ProvisionConfig) (what todo, plan *launchPlan) {
+// weigh tells what giving the replica a configuration takes; now is what that means for the launch that runs.
+func (r *replica) weigh(ctx context.Context, cfg ProvisionConfig) (what todo, now Comparison) {
 	r.mu.Lock()
 	present, launch, outdated, past := r.cfg, r.launch, r.outdated, r.past
 	r.mu.Unlock()
 	cfg = cfg.WithDefaults()
 	alike := present.settings() == cfg.settings()
-	present.origin, cfg.origin = nil, nil
 	what = todoUpdate
-	if reflect.DeepEqual(present, cfg) && len(outdated) == 0 {
+	if keys, err := footprint.Keys(present, cfg); err == nil && len(keys) == 0 && present.Dir == cfg.Dir && len(outdated) == 0 {
 		what = todoNothing
 	}
-	if launch == nil || !launch.unasked() {
+	if launch == nil || !launch.Running() {
 		switch {
 		case !alike:
-			return todoRelaunch, nil
+			return todoRelaunch, now
 		case past.Phase != PhaseRunning:
-			return todoRetry, nil
+			return todoRetry, now
 		}
-		return what, nil // it is being started
+		return what, now // it is being started
 	}
 	ctx, cancel := r.within(ctx)
 	defer cancel()
-	differs, planned, err := r.tell.differences(ctx, cfg, launch.run.rec)
+	now, err := launch.Compare(ctx, cfg)
 	switch {
 	case err != nil && alike && len(outdated) == 0: // whatever is away, the engine runs without it
-		return what, nil
-	case err != nil, len(differs) > 0:
-		return todoRelaunch, nil
-	case cfg.GPU == GPURequired && launch.run.rec.Launch.GPU != GPURequired && launch.checkGPU(ctx, launch.run) != nil:
-		return todoRelaunch, nil
+		return what, now
+	case err != nil, len(now.Differs) > 0:
+		return todoRelaunch, now
 	}
-	return what, &planned
+	return what, now
 }
 
 // obeyHalt ends launch p, which is nil when there is none. Unlike after a stop, the replica is to run: an order for that
@@ -255,6 +254,23 @@ func (r *replica) obeyReload(o order, p *EngineProvisioner) {
 		}
 	}
 	r.judge(happened(restart.Wanted))
+}
+
+// obeyUpdate gives launch p, which is nil when there is none, settings that the provisioner alone acts on.
+func (r *replica) obeyUpdate(o order, p *EngineProvisioner) {
+	switch {
+	case p != nil && p.Running():
+		next, err := p.Update(o.now)
+		if err != nil {
+			o.reply <- fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
+			return
+		}
+		r.update(func() { r.cfg, r.launch, r.outdated = o.cfg, next, nil })
+		r.keep(r.history())
+	default: // the next launch has them
+		r.update(func() { r.cfg = o.cfg })
+	}
+	o.reply <- nil
 }
 
 // dropReload ends the reload that is under way, if one is.

@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
-	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -18,8 +17,10 @@ import (
 // replica is one replica under a Supervisor. Its goroutine, run, decides everything; others send it orders.
 type replica struct {
 	name   string
-	opts   []Option
-	tell   options
+	s      *Supervisor
+	log    *slog.Logger
+	tell   func(Event)
+	opts   []Option // of its launches
 	files  state.Files
 	forced atomic.Bool // everything is to be killed
 	orders chan order
@@ -30,16 +31,15 @@ type replica struct {
 	halted bool               // nothing is started until there is an order
 	proven *ProvisionConfig   // the last settings that were ready; nil before there were any
 	served string             // stands for them, also for those of an earlier manager
-	gpus   gpu.Use            // before the last launch
+	before *EngineProvisioner // the last launch that has run, of which the memory of GPUs is to come back; nil when that was awaited
 	over   error              // why run ended: ErrStopped or ErrReleased; fixed once done is closed
 	ending *EngineProvisioner // a launch whose stop an earlier program did not finish; nil when there is none
-
-	looked fs.FileInfo // the record when the inbox last read it; nil before
 
 	mu       sync.Mutex
 	cfg      ProvisionConfig
 	launch   *EngineProvisioner // the present launch, or the last one
 	past     Restarts
+	kept     bool          // its past is on disk
 	outdated []Difference  // by what the launch differs from the present settings
 	leaving  bool          // it was removed from the configuration
 	lacking  error         // a *GPUError: what the adopted launch runs without, and must not by the present settings; else nil
@@ -49,13 +49,13 @@ type replica struct {
 	changed  chan struct{} // closed and replaced whenever one of these changes
 }
 
-func newReplica(cfg ProvisionConfig, files state.Files, opts []Option) *replica {
+func newReplica(s *Supervisor, cfg ProvisionConfig) *replica {
 	r := &replica{
-		name: cfg.Name(), opts: opts, tell: newOptions(opts), files: files, cfg: cfg,
+		name: cfg.Name(), s: s, log: s.log, tell: s.tell, opts: s.opts, files: state.In(s.state, cfg.fileStem()), cfg: cfg,
 		orders: make(chan order), done: make(chan struct{}), changed: make(chan struct{}),
 	}
-	if err := files.ClearRestarts(); err != nil {
-		r.tell.logger.Warn(err.Error(), "replica", r.name)
+	if err := r.files.ClearRestarts(); err != nil {
+		r.log.Warn(err.Error(), "replica", r.name)
 	}
 	r.resume(time.Now())
 	return r
@@ -68,7 +68,7 @@ func (r *replica) run() {
 	defer func() { r.dropReload(r.over) }()
 	for goOn := true; goOn; {
 		// A mistake in here is a failure of this replica, and of no other.
-		if err := caught.Do(r.tell.logger, r.name, func() { goOn = r.step() }); err != nil {
+		if err := caught.Do(r.log, r.name, func() { goOn = r.step() }); err != nil {
 			r.mu.Lock()
 			p := r.launch
 			r.mu.Unlock()
@@ -138,7 +138,7 @@ func (r *replica) runLaunch() bool {
 			if o.kind != orderReset {
 				cancel(o.over())
 				if err := <-began; err != nil {
-					r.tell.logger.Debug("a load was called off", "replica", r.name, "error", err)
+					r.log.Debug("a load was called off", "replica", r.name, "error", err)
 				}
 			}
 			if !r.obey(o, p) {
@@ -155,7 +155,7 @@ func (r *replica) runLaunch() bool {
 	}
 	r.judge(happened(restart.BecameReady))
 	r.settleReload(nil)
-	go p.keepWatch(ctx, time.Duration(r.config().Liveness.Period), func() { p.keepHealthy(ctx, r.config().Liveness) })
+	go p.KeepHealthy(ctx, r.config().Liveness)
 	stable := time.NewTimer(time.Until(r.history().ReadyAt.Add(time.Duration(r.config().Restart.StableAfter))))
 	defer stable.Stop()
 	for {
@@ -186,21 +186,22 @@ func (r *replica) nextLaunch() (*EngineProvisioner, error) {
 	r.mu.Lock()
 	p := r.launch
 	r.mu.Unlock()
-	if p != nil && p.unasked() {
+	if p != nil && p.Running() {
 		return p, nil
 	}
-	p, err := New(r.config(), r.opts...)
+	cfg := r.config()
+	p, err := New(cfg, r.opts...)
 	if err != nil {
 		return nil, err
 	}
-	p.attempt, p.kept = r.history().Attempts+1, true
+	r.s.attempts.Store(cfg.id(), r.history().Attempts+1)
 	r.update(func() { r.launch, r.outdated, r.lacking = p, nil, nil })
 	return p, nil
 }
 
 // bringUp starts the launch, unless it was adopted, and waits until it is ready.
 func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) (err error) {
-	defer caught.Into(&err, r.tell.logger, r.name)
+	defer caught.Into(&err, r.log, r.name)
 	if p == r.ending {
 		return finishStop(p)
 	}
@@ -208,20 +209,17 @@ func (r *replica) bringUp(ctx context.Context, p *EngineProvisioner) (err error)
 		if err := r.awaitStop(ctx, p); err != nil {
 			return err
 		}
-		driver := r.tell.gpuDriver()
-		before := r.gpus
-		r.gpus = gpu.Use{} // memory that never comes back is waited for once
-		if err := gpu.AwaitMemory(ctx, driver, before); err != nil {
-			return err
-		}
-		if p.cfg.GPU != GPUNone {
-			r.gpus.Held, _ = gpu.Ask(ctx, driver.ProcessMemory)
+		if before := r.before; before != nil {
+			r.before = nil // memory that never comes back is waited for once
+			if err := before.AwaitGPUs(ctx); err != nil {
+				return err
+			}
 		}
 		if err := p.Start(ctx); err != nil {
 			return err
 		}
 	}
-	r.gpus.GPUs = devicesOf(p.run.rec.Launch.GPUs)
+	r.before = p
 	_, err = p.WaitReady(ctx)
 	return err
 }
@@ -248,11 +246,21 @@ func (r *replica) stoppedElsewhere() {
 	p := r.launch
 	r.mu.Unlock()
 	if p != nil {
-		by := p.stopper()
+		by := p.Status().StoppedBy
 		r.update(func() { r.by = by })
 	}
 	r.dropReload(errStoppedElsewhere)
 	r.judge(happened(restart.Unwanted))
+}
+
+// note tells something that changes nothing.
+func (r *replica) note(message string) {
+	r.log.Warn(message, "replica", r.name)
+	cfg, now := r.config(), r.status()
+	r.tell(Event{
+		Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: now.LaunchID, Kind: EventNote, State: now.State, PID: now.PID,
+		Message: message,
+	})
 }
 
 func (r *replica) config() ProvisionConfig {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/caller"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -94,7 +95,7 @@ func RequestStop(ctx context.Context, stateDir string, replicas ...string) ([]An
 	if err != nil {
 		return nil, err
 	}
-	return request{Kind: requestStop, Replicas: replicas, By: new(thisProgram())}.put(ctx, state)
+	return request{Kind: requestStop, Replicas: replicas, By: new(Stopper(caller.This()))}.put(ctx, state)
 }
 
 // put puts a request and waits for its answer.
@@ -153,10 +154,10 @@ func readAnswers(data []byte) ([]Answer, error) {
 
 // resetUnmanaged forgets failures where no manager is at work.
 func resetUnmanaged(dir string, replicas []string) ([]Answer, error) {
-	var lock *state.Lock
+	var manager *Manager
 	_, err := os.Stat(dir)
 	if err == nil {
-		lock, err = becomeManager(dir)
+		manager, err = Manage(dir)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && len(replicas) == 0:
@@ -164,7 +165,7 @@ func resetUnmanaged(dir string, replicas []string) ([]Answer, error) {
 	case err != nil:
 		return nil, err
 	}
-	defer lock.Release()
+	defer manager.Release()
 	stems, err := state.List(dir, state.RestartsName)
 	if err != nil {
 		return nil, err
@@ -248,7 +249,6 @@ func (b *inbox) run(ctx context.Context) {
 				}
 			}
 		}
-		b.finishStops()
 		b.keeper.look()
 	}
 }
@@ -265,7 +265,7 @@ func (b *inbox) take(stem string) {
 	}
 	var all answers
 	if err == nil {
-		if panicked := caught.Do(newOptions(b.s.opts).logger, "a request", func() { all.Answers, err = b.answer(r) }); panicked != nil {
+		if panicked := caught.Do(b.s.log, "a request", func() { all.Answers, err = b.answer(r) }); panicked != nil {
 			err = panicked
 		}
 	}
@@ -276,7 +276,7 @@ func (b *inbox) take(stem string) {
 		err = atomicfile.Write(stem+answerExt, data)
 	}
 	if err = errors.Join(err, os.Remove(stem+takenExt)); err != nil {
-		newOptions(b.s.opts).logger.Warn("cannot answer a request", "error", err)
+		b.s.log.Warn("cannot answer a request", "error", err)
 	}
 }
 

@@ -189,7 +189,7 @@ func (r *replica) judge(e incident) {
 		}
 	})
 	if what == restart.Wait || what == restart.GiveUp {
-		r.tell.onEvent(Event{
+		r.tell(Event{
 			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: launchID, Kind: EventRestart,
 			State: StateFailed, Cause: now.Cause, Attempt: before.Attempts + 1, Message: e.text, Restarts: &now, Err: e.err,
 		})

@@ -70,8 +70,12 @@ func (r *replica) keep(past Restarts) {
 		ServedSettings: r.served, Restarts: past,
 	}
 	if err := r.files.WriteRestarts(kept); err != nil {
-		r.tell.logger.Warn("cannot keep the restarts", "replica", r.name, "error", err)
+		r.log.Warn("cannot keep the restarts", "replica", r.name, "error", err)
+		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept = true
 }
 
 // announce tells of a wait that an earlier supervisor began and this one goes on with, and of a stop: else nothing would be
@@ -93,5 +97,5 @@ func (r *replica) announce() {
 	default:
 		return
 	}
-	r.tell.onEvent(e)
+	r.tell(e)
 }

@@ -13,16 +13,19 @@ import (
 	"testing"
 
 	"github.com/invopop/jsonschema"
-	"github.com/llama-orch/engine-provisioner/engine"
 	jsonschemav6 "github.com/santhosh-tekuri/jsonschema/v6"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
 // TestConfigSchemaIsCurrent regenerates the committed schema. It happens in a test and not at run time since the
 // descriptions come from the comments in the source.
 func TestConfigSchemaIsCurrent(t *testing.T) {
 	t.Parallel()
-	golden(t, "config.schema.json", generateSchema(t))
+	golden.Check(t, "config.schema.json", generateSchema(t))
 }
 
 // schemaTypes are the blocks of a pools file.
@@ -78,8 +81,8 @@ func generateSchema(t *testing.T) string {
 	pool := s.Definitions["Pool"].Properties
 	env, _ := pool.Get("env")
 	env.PropertyNames = &jsonschema.Schema{
-		Pattern: envPattern.String(),
-		Not:     &jsonschema.Schema{Enum: anys(slices.Sorted(maps.Keys(ownedEnv)))},
+		Pattern: keys.VariablePattern,
+		Not:     &jsonschema.Schema{Enum: anys(keys.OwnedVariables())},
 	}
 	devices, _ := pool.Get("devices")
 	devices.MinItems = ptr(1)
@@ -103,7 +106,7 @@ func generateSchema(t *testing.T) string {
 	secret := s.Definitions["SecretRef"]
 	secret.OneOf = []*jsonschema.Schema{{Required: []string{"from_env"}}, {Required: []string{"from_file"}}}
 	fromEnv, _ := secret.Properties.Get("from_env")
-	fromEnv.Pattern = envPattern.String()
+	fromEnv.Pattern = keys.VariablePattern
 	fromFile, _ := secret.Properties.Get("from_file")
 	fromFile.MinLength = ptr(1)
 

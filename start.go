@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/launch"
@@ -65,6 +66,7 @@ func (p *EngineProvisioner) Start(ctx context.Context) error {
 	p.run = r
 	p.transition(StateStarting, "")
 	go p.watch(r)
+	go p.keep()
 	return nil
 }
 
@@ -158,6 +160,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	r := &run{
 		files: files, key: secrets.keys.First(), redact: secrets.redactor(), started: time.Now(), exited: make(chan struct{}),
 		killTimeout: proc.KillPatience, leaveTime: defaultLeaveTime,
+	}
+	if len(plan.GPUs) > 0 {
+		r.others, _ = gpu.Ask(ctx, p.opts.gpuDriver().ProcessMemory)
 	}
 	r.rec = record{
 		Schema: state.RecordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,

@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/binary"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -41,11 +42,11 @@ func (p *EngineProvisioner) startError(err error) error {
 		if refused.Cause == engine.CauseDriver {
 			return &GPUError{Err: err, Advice: refused.Advice}
 		}
-		f.Cause, f.Advice, f.Retry = refused.Cause, refused.Advice, retryable(refused.Cause)
+		f.Cause, f.Advice, f.Retry = refused.Cause, refused.Advice, diagnosis.Retryable(refused.Cause)
 		return &StartError{Failure: f, Err: err}
 	}
 	if start, ok := errors.AsType[*StartError](err); ok {
-		start.Replica, start.Retry = f.Replica, retryable(start.Cause)
+		start.Replica, start.Retry = f.Replica, diagnosis.Retryable(start.Cause)
 		return start
 	}
 	var taken *portError
@@ -65,7 +66,7 @@ func (p *EngineProvisioner) startError(err error) error {
 			f.Cause = engine.CauseDownload
 		}
 		if f.LogPath != "" || build.Retry && p.cfg.Provisioning.Package != nil { // an installer only says that it is offline
-			f.Advice = adviceFor(f.Cause)
+			f.Advice = diagnosis.Advice(f.Cause)
 		}
 	case errors.As(err, &asked) && asked.Deaf():
 		f.LogTail = asked.Lines
@@ -84,18 +85,18 @@ func (p *EngineProvisioner) startError(err error) error {
 	case errors.As(err, &asked):
 		f.LogTail = asked.Lines
 		f.Cause = engine.CauseLibMissing
-		f.Advice = adviceFor(engine.CauseLibMissing)
+		f.Advice = diagnosis.Advice(engine.CauseLibMissing)
 		if asked.Problem != "" {
-			f.Advice = adviceExecutable
+			f.Advice = diagnosis.AdviceExecutable
 		}
 	case errors.As(err, &executable):
 		f.Cause = engine.CauseLibMissing
 	}
 	var network net.Error
 	if f.Cause == engine.CauseDownload && f.Advice == "" && errors.As(err, &network) {
-		f.Advice = adviceFor(engine.CauseDownload)
+		f.Advice = diagnosis.Advice(engine.CauseDownload)
 	}
-	f.Retry = retryable(f.Cause)
+	f.Retry = diagnosis.Retryable(f.Cause)
 	return &StartError{Failure: f, Err: err}
 }
 

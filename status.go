@@ -36,6 +36,8 @@ type Status struct {
 	Log       string    `json:"log,omitempty"`   // path of the launch's log
 	// Failure is why the launch failed, for whoever has the launch: a Supervisor or an EngineProvisioner of this program.
 	Failure *Failure `json:"failure,omitempty"`
+	// StoppedBy is another program that has asked for the launch's stop, for whoever has the launch.
+	StoppedBy *Stopper `json:"stopped_by,omitempty"`
 
 	Restarts *Restarts `json:"restarts,omitempty"` // of a supervised replica, while its supervisor is there
 	Outdated bool      `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
@@ -51,7 +53,7 @@ func (p *EngineProvisioner) Status() Status {
 	if p.run != nil {
 		s = statusOfRecord(*cmp.Or(p.final, &p.run.rec))
 	}
-	s.State, s.Heard = p.state, p.heard
+	s.State, s.Heard, s.StoppedBy = p.state, p.heard, p.by
 	s.Version = cmp.Or(p.handoff.EngineVersion, s.Version) // some executables cannot tell before they run
 	if s.State.Final() {
 		s.PID = 0

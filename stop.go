@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,12 @@ type StopOptions struct {
 	// Grace is the time between SIGTERM and SIGKILL, also before readiness. nil means stop.grace, 0 that SIGKILL follows at
 	// once.
 	Grace *time.Duration
+	// By is another program that has asked for the stop, for whoever reads what happened; nil means this one.
+	By *Stopper
 }
 
-func (o StopOptions) check() error {
+// Validate says what is wrong with the limits.
+func (o StopOptions) Validate() error {
 	if o.DrainTimeout != nil && *o.DrainTimeout < 0 || o.Grace != nil && *o.Grace < 0 {
 		return errors.New("cannot stop within a negative time; give 0 for no drain, or for no grace")
 	}
@@ -46,13 +50,13 @@ func (p *EngineProvisioner) Kill(ctx context.Context) error {
 // StopWith is [EngineProvisioner.Stop] within limits of its own. Those of the first caller count; see Kill to cut a stop
 // short.
 func (p *EngineProvisioner) StopWith(ctx context.Context, limits StopOptions) error {
-	if err := limits.check(); err != nil {
+	if err := limits.Validate(); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	first := p.claim(ErrStopped)
 	if first {
-		p.limits = limits
+		p.limits, p.by = limits, cmp.Or(limits.By, p.by)
 	}
 	p.mu.Unlock()
 	stopped := make(chan error, 1)

@@ -2,11 +2,8 @@ package provisioner
 
 import (
 	"fmt"
-	"os"
-	"os/user"
-	"path/filepath"
-	"regexp"
-	"strconv"
+
+	"github.com/llama-orch/engine-provisioner/internal/caller"
 )
 
 // Stopper is the program that asked for a stop, for whoever reads what happened.
@@ -19,20 +16,8 @@ type Stopper struct {
 // String names it for people.
 func (s Stopper) String() string { return fmt.Sprintf("%q of %s, pid %d", s.Command, s.User, s.PID) }
 
-// subcommand is a first argument that only says what a program does.
-var subcommand = regexp.MustCompile(`^[a-z]{1,16}$`)
-
 // thisProgram is the program that this is.
-func thisProgram() Stopper {
-	s := Stopper{User: strconv.Itoa(os.Geteuid()), PID: os.Getpid(), Command: filepath.Base(os.Args[0])}
-	if u, err := user.LookupId(s.User); err == nil {
-		s.User = u.Username
-	}
-	if len(os.Args) > 1 && subcommand.MatchString(os.Args[1]) {
-		s.Command += " " + os.Args[1]
-	}
-	return s
-}
+func thisProgram() Stopper { return Stopper(caller.This()) }
 
 // recordedStop is what a record tells of the stop of its launch.
 type recordedStop struct {
@@ -48,21 +33,4 @@ func stoppedBy(by *Stopper) string {
 		return "stopped by another command"
 	}
 	return "stopped by another command: " + by.String()
-}
-
-// setStopper says that another program has asked for the stop that follows; false when there is nothing to stop.
-func (p *EngineProvisioner) setStopper(by *Stopper) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.asked || p.state.Final() {
-		return false
-	}
-	p.by = by
-	return true
-}
-
-func (p *EngineProvisioner) stopper() *Stopper {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.by
 }

@@ -1,9 +1,7 @@
 package provisioner
 
 import (
-	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -90,50 +88,8 @@ func (p *EngineProvisioner) recordStop(r *run, at State) {
 	}
 }
 
-// finishStops goes on with the stops that other programs began and died over.
-func (b *inbox) finishStops() {
-	for _, r := range b.s.all() {
-		if p := r.halfStopped(); p != nil {
-			b.work.Go(func() {
-				p.note("another command was stopping it and died; its stop is finished")
-				_ = p.Stop(context.Background()) // what came of it stands in Err, and the replica's run tells
-			})
-		}
-	}
-}
-
-// halfStopped is the present launch when somebody has written that it is to be gone and nobody is at it; else nil. It
-// reads the record only when that has changed.
-func (r *replica) halfStopped() *EngineProvisioner {
-	r.mu.Lock()
-	p := r.launch
-	r.mu.Unlock()
-	if p == nil || !p.unasked() {
-		return nil
-	}
-	info, err := os.Lstat(r.files.Record())
-	if err != nil || r.looked != nil && os.SameFile(info, r.looked) && info.ModTime().Equal(r.looked.ModTime()) {
-		return nil
-	}
-	if !p.run.stoppedElsewhere() {
-		r.looked = info
-		return nil
-	}
-	lock, err := state.TryLock(r.files.StopLock())
-	if err != nil {
-		return nil // it goes on, or nobody can tell: the lock may be another user's
-	}
-	defer lock.Release()
-	// Only now: a stop that came to its end has said so before it gave the lock back, also when this program has not yet
-	// seen the engine's end.
-	if rec, err := readRecord(r.files); err == nil && rec.State.Final() {
-		return nil
-	}
-	return p
-}
-
-// unasked reports whether the engine runs and nobody in this program has begun to end it.
-func (p *EngineProvisioner) unasked() bool {
+// Running reports whether the engine runs and nobody in this program has begun to stop it or to let it go.
+func (p *EngineProvisioner) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.run != nil && !p.asked && !p.state.Final()

@@ -61,15 +61,17 @@ func TestSuperviseFinishesAStop(t *testing.T) {
 func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 	t.Parallel()
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
-	for state, want := range map[State]*EngineProvisioner{StateStopping: p, StateStopped: nil} {
+	p.keeping.Lock() // by this test alone
+	defer p.keeping.Unlock()
+	for state, want := range map[State]bool{StateStopping: true, StateStopped: false} {
 		rec := p.run.rec
 		rec.Desired, rec.State = desiredStopped, state
 		if err := writeRecord(p.run.files, rec); err != nil {
 			t.Fatal(err)
 		}
-		r := &replica{files: p.run.files, launch: p}
-		if got := r.halfStopped(); got != want {
-			t.Errorf("%s: is there a stop to be finished: %v", state, got != nil)
+		p.looked = nil
+		if got := p.halfStopped(); got != want {
+			t.Errorf("%s: is there a stop to be finished: %v", state, got)
 		}
 	}
 	rec := p.run.rec
@@ -80,7 +82,7 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 	if err := errors.Join(os.Remove(p.run.files.StopLock()), os.Mkdir(p.run.files.StopLock(), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if (&replica{files: p.run.files, launch: p}).halfStopped() != nil {
+	if p.looked = nil; p.halfStopped() {
 		t.Error("a stop of which nobody can tell is finished")
 	}
 }

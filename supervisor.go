@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Supervisor keeps replicas alive: it starts their engines, watches them, and starts them again by the rules of
@@ -18,13 +17,18 @@ import (
 // The engines are no part of the program's life. When the program dies, they go on, and the next Supervisor for the
 // same state directory adopts them.
 type Supervisor struct {
-	lock  *state.Lock
-	state string // the state directory
-	opts  []Option
-	feed  feed
-	inbox *inbox
-	kept  chan struct{} // closed when all events are in the file
-	since uint64        // this manager's events have larger numbers
+	manager *Manager
+	state   string   // the state directory
+	opts    []Option // of the launches
+	log     *slog.Logger
+	tell    func(Event)
+	// attempts are the present ones, by ReplicaID. Events of launches get theirs here: those come under the launch's lock, and
+	// a replica asks its launch for its status under its own.
+	attempts sync.Map
+	feed     feed
+	inbox    *inbox
+	kept     chan struct{} // closed when all events are in the file
+	since    uint64        // this manager's events have larger numbers
 
 	changing chan struct{} // holds one token during a change: one at a time, so that a pool never lacks more than one replica
 	done     chan struct{}
@@ -52,71 +56,70 @@ func Supervise(ctx context.Context, cfgs []ProvisionConfig, opts ...Option) (*Su
 	if err != nil {
 		return nil, err
 	}
-	if err := state.In(dir, cfgs[0].fileStem()).Create(); err != nil {
+	if s.manager, err = Manage(dir); err != nil {
 		return nil, err
 	}
-	if s.lock, err = becomeManager(dir); err != nil {
-		return nil, err
-	}
-	s.state = dir
+	s.state = s.manager.StateDir()
 	s.inbox = newInbox(s, newOptions(opts).reload)
-	s.opts = s.observe(opts)
-	left, err := recoverAll(ctx, dir, newOptions(s.opts))
+	s.observe(opts)
+	found, err := s.manager.Recover(ctx, nil, s.opts...)
 	if err != nil {
 		s.letGo()
 		return nil, err
 	}
-	_ = s.launch(s.takeOn(ctx, cfgs, left), cfgs) // it is not ending
+	_ = s.launch(s.takeOn(ctx, cfgs, found), cfgs) // it is not ending
 	s.inbox.start()
 	return s, nil
 }
 
 // takeOn makes the replicas of cfgs, with those of the launches that are theirs. The others are let go, but for those whose
 // stop has to be finished.
-func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, left leftovers) []*replica {
-	tell := newOptions(s.opts)
-	configured := map[string]bool{}
-	for _, cfg := range cfgs {
-		configured[cfg.fileStem()] = true
+func (s *Supervisor) takeOn(ctx context.Context, cfgs []ProvisionConfig, found []Recovered) []*replica {
+	left := map[ReplicaID]Recovered{}
+	for _, f := range found {
+		left[ReplicaID{f.Pool, f.Replica}] = f
 	}
 	replicas := make([]*replica, len(cfgs))
-	byStem := map[string]*replica{}
+	configured := map[ReplicaID]*replica{}
 	for i, cfg := range cfgs {
-		stem := cfg.fileStem()
-		r := newReplica(cfg, state.In(s.state, stem), s.opts)
-		if p := left.adopted[stem]; p != nil {
-			r.adopt(ctx, p)
-			r.launch.refresh()
-		} else if p := left.ending[stem]; p != nil {
-			r.finish(p)
+		r := newReplica(s, cfg)
+		switch f := left[cfg.id()]; {
+		case f.Launch == nil:
+		case f.Result == RecoveredAdopted:
+			r.adopt(ctx, f.Launch)
+		default:
+			r.finish(f.Launch)
 		}
-		replicas[i], byStem[stem] = r, r
+		replicas[i], configured[cfg.id()] = r, r
 	}
-	for _, f := range left.found {
-		e, stem := f.event(), f.Pool+"-"+f.Replica
-		switch p := left.adopted[stem]; {
-		case p == nil:
-		case !configured[stem]:
+	for _, f := range found {
+		e := recoveryEvent(f)
+		r := configured[ReplicaID{f.Pool, f.Replica}]
+		switch {
+		case f.Launch == nil || f.Result != RecoveredAdopted:
+		case r == nil:
 			e.Message = "left alone: it is not among the replicas to take care of"
 		default:
 			// Whoever follows the events alone learns here what an event of a new launch would say.
-			r := byStem[stem]
-			e.State, e.LaunchID, e.Handoff = r.launch.standing()
+			now := r.launch.Status()
+			e.State, e.LaunchID = now.State, now.LaunchID
+			if h, ready := r.launch.Handoff(); ready {
+				e.Handoff = &h
+			}
 			e.Err = r.lacking
 		}
-		tell.onEvent(e)
+		s.tell(e)
 	}
 	for _, r := range replicas {
 		r.announce()
 	}
-	for stem, p := range left.adopted {
-		if !configured[stem] {
-			p.Release()
-		}
-	}
-	for stem, p := range left.ending {
-		if !configured[stem] {
-			s.inbox.work.Go(func() { _ = p.Stop(context.Background()) }) // its events tell
+	for _, f := range found {
+		switch {
+		case f.Launch == nil || configured[ReplicaID{f.Pool, f.Replica}] != nil:
+		case f.Result == RecoveredAdopted:
+			f.Launch.Release()
+		default:
+			s.inbox.work.Go(func() { _ = f.Launch.Stop(context.Background()) }) // its events tell
 		}
 	}
 	return replicas
@@ -211,7 +214,7 @@ func (s *Supervisor) StopReplica(ctx context.Context, pool, replica string) erro
 func (s *Supervisor) StopReplicaWith(ctx context.Context, pool, replica string, limits StopOptions) error {
 	r, err := s.find(pool, replica)
 	if err == nil {
-		err = limits.check()
+		err = limits.Validate()
 	}
 	if err != nil {
 		return err
@@ -238,12 +241,17 @@ func (s *Supervisor) find(pool, id string) (*replica, error) {
 	return replicas[i], nil
 }
 
-// observe adds to opts that events go to the readers and the file, too.
-func (s *Supervisor) observe(opts []Option) []Option {
-	tell := newOptions(opts)
-	publish := func(e Event) {
-		tell.onEvent(s.feed.publish(e))
-	}
+// observe has events go to the readers and the file, too.
+func (s *Supervisor) observe(opts []Option) {
+	o := newOptions(opts)
+	s.log = o.logger
+	s.tell = func(e Event) { o.onEvent(s.feed.publish(e)) }
+	s.opts = append(slices.Clone(opts), WithEventFunc(func(e Event) {
+		if n, known := s.attempts.Load(ReplicaID{e.Pool, e.Replica}); known {
+			e.Attempt = n.(int)
+		}
+		s.tell(e)
+	}))
 	file := eventFile{dir: s.state}
 	s.since = file.nextSeq()
 	s.feed.seq = s.since
@@ -252,11 +260,10 @@ func (s *Supervisor) observe(opts []Option) []Option {
 		defer close(s.kept)
 		file.keep(events, func(err error) {
 			message := err.Error() + "; events go on without the file"
-			tell.logger.Warn(message)
-			publish(Event{Time: time.Now().UTC(), Kind: EventNote, Message: message})
+			s.log.Warn(message)
+			s.tell(Event{Time: time.Now().UTC(), Kind: EventNote, Message: message})
 		})
 	}()
-	return append(slices.Clone(opts), WithEventFunc(publish))
 }
 
 // Events returns a channel of all events from now on, of all replicas, in order for each. What was before, Status

@@ -3,6 +3,7 @@ package provisioner
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -131,7 +132,7 @@ func TestSupervisePastSurvives(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		if got := newReplica(cfg.WithDefaults(), s.replicas[0].files, nil).history(); !same(got) {
+		if got := alone(cfg.WithDefaults(), cfg.StateDir).history(); !same(got) {
 			t.Errorf("the next supervisor reads %+v, want %+v", got, want)
 		}
 	}
@@ -246,12 +247,18 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	}
 }
 
+// alone is a replica that no goroutine looks after.
+func alone(cfg ProvisionConfig, stateDir string, opts ...Option) *replica {
+	s := &Supervisor{state: stateDir, opts: opts, log: slog.New(slog.DiscardHandler), tell: func(Event) {}}
+	return newReplica(s, cfg)
+}
+
 // A launch that could not be killed is not gone on with: the replica would count as stopped by somebody, for ever.
 func TestAnUnkilledLaunchIsNotGoneOnWith(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	p, _ := started(t, cfg)
-	r := newReplica(p.cfg, p.run.files, []Option{WithCacheDir(t.TempDir())})
+	r := alone(p.cfg, cfg.StateDir, WithCacheDir(t.TempDir()))
 	r.launch = p
 	if next, err := r.nextLaunch(); next != p || err != nil {
 		t.Errorf("a launch that runs is not gone on with (%v)", err)

@@ -17,7 +17,6 @@ const maxProblems = 100
 
 var (
 	idPattern     = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
-	envPattern    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	devicePattern = regexp.MustCompile(`^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*)$`)
 	sizePattern   = regexp.MustCompile(`^([0-9]+)((?:[KMGT]i?)?B)$`)
 	groupPattern  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`)
@@ -326,4 +325,19 @@ func (o *options) sidePorts(replicas []ProvisionConfig) [][]engine.Port {
 		all[i], has[pool] = spec.Ports, len(spec.Ports) > 0
 	}
 	return all
+}
+
+// ValidateReplicas checks each replica, and that they can run beside each other on one node: no two of them may have the
+// same port or files. The error is a *ConfigError.
+func ValidateReplicas(cfgs []ProvisionConfig, opts ...Option) error {
+	o := newOptions(opts)
+	if problems := o.checkReplicas(cfgs); len(problems) > 0 {
+		return &ConfigError{Problems: problems}
+	}
+	for _, cfg := range cfgs {
+		if err := cfg.Validate(opts...); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -8,9 +8,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+	"github.com/llama-orch/engine-provisioner/engine/custom"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 )
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
@@ -25,7 +27,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		program = programOf(e, c)
 	}
 	k.model(prefix+"model.", c, program.Model)
-	if c.Custom != nil && c.Engine != (custom{}).Name() {
+	if c.Custom != nil && c.Engine != custom.Name {
 		k.report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
 	k.provisioning(prefix+"provisioning", c.Provisioning, c.Engine, program)
@@ -136,59 +138,23 @@ func (k *checker) address(prefix string, c ProvisionConfig) {
 	}
 }
 
-// badExecutable tells what is wrong with the path or name of a program, or "".
-func badExecutable(path string) string {
-	switch {
-	case path == "":
-		return "is empty; write the path or the name of a program"
-	case strings.ContainsRune(path, 0):
-		return "holds a NUL character; remove it"
-	case strings.HasPrefix(path, "~"):
-		return fmt.Sprintf("is %q, and ~ is not expanded; write the whole path", path)
-	case strings.HasSuffix(path, "/"):
-		return fmt.Sprintf("is %q, a folder; write the path of the executable in it", path)
-	}
-	return ""
-}
-
-// ownedEnv are variables that this package sets, or that other keys decide, with what to do instead.
-var ownedEnv = map[string]string{
-	"CUDA_VISIBLE_DEVICES":         `write "devices" or "gpu" instead`,
-	"CUDA_DEVICE_ORDER":            "indexes always count in PCI bus order; remove it",
-	"TMPDIR":                       "every launch has a folder of its own; remove it",
-	"XDG_CONFIG_HOME":              "every engine has a folder of its own; remove it",
-	"ENGINE_PROVISIONER_LAUNCH_ID": "it marks the processes of a launch; remove it",
-	"LD_PRELOAD":                   "code loaded into an engine is not supported; remove it",
-}
-
 func (k *checker) environment(prefix string, env map[string]EnvValue) {
 	names := slices.Sorted(maps.Keys(env))
 	for _, name := range names {
-		key := strictyaml.Join(prefix+"env", name)
+		key := keys.Join(prefix+"env", name)
 		wrong := ""
 		if secret := env[name].Secret; secret != nil && !k.unreadIn(key) {
 			wrong = secret.wellFormed()
 		}
 		switch {
-		case badVariable(name) != "":
-			k.report(key, "%s", badVariable(name))
+		case keys.BadVariable(name) != "":
+			k.report(key, "%s", keys.BadVariable(name))
 		case strings.ContainsRune(env[name].Value, 0):
 			k.report(key, "holds a NUL character; remove it")
 		case wrong != "":
 			k.report(key, "%s", wrong)
 		}
 	}
-}
-
-// badVariable tells why a variable may not be set, or "".
-func badVariable(name string) string {
-	if !envPattern.MatchString(name) {
-		return "is no name of a variable; use letters, digits and _, with no digit first"
-	}
-	if advice, owned := ownedEnv[name]; owned {
-		return "may not be set here; " + advice
-	}
-	return ""
 }
 
 func (k *checker) devices(prefix string, c ProvisionConfig) {
@@ -243,8 +209,8 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		if d.value == 0 {
 			continue
 		}
-		if err := checkDuration(d.value); err != nil {
-			k.report(prefix+d.key, "%v", err)
+		if wrong := keys.BadDuration(time.Duration(d.value)); wrong != "" {
+			k.report(prefix+d.key, "%s", wrong)
 		}
 	}
 }

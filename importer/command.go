@@ -19,8 +19,8 @@ import (
 
 // Args makes a pools file of a command line that starts an engine, as a shell would pass it: "llama-server -hf a/b -c 8192",
 // "docker run … vllm/vllm-openai …", with variables and wrappers before it ("env", "nice -n 10", "bash -c '…'"). env are more
-// variables. Of opts, those matter that add an engine, as in [provisioner.ImportArgs]. The error says why the command line
-// cannot be understood.
+// variables. Of opts, those matter that add an engine that is a [provisioner.EngineWithFlags]. The error says why the command
+// line cannot be understood.
 func Args(args []string, env map[string]string, opts ...provisioner.Option) (*File, error) {
 	found, err := resolve(command{args: args, env: maps.Clone(env), opts: opts}, 0)
 	if err != nil {
@@ -179,7 +179,7 @@ func (c *command) startsEngine() bool {
 	if _, ok := dockerrun.Find(c.args); ok {
 		return true
 	}
-	pool, err := provisioner.ImportArgs(c.args, nil, c.opts...)
+	pool, err := readArgs(c.args, nil, c.opts)
 	return err == nil && isEngine(pool.Engine)
 }
 
@@ -199,7 +199,7 @@ func (c *command) pool() (*pool, error) {
 	if base := path.Base(c.args[0]); base == "docker" || base == "podman" || base == "docker-compose" {
 		return nil, fmt.Errorf("%s starts no container that is known; import the file that it reads", show(strings.Join(redact.Args(c.args), " ")))
 	}
-	found, err := provisioner.ImportArgs(c.args, c.env, c.opts...)
+	found, err := readArgs(c.args, c.env, c.opts)
 	if err != nil {
 		return nil, err
 	}

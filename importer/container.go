@@ -12,6 +12,7 @@ import (
 	"github.com/distribution/reference"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
 )
 
 // container is how an engine runs in a container, wherever that was written.
@@ -138,7 +139,7 @@ func (c *container) pool() (*pool, error) {
 	}
 	gpu := c.gpu
 	gpu.takeEnv(line.env)
-	imported, err := provisioner.ImportArgs(line.args, line.env, c.opts...)
+	imported, err := readArgs(line.args, line.env, c.opts)
 	if err != nil {
 		return nil, fmt.Errorf("cannot import the container of the image %q: %w", show(c.image), err)
 	}
@@ -165,7 +166,7 @@ func (c *container) pool() (*pool, error) {
 
 // takeReferences names the variables whose values were those of whoever starts it.
 func (c *container) takeReferences(p *pool) {
-	env, _ := p.Keys["env"].Value.(map[string]provisioner.EnvValue)
+	env, _ := p.Keys["env"].Value.(map[string]argline.Value)
 	key := block(p.Keys["api_key"].Value)
 	for name, value := range c.env {
 		if value != nil {
@@ -173,7 +174,7 @@ func (c *container) takeReferences(p *pool) {
 		}
 		from := cmp.Or(c.refs[name], name)
 		if _, ok := env[name]; ok {
-			env[name] = provisioner.EnvValue{Secret: &provisioner.SecretRef{FromEnv: from}}
+			env[name] = argline.Value{FromEnv: from}
 		}
 		if key["from_env"] == name {
 			key["from_env"] = from

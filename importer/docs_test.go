@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/importer"
+	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
 var (
@@ -53,7 +54,7 @@ func TestDocsImport(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(out) != m[2] && !*update {
+		if string(out) != m[2] && !golden.Updating() {
 			t.Errorf("%s: %s\ngot\n%s\nwant\n%s", page, m[1], out, m[2])
 		}
 		if _, err := provisioner.ParseConfig(out, "pools.yaml"); err != nil && m[1] != "serve.sh" {
@@ -64,7 +65,7 @@ func TestDocsImport(t *testing.T) {
 	if runs < 7 || len(files) < 5 {
 		t.Errorf("%d runs of %d files", runs, len(files))
 	}
-	if *update {
+	if golden.Updating() {
 		if err := os.WriteFile(page, []byte(now), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package importer_test
 
 import (
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,9 +10,8 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/importer"
+	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // undecided are pools files that cannot be right before somebody has decided, and what "validate" says of them.
 var undecided = map[string][]string{
@@ -51,16 +49,7 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
-		golden := file + ".golden"
-		if *update {
-			if err := os.WriteFile(golden, text, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil || string(want) != string(text) {
-			t.Errorf("%s (%v): got\n%s\nwant\n%s", file, err, text, want)
-		}
+		golden.Check(t, file+".golden", string(text))
 		if strings.Contains(string(text)+strings.Join(imported.Notes(), ""), "hunter2") {
 			t.Errorf("%s: a secret is in\n%s", file, text)
 		}

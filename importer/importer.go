@@ -19,6 +19,8 @@ import (
 	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
 	"github.com/llama-orch/engine-provisioner/internal/foreign"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
@@ -37,7 +39,7 @@ const maxSize = 1 << 20
 // ReadFile makes a pools file of the file at path, whatever of the kinds in the package's comment it is: that is seen by its
 // content, and by its name. Relative paths in it become absolute ones where the file's folder is what they refer to. The
 // error says what the file is and why no pool can be made of it. Of opts, those matter that add an engine, as in
-// [provisioner.ImportArgs].
+// [Args].
 func ReadFile(path string, opts ...provisioner.Option) (*File, error) {
 	info, err := os.Stat(path) // before it is opened, since opening a named pipe waits for a writer
 	if err != nil {
@@ -101,10 +103,23 @@ func Data(data []byte, name string, opts ...provisioner.Option) (*File, error) {
 }
 
 // pool is one pool in the making.
-type pool struct{ provisioner.ImportedPool }
+type pool struct{ argline.Pool }
+
+// readArgs is [argline.Read] for the engines of a program.
+func readArgs(args []string, env map[string]string, opts []provisioner.Option) (*argline.Pool, error) {
+	var engines []argline.Engine
+	for _, e := range provisioner.Engines(opts...) {
+		one := argline.Engine{Name: e.Name(), Program: e.Program(engine.Request{})}
+		if e, ok := e.(provisioner.EngineWithFlags); ok {
+			one.Dialect = e.Dialect()
+		}
+		engines = append(engines, one)
+	}
+	return argline.Read(args, env, engines)
+}
 
 func (p *pool) set(key string, value any, note string) {
-	p.Keys[key] = provisioner.ImportedKey{Value: value, Note: note}
+	p.Keys[key] = argline.Key{Value: value, Note: note}
 }
 
 // decide sets a key to a value that nobody has asked for.

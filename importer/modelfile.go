@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"strings"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
 	reader "github.com/llama-orch/engine-provisioner/internal/modelfile"
 )
 
@@ -40,7 +40,7 @@ func modelfile(data []byte, path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pool{provisioner.ImportedPool{ID: "llamacpp", Engine: "llamacpp", Keys: map[string]provisioner.ImportedKey{}}}
+	p := &pool{argline.Pool{ID: "llamacpp", Engine: "llamacpp", Keys: map[string]argline.Key{}}}
 	dir := filepath.Dir(path)
 	var args []string
 	from := 0

@@ -18,7 +18,7 @@ import (
 // fieldArgs are the command lines that people use, by their names.
 func fieldArgs(t *testing.T) map[string][]string {
 	t.Helper()
-	file, err := os.Open("../testdata/field/flags.tsv")
+	file, err := os.Open("internal/argline/testdata/field/flags.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,9 +77,9 @@ func (d *doctor) system() {
 	}
 	build := runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version()
 	if nvidia.Available {
-		d.ok("build", "%s, with cgo", build)
+		d.ok("build", "%s", build)
 	} else {
-		d.warning("build", build+", without cgo: it cannot talk to a GPU's driver", "build with CGO_ENABLED=1 where GPUs are used")
+		d.warning("build", build+": it cannot talk to NVIDIA's driver", "use GPUs on amd64 or arm64")
 	}
 }
 

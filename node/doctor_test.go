@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // diagnoses runs Diagnose with a PATH that holds what dir holds.
@@ -103,7 +104,7 @@ func TestDiagnoseStateDirectory(t *testing.T) {
 func TestDiagnoseBrokenEngine(t *testing.T) {
 	dir := t.TempDir()
 	script := "#!/bin/sh\necho 'error while loading shared libraries: libggml.so' >&2\nexit 127\n"
-	writeProgram(t, filepath.Join(dir, "llama-server"), script)
+	host.Program(t, filepath.Join(dir, "llama-server"), script)
 	got := diagnoses(t, t.TempDir(), dir, doctorGPUs{})["engine llamacpp"]
 	if level(got) != CheckProblem || !strings.Contains(got[0].Detail, "libggml.so") || got[0].Fix == "" {
 		t.Errorf("got %+v", got)

@@ -45,10 +45,10 @@ type Endpoints struct {
 // for all time, and not at all where it would take long, as with vLLM. Of opts, those matter that add an engine or set
 // the cache.
 func Engines(ctx context.Context, opts ...provisioner.Option) []Engine {
-	names := provisioner.EngineNames(opts...)
-	engines := make([]Engine, len(names))
-	for i, name := range names {
-		engines[i] = look(ctx, name, opts)
+	known := provisioner.Engines(opts...)
+	engines := make([]Engine, len(known))
+	for i, e := range known {
+		engines[i] = look(ctx, e.Name(), opts)
 	}
 	return engines
 }

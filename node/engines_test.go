@@ -10,6 +10,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // pretended is an engine of a program that adds its own.
@@ -30,7 +31,7 @@ func TestEngines(t *testing.T) {
 	bin := t.TempDir()
 	llama := filepath.Dir(enginetest.Install(t, enginetest.Behavior{}))
 	// It says no version, and would not end if it were asked.
-	writeProgram(t, filepath.Join(bin, "slow-engine"), "#!/bin/sh\nexec sleep 60\n")
+	host.Program(t, filepath.Join(bin, "slow-engine"), "#!/bin/sh\nexec sleep 60\n")
 	t.Setenv("PATH", llama+":"+bin+":/usr/bin:/bin")
 	// A Python engine takes seconds to say what it is.
 	slow := pretended{"slow", engine.Program{Command: "slow-engine", Distribution: "slow", HelpArgs: []string{"--help"}}}

@@ -11,6 +11,8 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/test/golden"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // unitConfig is a pools file that was never written.
@@ -64,7 +66,7 @@ func TestSystemdUnit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata/systemd", name+".service"), text)
+			golden.Check(t, filepath.Join("testdata/systemd", name+".service"), text)
 		})
 	}
 }
@@ -105,7 +107,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		skip(t, "needs systemd-analyze (Debian: systemd)")
+		host.Skip(t, "needs systemd-analyze (Debian: systemd)")
 	}
 	for name, text := range map[string]string{"plain": unitPlain, "full": unitFull, "relative": "state_dir: st ate\n" + unitPlain} {
 		for _, user := range []bool{false, true} {

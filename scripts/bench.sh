@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the benchmarks; BENCHMARKS.md explains their results. Compare two runs with
-# go tool -modfile=tools/go.mod benchstat OLD NEW
+# Measures what the library costs, beside a bare starter; BENCHMARKS.md explains the results.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
-exec go test -run '^$' -bench "${BENCH:-.}" -count "${COUNT:-1}" -timeout 30m ./...
+go build -o bin/bench ./scripts/bench
+exec bin/bench -rows "${ROWS:-}" -samples "${SAMPLES:-9}" -plot "${PLOT:-}"

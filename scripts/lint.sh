@@ -11,6 +11,7 @@ step() { echo "lint: $*"; }
 step "go mod tidy"
 go mod tidy -diff
 go -C examples/customengine mod tidy -diff
+go -C internal/nvml/against mod tidy -diff
 
 step gofumpt
 unformatted=$(tool gofumpt -l .)
@@ -23,6 +24,7 @@ fi
 step "go vet, as built here and for a system that is not Linux"
 go vet ./...
 go -C examples/customengine vet ./...
+CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go -C internal/nvml/against vet ./...
 GOOS=darwin CGO_ENABLED=0 go vet ./...
 
 step staticcheck

@@ -9,16 +9,14 @@ command -v go >/dev/null 2>&1 || {
 	exit 1
 }
 
-# The GPU driver's library and the race detector need cgo, and cgo needs a C compiler with a C library to link with.
+# The race detector needs cgo, and cgo needs a C compiler with a C library to link with.
 # Go itself turns cgo off where it finds no compiler, but without a word, and on where the library's headers are missing.
 if [ -z "${CGO_ENABLED:-}" ] &&
 	! printf '#include <stdlib.h>\nint main(void) { return 0; }\n' |
 		${CC:-$(go env CC)} -x c -o /dev/null - >/dev/null 2>&1; then
-	note "there is no working C compiler; building without cgo, so GPUs cannot be seen and races are not looked for"
+	note "there is no working C compiler; building without cgo, so races are not looked for"
 	export CGO_ENABLED=0
 fi
-# go-nvml declares functions that NVIDIA calls deprecated; the C compiler's warnings would be the only output of a build.
-export CGO_CFLAGS="${CGO_CFLAGS:--O2 -g} -Wno-deprecated-declarations"
 
 # Stamping a commit into binaries that stay here fails where the clone belongs to another user, as it may in CI.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"

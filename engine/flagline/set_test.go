@@ -12,7 +12,7 @@ import (
 
 func recordedHelp(t testing.TB, file string) engine.FlagSet {
 	t.Helper()
-	text, err := os.ReadFile("../../testdata/llamacpp/" + file)
+	text, err := os.ReadFile("../llamacpp/testdata/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestParseLlamaHelp(t *testing.T) {
 // wantDefs counts the flags of the recorded help another way.
 func wantDefs(t *testing.T) int {
 	t.Helper()
-	text, err := os.ReadFile("../../testdata/llamacpp/help-b11669.txt")
+	text, err := os.ReadFile("../llamacpp/testdata/help-b11669.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func wantDefs(t *testing.T) int {
 
 func FuzzParseHelp(f *testing.F) {
 	for _, file := range []string{"help-b11669.txt", "help-b5000.txt"} {
-		text, err := os.ReadFile("../../testdata/llamacpp/" + file)
+		text, err := os.ReadFile("../llamacpp/testdata/" + file)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // causes are the dying words of llama-server, most specific first: what names the reason goes before what only
-// says that something failed. testdata/llamacpp/logs holds the words in full.
+// says that something failed. testdata/logs holds the words in full.
 var causes = []engine.CausePattern{
 	// It does not say why: see portError.
 	{Cause: engine.CausePortInUse, Pattern: engine.AnyOf(`couldn't bind (HTTP )?server socket`, `[Aa]ddress already in use`)},

@@ -8,7 +8,7 @@ import (
 
 func TestParseLlamaVersion(t *testing.T) {
 	t.Parallel()
-	recorded, err := os.ReadFile("../../testdata/llamacpp/version-b11669.txt")
+	recorded, err := os.ReadFile("testdata/version-b11669.txt")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // causes are the dying words of SGLang, most specific first. A failed start ends by SIGKILL of its own, so that
-// the log alone tells why; testdata/sglang/logs holds the words in full.
+// the log alone tells why; testdata/logs holds the words in full.
 var causes = []engine.CausePattern{
 	python.PortInUse,
 	{Cause: engine.CauseBadFlag, Pattern: engine.AnyOf(

@@ -7,7 +7,7 @@ import (
 )
 
 // causes are the dying words of TGI, most specific first: its shards are Python, its launcher and router are Rust.
-// testdata/tgi/logs holds the words in full.
+// testdata/logs holds the words in full.
 var causes = []engine.CausePattern{
 	{Cause: engine.CausePortInUse, Pattern: engine.AnyOf(`[Aa]ddress already in use`, `AddrInUse`, `EADDRINUSE`)},
 	{Cause: engine.CauseBadFlag, Pattern: engine.AnyOf(

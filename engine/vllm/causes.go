@@ -7,7 +7,7 @@ import (
 )
 
 // causes are the dying words of vLLM, most specific first. The server's own last words only point to "root cause
-// above", which is what its EngineCore or a worker said. testdata/vllm/logs holds the words in full.
+// above", which is what its EngineCore or a worker said. testdata/logs holds the words in full.
 var causes = []engine.CausePattern{
 	python.PortInUse,
 	{Cause: engine.CauseBadFlag, Pattern: engine.AnyOf(

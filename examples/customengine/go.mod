@@ -1,11 +1,11 @@
 module github.com/llama-orch/engine-provisioner/examples/customengine
 
-go 1.26.8
+go 1.26.0
 
 require github.com/llama-orch/engine-provisioner v0.0.0
 
 require (
-	github.com/NVIDIA/go-nvml v0.13.4-1 // indirect
+	github.com/ebitengine/purego v0.11.3 // indirect
 	github.com/fsnotify/fsnotify v1.10.1 // indirect
 	github.com/gabriel-vasile/mimetype v1.4.16 // indirect
 	github.com/go-playground/locales v0.14.2 // indirect

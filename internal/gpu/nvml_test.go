@@ -1,4 +1,4 @@
-//go:build cgo && linux
+//go:build linux && (amd64 || arm64)
 
 package gpu
 
@@ -6,30 +6,23 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
-
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
+	"github.com/llama-orch/engine-provisioner/internal/nvml"
+	"github.com/llama-orch/engine-provisioner/internal/nvml/nvmltest"
 )
 
-// TestSelectOnDGX goes the whole way through NVML, on go-nvml's stand-in for a DGX A100.
+// TestSelectOnDGX goes the whole way through NVML, on a stand-in for a DGX A100.
 func TestSelectOnDGX(t *testing.T) {
 	t.Parallel()
-	s := dgxa100.New()
-	for _, dev := range s.Devices {
-		d := dev.(*server.Device)
-		d.GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) { return nvml.COMPUTEMODE_DEFAULT, nvml.SUCCESS }
-		d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, nvml.SUCCESS }
-		d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_DISABLED, nvml.SUCCESS }
-	}
-	d := nvidiaDriver{nvidia.NewWith(s)}
+	lib := nvmltest.DGX()
+	const uuid = "GPU-4404041a-04cf-1ccf-9e70-f139a9b1e23c"
+	lib.Devices[5].ID = uuid
+	d := nvidiaDriver{nvidia.NewWith(lib)}
 
 	gpus, err := Select(Required, nil, d)
 	if err != nil || len(gpus) != 8 {
 		t.Fatalf("got %d GPUs, %v", len(gpus), err)
 	}
-	uuid := s.Devices[5].(*server.Device).UUID
 	for _, name := range []string{"5", uuid, uuid[:24]} {
 		gpus, err := Select(Required, []string{name}, d)
 		if err != nil || len(gpus) != 1 || gpus[0].UUID != uuid || gpus[0].Index != 5 {
@@ -37,7 +30,7 @@ func TestSelectOnDGX(t *testing.T) {
 		}
 	}
 
-	s.InitFunc = func() nvml.Return { return nvml.ERROR_LIBRARY_NOT_FOUND }
+	lib.InitFunc = func() nvml.Return { return nvml.LibraryNotFound }
 	if _, err := Select(Required, nil, d); !errors.Is(err, ErrNoDriver) {
 		t.Errorf("got %v, want ErrNoDriver", err)
 	}

@@ -1,7 +1,7 @@
 // Package nvidia asks the NVIDIA driver which GPUs there are, how they are, and which processes hold their memory.
 //
-// It talks to NVML, whose library comes with the driver and is opened when a call needs it. A program that was built
-// without cgo, or for another system than Linux, compiles and gets an [*Error] from every call.
+// It talks to NVML, whose library comes with the driver and is opened when a call needs it. A program that was built for
+// another system than Linux on amd64 or arm64 compiles and gets an [*Error] from every call.
 package nvidia
 
 import "errors"

@@ -1,4 +1,4 @@
-//go:build cgo && linux
+//go:build linux && (amd64 || arm64)
 
 package nvidia
 
@@ -7,35 +7,31 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/llama-orch/engine-provisioner/internal/nvml"
 )
 
 // Available tells whether this build can open the driver's library.
-const Available = true
-
-// session lets one caller at a time into NVML. go-nvml keeps the entry points that it finds in the library in package
-// variables and writes them again on each load (nvml/lib.go, updateVersionedSymbols), which races with calls of any
-// other instance.
-var session sync.Mutex
+const Available = nvml.Available
 
 // Driver talks to the NVIDIA driver. It keeps nothing between calls: each opens the driver's library and closes it
 // again. A Driver is safe for concurrent use.
 type Driver struct {
-	lib nvml.Interface
+	session sync.Mutex // one caller at a time is between Init and Shutdown
+	lib     nvml.Library
 }
 
 // New returns a Driver for the node's own driver. It does not look whether there is one; the calls do.
-func New() *Driver { return NewWith(nvml.New()) }
+func New() *Driver { return NewWith(nvml.Open("libnvidia-ml.so.1")) }
 
-// NewWith returns a Driver over another NVML than the node's own, such as one of go-nvml's mocks.
-func NewWith(lib nvml.Interface) *Driver { return &Driver{lib: lib} }
+// NewWith returns a Driver over another NVML than the node's own, such as one of package nvmltest.
+func NewWith(lib nvml.Library) *Driver { return &Driver{lib: lib} }
 
 // Version is the driver's version, such as "580.95.05".
 func (d *Driver) Version() (string, error) {
 	var version string
 	err := d.open(func() error {
-		v, ret := d.lib.SystemGetDriverVersion()
-		if ret != nvml.SUCCESS {
+		v, ret := d.lib.DriverVersion()
+		if ret != nvml.Success {
 			return failure("cannot read the driver's version", ret)
 		}
 		version = v
@@ -50,7 +46,7 @@ func (d *Driver) Devices() ([]Device, error) {
 	var devices []Device
 	err := d.open(func() error {
 		return d.each(func(index int, dev nvml.Device, ret nvml.Return) {
-			if ret != nvml.SUCCESS {
+			if ret != nvml.Success {
 				devices = append(devices, Device{Index: index, Problem: stateText(ret)})
 				return
 			}
@@ -58,7 +54,7 @@ func (d *Driver) Devices() ([]Device, error) {
 			if gpu.Problem == "" {
 				gpu.Problem = d.problem(dev)
 			}
-			if !d.split(dev) {
+			if !split(dev) {
 				devices = append(devices, gpu)
 				return
 			}
@@ -91,10 +87,10 @@ func (d *Driver) ProcessMemory() (map[int]uint64, error) {
 	err := d.open(func() error {
 		var failed error
 		err := d.each(func(index int, dev nvml.Device, ret nvml.Return) {
-			if ret == nvml.SUCCESS {
+			if ret == nvml.Success {
 				ret = d.processes(dev, memory)
 			}
-			if ret != nvml.SUCCESS && failed == nil {
+			if ret != nvml.Success && failed == nil {
 				failed = failure(fmt.Sprintf("cannot list the processes on GPU %d", index), ret)
 			}
 		})
@@ -108,9 +104,9 @@ func (d *Driver) ProcessMemory() (map[int]uint64, error) {
 
 // open runs f between Init and Shutdown.
 func (d *Driver) open(f func() error) error {
-	session.Lock()
-	defer session.Unlock()
-	if ret := d.lib.Init(); ret != nvml.SUCCESS {
+	d.session.Lock()
+	defer d.session.Unlock()
+	if ret := d.lib.Init(); ret != nvml.Success {
 		return initFailure(ret)
 	}
 	defer func() { _ = d.lib.Shutdown() }()
@@ -119,89 +115,80 @@ func (d *Driver) open(f func() error) error {
 
 // each calls f for every GPU. NVML's order is PCI bus order, the one that nvidia-smi shows.
 func (d *Driver) each(f func(index int, dev nvml.Device, ret nvml.Return)) error {
-	count, ret := d.lib.DeviceGetCount()
-	if ret != nvml.SUCCESS {
+	count, ret := d.lib.DeviceCount()
+	if ret != nvml.Success {
 		return failure("cannot count the GPUs", ret)
 	}
 	for i := range count {
-		dev, ret := d.lib.DeviceGetHandleByIndex(i)
+		dev, ret := d.lib.Device(i)
 		f(i, dev, ret)
 	}
 	return nil
 }
 
-// has tells whether the driver's library has a function. Calling one that it lacks ends the whole process, because
-// go-nvml links lazily.
-func (d *Driver) has(symbol string) bool { return d.lib.Extensions().LookupSymbol(symbol) == nil }
-
 // describe reads what identifies a device and how much memory it has.
 func describe(index int, dev nvml.Device) Device {
 	out := Device{Index: index}
 	note := func(ret nvml.Return) {
-		if ret != nvml.SUCCESS && ret != nvml.ERROR_NOT_SUPPORTED && out.Problem == "" {
+		if ret != nvml.Success && ret != nvml.NotSupported && out.Problem == "" {
 			out.Problem = stateText(ret)
 		}
 	}
 	var ret nvml.Return
-	out.UUID, ret = dev.GetUUID()
+	out.UUID, ret = dev.UUID()
 	note(ret)
-	out.Name, ret = dev.GetName()
+	out.Name, ret = dev.Name()
 	note(ret)
-	memory, ret := dev.GetMemoryInfo()
+	memory, ret := dev.Memory()
 	note(ret)
 	out.MemoryTotal, out.MemoryFree = memory.Total, memory.Free
 	// Drivers differ in whether a partition has PCI facts of its own, so that a failure says nothing of its state.
-	if pci, ret := dev.GetPciInfo(); ret == nvml.SUCCESS {
-		out.PCIBusID = busID(pci)
+	if bus, ret := dev.BusID(); ret == nvml.Success {
+		out.PCIBusID = bus
 	}
 	return out
 }
 
 // problem says why a GPU that answers is not fit for use. Queries that a GPU or driver does not know are passed over.
 func (d *Driver) problem(dev nvml.Device) string {
-	if mode, ret := dev.GetComputeMode(); broken(ret) {
+	if mode, ret := dev.ComputeMode(); broken(ret) {
 		return stateText(ret)
-	} else if ret == nvml.SUCCESS && mode == nvml.COMPUTEMODE_PROHIBITED {
+	} else if ret == nvml.Success && mode == nvml.ComputeModeProhibited {
 		return `its compute mode is "prohibited"; allow it by "nvidia-smi -c DEFAULT"`
 	}
-	if d.has("nvmlDeviceGetRemappedRows") {
-		_, uncorrectable, pending, failed, ret := dev.GetRemappedRows()
-		switch {
-		case broken(ret):
-			return stateText(ret)
-		case ret != nvml.SUCCESS:
-		case failed:
-			return "its memory has an error that could not be repaired by remapping; replace it"
-		case pending && uncorrectable > 0:
-			return "its memory had an uncorrectable error and waits for remapping; reset it"
-		}
-	}
-	if pending, ret := dev.GetRetiredPagesPendingStatus(); broken(ret) {
+	rows, ret := dev.RemappedRows()
+	switch {
+	case broken(ret):
 		return stateText(ret)
-	} else if ret == nvml.SUCCESS && pending == nvml.FEATURE_ENABLED {
+	case ret != nvml.Success:
+	case rows.Failed:
+		return "its memory has an error that could not be repaired by remapping; replace it"
+	case rows.Pending && rows.Uncorrectable > 0:
+		return "its memory had an uncorrectable error and waits for remapping; reset it"
+	}
+	if pending, ret := dev.RetiredPagesPending(); broken(ret) {
+		return stateText(ret)
+	} else if ret == nvml.Success && pending {
 		return "its memory has pages that wait for retirement after ECC errors; reset it"
 	}
 	return ""
 }
 
 // split tells whether MIG mode is on.
-func (d *Driver) split(dev nvml.Device) bool {
-	if !d.has("nvmlDeviceGetMigMode") {
-		return false
-	}
-	mode, _, ret := dev.GetMigMode()
-	return ret == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE
+func split(dev nvml.Device) bool {
+	on, ret := dev.MIG()
+	return ret == nvml.Success && on
 }
 
 // partitionsOf lists a GPU's MIG devices. Their slots have gaps.
 func partitionsOf(dev nvml.Device) []nvml.Device {
 	var out []nvml.Device
-	slots, ret := dev.GetMaxMigDeviceCount()
-	if ret != nvml.SUCCESS {
+	slots, ret := dev.PartitionSlots()
+	if ret != nvml.Success {
 		return nil
 	}
 	for i := range slots {
-		if mig, ret := dev.GetMigDeviceHandleByIndex(i); ret == nvml.SUCCESS {
+		if mig, ret := dev.Partition(i); ret == nvml.Success {
 			out = append(out, mig)
 		}
 	}
@@ -222,62 +209,60 @@ func splitText(partitions []Device) string {
 // processes adds what each process holds of dev to memory. A GPU in MIG mode is asked by partition: the sum over the
 // GPU takes privileges.
 func (d *Driver) processes(dev nvml.Device, memory map[int]uint64) nvml.Return {
-	if d.split(dev) {
+	if split(dev) {
 		for _, mig := range partitionsOf(dev) {
-			if ret := d.list(mig, memory); ret != nvml.SUCCESS {
+			if ret := d.list(mig, memory); ret != nvml.Success {
 				return ret
 			}
 		}
-		return nvml.SUCCESS
+		return nvml.Success
 	}
 	return d.list(dev, memory)
 }
 
 func (d *Driver) list(dev nvml.Device, memory map[int]uint64) nvml.Return {
 	held := map[int]uint64{}
-	add := func(infos []nvml.ProcessInfo) {
-		for _, info := range infos {
-			used := info.UsedGpuMemory
+	add := func(processes []nvml.Process) {
+		for _, p := range processes {
+			used := p.Memory
 			if used == ^uint64(0) { // NVML_VALUE_NOT_AVAILABLE
 				used = 0
 			}
 			// A process that computes and draws stands in both lists with the same number.
-			held[int(info.Pid)] = max(held[int(info.Pid)], used)
+			held[int(p.PID)] = max(held[int(p.PID)], used)
 		}
 	}
-	infos, ret := dev.GetComputeRunningProcesses()
-	if ret != nvml.SUCCESS {
+	processes, ret := dev.ComputeProcesses()
+	if ret != nvml.Success {
 		return ret
 	}
-	add(infos)
+	add(processes)
 	// Vulkan engines stand in the list of graphics, and those under MPS in one of their own.
-	if infos, ret := dev.GetGraphicsRunningProcesses(); ret == nvml.SUCCESS {
-		add(infos)
+	if processes, ret := dev.GraphicsProcesses(); ret == nvml.Success {
+		add(processes)
 	}
-	if d.has("nvmlDeviceGetMPSComputeRunningProcesses") {
-		if infos, ret := dev.GetMPSComputeRunningProcesses(); ret == nvml.SUCCESS {
-			add(infos)
-		}
+	if processes, ret := dev.MPSProcesses(); ret == nvml.Success {
+		add(processes)
 	}
 	for pid, used := range held {
 		memory[pid] += used
 	}
-	return nvml.SUCCESS
+	return nvml.Success
 }
 
 // broken tells a device that fails from a query that it does not know.
 func broken(ret nvml.Return) bool {
-	return ret == nvml.ERROR_GPU_IS_LOST || ret == nvml.ERROR_RESET_REQUIRED
+	return ret == nvml.GPUIsLost || ret == nvml.ResetRequired
 }
 
 // stateText says what a failed query tells of a device.
 func stateText(ret nvml.Return) string {
 	switch ret {
-	case nvml.ERROR_GPU_IS_LOST:
+	case nvml.GPUIsLost:
 		return `it is lost (fell off the bus); look for "Xid" in the kernel log and reboot the node`
-	case nvml.ERROR_RESET_REQUIRED:
+	case nvml.ResetRequired:
 		return `it needs a reset; stop what uses it and run "nvidia-smi --gpu-reset"`
-	case nvml.ERROR_NO_PERMISSION:
+	case nvml.NoPermission:
 		return "this user may not use it; check the rights on /dev/nvidia*"
 	}
 	return fmt.Sprintf("the driver cannot read its state (%v)", ret)
@@ -285,15 +270,15 @@ func stateText(ret nvml.Return) string {
 
 func initFailure(ret nvml.Return) error {
 	switch ret {
-	case nvml.ERROR_LIBRARY_NOT_FOUND:
+	case nvml.LibraryNotFound:
 		return &Error{"no NVIDIA driver (libnvidia-ml.so.1 not found)", "install the driver", ErrNoDriver}
-	case nvml.ERROR_DRIVER_NOT_LOADED:
+	case nvml.DriverNotLoaded:
 		return &Error{"no NVIDIA driver (its kernel module is not loaded)", `load it by "modprobe nvidia"`, ErrNoDriver}
-	case nvml.ERROR_LIB_RM_VERSION_MISMATCH:
+	case nvml.LibVersionMismatch:
 		return &Error{
 			"the NVIDIA driver's library and kernel module differ in version", "reboot the node after the driver's update", ret,
 		}
-	case nvml.ERROR_NO_PERMISSION:
+	case nvml.NoPermission:
 		return &Error{"this user may not use the NVIDIA driver", "check the rights on /dev/nvidia*", ret}
 	}
 	return failure("cannot open the NVIDIA driver", ret)
@@ -301,16 +286,4 @@ func initFailure(ret nvml.Return) error {
 
 func failure(what string, ret nvml.Return) error {
 	return &Error{Text: fmt.Sprintf("%s: %v", what, ret), Err: ret}
-}
-
-// busID is the device's PCI address, such as "00000000:3B:00.0".
-func busID(pci nvml.PciInfo) string {
-	var b strings.Builder
-	for _, c := range pci.BusId {
-		if c == 0 {
-			break
-		}
-		b.WriteByte(byte(c))
-	}
-	return b.String()
 }

@@ -1,4 +1,4 @@
-//go:build !cgo || !linux
+//go:build !linux || !(amd64 || arm64)
 
 package nvidia
 
@@ -26,9 +26,5 @@ func unsupported() error {
 	if runtime.GOOS != "linux" {
 		return &Error{Text: "NVIDIA GPUs are supported on Linux only, not on " + runtime.GOOS, Err: ErrNoDriver}
 	}
-	return &Error{
-		Text:   "this build was made without cgo, so it cannot talk to the NVIDIA driver",
-		Advice: "build with CGO_ENABLED=1",
-		Err:    ErrNoDriver,
-	}
+	return &Error{Text: "NVIDIA GPUs are supported on amd64 and arm64 only, not on " + runtime.GOARCH, Err: ErrNoDriver}
 }

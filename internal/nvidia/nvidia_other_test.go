@@ -1,4 +1,4 @@
-//go:build !cgo || !linux
+//go:build !linux || !(amd64 || arm64)
 
 package nvidia
 
@@ -11,7 +11,7 @@ import (
 
 func TestUnsupportedBuild(t *testing.T) {
 	t.Parallel()
-	want := "without cgo"
+	want := "amd64 and arm64 only"
 	if runtime.GOOS != "linux" {
 		want = "Linux only"
 	}

@@ -1,4 +1,4 @@
-//go:build cgo && linux
+//go:build linux && (amd64 || arm64)
 
 package nvidia
 
@@ -10,106 +10,57 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxa100"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/dgxh100"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock/server"
+	"github.com/llama-orch/engine-provisioner/internal/nvml"
+	"github.com/llama-orch/engine-provisioner/internal/nvml/nvmltest"
 )
 
 const gib = 1 << 30
 
-// board adds to the mock's devices what go-nvml's mocks leave out, in good health, with UUIDs GPU-0…, GPU-1….
-func board(s *server.Server) []*server.Device {
-	devices := make([]*server.Device, len(s.Devices))
-	for i := range s.Devices {
-		d := s.Devices[i].(*server.Device)
-		d.UUID = fmt.Sprintf("GPU-%d", i)
-		d.MemoryInfo.Free = 10 * gib
-		d.GetPciInfoFunc = func() (nvml.PciInfo, nvml.Return) { return pci(fmt.Sprintf("00000000:%02X:00.0", i)), nvml.SUCCESS }
-		d.GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) { return nvml.COMPUTEMODE_DEFAULT, nvml.SUCCESS }
-		d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 0, false, false, nvml.SUCCESS }
-		d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
-		none := func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.SUCCESS }
-		d.GetComputeRunningProcessesFunc = none
-		d.GetGraphicsRunningProcessesFunc = none
-		d.GetMPSComputeRunningProcessesFunc = none
-		devices[i] = d
+// partition is a MIG partition in the second of three slots of d, so that there are gaps around it.
+func partition(d *nvmltest.Device, uuid string) *nvmltest.Device {
+	mig := &nvmltest.Device{
+		ID: uuid, Model: "NVIDIA A100 MIG 1g.5gb", Mem: nvml.Memory{Total: 5 * gib, Free: 4 * gib},
+		Fails: map[string]nvml.Return{"BusID": nvml.NotSupported, "GraphicsProcesses": nvml.NotSupported, "MPSProcesses": nvml.NotSupported},
 	}
-	return devices
-}
-
-func pci(id string) (info nvml.PciInfo) {
-	for i, c := range []byte(id) {
-		info.BusId[i] = int8(c)
-	}
-	return info
-}
-
-func holds(infos ...nvml.ProcessInfo) func() ([]nvml.ProcessInfo, nvml.Return) {
-	return func() ([]nvml.ProcessInfo, nvml.Return) { return infos, nvml.SUCCESS }
-}
-
-// partition is a MIG device in the second of three slots, so that there are gaps around it.
-func partition(d *server.Device, uuid string) *mock.Device {
-	mig := &mock.Device{
-		GetUUIDFunc: func() (string, nvml.Return) { return uuid, nvml.SUCCESS },
-		GetNameFunc: func() (string, nvml.Return) { return "NVIDIA A100 MIG 1g.5gb", nvml.SUCCESS },
-		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
-			return nvml.Memory{Total: 5 * gib, Free: 4 * gib}, nvml.SUCCESS
-		},
-		GetPciInfoFunc: func() (nvml.PciInfo, nvml.Return) { return nvml.PciInfo{}, nvml.ERROR_NOT_SUPPORTED },
-	}
-	d.MigMode = nvml.DEVICE_MIG_ENABLE
-	d.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 3, nvml.SUCCESS }
-	d.GetMigDeviceHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
-		if i != 1 {
-			return nil, nvml.ERROR_NOT_FOUND
-		}
-		return mig, nvml.SUCCESS
-	}
+	d.Split, d.Partitions = true, []*nvmltest.Device{nil, mig, nil}
 	return mig
 }
 
 func TestDevices(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]*server.Server{"a100": dgxa100.New(), "h100": dgxh100.New()} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			mocks := board(s)
-			got, err := NewWith(s).Devices()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(got) != 8 {
-				t.Fatalf("got %d devices, want 8: %+v", len(got), got)
-			}
-			for i, d := range got {
-				want := Device{
-					Index: i, UUID: fmt.Sprintf("GPU-%d", i), Name: mocks[i].Config.Name,
-					PCIBusID:    fmt.Sprintf("00000000:%02X:00.0", i),
-					MemoryTotal: mocks[i].Config.MemoryMB << 20, MemoryFree: 10 * gib,
-				}
-				if d != want {
-					t.Errorf("device %d:\n got %+v\nwant %+v", i, d, want)
-				}
-			}
-			if len(s.InitCalls()) != 1 || len(s.ShutdownCalls()) != 1 {
-				t.Errorf("%d times Init and %d times Shutdown, want one of each", len(s.InitCalls()), len(s.ShutdownCalls()))
-			}
-		})
+	lib := nvmltest.DGX()
+	lib.Devices[3].Mem.Free = 10 * gib
+	got, err := NewWith(lib).Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 8 {
+		t.Fatalf("got %d devices, want 8: %+v", len(got), got)
+	}
+	for i, d := range got {
+		want := Device{
+			Index: i, UUID: fmt.Sprintf("GPU-%d", i), Name: "NVIDIA A100-SXM4-40GB",
+			PCIBusID: fmt.Sprintf("00000000:%02X:00.0", i), MemoryTotal: 40 * gib, MemoryFree: 40 * gib,
+		}
+		if i == 3 {
+			want.MemoryFree = 10 * gib
+		}
+		if d != want {
+			t.Errorf("device %d:\n got %+v\nwant %+v", i, d, want)
+		}
+	}
+	if lib.Inits != 1 || lib.Shutdowns != 1 {
+		t.Errorf("%d times Init and %d times Shutdown, want one of each", lib.Inits, lib.Shutdowns)
 	}
 }
 
 func TestDevicesWithMIG(t *testing.T) {
 	t.Parallel()
-	s := dgxa100.New()
-	mocks := board(s)
-	partition(mocks[0], "MIG-a")
-	mocks[1].MigMode = nvml.DEVICE_MIG_ENABLE
-	mocks[1].GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.SUCCESS }
+	lib := nvmltest.DGX()
+	partition(lib.Devices[0], "MIG-a")
+	lib.Devices[1].Split = true
 
-	got, err := NewWith(s).Devices()
+	got, err := NewWith(lib).Devices()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,63 +87,45 @@ func TestDevicesWithMIG(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	t.Parallel()
+	fails := func(method string, ret nvml.Return) func(d *nvmltest.Device) {
+		return func(d *nvmltest.Device) { d.Fails = map[string]nvml.Return{method: ret} }
+	}
 	tests := map[string]struct {
-		spoil func(d *server.Device)
+		spoil func(d *nvmltest.Device)
 		want  string
 	}{
-		"lost": {func(d *server.Device) {
-			d.GetUUIDFunc = func() (string, nvml.Return) { return "", nvml.ERROR_GPU_IS_LOST }
-			d.GetComputeModeFunc = nil // not asked any more
-		}, "lost"},
-		"lost between two queries": {func(d *server.Device) {
-			d.GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) { return 0, nvml.ERROR_GPU_IS_LOST }
-		}, "lost"},
-		"reset required": {func(d *server.Device) {
-			d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{}, nvml.ERROR_RESET_REQUIRED }
-		}, "nvidia-smi --gpu-reset"},
-		"other failure": {func(d *server.Device) {
-			d.GetNameFunc = func() (string, nvml.Return) { return "", nvml.ERROR_UNKNOWN }
-		}, "ERROR_UNKNOWN"},
-		"no permission": {func(d *server.Device) {
-			d.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{}, nvml.ERROR_NO_PERMISSION }
-		}, "/dev/nvidia*"},
-		"prohibited": {func(d *server.Device) {
-			d.GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) { return nvml.COMPUTEMODE_PROHIBITED, nvml.SUCCESS }
-		}, "nvidia-smi -c DEFAULT"},
-		"exclusive process is fine": {func(d *server.Device) {
-			d.GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) {
-				return nvml.COMPUTEMODE_EXCLUSIVE_PROCESS, nvml.SUCCESS
-			}
-		}, ""},
-		"remapping failed": {func(d *server.Device) {
-			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 1, false, true, nvml.SUCCESS }
+		"lost":                      {fails("UUID", nvml.GPUIsLost), "lost"},
+		"lost between two queries":  {fails("ComputeMode", nvml.GPUIsLost), "lost"},
+		"lost a little later":       {fails("RemappedRows", nvml.GPUIsLost), "lost"},
+		"lost at the end":           {fails("RetiredPagesPending", nvml.GPUIsLost), "lost"},
+		"reset required":            {fails("Memory", nvml.ResetRequired), "nvidia-smi --gpu-reset"},
+		"other failure":             {fails("Name", nvml.Unknown), "ERROR_UNKNOWN"},
+		"no permission":             {fails("Memory", nvml.NoPermission), "/dev/nvidia*"},
+		"prohibited":                {func(d *nvmltest.Device) { d.Mode = nvml.ComputeModeProhibited }, "nvidia-smi -c DEFAULT"},
+		"exclusive process is fine": {func(d *nvmltest.Device) { d.Mode = 3 }, ""},
+		"remapping failed": {func(d *nvmltest.Device) {
+			d.Rows = nvml.RemappedRows{Uncorrectable: 1, Failed: true}
 		}, "replace it"},
-		"remapping pending": {func(d *server.Device) {
-			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 0, 1, true, false, nvml.SUCCESS }
+		"remapping pending": {func(d *nvmltest.Device) {
+			d.Rows = nvml.RemappedRows{Uncorrectable: 1, Pending: true}
 		}, "waits for remapping"},
-		"rows remapped long ago are fine": {func(d *server.Device) {
-			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) { return 2, 1, false, false, nvml.SUCCESS }
-		}, ""},
-		"pages to retire": {func(d *server.Device) {
-			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) {
-				return 0, 0, false, false, nvml.ERROR_NOT_SUPPORTED
-			}
-			d.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_ENABLED, nvml.SUCCESS }
+		"rows remapped long ago are fine": {func(d *nvmltest.Device) { d.Rows = nvml.RemappedRows{Uncorrectable: 1} }, ""},
+		"pages to retire": {func(d *nvmltest.Device) {
+			d.Retiring, d.Fails = true, map[string]nvml.Return{"RemappedRows": nvml.NotSupported}
 		}, "wait for retirement"},
-		"an old consumer card": {func(d *server.Device) {
-			d.GetComputeModeFunc = func() (nvml.ComputeMode, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
-			d.GetRemappedRowsFunc = func() (int, int, bool, bool, nvml.Return) {
-				return 0, 0, false, false, nvml.ERROR_NOT_SUPPORTED
+		"an old consumer card": {func(d *nvmltest.Device) {
+			d.Fails = map[string]nvml.Return{
+				"ComputeMode": nvml.NotSupported, "RemappedRows": nvml.NotSupported,
+				"RetiredPagesPending": nvml.NotSupported, "MIG": nvml.NotSupported,
 			}
-			d.GetMigModeFunc = func() (int, int, nvml.Return) { return 0, 0, nvml.ERROR_NOT_SUPPORTED }
 		}, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := dgxa100.New()
-			tt.spoil(board(s)[2])
-			got, err := NewWith(s).Devices()
+			lib := nvmltest.DGX()
+			tt.spoil(lib.Devices[2])
+			got, err := NewWith(lib).Devices()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -210,60 +143,59 @@ func TestProblems(t *testing.T) {
 
 func TestHandleLost(t *testing.T) {
 	t.Parallel()
-	s := dgxa100.New()
-	mocks := board(s)
-	s.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
+	lib := nvmltest.DGX()
+	lib.DeviceFunc = func(i int) (nvml.Device, nvml.Return) {
 		if i == 0 {
-			return nil, nvml.ERROR_GPU_IS_LOST
+			return nil, nvml.GPUIsLost
 		}
-		return mocks[i], nvml.SUCCESS
+		return lib.Devices[i], nvml.Success
 	}
-	got, err := NewWith(s).Devices()
+	got, err := NewWith(lib).Devices()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got[0].UUID != "" || !strings.Contains(got[0].Problem, "lost") || got[1].Problem != "" || got[1].Index != 1 {
 		t.Errorf("got %+v", got[:2])
 	}
-	if _, err := NewWith(s).ProcessMemory(); err == nil || !strings.Contains(err.Error(), "GPU 0") {
+	if _, err := NewWith(lib).ProcessMemory(); err == nil || !strings.Contains(err.Error(), "GPU 0") {
 		t.Errorf("ProcessMemory: got %v, want an error that names GPU 0", err)
 	}
 }
 
-// TestOldLibrary has a library that lacks what came later: calling it would end the process.
+// TestOldLibrary has a library that lacks what came later.
 func TestOldLibrary(t *testing.T) {
 	t.Parallel()
-	s := dgxa100.New()
-	for _, d := range board(s) {
-		d.GetRemappedRowsFunc, d.GetMigModeFunc, d.GetMPSComputeRunningProcessesFunc = nil, nil, nil // panics when called
+	lib := nvmltest.DGX()
+	for _, d := range lib.Devices {
+		d.Rows, d.Split = nvml.RemappedRows{Failed: true}, true // what nobody has answered is not believed
+		d.Fails = map[string]nvml.Return{
+			"RemappedRows": nvml.FunctionNotFound, "MIG": nvml.FunctionNotFound, "MPSProcesses": nvml.FunctionNotFound,
+		}
 	}
-	s.LookupSymbolFunc = func(symbol string) error { return errors.New("no " + symbol) }
-	if got, err := NewWith(s).Devices(); err != nil || len(got) != 8 || got[0].Problem != "" {
+	if got, err := NewWith(lib).Devices(); err != nil || len(got) != 8 || got[0].Problem != "" {
 		t.Errorf("Devices: %+v, %v", got, err)
 	}
-	if _, err := NewWith(s).ProcessMemory(); err != nil {
+	if _, err := NewWith(lib).ProcessMemory(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestProcessMemory(t *testing.T) {
 	t.Parallel()
-	s := dgxa100.New()
-	mocks := board(s)
-	mocks[0].GetComputeRunningProcessesFunc = holds(nvml.ProcessInfo{Pid: 10, UsedGpuMemory: 100}, nvml.ProcessInfo{Pid: 11, UsedGpuMemory: 1})
-	mocks[0].GetGraphicsRunningProcessesFunc = holds(nvml.ProcessInfo{Pid: 10, UsedGpuMemory: 100}, nvml.ProcessInfo{Pid: 12, UsedGpuMemory: 5})
-	mocks[0].GetMPSComputeRunningProcessesFunc = holds(nvml.ProcessInfo{Pid: 13, UsedGpuMemory: 7})
-	mocks[1].GetComputeRunningProcessesFunc = holds(nvml.ProcessInfo{Pid: 10, UsedGpuMemory: 50}, nvml.ProcessInfo{Pid: 14, UsedGpuMemory: ^uint64(0)})
-	// A GPU in MIG mode is asked by partition only.
-	mig := partition(mocks[2], "MIG-a")
-	mocks[2].GetComputeRunningProcessesFunc = nil
-	mig.GetComputeRunningProcessesFunc = holds(nvml.ProcessInfo{Pid: 15, UsedGpuMemory: 9})
-	unsupported := func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.ERROR_NOT_SUPPORTED }
-	mig.GetGraphicsRunningProcessesFunc, mig.GetMPSComputeRunningProcessesFunc = unsupported, unsupported
+	lib := nvmltest.DGX()
+	first, second, split := lib.Devices[0], lib.Devices[1], lib.Devices[2]
+	first.Computing = []nvml.Process{{PID: 10, Memory: 100}, {PID: 11, Memory: 1}}
+	first.Drawing = []nvml.Process{{PID: 10, Memory: 100}, {PID: 12, Memory: 5}}
+	first.Shared = []nvml.Process{{PID: 13, Memory: 7}}
+	second.Computing = []nvml.Process{{PID: 10, Memory: 50}, {PID: 14, Memory: ^uint64(0)}}
+	partition(split, "MIG-a").Computing = []nvml.Process{{PID: 15, Memory: 9}}
 
-	got, err := NewWith(s).ProcessMemory()
+	got, err := NewWith(lib).ProcessMemory()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if split.Asked["ComputeProcesses"] != 0 {
+		t.Error("a GPU in MIG mode is asked by partition only")
 	}
 	want := map[int]uint64{10: 150, 11: 1, 12: 5, 13: 7, 14: 0, 15: 9}
 	if !maps.Equal(got, want) {
@@ -273,11 +205,10 @@ func TestProcessMemory(t *testing.T) {
 
 func TestProcessMemoryOfSome(t *testing.T) {
 	t.Parallel()
-	s := dgxa100.New()
-	mocks := board(s)
-	mocks[0].GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.ERROR_NO_PERMISSION }
-	mocks[1].GetComputeRunningProcessesFunc = holds(nvml.ProcessInfo{Pid: 10, UsedGpuMemory: 50})
-	got, err := NewWith(s).ProcessMemory()
+	lib := nvmltest.DGX()
+	lib.Devices[0].Fails = map[string]nvml.Return{"ComputeProcesses": nvml.NoPermission}
+	lib.Devices[1].Computing = []nvml.Process{{PID: 10, Memory: 50}}
+	got, err := NewWith(lib).ProcessMemory()
 	if err == nil || !strings.Contains(err.Error(), "cannot list the processes on GPU 0: ERROR_NO_PERMISSION") {
 		t.Errorf("got the error %v", err)
 	}
@@ -293,25 +224,25 @@ func TestNoDriver(t *testing.T) {
 		text     string
 		noDriver bool
 	}{
-		"no library":       {nvml.ERROR_LIBRARY_NOT_FOUND, "no NVIDIA driver (libnvidia-ml.so.1 not found)", true},
-		"no kernel module": {nvml.ERROR_DRIVER_NOT_LOADED, "no NVIDIA driver (its kernel module is not loaded)", true},
-		"half an update":   {nvml.ERROR_LIB_RM_VERSION_MISMATCH, "the NVIDIA driver's library and kernel module differ in version", false},
-		"no rights":        {nvml.ERROR_NO_PERMISSION, "this user may not use the NVIDIA driver", false},
-		"unknown":          {nvml.ERROR_UNKNOWN, "cannot open the NVIDIA driver: ERROR_UNKNOWN", false},
+		"no library":       {nvml.LibraryNotFound, "no NVIDIA driver (libnvidia-ml.so.1 not found)", true},
+		"no kernel module": {nvml.DriverNotLoaded, "no NVIDIA driver (its kernel module is not loaded)", true},
+		"half an update":   {nvml.LibVersionMismatch, "the NVIDIA driver's library and kernel module differ in version", false},
+		"no rights":        {nvml.NoPermission, "this user may not use the NVIDIA driver", false},
+		"unknown":          {nvml.Unknown, "cannot open the NVIDIA driver: ERROR_UNKNOWN", false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := dgxa100.New()
-			s.InitFunc = func() nvml.Return { return tt.ret }
-			_, err := NewWith(s).Devices()
+			lib := nvmltest.DGX()
+			lib.InitFunc = func() nvml.Return { return tt.ret }
+			_, err := NewWith(lib).Devices()
 			if err == nil || err.Error() != tt.text || errors.Is(err, ErrNoDriver) != tt.noDriver {
 				t.Errorf("got %v, want %q (no driver: %v)", err, tt.text, tt.noDriver)
 			}
 			if _, ok := errors.AsType[*Error](err); !ok {
 				t.Errorf("%T is no *Error", err)
 			}
-			if n := len(s.ShutdownCalls()); n != 0 {
+			if n := lib.Shutdowns; n != 0 {
 				t.Errorf("%d times Shutdown after a failed Init", n)
 			}
 		})
@@ -320,22 +251,21 @@ func TestNoDriver(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	if v, err := NewWith(dgxa100.New()).Version(); err != nil || v != "550.54.15" {
+	if v, err := NewWith(nvmltest.DGX()).Version(); err != nil || v != "550.54.15" {
 		t.Errorf("got %q, %v", v, err)
 	}
-	s := dgxa100.New()
-	s.SystemGetDriverVersionFunc = func() (string, nvml.Return) { return "", nvml.ERROR_UNKNOWN }
-	if _, err := NewWith(s).Version(); err == nil {
+	lib := nvmltest.DGX()
+	lib.DriverVersionFunc = func() (string, nvml.Return) { return "", nvml.Unknown }
+	if _, err := NewWith(lib).Version(); err == nil {
 		t.Error("want an error")
 	}
-	s.DeviceGetCountFunc = func() (int, nvml.Return) { return 0, nvml.ERROR_UNKNOWN }
-	if _, err := NewWith(s).Devices(); err == nil {
+	lib.DeviceCountFunc = func() (int, nvml.Return) { return 0, nvml.Unknown }
+	if _, err := NewWith(lib).Devices(); err == nil {
 		t.Error("want an error")
 	}
 }
 
-// TestRealLibrary asks the node's own driver, whatever it is, from many sides at once: under -race this is what the
-// session lock is for.
+// TestRealLibrary asks the node's own driver, whatever it is, from many sides at once.
 func TestRealLibrary(t *testing.T) {
 	t.Parallel()
 	var wg sync.WaitGroup

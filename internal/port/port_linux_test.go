@@ -13,16 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
-
-// skip leaves a test out where it cannot run. On the CI machine everything can run, so there it is a failure.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("CI cannot run this test: %s", why)
-	}
-	t.Skip(why)
-}
 
 func listen(t *testing.T, port int) net.Listener {
 	t.Helper()
@@ -111,7 +103,7 @@ func TestTry(t *testing.T) {
 			try := func() { problem, err = Try(c.host, c.port, c.known) }
 			if c.unable {
 				if unprivilegedPort() != 1024 {
-					skip(t, "needs net.ipv4.ip_unprivileged_port_start=1024")
+					host.Skip(t, "needs net.ipv4.ip_unprivileged_port_start=1024")
 				}
 				withoutRight(t, unix.CAP_NET_BIND_SERVICE, try)
 			} else {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // child starts a process that lives until the test ends, and returns when it runs.
@@ -47,15 +49,6 @@ func child(t *testing.T, env ...string) int {
 		t.Fatal(err)
 	}
 	return cmd.Process.Pid
-}
-
-// skip leaves a test out where it cannot run. On the CI machine everything can run, so there it is a failure.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal("cannot run, and CI must: " + why)
-	}
-	t.Skip(why)
 }
 
 func TestReadStat(t *testing.T) {
@@ -187,7 +180,7 @@ func TestListenersAndHoldsSocket(t *testing.T) {
 			t.Parallel()
 			l, err := net.Listen("tcp", network.listen)
 			if err != nil && strings.Contains(network.listen, "::") {
-				skip(t, "no IPv6 here: "+err.Error())
+				host.Skip(t, "no IPv6 here: "+err.Error())
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // Both ways to find listeners must find the same ones: the fast way is no other check.
@@ -23,7 +25,7 @@ func TestListeners(t *testing.T) {
 			t.Parallel()
 			l, err := net.Listen("tcp", tc.listen)
 			if err != nil && strings.Contains(tc.listen, "::") {
-				skip(t, "no IPv6 here: "+err.Error())
+				host.Skip(t, "no IPv6 here: "+err.Error())
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -37,7 +39,7 @@ func TestListeners(t *testing.T) {
 			addr, port := netip.MustParseAddr(tc.ask), uint16(l.Addr().(*net.TCPAddr).Port)
 			fast, err := diagListeners(addr, port)
 			if err != nil {
-				skip(t, "no sock_diag here: "+err.Error())
+				host.Skip(t, "no sock_diag here: "+err.Error())
 			}
 			slow, err := tableListeners(os.Getpid(), addr, port)
 			if err != nil || !slices.Equal(fast, slow) {

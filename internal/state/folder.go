@@ -10,9 +10,21 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
+// Create makes the folders of a state directory, for this user alone.
+func Create(dir string) error {
+	return create(dir, filepath.Join(dir, handoffsName), filepath.Join(dir, RequestsName))
+}
+
 // Create makes the folders, for this user alone.
 func (f Files) Create() error {
-	for _, dir := range []string{f.State, f.Dir(), f.Logs(), f.Handoffs(), filepath.Join(f.State, RequestsName)} {
+	if err := Create(f.State); err != nil {
+		return err
+	}
+	return create(f.Dir(), f.Logs())
+}
+
+func create(dirs ...string) error {
+	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return cannotCreate(dir, err)
 		}

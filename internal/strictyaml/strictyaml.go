@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
@@ -114,7 +115,7 @@ func (d *decoder) valueAs(n *yaml.Node, v reflect.Value, key string, t *Type) {
 		d.positions[key] = position(n)
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		d.report(n, key, "the tag %s is not supported; remove it, and put text in quotes", quoted(n.Tag))
+		d.report(n, key, "the tag %s is not supported; remove it, and put text in quotes", keys.Quoted(n.Tag))
 		return
 	}
 	for n.Kind == yaml.AliasNode {
@@ -189,7 +190,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
 			i, _ := strconv.ParseInt(s.Text, 10, 64)
 			v.SetInt(i)
 		case ok && s.Kind == Text && plainInt.MatchString(s.Text):
-			d.report(n, key, "must be a number, is the text %s; remove the quotes", quoted(s.Text))
+			d.report(n, key, "must be a number, is the text %s; remove the quotes", keys.Quoted(s.Text))
 		default:
 			d.report(n, key, "must be a whole number in plain digits, is %s", describe(n, false))
 		}
@@ -251,19 +252,19 @@ func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
 
 func (d *decoder) unknown(k *yaml.Node, parent string, t reflect.Type, quiet bool) {
 	names := namesOf(t)
-	p := Problem{Position: position(k), Key: Join(parent, k.Value), Unknown: true}
+	p := Problem{Position: position(k), Key: keys.Join(parent, k.Value), Unknown: true}
 	near := nearest.Of(k.Value, names)
 	switch {
 	case near != "":
-		p.Message = fmt.Sprintf("unknown key %s; did you mean %q?", quoted(k.Value), near)
-		p.Meant = Join(parent, near)
+		p.Message = fmt.Sprintf("unknown key %s; did you mean %q?", keys.Quoted(k.Value), near)
+		p.Meant = keys.Join(parent, near)
 	case blockWith(t, k.Value) != "":
-		p.Message = fmt.Sprintf("unknown key %s; it belongs in the block %q", quoted(k.Value), blockWith(t, k.Value))
+		p.Message = fmt.Sprintf("unknown key %s; it belongs in the block %q", keys.Quoted(k.Value), blockWith(t, k.Value))
 	case quiet:
 		p.Key, p.Unknown = parent, false
 		p.Message = fmt.Sprintf("unknown key; the keys here are %s", strings.Join(names, ", "))
 	default:
-		p.Message = fmt.Sprintf("unknown key %s; the keys here are %s", quoted(k.Value), strings.Join(names, ", "))
+		p.Message = fmt.Sprintf("unknown key %s; the keys here are %s", keys.Quoted(k.Value), strings.Join(names, ", "))
 	}
 	d.problems = append(d.problems, p)
 }
@@ -283,7 +284,7 @@ func (d *decoder) pairs(n *yaml.Node, parent string, visit func(k, value *yaml.N
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, value := n.Content[i], n.Content[i+1]
-		path := Join(parent, k.Value)
+		path := keys.Join(parent, k.Value)
 		first, twice := seen[k.Value]
 		switch {
 		case k.Kind != yaml.ScalarNode:

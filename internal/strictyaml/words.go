@@ -3,24 +3,12 @@ package strictyaml
 import (
 	"fmt"
 	"reflect"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 )
-
-var plainKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
-
-// Join gives the path of a key inside the value at parent.
-func Join(parent, key string) string {
-	switch {
-	case !plainKey.MatchString(key):
-		return parent + "[" + quoted(key) + "]"
-	case parent == "":
-		return key
-	}
-	return parent + "." + key
-}
 
 func position(n *yaml.Node) Position { return Position{n.Line, n.Column} }
 
@@ -59,7 +47,7 @@ func describe(n *yaml.Node, quiet bool) string {
 	case s.Kind == Number && quiet:
 		return "a number"
 	case s.Kind == Number:
-		return "the number " + short(s.Text)
+		return "the number " + keys.Short(s.Text)
 	case s.Kind == Bool && quiet:
 		return "a truth value"
 	case s.Kind == Bool:
@@ -67,7 +55,7 @@ func describe(n *yaml.Node, quiet bool) string {
 	case quiet:
 		return "plain text"
 	}
-	return "the text " + quoted(s.Text)
+	return "the text " + keys.Quoted(s.Text)
 }
 
 func wantBlock(t reflect.Type) string {
@@ -91,15 +79,4 @@ func Or(texts []string) string {
 		list += fmt.Sprintf("%q", t)
 	}
 	return list
-}
-
-func quoted(s string) string { return fmt.Sprintf("%q", short(s)) }
-
-// short keeps a message readable when a value is a whole page.
-func short(s string) string {
-	const most = 60
-	if runes := []rune(s); len(runes) > most {
-		return string(runes[:most]) + "…"
-	}
-	return s
 }

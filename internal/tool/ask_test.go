@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // What an executable has printed counts, also while a child of it holds its output open, and up to 1 MiB.
@@ -51,7 +53,7 @@ func TestAsk(t *testing.T) {
 func TestAskAFreshExecutable(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "engine")
-	writeProgram(t, path, "#!/bin/sh\necho 1\n")
+	host.Program(t, path, "#!/bin/sh\necho 1\n")
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -60,15 +62,5 @@ func TestAskAFreshExecutable(t *testing.T) {
 	time.AfterFunc(30*time.Millisecond, func() { f.Close() })
 	if got, err := Ask(t.Context(), path, nil, nil); err != nil || got != "1\n" {
 		t.Errorf("%q, %v", got, err)
-	}
-}
-
-// writeProgram writes a program that can be run at once: no child that is being started has it open for writing.
-func writeProgram(t testing.TB, path, text string) {
-	t.Helper()
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -1,0 +1,146 @@
+package provisioner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Comparison is what a configuration means for a launch that runs; see [EngineProvisioner.Compare].
+type Comparison struct {
+	// Differs is by what the launch differs from what the configuration would launch. Where it is empty, the engine can run on
+	// under the configuration; see [EngineProvisioner.Update].
+	Differs []Difference
+	// Lacks is the *GPUError of an engine that serves, but does not meet "gpu: required"; nil else. Differs says it, too.
+	Lacks error
+
+	cfg  ProvisionConfig
+	plan *launchPlan // what cfg would launch; nil when that cannot be told, and what was launched stands
+}
+
+// Compare tells by what the running launch differs from what Start would run for a configuration of the same replica, as
+// [Differences] does, and whether its engine uses a GPU where cfg asks for that and the launch was made without; one that
+// still loads, on GPUs, is not asked. The error is ErrNotRunning, or says why it cannot be told what Start would run, such
+// as a model that is away; the Comparison is good for Update in that case, too.
+func (p *EngineProvisioner) Compare(ctx context.Context, cfg ProvisionConfig) (Comparison, error) {
+	cfg = cfg.WithDefaults()
+	c := Comparison{cfg: cfg}
+	p.mu.Lock()
+	r := p.run
+	p.mu.Unlock()
+	if r == nil || !p.Running() {
+		return c, fmt.Errorf("cannot compare %s: %w", cfg.Name(), ErrNotRunning)
+	}
+	differs, plan, err := p.opts.differences(ctx, cfg, r.rec)
+	if err == nil && len(differs) == 0 {
+		c.plan = &plan
+	}
+	c.Lacks = p.lacksGPU(ctx, cfg)
+	if c.Lacks != nil && !slices.ContainsFunc(differs, func(d Difference) bool { return d.Key == "gpu" }) {
+		differs = append(differs, gpuDifference(cfg, r.rec.Launch, "the use of the GPU was not proven"))
+	}
+	c.Differs = differs
+	return c, err
+}
+
+// Update gives the running engine the configuration of a comparison that has no differences: what the provisioner alone acts
+// on, such as a grace period, is as it says from now on. It returns the launch to go on with, to which the engine belongs;
+// this one is as after Release. When it fails, this launch goes on as it was, or is about to end.
+func (p *EngineProvisioner) Update(c Comparison) (*EngineProvisioner, error) {
+	switch {
+	case len(c.Differs) > 0:
+		return nil, fmt.Errorf("cannot give the running engine other settings (%s): that takes another launch", namesOf(c.Differs))
+	case !p.Running():
+		return nil, errEnding
+	}
+	return p.passOn(c.cfg, c.plan)
+}
+
+// Settle gives a launch that was found, by [Recover] or a [Manager], the present configuration of its replica: its stop, its
+// drain and its handoff are as that says, and what is in the record of an earlier version is brought up to date. An engine
+// that was launched differently runs on; the Comparison tells by what, and a note. The launch to go on with is returned, as
+// by Update. It is called once, before anything else is done with the launch.
+func (p *EngineProvisioner) Settle(ctx context.Context, cfg ProvisionConfig) (*EngineProvisioner, Comparison) {
+	c, err := p.Compare(ctx, cfg)
+	if err != nil {
+		c.Differs = append(c.Differs, Difference{Why: "it cannot be told by what"})
+	}
+	p.mu.Lock()
+	p.cfg = c.cfg
+	p.mu.Unlock()
+	next := p
+	switch {
+	case err != nil:
+		p.note("whether it runs with the present settings cannot be told: " + err.Error())
+	case len(c.Differs) > 0:
+		p.note("it runs with other settings than those of the configuration (" + namesOf(c.Differs) + "); replace it when it suits")
+	default:
+		next = p.settleInto(c)
+	}
+	next.refresh()
+	return next, c
+}
+
+// settleInto gives an adopted engine the present settings, which make no other launch: those that the provisioner alone acts
+// on may have changed since its start, and an earlier version knew less of what to ask it. It returns the launch to go on
+// with, which is p itself where there is nothing to change.
+func (p *EngineProvisioner) settleInto(c Comparison) *EngineProvisioner {
+	was := p.run.rec
+	if now := was.under(c.cfg, c.plan); sameText(now, was) {
+		return p
+	}
+	next, err := p.passOn(c.cfg, c.plan)
+	switch {
+	case errors.Is(err, errEnding):
+		return p
+	case err != nil:
+		p.note("it goes on under the settings of its start: " + err.Error())
+		return p
+	}
+	return next
+}
+
+// gpuDoubt reports whether a launch owes the proof that the present settings ask for: it was made without that.
+func gpuDoubt(cfg ProvisionConfig, was launchRecord) bool {
+	return cfg.GPU == GPURequired && was.GPU != GPURequired
+}
+
+func gpuDifference(cfg ProvisionConfig, was launchRecord, why string) Difference {
+	return Difference{Key: "gpu", Why: why, Was: string(was.GPU), Now: string(cfg.GPU)}
+}
+
+// gpuLack is by what a launch that was made without a GPU differs from settings that require one.
+func gpuLack(cfg ProvisionConfig, was launchRecord) (lack []Difference) {
+	if gpuDoubt(cfg, was) && len(was.GPUs) == 0 {
+		lack = append(lack, gpuDifference(cfg, was, "it runs without a GPU"))
+	}
+	return lack
+}
+
+// lacksGPU says why an adopted engine does not meet "gpu: required". It serves all the same, as it did before: it is outdated,
+// and not ready in the sense of its settings. One that still loads, on GPUs, is not asked.
+func (p *EngineProvisioner) lacksGPU(ctx context.Context, cfg ProvisionConfig) error {
+	was := p.run.rec.Launch
+	if !gpuDoubt(cfg, was) {
+		return nil
+	}
+	err := errors.New("it was started without one")
+	if len(was.GPUs) > 0 {
+		if _, ready := p.Handoff(); !ready {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, recoveryBudget)
+		defer cancel()
+		if err = p.checkGPU(ctx, p.run); err == nil {
+			return nil
+		}
+		if gpu, ok := errors.AsType[*GPUError](err); ok {
+			err = gpu.Err
+		}
+	}
+	return &GPUError{
+		Err:    fmt.Errorf("the adopted engine does not meet \"gpu: required\": %w", err),
+		Advice: "it serves on; reload replaces it where there is a GPU",
+	}
+}
