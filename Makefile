@@ -29,7 +29,7 @@ fuzz: ## run each fuzz target for 10 seconds (FUZZTIME=1m for longer)
 chaos: ## kill managers 5,000 times and more (CHAOS_ROUNDS, CHAOS_CYCLES, CHAOS_REAL, CHAOS_LOAD, CHAOS_MISTAKES)
 	@scripts/chaos.sh
 
-test-source: ## build the real llama.cpp from source, run it and ask it (10 minutes of CPU time)
+test-source: ## build the real llama.cpp from source, run it and ask it (10 minutes of CPU time), and a file of it with CUDA (570 MB)
 	@scripts/test-source.sh
 
 test-containers: ## run the tests of engines in containers, against a Docker and a Podman of their own (root)

@@ -85,10 +85,10 @@ func (b build) explain(ctx context.Context, err error) error {
 	failed := b.fail(err)
 	failed.Log = b.entry.Path(buildLog)
 	if errors.As(err, &failure) {
-		if first := tail.Cut(cmake.FirstError(tail.All(failed.Log))); first != "" {
-			failed.Err = fmt.Errorf("%s failed: %q", failure.Command, first)
-			if cmake.OutOfMemory(first) {
-				failed.Err = fmt.Errorf("%w; the machine is out of memory: set \"jobs\" to a lower number", failed.Err)
+		if first := cmake.FirstError(tail.All(failed.Log)); first != "" {
+			failed.Err = fmt.Errorf("%s failed: %q", failure.Command, tail.Cut(first))
+			if remedy := cmake.Remedy(first); remedy != "" {
+				failed.Err = fmt.Errorf("%w; %s", failed.Err, remedy)
 			}
 		}
 		failed.Err = tool.BlameDisk(failed.Err, b.entry.Dir, failure.Lines)

@@ -175,8 +175,24 @@ func TestFirstError(t *testing.T) {
 			t.Errorf("%q\nwant %q", got, want)
 		}
 	}
-	if !OutOfMemory("c++: fatal error: Killed signal terminated program cc1plus") || OutOfMemory("x.c: error: memory") {
-		t.Error("OutOfMemory")
+}
+
+// The errors are those of CMake 3.25 and nvcc 13.5 with llama.cpp b11434, on a machine without a GPU.
+func TestRemedy(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"c++: fatal error: Killed signal terminated program cc1plus":                                                                                 `set "jobs" to a lower number`,
+		"CMake Error in ggml/src/ggml-cuda/CMakeLists.txt:\n  CUDA_ARCHITECTURES is set to \"native\", but no GPU was detected.\n\n\nCMake Error at": "-DCMAKE_CUDA_ARCHITECTURES=86",
+		"CMake Error at ggml/src/ggml-cuda/CMakeLists.txt:181 (target_link_libraries):\n  Target \"ggml-cuda\" links to:\n\n    CUDA::cuda_driver\n\n" +
+			"  but the target was not found.  Possible reasons include:\n\n    * There is a typo in the target name.\n": "-DGGML_CUDA_NO_VMM=ON",
+		"/usr/bin/ld: cannot find -lcuda: No such file or directory":   "-DGGML_CUDA_NO_VMM=ON",
+		"/usr/bin/ld: cannot find -lcudart: No such file or directory": "",
+		"x.c:1:1: error: memory": "",
+	} {
+		first := FirstError(strings.Split(text, "\n"))
+		if got := Remedy(first); first == "" || (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q", first, got, want)
+		}
 	}
 }
 

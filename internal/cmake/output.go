@@ -31,7 +31,7 @@ var failures = regexp.MustCompile(`^CMake Error|: (fatal )?error[: ]|^(fatal )?e
 	`|undefined reference to|cannot find -l|^ninja: error|^make.*\*\*\* |No space left on device|Killed signal|internal compiler error`)
 
 // FirstError is the first error in the output of a configuration or a build; "" where none is known. A message of CMake's
-// goes on in the lines below, which are indented.
+// goes on in the lines below, which are indented or empty.
 func FirstError(lines []string) string {
 	for i, line := range lines {
 		if !failures.MatchString(line) {
@@ -40,10 +40,10 @@ func FirstError(lines []string) string {
 		text := strings.TrimSpace(line)
 		if strings.HasPrefix(line, "CMake Error") {
 			for _, more := range lines[i+1 : min(len(lines), i+6)] {
-				if !strings.HasPrefix(more, "  ") {
+				if more != "" && !strings.HasPrefix(more, "  ") {
 					break
 				}
-				text += " " + strings.TrimSpace(more)
+				text = strings.TrimSpace(text + " " + strings.TrimSpace(more))
 			}
 		}
 		return text
@@ -51,10 +51,36 @@ func FirstError(lines []string) string {
 	return ""
 }
 
-// OutOfMemory reports whether the kernel ended a compiler for want of memory.
-func OutOfMemory(line string) bool {
-	return strings.Contains(line, "Killed signal") || strings.Contains(line, "virtual memory exhausted") ||
-		strings.Contains(line, "Cannot allocate memory") || strings.Contains(line, "out of memory allocating")
+// remedies are what can be done about errors that do not say it themselves.
+var remedies = []struct {
+	error *regexp.Regexp
+	do    string
+}{
+	{
+		regexp.MustCompile(`Killed signal|virtual memory exhausted|Cannot allocate memory|out of memory allocating`),
+		`the machine is out of memory: set "jobs" to a lower number`,
+	},
+	{
+		// CMake's words, and those of nvcc.
+		regexp.MustCompile(`CUDA_ARCHITECTURES is set to "native", but no GPU was detected|Cannot find valid GPU for '-arch=native'`),
+		`this machine has no GPU to build for: name one's architecture in "cmake_flags", such as "-DCMAKE_CUDA_ARCHITECTURES=86"`,
+	},
+	{
+		// llama.cpp links it for its memory pool (ggml/src/ggml-cuda/CMakeLists.txt).
+		regexp.MustCompile(`links to: CUDA::cuda_driver but the target was not found|cannot find -lcuda\b`),
+		`the CUDA toolkit has no "stubs/libcuda.so", which stands for the driver's library in a build: install it (NVIDIA's package ` +
+			`cuda-driver-dev), or add "-DGGML_CUDA_NO_VMM=ON" to "cmake_flags"`,
+	},
+}
+
+// Remedy is what to do about an error that [FirstError] has found; "" where the error has to do.
+func Remedy(first string) string {
+	for _, r := range remedies {
+		if r.error.MatchString(first) {
+			return r.do
+		}
+	}
+	return ""
 }
 
 // tooNew is nvcc's refusal of a host compiler (crt/host_config.h).
