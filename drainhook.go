@@ -143,7 +143,7 @@ func hookEnvironment(r *run, h Handoff) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := environ.Engine()
+	env := environ.Hook()
 	env["ENGINE_PROVISIONER_POOL"] = r.rec.Pool
 	env["ENGINE_PROVISIONER_REPLICA"] = r.rec.Replica
 	env["ENGINE_PROVISIONER_URL"] = h.URL

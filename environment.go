@@ -2,11 +2,15 @@ package provisioner
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"maps"
+	"os"
 	"slices"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
 
@@ -30,9 +34,7 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 			all[name] = variable{EnvVar{name, origin}, value}
 		}
 	}
-	if !cfg.contained() { // the image has its own
-		layer("inherited", environ.Engine())
-	}
+	layer("inherited", environ.Engine(environ.For{Hub: spec.FetchesFromHub, Contained: cfg.contained()}))
 	layer("engine", spec.Env)
 	layer("config", plainEnv(cfg))
 	for name, value := range s.env {
@@ -44,6 +46,49 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 	layer("devices", gpuEnv(cfg, gpus))
 	layer("provisioner", own)
 	return slices.SortedFunc(maps.Values(all), func(a, b variable) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// LeftVariable is a variable that is set where the provisioner runs, that engines would heed, and that the engine does not get.
+type LeftVariable struct {
+	Name string `json:"name"`
+	How  string `json:"how"` // what to write instead; for people
+}
+
+// leftBehind are those of a launch.
+func leftBehind(cfg ProvisionConfig, e Engine, host engine.Host, passed []EnvVar) []LeftVariable {
+	var all []LeftVariable
+	for _, name := range environ.LeftBehind(func(name string) bool {
+		return slices.ContainsFunc(passed, func(v EnvVar) bool { return v.Name == name && v.Origin != "devices" })
+	}) {
+		all = append(all, LeftVariable{Name: name, How: howToPass(cfg, e, host, name)})
+	}
+	return all
+}
+
+// howToPass says by which key an engine gets what a variable of the environment says, if it can.
+func howToPass(cfg ProvisionConfig, e Engine, host engine.Host, name string) string {
+	if advice, owned := keys.OwnedVariable(name); owned {
+		return advice
+	}
+	value, how := os.Getenv(name), fmt.Sprintf("env: {%s: VALUE}", name)
+	if environ.Secret(name) {
+		value, how = "", fmt.Sprintf("env: {%s: {from_env: %s}}", name, name)
+	}
+	// What the file would be told of it, had it the variable.
+	cfg.origin, cfg.Env = nil, maps.Clone(cfg.Env) // the keys of its problems shall be relative
+	if cfg.Env == nil {
+		cfg.Env = map[string]EnvValue{}
+	}
+	cfg.Env[name] = EnvValue{Value: value}
+	_, err := launchOf(e, cfg, host)
+	if wrong, ok := errors.AsType[*ConfigError](err); ok {
+		for _, p := range wrong.Problems {
+			if p.Key == keys.Join("env", name) {
+				return p.Message
+			}
+		}
+	}
+	return how
 }
 
 func plainEnv(cfg ProvisionConfig) map[string]string {

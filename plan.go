@@ -135,9 +135,11 @@ type LaunchPlan struct {
 	Dir     string        `json:"dir"`    // working directory
 	Flags   []engine.Flag `json:"flags"`  // the command line after the executable, in order
 	Env     []EnvVar      `json:"env"`    // names only
-	Model   string        `json:"model"`  // absolute path; of a model that is pending, where it will be
-	URL     string        `json:"url"`
-	GPUs    []engine.GPU  `json:"gpus"` // none: the CPU
+	// LeftBehind are variables of the caller's environment that engines would heed and that this one does not get.
+	LeftBehind []LeftVariable `json:"left_behind,omitempty"`
+	Model      string         `json:"model"` // absolute path; of a model that is pending, where it will be
+	URL        string         `json:"url"`
+	GPUs       []engine.GPU   `json:"gpus"` // none: the CPU
 	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
 	Memory  []MemoryNeed `json:"memory,omitempty"`
 	Grace   Duration     `json:"grace"`
@@ -194,6 +196,7 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if err != nil {
 		return LaunchPlan{}, p.startErrorIn(ctx, err)
 	}
+	plan.LeftBehind = leftBehind(p.cfg, p.engine, plan.host, plan.Env)
 	for _, first := range pending {
 		plan.Pending = append(plan.Pending, first.Why)
 	}

@@ -16,6 +16,9 @@ type LaunchSpec struct {
 	Notes []Problem `json:"-"`
 	// Env is what the engine needs beside the allowlist and the configuration's env.
 	Env map[string]string `json:"-"`
+	// FetchesFromHub says that the engine fetches models or parts of them from the Hugging Face hub by itself. It gets the hub's
+	// token of the provisioner's environment, which others do not.
+	FetchesFromHub bool `json:"-"`
 	// KeyEnv names the variable through which the engine takes its API key; "" means that it takes none.
 	KeyEnv string `json:"key_env,omitempty"`
 	// KeySeparator is the text at which the engine splits the value of KeyEnv into several keys; "" means that it does not.

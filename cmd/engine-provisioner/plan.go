@@ -115,6 +115,12 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 	for _, v := range plan.Env {
 		fmt.Fprintf(w, "    %s\t%s\n", v.Name, v.Origin)
 	}
+	if len(plan.LeftBehind) > 0 {
+		fmt.Fprintln(w, "  set here, and not passed on:")
+	}
+	for _, v := range plan.LeftBehind {
+		fmt.Fprintf(w, "    %s\t%s\n", tail.Clean(v.Name), tail.Clean(v.How))
+	}
 	return w.Flush()
 }
 

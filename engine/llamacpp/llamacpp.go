@@ -79,6 +79,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	}
 	model := []engine.Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, req.Model.ID)}, Origin: engine.OriginProvisioner, Key: "model.id"}}
 	noteBeside(m, host.Beside)
+	spec.FetchesFromHub = m.Says("spec-draft-hf", "hf-repo-draft", "hf-repo-v", "mmproj-url")
 	spec.Notes = m.Notes
 	spec.Flags = slices.Concat(model, m.Address("--host"), m.Added, m.User)
 	spec.GGUF = memoryOf(m, spec.Flags)

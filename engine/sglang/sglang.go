@@ -89,6 +89,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Causes:       causes,
 		Advice:       advice,
 	}
+	spec.FetchesFromHub = true // the model, adapters, tokenizers
 	spec.Notes = m.Notes
 	spec.Flags = slices.Concat(model, m.Address("--host"), m.Added, m.User)
 	if port, err := strconv.Atoi(m.Said("nccl-port")); err == nil && port > 0 {

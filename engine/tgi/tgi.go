@@ -112,6 +112,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		add(side.flag, strconv.Itoa(port.Number), `a port of its own, by "port"`)
 		spec.Ports = append(spec.Ports, port)
 	}
+	spec.FetchesFromHub = true // the model, adapters, tokenizers
 	spec.Notes = m.Notes
 	spec.Flags = slices.Concat(model, m.Address("--hostname"), own, m.Added, m.User)
 	return spec, nil

@@ -97,6 +97,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	if !m.Says("data-parallel-size", "data-parallel-size-local") { // else each of the copies has that many
 		spec.Slots = m.Count("max-num-seqs") // its own default depends on the GPU, and no page tells it
 	}
+	spec.FetchesFromHub = true // the model, adapters, tokenizers
 	spec.Notes = m.Notes
 	spec.Flags = slices.Concat(model, m.Address("--host"), m.Added, m.User)
 	if m.Says("enable-sleep-mode") {

@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
+	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
@@ -47,7 +48,7 @@ func (b build) make(ctx context.Context, lock *os.File) (cache.Manifest, error) 
 	}
 	defer log.Close()
 	b.shop = tool.Shop{
-		Dir: b.entry.Dir, Log: log, Lock: lock,
+		Dir: b.entry.Dir, For: environ.Build, Log: log, Lock: lock,
 		// The folder is another for each commit, and so would be the hash of each file.
 		Env: []string{"CCACHE_BASEDIR=" + b.entry.Dir, "CCACHE_NOHASHDIR=1"},
 	}
@@ -116,7 +117,7 @@ func (b build) fetch(ctx context.Context) error {
 		return err
 	}
 	in := b.shop
-	in.Dir = b.entry.Path("src")
+	in.Dir, in.For = b.entry.Path("src"), environ.Git
 	// No process of git's may stay in the background: it would hold the lock.
 	quiet := []string{"-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false", "-c", "core.fsmonitor=false"}
 	steps := [][]string{

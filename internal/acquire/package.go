@@ -14,6 +14,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
+	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -177,7 +178,7 @@ func (p Package) checkPip(ctx context.Context, with installer) error {
 
 func (p Package) shop() tool.Shop {
 	return tool.Shop{
-		Dir: cmp.Or(p.Dir, "."), Kept: []string{"PIP_*", "UV_*"},
+		Dir: cmp.Or(p.Dir, "."), For: environ.Install,
 		Env: []string{"PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_NO_INPUT=1", "UV_NO_PROGRESS=1", "PYTHONNOUSERSITE=1"},
 	}
 }

@@ -111,7 +111,7 @@ func (s Source) Get(ctx context.Context, tell Listener) (string, error) {
 		return "", err
 	}
 	tell.Progress(Progress{Step: StepFetch, What: s.Config.Ref})
-	shop := tool.Shop{Dir: "/"} // where nobody else can have put a repository, with settings that git would heed
+	shop := tool.Shop{Dir: "/", For: environ.Git} // where nobody else can have put a repository, with settings that git would heed
 	commit, err := s.commit(ctx, shop, tools.Git, tell)
 	if err != nil {
 		return "", err
@@ -193,7 +193,7 @@ func (s Source) key(commit string, tools cmake.Tools) (string, error) {
 		}
 		parts = append(parts, tool, file, info.Size(), info.ModTime().UnixNano())
 	}
-	for _, entry := range (tool.Shop{}).Environment() {
+	for _, entry := range (tool.Shop{For: environ.Build}).Environment() {
 		if name, _, _ := strings.Cut(entry, "="); environ.Match(decisive, name) {
 			parts = append(parts, entry)
 		}

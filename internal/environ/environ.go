@@ -1,58 +1,170 @@
-// Package environ says which variables of this program's environment go on to the programs that it starts: to engines, and to
-// the tools that build and install them.
+// Package environ says which variables of this program's environment go on to the programs that it starts: to engines, to
+// hooks, and to the tools that build and install engines. Each gets what is on a list, and nothing that looks like a secret but
+// its own.
 //
 // Whoever starts programs calls it. It reads the environment when it is asked, and never changes it.
 package environ
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strings"
 )
 
-// inherited are the variables that an engine gets from the provisioner's own environment. Everything else stays
-// behind: LLAMA_ARG_* and VLLM_* would change what is run, NOTIFY_SOCKET and LISTEN_FDS are not the engine's, and
-// the rest may hold secrets.
-var inherited = []string{
-	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "TZ", "XDG_CACHE_HOME", "XDG_DATA_HOME",
-	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "HSA_*", "HF_*", "OMP_*", "SSL_CERT_FILE", "SSL_CERT_DIR",
+// everywhere is what any program gets: where it is at home, which language it speaks, and how it gets into the network.
+var everywhere = []string{
+	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "XDG_CACHE_HOME", "XDG_DATA_HOME",
+	"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+	"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+	"LD_LIBRARY_PATH",
 }
 
-// notInherited are the exceptions among them: what they say is said by devices, gpu and the secrets, or would be a flag
-// of TGI.
-var notInherited = []string{
-	"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "*_TOKEN", "*_KEY",
-	"CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
+// engines are what engines get beside that. LLAMA_ARG_* and VLLM_* stay behind, since they would change what is run, and so do
+// NOTIFY_SOCKET and LISTEN_FDS, which are not the engine's.
+var engines = []string{
+	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "ROCM_*", "HSA_*", "ONEAPI*", "ZE_*", "SYCL_*", "VK_ICD_FILENAMES", "VK_DRIVER_FILES",
+	"NCCL_*", "RCCL_*", "GLOO_*", "UCX_*", "HF_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*",
+}
+
+// notEngines are the exceptions: what they say is said by devices and gpu, or would be a flag of TGI.
+var notEngines = []string{
+	"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
+}
+
+// hub are the tokens of the Hugging Face hub, for who fetches from it.
+var hub = []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
+
+// hubAddress is what a container gets of who fetches from the hub: its image has an environment of its own, and paths of this
+// host mean nothing in it.
+var hubAddress = []string{"HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "*_PROXY", "*_proxy"}
+
+// secrets are what names of secrets end with. No list lets them through that does not name them.
+var secrets = []string{
+	"*_TOKEN", "*_KEY", "*APIKEY", "*_SECRET", "*_PASSWORD", "*_PASSWD", "*_PASS", "*_PASSPHRASE", "*_CREDENTIALS",
+}
+
+// Secret reports whether a variable is a secret, by its name.
+func Secret(name string) bool { return Match(secrets, strings.ToUpper(name)) }
+
+// For is what an engine is started for, as far as that decides what it gets.
+type For struct {
+	Hub       bool // it fetches from the Hugging Face hub by itself
+	Contained bool // in a container
 }
 
 // Engine is what an engine gets.
-func Engine() map[string]string {
+func Engine(purpose For) map[string]string {
 	env := map[string]string{}
 	for _, entry := range os.Environ() {
-		if name, value, _ := strings.Cut(entry, "="); Match(inherited, name) && !Match(notInherited, name) {
+		name, value, _ := strings.Cut(entry, "=")
+		passes := (Match(everywhere, name) || Match(engines, name)) && !Match(notEngines, name) && !Secret(name)
+		if purpose.Contained {
+			passes = purpose.Hub && Match(hubAddress, name)
+		}
+		if passes || purpose.Hub && Match(hub, name) {
 			env[name] = value
 		}
 	}
+	aroundLoopback(env)
 	return env
 }
 
-// dropped are variables that would change what is built, or that no build should know.
-var dropped = []string{
-	"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", // of a git hook
-	"MAKEFLAGS", "MFLAGS", "MAKELEVEL", // of a make around us
-	"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__", // of a Python around us
-	"*_TOKEN", "*_KEY", "*_SECRET", "*_PASSWORD", "DESTDIR",
+// aroundLoopback keeps what an engine asks itself, such as SGLang when it warms up, from a proxy.
+func aroundLoopback(env map[string]string) {
+	proxied := false
+	for _, name := range []string{"http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"} {
+		proxied = proxied || env[name] != ""
+	}
+	if !proxied {
+		return
+	}
+	direct := strings.Split(cmp.Or(env["no_proxy"], env["NO_PROXY"]), ",")
+	for _, host := range []string{"localhost", "127.0.0.1", "::1"} {
+		if !slices.Contains(direct, host) && !slices.Contains(direct, "*") {
+			direct = append(direct, host)
+		}
+	}
+	// Some programs heed the one, some the other.
+	env["no_proxy"] = strings.Trim(strings.Join(direct, ","), ",")
+	env["NO_PROXY"] = env["no_proxy"]
 }
 
-// Tool is what a tool gets, as "NAME=value". kept are names, as patterns, that stay although they look like secrets.
-func Tool(kept []string) []string {
+// Hook is what a hook gets.
+func Hook() map[string]string { return Engine(For{}) }
+
+// told are names of variables that engines and what they are made of would heed.
+var told = []string{
+	"LLAMA_*", "GGML_*", "VLLM_*", "SGLANG_*", "SGL_*", "TORCH*", "PYTORCH_*", "TRITON_*", "TRANSFORMERS_*", "TOKENIZERS_*",
+	"FLASHINFER_*", "RAY_*", "HUGGING*", "HF_*", "OLLAMA_*", "MODELSCOPE_*", "RUNAI_*", "AWS_*",
+	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "GPU_DEVICE_ORDINAL", "PYTHONPATH", "PYTHONHOME", "LD_PRELOAD", "LD_LIBRARY_PATH",
+	"MALLOC_*",
+}
+
+// LeftBehind names the variables, in order, that are set here, that engines would heed, and that are not passed on.
+func LeftBehind(passed func(name string) bool) []string {
+	var left []string
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); Match(told, name) && !passed(name) {
+			left = append(left, name)
+		}
+	}
+	slices.Sort(left)
+	return left
+}
+
+// Tool is a kind of program that gets an engine onto this host.
+type Tool int
+
+// The kinds.
+const (
+	Git     Tool = iota // fetches sources
+	Build               // cmake, and the compilers that it runs
+	Install             // pip and uv, and the builds that they run
+)
+
+// dirs are where tools look for what is theirs.
+var dirs = []string{"TMPDIR", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"}
+
+// ways is how git gets to a server: by ssh and its agent, with the user's settings.
+var ways = []string{
+	"SSH_AUTH_SOCK", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_SSL_*", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM",
+	"GIT_CONFIG_NOSYSTEM",
+}
+
+// makers are variables that compilers and CMake heed. MAKEFLAGS and DESTDIR are not among them: they are of a make around us,
+// and would change where things go; nor is what a Python around us has set.
+var makers = []string{
+	"CC", "CXX", "FC", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "ASMFLAGS", "CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX", "HIPCXX", "HIPFLAGS",
+	"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "PKG_CONFIG*", "CMAKE_*", "NINJA_STATUS",
+	"CUDA_*", "CUDAToolkit_ROOT", "NVCC_*", "HIP_*", "ROCM_*", "HSA_*", "ONEAPI*", "MKLROOT", "TBBROOT", "CMPLR_ROOT", "VULKAN_SDK",
+	"CCACHE_*", "SCCACHE_*", "SDKROOT", "NIX_*", "SOURCE_DATE_EPOCH", "CARGO_HOME", "RUSTUP_HOME", "RUSTFLAGS", "*_ROOT", "*_DIR",
+}
+
+// notMakers are the exceptions: of a hook of git's around us.
+var notMakers = []string{"GIT_*"}
+
+// Tools is what a tool gets, as "NAME=value". Installers are given the passwords of their indexes.
+func Tools(kind Tool) []string {
 	var env []string
 	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); !Match(dropped, name) || Match(kept, name) {
+		if name, _, _ := strings.Cut(entry, "="); goesTo(kind, name) {
 			env = append(env, entry)
 		}
 	}
 	return env
+}
+
+func goesTo(kind Tool, name string) bool {
+	built := Match(makers, name) && !Match(notMakers, name) && !Secret(name)
+	common := Match(everywhere, name) || Match(dirs, name)
+	switch kind {
+	case Git: // the settings that are in the environment may hold what a server asks for
+		return common || Match(ways, name) || name == "GIT_CONFIG_COUNT" || Match([]string{"GIT_CONFIG_KEY_*", "GIT_CONFIG_VALUE_*"}, name)
+	case Install:
+		return common || built || Match(ways, name) || Match([]string{"PIP_*", "UV_*", "NETRC"}, name)
+	}
+	return common || built
 }
 
 // Match reports whether a name is one of the patterns: a name, "PREFIX*" or "*SUFFIX".

@@ -24,7 +24,7 @@ func Ask(ctx context.Context, path string, args []string, env map[string]string)
 	var list []string
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
-	maps.Copy(all, environ.Engine())
+	maps.Copy(all, environ.Engine(environ.For{}))
 	maps.Copy(all, env)
 	for name, value := range all {
 		list = append(list, name+"="+value)
