@@ -15,9 +15,22 @@ const tellEvery = 250 * time.Millisecond
 // layer is how far one part of an image is.
 type layer struct{ done, total int64 }
 
-// pull pulls an image and tells how far it is, over all its layers.
+// pull pulls an image with the login that is kept for it.
 func (r *runtime) pull(ctx context.Context, ref string, tell func(launch.Progress)) error {
-	stream, err := r.api.ImagePull(ctx, ref, client.ImagePullOptions{})
+	l := findLogin(ctx, ref, r.podman)
+	header, err := l.header()
+	if err != nil {
+		return err
+	}
+	if err := r.pullAs(ctx, ref, header, tell); err != nil {
+		return l.explain(ref, err)
+	}
+	return nil
+}
+
+// pullAs tells how far it is, over all layers.
+func (r *runtime) pullAs(ctx context.Context, ref, header string, tell func(launch.Progress)) error {
+	stream, err := r.api.ImagePull(ctx, ref, client.ImagePullOptions{RegistryAuth: header})
 	if err != nil {
 		return err
 	}
