@@ -436,6 +436,36 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// A start that is under way has a record and no process yet. Nothing has failed.
+func TestStatusOfAStart(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	seen := make(chan []Status, 1)
+	p, err := New(cfg, func(o *options) {
+		o.failpoint = func(name string) {
+			if name == "after_record" {
+				all, err := Statuses(cfg.StateDir)
+				if err != nil {
+					t.Error(err)
+				}
+				seen <- all
+			}
+		}
+	})
+	if err == nil {
+		err = p.Start(bounded(t))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := <-seen; len(all) != 1 || all[0].State != StatePreparing || all[0].PID != 0 {
+		t.Errorf("%+v", all)
+	}
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+}
+
 // The exit of an engine that is not this process's child is known all the same.
 func TestAdoptedExit(t *testing.T) {
 	t.Parallel()

@@ -148,6 +148,9 @@ func statusIn(f state.Files, rec record, opts options) (Status, error) {
 		return s, fmt.Errorf("cannot tell whether %s/%s runs: %w", rec.Pool, rec.Replica, err)
 	default:
 		defer inst.Release()
+		if rec.State == StatePreparing && state.Locked(f.LockPath()) {
+			return s, nil // its start is under way: it has no process yet
+		}
 		if inst.Exited() {
 			s.State, s.PID = StateFailed, 0
 			s.Exit = diedUnwatched

@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
-
-// chosen tells whether a replica is one of those that the flags name.
-func (c *cli) chosen(pool, replica string) bool {
-	return (len(c.pools) == 0 || slices.Contains(c.pools, pool)) && (c.replica == "" || c.replica == replica)
-}
 
 // recorded are the replicas with a record that the flags name: of the file's when there is one, else of all.
 func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error) {
@@ -34,12 +30,24 @@ func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error
 		}
 	}
 	all, err := provisioner.Statuses(stateDir, withContainers()...)
+	if err == nil && (c.configFile == "" || c.onlyState) && c.chooses() {
+		if err := c.unknown(namesOf(all)); err != nil {
+			return nil, stateDir, err
+		}
+	}
 	for _, s := range all {
 		if c.chosen(s.Pool, s.Replica) && of(s.Pool+"/"+s.Replica) {
 			found = append(found, s)
 		}
 	}
 	return found, stateDir, err
+}
+
+func namesOf(all []provisioner.Status) (names []string) {
+	for _, s := range all {
+		names = append(names, s.Pool+"/"+s.Replica)
+	}
+	return names
 }
 
 // one is the single replica that the flags name.
@@ -53,11 +61,7 @@ func (c *cli) one() (provisioner.Status, string, error) {
 	case len(found) == 0:
 		return provisioner.Status{}, "", c.nothing(stateDir)
 	}
-	names := ""
-	for _, s := range found {
-		names += fmt.Sprintf("\n    --pool %s --replica %s", s.Pool, s.Replica)
-	}
-	return provisioner.Status{}, "", &usageError{err: errors.New("several replicas match; choose one:" + names)}
+	return provisioner.Status{}, "", &usageError{err: errors.New("several replicas match; name one: " + strings.Join(namesOf(found), ", "))}
 }
 
 // nothing says that no record matches.

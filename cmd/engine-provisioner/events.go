@@ -18,16 +18,16 @@ func (c *cli) eventsCommand() *cobra.Command {
 	var follow bool
 	var after uint64
 	cmd := &cobra.Command{
-		Use:   "events",
+		Use:   "events [POOL[/REPLICA]]...",
 		Short: "Print what has happened to the replicas",
 		Long: `Print what has happened to the replicas, oldest first, as kept by the runs of this state directory.
 With --follow it also prints what happens from now on, in later runs too, until it is interrupted (exit status 0).`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.printEvents(cmd.Context(), follow, after)
 		},
 	}
 	c.chooseFlags(cmd)
+	c.replicaArguments(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "also print what happens from now on")
 	cmd.Flags().Uint64Var(&after, "after", 0, "leave out the events up to this number, the \"seq\" of --output json")
 	return cmd

@@ -116,7 +116,7 @@ func exitCode(err error) int {
 		return exitBusy
 	case errors.As(err, &exited):
 		return exitExited
-	case errors.As(err, &notReady):
+	case errors.As(err, &notReady), errors.Is(err, errNotReady):
 		return exitNotReady
 	}
 	return exitFailed
@@ -146,7 +146,7 @@ func errorKind(err error) string {
 		return "start"
 	case errors.As(err, &exited):
 		return "exit"
-	case errors.As(err, &notReady):
+	case errors.As(err, &notReady), errors.Is(err, errNotReady):
 		return "not_ready"
 	}
 	return "other"

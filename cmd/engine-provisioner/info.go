@@ -41,7 +41,7 @@ with "ok", "warning" or "problem"; below the last two stands what to do. The exi
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", `the pools file, for its "state_dir" (default: pools.yaml, if it is here)`)
+	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", `the pools file, for its "state_dir" (default: pools.yaml, if it is here)`)
 	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", `the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	return cmd
 }

@@ -22,11 +22,10 @@ func (c *cli) logsCommand() *cobra.Command {
 	var follow, previous bool
 	lines := -1
 	cmd := &cobra.Command{
-		Use:   "logs",
+		Use:   "logs [POOL/REPLICA]",
 		Short: "Print the log of a replica's last launch",
 		Long: `Print the log of a replica's last launch, without control characters.
 With --follow it also prints what is added, and the replica's next launches, until it is interrupted (exit status 0).`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if follow && previous {
 				return &usageError{err: errors.New("--follow and --previous exclude each other: an earlier launch has ended")}
@@ -72,6 +71,7 @@ With --follow it also prints what is added, and the replica's next launches, unt
 		},
 	}
 	c.chooseFlags(cmd)
+	c.replicaArguments(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "also print what is added, and the next launches")
 	cmd.Flags().BoolVar(&previous, "previous", false, "the log of the launch before the last one")
 	cmd.Flags().VarP((*linesValue)(&lines), "lines", "n", "only this many lines from the end; -1 means all")

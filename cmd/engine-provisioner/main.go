@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -84,6 +82,7 @@ type cli struct {
 	stateDir   string
 	pools      []string
 	replica    string
+	names      []string // as arguments: POOL or POOL/REPLICA
 	output     outputFormat
 
 	words func(string) string // puts texts for people in words of this command; nil leaves them
@@ -135,7 +134,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.chooseFlags(root)
 	flags.add(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.runCommand(), c.initCommand(), c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.logsCommand(),
+	root.AddCommand(c.runCommand(), c.initCommand(), c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
@@ -146,11 +145,25 @@ func (c *cli) rootCommand() *cobra.Command {
 // placeFlags adds the flags that say where a command looks.
 func (c *cli) placeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&c.configFile, "config", "c", "", "the pools file (default: pools.yaml, if it is here)")
+	f.VarP((*onceValue)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
 	f.StringVar(&c.stateDir, "state-dir", "",
 		`the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("state-dir")
+}
+
+// onceValue is a text that may be given once: of two files, the second would be taken for both.
+type onceValue string
+
+func (v *onceValue) Type() string   { return "string" }
+func (v *onceValue) String() string { return string(*v) }
+
+func (v *onceValue) Set(text string) error {
+	if *v != "" && string(*v) != text { // completion reads the same flags twice
+		return fmt.Errorf("%q was given before; one file at a time", string(*v))
+	}
+	*v = onceValue(text)
+	return nil
 }
 
 // chooseFlags adds the flags that say which replicas a command is about.
@@ -160,31 +173,9 @@ func (c *cli) chooseFlags(cmd *cobra.Command) {
 	f.StringArrayVar(&c.pools, "pool", nil, "only this pool; may be repeated")
 	f.StringVar(&c.replica, "replica", "", `only this replica of each pool, such as "r0"`)
 	pools := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return c.knownPools(), cobra.ShellCompDirectiveNoFileComp
+		return poolsOf(c.knownReplicas()), cobra.ShellCompDirectiveNoFileComp
 	}
 	_ = cmd.RegisterFlagCompletionFunc("pool", pools)
-}
-
-// knownPools are the pools of the file, or those that have run.
-func (c *cli) knownPools() []string {
-	var ids []string
-	file := c.configFile
-	if file == "" && thereIsUsualFile() {
-		file = usualFile
-	}
-	if file != "" {
-		if config, err := provisioner.LoadConfig(file); err == nil {
-			for _, p := range config.Pools {
-				ids = append(ids, p.ID)
-			}
-		}
-		return ids
-	}
-	known, _ := provisioner.Statuses(c.stateDir, withContainers()...)
-	for _, s := range known {
-		ids = append(ids, s.Pool)
-	}
-	return slices.Compact(ids)
 }
 
 // noArguments refuses arguments of a command that has none.
@@ -198,6 +189,21 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("unexpected argument %q", args[0])
 }
 
+// elsewhere are words that other tools have for what is spelt differently here.
+var elsewhere = map[string]string{
+	"start":   `"engine-provisioner --config FILE" starts what the file names, and --detach leaves it running; "reset POOL/REPLICA" starts one that was stopped`,
+	"up":      `"engine-provisioner --config FILE" starts what the file names, and --detach leaves it running`,
+	"serve":   `"engine-provisioner run MODEL" starts one model, "engine-provisioner --config FILE" what a file names`,
+	"restart": `"stop POOL/REPLICA" and then "reset POOL/REPLICA" start one anew under a run; "reload" does what has changed in the file`,
+	"ps":      `"engine-provisioner status" shows the replicas`,
+	"list":    `"engine-provisioner status" shows the replicas`,
+	"ls":      `"engine-provisioner status" shows the replicas`,
+	"down":    `"engine-provisioner stop --config FILE" stops what the file names, "stop --all" all of the state directory`,
+	"rm":      `"engine-provisioner stop POOL/REPLICA" stops one and leaves nothing behind but its logs`,
+	"kill":    `"engine-provisioner stop --grace 0 POOL/REPLICA" kills at once`,
+	"pull":    `"engine-provisioner prepare --config FILE" brings what is missing`,
+}
+
 // knownCommand refuses arguments of the root command, which are commands that do not exist.
 func knownCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -206,6 +212,9 @@ func knownCommand(root *cobra.Command, args []string) error {
 	var known []string
 	for _, cmd := range root.Commands() {
 		known = append(known, cmd.Name())
+	}
+	if hint := elsewhere[args[0]]; hint != "" {
+		return fmt.Errorf("unknown command %q; %s", args[0], hint)
 	}
 	if name := nearest.Of(args[0], known); name != "" {
 		return fmt.Errorf("unknown command %q; did you mean %q?", args[0], name)
@@ -250,7 +259,7 @@ func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
 		}
 		for _, r := range replicas {
 			names = append(names, r.Name())
-			if seen[r.Name()] || c.replica != "" && c.replica != r.ReplicaID {
+			if seen[r.Name()] || !c.chosen(r.PoolID, r.ReplicaID) {
 				continue
 			}
 			seen[r.Name()] = true
@@ -260,8 +269,8 @@ func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
 			chosen = append(chosen, r)
 		}
 	}
-	if len(chosen) == 0 {
-		return nil, &usageError{err: fmt.Errorf("no replica %q; there are: %s", c.replica, strings.Join(names, ", "))}
+	if err := c.unknown(names); err != nil {
+		return nil, err
 	}
 	return chosen, nil
 }

@@ -14,14 +14,22 @@ import (
 )
 
 func (c *cli) statusCommand() *cobra.Command {
+	var check bool
 	cmd := &cobra.Command{
-		Use:   "status",
+		Use:   "status [POOL[/REPLICA]]...",
 		Short: "Show the replicas of a state directory and their states",
 		Long: `Show the replicas of a state directory and their states. For those that a run in the foreground looks after, it also shows
 when they are tried again, and whether they were given up. With --config, engines that run with other settings than those
-of the file are shown as outdated.`,
-		Args: noArguments,
+of the file are shown as outdated. With --check the exit status is 0 only when all of them are ready, and 4 otherwise: for
+health checks of containers, and scripts.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				found, err := c.asked()
+				if err == nil {
+					err = c.check(found)
+				}
+				return err
+			}
 			found, stateDir, err := c.recorded()
 			c.compare(cmd.Context(), found)
 			if len(found) == 0 && err == nil {
@@ -45,6 +53,8 @@ of the file are shown as outdated.`,
 		},
 	}
 	c.chooseFlags(cmd)
+	c.replicaArguments(cmd)
+	cmd.Flags().BoolVar(&check, "check", false, "print nothing, and exit with 0 only when all are ready")
 	return cmd
 }
 

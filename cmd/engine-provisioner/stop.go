@@ -17,16 +17,15 @@ func (c *cli) stopCommand() *cobra.Command {
 	var all, noDrain bool
 	grace, drain := time.Duration(-1), time.Duration(-1)
 	cmd := &cobra.Command{
-		Use:   "stop [--config FILE | --pool ID... | --all]",
+		Use:   "stop [POOL[/REPLICA]... | --config FILE | --all]",
 		Short: "Stop running replicas",
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
 Ready replicas are drained first: their drain hooks run, and running requests are finished, as the configuration says. Of
 others, running requests are finished. A replica that a run was about to start again stays stopped. It is no error if a
 replica does not run. Of a file that is wrong, the replicas are stopped if it still says which and where they are.`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(c.pools) == 0 && !all && c.configFile == "" && (c.stateDir != "" || !c.findFile()) {
-				return &usageError{err: errors.New("no replicas are chosen; give --config, --pool or --all")}
+			if len(c.pools)+len(c.names) == 0 && !all && c.configFile == "" && (c.stateDir != "" || !c.findFile()) {
+				return &usageError{err: errors.New("no replicas are chosen; name them as POOL or POOL/REPLICA, or give --config or --all")}
 			}
 			switch {
 			case noDrain && drain > 0:
@@ -38,6 +37,7 @@ replica does not run. Of a file that is wrong, the replicas are stopped if it st
 		},
 	}
 	c.chooseFlags(cmd)
+	c.replicaArguments(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "all replicas of the state directory")
 	cmd.Flags().BoolVar(&noDrain, "no-drain", false, "run no drain hooks, and do not wait for running requests")
 	cmd.Flags().Var((*durationValue)(&drain), "drain-timeout",

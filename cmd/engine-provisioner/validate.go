@@ -42,7 +42,7 @@ flags of an engine only as far as they are known without it. "plan" does that.`,
 			return c.reportAll(errs)
 		},
 	}
-	cmd.Flags().StringVarP(&c.configFile, "config", "c", "", "the pools file (default: pools.yaml, if it is here)")
+	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	return cmd
 }
