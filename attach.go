@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -23,7 +24,7 @@ import (
 // was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
 func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
 	name := pool + "/" + replica
-	if !idPattern.MatchString(pool) || !idPattern.MatchString(replica) {
+	if !config.IsID(pool) || !config.IsID(replica) {
 		return nil, fmt.Errorf("cannot attach to %q: %w: no replica can have this name", name, ErrNotFound)
 	}
 	files, err := filesOf(stateDir, pool+"-"+replica)

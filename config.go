@@ -2,14 +2,11 @@ package provisioner
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+	"github.com/llama-orch/engine-provisioner/internal/config"
 )
 
 // Config is a pools file. Load one with [LoadConfig]; its zero value describes no pool and is not valid. It is plain
@@ -21,7 +18,7 @@ type Config struct {
 	// Pools are the groups of equal replicas to run on this node.
 	Pools []Pool `json:"pools" validate:"required,min=1,max=256,dive"`
 
-	origin *origin
+	origin *config.Origin
 }
 
 // Pool is a number of equal replicas: replica k is named "rk" and listens on Port+k.
@@ -99,7 +96,7 @@ type ProvisionConfig struct {
 	// Handoff says who may read the handoff file beside the user that this runs as.
 	Handoff HandoffConfig `json:"handoff,omitzero"`
 
-	origin *origin
+	origin *config.Origin
 }
 
 // Flags are elements of a command line. In a file they are a list, in which numbers, true and false stand for their text,
@@ -134,7 +131,7 @@ type Device string
 type Devices []Device
 
 // autoDevice stands for the GPUs that a start chooses.
-const autoDevice Device = "auto"
+const autoDevice Device = config.AutoDevice
 
 // DevicesAuto returns "devices: auto": as few GPUs as have enough free memory for the model, by estimate. Replicas of the
 // same state directory that are still loading count. An engine whose need cannot be told gets the GPU with the most free
@@ -188,87 +185,51 @@ type LogsConfig struct {
 	MaxPoolSize Size `json:"max_pool_size,omitempty"`
 }
 
-// maxConfigSize is far above any real pools file; it keeps a wrong path, such as that of a model, from being read whole.
-const maxConfigSize = 1 << 20
-
 // LoadConfig reads a pools file: one YAML or JSON document of at most 1 MiB. It is strict: unknown, repeated and
 // mistyped keys are errors. Everything that is wrong comes back in one *[ConfigError], in the order of the file; only
 // a very long list is cut. Of opts, those matter that add an engine.
 //
 // Nothing but the file itself is looked at: whether the model or the executable exists is found out by the start.
 func LoadConfig(path string, opts ...Option) (*Config, error) {
-	data, err := readConfig(path)
+	data, err := config.ReadFile(path)
 	if err != nil {
 		return nil, &ConfigError{File: path, Problems: []Problem{{Message: err.Error()}}, err: err}
 	}
 	return ParseConfig(data, path, opts...)
 }
 
-func readConfig(path string) ([]byte, error) {
-	// Looked at before it is opened, since opening a named pipe waits for a writer.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w", cause(err))
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("cannot read the configuration: not a regular file; give the path of a YAML or JSON file")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w", cause(err))
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w", cause(err))
-	}
-	return data, nil
-}
-
-// cause leaves out the path, which the *ConfigError names already.
-func cause(err error) error {
-	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
-	}
-	return err
-}
-
 // ParseConfig is [LoadConfig] on data that was read from file. The name stands in errors, and its folder is what
 // relative paths refer to; "" means that there is no file, and the working directory is that folder.
 func ParseConfig(data []byte, file string, opts ...Option) (*Config, error) {
-	c := &Config{origin: &origin{file: file}}
-	if file != "" {
-		abs, err := filepath.Abs(file)
-		if err != nil {
-			return nil, fmt.Errorf("cannot find the folder of %q: %w", file, err)
-		}
-		c.origin.dir = filepath.Dir(abs)
+	from, err := config.OriginOf(file)
+	if err != nil {
+		return nil, err
 	}
-	k := newChecker(opts, c.origin)
-	if len(data) > maxConfigSize {
-		k.report("", "the file is larger than 1 MiB; is it a pools file?")
+	c := &Config{origin: from}
+	k := newChecker(opts, from)
+	if !k.Decode(data, c, valueTypes()) {
 		return nil, k.err()
 	}
-	positions, problems := strictyaml.Decode(data, c, valueTypes())
-	c.origin.positions = positions
 	for i := range c.Pools {
-		c.Pools[i].Dir = c.origin.dir
+		c.Pools[i].Dir = from.Dir
 	}
-	k.unread(problems)
 	k.config(c)
-	if err := k.err(); err != nil {
-		return nil, orForeign(err, data, file)
+	err = k.err()
+	if is := config.Foreign(data, file); err != nil && is != "" {
+		return nil, &ConfigError{File: file, Problems: []Problem{{Message: is}}}
+	}
+	if err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
 // File returns the absolute path of the file that the configuration was read from; "" when there is none.
 func (c *Config) File() string {
-	if c.origin == nil || c.origin.file == "" {
+	if c.origin == nil || c.origin.File == "" {
 		return ""
 	}
-	return filepath.Join(c.origin.dir, filepath.Base(c.origin.file))
+	return filepath.Join(c.origin.Dir, filepath.Base(c.origin.File))
 }
 
 // Replicas returns the replicas of a pool, or of all pools for "", in the order of the file and then of their ports.
@@ -287,7 +248,7 @@ func (c *Config) Replicas(pool string) ([]ProvisionConfig, error) {
 		}
 	}
 	if !found {
-		return nil, unknownPool(pool, ids)
+		return nil, config.UnknownPool(pool, ids)
 	}
 	return all, nil
 }
@@ -303,10 +264,10 @@ func (c *Config) replica(i, r int) ProvisionConfig {
 	if c.StateDir != "" {
 		cfg.StateDir = c.StateDir
 		if c.origin != nil && !filepath.IsAbs(c.StateDir) {
-			cfg.StateDir = filepath.Join(c.origin.dir, c.StateDir)
+			cfg.StateDir = filepath.Join(c.origin.Dir, c.StateDir)
 		}
 	}
-	cfg.origin = c.origin.inside(fmt.Sprintf("pools[%d]", i))
+	cfg.origin = c.origin.Inside(fmt.Sprintf("pools[%d]", i))
 	return cfg
 }
 

@@ -186,7 +186,7 @@ func roundTrip(t *testing.T, c *Config) {
 		t.Fatal(err)
 	}
 	for _, data := range [][]byte{asJSON, asYAML} {
-		again, err := ParseConfig(data, c.origin.file)
+		again, err := ParseConfig(data, c.origin.File)
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, data)
 		}
@@ -210,7 +210,7 @@ func TestLoadConfigFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	big := filepath.Join(dir, "big.yaml")
-	if err := os.WriteFile(big, bytes.Repeat([]byte("#"), maxConfigSize+1), 0o600); err != nil {
+	if err := os.WriteFile(big, bytes.Repeat([]byte("#"), 1<<20+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	latin := filepath.Join(dir, "latin.yaml")
@@ -245,7 +245,7 @@ func TestLoadConfigFile(t *testing.T) {
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	c := mustLoad(t, "testdata/config/full.yaml")
-	dir := c.origin.dir
+	dir := c.origin.Dir
 	all, err := c.Replicas("")
 	if err != nil {
 		t.Fatal(err)

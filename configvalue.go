@@ -3,17 +3,10 @@ package provisioner
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/kballard/go-shellquote"
-
-	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -101,55 +94,8 @@ type Group string
 // UnmarshalJSON reads a name or a number.
 func (g *Group) UnmarshalJSON(data []byte) error { return unmarshal(g, data) }
 
-// fileModes are those that a handoff can have: nobody but its owner may write it.
-var fileModes = []FileMode{"0600", "0640", "0644"}
-
-var octalPrefix = regexp.MustCompile(`^0o?`)
-
-func parseFileMode(s strictyaml.Scalar) (any, error) {
-	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number {
-		return nil, strictyaml.ErrKind
-	}
-	mode := FileMode("0" + octalPrefix.ReplaceAllString(s.Text, ""))
-	if n, err := strconv.ParseUint(s.Text, 10, 32); err == nil && s.Kind == strictyaml.Number {
-		if by := FileMode(fmt.Sprintf("%#o", n)); slices.Contains(fileModes, by) {
-			mode = by
-		}
-	}
-	if !slices.Contains(fileModes, mode) {
-		return nil, errors.New(badFileMode(FileMode(s.Text)))
-	}
-	return mode, nil
-}
-
-func badFileMode(m FileMode) string {
-	return fmt.Sprintf(`must be "0600", "0640" (its group may read it) or "0644" (every user may), is %q`, string(m))
-}
-
-func parseGroup(s strictyaml.Scalar) (any, error) {
-	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !groupPattern.MatchString(s.Text) {
-		return nil, strictyaml.ErrKind
-	}
-	return Group(s.Text), nil
-}
-
-// sizeUnits are the units of a size, the largest first, so that the first one that divides a size is the shortest.
-var sizeUnits = []struct {
-	name  string
-	bytes int64
-}{
-	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20}, {"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3}, {"B", 1},
-}
-
 // String returns the text form, such as "64MiB", in a unit that loses nothing.
-func (s Size) String() string {
-	for _, unit := range sizeUnits {
-		if s != 0 && int64(s)%unit.bytes == 0 {
-			return strconv.FormatInt(int64(s)/unit.bytes, 10) + unit.name
-		}
-	}
-	return "0B"
-}
+func (s Size) String() string { return config.SizeText(int64(s)) }
 
 // MarshalJSON writes the text form.
 func (s Size) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
@@ -157,49 +103,20 @@ func (s Size) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 // UnmarshalJSON reads the text form; a bare number is an error.
 func (s *Size) UnmarshalJSON(data []byte) error { return unmarshal(s, data) }
 
-// The bounds of a size. Errors quote from the last 64 KiB of a log.
-const (
-	minSize Size = 64 << 10
-	maxSize Size = 1 << 40
-)
-
-func parseSize(s strictyaml.Scalar) (any, error) {
-	switch s.Kind {
-	case strictyaml.Text:
-	case strictyaml.Number:
-		return nil, fmt.Errorf(`is the number %s without a unit; write "%sMiB" for mebibytes`, s.Text, s.Text)
-	default:
-		return nil, strictyaml.ErrKind
+// text reads a scalar as one of the types that are text.
+func text[T ~string](read func(strictyaml.Scalar) (string, error)) func(strictyaml.Scalar) (any, error) {
+	return func(s strictyaml.Scalar) (any, error) {
+		v, err := read(s)
+		return T(v), err
 	}
-	match := sizePattern.FindStringSubmatch(s.Text)
-	if match == nil {
-		return nil, strictyaml.ErrKind
-	}
-	n, err := strconv.ParseInt(match[1], 10, 64)
-	for _, unit := range sizeUnits {
-		if unit.name != match[2] {
-			continue
-		}
-		if err != nil || n > int64(maxSize)/unit.bytes {
-			return nil, errors.New(sizeBounds(s.Text))
-		}
-		if wrong := checkSize(Size(n * unit.bytes)); wrong != "" {
-			return nil, errors.New(wrong)
-		}
-		return Size(n * unit.bytes), nil
-	}
-	return nil, strictyaml.ErrKind
 }
 
-func checkSize(s Size) string {
-	if s < minSize || s > maxSize {
-		return sizeBounds(s.String())
+// number reads a scalar as one of the types that are numbers.
+func number[T, From ~int64](read func(strictyaml.Scalar) (From, error)) func(strictyaml.Scalar) (any, error) {
+	return func(s strictyaml.Scalar) (any, error) {
+		v, err := read(s)
+		return T(v), err
 	}
-	return ""
-}
-
-func sizeBounds(is string) string {
-	return fmt.Sprintf("must be from %s to %s, is %s; leave the key out for the default", minSize, maxSize, is)
 }
 
 // valueTypes are the types that are not written in a file as they stand in Go.
@@ -208,21 +125,27 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 	return map[reflect.Type]strictyaml.Type{
 		reflect.TypeFor[Duration](): {
 			Want:   `text with a unit, such as "90s" or "5m"`,
-			Scalar: parseDuration,
+			Scalar: number[Duration](config.Duration),
 		},
 		reflect.TypeFor[Size](): {
 			Want:   `text with a unit, such as "64MiB" or "1GiB"`,
-			Scalar: parseSize,
+			Scalar: number[Size](config.Size),
 		},
 		// The pointer tells 0 from a key that was left out.
 		reflect.TypeFor[*Duration](): {
-			Want:   `text with a unit, such as "90s" or "0s"`,
-			Scalar: parseDurationOrZero,
+			Want: `text with a unit, such as "90s" or "0s"`,
+			Scalar: func(s strictyaml.Scalar) (any, error) {
+				d, err := config.DurationOrZero(s)
+				return new(Duration(d)), err
+			},
 		},
 		reflect.TypeFor[Flags](): {
-			Want:   `a list such as [--ctx-size, 4096], or one text such as "--ctx-size 4096"`,
-			Quiet:  true,
-			Scalar: splitFlags,
+			Want:  `a list such as [--ctx-size, 4096], or one text such as "--ctx-size 4096"`,
+			Quiet: true,
+			Scalar: func(s strictyaml.Scalar) (any, error) {
+				words, err := config.Flags(s)
+				return Flags(words), err
+			},
 			Item: &strictyaml.Type{
 				Want:   "text, a number, true or false",
 				Quiet:  true,
@@ -240,15 +163,15 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 		},
 		reflect.TypeFor[FileMode](): {
 			Want:   `the mode of a file, such as "0640"`,
-			Scalar: parseFileMode,
+			Scalar: text[FileMode](config.FileMode),
 		},
 		reflect.TypeFor[Group](): {
 			Want:   `the name or number of a group of users, such as "llm"`,
-			Scalar: parseGroup,
+			Scalar: text[Group](config.Group),
 		},
 		reflect.TypeFor[Device](): {
 			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,
-			Scalar: parseDevice,
+			Scalar: text[Device](config.Device),
 		},
 		reflect.TypeFor[EnvValue](): {
 			Want:  "text or " + wantSecret,
@@ -269,69 +192,4 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 			FromBlock: func(b any) any { return *b.(*SecretRef) },
 		},
 	}
-}
-
-func splitFlags(s strictyaml.Scalar) (any, error) {
-	if s.Kind != strictyaml.Text {
-		return nil, strictyaml.ErrKind
-	}
-	words, err := shellquote.Split(s.Text)
-	if err != nil {
-		return nil, fmt.Errorf("cannot be split as a shell would: %s; close the quotes, or write a list", lowerFirst(err.Error()))
-	}
-	return Flags(words), nil
-}
-
-func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
-
-func parseDuration(s strictyaml.Scalar) (any, error) {
-	switch s.Kind {
-	case strictyaml.Text:
-	case strictyaml.Number:
-		return nil, fmt.Errorf(`is the number %s without a unit; write "%ss" for seconds`, s.Text, s.Text)
-	default:
-		return nil, strictyaml.ErrKind
-	}
-	d, err := time.ParseDuration(s.Text)
-	if err != nil {
-		return nil, strictyaml.ErrKind
-	}
-	if wrong := keys.BadDuration(d); wrong != "" {
-		return nil, errors.New(wrong)
-	}
-	return Duration(d), nil
-}
-
-func parseDurationOrZero(s strictyaml.Scalar) (any, error) {
-	if d, err := time.ParseDuration(s.Text); s.Kind == strictyaml.Text && err == nil && d == 0 {
-		return new(Duration), nil
-	}
-	d, err := parseDuration(s)
-	if err != nil {
-		return nil, err
-	}
-	return new(d.(Duration)), nil
-}
-
-func parseDevice(s strictyaml.Scalar) (any, error) {
-	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !devicePattern.MatchString(s.Text) && s.Text != string(autoDevice) {
-		return nil, strictyaml.ErrKind
-	}
-	return Device(s.Text), nil
-}
-
-// wellFormed tells what is wrong with a reference, or "".
-func (r SecretRef) wellFormed() string {
-	switch {
-	case r.FromEnv == "" && r.FromFile == "":
-		return "says nowhere to find the secret; set from_env or from_file"
-	case r.FromEnv != "" && r.FromFile != "":
-		return "names two places for one secret; keep from_env or from_file"
-	case r.FromEnv != "" && !keys.IsVariable(r.FromEnv):
-		// The text is left out: it may be the secret itself.
-		return "from_env must be the name of a variable (letters, digits and _), not its value"
-	case strings.ContainsRune(r.FromFile, 0):
-		return "from_file holds a NUL character; remove it"
-	}
-	return ""
 }

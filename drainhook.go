@@ -13,6 +13,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/hook"
+	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
@@ -125,6 +127,11 @@ func (h HTTPHook) headers(read func(SecretRef) (secret.Text, error)) (http.Heade
 	return header, secret.NewRedactor(hidden...), nil
 }
 
+// hooked is what the placeholders of a request stand for.
+func (c ProvisionConfig) hooked() hook.Replica {
+	return hook.Replica{Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(port.Loopback(c.WithDefaults().Host), c.Port), Port: c.Port}
+}
+
 // send makes the request of a hook. Its errors hold neither the query of the address nor a header.
 func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(SecretRef) (secret.Text, error)) error {
 	header, redact, err := h.headers(read)
@@ -132,7 +139,7 @@ func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(Secre
 		return err
 	}
 	return hook.Request{
-		Method: cmp.Or(h.Method, http.MethodPost), URL: h.expand(h.URL, cfg, true), Body: h.expand(h.Body, cfg, false),
+		Method: cmp.Or(h.Method, http.MethodPost), URL: cfg.hooked().Address(h.URL), Body: cfg.hooked().Fill(h.Body),
 		Header: header, Hide: redact.Text,
 	}.Send(ctx)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
@@ -85,7 +86,7 @@ func (c ProvisionConfig) Describe(opts ...Option) (engine.Program, engine.Launch
 	}
 	spec, err := launchOf(e, c, engine.Host{})
 	program := programOf(e, c)
-	program.Modes = modesOf(program)
+	program.Modes = config.ModesOf(program)
 	return program, spec, err
 }
 

@@ -17,7 +17,7 @@ func TestRealVLLMInstalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Provisioning = file.Pools[0].Provisioning
-	cfg.Provisioning.Package.Lock = filepath.Join(file.origin.dir, cfg.Provisioning.Package.Lock)
+	cfg.Provisioning.Package.Lock = filepath.Join(file.origin.Dir, cfg.Provisioning.Package.Lock)
 	p, j := newLaunch(t, cfg, WithCacheDir("")) // that of the user, where it was installed
 	if prepared, err := p.Prepare(atLeisure(t)); err != nil || prepared.Binary.Path != program {
 		t.Errorf("prepared %q (%v), want %q", prepared.Binary.Path, err, program)

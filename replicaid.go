@@ -3,6 +3,8 @@ package provisioner
 import (
 	"fmt"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/config"
 )
 
 // ReplicaID names a replica. Its zero value names none.
@@ -14,7 +16,7 @@ type ReplicaID struct {
 // ParseReplicaID reads what String writes, such as "chat/r0".
 func ParseReplicaID(name string) (ReplicaID, error) {
 	pool, replica, _ := strings.Cut(name, "/")
-	if !idPattern.MatchString(pool) || !idPattern.MatchString(replica) {
+	if !config.IsID(pool) || !config.IsID(replica) {
 		return ReplicaID{}, fmt.Errorf("%q names no replica; write its pool and itself, such as chat/r0", name)
 	}
 	return ReplicaID{pool, replica}, nil

@@ -17,6 +17,7 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
@@ -102,7 +103,7 @@ func generateSchema(t *testing.T) string {
 	id, _ := s.Definitions["ModelConfig"].Properties.Get("id")
 	id.MinLength = ptr(1)
 	headers, _ := s.Definitions["HTTPHook"].Properties.Get("headers")
-	headers.PropertyNames = &jsonschema.Schema{Pattern: headerPattern.String()}
+	headers.PropertyNames = &jsonschema.Schema{Pattern: config.HeaderPattern}
 	secret := s.Definitions["SecretRef"]
 	secret.OneOf = []*jsonschema.Schema{{Required: []string{"from_env"}}, {Required: []string{"from_file"}}}
 	fromEnv, _ := secret.Properties.Get("from_env")
@@ -123,7 +124,7 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, Examples: []any{"90s", "5m"}}
 	case reflect.TypeFor[Size]():
-		return &jsonschema.Schema{Type: "string", Pattern: sizePattern.String(), Examples: []any{"64MiB", "1GiB"}}
+		return &jsonschema.Schema{Type: "string", Pattern: config.SizePattern, Examples: []any{"64MiB", "1GiB"}}
 	case reflect.TypeFor[FileMode]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "string", Pattern: "^(0o?)?6(00|40|44)$", Examples: []any{"0640", "0644"}},
@@ -131,11 +132,11 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 		}}
 	case reflect.TypeFor[Group]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-			{Type: "string", Pattern: groupPattern.String()}, {Type: "integer", Minimum: "0"},
+			{Type: "string", Pattern: config.GroupPattern}, {Type: "integer", Minimum: "0"},
 		}}
 	case reflect.TypeFor[Device]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: devicePattern.String()},
+			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: config.DevicePattern},
 		}}
 	case reflect.TypeFor[Devices]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
@@ -182,7 +183,7 @@ func applyRules(t *testing.T, s *jsonschema.Schema, tag string) {
 		case "oneof":
 			s.Enum = anys(strings.Fields(value))
 		case "id":
-			s.Pattern = idPattern.String()
+			s.Pattern = config.IDPattern
 		case "ip":
 			s.AnyOf = []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}
 		case "", "omitempty", "dive":

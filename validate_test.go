@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/config"
 )
 
 // pickyEngine refuses every flag that says so.
@@ -70,7 +71,7 @@ pools.yaml:17:11: pools[2].port: must be a whole number in plain digits, is the 
 
 	replica := ProvisionConfig{
 		PoolID: "a", ReplicaID: "r0", Engine: "picky", Port: 1, Model: ModelConfig{ID: "/m"}, Flags: []string{"--bad"},
-		origin: &origin{file: "f.yaml", prefix: "pools[3]"},
+		origin: &config.Origin{File: "f.yaml", Prefix: "pools[3]"},
 	}
 	if err := replica.Validate(WithEngine(pickyEngine{})); err == nil ||
 		err.Error() != `f.yaml: pools[3].flags[0]: unknown flag "--bad"` {
@@ -165,7 +166,7 @@ func TestCheckReplicas(t *testing.T) {
 	elsewhere := replica("a-b", "c", 4)
 	elsewhere.StateDir = "/elsewhere"
 	o := newOptions(nil)
-	got := o.checkReplicas([]ProvisionConfig{
+	got := o.beside([]ProvisionConfig{
 		replica("a-b", "c", 1), replica("a", "b-c", 2), replica("a", "b", 1), replica("x", "y", 3), elsewhere,
 	})
 	want := []Problem{
@@ -183,10 +184,10 @@ func TestManyProblemsAreCut(t *testing.T) {
 		strings.Repeat("1, ", 500) + "1]\n"
 	_, err := ParseConfig([]byte(file), "")
 	var wrong *ConfigError
-	if !errors.As(err, &wrong) || len(wrong.Problems) != maxProblems+1 {
+	if !errors.As(err, &wrong) || len(wrong.Problems) != 101 {
 		t.Fatalf("got %v", err)
 	}
-	if last := wrong.Problems[maxProblems]; last.Message != "and 401 more problems" {
+	if last := wrong.Problems[100]; last.Message != "and 401 more problems" {
 		t.Errorf("the last is %+v", last)
 	}
 }

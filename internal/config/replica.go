@@ -1,0 +1,173 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/models"
+)
+
+// Variable is the value of a variable or of a header.
+type Variable struct {
+	Text   string
+	Secret *Secret // nil for plain text
+}
+
+// Text checks a text that can hold anything but a NUL character.
+func (k *Checker) Text(key, text string) {
+	if strings.ContainsRune(text, 0) {
+		k.Report(key, "holds a NUL character; remove it")
+	}
+}
+
+// StateDir checks the folder of the state.
+func (k *Checker) StateDir(key, dir string) {
+	k.Text(key, dir)
+	if strings.HasPrefix(dir, "~") {
+		k.Report(key, "is %q, and ~ is not expanded; write the whole path", dir)
+	}
+}
+
+// Duration checks a time; 0 stands for one that was left out.
+func (k *Checker) Duration(key string, d time.Duration) {
+	if d != 0 {
+		k.wrong(key, keys.BadDuration(d))
+	}
+}
+
+// Secret checks a reference.
+func (k *Checker) Secret(key string, s Secret) {
+	if !k.UnreadIn(key) {
+		k.wrong(key, s.bad())
+	}
+}
+
+// Model checks the reference to a model and its checksum.
+func (k *Checker) Model(prefix string, m models.Request) {
+	switch key := prefix + "id"; {
+	case strings.ContainsRune(m.ID, 0):
+		k.Report(key, "holds a NUL character; remove it")
+		return
+	case m.ID == "" && k.Written(key):
+		k.Report(key, "is empty; %s", missing["model.id"])
+		return
+	case m.ID == "" && m.Kind != models.Kind(engine.ModelAny):
+		k.Report(key, "is missing; %s", missing["model.id"])
+		return
+	}
+	ref, err := m.Ref()
+	if err != nil {
+		k.Report(prefix+"id", "%v", err)
+	}
+	switch {
+	case err != nil:
+	case ref.URL == "" && (m.SHA256 != "" || k.Written(prefix+"sha256")):
+		k.Report(prefix+"sha256", "belongs to a model from an https URL alone; remove it")
+	case ref.URL != "" && m.SHA256 == "":
+		k.Report(prefix+"sha256", "is missing, and a file from a URL is not trusted without; write its checksum, as sha256sum prints it")
+	case ref.URL != "" && !sha256Text.MatchString(m.SHA256):
+		k.Report(prefix+"sha256", "must be 64 hexadecimal digits, is %q", m.SHA256)
+	}
+}
+
+// Address checks that nobody is let in by oversight.
+func (k *Checker) Address(prefix, host string, expose, hasKey bool) {
+	addr, err := netip.ParseAddr(host)
+	if err != nil || addr.Unmap().IsLoopback() {
+		return
+	}
+	switch {
+	case !expose:
+		k.Report(prefix+"host", "other machines can reach %s; write \"expose: true\" and an api_key to allow that, "+
+			"or use 127.0.0.1", host)
+	case !hasKey:
+		k.Report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}",
+			host)
+	}
+}
+
+// Environment checks the variables of an engine.
+func (k *Checker) Environment(prefix string, env map[string]Variable) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		key, value := keys.Join(prefix, name), env[name]
+		switch {
+		case keys.BadVariable(name) != "":
+			k.Report(key, "%s", keys.BadVariable(name))
+		case strings.ContainsRune(value.Text, 0):
+			k.Report(key, "holds a NUL character; remove it")
+		case value.Secret != nil:
+			k.Secret(key, *value.Secret)
+		}
+	}
+}
+
+// Devices checks the GPUs that are named. none says that the replica may use no GPU.
+func (k *Checker) Devices(key string, devices []string, none bool) {
+	switch {
+	case none && len(devices) > 0:
+		k.Report(key, `names GPUs while "gpu" is "none"; remove one of the two`)
+	case len(devices) == 0 && k.Written(key):
+		k.Report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
+	}
+	if len(devices) == 1 && devices[0] == AutoDevice {
+		return
+	}
+	first := map[string]int{}
+	for i, d := range devices {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		before, twice := first[strings.ToLower(d)]
+		switch {
+		case k.Skipped(at):
+		case d == AutoDevice:
+			k.Report(at, `is "auto" beside others; write "devices: auto", or name them all`)
+		case !deviceText.MatchString(d):
+			k.Report(at, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is %q`, d)
+		case twice:
+			k.Report(at, "names GPU %s again, like devices[%d]; remove one", d, before)
+		default:
+			first[strings.ToLower(d)] = i
+		}
+	}
+}
+
+// Handoff checks what a value made in Go can be, and what does not go together.
+func (k *Checker) Handoff(prefix, mode, group string) {
+	switch {
+	case mode != "" && !slices.Contains(fileModes, mode):
+		k.Report(prefix+"mode", "%s", badFileMode(mode))
+	case group != "" && !groupText.MatchString(group):
+		k.Report(prefix+"group", `must be the name or number of a group of users, is %q`, group)
+	case group != "" && mode == "0600":
+		k.Report(prefix+"mode", `is "0600", so that the group may not read the file; leave it out, or the group`)
+	}
+}
+
+// Logs is how much is kept of logs. S is the type of a size.
+type Logs[S ~int64] struct {
+	Keep                 int
+	MaxSize, MaxPoolSize S
+}
+
+// CheckLogs checks what was written, and what it is with what was left out.
+func CheckLogs[S ~int64](k *Checker, prefix string, c, all Logs[S]) {
+	if k.Written(prefix+"keep") && c.Keep == 0 {
+		k.Report(prefix+"keep", "must be from 1 to 1000, is 0")
+	}
+	for _, s := range []struct {
+		key   string
+		value S
+	}{{"max_size", c.MaxSize}, {"max_pool_size", c.MaxPoolSize}} {
+		if s.value != 0 {
+			k.wrong(prefix+s.key, badSize(int64(s.value)))
+		}
+	}
+	if all.MaxPoolSize < all.MaxSize {
+		k.Report(prefix+"max_pool_size", "must be at least max_size, which is %s, is %s", SizeText(int64(all.MaxSize)), SizeText(int64(all.MaxPoolSize)))
+	}
+}

@@ -1,0 +1,217 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kballard/go-shellquote"
+
+	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+)
+
+// What texts in a file look like.
+const (
+	IDPattern     = `^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`
+	DevicePattern = `^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*)$`
+	SizePattern   = `^([0-9]+)((?:[KMGT]i?)?B)$`
+	GroupPattern  = `^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`
+	HeaderPattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+)
+
+var (
+	idText     = regexp.MustCompile(IDPattern)
+	deviceText = regexp.MustCompile(DevicePattern)
+	sizeText   = regexp.MustCompile(SizePattern)
+	groupText  = regexp.MustCompile(GroupPattern)
+	headerText = regexp.MustCompile(HeaderPattern)
+	sha256Text = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
+)
+
+// AutoDevice stands for the GPUs that a start chooses.
+const AutoDevice = "auto"
+
+// IsID reports whether a pool or a replica can have the name.
+func IsID(name string) bool { return idText.MatchString(name) }
+
+// BadID tells what is wrong with a name, or "".
+func BadID(id string) string {
+	switch {
+	case IsID(id):
+		return ""
+	case len(id) > 63:
+		return fmt.Sprintf("is %d characters long, at most 63 are possible", len(id))
+	}
+	return fmt.Sprintf(`is %q; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`, id)
+}
+
+// fileModes are those that a handoff can have: nobody but its owner may write it.
+var fileModes = []string{"0600", "0640", "0644"}
+
+var octalPrefix = regexp.MustCompile(`^0o?`)
+
+// FileMode reads the mode of a file, in octal.
+func FileMode(s strictyaml.Scalar) (string, error) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number {
+		return "", strictyaml.ErrKind
+	}
+	mode := "0" + octalPrefix.ReplaceAllString(s.Text, "")
+	if n, err := strconv.ParseUint(s.Text, 10, 32); err == nil && s.Kind == strictyaml.Number {
+		if by := fmt.Sprintf("%#o", n); slices.Contains(fileModes, by) {
+			mode = by
+		}
+	}
+	if !slices.Contains(fileModes, mode) {
+		return "", errors.New(badFileMode(s.Text))
+	}
+	return mode, nil
+}
+
+func badFileMode(m string) string {
+	return fmt.Sprintf(`must be "0600", "0640" (its group may read it) or "0644" (every user may), is %q`, m)
+}
+
+// Group reads the name or the number of a group.
+func Group(s strictyaml.Scalar) (string, error) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !groupText.MatchString(s.Text) {
+		return "", strictyaml.ErrKind
+	}
+	return s.Text, nil
+}
+
+// Device reads the index or the UUID of a GPU.
+func Device(s strictyaml.Scalar) (string, error) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !deviceText.MatchString(s.Text) && s.Text != AutoDevice {
+		return "", strictyaml.ErrKind
+	}
+	return s.Text, nil
+}
+
+// sizeUnits are the units of a size, the largest first, so that the first one that divides a size is the shortest.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20}, {"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3}, {"B", 1},
+}
+
+// SizeText is a size as a file has it, such as "64MiB", in a unit that loses nothing.
+func SizeText(bytes int64) string {
+	for _, unit := range sizeUnits {
+		if bytes != 0 && bytes%unit.bytes == 0 {
+			return strconv.FormatInt(bytes/unit.bytes, 10) + unit.name
+		}
+	}
+	return "0B"
+}
+
+// The bounds of a size. Errors quote from the last 64 KiB of a log.
+const (
+	minSize int64 = 64 << 10
+	maxSize int64 = 1 << 40
+)
+
+// Size reads a number of bytes.
+func Size(s strictyaml.Scalar) (int64, error) {
+	switch s.Kind {
+	case strictyaml.Text:
+	case strictyaml.Number:
+		return 0, fmt.Errorf(`is the number %s without a unit; write "%sMiB" for mebibytes`, s.Text, s.Text)
+	default:
+		return 0, strictyaml.ErrKind
+	}
+	match := sizeText.FindStringSubmatch(s.Text)
+	if match == nil {
+		return 0, strictyaml.ErrKind
+	}
+	n, err := strconv.ParseInt(match[1], 10, 64)
+	for _, unit := range sizeUnits {
+		if unit.name != match[2] {
+			continue
+		}
+		if err != nil || n > maxSize/unit.bytes {
+			return 0, errors.New(sizeBounds(s.Text))
+		}
+		if wrong := badSize(n * unit.bytes); wrong != "" {
+			return 0, errors.New(wrong)
+		}
+		return n * unit.bytes, nil
+	}
+	return 0, strictyaml.ErrKind
+}
+
+func badSize(bytes int64) string {
+	if bytes < minSize || bytes > maxSize {
+		return sizeBounds(SizeText(bytes))
+	}
+	return ""
+}
+
+func sizeBounds(is string) string {
+	return fmt.Sprintf("must be from %s to %s, is %s; leave the key out for the default", SizeText(minSize), SizeText(maxSize), is)
+}
+
+// Flags splits one text as a POSIX shell would, with no expansion.
+func Flags(s strictyaml.Scalar) ([]string, error) {
+	if s.Kind != strictyaml.Text {
+		return nil, strictyaml.ErrKind
+	}
+	words, err := shellquote.Split(s.Text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be split as a shell would: %s; close the quotes, or write a list", lowerFirst(err.Error()))
+	}
+	return words, nil
+}
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+
+// Duration reads a time with its unit, which is more than 0.
+func Duration(s strictyaml.Scalar) (time.Duration, error) {
+	switch s.Kind {
+	case strictyaml.Text:
+	case strictyaml.Number:
+		return 0, fmt.Errorf(`is the number %s without a unit; write "%ss" for seconds`, s.Text, s.Text)
+	default:
+		return 0, strictyaml.ErrKind
+	}
+	d, err := time.ParseDuration(s.Text)
+	if err != nil {
+		return 0, strictyaml.ErrKind
+	}
+	if wrong := keys.BadDuration(d); wrong != "" {
+		return 0, errors.New(wrong)
+	}
+	return d, nil
+}
+
+// DurationOrZero is Duration where 0 has a meaning.
+func DurationOrZero(s strictyaml.Scalar) (time.Duration, error) {
+	if d, err := time.ParseDuration(s.Text); s.Kind == strictyaml.Text && err == nil && d == 0 {
+		return 0, nil
+	}
+	return Duration(s)
+}
+
+// Secret says where a secret is to be found.
+type Secret struct{ FromEnv, FromFile string }
+
+// bad tells what is wrong with a reference, or "".
+func (r Secret) bad() string {
+	switch {
+	case r.FromEnv == "" && r.FromFile == "":
+		return "says nowhere to find the secret; set from_env or from_file"
+	case r.FromEnv != "" && r.FromFile != "":
+		return "names two places for one secret; keep from_env or from_file"
+	case r.FromEnv != "" && !keys.IsVariable(r.FromEnv):
+		// The text is left out: it may be the secret itself.
+		return "from_env must be the name of a variable (letters, digits and _), not its value"
+	case strings.ContainsRune(r.FromFile, 0):
+		return "from_file holds a NUL character; remove it"
+	}
+	return ""
+}
