@@ -91,6 +91,8 @@ type ProvisionConfig struct {
 	// adopt, or is killed with it, however that ends (Linux only). Left out, it is "adopt". With "kill", a program that is
 	// killed takes the main process alone: workers that do not end by themselves stay until the next one, or a stop.
 	OnManagerExit string `json:"on_manager_exit,omitempty" validate:"omitempty,oneof=adopt kill"`
+	// Download says how slow downloads may be.
+	Download DownloadConfig `json:"download,omitzero"`
 	// Logs says how much of the engines' output is kept.
 	Logs LogsConfig `json:"logs,omitzero"`
 	// Handoff says who may read the handoff file beside the user that this runs as.
@@ -308,6 +310,7 @@ func (c ProvisionConfig) WithDefaults() ProvisionConfig {
 	if c.Drain.Timeout == nil {
 		c.Drain.Timeout = new(defaultDrainTimeout)
 	}
+	c.Download = c.Download.withDefaults()
 	c.Logs = c.Logs.withDefaults()
 	return c
 }

@@ -1,9 +1,11 @@
 package provisioner
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
 // Provisioning says where an engine's executable comes from.
@@ -230,4 +232,24 @@ type CustomConfig struct {
 	// Aliases are other spellings of flags, as keys, and what is passed instead: {-p: --parallel} also makes
 	// "--parallel=2" of "-p=2".
 	Aliases map[string]string `json:"aliases,omitempty"`
+}
+
+// DownloadConfig says how slow the download of a model or an executable may be. What came before a limit ended it is kept, and
+// the next try goes on with it.
+type DownloadConfig struct {
+	// MinPerMinute is what each connection must bring within a minute, 64KiB to 1TiB. One that brings less is made anew; the
+	// fifth in a row ends the download. Left out, it is 64KiB.
+	MinPerMinute Size `json:"min_per_minute,omitempty"`
+	// Timeout is for all of one file, at most 24 hours. Left out, it is that.
+	Timeout Duration `json:"timeout,omitempty" validate:"min=0"`
+}
+
+func (c DownloadConfig) withDefaults() DownloadConfig {
+	c.MinPerMinute = cmp.Or(c.MinPerMinute, 64<<10)
+	c.Timeout = cmp.Or(c.Timeout, Duration(24*time.Hour))
+	return c
+}
+
+func (c DownloadConfig) limits() fetch.Limits {
+	return fetch.Limits{MinPerMinute: int64(c.MinPerMinute), Timeout: time.Duration(c.Timeout)}
 }

@@ -224,7 +224,7 @@ func (c *ContainerConfig) footprint(f *footprint.Footprint) {
 func (c ProvisionConfig) settings() string {
 	dir := c.Dir
 	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = RestartConfig{}, LivenessConfig{}, DrainConfig{}, ReadyConfig{}, StopConfig{}, LogsConfig{}
-	c.Fit, c.Expose, c.Handoff = "", false, HandoffConfig{}
+	c.Fit, c.Expose, c.Handoff, c.Download = "", false, HandoffConfig{}, DownloadConfig{}
 	return cache.Hash(c, dir)
 }
 

@@ -44,6 +44,7 @@ func schemaTypes() []any {
 		RestartConfig{},
 		LivenessConfig{},
 		StopConfig{},
+		DownloadConfig{},
 		LogsConfig{},
 		HandoffConfig{},
 		SecretRef{},

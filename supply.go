@@ -79,7 +79,7 @@ func (s supply) executable(cfg ProvisionConfig, program engine.Program) acquire.
 	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
 		return acquire.Download{
 			Cache: s.store(), Config: acquire.BinaryConfig(*b), Command: program.Command, Release: program.Release, GPU: cfg.GPU != GPUNone,
-			API: s.api,
+			API: s.api, Limits: cfg.Download.limits(),
 		}
 	}
 	return acquire.Local(wanted(cfg, program, s.searchPath()))
@@ -110,7 +110,7 @@ func (s supply) inspector() binary.Inspector {
 
 // models finds what a replica serves.
 func (s supply) models(cfg ProvisionConfig) models.Finder {
-	return models.Finder{Cache: s.cache(), Hub: s.Hub, Env: cfg.variable}
+	return models.Finder{Cache: s.cache(), Hub: s.Hub, Env: cfg.variable, Limits: cfg.Download.limits()}
 }
 
 // model is what is asked for of an engine that takes models of a kind.

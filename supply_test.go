@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
 )
 
 func TestLookupBinary(t *testing.T) {
@@ -125,5 +127,22 @@ func TestAcquiredConfigs(t *testing.T) {
 				t.Errorf("%s.%s is %q in the configuration and %q in the cache", own, own.Field(i).Name, a, b)
 			}
 		}
+	}
+}
+
+// The limits of downloads reach both who downloads models and who downloads executables.
+func TestDownloadLimits(t *testing.T) {
+	t.Parallel()
+	cfg := ProvisionConfig{Download: DownloadConfig{MinPerMinute: 1 << 20, Timeout: Duration(time.Hour)}}
+	cfg.Provisioning.Binary = &BinaryConfig{Release: "b1"}
+	want := fetch.Limits{MinPerMinute: 1 << 20, Timeout: time.Hour}
+	if got := (supply{}).models(cfg).Limits; got != want {
+		t.Errorf("models: %+v", got)
+	}
+	if got := (supply{}).executable(cfg, engine.Program{}).(acquire.Download).Limits; got != want {
+		t.Errorf("executables: %+v", got)
+	}
+	if got := (ProvisionConfig{}).WithDefaults().Download.limits(); got != (fetch.Limits{MinPerMinute: 64 << 10, Timeout: 24 * time.Hour}) {
+		t.Errorf("by default: %+v", got)
 	}
 }

@@ -44,6 +44,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	k.Devices(prefix+"devices", devices, c.GPU == GPUNone)
 	k.durations(prefix, c)
 	config.CheckLogs(k.Checker, prefix+"logs.", config.Logs[Size](c.Logs), config.Logs[Size](c.Logs.withDefaults()))
+	k.Size(prefix+"download.min_per_minute", int64(c.Download.MinPerMinute))
 	k.Handoff(prefix+"handoff.", string(c.Handoff.Mode), string(c.Handoff.Group))
 	k.drain(prefix+"drain.", c)
 	for i, flag := range c.Flags {
@@ -151,6 +152,7 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		{"liveness.token_period", c.Liveness.TokenPeriod},
 		{"liveness.token_timeout", c.Liveness.TokenTimeout},
 		{"stop.grace", c.Stop.Grace},
+		{"download.timeout", c.Download.Timeout},
 	} {
 		k.Duration(prefix+d.key, time.Duration(d.value))
 	}

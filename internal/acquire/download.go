@@ -30,6 +30,7 @@ type Download struct {
 	Release *engine.Release // where the engine is published; nil where that is not known
 	GPU     bool            // it is to use one
 	API     string          // that releases are looked up with; "" is GitHub's
+	Limits  fetch.Limits
 }
 
 // asset is one file to download.
@@ -148,7 +149,7 @@ func (d Download) make(ctx context.Context, e cache.Entry, assets []asset, tell 
 	}
 	for _, a := range assets {
 		err := fetch.Download(ctx, fetch.File{
-			URL: a.url, Path: e.Path(a.file()), Digest: a.digest, Size: a.size, MaxSize: maxEngineSize,
+			URL: a.url, Path: e.Path(a.file()), Digest: a.digest, Size: a.size, MaxSize: maxEngineSize, Limits: d.Limits,
 			Progress: func(p fetch.Progress) {
 				now := Progress{Step: StepDownload, What: a.name, Done: p.Done, Total: p.Total, Rate: p.Rate, Waiting: p.Waiting}
 				now.Remaining = p.Remaining().Seconds()

@@ -41,6 +41,13 @@ func (k *Checker) Duration(key string, d time.Duration) {
 	}
 }
 
+// Size checks a size; 0 is one that was left out.
+func (k *Checker) Size(key string, bytes int64) {
+	if bytes != 0 {
+		k.wrong(key, badSize(bytes))
+	}
+}
+
 // Secret checks a reference.
 func (k *Checker) Secret(key string, s Secret) {
 	if !k.UnreadIn(key) {
@@ -163,9 +170,7 @@ func CheckLogs[S ~int64](k *Checker, prefix string, c, all Logs[S]) {
 		key   string
 		value S
 	}{{"max_size", c.MaxSize}, {"max_pool_size", c.MaxPoolSize}} {
-		if s.value != 0 {
-			k.wrong(prefix+s.key, badSize(int64(s.value)))
-		}
+		k.Size(prefix+s.key, int64(s.value))
 	}
 	if all.MaxPoolSize < all.MaxSize {
 		k.Report(prefix+"max_pool_size", "must be at least max_size, which is %s, is %s", SizeText(int64(all.MaxSize)), SizeText(int64(all.MaxPoolSize)))

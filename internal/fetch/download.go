@@ -51,6 +51,8 @@ type requester struct {
 	transport *http.Transport
 	token     string
 	stall     time.Duration
+	least     int64         // bytes within each minute; 0 means that any will do
+	within    time.Duration // a minute
 }
 
 // newRequester makes one that tries again so many times. stall bounds the wait for an answer.
@@ -170,7 +172,7 @@ func (r requester) get(outer context.Context, url string, header http.Header) (_
 		return nil, bare(err)
 	}
 	resp.Body = &watched{
-		ReadCloser: resp.Body, outer: outer, ctx: ctx, cancel: cancel, limit: r.stall,
+		ReadCloser: resp.Body, outer: outer, ctx: ctx, cancel: cancel, limit: r.stall, least: r.least, minute: r.within, since: time.Now(),
 		timer: time.AfterFunc(r.stall, func() { cancel(errStalled) }),
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
@@ -180,8 +182,13 @@ func (r requester) get(outer context.Context, url string, header http.Header) (_
 	return resp, nil
 }
 
+// longestGet is for a small document with all tries, of which each may be told to wait.
+const longestGet = 10 * time.Minute
+
 // Get reads a small document, of at most limit bytes.
 func Get(ctx context.Context, url, token string, limit int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, longestGet, fmt.Errorf("it did not come within %s", longestGet))
+	defer cancel()
 	r := newRequester(token, 4, 250*time.Millisecond, 30*time.Second)
 	defer r.close()
 	data, err := r.document(ctx, url, limit)
@@ -222,19 +229,41 @@ func (e *brokenError) Unwrap() error { return e.err }
 
 var errStalled = errors.New("nothing came")
 
-// watched is a body that breaks when it brings nothing for too long.
+// slowError says that a connection brings too little.
+type slowError struct {
+	came, least int64 // bytes
+	within      time.Duration
+}
+
+func (e *slowError) Error() string {
+	return fmt.Sprintf("%s came within %s, less than the %s a minute of \"download.min_per_minute\"", Bytes(e.came), e.within.Round(time.Millisecond), Bytes(e.least))
+}
+
+// watched is a body that breaks when it brings nothing for too long, or too little.
 type watched struct {
 	io.ReadCloser
 	outer, ctx context.Context // the caller's, and that of the request
 	cancel     context.CancelCauseFunc
 	limit      time.Duration
 	timer      *time.Timer
+
+	least  int64
+	minute time.Duration
+	since  time.Time // the beginning of this minute
+	came   int64     // in it
 }
 
 func (w *watched) Read(b []byte) (int, error) {
 	n, err := w.ReadCloser.Read(b)
 	if n > 0 {
 		w.timer.Reset(w.limit)
+		w.came += int64(n)
+	}
+	if took := time.Since(w.since); err == nil && w.least > 0 && took >= w.minute {
+		if float64(w.came)/took.Minutes() < float64(w.least)/w.minute.Minutes() {
+			return n, &brokenError{&slowError{w.came, w.least, took}}
+		}
+		w.since, w.came = time.Now(), 0
 	}
 	switch {
 	case err == nil || errors.Is(err, io.EOF):

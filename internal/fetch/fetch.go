@@ -31,11 +31,23 @@ type File struct {
 	Connections int           // for a large file; 0 means 4
 	Stall       time.Duration // how long a connection may bring nothing; 0 means 30 s
 
+	Limits
+
 	// Progress is called about five times a second, and once at the end; nil means never. It must return at once.
 	Progress func(Progress)
 
 	minRange   int64         // of a parallel download; 0 means 32 MiB
+	minute     time.Duration // the one of MinPerMinute; 0 means a minute
 	retryFloor time.Duration // the first wait before a new try; 0 means 250 ms
+}
+
+// Limits say how slow a download may be. What came before one ended it is kept, and the next goes on with it.
+type Limits struct {
+	// MinPerMinute is in bytes. A connection that brings less within a minute is made anew, and the fifth in a row ends the
+	// download. 0 means 64 KiB.
+	MinPerMinute int64
+	// Timeout is for all of the file, without the wait for another process that downloads it. 0 means 24 hours.
+	Timeout time.Duration
 }
 
 // Progress is how far a download is.
@@ -74,6 +86,16 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("the content has the checksum %s, not %s; it was damaged or replaced, and is thrown away", e.Got, e.Want)
 }
 
+// TimeoutError says that a download took longer than it may.
+type TimeoutError struct{ Limit time.Duration }
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("it is not done after %s; what came is kept, and the next try goes on with it; raise \"download.timeout\" where that is to be expected", e.Limit)
+}
+
+// Timeout is true.
+func (e *TimeoutError) Timeout() bool { return true }
+
 // Download brings the file to its path, or finds it there. Two processes may do so at once: one works, the other waits
 // and uses the result. What an interrupted run has got is kept beside the path under another name, and is used again.
 //
@@ -89,6 +111,9 @@ func download(ctx context.Context, f File) error {
 	f.MaxSize = cmp.Or(f.MaxSize, 1<<40)
 	f.Connections = cmp.Or(f.Connections, 4)
 	f.Stall = cmp.Or(f.Stall, 30*time.Second)
+	f.MinPerMinute = cmp.Or(f.MinPerMinute, 64<<10)
+	f.Timeout = cmp.Or(f.Timeout, 24*time.Hour)
+	f.minute = cmp.Or(f.minute, time.Minute)
 	f.Lock = cmp.Or(f.Lock, f.Path+".lock")
 	f.minRange = cmp.Or(f.minRange, 32<<20)
 	f.retryFloor = cmp.Or(f.retryFloor, 250*time.Millisecond)
@@ -115,6 +140,8 @@ func download(ctx context.Context, f File) error {
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o777); err != nil { // whoever tidied up meanwhile has removed it
 		return err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, f.Timeout, &TimeoutError{f.Timeout})
+	defer cancel()
 	d := newTransfer(f)
 	defer d.close()
 	for range 3 {

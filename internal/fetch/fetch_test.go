@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -199,6 +200,38 @@ func chunked(w http.ResponseWriter, r *http.Request, cdn bool, next http.Handler
 	return true
 }
 
+// trickle sends a byte of each content now and then.
+func trickle(every time.Duration) hubtest.Fault {
+	return func(w http.ResponseWriter, r *http.Request, cdn bool, next http.Handler) bool {
+		if !cdn {
+			return false
+		}
+		next.ServeHTTP(trickling{w, r.Context(), every}, r)
+		return true
+	}
+}
+
+type trickling struct {
+	http.ResponseWriter
+	ctx   context.Context
+	every time.Duration
+}
+
+func (w trickling) Write(b []byte) (int, error) {
+	for i := range b {
+		select {
+		case <-w.ctx.Done():
+			return i, w.ctx.Err()
+		case <-time.After(w.every):
+		}
+		if _, err := w.ResponseWriter.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
+		w.ResponseWriter.(http.Flusher).Flush()
+	}
+	return len(b), nil
+}
+
 // newETag gives the file another ETag after the probe, or with every so many requests.
 func newETag(every int64) hubtest.Fault {
 	var n atomic.Int64
@@ -264,6 +297,19 @@ func TestErrors(t *testing.T) {
 		"dead server": {
 			change: func(b *bench) { b.CDN.Close() },
 			want:   "connection refused",
+		},
+		"a trickle that never stalls": {
+			change: func(b *bench) {
+				b.Inject(trickle(5 * time.Millisecond))
+				b.file.MinPerMinute, b.file.minute, b.file.Stall = 100<<10, 100*time.Millisecond, 10*time.Second
+			},
+			want: `less than the 102 kB a minute of "download.min_per_minute"`,
+			left: true,
+		},
+		"longer than it may take": {
+			change: func(b *bench) { b.Inject(trickle(5 * time.Millisecond)); b.file.Timeout = 300 * time.Millisecond },
+			want:   "it is not done after 300ms; what came is kept",
+			left:   true,
 		},
 		"dead body": {
 			change: func(b *bench) { b.Inject(hubtest.Hang(0)); b.file.Stall = 20 * time.Millisecond },
@@ -588,5 +634,32 @@ func TestFolderGoesWhileWaiting(t *testing.T) {
 	}
 	if got, err := os.ReadFile(b.file.Path); err != nil || !bytes.Equal(got, b.content) {
 		t.Errorf("%d bytes (%v)", len(got), err)
+	}
+}
+
+// Somebody who shares the cache has put another name of a file, or something that is no file, where a part goes: nothing of it is
+// lost.
+func TestPlantedPart(t *testing.T) {
+	t.Parallel()
+	for name, plant := range map[string]func(victim, part string) error{
+		"hard link":     os.Link,
+		"symbolic link": os.Symlink,
+		"fifo":          func(_, part string) error { return syscall.Mkfifo(part, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 300<<10)
+			victim := filepath.Join(t.TempDir(), "victim")
+			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := plant(victim, b.file.Path+PartSuffix); err != nil {
+				t.Fatal(err)
+			}
+			b.check(t)
+			if kept, err := os.ReadFile(victim); err != nil || string(kept) != "precious" {
+				t.Errorf("the file is now %.20q (%v)", kept, err)
+			}
+		})
 	}
 }

@@ -2,6 +2,9 @@ package fetch
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -43,13 +46,12 @@ type byteRange struct {
 // openPart continues what was left of the same content, where the server can; else it begins anew.
 func openPart(path string, digest Digest, src source, minRange int64) (*part, error) {
 	p := &part{path: path, state: state{Digest: digest, Size: src.size}, ranges: src.split(minRange)}
-	var err error
-	// In a cache that a group shares, somebody may have put a link there.
-	if p.file, err = os.OpenFile(path+PartSuffix, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o666); err != nil {
+	file, length, err := openOwn(path + PartSuffix)
+	if err != nil {
 		return nil, err
 	}
-	info, err := p.file.Stat()
-	if err == nil && !(src.ranges && p.resume(info.Size())) {
+	p.file = file
+	if !(src.ranges && p.resume(length)) {
 		err = p.file.Truncate(0)
 	}
 	if err != nil {
@@ -57,6 +59,31 @@ func openPart(path string, digest Digest, src source, minRange int64) (*part, er
 		return nil, err
 	}
 	return p, nil
+}
+
+// openOwn opens a file that has no other name, or makes it. In a cache that a group shares, somebody may have put a link there,
+// or something that is no file: what it is loses this name and nothing else.
+func openOwn(path string) (file *os.File, length int64, err error) {
+	for range 3 { // whoever shares the cache may be quick
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
+		if err == nil {
+			info, failed := file.Stat()
+			if failed != nil {
+				file.Close()
+				return nil, 0, failed
+			}
+			if stat, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && stat.Nlink == 1 {
+				return file, info.Size(), nil
+			}
+			file.Close()
+		} else if info, failed := os.Lstat(path); failed != nil || info.Mode().IsRegular() {
+			return nil, 0, err
+		}
+		if err = os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, 0, err
+		}
+	}
+	return nil, 0, fmt.Errorf("%q is in the way: it is no file of its own; remove it", path)
 }
 
 // resume takes over the state of an earlier run and reports whether there was any.

@@ -21,11 +21,13 @@ type transfer struct {
 }
 
 func newTransfer(f File) *transfer {
-	return &transfer{
+	t := &transfer{
 		File:      f,
 		probing:   newRequester(f.Token, 4, f.retryFloor, f.Stall),
 		requester: newRequester(f.Token, 8, f.retryFloor, f.Stall),
 	}
+	t.least, t.within = f.MinPerMinute, f.minute
+	return t
 }
 
 func (d *transfer) close() {
@@ -174,7 +176,7 @@ func (d *transfer) tell(src source, p *part, finished <-chan struct{}) {
 	}
 }
 
-// bring fills a range. A connection that breaks is made anew for the rest, as long as that brings something.
+// bring fills a range. A connection that breaks is made anew for the rest, as long as that brings something, and enough.
 func (d *transfer) bring(ctx context.Context, src source, p *part, r *byteRange) error {
 	for fruitless := 0; ; {
 		before := r.done.Load()
@@ -186,7 +188,8 @@ func (d *transfer) bring(ctx context.Context, src source, p *part, r *byteRange)
 		if !errors.As(err, &cut) {
 			return err
 		}
-		if fruitless++; r.done.Load() > before {
+		var slow *slowError
+		if fruitless++; r.done.Load() > before && !errors.As(err, &slow) {
 			fruitless = 0
 		}
 		if fruitless == 5 {

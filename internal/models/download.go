@@ -47,7 +47,7 @@ func (f Finder) findURL(from, sha256 string) (Model, error) {
 	if err == nil && h.offline {
 		return Model{}, fmt.Errorf("it is not in the cache %q, and %w; unset it, or put the model there", dir, errOffline)
 	}
-	file := fetch.File{URL: from, Path: m.Path, Digest: digest}
+	file := fetch.File{URL: from, Path: m.Path, Digest: digest, Limits: f.Limits}
 	if end, err := url.Parse(h.endpoint); err == nil && end.Host == u.Host && end.Scheme == u.Scheme {
 		file.Token = h.token
 	}

@@ -21,6 +21,7 @@ type hub struct {
 	cache    string
 	token    string
 	offline  bool
+	limits   fetch.Limits
 }
 
 var errNoHubCache = errors.New("there is no folder to keep models in, since HOME is not set; set HF_HOME")
@@ -32,6 +33,7 @@ func (f Finder) hub() (hub, error) {
 		return slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(get(name)))
 	}
 	h := hub{
+		limits:   f.Limits,
 		endpoint: strings.TrimRight(cmp.Or(get("HF_ENDPOINT"), "https://huggingface.co"), "/"),
 		offline:  yes("HF_HUB_OFFLINE") || yes("TRANSFORMERS_OFFLINE"),
 		token:    strings.TrimSpace(cmp.Or(get("HF_TOKEN"), get("HUGGING_FACE_HUB_TOKEN"))),

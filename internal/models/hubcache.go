@@ -83,7 +83,7 @@ func (h hub) stage(ref hubRef, l hubListing, chosen []string) Model {
 		m.files = append(m.files, remoteFile{name: name, host: fetch.Redact(h.endpoint), File: fetch.File{
 			URL:   h.endpoint + "/" + ref.repo + "/resolve/" + l.Commit + "/" + escapePath(name),
 			Token: h.token, Path: blob, Digest: file.Digest, Size: file.Size,
-			Lock: lock,
+			Lock: lock, Limits: h.limits,
 		}})
 	}
 	m.done = func() error {

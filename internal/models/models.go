@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 )
 
@@ -45,6 +46,8 @@ type Finder struct {
 	Cache string                   // the folder of what can be downloaded again; "" where there is none
 	Hub   string                   // the cache of the Hugging Face hub; "" is where the variables say
 	Env   func(name string) string // a variable of the replica, or else of this program
+
+	Limits fetch.Limits // of downloads
 }
 
 // Model is where the model of a launch is, or will be when its files are there.
