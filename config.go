@@ -61,14 +61,16 @@ type ProvisionConfig struct {
 	// keys decide is added to Flags. Left out, it is "provisioner".
 	Defaults string `json:"defaults,omitempty" validate:"omitempty,oneof=provisioner engine"`
 	// Env is added to the engine's environment, which otherwise is a short allowlist of the provisioner's. What other
-	// keys decide, such as CUDA_VISIBLE_DEVICES, may not be set here.
+	// keys decide may not be set here: CUDA_VISIBLE_DEVICES never but with "gpu: unmanaged", variables of other vendors not
+	// beside Devices or "gpu: none".
 	Env map[string]EnvValue `json:"env,omitempty"`
 	// APIKey is where the key that clients must present comes from. Left out, the engine asks for none.
 	APIKey *SecretRef `json:"api_key,omitempty"`
-	// GPU says whether a GPU must be used: "required", "optional" or "none". Left out, it is "required".
-	GPU GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none"`
-	// Devices are the GPUs that the replica may use, by index (in PCI bus order) or UUID. "auto" chooses as few as have
-	// enough free memory. Left out, it is all.
+	// GPU says whether a GPU must be used: "required", "optional" or "none"; "unmanaged" leaves it to Flags and Env. Left out,
+	// it is "required".
+	GPU GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none unmanaged"`
+	// Devices are the GPUs that the replica may use, by index (in PCI bus order), UUID, PCI address, or the name by which the
+	// engine's executable lists one. "auto" chooses as few as have enough free memory. Left out, it is all of one vendor.
 	Devices Devices `json:"devices,omitempty"`
 	// Fit says what a start does when the model needs more memory than is free, by estimate: "warn", "require" (fail before
 	// the load) or "off". Left out, it is "warn".
@@ -124,9 +126,11 @@ const (
 	GPURequired GPUPolicy = "required" // fail before the start without a usable GPU, and after it if it is not used
 	GPUOptional GPUPolicy = "optional" // use what is there
 	GPUNone     GPUPolicy = "none"     // run on the CPU, with all GPUs hidden
+	// GPUUnmanaged leaves GPUs to the user's flags and env: nothing is chosen, hidden, rewritten or proven.
+	GPUUnmanaged GPUPolicy = "unmanaged"
 )
 
-// Device is a GPU by index ("0") or UUID ("GPU-…", "MIG-…"). In a file an index may be written as a number.
+// Device is a GPU by index ("0"), UUID ("GPU-…", "MIG-…"), PCI address ("0000:3b:00.0") or the engine's name ("Vulkan0"). In a file an index may be written as a number.
 type Device string
 
 // Devices is a list of GPUs, or [DevicesAuto]. In a file, "auto" need not be in a list.

@@ -170,7 +170,7 @@ func valueTypes() map[reflect.Type]strictyaml.Type {
 			Scalar: text[Group](config.Group),
 		},
 		reflect.TypeFor[Device](): {
-			Want:   `a GPU's index, such as 0, or its UUID, such as "GPU-…"`,
+			Want:   `a GPU's index, such as 0, its UUID, such as "GPU-…", or its PCI address`,
 			Scalar: text[Device](config.Device),
 		},
 		reflect.TypeFor[EnvValue](): {

@@ -121,8 +121,9 @@ func TestCustomGPUProof(t *testing.T) {
 	}
 	prove := func(memory map[int]uint64) error {
 		e := evidence(spec, []string{"offloaded 33/33 layers to GPU"}) // anybody can say so
-		e.PIDs, e.Memory = []int{10, 11}, memory
-		return e.Prove()
+		e.PIDs, e.Held, e.Before = []int{10, 11}, holdings(memory), []engine.GPU{gpu0}
+		_, err := e.Prove()
+		return err
 	}
 	if err := prove(map[int]uint64{11: 1 << 30}); err != nil {
 		t.Errorf("a child holds GPU memory: %v", err)

@@ -96,7 +96,7 @@ func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec reco
 	if cfg.Devices.auto() && len(rec.Launch.GPUs) > 0 { // the choice would be another today: the engine has taken what was free
 		same.Devices = nil
 		for _, g := range rec.Launch.GPUs {
-			same.Devices = append(same.Devices, Device(g.UUID))
+			same.Devices = append(same.Devices, Device(g.ID()))
 		}
 	}
 	lack := gpuLack(cfg, rec.Launch)
@@ -172,7 +172,11 @@ func (p launchPlan) footprint(cfg ProvisionConfig) footprint.Footprint {
 	f.Show("host", cfg.Host)
 	f.Show("port", strconv.Itoa(cfg.Port))
 	f.Show("on_manager_exit", cfg.OnManagerExit)
-	f.Show("devices", gpuEnv(cfg, p.GPUs)["CUDA_VISIBLE_DEVICES"])
+	ids := make([]string, len(p.GPUs))
+	for i, g := range p.GPUs {
+		ids[i] = g.ID()
+	}
+	f.Show("devices", strings.Join(ids, ","))
 	if cfg.Devices.auto() {
 		f.Show("devices", string(autoDevice)) // what is chosen depends on what is free, and the engine itself has taken some
 	}
@@ -233,7 +237,7 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	h := sha256.New()
 	gpus := make([]string, len(p.GPUs))
 	for i, g := range p.GPUs {
-		gpus[i] = g.UUID
+		gpus[i] = g.ID()
 	}
 	if cfg.Devices.auto() {
 		gpus = nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 )
@@ -26,8 +27,9 @@ type variable struct {
 	value string
 }
 
-// environment is what an engine is started with, sorted by name. A later layer wins over an earlier one.
-func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU, s secrets, own map[string]string) []variable {
+// environment is what an engine is started with, sorted by name. A later layer wins over an earlier one. devices is what
+// confines it to its GPUs.
+func environment(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]string, s secrets, own map[string]string) []variable {
 	all := map[string]variable{}
 	layer := func(origin string, values map[string]string) {
 		for name, value := range values {
@@ -35,6 +37,9 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 		}
 	}
 	layer("inherited", environ.Engine(environ.For{Hub: spec.FetchesFromHub, Contained: cfg.contained()}))
+	if cfg.GPU == GPUUnmanaged && !cfg.contained() {
+		layer("inherited", environ.Matching(gpu.Variables()))
+	}
 	layer("engine", spec.Env)
 	layer("config", plainEnv(cfg))
 	for name, value := range s.env {
@@ -43,7 +48,7 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU,
 	if len(s.keys) > 0 && spec.KeyEnv != "" {
 		layer("api_key", map[string]string{spec.KeyEnv: s.keys.Joined(spec.KeySeparator)})
 	}
-	layer("devices", gpuEnv(cfg, gpus))
+	layer("devices", devices)
 	layer("provisioner", own)
 	return slices.SortedFunc(maps.Values(all), func(a, b variable) int { return cmp.Compare(a.Name, b.Name) })
 }

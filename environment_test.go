@@ -23,7 +23,7 @@ func TestEnvironmentLayers(t *testing.T) {
 	}
 	spec := engine.LaunchSpec{Env: map[string]string{"A": "engine", "E": "engine", "TZ": "engine"}, KeyEnv: "KEY"}
 	s := secrets{keys: secret.Keys{secret.Of("the-key")}, env: map[string]secret.Text{"B": secret.Of("the-token")}}
-	vars := environment(cfg, spec, []engine.GPU{{UUID: "GPU-1"}}, s, ownEnvironment("launch", "/t"))
+	vars := environment(cfg, spec, map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-1"}, s, ownEnvironment("launch", "/t"))
 
 	for _, want := range []string{
 		"LANG=config config", "TZ=engine engine", "A=config config", "E=engine engine", "B=the-token config", "KEY=the-key api_key",

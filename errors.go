@@ -197,7 +197,7 @@ func (e *NotReadyError) Unwrap() error { return e.Err }
 
 // GPUError says that the GPUs that a replica requires are not there or not usable.
 type GPUError struct {
-	Device string // index or UUID; "" when it is about all of them
+	Device string // index, UUID or address; "" when it is about all of them
 	Err    error
 	Advice string
 }

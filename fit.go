@@ -28,7 +28,7 @@ var ErrNoMemory = errors.New("not enough memory")
 
 // MemoryNeed is an estimate of what a launch needs of one kind of memory, beside what is free of it.
 type MemoryNeed struct {
-	// GPU is the UUID of the GPU whose memory it is; "" means main memory.
+	// GPU is the ID of the GPU whose memory it is; "" means main memory.
 	GPU string `json:"gpu,omitempty"`
 	// Label is the same for people, such as "GPU 0".
 	Label string `json:"label"`
@@ -38,6 +38,8 @@ type MemoryNeed struct {
 	Mapped uint64 `json:"mapped,omitempty"`
 	// Free is what is free in bytes, less what other replicas have mapped, and what those that are still loading will take.
 	Free uint64 `json:"free"`
+	// Whole says that nobody tells how much of it is in use: Free is all that there is.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // Fits reports whether there is enough.
@@ -90,7 +92,7 @@ func (e *memoryError) advice() string {
 // adviseMemory puts the numbers of the estimate into the advice on a lack of memory, and returns them; "" where nothing
 // can be told.
 func (p *launchPlan) adviseMemory() string {
-	numbers := p.memory.Numbers(memoryRun(p.spec.GGUF), devicesOf(p.GPUs))
+	numbers := p.memory.Numbers(memoryRun(p.spec.GGUF), p.GPUs)
 	if numbers == "" {
 		return ""
 	}
@@ -131,12 +133,12 @@ func expertsOnHost(n int) []string {
 // memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be
 // estimated, as the model is not here or none of GGUF, or nobody wants to know.
 func (o *options) memoryCheck(ctx context.Context, cfg ProvisionConfig, prepared Prepared, driver gpu.Driver) *fit.Check {
-	if prepared.gguf == nil || cfg.Fit == "off" && !cfg.Devices.auto() {
+	if prepared.gguf == nil || cfg.GPU == GPUUnmanaged || cfg.Fit == "off" && !cfg.Devices.auto() {
 		return nil
 	}
 	held := func() map[int]uint64 {
-		memory, _ := driver.ProcessMemory()
-		return memory
+		memory, _ := driver.Processes(nil)
+		return gpu.ByProcess(memory)
 	}
 	return &fit.Check{
 		Model: prepared.gguf, File: fit.FileOf(prepared.ModelPath), HostFree: cgroup.MemoryAvailable(),
@@ -146,11 +148,10 @@ func (o *options) memoryCheck(ctx context.Context, cfg ProvisionConfig, prepared
 
 // fewest chooses for "devices: auto"; see [fit.Check.Fewest].
 func fewest(memory *fit.Check, gpus []engine.GPU, describe func([]engine.GPU) (engine.LaunchSpec, error)) ([]engine.GPU, error) {
-	devices, err := memory.Fewest(devicesOf(gpus), func(some []gpu.Device) (*fit.Run, int, error) {
-		spec, err := describe(gpusOf(some))
+	return memory.Fewest(gpus, func(some []gpu.Device) (*fit.Run, int, error) {
+		spec, err := describe(some)
 		return memoryRun(spec.GGUF), spec.GPUs, err
 	})
-	return gpusOf(devices), err
 }
 
 // others are the launches of the replicas of a state directory beside cfg.

@@ -129,7 +129,7 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 }
 
 // gpuWith is a GPU with so much free memory.
-func gpuWith(index int, free uint64) engine.GPU {
+func gpuWith(index int, free engine.Bytes) engine.GPU {
 	return engine.GPU{Index: index, UUID: fmt.Sprintf("GPU-%04d", index), Name: "NVIDIA A100", MemoryTotal: 80 << 30, MemoryFree: free}
 }
 

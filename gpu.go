@@ -1,9 +1,11 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
@@ -11,25 +13,58 @@ import (
 
 // Sentinel errors that a [GPUError] wraps.
 var (
-	// ErrNoDriver is the cause where the node has no working NVIDIA driver, or this build cannot talk to it.
+	// ErrNoDriver is the cause where the node has no GPU with a working driver, or this build cannot talk to it.
 	ErrNoDriver = gpu.ErrNoDriver
 	// ErrNoGPU is the cause where the driver works but there is no GPU that could be used.
 	ErrNoGPU = gpu.ErrNone
 )
 
-// DetectGPUs lists the node's NVIDIA GPUs in PCI bus order, each followed by its MIG partitions. A GPU in a bad state
-// is listed with its Problem. A node without a driver or a device is a *GPUError that wraps [ErrNoDriver] or [ErrNoGPU].
+// DetectGPUs lists the node's GPUs: those of NVIDIA in PCI bus order, each followed by its MIG partitions, then those of AMD
+// and of Intel. A GPU that is in a bad state, or that this user may not use, is listed with its Problem. A node without a
+// driver or a device is a *GPUError that wraps [ErrNoDriver] or [ErrNoGPU].
 //
 // A driver that hangs cannot be interrupted: when ctx ends first, its error comes back and the question is left behind.
 func DetectGPUs(ctx context.Context) ([]engine.GPU, error) {
 	devices, err := gpu.List(ctx, gpu.Node())
-	return gpusOf(devices), gpuError(err)
+	return devices, gpuError(err)
 }
 
-// selectGPUs are the devices that a replica gets; none means that it runs on the CPU.
-func selectGPUs(ctx context.Context, cfg ProvisionConfig, d gpu.Driver) ([]engine.GPU, error) {
-	devices, err := gpu.Ask(ctx, func() ([]gpu.Device, error) { return gpu.Select(gpu.Policy(cfg.GPU), cfg.Devices.names(), d) })
-	return gpusOf(devices), gpuError(err)
+// gpuChoice is which GPUs a replica gets, and what confines it to them.
+type gpuChoice struct {
+	gpu.Choice
+	build gpu.Build
+}
+
+// chooseGPUs chooses the devices of a replica of which the executable is known, or the zero value.
+func (o *options) chooseGPUs(ctx context.Context, cfg ProvisionConfig, program engine.Program, binary engine.Binary, driver gpu.Driver) (gpuChoice, error) {
+	if cfg.GPU == GPUNone || cfg.GPU == GPUUnmanaged {
+		return gpuChoice{}, nil
+	}
+	found, err := gpu.Ask(ctx, func() (gpu.Inventory, error) { return gpu.Take(driver), nil })
+	if err != nil {
+		return gpuChoice{}, err
+	}
+	build := o.gpuBuild(ctx, cfg, program, binary, found)
+	choice, err := gpu.Select(gpu.Policy(cfg.GPU), cfg.Devices.names(), found, build)
+	return gpuChoice{choice, build}, gpuError(err)
+}
+
+// gpuBuild is what is known of the GPUs that an executable can use. One that cannot tell is not known.
+func (o *options) gpuBuild(ctx context.Context, cfg ProvisionConfig, program engine.Program, binary engine.Binary, found gpu.Inventory) gpu.Build {
+	build := gpu.Build{What: "this " + cmp.Or(program.Command, "engine")}
+	switch {
+	case cfg.contained():
+		build.What, build.Runtime = "this image", gpu.RuntimeOfImage(binary.Path)
+	case binary.Path == "":
+	case program.Distribution != "":
+		build.Runtime = gpu.RuntimeOf(o.supply.inspector().Accelerator(binary, program))
+	default:
+		listed, words, err := o.supply.inspector().Devices(ctx, binary, program, plainEnv(cfg), found.String())
+		if err == nil && listed != nil {
+			build.Asked, build.Listed, build.Words = true, listed, words
+		}
+	}
+	return build
 }
 
 // names are what the configuration calls its devices; none where a start chooses.
@@ -44,9 +79,28 @@ func (d Devices) names() []string {
 	return names
 }
 
-// gpuEnv confines an engine to its GPUs, or hides all of them from it.
-func gpuEnv(cfg ProvisionConfig, gpus []engine.GPU) map[string]string {
-	return gpu.Env(gpu.Policy(cfg.GPU), devicesOf(gpus))
+// env confines an engine to its GPUs, or hides all of them from it. What the user says of devices stays.
+func (c gpuChoice) env(cfg ProvisionConfig, gpus []engine.GPU) map[string]string {
+	env := gpu.Env(gpu.Policy(cfg.GPU), gpus, c.build)
+	maps.DeleteFunc(env, func(name, _ string) bool {
+		_, said := cfg.Env[name]
+		// A container is given no other devices of the kernel's, which it then counts anew.
+		return said || cfg.contained() && len(gpus) > 0 && !gpu.OfNVIDIA(name)
+	})
+	return env
+}
+
+// notes are what is worth knowing of the choice before a start.
+func (c gpuChoice) notes(cfg ProvisionConfig) (notes []string) {
+	if c.Why != "" {
+		notes = append(notes, "gpu: no GPU is used: "+c.Why)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Env)) {
+		if gpu.Decides(name) && cfg.GPU != GPUUnmanaged {
+			notes = append(notes, "env."+name+": it decides which GPUs the engine sees, and is left as it is")
+		}
+	}
+	return notes
 }
 
 // gpuDriver is the node's, unless a test has put its own in place.
@@ -58,8 +112,9 @@ func (o *options) gpuDriver() gpu.Driver {
 }
 
 // AwaitGPUs returns when the GPUs of a launch that has ended have got back the memory that its engine took, and at once
-// where it had none: the next engine that starts sooner runs out of memory that nobody uses. The error is ErrBusy when that
-// takes more than half a minute, or ctx's cause.
+// where it had none: the next engine that starts sooner runs out of memory that nobody uses. It gives up when no more comes
+// back, as where a neighbour whom the driver does not show has taken it, and after half a minute: that is a note and no error.
+// The error is ctx's cause.
 func (p *EngineProvisioner) AwaitGPUs(ctx context.Context) error {
 	p.mu.Lock()
 	r := p.run
@@ -67,35 +122,17 @@ func (p *EngineProvisioner) AwaitGPUs(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
-	err := gpu.AwaitMemory(ctx, p.opts.gpuDriver(), gpu.Use{GPUs: devicesOf(r.rec.Launch.GPUs), Held: r.others})
-	if errors.Is(err, gpu.ErrBusy) {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
+	all, err := gpu.AwaitMemory(ctx, p.opts.gpuDriver(), gpu.Use{GPUs: r.rec.Launch.GPUs, Held: r.others})
+	if err == nil && !all {
+		p.note("its GPUs have less free memory than before its start, and no more comes back: others may have taken it")
 	}
 	return err
 }
 
 // evidence is what an engine's own words tell of its use of GPUs.
 func evidence(spec engine.LaunchSpec, log []string) gpu.Evidence {
-	return gpu.Evidence{NoGPU: spec.NoGPU, Offload: spec.Offload, Log: log}
-}
-
-func gpusOf(devices []gpu.Device) []engine.GPU {
-	if devices == nil {
-		return nil
-	}
-	gpus := make([]engine.GPU, len(devices))
-	for i, d := range devices {
-		gpus[i] = engine.GPU(d)
-	}
-	return gpus
-}
-
-func devicesOf(gpus []engine.GPU) []gpu.Device {
-	devices := make([]gpu.Device, len(gpus))
-	for i, g := range gpus {
-		devices[i] = gpu.Device(g)
-	}
-	return devices
+	words := gpu.Words{Fallback: spec.NoGPU, Buffers: spec.Buffers, Devices: spec.Devices, Layers: spec.Offload}
+	return gpu.Evidence{Words: words, Log: log}
 }
 
 // gpuError is the error as programs match it.

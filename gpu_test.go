@@ -21,10 +21,18 @@ type fakeGPUs struct {
 
 func (f *fakeGPUs) GPUs() ([]gpu.Device, error) {
 	f.asked.Add(1)
-	return devicesOf(f.gpus), f.err
+	return f.gpus, f.err
 }
 
-func (f *fakeGPUs) ProcessMemory() (map[int]uint64, error) { return f.memory, f.err }
+func (f *fakeGPUs) Processes([]int) ([]gpu.Holding, error) { return holdings(f.memory), f.err }
+
+// holdings are those of which it is not known on which device they are.
+func holdings(memory map[int]uint64) (all []gpu.Holding) {
+	for pid, n := range memory {
+		all = append(all, gpu.Holding{PID: pid, Bytes: n})
+	}
+	return all
+}
 
 var (
 	gpu0    = engine.GPU{Index: 0, UUID: "GPU-aa00", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
@@ -45,7 +53,8 @@ func TestGPUErrors(t *testing.T) {
 		"not there": {&fakeGPUs{gpus: []engine.GPU{gpu0}}, nil, `cannot use GPU "9": there is no such GPU; there are: 0 (GPU-aa00)`},
 	} {
 		var failed *GPUError
-		_, err := selectGPUs(t.Context(), ProvisionConfig{Devices: Devices{"9"}}, tt.driver)
+		o := newOptions(nil)
+		_, err := o.chooseGPUs(t.Context(), ProvisionConfig{Devices: Devices{"9"}}, engine.Program{}, engine.Binary{}, tt.driver)
 		if !errors.As(err, &failed) || tt.is != nil && !errors.Is(err, tt.is) {
 			t.Errorf("%s: %T %v", name, err, err)
 		}
@@ -56,13 +65,14 @@ func TestGPUErrors(t *testing.T) {
 func TestGPUEnv(t *testing.T) {
 	t.Parallel()
 	cfg := ProvisionConfig{Devices: Devices{autoDevice}}
-	gpus, err := selectGPUs(t.Context(), cfg, &fakeGPUs{gpus: []engine.GPU{gpu0, gpu1}})
+	o := newOptions(nil)
+	choice, err := o.chooseGPUs(t.Context(), cfg, engine.Program{}, engine.Binary{}, &fakeGPUs{gpus: []engine.GPU{gpu0, gpu1}})
 	want := map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-aa00,GPU-aa11", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-	if got := gpuEnv(cfg, gpus); err != nil || !maps.Equal(got, want) {
+	if got := choice.env(cfg, choice.GPUs); err != nil || !maps.Equal(got, want) {
 		t.Errorf("%v (%v)", got, err)
 	}
 	cfg.GPU = GPUNone
-	if got := gpuEnv(cfg, gpus)["CUDA_VISIBLE_DEVICES"]; got != "" {
+	if got := choice.env(cfg, choice.GPUs)["CUDA_VISIBLE_DEVICES"]; got != "" {
 		t.Errorf("none: %q", got)
 	}
 }

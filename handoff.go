@@ -46,7 +46,7 @@ type Handoff struct {
 	Schema     int             `json:"schema"`
 	Generation int64           `json:"generation"` // grows with each launch of the replica
 	Process    *HandoffProcess `json:"process,omitempty"`
-	Devices    []string        `json:"devices,omitempty"` // UUIDs of the GPUs in use
+	Devices    []string        `json:"devices,omitempty"` // UUIDs of the GPUs in use; of one without, its PCI address
 	Auth       *SecretRef      `json:"auth,omitempty"`    // where the API key is to be found; never the key
 	ReadyAt    time.Time       `json:"ready_at"`
 	Answer     string          `json:"answer"` // "ok", "not_offered" or "off": what the answer proof found

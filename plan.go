@@ -214,6 +214,8 @@ type launchPlan struct {
 	files  state.Files
 	places places
 	memory *fit.Check
+	// devices is what confines the engine to its GPUs: variables of its environment.
+	devices map[string]string
 }
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (_ launchPlan, err error) {
@@ -224,10 +226,12 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		host.Beside = append(host.Beside, engine.Companion(c))
 	}
 	driver := o.gpuDriver()
-	gpus, err := selectGPUs(ctx, cfg, driver)
+	program := programOf(e, cfg)
+	choice, err := o.chooseGPUs(ctx, cfg, program, prepared.Binary, driver)
 	if err != nil {
 		return launchPlan{}, err
 	}
+	gpus := choice.GPUs
 	memory := o.memoryCheck(ctx, cfg, prepared, driver)
 	if cfg.Devices.auto() {
 		gpus, err = fewest(memory, gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
@@ -249,7 +253,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 			Advice: `change "flags" or "devices"`,
 		}
 	}
-	if programOf(e, cfg).Model == engine.ModelFolder && host.ModelPath != "" {
+	if program.Model == engine.ModelFolder && host.ModelPath != "" {
 		if err := models.CheckFolder(host.ModelPath, spec.SpecialModel, spec.Context); err != nil {
 			return launchPlan{}, err
 		}
@@ -267,17 +271,19 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)
 	}
-	plan := launchPlan{spec: spec, host: host, files: files, places: o.supply.of(cfg), memory: memory}
+	devices := choice.env(cfg, gpus)
+	plan := launchPlan{spec: spec, host: host, files: files, places: o.supply.of(cfg), memory: memory, devices: devices}
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: e.Name(), Version: prepared.Binary.Version,
-		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, gpus),
+		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, devices),
 		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
-		Memory: memoryNeeds(memory.Needs(memoryRun(spec.GGUF), devicesOf(gpus))), Notes: portNotes(cfg.Port, spec.Ports),
+		Memory: memoryNeeds(memory.Needs(memoryRun(spec.GGUF), gpus)), Notes: portNotes(cfg.Port, spec.Ports),
 	}
 	for _, n := range spec.Notes {
 		plan.Notes = append(plan.Notes, n.Key+": "+n.Message)
 	}
+	plan.Notes = append(plan.Notes, choice.notes(cfg)...)
 	if cfg.tied() {
 		plan.Notes = append(plan.Notes, `on_manager_exit: when the manager is killed, the kernel kills the main process alone; `+
 			`what that has started and does not end by itself stays until the next run or "stop"`)
@@ -323,14 +329,14 @@ func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 // shmNamed is what the configuration names in /dev/shm. Secrets are not looked into: none of them is a path.
 func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 	texts := append([]string{cfg.Model.ID, p.host.ModelPath, p.host.Binary.Path}, p.Args()...)
-	for _, v := range environment(cfg, p.spec, p.host.GPUs, secrets{}, nil) {
+	for _, v := range environment(cfg, p.spec, p.devices, secrets{}, nil) {
 		texts = append(texts, v.value)
 	}
 	return shm.Named(p.Dir, texts)
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.
-func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU) []EnvVar {
+func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]string) []EnvVar {
 	unread := secrets{env: map[string]secret.Text{}}
 	if cfg.APIKey != nil {
 		unread.keys = secret.Keys{secret.Of(redact.Word)}
@@ -340,7 +346,7 @@ func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, gpus []engine.GPU) 
 			unread.env[name] = secret.Of(redact.Word)
 		}
 	}
-	vars := environment(cfg, spec, gpus, unread, ownEnvironment("", ""))
+	vars := environment(cfg, spec, devices, unread, ownEnvironment("", ""))
 	names := make([]EnvVar, len(vars))
 	for i, v := range vars {
 		names[i] = v.EnvVar

@@ -185,21 +185,25 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 		pids[i] = m.PID
 	}
 	type usage struct {
-		memory map[int]uint64
-		memErr error
-		gpus   []gpu.Device
+		held    []gpu.Holding
+		heldErr error
+		gpus    []gpu.Device
 	}
 	now, err := gpu.Ask(ctx, func() (usage, error) {
 		driver := p.opts.gpuDriver()
-		memory, memErr := gpu.ProcessMemory(driver)
+		held, heldErr := gpu.Processes(driver, pids)
 		gpus, err := driver.GPUs()
-		return usage{memory, memErr, gpus}, err
+		return usage{held, heldErr, gpus}, err
 	})
-	if err != nil {
+	all := evidence(r.rec.Launch.Spec, r.log())
+	all.PIDs, all.Held, all.HeldErr = pids, now.held, now.heldErr
+	all.Before, all.After = r.rec.Launch.GPUs, now.gpus
+	if err != nil && all.ByDriver() {
 		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: diagnosis.Advice(engine.CauseDriver)}
 	}
-	all := evidence(r.rec.Launch.Spec, r.log())
-	all.PIDs, all.Memory, all.MemoryErr = pids, now.memory, now.memErr
-	all.Before, all.After = devicesOf(r.rec.Launch.GPUs), now.gpus
-	return gpuError(all.Prove())
+	by, err := all.Prove()
+	if err == nil {
+		p.note("it uses the GPU: " + by)
+	}
+	return gpuError(err)
 }

@@ -161,7 +161,7 @@ func (r *run) handoff(proven proof) Handoff {
 	}
 	var mask []string
 	for _, g := range r.rec.Launch.GPUs {
-		h.Devices = append(h.Devices, g.UUID)
+		h.Devices = append(h.Devices, g.ID())
 		mask = append(mask, fmt.Sprintf("GPU%d", g.Index))
 	}
 	h.DeviceMask = strings.Join(mask, ",")

@@ -409,12 +409,12 @@ type stubGPUs struct {
 	memory func() map[int]uint64
 }
 
-func (f stubGPUs) GPUs() ([]gpu.Device, error) { return devicesOf(f.gpus), f.err }
-func (f stubGPUs) ProcessMemory() (map[int]uint64, error) {
+func (f stubGPUs) GPUs() ([]gpu.Device, error) { return f.gpus, f.err }
+func (f stubGPUs) Processes([]int) ([]gpu.Holding, error) {
 	if f.memory == nil {
-		return map[int]uint64{1: 1 << 30}, nil
+		return []gpu.Holding{{PID: 1, Bytes: 1 << 30}}, nil
 	}
-	return f.memory(), nil
+	return holdings(f.memory()), nil
 }
 
 func withGPUs(d gpu.Driver) Option { return func(o *options) { o.gpus = d } }

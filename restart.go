@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
@@ -107,7 +106,7 @@ func incidentOf(err error) incident {
 	case errors.As(err, &failure):
 		e.Permanent = !failure.Retry
 	}
-	for _, passing := range []error{ErrBusy, ErrNoMemory, gpu.ErrBusy, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+	for _, passing := range []error{ErrBusy, ErrNoMemory, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {
 			e.Blameless, e.Permanent = true, false
 		}

@@ -30,7 +30,7 @@ type run struct {
 	started time.Time
 	found   time.Time // when this program took hold of it; zero when it started it
 
-	others map[int]uint64 // what each process had of the GPUs before the start, as far as the driver tells
+	others []gpu.Holding // what each process had of the GPUs before the start, as far as the driver tells
 
 	killTimeout time.Duration    // how long SIGKILL may take
 	leaveTime   time.Duration    // how long workers may take to end by themselves

@@ -26,11 +26,11 @@ func (d *driverAway) GPUs() ([]gpu.Device, error) {
 	return d.stubGPUs.GPUs()
 }
 
-func (d *driverAway) ProcessMemory() (map[int]uint64, error) {
+func (d *driverAway) Processes(pids []int) ([]gpu.Holding, error) {
 	if d.away.Load() {
 		return nil, errNone
 	}
-	return d.stubGPUs.ProcessMemory()
+	return d.stubGPUs.Processes(pids)
 }
 
 // tirelessly is briskly without a breaker.

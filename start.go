@@ -162,7 +162,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		killTimeout: proc.KillPatience, leaveTime: defaultLeaveTime,
 	}
 	if len(plan.GPUs) > 0 {
-		r.others, _ = gpu.Ask(ctx, p.opts.gpuDriver().ProcessMemory)
+		r.others, _ = gpu.Ask(ctx, func() ([]gpu.Holding, error) { return p.opts.gpuDriver().Processes(nil) })
 	}
 	r.rec = record{
 		Schema: state.RecordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
@@ -212,7 +212,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	err = r.inst.Start(ctx, launch.Launch{
 		Target: targetOf(p.cfg, program), Spec: plan.spec, Host: plan.host, Image: program.Image, Args: r.rec.Launch.Args,
 		Dir: plan.Dir, Grace: time.Duration(plan.Grace), Note: p.note,
-		Env: entries(environment(p.cfg, plan.spec, plan.host.GPUs, secrets, own)),
+		Env: entries(environment(p.cfg, plan.spec, plan.devices, secrets, own)),
 	})
 	r.rec.refer(r.inst)
 	if err != nil {

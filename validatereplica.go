@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/internal/config"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
@@ -33,7 +34,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		Container: p.Container != nil,
 	}, c.Engine, program)
 	k.container(prefix, c, program.Image)
-	k.Environment(prefix+"env", variables(c.Env))
+	k.Environment(prefix+"env", variables(c.Env), gpu.Policy(c.GPU), len(c.Devices) > 0)
 	if c.APIKey != nil {
 		k.Secret(prefix+"api_key", config.Secret(*c.APIKey))
 	}
@@ -41,7 +42,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	for i, d := range c.Devices {
 		devices[i] = string(d)
 	}
-	k.Devices(prefix+"devices", devices, c.GPU == GPUNone)
+	k.Devices(prefix+"devices", devices, gpu.Policy(c.GPU))
 	k.durations(prefix, c)
 	config.CheckLogs(k.Checker, prefix+"logs.", config.Logs[Size](c.Logs), config.Logs[Size](c.Logs.withDefaults()))
 	k.Size(prefix+"download.min_per_minute", int64(c.Download.MinPerMinute))

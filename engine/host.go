@@ -27,14 +27,3 @@ type Companion struct {
 	URL   string // where it can be had
 	Draft bool   // it is a small model that drafts for the other; else a projector, with which that takes images or sound
 }
-
-// GPU is one graphics processor, or one MIG partition of it, as the driver reports it.
-type GPU struct {
-	Index       int    `json:"index"` // in PCI bus order, as nvidia-smi counts; a partition has its GPU's
-	UUID        string `json:"uuid"`  // "GPU-…" or "MIG-…"; "" when the device does not answer
-	Name        string `json:"name"`
-	PCIBusID    string `json:"pci_bus_id"`
-	MemoryTotal uint64 `json:"memory_total"`      // bytes
-	MemoryFree  uint64 `json:"memory_free"`       // bytes
-	Problem     string `json:"problem,omitempty"` // why it cannot be used; "" when it can
-}

@@ -86,7 +86,14 @@ type LaunchSpec struct {
 	Advice map[Cause]string `json:"advice,omitempty"`
 	// Offload finds the engine's own report of layers on a GPU in its log, with the submatches "used" and "total".
 	Offload *regexp.Regexp `json:"offload,omitempty"`
-	// NoGPU finds the engine's own words for having fallen back to the CPU.
+	// Buffers finds the engine's own report of where it has put the weights of a model: so many "mib" on a "device". It counts
+	// for more than Offload.
+	Buffers *regexp.Regexp `json:"buffers,omitempty"`
+	// Devices finds the engine's own report of the devices that it uses: which "device" is at which address "pci", and its
+	// "name".
+	Devices *regexp.Regexp `json:"devices,omitempty"`
+	// NoGPU finds the engine's own words for having fallen back to the CPU. What it says of one backend of several does not
+	// belong here: another may work.
 	NoGPU *regexp.Regexp `json:"no_gpu,omitempty"`
 }
 

@@ -35,6 +35,12 @@ type Program struct {
 	HelpArgs []string
 	// ParseHelp reads what HelpArgs printed on both streams.
 	ParseHelp func(output string) FlagSet
+	// DevicesArgs make the executable list the GPUs that it can use, and exit; nil means that it cannot. The first of them is a
+	// flag, and only an executable whose help lists it is asked.
+	DevicesArgs []string
+	// ParseDevices reads what DevicesArgs printed on both streams: the devices, each with its name among Backends, and the
+	// words in which it says why there are no more, "" for none. nil devices mean that it did not answer the question.
+	ParseDevices func(output string) (devices []GPU, words string)
 }
 
 // Release is where executables of an engine are published, on GitHub.

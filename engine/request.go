@@ -65,6 +65,8 @@ const (
 	GPURequired GPUPolicy = "required" // fail before the start without a usable GPU, and after it if it is not used
 	GPUOptional GPUPolicy = "optional" // use what is there
 	GPUNone     GPUPolicy = "none"     // run on the CPU, with all GPUs hidden
+	// GPUUnmanaged leaves GPUs to the user's flags and variables: nothing is chosen, hidden, added or rewritten.
+	GPUUnmanaged GPUPolicy = "unmanaged"
 )
 
 // Custom describes a server that is known by its configuration alone. provisioner.CustomConfig says what its fields mean.

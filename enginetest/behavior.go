@@ -110,6 +110,8 @@ type Behavior struct {
 	CheckModel bool `json:",omitzero"`
 	// VersionText is what the engine prints when it is asked for its version, instead of the profile's.
 	VersionText string `json:",omitzero"`
+	// Devices is what llama-server prints for --list-devices. Where it is "", it prints nothing: one that cannot tell.
+	Devices string `json:",omitzero"`
 	// HelpText is what the engine prints when it is asked for help, instead of a short extract of the real one.
 	HelpText string `json:",omitzero"`
 }

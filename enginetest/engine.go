@@ -92,6 +92,9 @@ func serve(args []string, inv invocation) int {
 	case e.opts.version:
 		fmt.Print(orElse(e.b.VersionText, e.about.asked))
 		return 0
+	case e.opts.devices:
+		fmt.Print(e.b.Devices)
+		return 0
 	case e.opts.help:
 		fmt.Print(orElse(e.b.HelpText, e.about.help))
 		return 0

@@ -80,6 +80,8 @@ func (o *options) set(name, value string) error {
 		o.help = true
 	case "--version":
 		o.version = true
+	case "--list-devices":
+		o.devices = true
 	case "-m", "--model":
 		o.model = value
 	case "-a", "--alias":
@@ -122,7 +124,7 @@ func (o *options) finish(b Behavior) error {
 	if o.alias == "" && o.model != "" {
 		o.alias = filepath.Base(o.model)
 	}
-	if b.CheckModel && o.model != "" && !o.help && !o.version {
+	if b.CheckModel && o.model != "" && !o.help && !o.version && !o.devices {
 		if _, err := os.Stat(o.model); err != nil {
 			return fmt.Errorf("gguf_init_from_file: failed to open GGUF file '%[1]s' (No such file or directory)\n"+
 				"srv    load_model: failed to load model, '%[1]s'\nsrv    main: exiting due to model loading error", o.model)

@@ -11,16 +11,16 @@ import (
 
 // options is the part of a command line that the fake acts on.
 type options struct {
-	version, help bool
-	model, alias  string
-	checksName    bool // requests for a model of another name are refused
-	host, port    string
-	slots         int
-	metrics       bool
-	slotsRoute    bool
-	sleepIdle     time.Duration // after which llama-server sleeps; 0 for never
-	keys          []string
-	values        map[string]string // of other flags, by their long names
+	version, help, devices bool
+	model, alias           string
+	checksName             bool // requests for a model of another name are refused
+	host, port             string
+	slots                  int
+	metrics                bool
+	slotsRoute             bool
+	sleepIdle              time.Duration // after which llama-server sleeps; 0 for never
+	keys                   []string
+	values                 map[string]string // of other flags, by their long names
 }
 
 // flagDef is one entry of a help text.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -112,7 +113,7 @@ func orUnknown(text string) string {
 // driverTimeout is more than a driver without persistence mode needs to wake all GPUs of a large node.
 const driverTimeout = 30 * time.Second
 
-// gpus lists what the driver reports. No GPU is a warning, since engines run on the CPU, too.
+// gpus lists what drivers and the kernel report. No GPU is a warning, since engines run on the CPU, too.
 func (d *doctor) gpus(ctx context.Context, driver gpu.Driver) {
 	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
 	defer cancel()
@@ -129,13 +130,38 @@ func (d *doctor) gpus(ctx context.Context, driver gpu.Driver) {
 		return
 	}
 	for _, g := range all {
-		name := fmt.Sprintf("gpu %s", g.Label())
-		if g.Problem != "" {
+		switch name := "gpu " + gpu.Label(g); {
+		case g.Problem != "":
 			d.problem(name, g.Name+": "+g.Problem, `repair it, or leave it out of "devices"`)
-			continue
+		case g.ComputeProblem != "":
+			d.warning(name, fmt.Sprintf("%s, %s; builds for Vulkan can use it, others not: %s", g.Name, memoryOf(g), g.ComputeProblem),
+				"mend that, or use a build for Vulkan")
+		default:
+			d.ok(name, "%s, %s", g.Name, memoryOf(g))
 		}
-		d.ok(name, "%s, %s of %s free", g.Name, gib(g.MemoryFree), gib(g.MemoryTotal))
 	}
+}
+
+// memoryOf says how much memory a GPU has, as far as that is known.
+func memoryOf(g engine.GPU) string {
+	total, free := "", "unknown"
+	if g.MemoryTotal.Known() {
+		total = " of " + gib(uint64(g.MemoryTotal))
+	}
+	if g.MemoryFree.Known() {
+		free = gib(uint64(g.MemoryFree))
+	}
+	switch {
+	case g.Unified && g.MemoryFree.Known():
+		return "in main memory, of which " + free + " are available"
+	case g.Unified:
+		return "in main memory"
+	case !g.MemoryFree.Known() && total != "":
+		return gib(uint64(g.MemoryTotal)) + " of memory, how much is free is not known"
+	case !g.MemoryFree.Known():
+		return "memory not known"
+	}
+	return free + total + " free"
 }
 
 func gib(bytes uint64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }

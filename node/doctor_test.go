@@ -118,4 +118,4 @@ type doctorGPUs struct {
 }
 
 func (d doctorGPUs) GPUs() ([]gpu.Device, error)            { return d.gpus, d.err }
-func (d doctorGPUs) ProcessMemory() (map[int]uint64, error) { return nil, nil }
+func (d doctorGPUs) Processes([]int) ([]gpu.Holding, error) { return nil, nil }

@@ -265,12 +265,23 @@ func (h *host) gpu() (policy provisioner.GPUPolicy, why string) {
 	case h.noGPU != nil:
 		return provisioner.GPURequired, reason(h.noGPU)
 	}
+	// Engines are built for NVIDIA unless somebody has chosen otherwise; integrated GPUs are on most machines.
+	policy, vendor := provisioner.GPURequired, h.gpus[0].Vendor
+	if vendor != "" && vendor != engine.VendorNVIDIA {
+		policy = provisioner.GPUOptional
+	}
 	whole := map[int]bool{} // a GPU is listed with its partitions
 	for _, g := range h.gpus {
-		whole[g.Index] = true
+		if g.Vendor == vendor {
+			whole[g.Index] = true
+		}
 	}
+	why = fmt.Sprintf("%d GPUs: %s", len(whole), h.gpus[0].Name)
 	if len(whole) == 1 {
-		return provisioner.GPURequired, "1 GPU: " + h.gpus[0].Name
+		why = "1 GPU: " + h.gpus[0].Name
 	}
-	return provisioner.GPURequired, fmt.Sprintf("%d GPUs: %s", len(whole), h.gpus[0].Name)
+	if policy == provisioner.GPUOptional {
+		why += "; the CPU serves where the engine was not built for it"
+	}
+	return policy, why
 }

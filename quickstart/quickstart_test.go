@@ -210,6 +210,12 @@ func TestDraft(t *testing.T) {
 			"llamacpp 8080 required",
 			[]string{"gpu: required; the driver does not answer"},
 		},
+		"one of AMD": {
+			host{engines: with("llamacpp"), gpus: []engine.GPU{{Vendor: engine.VendorAMD, Name: "AMD GPU gfx1100"}, {Vendor: engine.VendorIntel, Name: "Intel GPU", Unified: true}}},
+			Request{},
+			"llamacpp 8080 optional",
+			[]string{"gpu: optional; 1 GPU: AMD GPU gfx1100; the CPU serves where the engine was not built for it"},
+		},
 		"GPUs":     {host{engines: with("llamacpp"), gpus: gpus}, Request{}, "llamacpp 8080 required", []string{"gpu: required; 2 GPUs: NVIDIA H200"}},
 		"as asked": {host{engines: with("llamacpp"), gpus: gpus}, Request{GPU: provisioner.GPUOptional, Port: 9000}, "llamacpp 9000 optional", nil},
 		"a taken port": {

@@ -21,7 +21,7 @@ func addModelFlags(cmd *cobra.Command, req *quickstart.Request) {
 	f.Var((*portValue)(&req.Port), "port", "port to listen on, on 127.0.0.1 (default: the engine's usual one, such as 8080)")
 	f.Var((*policyValue)(&req.GPU), "gpu", "required, optional or none (default: required where this host has a GPU, else none)")
 	f.StringVar(&req.SHA256, "sha256", "", "checksum of the file that a URL names")
-	policies := cobra.FixedCompletions([]string{"required", "optional", "none"}, cobra.ShellCompDirectiveNoFileComp)
+	policies := cobra.FixedCompletions([]string{"required", "optional", "none", "unmanaged"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = cmd.RegisterFlagCompletionFunc("gpu", policies)
 	_ = cmd.RegisterFlagCompletionFunc("engine", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		var names []string
@@ -69,11 +69,11 @@ func (p *policyValue) String() string { return string(*p) }
 
 func (p *policyValue) Set(text string) error {
 	switch policy := provisioner.GPUPolicy(text); policy {
-	case provisioner.GPURequired, provisioner.GPUOptional, provisioner.GPUNone:
+	case provisioner.GPURequired, provisioner.GPUOptional, provisioner.GPUNone, provisioner.GPUUnmanaged:
 		*p = policyValue(policy)
 		return nil
 	}
-	return errors.New(`write "required", "optional" or "none"`)
+	return errors.New(`write "required", "optional", "none" or "unmanaged"`)
 }
 
 // makeDraft makes the configuration of the model and the engine's flags that args hold. req has the rest, and the model that is

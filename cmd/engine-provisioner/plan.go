@@ -145,7 +145,7 @@ func gpuNames(gpus []engine.GPU) string {
 	}
 	names := make([]string, len(gpus))
 	for i, g := range gpus {
-		names[i] = fmt.Sprintf("%d %s (%s)", g.Index, g.Name, g.UUID)
+		names[i] = fmt.Sprintf("%d %s (%s)", g.Index, g.Name, g.ID())
 	}
 	return strings.Join(names, ", ")
 }

@@ -98,15 +98,15 @@ type launch struct {
 }
 
 func newLaunch(req engine.Request, host engine.Host) *launch {
-	uuids := make([]string, len(host.GPUs))
+	ids := make([]string, len(host.GPUs))
 	for i, g := range host.GPUs {
-		uuids[i] = g.UUID
+		ids[i] = g.ID()
 	}
 	return &launch{
 		req: req, c: *req.Custom, stands: map[string]bool{}, owned: map[string]string{},
 		values: map[string]string{
 			"{model}": cmp.Or(host.ModelPath, req.Model.ID), "{host}": cmp.Or(req.Host, "127.0.0.1"), "{port}": strconv.Itoa(req.Port),
-			"{devices}": strings.Join(uuids, ","), engine.TempDirPlaceholder: engine.TempDirPlaceholder,
+			"{devices}": strings.Join(ids, ","), engine.TempDirPlaceholder: engine.TempDirPlaceholder,
 		},
 	}
 }

@@ -1,10 +1,6 @@
 package llamacpp
 
-import (
-	"regexp"
-
-	"github.com/llama-orch/engine-provisioner/engine"
-)
+import "github.com/llama-orch/engine-provisioner/engine"
 
 // causes are the dying words of llama-server, most specific first: what names the reason goes before what only
 // says that something failed. testdata/logs holds the words in full.
@@ -71,8 +67,3 @@ var causes = []engine.CausePattern{
 		`failed to initialize (CUDA|ROCm|HIP)`, `no CUDA-capable device`, `CUDA driver version is insufficient`, `CUDA error`,
 	)},
 }
-
-var (
-	offload = regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`)
-	noGPU   = engine.AnyOf(`no usable GPU found`, `failed to initialize (CUDA|ROCm|HIP)`, `no CUDA-capable device`)
-)

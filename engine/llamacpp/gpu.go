@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
@@ -31,8 +32,11 @@ func checkValue(m *flagline.Line, word string, def engine.FlagDef, values []stri
 	case subjectGPULayers:
 		return gpuLayers(m, word, values[0])
 	case subjectDevice:
-		if m.Request.GPU == engine.GPUNone && values[0] != "none" {
+		switch {
+		case m.Request.GPU == engine.GPUNone && values[0] != "none":
 			return nil, "", fmt.Errorf(`%q chooses a GPU while "gpu" is none; remove one of them`, word)
+		case required(m) && values[0] == "none":
+			return nil, "", fmt.Errorf(`%q of none leaves the GPU idle while "gpu" is required; write "gpu: none" or "gpu: optional"`, word)
 		}
 	}
 	return nil, "", nil
@@ -65,6 +69,11 @@ func asManyAsFit(m *flagline.Line) string {
 	return "auto"
 }
 
+// required reports whether a GPU must be used.
+func required(m *flagline.Line) bool {
+	return m.Request.GPU == "" || m.Request.GPU == engine.GPURequired
+}
+
 // gpuLayers translates the user's number of layers for the build and the machine.
 func gpuLayers(m *flagline.Line, name, value string) (values []string, note string, err error) {
 	n, numErr := strconv.Atoi(value)
@@ -76,7 +85,9 @@ func gpuLayers(m *flagline.Line, name, value string) (values []string, note stri
 		return nil, "", fmt.Errorf(`%q must be 0 while "gpu" is none; remove one of them`, name)
 	case m.OnCPU() && value != "0":
 		return []string{"0"}, fmt.Sprintf("%s is not possible: there is no GPU", value), nil
-	case !m.OnCPU() && numErr == nil && n == 0 && m.Request.GPU != engine.GPUOptional:
+	case m.Request.GPU == engine.GPUUnmanaged:
+		return []string{value}, "", nil
+	case !m.OnCPU() && numErr == nil && n == 0 && required(m):
 		return nil, "", fmt.Errorf(`%q of 0 leaves the GPU idle while "gpu" is required; write "gpu: none" or "gpu: optional"`, name)
 	case value == "auto" && fits(m) && asManyAsFit(m) != value:
 		return []string{asManyAsFit(m)}, fmt.Sprintf("rewritten from %q, which is a word since b7553", value), nil
@@ -106,6 +117,10 @@ func readGPUEnv(m *flagline.Line) {
 
 // addLayers says how many layers go to the GPU, unless the user did.
 func addLayers(m *flagline.Line) {
+	if m.Request.GPU == engine.GPUUnmanaged {
+		return
+	}
+	addDevice(m)
 	if !m.Says(subjectGPULayers) {
 		layers := engine.Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: engine.OriginDefault, Note: "all layers"}
 		switch {
@@ -130,14 +145,29 @@ func addLayers(m *flagline.Line) {
 	}
 }
 
+// addDevice tells the engine its devices by its own names, where no variable confines it to them.
+func addDevice(m *flagline.Line) {
+	var names []string
+	for _, g := range m.Host.GPUs {
+		if len(g.Backends) > 0 {
+			names = append(names, g.Backends[0])
+		}
+	}
+	if len(names) == 0 || len(names) < len(m.Host.GPUs) || m.OnCPU() || m.Says(subjectDevice) {
+		return
+	}
+	m.Added = append(m.Added, engine.Flag{
+		Args: []string{"--device", strings.Join(names, ",")}, Origin: engine.OriginProvisioner, Key: "devices", Note: "the GPUs of this replica",
+	})
+}
+
 // offloadEnv makes llama-server report the layers on the GPU, which b11669 leaves out below its log level "trace".
 // That level costs 24 lines per request instead of 8, with no prompts in them. On older builds the same number can mean
 // "debug", so they are left alone.
 func offloadEnv(m *flagline.Line) map[string]string {
 	const name = "LLAMA_ARG_LOG_VERBOSITY"
 	_, known := m.FindEnv(m.Set, name)
-	required := m.Request.GPU == "" || m.Request.GPU == engine.GPURequired
-	if !required || !known || m.Host.Binary.Build < 11669 || m.Says("verbosity", "verbose") {
+	if !required(m) || !known || m.Host.Binary.Build < 11669 || m.Says("verbosity", "verbose") {
 		return nil
 	}
 	return map[string]string{name: "4"}

@@ -47,6 +47,8 @@ func (Engine) Program(req engine.Request) engine.Program {
 		ParseVersion: parseVersion,
 		HelpArgs:     []string{"--help"},
 		ParseHelp:    flagline.ParseLlama,
+		DevicesArgs:  []string{"--list-devices"},
+		ParseDevices: parseDevices,
 	}
 }
 
@@ -75,6 +77,8 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Causes:       causes,
 		Advice:       memoryAdvice(m),
 		Offload:      offload,
+		Buffers:      buffers,
+		Devices:      devices,
 		NoGPU:        noGPU,
 	}
 	model := []engine.Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, req.Model.ID)}, Origin: engine.OriginProvisioner, Key: "model.id"}}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 )
@@ -99,13 +100,18 @@ func (k *Checker) Address(prefix, host string, expose, hasKey bool) {
 	}
 }
 
-// Environment checks the variables of an engine.
-func (k *Checker) Environment(prefix string, env map[string]Variable) {
+// Environment checks the variables of an engine. devices says that the replica's GPUs are named.
+func (k *Checker) Environment(prefix string, env map[string]Variable, policy gpu.Policy, devices bool) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		key, value := keys.Join(prefix, name), env[name]
+		ofGPU := gpu.Decides(name)
 		switch {
-		case keys.BadVariable(name) != "":
+		case keys.BadVariable(name) != "" && !(ofGPU && policy == gpu.Unmanaged):
 			k.Report(key, "%s", keys.BadVariable(name))
+		case ofGPU && policy == gpu.None:
+			k.Report(key, `may not be set while "gpu" is "none", which hides all GPUs; remove one of the two`)
+		case ofGPU && devices:
+			k.Report(key, `may not be set beside "devices", which decides the same; remove one of the two`)
 		case strings.ContainsRune(value.Text, 0):
 			k.Report(key, "holds a NUL character; remove it")
 		case value.Secret != nil:
@@ -114,11 +120,11 @@ func (k *Checker) Environment(prefix string, env map[string]Variable) {
 	}
 }
 
-// Devices checks the GPUs that are named. none says that the replica may use no GPU.
-func (k *Checker) Devices(key string, devices []string, none bool) {
+// Devices checks the GPUs that are named.
+func (k *Checker) Devices(key string, devices []string, policy gpu.Policy) {
 	switch {
-	case none && len(devices) > 0:
-		k.Report(key, `names GPUs while "gpu" is "none"; remove one of the two`)
+	case (policy == gpu.None || policy == gpu.Unmanaged) && len(devices) > 0:
+		k.Report(key, `names GPUs while "gpu" is %q; remove one of the two`, string(policy))
 	case len(devices) == 0 && k.Written(key):
 		k.Report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
 	}
@@ -134,7 +140,7 @@ func (k *Checker) Devices(key string, devices []string, none bool) {
 		case d == AutoDevice:
 			k.Report(at, `is "auto" beside others; write "devices: auto", or name them all`)
 		case !deviceText.MatchString(d):
-			k.Report(at, `must be a GPU's index, such as 0, or its UUID, such as "GPU-…", is %q`, d)
+			k.Report(at, `must be a GPU's index, such as 0, its UUID, such as "GPU-…", or its PCI address, is %q`, d)
 		case twice:
 			k.Report(at, "names GPU %s again, like devices[%d]; remove one", d, before)
 		default:

@@ -18,7 +18,8 @@ import (
 // What texts in a file look like.
 const (
 	IDPattern     = `^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`
-	DevicePattern = `^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*)$`
+	DevicePattern = `^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*|([0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]|` +
+		`(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN|OPENVINO|HTP|MTL)[0-9]{1,3}|GPUOpenCL)$`
 	SizePattern   = `^([0-9]+)((?:[KMGT]i?)?B)$`
 	GroupPattern  = `^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`
 	HeaderPattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"

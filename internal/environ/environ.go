@@ -23,13 +23,14 @@ var everywhere = []string{
 // engines are what engines get beside that. LLAMA_ARG_* and VLLM_* stay behind, since they would change what is run, and so do
 // NOTIFY_SOCKET and LISTEN_FDS, which are not the engine's.
 var engines = []string{
-	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "ROCM_*", "HSA_*", "ONEAPI*", "ZE_*", "SYCL_*", "VK_ICD_FILENAMES", "VK_DRIVER_FILES",
+	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "ROCM_*", "HSA_*", "ONEAPI*", "ZE_*", "ZES_*", "SYCL_*", "VK_ICD_FILENAMES", "VK_DRIVER_FILES",
 	"NCCL_*", "RCCL_*", "GLOO_*", "UCX_*", "HF_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*",
 }
 
 // notEngines are the exceptions: what they say is said by devices and gpu, or would be a flag of TGI.
 var notEngines = []string{
-	"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
+	"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR",
+	"ZE_AFFINITY_MASK", "ZE_ENABLE_PCI_ID_DEVICE_ORDER", "CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
 }
 
 // hub are the tokens of the Hugging Face hub, for who fetches from it.
@@ -90,6 +91,17 @@ func aroundLoopback(env map[string]string) {
 	env["NO_PROXY"] = env["no_proxy"]
 }
 
+// Matching is what this program has of the variables that are one of the patterns of [Match].
+func Matching(patterns []string) map[string]string {
+	env := map[string]string{}
+	for _, entry := range os.Environ() {
+		if name, value, _ := strings.Cut(entry, "="); Match(patterns, name) {
+			env[name] = value
+		}
+	}
+	return env
+}
+
 // Hook is what a hook gets.
 func Hook() map[string]string { return Engine(For{}) }
 
@@ -97,7 +109,7 @@ func Hook() map[string]string { return Engine(For{}) }
 var told = []string{
 	"LLAMA_*", "GGML_*", "VLLM_*", "SGLANG_*", "SGL_*", "TORCH*", "PYTORCH_*", "TRITON_*", "TRANSFORMERS_*", "TOKENIZERS_*",
 	"FLASHINFER_*", "RAY_*", "HUGGING*", "HF_*", "OLLAMA_*", "MODELSCOPE_*", "RUNAI_*", "AWS_*",
-	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "GPU_DEVICE_ORDINAL", "PYTHONPATH", "PYTHONHOME", "LD_PRELOAD", "LD_LIBRARY_PATH",
+	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "GPU_DEVICE_ORDINAL", "ONEAPI_DEVICE_SELECTOR", "ZE_AFFINITY_MASK", "PYTHONPATH", "PYTHONHOME", "LD_PRELOAD", "LD_LIBRARY_PATH",
 	"MALLOC_*",
 }
 

@@ -17,11 +17,12 @@ import (
 
 // Need is an estimate of what a launch needs of one kind of memory, beside what is free of it.
 type Need struct {
-	GPU    string // the UUID of the GPU whose memory it is; "" means main memory
+	GPU    string // the ID of the GPU whose memory it is; "" means main memory
 	Label  string // the same for people, such as "GPU 0"
 	Need   uint64 // the estimate in bytes
 	Mapped uint64 // the part of Need that is the model's file, which launches that map the same one share
 	Free   uint64 // what is free in bytes, less what others have mapped and are going to take
+	Whole  bool   // nobody tells how much of it is in use: Free is all that there is
 }
 
 // Fits reports whether there is enough.
@@ -29,6 +30,9 @@ func (n Need) Fits() bool { return n.Need <= n.Free }
 
 // String returns the numbers, such as "GPU 0 needs 5.2 GiB and has 3.1 GiB free".
 func (n Need) String() string {
+	if n.Whole {
+		return fmt.Sprintf("%s needs %s of %s; how much of that is free is not known", n.Label, Bytes(n.Need), Bytes(n.Free))
+	}
 	return fmt.Sprintf("%s needs %s and has %s free", n.Label, Bytes(n.Need), Bytes(n.Free))
 }
 
@@ -100,8 +104,13 @@ func (c *Check) estimate(run *Run, gpus []gpu.Device) []Need {
 	}
 	var all []Need
 	for i, g := range gpus {
-		if need.GPUs[i] > 0 {
-			all = append(all, Need{GPU: g.UUID, Label: "GPU " + fmt.Sprint(g.Index), Need: need.GPUs[i], Free: c.free(g)})
+		free, known := c.free(g)
+		switch {
+		case need.GPUs[i] == 0:
+		case g.Unified: // it is main memory
+			need.Host += need.GPUs[i]
+		case known:
+			all = append(all, Need{GPU: g.ID(), Label: "GPU " + gpu.Number(g), Need: need.GPUs[i], Free: free, Whole: !g.MemoryFree.Known()})
 		}
 	}
 	if c.HostFree > 0 {
@@ -127,22 +136,37 @@ func (c *Check) settings(run *Run, gpus []gpu.Device) gguf.Settings {
 	if len(s.Shares) != len(gpus) { // llama-server divides by free memory
 		s.Shares = nil
 		for _, g := range gpus {
-			s.Shares = append(s.Shares, float64(c.free(g)))
+			free, _ := c.free(g)
+			s.Shares = append(s.Shares, float64(free))
 		}
 	}
 	return s
 }
 
-func (c *Check) free(g gpu.Device) uint64 { return g.MemoryFree - min(g.MemoryFree, c.Taken[g.UUID]) }
+// free is what a launch can have of a GPU at most: where nobody tells what is in use, that is all of it. It is not known where
+// nobody tells that either.
+func (c *Check) free(g gpu.Device) (bytes uint64, known bool) {
+	free := g.MemoryFree
+	if !free.Known() {
+		free = g.MemoryTotal
+	}
+	if !free.Known() {
+		return 0, false
+	}
+	return uint64(free) - min(uint64(free), c.Taken[g.ID()]), true
+}
 
 // Fewest chooses as few of the GPUs as have room, those with the most free memory first, and as many
 // as the flags ask for. describe tells what the launch would be on some of them, and
 // how many it asks for. Where no number of them is enough, it is
 // all of them; where the engine's need cannot be told, those with the most free memory.
 func (c *Check) Fewest(gpus []gpu.Device, describe func([]gpu.Device) (run *Run, asked int, err error)) ([]gpu.Device, error) {
-	free := func(g gpu.Device) uint64 { return g.MemoryFree }
-	if c != nil {
-		free = c.free
+	free := func(g gpu.Device) uint64 {
+		if c == nil {
+			c = &Check{}
+		}
+		bytes, _ := c.free(g)
+		return bytes
 	}
 	byFree := slices.SortedStableFunc(slices.Values(gpus), func(a, b gpu.Device) int { return cmp.Compare(free(b), free(a)) })
 	for n := range byFree {

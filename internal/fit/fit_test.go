@@ -5,13 +5,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
 
 // gpuWith is a GPU with so much free memory.
-func gpuWith(index int, free uint64) gpu.Device {
+func gpuWith(index int, free engine.Bytes) gpu.Device {
 	return gpu.Device{Index: index, UUID: fmt.Sprintf("GPU-%04d", index), MemoryTotal: 80 << 30, MemoryFree: free}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
@@ -51,7 +52,7 @@ func TestNumbers(t *testing.T) {
 			t.Parallel()
 			check, gpus := &Check{Model: c.model, HostFree: c.host}, []gpu.Device(nil)
 			if c.free > 0 {
-				gpus = []gpu.Device{gpuWith(7, c.free)}
+				gpus = []gpu.Device{gpuWith(7, engine.Bytes(c.free))}
 			}
 			got := check.Numbers(&c.run, gpus)
 			if !regexp.MustCompile(`^` + c.want + `$`).MatchString(got) {

@@ -2,7 +2,7 @@
 // engine to them, whether it uses them once it is ready, and whether its memory is back when it has ended.
 //
 // The provisioner calls it, with facts and wishes as plain values. It starts nothing, reads no configuration, changes nothing
-// on a device, and decides by what a vendor's driver tells alone: each driver is a package of its own.
+// on a device, and decides by what drivers and the kernel tell alone: each way of asking is a package of its own.
 package gpu
 
 import (
@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
 )
 
@@ -28,31 +29,39 @@ const (
 	seeDevices    = `check that the driver sees it by "nvidia-smi -L"`
 )
 
-// Device is one GPU, or one MIG partition of it, as the driver reports it.
-type Device struct {
-	Index       int    // in PCI bus order, as nvidia-smi counts; a partition has its GPU's
-	UUID        string // "GPU-…" or "MIG-…"; "" when the device does not answer
-	Name        string
-	PCIBusID    string
-	MemoryTotal uint64 // bytes
-	MemoryFree  uint64 // bytes
-	Problem     string // why it cannot be used; "" when it can
-}
+// Device is one GPU, or one partition of it.
+type Device = engine.GPU
 
 // partition tells whether the device is a MIG partition.
-func (d Device) partition() bool { return strings.HasPrefix(d.UUID, "MIG-") }
+func partition(d Device) bool { return strings.HasPrefix(d.UUID, "MIG-") }
+
+// Number is the device's index, or the executable's name for one that it alone knows.
+func Number(d Device) string {
+	if vendor(d) == "" {
+		return d.ID()
+	}
+	return strconv.Itoa(d.Index)
+}
 
 // Label names the device for people.
-func (d Device) Label() string {
-	if d.UUID == "" {
-		return strconv.Itoa(d.Index)
+func Label(d Device) string {
+	if id := d.ID(); id != "" && id != Number(d) {
+		return fmt.Sprintf("%s (%s)", Number(d), id)
 	}
-	return fmt.Sprintf("%d (%s)", d.Index, d.UUID)
+	return Number(d)
+}
+
+func labels(gpus []Device) string {
+	out := make([]string, len(gpus))
+	for i, g := range gpus {
+		out[i] = Label(g)
+	}
+	return strings.Join(out, ", ")
 }
 
 // Error says that GPUs are not there, not usable or not used.
 type Error struct {
-	Device string // index or UUID; "" when it is about all of them
+	Device string // index, UUID or address; "" when it is about all of them
 	Err    error
 	Advice string
 }
@@ -71,27 +80,32 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Driver is what is asked of the GPUs' driver. It must be safe for concurrent use.
+// Driver is what is asked of the node about its GPUs. It must be safe for concurrent use.
 type Driver interface {
-	// GPUs lists the devices in PCI bus order, MIG partitions among them.
+	// GPUs lists the devices of all vendors: those of NVIDIA in PCI bus order with MIG partitions among them, of AMD, of Intel.
 	GPUs() ([]Device, error)
-	// ProcessMemory is the GPU memory in bytes that each process holds over all devices. Inside a container the pids
-	// may be the host's. It may hold something beside an error.
-	ProcessMemory() (map[int]uint64, error)
+	// Processes tells what processes hold of which device: those with these ids as far as this user may see it, and any that
+	// a driver lists by itself, whose ids may be those of the host inside a container. It may hold something beside an error.
+	Processes(pids []int) ([]Holding, error)
 }
 
-// Node is the Driver of the node's own driver. It does not look whether there is one; the calls do.
-func Node() Driver { return nvidiaDriver{nvidia.New()} }
+// Holding is the memory of a GPU that a process holds.
+type Holding struct {
+	PID   int
+	GPU   string // the UUID of the device, or its PCI address; "" where it is not known which it is
+	Bytes uint64 // 0 where the process is known to use the device, but not how much of it
+}
 
-type nvidiaDriver struct{ *nvidia.Driver }
+// of reports whether it is, or may be, memory of d.
+func (h Holding) of(d Device) bool { return h.GPU == "" || h.GPU == d.UUID || h.GPU == d.PCIBusID }
 
-func (n nvidiaDriver) GPUs() ([]Device, error) {
-	found, err := n.Devices()
-	devices := make([]Device, len(found))
-	for i, d := range found {
-		devices[i] = Device(d)
+// ByProcess sums up what each process holds.
+func ByProcess(all []Holding) map[int]uint64 {
+	held := map[int]uint64{}
+	for _, h := range all {
+		held[h.PID] += h.Bytes
 	}
-	return devices, err
+	return held
 }
 
 // List lists the devices. Its error is an *Error, or that of ctx where the driver did not answer before its end.

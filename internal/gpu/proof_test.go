@@ -6,13 +6,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 func TestProve(t *testing.T) {
 	t.Parallel()
-	spec := Evidence{
-		Offload: regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`),
-		NoGPU:   regexp.MustCompile(`no usable GPU found`),
+	spec := Words{
+		Layers:   regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`),
+		Fallback: regexp.MustCompile(`no usable GPU found`),
 	}
 	const (
 		full   = "load_tensors: offloaded 33/33 layers to GPU"
@@ -22,13 +24,13 @@ func TestProve(t *testing.T) {
 		warned = "warning: no usable GPU found, --gpu-layers option will be ignored"
 	)
 	tree := []int{100, 101}
-	free := func(bytes uint64) []Device { g := gpu0; g.MemoryFree = bytes; return []Device{gpu1, g} }
+	free := func(bytes engine.Bytes) []Device { g := gpu0; g.MemoryFree = bytes; return []Device{gpu1, g} }
 	before := []Device{gpu0}
 	unreadable := errors.New("not supported")
 
 	tests := []struct {
 		name   string
-		spec   Evidence
+		spec   Words
 		log    []string
 		memory map[int]uint64
 		memErr error
@@ -58,16 +60,19 @@ func TestProve(t *testing.T) {
 		{name: "0 of 0 is no report", spec: spec, log: []string{broken}, memErr: unreadable, want: "cannot prove"},
 		{name: "too little growth", spec: spec, memErr: unreadable, after: free(39<<30 - 31<<20), want: "cannot prove"},
 		{name: "memory became free", spec: spec, memErr: unreadable, after: free(40 << 30), want: "cannot prove"},
-		{name: "no evidence", spec: spec, memErr: unreadable, want: "cannot prove that the engine uses the GPU: it reported no layers, its GPUs' memory did not grow, and the driver could not tell: not supported"},
+		{name: "no evidence", spec: spec, memErr: unreadable, want: "cannot prove that the engine uses the GPU: it reported no weights and no layers on one, its GPUs' memory did not grow, and the driver could not tell: not supported"},
 		{name: "the device is gone", spec: spec, memErr: unreadable, after: []Device{gpu1}, want: "cannot prove"},
-		{name: "a pattern without the submatches", spec: Evidence{Offload: regexp.MustCompile(`offloaded`)}, log: []string{full}, memErr: unreadable, want: "cannot prove"},
+		{name: "a pattern without the submatches", spec: Words{Layers: regexp.MustCompile(`offloaded`)}, log: []string{full}, memErr: unreadable, want: "cannot prove"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			e := tt.spec
-			e.Log, e.PIDs, e.Memory, e.MemoryErr, e.Before, e.After = tt.log, tree, tt.memory, tt.memErr, before, tt.after
-			err := e.Prove()
+			by, err := Evidence{
+				Words: tt.spec, Log: tt.log, PIDs: tree, Held: holdings(tt.memory), HeldErr: tt.memErr, Before: before, After: tt.after,
+			}.Prove()
+			if (by == "") != (err != nil) {
+				t.Errorf("proven by %q, %v", by, err)
+			}
 			if tt.want == "" {
 				if err != nil {
 					t.Errorf("got %v, want a proof", err)
@@ -84,14 +89,14 @@ func TestProve(t *testing.T) {
 	}
 }
 
-func TestProcessMemory(t *testing.T) {
+func TestProcesses(t *testing.T) {
 	t.Parallel()
 	bad := errors.New("bad")
-	if got, err := ProcessMemory(&fakeGPUs{memory: map[int]uint64{1: 2}, err: bad}); !errors.Is(err, bad) || got[1] != 2 {
+	if got, err := Processes(&fakeGPUs{memory: map[int]uint64{1: 2}, err: bad}, nil); !errors.Is(err, bad) || ByProcess(got)[1] != 2 {
 		t.Errorf("got %v, %v", got, err)
 	}
-	got, err := ProcessMemory(&fakeGPUs{memory: map[int]uint64{1: 2}})
-	if got[1] != 2 {
+	got, err := Processes(&fakeGPUs{memory: map[int]uint64{1: 2}}, nil)
+	if ByProcess(got)[1] != 2 {
 		t.Errorf("got %v", got)
 	}
 	ns, _ := os.Readlink("/proc/self/ns/pid")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 type fakeGPUs struct {
 	gpus   []Device
 	memory map[int]uint64
+	held   []Holding
 	err    error
 	asked  atomic.Int32
 }
@@ -24,7 +26,17 @@ func (f *fakeGPUs) GPUs() ([]Device, error) {
 	return f.gpus, f.err
 }
 
-func (f *fakeGPUs) ProcessMemory() (map[int]uint64, error) { return f.memory, f.err }
+func (f *fakeGPUs) Processes([]int) ([]Holding, error) {
+	return slices.Concat(f.held, holdings(f.memory)), f.err
+}
+
+// holdings are those of which it is not known on which device they are.
+func holdings(memory map[int]uint64) (all []Holding) {
+	for pid, n := range memory {
+		all = append(all, Holding{PID: pid, Bytes: n})
+	}
+	return all
+}
 
 var (
 	gpu0     = Device{Index: 0, UUID: "GPU-aa00", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
@@ -133,15 +145,19 @@ func TestSelect(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Select(tt.policy, tt.names, &fakeGPUs{gpus: tt.gpus, err: tt.err})
+			choice, err := Select(tt.policy, tt.names, Inventory{tt.gpus, tt.err}, Build{})
+			got := choice.GPUs
 			if text := errText(err); text != tt.wantErr {
 				t.Fatalf("error:\n got %s\nwant %s", text, tt.wantErr)
 			}
 			if _, ok := errors.AsType[*Error](err); err != nil && !ok {
 				t.Errorf("%T is no *Error", err)
 			}
-			if !slices.Equal(got, tt.want) {
+			if !same(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+			if (choice.Why != "") != (err == nil && len(got) == 0) {
+				t.Errorf("%d GPUs because of %q", len(got), choice.Why)
 			}
 		})
 	}
@@ -149,10 +165,10 @@ func TestSelect(t *testing.T) {
 
 func TestSelectNone(t *testing.T) {
 	t.Parallel()
-	d := &fakeGPUs{gpus: []Device{gpu0}}
-	got, err := Select(None, []string{"9"}, d)
-	if got != nil || err != nil || d.asked.Load() != 0 {
-		t.Errorf("got %v, %v after asking the driver %d times", got, err, d.asked.Load())
+	for _, policy := range []Policy{None, Unmanaged} {
+		if got, err := Select(policy, []string{"9"}, Inventory{Devices: []Device{gpu0}}, Build{}); got.GPUs != nil || err != nil {
+			t.Errorf("%s: got %v, %v", policy, got, err)
+		}
 	}
 }
 
@@ -174,7 +190,7 @@ func TestEnv(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := Env(tt.policy, tt.gpus); !maps.Equal(got, tt.want) {
+			if got := Env(tt.policy, tt.gpus, Build{}); !maps.Equal(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -184,7 +200,7 @@ func TestEnv(t *testing.T) {
 func TestList(t *testing.T) {
 	t.Parallel()
 	got, err := List(t.Context(), &fakeGPUs{gpus: []Device{gpu0, lostGPU}})
-	if err != nil || !slices.Equal(got, []Device{gpu0, lostGPU}) {
+	if err != nil || !same(got, []Device{gpu0, lostGPU}) {
 		t.Errorf("got %v, %v", got, err)
 	}
 
@@ -232,6 +248,10 @@ func TestListHangs(t *testing.T) {
 	if _, err := List(ctx, h); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
+}
+
+func same(a, b []Device) bool {
+	return slices.EqualFunc(a, b, func(a, b Device) bool { return reflect.DeepEqual(a, b) })
 }
 
 func errText(err error) string {

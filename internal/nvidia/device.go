@@ -30,5 +30,13 @@ type Device struct {
 	PCIBusID    string
 	MemoryTotal uint64 // bytes
 	MemoryFree  uint64 // bytes
+	Unified     bool   // it works in main memory, and the driver has no numbers of its own: GB10, Thor
 	Problem     string // why it cannot be used; "" when it can
+}
+
+// Process is what a process holds of one device.
+type Process struct {
+	PID    int
+	Device string // its UUID
+	Bytes  uint64 // 0 when the driver knows that the process uses the device but not how much of it
 }

@@ -4,6 +4,8 @@ package nvidia
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -76,19 +78,20 @@ func (d *Driver) Devices() ([]Device, error) {
 	return devices, err
 }
 
-// ProcessMemory is the GPU memory in bytes that each process holds over all devices; 0 when the driver knows that the
-// process uses a device but not how much of it. When a device cannot be asked, what the others say comes back beside
-// the error.
+// Processes lists what each process holds of each device, or partition. When a device cannot be asked, what the others say
+// comes back beside the error.
 //
 // Inside a container the ids may be those of the host (NVIDIA/nvidia-docker#1483), or ids of the container with 0
 // bytes (NVIDIA/open-gpu-kernel-modules#614, Project-HAMi/HAMi-core#112), depending on the driver's version.
-func (d *Driver) ProcessMemory() (map[int]uint64, error) {
-	memory := map[int]uint64{}
+func (d *Driver) Processes() ([]Process, error) {
+	var all []Process
 	err := d.open(func() error {
 		var failed error
 		err := d.each(func(index int, dev nvml.Device, ret nvml.Return) {
 			if ret == nvml.Success {
-				ret = d.processes(dev, memory)
+				var some []Process
+				some, ret = processes(dev)
+				all = append(all, some...)
 			}
 			if ret != nvml.Success && failed == nil {
 				failed = failure(fmt.Sprintf("cannot list the processes on GPU %d", index), ret)
@@ -99,7 +102,7 @@ func (d *Driver) ProcessMemory() (map[int]uint64, error) {
 		}
 		return failed
 	})
-	return memory, err
+	return all, err
 }
 
 // open runs f between Init and Shutdown.
@@ -142,6 +145,8 @@ func describe(index int, dev nvml.Device) Device {
 	memory, ret := dev.Memory()
 	note(ret)
 	out.MemoryTotal, out.MemoryFree = memory.Total, memory.Free
+	// GB10 and Thor say that it is not supported, or 0 (leptonai/gpud#1170, XuehaiPan/nvitop#208).
+	out.Unified = ret == nvml.NotSupported || ret == nvml.Success && memory.Total == 0
 	// Drivers differ in whether a partition has PCI facts of its own, so that a failure says nothing of its state.
 	if bus, ret := dev.BusID(); ret == nvml.Success {
 		out.PCIBusID = bus
@@ -206,21 +211,22 @@ func splitText(partitions []Device) string {
 	return "it is split into MIG partitions; name one of them: " + strings.Join(names, ", ")
 }
 
-// processes adds what each process holds of dev to memory. A GPU in MIG mode is asked by partition: the sum over the
-// GPU takes privileges.
-func (d *Driver) processes(dev nvml.Device, memory map[int]uint64) nvml.Return {
-	if split(dev) {
-		for _, mig := range partitionsOf(dev) {
-			if ret := d.list(mig, memory); ret != nvml.Success {
-				return ret
-			}
-		}
-		return nvml.Success
+// processes lists what each process holds of dev. A GPU in MIG mode is asked by partition: the sum over the GPU takes
+// privileges.
+func processes(dev nvml.Device) (all []Process, ret nvml.Return) {
+	if !split(dev) {
+		return list(dev)
 	}
-	return d.list(dev, memory)
+	for _, mig := range partitionsOf(dev) {
+		some, ret := list(mig)
+		if all = append(all, some...); ret != nvml.Success {
+			return all, ret
+		}
+	}
+	return all, nvml.Success
 }
 
-func (d *Driver) list(dev nvml.Device, memory map[int]uint64) nvml.Return {
+func list(dev nvml.Device) (all []Process, ret nvml.Return) {
 	held := map[int]uint64{}
 	add := func(processes []nvml.Process) {
 		for _, p := range processes {
@@ -232,22 +238,23 @@ func (d *Driver) list(dev nvml.Device, memory map[int]uint64) nvml.Return {
 			held[int(p.PID)] = max(held[int(p.PID)], used)
 		}
 	}
-	processes, ret := dev.ComputeProcesses()
+	computing, ret := dev.ComputeProcesses()
 	if ret != nvml.Success {
-		return ret
+		return nil, ret
 	}
-	add(processes)
+	add(computing)
 	// Vulkan engines stand in the list of graphics, and those under MPS in one of their own.
-	if processes, ret := dev.GraphicsProcesses(); ret == nvml.Success {
-		add(processes)
+	if drawing, ret := dev.GraphicsProcesses(); ret == nvml.Success {
+		add(drawing)
 	}
-	if processes, ret := dev.MPSProcesses(); ret == nvml.Success {
-		add(processes)
+	if shared, ret := dev.MPSProcesses(); ret == nvml.Success {
+		add(shared)
 	}
-	for pid, used := range held {
-		memory[pid] += used
+	uuid, _ := dev.UUID()
+	for _, pid := range slices.Sorted(maps.Keys(held)) {
+		all = append(all, Process{PID: pid, Device: uuid, Bytes: held[pid]})
 	}
-	return nvml.Success
+	return all, nvml.Success
 }
 
 // broken tells a device that fails from a query that it does not know.

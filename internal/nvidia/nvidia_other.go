@@ -19,8 +19,8 @@ func (*Driver) Version() (string, error) { return "", unsupported() }
 // Devices fails.
 func (*Driver) Devices() ([]Device, error) { return nil, unsupported() }
 
-// ProcessMemory fails.
-func (*Driver) ProcessMemory() (map[int]uint64, error) { return nil, unsupported() }
+// Processes fails.
+func (*Driver) Processes() ([]Process, error) { return nil, unsupported() }
 
 func unsupported() error {
 	if runtime.GOOS != "linux" {

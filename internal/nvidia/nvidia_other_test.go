@@ -17,7 +17,7 @@ func TestUnsupportedBuild(t *testing.T) {
 	}
 	d := New()
 	_, err1 := d.Devices()
-	_, err2 := d.ProcessMemory()
+	_, err2 := d.Processes()
 	_, err3 := d.Version()
 	for _, err := range []error{err1, err2, err3} {
 		if !errors.Is(err, ErrNoDriver) || !strings.Contains(err.Error(), want) {

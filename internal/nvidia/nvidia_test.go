@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -157,7 +158,7 @@ func TestHandleLost(t *testing.T) {
 	if got[0].UUID != "" || !strings.Contains(got[0].Problem, "lost") || got[1].Problem != "" || got[1].Index != 1 {
 		t.Errorf("got %+v", got[:2])
 	}
-	if _, err := NewWith(lib).ProcessMemory(); err == nil || !strings.Contains(err.Error(), "GPU 0") {
+	if _, err := sums(NewWith(lib)); err == nil || !strings.Contains(err.Error(), "GPU 0") {
 		t.Errorf("ProcessMemory: got %v, want an error that names GPU 0", err)
 	}
 }
@@ -175,8 +176,49 @@ func TestOldLibrary(t *testing.T) {
 	if got, err := NewWith(lib).Devices(); err != nil || len(got) != 8 || got[0].Problem != "" {
 		t.Errorf("Devices: %+v, %v", got, err)
 	}
-	if _, err := NewWith(lib).ProcessMemory(); err != nil {
+	if _, err := sums(NewWith(lib)); err != nil {
 		t.Error(err)
+	}
+}
+
+// sums is what each process holds over all devices.
+func sums(d *Driver) (map[int]uint64, error) {
+	all, err := d.Processes()
+	memory := map[int]uint64{}
+	for _, p := range all {
+		memory[p.PID] += p.Bytes
+	}
+	return memory, err
+}
+
+// Unified memory has no numbers of NVML's: GB10 says that they are not supported, and Thor says 0.
+func TestUnifiedMemory(t *testing.T) {
+	t.Parallel()
+	lib := nvmltest.DGX()
+	lib.Devices[0].Fails = map[string]nvml.Return{"Memory": nvml.NotSupported}
+	lib.Devices[1].Mem = nvml.Memory{}
+	lib.Devices[2].Fails = map[string]nvml.Return{"Memory": nvml.Unknown}
+	got, err := NewWith(lib).Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, true, false, false} {
+		if got[i].Unified != want || (got[i].Problem != "") != (i == 2) {
+			t.Errorf("GPU %d: %+v", i, got[i])
+		}
+	}
+}
+
+// What a process holds is told by device.
+func TestProcessesByDevice(t *testing.T) {
+	t.Parallel()
+	lib := nvmltest.DGX()
+	lib.Devices[0].Computing = []nvml.Process{{PID: 10, Memory: 100}}
+	partition(lib.Devices[1], "MIG-a").Computing = []nvml.Process{{PID: 10, Memory: 9}}
+	got, err := NewWith(lib).Processes()
+	want := []Process{{10, "GPU-0", 100}, {10, "MIG-a", 9}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 
@@ -190,7 +232,7 @@ func TestProcessMemory(t *testing.T) {
 	second.Computing = []nvml.Process{{PID: 10, Memory: 50}, {PID: 14, Memory: ^uint64(0)}}
 	partition(split, "MIG-a").Computing = []nvml.Process{{PID: 15, Memory: 9}}
 
-	got, err := NewWith(lib).ProcessMemory()
+	got, err := sums(NewWith(lib))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +250,7 @@ func TestProcessMemoryOfSome(t *testing.T) {
 	lib := nvmltest.DGX()
 	lib.Devices[0].Fails = map[string]nvml.Return{"ComputeProcesses": nvml.NoPermission}
 	lib.Devices[1].Computing = []nvml.Process{{PID: 10, Memory: 50}}
-	got, err := NewWith(lib).ProcessMemory()
+	got, err := sums(NewWith(lib))
 	if err == nil || !strings.Contains(err.Error(), "cannot list the processes on GPU 0: ERROR_NO_PERMISSION") {
 		t.Errorf("got the error %v", err)
 	}
@@ -282,7 +324,7 @@ func TestRealLibrary(t *testing.T) {
 			if _, err := d.Devices(); err != nil {
 				t.Errorf("driver %s: %v", version, err)
 			}
-			if _, err := d.ProcessMemory(); err != nil {
+			if _, err := d.Processes(); err != nil {
 				t.Logf("driver %s: %v", version, err)
 			}
 		})
