@@ -38,7 +38,7 @@ func TestKeyThatCannotBeCarried(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "canary") {
 			t.Errorf("the key is told: %v", err)
 		}
-		if !incidentOf(err).Permanent {
+		if !IncidentOf(err).Permanent {
 			t.Errorf("it is tried again: %v", err)
 		}
 		if _, err := os.Stat(cfg.StateDir); err == nil {

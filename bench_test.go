@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -80,19 +79,6 @@ func BenchmarkDisk(b *testing.B) {
 		write = append(write, time.Since(began))
 	}
 	write.report(b, "write")
-}
-
-// fakeConfigs are n replicas of one pool with one executable.
-func fakeConfigs(b testing.TB, n int, behavior enginetest.Behavior) []ProvisionConfig {
-	first := fakeConfig(b, behavior)
-	port := enginetest.FreePort(b, n)
-	cfgs := make([]ProvisionConfig, n)
-	for i := range cfgs {
-		cfgs[i] = first
-		cfgs[i].ReplicaID = fmt.Sprintf("r%d", i)
-		cfgs[i].Port = port + i
-	}
-	return cfgs
 }
 
 // withFacts prepares cfg and returns the option with which later launches know its executable already.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/config"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // Config is a pools file. Load one with [LoadConfig]; its zero value describes no pool and is not valid. It is plain
@@ -81,9 +82,9 @@ type ProvisionConfig struct {
 	Custom *CustomConfig `json:"custom,omitempty"`
 	// Ready says when the replica counts as ready.
 	Ready ReadyConfig `json:"ready,omitzero"`
-	// Restart says what a Supervisor does when the engine ends unasked.
+	// Restart says what a fleet does when the engine ends unasked.
 	Restart RestartConfig `json:"restart,omitzero"`
-	// Liveness says how a Supervisor notices that the engine hangs.
+	// Liveness says how a fleet notices that the engine hangs.
 	Liveness LivenessConfig `json:"liveness,omitzero"`
 	// Drain says how requests in flight are waited for before a ready replica is stopped.
 	Drain DrainConfig `json:"drain,omitzero"`
@@ -283,7 +284,7 @@ func (c ProvisionConfig) Name() string { return c.PoolID + "/" + c.ReplicaID }
 func (c ProvisionConfig) id() ReplicaID { return ReplicaID{c.PoolID, c.ReplicaID} }
 
 // fileStem is the replica's part in the names of its files.
-func (c ProvisionConfig) fileStem() string { return c.PoolID + "-" + c.ReplicaID }
+func (c ProvisionConfig) fileStem() string { return state.Stem(c.PoolID, c.ReplicaID) }
 
 // resolve makes a path of the configuration relative to its folder.
 func (c ProvisionConfig) resolve(path string) string {

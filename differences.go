@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 )
 
@@ -221,15 +220,6 @@ func (c *ContainerConfig) footprint(f *footprint.Footprint) {
 	for key, value := range keys {
 		f.Show("provisioning.container."+key, string(value))
 	}
-}
-
-// settings stands for all that decides on a launch before anything is looked at on the node. What only the provisioner acts on is
-// left out.
-func (c ProvisionConfig) settings() string {
-	dir := c.Dir
-	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = RestartConfig{}, LivenessConfig{}, DrainConfig{}, ReadyConfig{}, StopConfig{}, LogsConfig{}
-	c.Fit, c.Expose, c.Handoff, c.Download = "", false, HandoffConfig{}, DownloadConfig{}
-	return cache.Hash(c, dir)
 }
 
 // hash is what schema 2 had before footprints, and what earlier versions still compare.

@@ -42,7 +42,7 @@ func hangAt(t testing.TB, step string) (*hangingStep, Option) {
 	h := &hangingStep{make(chan struct{}), make(chan struct{})}
 	t.Cleanup(h.end)
 	return h, func(o *options) {
-		o.failpoint = func(name string) {
+		o.Hooks.Failpoint = func(name string) {
 			if name == step && !closed(h.reached) {
 				close(h.reached)
 				<-h.goOn
@@ -93,23 +93,6 @@ func TestStatusDoesNotWaitForTheDisk(t *testing.T) {
 			awaitClosed(t, "the life after "+step, lived)
 			nothingLeft(t, p)
 		})
-	}
-}
-
-// Nor does a supervisor's status, which metrics and what systemd is told come from.
-func TestSupervisorStatusDoesNotWaitForTheDisk(t *testing.T) {
-	t.Parallel()
-	disk, hang := hangAt(t, "before_publish")
-	s, _ := supervised(t, []ProvisionConfig{fakeConfig(t, enginetest.Behavior{})}, hang)
-	awaitClosed(t, "the way to the handoff", disk.reached)
-	returns(t, "Status", func() {
-		if all := s.Status(); len(all) != 1 || all[0].State != StateStarting {
-			t.Errorf("%+v", all)
-		}
-	})
-	disk.end()
-	if err := s.WaitReady(bounded(t)); err != nil {
-		t.Error(err)
 	}
 }
 

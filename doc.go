@@ -19,10 +19,10 @@
 //
 // # Many launches
 //
-// A [Supervisor] keeps replicas alive, one launch after the other, by the rules of [RestartConfig] and [LivenessConfig].
-// [Supervise] first puts in order what an earlier manager left in the state directory: engines that run are adopted.
-// [Supervisor.Reload] changes a replica's configuration, [Supervisor.Events] and the package fleet/metrics tell what
-// happens. One manager at a time has a state directory.
+// Package fleet keeps replicas alive, one launch after the other, by the rules of [RestartConfig] and [LivenessConfig], and
+// is made of nothing but what this package exports: a [Manager] holds the state directory and recovers what an earlier one
+// left there; [EngineProvisioner.Settle], Compare and Update give a launch that runs other settings; Rehearse does what a
+// start can do beside it; KeepHealthy watches it; [IncidentOf] says what its end means for the next.
 //
 // The package handles no signals, prints nothing and has no state of its own; see [WithLogger] and
 // [WithEventFunc] for what it can tell. The folder docs of the repository says the rest: every key of a pools file

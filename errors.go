@@ -17,10 +17,10 @@ var (
 	ErrStarted = errors.New("already started")
 	// ErrNotStarted is returned by WaitReady before Start.
 	ErrNotStarted = errors.New("not started")
-	// ErrReleased is what Err and Stop return after Release, and what a Supervisor answers from then on.
+	// ErrReleased is what Err and Stop return after Release, and what a fleet answers from then on.
 	ErrReleased = errors.New("released")
 	// ErrStopped is wrapped by the errors of Start, Prepare and WaitReady when Stop was called before or meanwhile, and
-	// by those of a Supervisor that was stopped.
+	// by those of a fleet that was stopped.
 	ErrStopped = errors.New("stopped")
 	// ErrKilled is returned by Stop when the engine outlived its grace period and was ended by SIGKILL. The tree is
 	// gone and the port is free: it is a remark, not a failure to stop, and is never told beside one.
@@ -36,7 +36,7 @@ var (
 	ErrBusy = errors.New("busy")
 	// ErrLocked is wrapped by *LockedError: another manager is at work in the state directory. It is an ErrBusy.
 	ErrLocked = fmt.Errorf("%w: another manager holds the state directory", ErrBusy)
-	// ErrNotFound is returned by Attach and Outdated for a replica without a record, and by a Supervisor and the Request
+	// ErrNotFound is returned by Attach and Outdated for a replica without a record, and by a fleet and its Request
 	// functions for one that is not supervised.
 	ErrNotFound = errors.New("not found")
 	// ErrNotRunning is returned by Attach for a replica whose engine is gone.

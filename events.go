@@ -10,7 +10,7 @@ import (
 type Event struct {
 	Time time.Time `json:"time"`
 	// Seq is the event's number in its state directory. Numbers grow, over managers as well, which leave a gap between them.
-	// 0 says that it has none: a progress, or one that no Supervisor has told.
+	// 0 says that it has none: a progress, or one that no fleet has told.
 	Seq      uint64    `json:"seq,omitempty"`
 	Pool     string    `json:"pool"`
 	Replica  string    `json:"replica"`

@@ -11,6 +11,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // serve runs one engine until ctx ends.
@@ -36,9 +37,9 @@ func serve(ctx context.Context, cfg provisioner.ProvisionConfig, opts ...provisi
 
 // keep keeps engines alive until ctx ends, and applies each changed configuration.
 func keep(
-	ctx context.Context, cfgs []provisioner.ProvisionConfig, changed <-chan []provisioner.ProvisionConfig, opts ...provisioner.Option,
+	ctx context.Context, cfgs []provisioner.ProvisionConfig, changed <-chan []provisioner.ProvisionConfig, o fleet.Options,
 ) error {
-	engines, err := provisioner.Supervise(ctx, cfgs, opts...)
+	engines, err := fleet.Open(ctx, o, cfgs...)
 	if err != nil {
 		return err // a *ConfigError, or a *LockedError: another manager has the state directory
 	}
@@ -80,8 +81,8 @@ func Example() {
 	// stopped: <nil>
 }
 
-// A supervisor keeps an engine alive.
-func ExampleSupervise() {
+// A fleet keeps an engine alive.
+func Example_fleet() {
 	cfg, cache, remove, err := fakeEngine()
 	if err != nil {
 		fmt.Println(err)
@@ -104,7 +105,9 @@ func ExampleSupervise() {
 		other.Flags = []string{"--ctx-size", "512"}
 		changed <- []provisioner.ProvisionConfig{other}
 	}
-	err = keep(ctx, []provisioner.ProvisionConfig{cfg}, changed, provisioner.WithEventFunc(told), provisioner.WithCacheDir(cache))
+	err = keep(ctx, []provisioner.ProvisionConfig{cfg}, changed, fleet.Options{
+		OnEvent: told, Launch: []provisioner.Option{provisioner.WithCacheDir(cache)},
+	})
 	fmt.Println("launches:", launches)
 	fmt.Println("stopped:", err)
 	// Output:

@@ -200,7 +200,7 @@ func TestFit(t *testing.T) {
 		if !errors.As(err, &start) || !errors.Is(err, ErrNoMemory) || start.Cause != engine.CauseOOMGPU || !start.Retry {
 			t.Fatalf("%v", err)
 		}
-		if e := incidentOf(err); !e.Blameless || e.Permanent {
+		if e := IncidentOf(err); !e.Blameless || e.Permanent {
 			t.Errorf("it is the engine's fault: %+v", e)
 		}
 		if !regexp.MustCompile(`GPU 0 needs \d+ MiB and has 64 MiB free`).MatchString(err.Error()) {

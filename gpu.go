@@ -105,8 +105,8 @@ func (c gpuChoice) notes(cfg ProvisionConfig) (notes []string) {
 
 // gpuDriver is the node's, unless a test has put its own in place.
 func (o *options) gpuDriver() gpu.Driver {
-	if o.gpus != nil {
-		return o.gpus
+	if o.Hooks.GPUs != nil {
+		return o.Hooks.GPUs
 	}
 	return gpu.Node()
 }

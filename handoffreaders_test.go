@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
-	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -77,73 +76,6 @@ func TestHandoffOfAnUnknownGroup(t *testing.T) {
 	cfg.Handoff.Group = "no_such_group"
 	p, _ := newLaunch(t, cfg)
 	wantText(t, p.Start(bounded(t)), `no group "no_such_group" is known on this machine`, `check "handoff"`)
-}
-
-// The next manager gives the handoff the readers of its configuration, and the form of its version.
-func TestAnAdoptedHandoffIsBroughtUpToDate(t *testing.T) {
-	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{})
-	p, _ := ready(t, cfg)
-	old := p.handoff
-	old.Schema, old.Flags, old.Args, old.SlotsTotal, old.SlotsFree = 1, old.Args, nil, 0, 0
-	if err := p.run.files.Publish(old, state.Readers{}); err != nil {
-		t.Fatal(err)
-	}
-	// As an earlier version wrote the record, too.
-	rec, err := readRecord(p.run.files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec.Launch.Flags = nil
-	if err := writeRecord(p.run.files, rec); err != nil {
-		t.Fatal(err)
-	}
-	p.Release()
-	cfg.Handoff.Mode = "0644"
-	s, _ := supervised(t, []ProvisionConfig{cfg})
-	if err := s.WaitReady(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
-	files := p.run.files
-	h, err := ReadHandoff(files.Handoff())
-	if err != nil || h.Process.LaunchID != old.Process.LaunchID || !h.ReadyAt.Equal(old.ReadyAt) || h.Schema != HandoffSchema {
-		t.Fatalf("%+v, %v", h, err)
-	}
-	if strings.Join(h.Args, " ") != strings.Join(old.Flags, " ") || h.Flags[0] != "--parallel" || h.SlotsTotal != 1 {
-		t.Errorf("%+v", h)
-	}
-	wantMode(t, files.Handoff(), 0o644)
-	if told := s.replicas[0].launch.handoff; told.Schema != HandoffSchema {
-		t.Errorf("WaitReady tells another: %+v", told)
-	}
-}
-
-// A change of the readers replaces no engine.
-func TestReloadOfReaders(t *testing.T) {
-	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{})
-	s, _ := superviseReady(t, cfg)
-	was := s.Status()[0]
-	files := s.replicas[0].files
-	wantMode(t, files.Handoff(), 0o600)
-	cfg.Handoff.Mode = "0640"
-	wantApplied(t, s, []ProvisionConfig{cfg}, "r0 updated")
-	wantMode(t, files.Handoff(), 0o640)
-	wantMode(t, files.State, 0o710)
-	cfg.Handoff.Mode = "0600"
-	wantApplied(t, s, []ProvisionConfig{cfg}, "r0 updated")
-	wantMode(t, files.Handoff(), 0o600)
-	if now := s.Status()[0]; now.LaunchID != was.LaunchID || now.State != StateReady {
-		t.Errorf("%+v, before %+v", now, was)
-	}
-	// Also when somebody has removed the file.
-	cfg.Handoff.Mode = "0644"
-	wantApplied(t, s, []ProvisionConfig{cfg}, "r0 updated")
-	if err := os.Remove(files.Handoff()); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the handoff is written again", func() bool { return access.Exists(files.Handoff()) })
-	wantMode(t, files.Handoff(), 0o644)
 }
 
 func TestHandoffConfig(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/wake"
 )
 
-// LivenessConfig says how a [Supervisor] notices that a ready engine cannot serve any more. One that gives no answer
+// LivenessConfig says how a fleet notices that a ready engine cannot serve any more. One that gives no answer
 // because it has too much to do is left alone: it is ended when it refuses, or when nothing of it moves.
 type LivenessConfig struct {
 	// Period is the time between two questions to the health path. Left out, it is 10 seconds.

@@ -44,39 +44,6 @@ func ask1(t *testing.T, url string) {
 	t.Cleanup(func() { <-ended })
 }
 
-// A loop that hangs behind a web server that goes on is found: with requests in it by the engine's own account, and where
-// that says that there are none by a token that does not come.
-func TestLivenessFindsAWedgedEngine(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		hidden bool
-		last   string
-	}{
-		"at work": {false, "the engine hangs: at work on 1 request by its own account, but without a token: no answer in time; nothing of it has moved for "},
-		"idle":    {true, "the engine hangs: idle, but without a token: no answer in time; nothing of it has moved for "},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cfg := briskly(fakeConfig(t, enginetest.Behavior{HideRequests: test.hidden}))
-			cfg.Liveness = quick()
-			if test.hidden {
-				cfg.Liveness.TokenPeriod = Duration(time.Second)
-			}
-			s, j := superviseReady(t, cfg)
-			first := s.Status()[0]
-			enginetest.Wedge(t, first.URL)
-			ask1(t, first.URL)
-			untilReady(t, s, first.LaunchID)
-			if last := s.Status()[0].Restarts.Last; !strings.Contains(last, test.last) || !strings.Contains(last, "no longer ready, ") {
-				t.Errorf("last failure: %q", last)
-			}
-			if lost := j.lost(); lost == nil || !lost.Ready {
-				t.Errorf("the event has %v", lost)
-			}
-		})
-	}
-}
-
 // lost is why an engine was given up.
 func (j *journal) lost() (lost *NotReadyError) {
 	j.mu.Lock()
@@ -139,21 +106,6 @@ func TestLivenessNotes(t *testing.T) {
 	}
 }
 
-func TestLivenessEndsAFailingEngine(t *testing.T) {
-	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	cfg.Liveness = quick()
-	cfg.Liveness.WedgedAfter = Duration(time.Hour)
-	s, _ := superviseReady(t, cfg)
-	first := s.Status()[0]
-	enginetest.Fail(t, first.URL, http.StatusInternalServerError)
-	untilReady(t, s, first.LaunchID)
-	want := "the engine fails: 3 health checks in a row failed, the last one with: /health answers 500 Internal Server Error"
-	if last := s.Status()[0].Restarts.Last; !strings.Contains(last, want) {
-		t.Errorf("last failure: %q", last)
-	}
-}
-
 // An engine that sleeps, or may fall asleep, is not disturbed: not by liveness, whatever a token period says, nor by a drain,
 // and in builds to which a look at the metrics is work not by that either.
 func TestNobodyDisturbsSleep(t *testing.T) {
@@ -166,16 +118,16 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 				b.VersionText = "version: 8000 (abcdef012)\nbuilt with cc for x86_64-linux-gnu\n"
 				b.PropsBuild = "b8000-abcdef012"
 			}
-			cfg := briskly(fakeConfig(t, b))
+			cfg := fakeConfig(t, b)
 			cfg.Flags = []string{"--sleep-idle-seconds", "1"}
 			cfg.Liveness = quick()
 			cfg.Liveness.TokenPeriod = Duration(100 * time.Millisecond)
-			s, _ := superviseReady(t, cfg)
+			p, _ := ready(t, cfg)
+			go p.KeepHealthy(t.Context(), cfg.Liveness)
 			asleep := func() bool {
 				return probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience).Asleep(t.Context(), probe.Field{Path: "/props", Key: "is_sleeping"})
 			}
 			eventually(t, "it falls asleep", asleep)
-			p := s.all()[0].launch
 			see := p.run.witness(p.run.prober(Duration(time.Second)), 0)
 			for range 3 {
 				if f := see.look(t.Context()); f.Answer != life.Fine || f.Work != nil {
@@ -186,7 +138,7 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 				t.Error("it was woken")
 			}
 			log := p.run.rec.Log
-			if err := s.Stop(bounded(t)); err != nil {
+			if err := p.Stop(bounded(t)); err != nil {
 				t.Error(err)
 			}
 			if text, err := os.ReadFile(log); err != nil || strings.Contains(string(text), "exiting sleeping state") {

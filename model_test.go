@@ -425,7 +425,7 @@ func TestModelCauses(t *testing.T) {
 		if !errors.As(err, &start) || start.Cause != want || start.Retry != (want == engine.CauseDownload) {
 			t.Errorf("%s: %+v", fault, err)
 		}
-		if e := incidentOf(err); want == engine.CauseDownload && (!e.Blameless || e.Permanent) {
+		if e := IncidentOf(err); want == engine.CauseDownload && (!e.Blameless || e.Permanent) {
 			t.Errorf("a full disk: %+v", e)
 		}
 	}

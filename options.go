@@ -12,7 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
-	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
@@ -27,21 +27,12 @@ type options struct {
 	logger    *slog.Logger
 	onEvent   func(Event)
 	supply    supply
-	gpus      gpu.Driver
 	cgroup    func() (cgroup.Base, error)                       // finds what was delegated
 	space     func(path string) (free, total uint64, err error) // of a file system
 
 	drainHooks []goHook
-	reload     func() ([]ProvisionConfig, error) // nil: RequestReload is refused
 
-	failpoint func(name string) // called at the steps that a test kills this program at; nil outside of tests
-}
-
-// at names a step of a launch to whoever tests what becomes of it when the program dies there.
-func (o *options) at(step string) {
-	if o.failpoint != nil {
-		o.failpoint(step)
-	}
+	Hooks hooks.Hooks // exported for tests of other packages, which have no other way to it
 }
 
 func newOptions(opts []Option) options {
@@ -89,12 +80,6 @@ func WithEventFunc(fn func(Event)) Option {
 			o.onEvent = func(Event) {}
 		}
 	}
-}
-
-// WithReloadFunc lets other programs ask a [Supervisor] for a reload, with [RequestReload]: fn gives the present
-// configuration of all its replicas.
-func WithReloadFunc(fn func() ([]ProvisionConfig, error)) Option {
-	return func(o *options) { o.reload = fn }
 }
 
 // WithCacheDir sets where facts about executables are kept between runs. The default is engine-provisioner in the

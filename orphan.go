@@ -23,7 +23,8 @@ func endOrphans(f state.Files, recorded bool) Recovered {
 	if recorded {
 		found.Reason = "it has outlived its launch"
 	}
-	if kept, err := readRestarts(f); err == nil && kept.Pool+"-"+kept.Replica == f.Stem {
+	var kept ReplicaID // what a manager remembers names the replica
+	if err := f.ReadRestarts(&kept); err == nil && kept.stem() == f.Stem {
 		found.Pool, found.Replica = kept.Pool, kept.Replica
 	}
 	held, launches, err := holders(f)

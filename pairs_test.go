@@ -3,7 +3,6 @@ package provisioner
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -57,7 +56,7 @@ func launchCalls(p *EngineProvisioner) []call {
 		{name: "WaitReady", do: func() { _, _ = p.WaitReady(context.Background()) }},
 		{name: "Stop", do: func() { _ = p.Stop(context.Background()) }},
 		{name: "Kill", do: func() { _ = p.Kill(context.Background()) }},
-		{name: "Stop that nobody waits for", do: func() { _ = p.Stop(unwilling()) }},
+		{name: "Stop that nobody waits for", do: func() { _ = p.Stop(gone()) }},
 		{name: "Release", do: func() { p.Release() }},
 		{name: "Status, Err and Done", do: func() { _, _, _ = p.Status(), p.Err(), p.Done() }},
 	}
@@ -190,138 +189,6 @@ func TestChaosTwoCalls(t *testing.T) {
 					}
 					if s := p.Status().State; !s.Final() && !errors.Is(p.Err(), ErrReleased) {
 						t.Errorf("%s and %s: done, and %s", calls[a].name, calls[b].name, s)
-					}
-				})
-			})
-		})
-	}
-}
-
-// supervisorCalls are the public methods of a supervisor of cfg.
-func supervisorCalls(s *Supervisor, cfg ProvisionConfig) []call {
-	ctx := context.Background()
-	return []call{
-		{name: "WaitReady", do: func() { _ = s.WaitReady(ctx) }},
-		{name: "Reset", do: func() { _ = s.Reset(ctx, cfg.PoolID, cfg.ReplicaID) }},
-		{name: "StopReplica", do: func() { _ = s.StopReplica(ctx, cfg.PoolID, cfg.ReplicaID) }},
-		{name: "Reload", do: func() { _ = s.Reload(ctx, changed(cfg)) }},
-		{name: "Apply", do: func() { _, _ = s.Apply(ctx, []ProvisionConfig{changed(cfg)}) }},
-		{name: "Stop", do: func() { _ = s.Stop(ctx) }},
-		{name: "Kill", do: func() { _ = s.Kill(ctx) }},
-		{name: "KillReplica", do: func() { _ = s.KillReplica(ctx, cfg.PoolID, cfg.ReplicaID) }},
-		{name: "Stop that nobody waits for", do: func() { _ = s.Stop(unwilling()) }},
-		{name: "Release", do: func() { _ = s.Release() }},
-		{name: "Status, LogDir, Done and Events", do: func() {
-			ctx, cancel := context.WithCancel(ctx)
-			events := s.Events(ctx)
-			cancel()
-			_, _ = s.Status(), s.Done()
-			_, _ = s.LogDir("pool", "r0")
-			for range events {
-			}
-		}},
-		{name: "Wait", wait: func(ctx context.Context) { _ = s.Wait(ctx) }},
-	}
-}
-
-// changed is another configuration of the same replica.
-func changed(cfg ProvisionConfig) ProvisionConfig {
-	cfg.Env = map[string]EnvValue{"CHANGED": {Value: "1"}}
-	return cfg
-}
-
-// supervisorStates bring a supervisor's replica into a state.
-var supervisorStates = []struct {
-	name string
-	in   func(t *testing.T, m *inMemory, s func() *Supervisor)
-}{
-	{"preparing", func(_ *testing.T, m *inMemory, s func() *Supervisor) {
-		m.still(&m.starting)
-		s()
-		<-m.reached
-	}},
-	{"starting", func(_ *testing.T, m *inMemory, s func() *Supervisor) {
-		m.still(&m.loading)
-		s()
-		<-m.reached
-	}},
-	{"ready", func(t *testing.T, _ *inMemory, s func() *Supervisor) { noError(t, s().WaitReady(bounded(t))) }},
-	{"draining", func(t *testing.T, m *inMemory, s func() *Supervisor) {
-		noError(t, s().WaitReady(bounded(t)))
-		m.still(&m.busy)
-		m.begin(t, func() { _ = s().StopReplica(context.Background(), "pool", "r0") })
-		<-m.reached
-	}},
-	{"stopping", func(t *testing.T, m *inMemory, s func() *Supervisor) {
-		noError(t, s().WaitReady(bounded(t)))
-		m.still(&m.ignorant)
-		m.begin(t, func() { _ = s().StopReplica(context.Background(), "pool", "r0") })
-		<-m.reached
-	}},
-	{"stopped", func(t *testing.T, _ *inMemory, s func() *Supervisor) {
-		noError(t, s().WaitReady(bounded(t)))
-		noError(t, s().StopReplica(bounded(t), "pool", "r0"))
-	}},
-	{"waiting for its next try", func(t *testing.T, m *inMemory, s func() *Supervisor) {
-		m.cannotRun = true
-		eventually(t, "a wait", func() bool { return s().Status()[0].Restarts.waits() })
-	}},
-	{"adopted", func(t *testing.T, _ *inMemory, s func() *Supervisor) {
-		noError(t, s().WaitReady(bounded(t)))
-		noError(t, s().Release())
-		awaitClosed(t, "Release", s().Done())
-	}},
-	{"ended", func(t *testing.T, _ *inMemory, s func() *Supervisor) {
-		noError(t, s().WaitReady(bounded(t)))
-		noError(t, s().Stop(bounded(t)))
-	}},
-	{"released", func(t *testing.T, _ *inMemory, s func() *Supervisor) {
-		noError(t, s().WaitReady(bounded(t)))
-		noError(t, s().Release())
-	}},
-}
-
-// Nor do two methods of a supervisor. The short form calls each two in three or four of the states.
-func TestChaosTwoCallsOfASupervisor(t *testing.T) {
-	t.Parallel()
-	_, long := chaosCount(t, "CHAOS_ROUNDS", 0)
-	var pairs atomic.Int64
-	t.Cleanup(func() {
-		t.Logf("chaos: %d pairs of calls in %d states of a supervisor, none hung", pairs.Load(), len(supervisorStates))
-	})
-	for n, state := range supervisorStates {
-		t.Run(state.name, func(t *testing.T) {
-			t.Parallel()
-			pairsOf(len(supervisorCalls(nil, ProvisionConfig{})), func(a, b int) {
-				if !long && (a+b+n)%3 > 0 {
-					return
-				}
-				m := newInMemory()
-				cfg := memoryConfig(t)
-				cfg.Restart = RestartConfig{InitialDelay: Duration(patience), MaxDelay: Duration(patience)}
-				t.Run("", func(t *testing.T) {
-					t.Cleanup(m.killAll)
-					pairs.Add(1)
-					var s *Supervisor
-					supervise := func() *Supervisor {
-						if s == nil {
-							var err error
-							s, err = Supervise(bounded(t), []ProvisionConfig{cfg}, append(m.options(), WithCacheDir(cfg.Dir))...)
-							noError(t, err)
-						}
-						return s
-					}
-					state.in(t, m, supervise)
-					if state.name == "adopted" {
-						s = nil
-						supervise()
-					}
-					calls := supervisorCalls(s, cfg)
-					m.atOnce(t, state.name, calls[a], calls[b])
-					returns(t, "the last Stop", func() { _ = s.Stop(context.Background()) })
-					awaitClosed(t, "Done", s.Done())
-					if i := slices.IndexFunc(s.replicas, func(r *replica) bool { return !closed(r.done) }); i >= 0 {
-						t.Errorf("%s and %s: %s is still looked after", calls[a].name, calls[b].name, s.replicas[i].name)
 					}
 				})
 			})

@@ -48,7 +48,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 		slots := cmp.Or(p.handoff.SlotsTotal, rec.Launch.Spec.Slots) // earlier versions published none
 		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, slots, p.handoff.Answer})
 		next.handoff.ReadyAt = p.handoff.ReadyAt
-		p.opts.at("before_publish")
+		p.opts.Hooks.At("before_publish")
 		if _, err := r.rewrite(next.handoff, cfg.Handoff); err != nil { // the old one stands
 			next.note(err.Error())
 		}

@@ -57,7 +57,7 @@ func TestPortError(t *testing.T) {
 		if causeOf(told) != c.cause || errors.Is(told, ErrBusy) != c.busy {
 			t.Errorf("cause %q, busy %t: %v", causeOf(told), errors.Is(told, ErrBusy), told)
 		}
-		if e := incidentOf(told); e.Blameless != c.busy || e.Permanent == c.busy {
+		if e := IncidentOf(told); e.Blameless != c.busy || e.Permanent == c.busy {
 			t.Errorf("%+v", e)
 		}
 	}

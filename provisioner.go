@@ -158,8 +158,7 @@ func (p *EngineProvisioner) watchOver(r *run) {
 
 	last := p.concluded(r, end, died, asked)
 	if p.byHand && asked && last.State.Final() { // in the end all that is left to do, since a disk can hang
-		history := eventFile{dir: r.files.State}
-		if err := history.addEnd(last); err != nil {
+		if err := addEnd(r.files.State, last); err != nil {
 			p.note(err.Error())
 		}
 	}

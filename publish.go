@@ -28,11 +28,11 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 	if ctx.Err() != nil {
 		return Handoff{}, context.Cause(ctx)
 	}
-	p.opts.at("before_publish")
+	p.opts.Hooks.At("before_publish")
 	err := r.files.Publish(h, p.admitted().readers())
 	if err == nil {
 		r.shown.Store(true)
-		p.opts.at("after_publish")
+		p.opts.Hooks.At("after_publish")
 		// Whoever stops the engine says so in the record before it removes the handoff for the last time. So either it
 		// finds this one, or this finds its word.
 		err = p.wanted(r)
@@ -127,7 +127,7 @@ func (r *run) rewrite(h Handoff, readers HandoffConfig) (gone bool, err error) {
 func (p *EngineProvisioner) unpublish() {
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
-	p.opts.at("before_unpublish")
+	p.opts.Hooks.At("before_unpublish")
 	if err := p.run.files.Unpublish(p.run.rec.LaunchID); err != nil {
 		p.note(err.Error())
 	}

@@ -417,7 +417,7 @@ func (f stubGPUs) Processes([]int) ([]gpu.Holding, error) {
 	return holdings(f.memory()), nil
 }
 
-func withGPUs(d gpu.Driver) Option { return func(o *options) { o.gpus = d } }
+func withGPUs(d gpu.Driver) Option { return func(o *options) { o.Hooks.GPUs = d } }
 
 func TestGPURequired(t *testing.T) {
 	t.Parallel()

@@ -3,7 +3,6 @@ package provisioner
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,13 +10,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
-	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // slow is a model whose requests last: a thousand tokens take some seconds.
@@ -86,47 +83,6 @@ func saturatedConfig(t testing.TB) ProvisionConfig {
 	cfg.Flags = []string{"--ctx-size", "8192", "--parallel", "2", "--threads", "1"}
 	cfg.Drain.Timeout = new(Duration(5 * time.Minute))
 	return cfg
-}
-
-// A llama-server that gets a burst of clients leaves /health without an answer: its pool of threads grows only with later
-// connections, and these wait behind the others. It serves on, whatever liveness sees, and a stop cuts nobody off. How often it
-// is silent is luck, so the burst waits in the backlog of a suspended server to come all at once.
-func TestRealSaturated(t *testing.T) {
-	t.Parallel()
-	cfg := saturatedConfig(t)
-	cfg.Liveness = LivenessConfig{Period: Duration(100 * time.Millisecond), Timeout: Duration(100 * time.Millisecond)}
-	s, j := superviseReady(t, cfg)
-	first := s.Status()[0]
-	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	b := newBurst(t.Context(), first.URL, 1, 100)
-	defer b.wait.Wait()
-	eventually(t, "all clients are connected", func() bool { return b.connected.Load() == burstClients })
-	if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	ask, unanswered := probe.New("127.0.0.1", cfg.Port, secret.Text{}, 200*time.Millisecond), 0
-	eventually(t, "clients are answered", func() bool {
-		if _, err := ask.Get(t.Context(), "/health", probe.MaxHealthBody); errors.Is(err, probe.ErrNoAnswer) {
-			unanswered++
-		}
-		return b.answered.Load() >= 2
-	})
-	t.Logf("/health was unanswered %d times", unanswered)
-	if now := s.Status()[0]; now.LaunchID != first.LaunchID || now.State != StateReady {
-		t.Errorf("%+v", now)
-	}
-	if err := s.Stop(context.Background()); err != nil {
-		t.Errorf("Stop: %v", err)
-	}
-	b.wait.Wait()
-	if b.answered.Load() != burstClients || b.cut.Load() != 0 {
-		t.Errorf("%d clients were answered, %d cut off", b.answered.Load(), b.cut.Load())
-	}
-	if notes := j.notes(); strings.Contains(notes, "not waited for") {
-		t.Errorf("notes: %s", notes)
-	}
 }
 
 // Clients that hammer a server while it loads do not hold its readiness up for the minutes that a question of our own

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"reflect"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/test/jsonnames"
 )
 
 // The records below testdata/records were written by real runs, each by a version that people may still have engines of.
@@ -117,36 +116,10 @@ func TestAdoptRecordedSchemas(t *testing.T) {
 // version has written.
 func TestKeptTypesHaveNames(t *testing.T) {
 	t.Parallel()
-	snake := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
-	seen := map[reflect.Type]bool{}
-	var look func(typ reflect.Type, at string)
-	look = func(typ reflect.Type, at string) {
-		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice || typ.Kind() == reflect.Map {
-			typ = typ.Elem()
-		}
-		pointer := reflect.PointerTo(typ)
-		own := pointer.Implements(reflect.TypeFor[json.Marshaler]()) || pointer.Implements(reflect.TypeFor[interface{ MarshalText() ([]byte, error) }]())
-		if typ.Kind() != reflect.Struct || own || seen[typ] {
-			return
-		}
-		seen[typ] = true
-		for f := range typ.Fields() {
-			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-			switch {
-			case !f.IsExported() || name == "-":
-				continue
-			case !f.Anonymous && !snake.MatchString(name):
-				t.Errorf("%s.%s has the name %q", at, f.Name, name)
-			}
-			look(f.Type, at+"."+f.Name)
-		}
-	}
-	for _, kept := range []any{
-		record{}, keptRestarts{}, request{}, answers{}, Event{}, Handoff{}, // of a replica and a state directory
+	seen := jsonnames.Check(t,
+		record{}, Event{}, Handoff{}, // of a replica and a state directory
 		engine.Binary{}, cache.Manifest{}, // of the cache
-	} {
-		look(reflect.TypeOf(kept), reflect.TypeOf(kept).Name())
-	}
+	)
 	for _, typ := range []reflect.Type{reflect.TypeFor[engine.LaunchSpec](), reflect.TypeFor[engine.CausePattern](), reflect.TypeFor[Progress](), reflect.TypeFor[MemoryNeed]()} {
 		if !seen[typ] {
 			t.Errorf("%s was not looked at", typ)

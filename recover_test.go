@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -82,6 +81,22 @@ func TestAttach(t *testing.T) {
 	}
 	if _, err := Attach(cfg.StateDir, "pool", "r1"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Attach to what never was: %v", err)
+	}
+}
+
+// Another program stops an engine within the limits of its record.
+func TestAttachTakesTheLimitsOfTheRecord(t *testing.T) {
+	t.Parallel()
+	cfg := fakeConfig(t, enginetest.Behavior{})
+	cfg.Drain.Timeout, cfg.Stop.Grace = new(Duration(7*time.Second)), Duration(11*time.Second)
+	ready(t, cfg)
+	p, err := Attach(cfg.StateDir, "pool", "r0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release()
+	if drain, grace := p.stopTimes(p.run, true); drain != 7*time.Second || grace != 11*time.Second {
+		t.Errorf("it drains for %s, with a grace of %s", drain, grace)
 	}
 }
 
@@ -372,7 +387,10 @@ func TestDamagedRecords(t *testing.T) {
 		if err := os.Remove(files.Record()); err != nil { // as it says
 			t.Fatal(err)
 		}
-		superviseReady(t, briskly(cfg))
+		if _, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(found) != 1 || found[0].Result != RecoveredStopped {
+			t.Errorf("%+v (%v)", found, err)
+		}
+		ready(t, cfg)
 		if alive(was.run.host().Leader.PID) {
 			t.Error("the engine of the lost record runs beside the new one")
 		}
@@ -442,7 +460,7 @@ func TestStatusOfAStart(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	seen := make(chan []Status, 1)
 	p, err := New(cfg, func(o *options) {
-		o.failpoint = func(name string) {
+		o.Hooks.Failpoint = func(name string) {
 			if name == "after_record" {
 				all, err := Statuses(cfg.StateDir)
 				if err != nil {
@@ -485,25 +503,6 @@ func TestAdoptedExit(t *testing.T) {
 				t.Errorf("exit %q (%v), want %q", rec.Exit, err, name)
 			}
 		})
-	}
-}
-
-// A recovery that is called off says nothing about the engines, and leaves them as they are.
-func TestRecoverCalledOff(t *testing.T) {
-	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	was := abandoned(t, cfg)
-	ctx, cancel := context.WithCancel(bounded(t))
-	cancel()
-	if adopted, _, err := Recover(ctx, cfg.StateDir); !errors.Is(err, context.Canceled) || len(adopted) > 0 {
-		t.Errorf("Recover: %v, %v", adopted, err)
-	}
-	if _, err := Supervise(ctx, []ProvisionConfig{cfg}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Supervise: %v", err)
-	}
-	s, _ := superviseReady(t, cfg)
-	if now := s.Status()[0]; now.PID != was.run.host().Leader.PID {
-		t.Errorf("the engine was replaced: %+v", now)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/config"
+	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // ReplicaID names a replica. Its zero value names none.
@@ -26,4 +27,4 @@ func ParseReplicaID(name string) (ReplicaID, error) {
 func (id ReplicaID) String() string { return id.Pool + "/" + id.Replica }
 
 // stem is the replica's part in the names of its files.
-func (id ReplicaID) stem() string { return id.Pool + "-" + id.Replica }
+func (id ReplicaID) stem() string { return state.Stem(id.Pool, id.Replica) }

@@ -59,7 +59,7 @@ func (p *EngineProvisioner) escalate(r *run, drained bool) error {
 		p.note(err.Error())
 	}
 	r.workers.Store(len(members) > 1)
-	p.opts.at("before_term")
+	p.opts.Hooks.At("before_term")
 	// 2. SIGTERM to the leader, once: llama-server takes a second one as an order to exit at once, and workers are their
 	// leader's to stop. A stopped process gets it only when it is continued.
 	if !closed(r.exited) {
@@ -67,7 +67,7 @@ func (p *EngineProvisioner) escalate(r *run, drained bool) error {
 			p.note("cannot signal the engine: " + err.Error())
 		}
 	}
-	p.opts.at("after_term")
+	p.opts.Hooks.At("after_term")
 	// 3. The grace period, also for a server that outlives the leader.
 	_, allowed := p.stopTimes(r, ready)
 	asked := time.Now()

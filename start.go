@@ -196,12 +196,12 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		}
 	}()
 	defer caught.Into(&err, p.opts.logger, p.cfg.Name()) // what runs by now is undone
-	p.opts.at("before_start")
+	p.opts.Hooks.At("before_start")
 	if err := writeRecord(files, r.rec); err != nil {
 		return nil, err // no record, no process
 	}
 	recorded()
-	p.opts.at("after_record")
+	p.opts.Hooks.At("after_record")
 
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
@@ -218,7 +218,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.opts.at("after_fork")
+	p.opts.Hooks.At("after_fork")
 
 	// 5. The record of the process.
 	r.rec.State = StateStarting
@@ -232,7 +232,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.opts.at("after_running_record")
+	p.opts.Hooks.At("after_running_record")
 	if err := files.WritePID(r.rec.Process.PID); err != nil {
 		p.note(err.Error())
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +33,7 @@ type Status struct {
 	Heard     string    `json:"heard,omitempty"` // what a loading engine answered last, such as "503 Service Unavailable: Loading model"
 	Exit      string    `json:"exit,omitempty"`  // how it ended
 	Log       string    `json:"log,omitempty"`   // path of the launch's log
-	// Failure is why the launch failed, for whoever has the launch: a Supervisor or an EngineProvisioner of this program.
+	// Failure is why the launch failed, for whoever has the launch: a fleet or an EngineProvisioner of this program.
 	Failure *Failure `json:"failure,omitempty"`
 	// StoppedBy is another program that has asked for the launch's stop, for whoever has the launch.
 	StoppedBy *Stopper `json:"stopped_by,omitempty"`
@@ -64,22 +63,6 @@ func (p *EngineProvisioner) Status() Status {
 	return s
 }
 
-// status is where the replica stands now.
-func (r *replica) status() Status {
-	r.mu.Lock()
-	cfg, launch, past, outdated := r.cfg, r.launch, r.past, r.outdated
-	r.mu.Unlock()
-	s := Status{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, State: StateNew}
-	switch {
-	case launch != nil:
-		s = launch.Status()
-	case past.Phase == PhaseStopped:
-		s.State = StateStopped
-	}
-	s.Restarts, s.Outdated, s.Differs = &past, len(outdated) > 0, outdated
-	return s
-}
-
 func statusOfRecord(rec record) Status {
 	return Status{
 		Pool: rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
@@ -89,9 +72,9 @@ func statusOfRecord(rec record) Status {
 }
 
 // Statuses returns the status of every replica that has a record in the state directory ("" means .runtime), sorted by pool and
-// replica, and of those that a supervisor there has never got so far. It changes nothing: an engine that died while no
-// provisioner watched is told as failed. A record that cannot be read is an error beside the rest. Of opts, those matter
-// that add a Launcher: without it, of its launches only the record is told.
+// replica. It changes nothing: an engine that died while no provisioner watched is told as failed. A record that cannot be
+// read is an error beside the rest. Of opts, those matter that add a Launcher: without it, of its launches only the record is
+// told. Package fleet tells what a manager remembers, too.
 func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	dir, err := state.Dir(stateDir)
 	if err != nil {
@@ -101,36 +84,21 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	watched := state.Managed(dir)
-	if watched {
-		tried, err := state.List(dir, state.RestartsName)
-		if err != nil {
-			return nil, err
-		}
-		stems = slices.Compact(slices.Sorted(slices.Values(append(stems, tried...))))
-	}
 	var all []Status
 	var failed error
 	for _, stem := range stems {
 		files := state.In(dir, stem)
 		rec, err := readRecord(files)
-		var s Status
-		if err == nil {
-			s, err = statusIn(files, rec, newOptions(opts))
-			failed = errors.Join(failed, err)
-		} else if !watched || !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		if watched {
-			addRestarts(files, &s, time.Now())
-		}
-		if s.Pool != "" {
-			all = append(all, s)
-		}
+		s, err := statusIn(files, rec, newOptions(opts))
+		failed = errors.Join(failed, err)
+		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Status) int {
-		return strings.Compare(a.Pool+"\x00"+a.Replica, b.Pool+"\x00"+b.Replica)
+		return cmp.Or(strings.Compare(a.Pool, b.Pool), strings.Compare(a.Replica, b.Replica))
 	})
 	return all, failed
 }
@@ -170,28 +138,6 @@ func statusIn(f state.Files, rec record, opts options) (Status, error) {
 		s.State, s.Version = StateReady, h.EngineVersion
 	}
 	return s, nil
-}
-
-// staleRetry is how long ago a next try must have been to be one that nobody makes: of a replica that the present
-// supervisor does not look after.
-const staleRetry = time.Minute
-
-// addRestarts adds what the replica's supervisor remembers.
-func addRestarts(f state.Files, s *Status, now time.Time) {
-	kept, err := readRestarts(f)
-	if err != nil || kept.waits() && now.Sub(kept.RetryAt) > staleRetry {
-		return // it was never supervised, or is not now
-	}
-	if s.PID == 0 && (kept.waits() || kept.Phase == PhaseFailed) {
-		s.State = StateFailed
-		if s.Pool == "" { // it has no record
-			s.Pool, s.Replica, s.Engine = kept.Pool, kept.Replica, kept.Engine
-		}
-	}
-	s.Restarts = &kept.Restarts
-	if s.PID != 0 {
-		s.Outdated, s.Differs = kept.Outdated, kept.Differs
-	}
 }
 
 var globMeta = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)

@@ -23,6 +23,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
@@ -765,8 +766,9 @@ func TestSupervised(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, rt testRuntime) {
 		cfg := rt.config(t)
 		cfg.Restart.InitialDelay = provisioner.Duration(time.Millisecond)
-		s, err := provisioner.Supervise(bounded(t), []provisioner.ProvisionConfig{cfg}, provisioner.WithLauncher(rt.launcher),
-			provisioner.WithCacheDir(t.TempDir()))
+		s, err := fleet.Open(bounded(t), fleet.Options{
+			Launch: []provisioner.Option{provisioner.WithLauncher(rt.launcher), provisioner.WithCacheDir(t.TempDir())},
+		}, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/quickstart"
 )
 
@@ -16,7 +16,7 @@ func ExampleMake() {
 		if err != nil {
 			return err
 		}
-		engines, err := provisioner.Supervise(ctx, []provisioner.ProvisionConfig{draft.Replica()})
+		engines, err := fleet.Open(ctx, fleet.Options{}, draft.Replica())
 		if err != nil {
 			return err
 		}

@@ -9,4 +9,4 @@ cd "$(dirname "$0")/.."
 provide_llama_server
 CHAOS_ROUNDS="${CHAOS_ROUNDS:-5000}" CHAOS_CYCLES="${CHAOS_CYCLES:-1000}" CHAOS_REAL="${CHAOS_REAL:-50}" \
 	CHAOS_LOAD="${CHAOS_LOAD:-5}" CHAOS_MISTAKES="${CHAOS_MISTAKES:-100}" \
-	go test -run TestChaos -count=1 -parallel 8 -timeout 120m -v .
+	go test -run TestChaos -count=1 -parallel 8 -timeout 120m -v . ./fleet

@@ -19,7 +19,7 @@ trap 'cat "$log"; exit 130' INT
 trap 'cat "$log"; exit 143' TERM
 # Two at once, as many as two cores can start.
 status=0
-go test -run '^TestRealVLLM' -count=1 -parallel 2 -timeout 30m -v "$@" . >"$log" 2>&1 || status=$?
+go test -run '^TestRealVLLM' -count=1 -parallel 2 -timeout 30m -p 1 -v "$@" . ./fleet >"$log" 2>&1 || status=$?
 grep -v '^=== ' "$log"
 count() { grep -c "^--- $1: TestRealVLLM" "$log" || true; }
 passed=$(count PASS) failed=$(count FAIL) skipped=$(count SKIP)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // recorded are the replicas with a record that the flags name: of the file's when there is one, else of all.
@@ -29,7 +30,7 @@ func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error
 			return slices.ContainsFunc(configs, func(cfg provisioner.ProvisionConfig) bool { return cfg.Name() == name })
 		}
 	}
-	all, err := provisioner.Statuses(stateDir, withContainers()...)
+	all, err := fleet.Statuses(stateDir, withContainers()...)
 	if err == nil && (c.configFile == "" || c.onlyState) && c.chooses() {
 		if err := c.unknown(namesOf(all)); err != nil {
 			return nil, stateDir, err
@@ -70,7 +71,7 @@ func (c *cli) nothing(stateDir string) error {
 	if abs, err := filepath.Abs(stateDir); err == nil {
 		stateDir = abs
 	}
-	if known, err := provisioner.Statuses(stateDir); err == nil && len(known) > 0 {
+	if known, err := fleet.Statuses(stateDir); err == nil && len(known) > 0 {
 		return fmt.Errorf("no such replica has run with the state directory %q; "+
 			"\"engine-provisioner status\" shows those that have", stateDir)
 	}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"github.com/llama-orch/engine-provisioner"
+	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/docker"
 )
 

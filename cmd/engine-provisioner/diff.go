@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // planDiff is by what the last launch of a replica differs from what would be run.
@@ -20,7 +21,7 @@ type planDiff struct {
 
 func (c *cli) showDiff(ctx context.Context, config provisioner.ProvisionConfig) error {
 	d := planDiff{Pool: config.PoolID, Replica: config.ReplicaID}
-	all, err := provisioner.Statuses(config.StateDir, withContainers()...)
+	all, err := fleet.Statuses(config.StateDir, withContainers()...)
 	at := slices.IndexFunc(all, func(s provisioner.Status) bool { return s.Pool == d.Pool && s.Replica == d.Replica })
 	if at >= 0 {
 		d.Running = all[at].PID != 0

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -39,7 +40,7 @@ func (c *cli) printEvents(ctx context.Context, follow bool, after uint64) error 
 		return err
 	}
 	kept := false
-	for e, err := range provisioner.ReadEvents(ctx, state, follow) {
+	for e, err := range fleet.ReadEvents(ctx, state, follow) {
 		kept = true
 		switch {
 		case err != nil:

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/fleet/metrics"
 )
 
@@ -122,7 +123,7 @@ type session struct {
 	flags   runFlags
 	metrics net.Listener // nil: no metrics
 	counts  *metrics.Collector
-	engines *provisioner.Supervisor
+	engines *fleet.Fleet
 
 	happened chan struct{} // holds one token when there was an event
 
@@ -134,8 +135,7 @@ type session struct {
 }
 
 func (s *session) run(ctx context.Context) error {
-	engines, err := provisioner.Supervise(ctx, s.configs,
-		withContainers(provisioner.WithEventFunc(s.event), provisioner.WithReloadFunc(s.reload))...)
+	engines, err := fleet.Open(ctx, fleet.Options{OnEvent: s.event, Configs: s.reload, Launch: withContainers()}, s.configs...)
 	if err != nil {
 		return errors.Join(interruption(ctx), err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // dump writes what a process has inherited into the folder in $to. The shell blocks signals for a moment when it starts
@@ -125,7 +126,7 @@ exec nice -n 5 "$0" "$@"`
 		t.Errorf("the script has ended, and its lock is held: %v", err)
 	}
 	state := at("elsewhere")
-	status, err := provisioner.Statuses(state)
+	status, err := fleet.Statuses(state)
 	if err != nil || len(status) != 1 {
 		t.Fatal(status, err)
 	}

@@ -22,6 +22,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
@@ -93,7 +94,7 @@ func TestScripts(t *testing.T) {
 func stopDetached(t testing.TB, dir string) {
 	for _, state := range []string{".runtime", "elsewhere"} {
 		state = filepath.Join(dir, state)
-		all, _ := provisioner.Statuses(state)
+		all, _ := fleet.Statuses(state)
 		for _, s := range all {
 			if p, err := provisioner.Attach(state, s.Pool, s.Replica); err == nil {
 				t.Logf("%s/%s runs without a manager; the test's end stops it", s.Pool, s.Replica)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // replicaArguments lets a command name what it is about: POOL or POOL/REPLICA, as replicas are printed everywhere.
@@ -91,7 +92,7 @@ func (c *cli) knownReplicas() (found []string) {
 		}
 		return found
 	}
-	known, _ := provisioner.Statuses(c.stateDir, withContainers()...)
+	known, _ := fleet.Statuses(c.stateDir, withContainers()...)
 	for _, s := range known {
 		found = append(found, s.Pool+"/"+s.Replica)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // reporter tells of a run as it goes. Whatever is told is queued and written by one goroutine: a launch waits for its
@@ -24,7 +25,7 @@ type reporter struct {
 	done   chan struct{}
 
 	// Of the goroutine alone.
-	engines  *provisioner.Supervisor
+	engines  *fleet.Fleet
 	loading  map[string]time.Time // when the load began, by the replica's name
 	progress map[string]provisioner.Progress
 	isSteady bool // everything was ready once: from now on a failure is followed by a restart
@@ -98,7 +99,7 @@ func (r *reporter) work() {
 }
 
 // watch says whose engines are reported on.
-func (r *reporter) watch(engines *provisioner.Supervisor) { r.do(func() { r.engines = engines }) }
+func (r *reporter) watch(engines *fleet.Fleet) { r.do(func() { r.engines = engines }) }
 
 // steady says that everything was ready once.
 func (r *reporter) steady() { r.do(func() { r.isSteady = true }) }

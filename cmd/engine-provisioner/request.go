@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // replicaName is how a replica is named as an argument.
@@ -30,8 +31,8 @@ the state directory are reset. Without a run, the next one starts as if nothing 
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, names []string) error {
-			return c.request(cmd.Context(), func(ctx context.Context, stateDir string) ([]provisioner.Answer, error) {
-				return provisioner.RequestReset(ctx, stateDir, names...)
+			return c.request(cmd.Context(), func(ctx context.Context, stateDir string) ([]fleet.Answer, error) {
+				return fleet.RequestReset(ctx, stateDir, names...)
 			})
 		},
 	}
@@ -53,7 +54,7 @@ error changes nothing.
 The command returns when all is done. Interrupting it does not stop the reload.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := c.request(cmd.Context(), provisioner.RequestReload)
+			err := c.request(cmd.Context(), fleet.RequestReload)
 			if errors.Is(err, provisioner.ErrNotManaged) {
 				c.say("to replace engines that were left running, start a run with --replace-outdated")
 			}
@@ -65,7 +66,7 @@ The command returns when all is done. Interrupting it does not stop the reload.`
 }
 
 // request puts a request to the manager and tells its answer.
-func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]provisioner.Answer, error)) error {
+func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]fleet.Answer, error)) error {
 	stateDir, err := c.state()
 	if err != nil {
 		return err
@@ -89,19 +90,19 @@ func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]
 }
 
 // resultText is a result for people, with what they can do about it.
-func resultText(a provisioner.Answer) string {
-	switch provisioner.ReloadResult(a.Result) {
-	case provisioner.ReloadStarted:
+func resultText(a fleet.Answer) string {
+	switch fleet.ReloadResult(a.Result) {
+	case fleet.ReloadStarted:
 		return "new in the file, started"
-	case provisioner.ReloadUpdated:
+	case fleet.ReloadUpdated:
 		return "updated, and its engine runs on"
-	case provisioner.ReloadRetried:
+	case fleet.ReloadRetried:
 		return "had failed, and is ready"
-	case provisioner.ReloadRemoved:
+	case fleet.ReloadRemoved:
 		return "not in the file any more, stopped"
-	case provisioner.ReloadSkipped:
+	case fleet.ReloadSkipped:
 		return "left as it is, because another replica of the pool failed"
-	case provisioner.ReloadStopped:
+	case fleet.ReloadStopped:
 		return "stopped, and left so"
 	}
 	return a.Result

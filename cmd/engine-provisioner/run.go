@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/quickstart"
 )
 
@@ -64,7 +65,7 @@ func (c *cli) beside(stateDir string, err error) error {
 	if !errors.Is(err, provisioner.ErrLocked) {
 		return err
 	}
-	all, _ := provisioner.Statuses(stateDir, withContainers()...) // the error is of records that cannot be read: those are not told
+	all, _ := fleet.Statuses(stateDir, withContainers()...) // the error is of records that cannot be read: those are not told
 	for _, s := range all {
 		if s.PID > 0 {
 			c.say(fmt.Sprintf("%s/%s: %s there, %s", s.Pool, s.Replica, s.State, s.URL))

@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
@@ -50,7 +50,7 @@ func TestRealModelWithoutFile(t *testing.T) {
 	if want := "tiny/r0 ready http://127.0.0.1:" + port + "\n"; line != want {
 		t.Fatalf("%q, %v; want %q", line, err, want)
 	}
-	all, err := provisioner.Statuses(filepath.Join(dir, ".runtime"))
+	all, err := fleet.Statuses(filepath.Join(dir, ".runtime"))
 	if err != nil || len(all) != 1 || all[0].PID == 0 {
 		t.Fatalf("%+v, %v", all, err)
 	}

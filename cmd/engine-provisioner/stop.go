@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 func (c *cli) stopCommand() *cobra.Command {
@@ -149,7 +150,7 @@ func (c *cli) stopReplica(stateDir string, s provisioner.Status, limits provisio
 // stopCrashed comes after the stop of a running replica. An engine that died just before that has crashed, for the run that
 // looks after it, which would start another one.
 func stopCrashed(ctx context.Context, stateDir string, s provisioner.Status) error {
-	all, _ := provisioner.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
+	all, _ := fleet.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
 	for _, now := range all {
 		if now.Pool != s.Pool || now.Replica != s.Replica || now.State != provisioner.StateFailed {
 			continue
@@ -168,7 +169,7 @@ func stopWaiting(ctx context.Context, stateDir string, s provisioner.Status, fou
 	if !wanted || !idle && !errors.Is(found, provisioner.ErrBusy) {
 		return found
 	}
-	answers, err := provisioner.RequestStop(ctx, stateDir, s.Pool+"/"+s.Replica)
+	answers, err := fleet.RequestStop(ctx, stateDir, s.Pool+"/"+s.Replica)
 	switch {
 	case errors.Is(err, provisioner.ErrNotManaged) || err != nil && idle:
 		return found

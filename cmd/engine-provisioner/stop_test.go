@@ -9,6 +9,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // An engine that dies while it is about to be stopped is not started again by the run that looks after it.
@@ -21,12 +22,12 @@ func TestStopOfACrashedEngine(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	s, err := provisioner.Supervise(ctx, []provisioner.ProvisionConfig{{
+	s, err := fleet.Open(ctx, fleet.Options{Launch: []provisioner.Option{provisioner.WithCacheDir(t.TempDir())}}, provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir, Engine: "llamacpp",
 		Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUNone,
 		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{})}},
 		Restart:      provisioner.RestartConfig{InitialDelay: provisioner.Duration(time.Hour)},
-	}}, provisioner.WithCacheDir(t.TempDir()))
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

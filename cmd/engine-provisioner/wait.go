@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // errNotReady says that replicas that were asked about are not ready.
@@ -94,7 +95,7 @@ func (c *cli) asked() ([]provisioner.Status, error) {
 		if err != nil {
 			return nil, err
 		}
-		all, err := provisioner.Statuses(stateDir, withContainers()...)
+		all, err := fleet.Statuses(stateDir, withContainers()...)
 		for _, name := range c.names { // which may be started yet
 			if pool, replica, whole := strings.Cut(name, "/"); whole && !slices.Contains(namesOf(all), name) {
 				all = append(all, provisioner.Status{Pool: pool, Replica: replica, State: provisioner.StateNew})
@@ -106,7 +107,7 @@ func (c *cli) asked() ([]provisioner.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := provisioner.Statuses(configs[0].StateDir, withContainers()...)
+	all, err := fleet.Statuses(configs[0].StateDir, withContainers()...)
 	if err != nil {
 		return nil, err
 	}

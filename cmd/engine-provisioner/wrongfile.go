@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/wrongfile"
 )
 
@@ -22,7 +23,7 @@ func (c *cli) recordedAnyway() (found []provisioner.Status, stateDir string) {
 	if c.stateDir != "" {
 		stateDir = c.stateDir
 	}
-	all, _ := provisioner.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
+	all, _ := fleet.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
 	for _, s := range all {
 		if c.chosen(s.Pool, s.Replica) && slices.Contains(run.Pools, s.Pool) {
 			found = append(found, s)

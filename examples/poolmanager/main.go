@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 func main() {
@@ -47,7 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	engines, err := provisioner.Supervise(ctx, replicas)
+	engines, err := fleet.Open(ctx, fleet.Options{}, replicas...)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-// tell writes what happens until the supervisor has ended.
+// tell writes what happens until the fleet has ended.
 func tell(events <-chan provisioner.Event, handoffs <-chan provisioner.HandoffEvent, out io.Writer) {
 	for {
 		select {

@@ -1,9 +1,9 @@
-// Package metrics tells Prometheus how the replicas of a supervisor fare. It owns the names and meanings of the series
+// Package metrics tells Prometheus how the replicas of a fleet fare. It owns the names and meanings of the series
 // engine_provisioner_…, which docs/operations.md lists. Programs import it that want them: nobody else links Prometheus'
 // client. It starts, stops and registers nothing.
 //
 //	counts := metrics.New()
-//	replicas, err := provisioner.Supervise(ctx, cfgs, provisioner.WithEventFunc(counts.Observe))
+//	replicas, err := fleet.Open(ctx, fleet.Options{OnEvent: counts.Observe}, cfgs...)
 //	…
 //	counts.Watch(replicas)
 //	prometheus.MustRegister(counts)
@@ -16,9 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
-// Collector is the metrics of one supervisor. What happened is counted as it happens, by Observe; how things stand is
+// Collector is the metrics of one fleet. What happened is counted as it happens, by Observe; how things stand is
 // asked for by each scrape. It is made by New, and its methods are safe for concurrent use. To register several in one
 // registry, tell them apart with a label: wrap the registry for each with prometheus.WrapRegistererWith.
 type Collector struct {
@@ -35,8 +36,8 @@ type Collector struct {
 	logs     logSizes
 
 	mu       sync.Mutex
-	replicas *provisioner.Supervisor // nil before Watch
-	counted  map[replica]bool        // those that have series of what happened
+	replicas *fleet.Fleet     // nil before Watch
+	counted  map[replica]bool // those that have series of what happened
 }
 
 type replica struct{ pool, id string }
@@ -86,15 +87,15 @@ func New() *Collector {
 	return c
 }
 
-// Watch sets the supervisor whose replicas are looked at by each scrape. Before, and with nil, only what has happened is
+// Watch sets the fleet whose replicas are looked at by each scrape. Before, and with nil, only what has happened is
 // told.
-func (c *Collector) Watch(s *provisioner.Supervisor) {
+func (c *Collector) Watch(s *fleet.Fleet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.replicas = s
 }
 
-// Observe counts an event. It is for [provisioner.WithEventFunc]: a channel of events may miss some.
+// Observe counts an event. It is for OnEvent of [fleet.Options]: a channel of events may miss some.
 func (c *Collector) Observe(e provisioner.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +130,7 @@ func (c *Collector) Observe(e provisioner.Event) {
 	}
 }
 
-// forget removes the series of replicas that the supervisor has no more.
+// forget removes the series of replicas that the fleet has no more.
 func (c *Collector) forget(gone map[replica]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -196,7 +197,7 @@ var states = []provisioner.State{
 	provisioner.StateDraining, provisioner.StateStopping, provisioner.StateStopped, provisioner.StateFailed,
 }
 
-func statuses(s *provisioner.Supervisor) []provisioner.Status {
+func statuses(s *fleet.Fleet) []provisioner.Status {
 	if s == nil {
 		return nil
 	}

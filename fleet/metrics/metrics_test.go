@@ -16,6 +16,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 const patience = time.Minute
@@ -56,10 +57,12 @@ func config(t *testing.T, b enginetest.Behavior) provisioner.ProvisionConfig {
 }
 
 // supervised watches the replicas of cfgs, and stops them at the end.
-func supervised(t *testing.T, cfgs ...provisioner.ProvisionConfig) (*provisioner.Supervisor, *Collector, *prometheus.Registry) {
+func supervised(t *testing.T, cfgs ...provisioner.ProvisionConfig) (*fleet.Fleet, *Collector, *prometheus.Registry) {
 	t.Helper()
 	c := New()
-	s, err := provisioner.Supervise(bounded(t), cfgs, provisioner.WithCacheDir(t.TempDir()), provisioner.WithEventFunc(c.Observe))
+	s, err := fleet.Open(bounded(t), fleet.Options{
+		OnEvent: c.Observe, Launch: []provisioner.Option{provisioner.WithCacheDir(t.TempDir())},
+	}, cfgs...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +77,7 @@ func supervised(t *testing.T, cfgs ...provisioner.ProvisionConfig) (*provisioner
 	return s, c, registry
 }
 
-func ready(t *testing.T, s *provisioner.Supervisor) {
+func ready(t *testing.T, s *fleet.Fleet) {
 	t.Helper()
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
@@ -82,7 +85,7 @@ func ready(t *testing.T, s *provisioner.Supervisor) {
 }
 
 // untilReady waits until the launch after the one of that id is ready.
-func untilReady(t *testing.T, s *provisioner.Supervisor, before string) provisioner.Status {
+func untilReady(t *testing.T, s *fleet.Fleet, before string) provisioner.Status {
 	t.Helper()
 	var now provisioner.Status
 	eventually(t, "the next launch is ready", func() bool {

@@ -35,6 +35,9 @@ type Files struct {
 	Stem  string // <pool>-<replica>
 }
 
+// Stem is a replica's part in the names of its files.
+func Stem(pool, replica string) string { return pool + "-" + replica }
+
 // In are the files of a replica in a state directory, whose path is absolute.
 func In(state, stem string) Files { return Files{State: state, Stem: stem} }
 

@@ -12,13 +12,14 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet"
 )
 
 // ours is the library, as a manager uses it.
 type ours struct {
 	setup
 	harness
-	s *provisioner.Supervisor
+	s *fleet.Fleet
 }
 
 // stable is after which time of being ready a failure is the first one.
@@ -38,7 +39,7 @@ func (o *ours) configs(n int) []provisioner.ProvisionConfig {
 }
 
 func (o *ours) start(ctx context.Context, n int) (err error) {
-	if o.s, err = provisioner.Supervise(ctx, o.configs(n), provisioner.WithCacheDir(o.Cache)); err != nil {
+	if o.s, err = fleet.Open(ctx, fleet.Options{Launch: []provisioner.Option{provisioner.WithCacheDir(o.Cache)}}, o.configs(n)...); err != nil {
 		return err
 	}
 	if err := o.s.WaitReady(ctx); err == nil {

@@ -32,7 +32,7 @@ var groups = []struct {
 	measure func(l *lab, samples int) ([]row, error)
 }{
 	{"commands", commands},
-	{"fleet", fleet},
+	{"fleet", manyReplicas},
 	{"one", one},
 	{"ready", readiness},
 	{"idle", idle},
@@ -46,8 +46,8 @@ func groupNames() []string {
 	return names
 }
 
-// fleet is the lives of many replicas, on a host with few and with many other processes.
-func fleet(l *lab, samples int) ([]row, error) {
+// manyReplicas is the lives of many replicas, on a host with few and with many other processes.
+func manyReplicas(l *lab, samples int) ([]row, error) {
 	few, err := l.lives(many, 0, samples)
 	if err != nil {
 		return nil, err

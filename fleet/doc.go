@@ -1,0 +1,15 @@
+// Package fleet keeps many launches of one node alive: [Open] takes over a state directory, adopts the engines that an
+// earlier manager left, and starts the others; what ends unasked is started again, by the rules of
+// [provisioner.RestartConfig]. [Fleet.Apply] brings a changed configuration about, [Fleet.Events] tells what happens, and
+// other programs ask with [RequestReset], [RequestReload] and [RequestStop].
+//
+// It owns what is remembered between the launches of a replica, the order of what is done to a pool, the requests of other
+// programs, and the file of events. Daemons that keep engines alive call it, and the command does. It performs nothing of a
+// launch by itself: everything is done through what package provisioner exports, so that another supervisor could be
+// written beside it. One manager at a time has a state directory.
+//
+// A file is a noun or a verb: fleet (the type, and what it takes on), ending (Stop, Kill and Release of all), replica (its
+// launches in turn), order (what it is told to do), restart (the policy's decisions), memory (what is remembered on disk),
+// reload, apply and change (new settings), adopt and hold (what earlier managers and commands left), keeper (what somebody
+// removed), request (other programs), feed, events and status.
+package fleet

@@ -1,0 +1,118 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+)
+
+// Stop stops all engines at once, each as [EngineProvisioner.Stop] does, and gives the state directory back. When ctx ends,
+// that goes on without the caller. The error joins those of the replicas, but for ErrKilled where another is wrong.
+// Stopping again waits for the first and returns the same. After Release the error is ErrReleased: the engines run on.
+func (s *Fleet) Stop(ctx context.Context) error { return s.end(ctx, order{kind: orderEnd}) }
+
+// Kill is Stop without drain and grace. A Stop that is under way, or a reload's, goes on so.
+func (s *Fleet) Kill(ctx context.Context) error {
+	for _, r := range s.all() {
+		r.forced.Store(true)
+		r.hurry()
+	}
+	return s.end(ctx, order{kind: orderEnd, stop: atOnce()})
+}
+
+// Release gives the state directory back and lets the engines run on, for another Fleet to adopt: those that are ready,
+// and those that load, of which the next one waits for the readiness. Nothing is stopped but what is to die with its manager
+// (on_manager_exit: kill); a start that has not come to its process is called off. A stop that is under way is waited for.
+// Releasing again returns the same; after Stop there is nothing to release, and the error is nil.
+func (s *Fleet) Release() error {
+	return s.end(context.Background(), order{kind: orderRelease})
+}
+
+// over is ErrStopped or ErrReleased from the first Stop or Release on; nil before it.
+func (s *Fleet) over() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending.over()
+}
+
+// end sends every replica its last order. Only the first call does; others wait for it.
+func (s *Fleet) end(ctx context.Context, o order) error {
+	s.mu.Lock()
+	first := s.ending == nil
+	if first {
+		s.ending = &o
+	}
+	ending, replicas := s.ending.kind, s.replicas
+	s.mu.Unlock()
+	if first {
+		go s.finish(replicas, o)
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return stopWaiting(ctx, "the stop of all replicas")
+	}
+	switch {
+	case o.kind == ending:
+		return s.ended
+	case ending == orderRelease:
+		return provisioner.ErrReleased
+	default:
+		return nil
+	}
+}
+
+// finish carries out the last order.
+func (s *Fleet) finish(replicas []*replica, o order) {
+	defer close(s.done)
+	s.inbox.leave()
+	s.ended = joinStops(dismiss(replicas, o))
+	s.inbox.work.Wait()
+	s.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
+	s.letGo()
+	<-s.changing
+}
+
+// joinStops joins what came of stops. A kill, which is a remark, is told where nothing else is wrong: beside a failure it
+// would be taken for all that happened.
+func joinStops(errs []error) error {
+	failed := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil || errors.Is(err, provisioner.ErrKilled) })
+	if len(failed) == 0 {
+		return errors.Join(errs...)
+	}
+	return errors.Join(failed...)
+}
+
+// dismiss gives replicas their last order and returns what came of it, one error for each. One that has got its last
+// order before is no failure.
+func dismiss(replicas []*replica, o order) []error {
+	errs := make([]error, len(replicas))
+	var all sync.WaitGroup
+	for i, r := range replicas {
+		all.Go(func() {
+			if err := r.insist(context.Background(), o); !errors.Is(err, provisioner.ErrStopped) {
+				errs[i] = err
+			}
+			<-r.done
+		})
+	}
+	all.Wait()
+	return errs
+}
+
+// keepPatience is how long the end of a supervisor waits for the file of events: a disk can hang.
+const keepPatience = 2 * time.Second
+
+// letGo gives the state directory back, with all events in its file.
+func (s *Fleet) letGo() {
+	s.feed.close()
+	select {
+	case <-s.kept:
+	case <-time.After(keepPatience):
+	}
+	s.manager.Release()
+}

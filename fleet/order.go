@@ -1,0 +1,172 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/restart"
+)
+
+// order is what a replica is told to do.
+type order struct {
+	kind  orderKind
+	stop  provisioner.StopOptions     // of a stop
+	cfg   provisioner.ProvisionConfig // of a reload, and of an update
+	now   provisioner.Comparison      // of an update, where a launch runs
+	firm  bool                        // of a reload: no settings of before come back
+	reply chan error                  // of one element
+	by    *provisioner.Stopper        // of a stop that another program has asked for
+}
+
+type orderKind int
+
+const (
+	orderStop    orderKind = iota // until a reset or a reload
+	orderEnd                      // stop, for good
+	orderRelease                  // leave the engine alone, for good
+	orderReset
+	orderReload
+	orderUpdate // settings that change nothing about the launch
+	orderHalt   // stop, until the next order, for a reload of several
+)
+
+// over is what answers whoever comes after a last order; nil when there is none.
+func (o *order) over() error {
+	switch {
+	case o == nil:
+		return nil
+	case o.kind == orderRelease:
+		return provisioner.ErrReleased
+	default:
+		return provisioner.ErrStopped
+	}
+}
+
+// ask gives an order and waits for its outcome.
+func (r *replica) ask(ctx context.Context, o order) error {
+	o.reply = make(chan error, 1)
+	select {
+	case r.orders <- o:
+	case <-r.done:
+		return fmt.Errorf("cannot reach %s: %w", r.name, r.over)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-o.reply:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// insist gives an order that is carried out also when its caller waits no longer. The replica may be in the middle of a stop
+// of its own, for a reload say, and hear of no order until that is over.
+func (r *replica) insist(ctx context.Context, o order) error {
+	outcome := make(chan error, 1)
+	go func() { outcome <- r.ask(context.Background(), o) }()
+	select {
+	case err := <-outcome:
+		return err
+	case <-ctx.Done():
+		return stopWaiting(ctx, "the stop of "+r.name)
+	}
+}
+
+// hurry ends all waiting of the present launch's stop, and begins one where there is none.
+func (r *replica) hurry() {
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p != nil {
+		_ = p.Kill(unwilling()) // the replica's own Stop tells what came of it
+	}
+}
+
+// unwilling is the context of who waits for nothing.
+func unwilling() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// halt stops launch p within the limits of an order, or at once when everything is to be killed.
+func (r *replica) halt(p *provisioner.EngineProvisioner, o order) error {
+	if r.forced.Load() {
+		return p.Kill(context.Background())
+	}
+	limits := o.stop
+	limits.By = o.by
+	return p.StopWith(context.Background(), limits)
+}
+
+// tellStopper says which other program has asked for a stop, where launch p has nothing to stop and so says nothing.
+func (r *replica) tellStopper(p *provisioner.EngineProvisioner, by *provisioner.Stopper) {
+	if by == nil {
+		return
+	}
+	r.update(func() { r.by = by })
+	if p != nil && !p.Status().State.Final() { // its states tell
+		return
+	}
+	cfg := r.config()
+	r.tell(provisioner.Event{
+		Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: provisioner.EventNote, State: r.status().State,
+		Message: "stopped by another command: " + by.String() + "; it is not started again until it is reset", StoppedBy: by,
+	})
+}
+
+// obey carries out an order; p is the launch that it finds, nil when there is none. It returns false when the replica
+// is to be let alone from now on.
+func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
+	r.halted = false
+	switch o.kind {
+	case orderReset:
+		r.judge(happened(restart.Forgiven))
+		o.reply <- nil
+		return true
+	case orderReload:
+		r.obeyReload(o, p)
+		return true
+	case orderUpdate:
+		r.obeyUpdate(o, p)
+		return true
+	case orderHalt:
+		r.obeyHalt(o, p)
+		return true
+	case orderRelease:
+		// Its past is for the next supervisor: an open breaker stays open, and an engine that loads loads on.
+		r.over = o.over()
+		var err error
+		if p != nil {
+			p.Release()
+		}
+		if p != nil && r.config().OnManagerExit == "kill" { // that was a stop
+			err = p.Stop(context.Background())
+		}
+		o.reply <- err
+		return false
+	default: // orderStop, orderEnd
+		if o.kind == orderStop {
+			r.hold() // first: the next supervisor has to know it also when this one dies over the drain
+		}
+		r.dropReload(provisioner.ErrStopped)
+		var err error
+		r.tellStopper(p, o.by)
+		if p != nil {
+			err = r.halt(p, o)
+		}
+		r.judge(happened(restart.Unwanted))
+		o.reply <- err
+		return o.kind == orderStop
+	}
+}
+
+// goesOnWith reports whether launch p is still the one to look after when an order has been carried out.
+func (r *replica) goesOnWith(p *provisioner.EngineProvisioner, o order) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return o.kind == orderReset || o.kind == orderUpdate && r.launch == p
+}

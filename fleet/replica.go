@@ -1,0 +1,348 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/restart"
+	"github.com/llama-orch/engine-provisioner/internal/state"
+)
+
+// replica is one replica under a Fleet. Its goroutine, run, decides everything; others send it orders.
+type replica struct {
+	name   string
+	s      *Fleet
+	log    *slog.Logger
+	tell   func(provisioner.Event)
+	opts   []provisioner.Option // of its launches
+	files  state.Files
+	forced atomic.Bool // everything is to be killed
+	orders chan order
+	done   chan struct{} // closed when run has ended
+
+	// Owned by run.
+	reload *reload                        // under way
+	halted bool                           // nothing is started until there is an order
+	proven *provisioner.ProvisionConfig   // the last settings that were ready; nil before there were any
+	served string                         // stands for them, also for those of an earlier manager
+	before *provisioner.EngineProvisioner // the last launch that has run, of which the memory of GPUs is to come back; nil when that was awaited
+	over   error                          // why run ended: ErrStopped or ErrReleased; fixed once done is closed
+	ending *provisioner.EngineProvisioner // a launch whose stop an earlier program did not finish; nil when there is none
+
+	mu       sync.Mutex
+	cfg      provisioner.ProvisionConfig
+	launch   *provisioner.EngineProvisioner // the present launch, or the last one
+	past     provisioner.Restarts
+	kept     bool                     // its past is on disk
+	outdated []provisioner.Difference // by what the launch differs from the present settings
+	leaving  bool                     // it was removed from the configuration
+	lacking  error                    // a *GPUError: what the adopted launch runs without, and must not by the present settings; else nil
+	wasHeld  bool                     // it was stopped under an earlier supervisor, and nobody has started it since
+	by       *provisioner.Stopper     // the other program that has stopped it last; nil when none has, or it is not known
+	last     error                    // why the last launch ended; nil while one is ready
+	changed  chan struct{}            // closed and replaced whenever one of these changes
+}
+
+func newReplica(s *Fleet, cfg provisioner.ProvisionConfig) *replica {
+	r := &replica{
+		name: cfg.Name(), s: s, log: s.log, tell: s.tell, opts: s.opts, files: state.In(s.state, state.Stem(cfg.PoolID, cfg.ReplicaID)), cfg: cfg,
+		orders: make(chan order), done: make(chan struct{}), changed: make(chan struct{}),
+	}
+	if err := r.files.ClearRestarts(); err != nil {
+		r.log.Warn(err.Error(), "replica", r.name)
+	}
+	r.resume(time.Now())
+	return r
+}
+
+// run takes care of the replica until it is told to end.
+func (r *replica) run() {
+	r.over = provisioner.ErrStopped
+	defer close(r.done)
+	defer func() { r.dropReload(r.over) }()
+	for goOn := true; goOn; {
+		// A mistake in here is a failure of this replica, and of no other.
+		if err := caught.Do(r.log, r.name, func() { goOn = r.step() }); err != nil {
+			r.mu.Lock()
+			p := r.launch
+			r.mu.Unlock()
+			r.ended(err, p)
+		}
+	}
+}
+
+// step does what is next; it returns false when the replica was told to end.
+func (r *replica) step() bool {
+	switch past := r.history(); {
+	case r.halted:
+		return r.obey(<-r.orders, nil)
+	case past.Phase == provisioner.PhaseRunning:
+		return r.runLaunch()
+	case waits(past):
+		return r.rest(time.Until(past.RetryAt))
+	default:
+		return r.rest(0)
+	}
+}
+
+// rest waits for an order, or for as long as wait if it is positive.
+func (r *replica) rest(wait time.Duration) bool {
+	var alarm <-chan time.Time
+	if r.history().Phase != provisioner.PhaseFailed && r.history().Phase != provisioner.PhaseStopped {
+		timer := time.NewTimer(max(wait, 0))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	select {
+	case <-alarm:
+		r.judge(happened(restart.Due))
+		return true
+	case o := <-r.orders:
+		return r.obey(o, nil)
+	}
+}
+
+// runLaunch is the life of one launch, from its start or adoption to its end or an order that ends it.
+func (r *replica) runLaunch() bool {
+	p, err := r.nextLaunch()
+	if err != nil {
+		r.ended(err, nil)
+		return true
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	began := make(chan error, 1)
+	go func() { began <- r.bringUp(ctx, p) }()
+	for pending := true; pending; {
+		select {
+		case err := <-began:
+			if errors.Is(err, errStopFinished) {
+				r.afterStop(p)
+				return true
+			}
+			if err != nil {
+				if died, ok := errors.AsType[*provisioner.ExitError](err); ok && died.Ready { // before that was known here
+					r.judge(happened(restart.BecameReady))
+				}
+				r.ended(err, p)
+				return true
+			}
+			pending = false
+		case o := <-r.orders:
+			if o.kind != orderReset {
+				cancel(o.over())
+				if err := <-began; err != nil {
+					r.log.Debug("a load was called off", "replica", r.name, "error", err)
+				}
+			}
+			if !r.obey(o, p) {
+				return false
+			}
+			if o.kind != orderReset {
+				return true
+			}
+		}
+	}
+	if !r.isOutdated() {
+		r.proven = new(r.config())
+		r.served = settings(*r.proven)
+	}
+	r.judge(happened(restart.BecameReady))
+	r.settleReload(nil)
+	go p.KeepHealthy(ctx, r.config().Liveness)
+	stable := time.NewTimer(time.Until(r.history().ReadyAt.Add(time.Duration(r.config().Restart.StableAfter))))
+	defer stable.Stop()
+	for {
+		select {
+		case <-p.Done():
+			if err := p.Err(); err != nil {
+				r.ended(err, p)
+			} else {
+				r.stoppedElsewhere()
+			}
+			return true
+		case <-stable.C:
+			r.judge(happened(restart.Due))
+		case o := <-r.orders:
+			if !r.obey(o, p) {
+				return false
+			}
+			if !r.goesOnWith(p, o) {
+				return true
+			}
+		}
+	}
+}
+
+// nextLaunch is the adopted launch, the first time, and a new one else. One that could not be killed is no launch to go
+// on with: the new one is told that the replica is busy, and tried again until that is over.
+func (r *replica) nextLaunch() (*provisioner.EngineProvisioner, error) {
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p != nil && p.Running() {
+		return p, nil
+	}
+	cfg := r.config()
+	p, err := provisioner.New(cfg, r.opts...)
+	if err != nil {
+		return nil, err
+	}
+	r.s.attempts.Store(idOf(cfg), r.history().Attempts+1)
+	r.update(func() { r.launch, r.outdated, r.lacking = p, nil, nil })
+	return p, nil
+}
+
+// bringUp starts the launch, unless it was adopted, and waits until it is ready.
+func (r *replica) bringUp(ctx context.Context, p *provisioner.EngineProvisioner) (err error) {
+	defer caught.Into(&err, r.log, r.name)
+	if p == r.ending {
+		return finishStop(p)
+	}
+	if p.Status().State == provisioner.StateNew {
+		if err := r.awaitStop(ctx, p); err != nil {
+			return err
+		}
+		if before := r.before; before != nil {
+			r.before = nil // memory that never comes back is waited for once
+			if err := before.AwaitGPUs(ctx); err != nil {
+				return err
+			}
+		}
+		if err := p.Start(ctx); err != nil {
+			return err
+		}
+	}
+	r.before = p
+	_, err = p.WaitReady(ctx)
+	return err
+}
+
+// ended judges the end of a launch, or of the attempt at one.
+func (r *replica) ended(err error, p *provisioner.EngineProvisioner) {
+	if p != nil && !p.Status().State.Final() { // it was given up by bringUp's context, say
+		_ = p.Stop(context.Background())
+	}
+	if errors.Is(err, provisioner.ErrStopped) { // nobody here has asked for it, or there would be an order
+		r.stoppedElsewhere()
+		return
+	}
+	if r.settleReload(err) {
+		return
+	}
+	r.judge(failed(err))
+}
+
+// stoppedElsewhere takes note of a stop by another command: the replica stays stopped.
+func (r *replica) stoppedElsewhere() {
+	r.hold()
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if p != nil {
+		by := p.Status().StoppedBy
+		r.update(func() { r.by = by })
+	}
+	r.dropReload(fmt.Errorf("%w by another command", provisioner.ErrStopped))
+	r.judge(happened(restart.Unwanted))
+}
+
+// note tells something that changes nothing.
+func (r *replica) note(message string) {
+	r.log.Warn(message, "replica", r.name)
+	cfg, now := r.config(), r.status()
+	r.tell(provisioner.Event{
+		Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: now.LaunchID, Kind: provisioner.EventNote, State: now.State, PID: now.PID,
+		Message: message,
+	})
+}
+
+func (r *replica) config() provisioner.ProvisionConfig {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg
+}
+
+func (r *replica) history() provisioner.Restarts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.past
+}
+
+// update changes what others may read, and wakes those who wait for it.
+func (r *replica) update(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// isReady reports whether the present launch is ready.
+func (r *replica) isReady() bool {
+	past := r.history()
+	return past.Phase == provisioner.PhaseRunning && !past.ReadyAt.IsZero()
+}
+
+// atRest reports whether nothing runs, nor will by itself.
+func (r *replica) atRest() bool {
+	phase := r.history().Phase
+	return phase == provisioner.PhaseFailed || phase == provisioner.PhaseStopped || closed(r.done)
+}
+
+// waitReady returns when the replica is ready or not wanted any more, or with the failure that came first.
+func (r *replica) waitReady(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		past, last, lacking, leaving, changed, by := r.past, r.last, r.lacking, r.leaving || r.wasHeld, r.changed, r.by
+		r.mu.Unlock()
+		switch {
+		case leaving:
+			return nil
+		case past.Phase == provisioner.PhaseRunning && !past.ReadyAt.IsZero():
+			return lacking
+		case last != nil:
+			return last
+		case past.Phase == provisioner.PhaseStopped && by != nil:
+			return fmt.Errorf("%s: %w before it was ready, by another command: %s", r.name, provisioner.ErrStopped, by)
+		case past.Phase == provisioner.PhaseStopped:
+			return fmt.Errorf("%s: %w before it was ready", r.name, provisioner.ErrStopped)
+		}
+		select {
+		case <-changed:
+		case <-r.done:
+			return fmt.Errorf("%s: %w", r.name, r.over)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// waitEnd returns when the replica was given up, with why, or stopped; ended is false when ctx ends first.
+func (r *replica) waitEnd(ctx context.Context) (ended bool, err error) {
+	for {
+		r.mu.Lock()
+		phase, last, changed := r.past.Phase, r.last, r.changed
+		r.mu.Unlock()
+		switch phase {
+		case provisioner.PhaseFailed:
+			return true, last
+		case provisioner.PhaseStopped:
+			return true, nil
+		}
+		select {
+		case <-changed:
+		case <-r.done:
+			return true, nil
+		case <-ctx.Done():
+			return false, nil
+		}
+	}
+}
