@@ -1,121 +1,50 @@
 package config
 
 import (
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"reflect"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
+	"sync"
+
+	"github.com/go-playground/validator/v10"
 
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
-// broken is a rule that a field breaks.
-type broken struct {
-	key   string // from the top of the value that is checked
-	rule  string // such as "max"
-	limit string // such as "256"
-	value reflect.Value
-}
-
-// breaks lists the rules of validate tags that a struct breaks, in the order of its fields: of each field the first one. The
-// rules are required, omitempty, min, max, oneof, id, ip and dive.
-//
-// They are read here since the library for such tags links 39 packages for the hundred rules that it has beside these.
-func breaks(of reflect.Value, prefix string) []broken {
-	var all []broken
-	for i := range of.NumField() {
-		field := of.Type().Field(i)
-		if !field.IsExported() {
-			continue
+// validate is built once, since it caches what it learns of types; it is safe for concurrent use and never changed.
+var validate = sync.OnceValue(func() *validator.Validate {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(func(f reflect.StructField) string {
+		if f.Anonymous { // its keys are those of what it stands in
+			return embedded
 		}
-		key := prefix
-		if !field.Anonymous {
-			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			key += name
-		}
-		all = append(all, breaksOf(of.Field(i), key, strings.Split(field.Tag.Get("validate"), ","), field.Anonymous)...)
-	}
-	return all
-}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return strings.TrimPrefix(name, "-")
+	})
+	// The error is for an empty tag name alone.
+	_ = v.RegisterValidation("id", func(f validator.FieldLevel) bool { return IsID(f.Field().String()) })
+	return v
+})
 
-func breaksOf(value reflect.Value, key string, rules []string, embedded bool) []broken {
-	for value.Kind() == reflect.Pointer && !value.IsNil() {
-		value = value.Elem()
-	}
-	if value.Kind() == reflect.Struct {
-		if embedded {
-			return breaks(value, key)
-		}
-		return breaks(value, key+".")
-	}
-	for _, rule := range rules {
-		name, limit, _ := strings.Cut(rule, "=")
-		switch {
-		case name == "omitempty" && empty(value):
-			return nil
-		case name == "dive":
-			var all []broken
-			for i := range value.Len() {
-				all = append(all, breaksOf(value.Index(i), fmt.Sprintf("%s[%d]", key, i), nil, false)...)
-			}
-			return all
-		case !keeps(value, name, limit):
-			return []broken{{key, name, limit, value}}
-		}
-	}
-	return nil
-}
-
-// empty tells a value that was left out; a list that is there and has nothing was not.
-func empty(v reflect.Value) bool { return v.IsZero() }
-
-func keeps(v reflect.Value, rule, limit string) bool {
-	switch rule {
-	case "", "omitempty":
-		return true
-	case "required":
-		return !empty(v)
-	case "min":
-		return size(v) >= number(limit)
-	case "max":
-		return size(v) <= number(limit)
-	case "oneof":
-		return slices.Contains(strings.Fields(limit), v.String())
-	case "id":
-		return IsID(v.String())
-	case "ip":
-		return net.ParseIP(v.String()) != nil
-	}
-	return false // a mistake in a tag, which every configuration finds
-}
-
-func size(v reflect.Value) int64 {
-	switch v.Kind() {
-	case reflect.Int, reflect.Int64:
-		return v.Int()
-	case reflect.String:
-		return int64(utf8.RuneCountInString(v.String()))
-	}
-	return int64(v.Len())
-}
-
-func number(limit string) int64 {
-	n, _ := strconv.ParseInt(limit, 10, 64) // it stands in a tag
-	return n
-}
+// embedded stands in the path of a key for a block that has no key of its own.
+const embedded = "+"
 
 var index = regexp.MustCompile(`\[\d+\]`)
 
 // Fields checks what the validate tags of a struct's types say. engines are the names that "engine" can have.
 func (k *Checker) Fields(of any, engines []string) {
-	for _, b := range breaks(reflect.ValueOf(of), "") {
-		k.Report(b.key, "%s", k.fieldMessage(b, engines))
+	var broken validator.ValidationErrors
+	if !errors.As(validate().Struct(of), &broken) {
+		return
+	}
+	for _, b := range broken {
+		_, key, _ := strings.Cut(b.Namespace(), ".")
+		key = strings.ReplaceAll(key, embedded+".", "")
+		k.Report(key, "%s", k.fieldMessage(key, b, engines))
 	}
 }
 
@@ -133,12 +62,12 @@ var missing = map[string]string{
 	"drain.hooks.http.url": `give the address, such as "http://router:8080/drain/{pool}"`,
 }
 
-func (k *Checker) fieldMessage(b broken, engines []string) string {
-	local, value := strings.TrimPrefix(index.ReplaceAllString(b.key, ""), "pools."), b.value
+func (k *Checker) fieldMessage(key string, b validator.FieldError, engines []string) string {
+	local, rule, value := strings.TrimPrefix(index.ReplaceAllString(key, ""), "pools."), b.Tag(), reflect.ValueOf(b.Value())
 	switch {
-	case b.rule == "required" && !k.Written(b.key):
+	case rule == "required" && !k.Written(key):
 		return "is missing; " + missing[local]
-	case b.rule == "required" && value.Kind() == reflect.String, local == "pools" && b.rule == "min":
+	case rule == "required" && value.Kind() == reflect.String, local == "pools" && rule == "min":
 		return "is empty; " + missing[local]
 	case local == "port":
 		return fmt.Sprintf("must be from 1 to 65535, is %d", value.Int())
@@ -154,20 +83,20 @@ func (k *Checker) fieldMessage(b broken, engines []string) string {
 		return fmt.Sprintf("holds %d pools, at most 256 are possible", value.Len())
 	case local == "drain.hooks":
 		return fmt.Sprintf("holds %d hooks, at most 16 are possible", value.Len())
-	case b.rule == "id" && local == "engine":
+	case rule == "id" && local == "engine":
 		return UnknownEngine(value.String(), engines)
-	case b.rule == "id":
+	case rule == "id":
 		return BadID(value.String())
-	case b.rule == "ip":
+	case rule == "ip":
 		return badHost(value.String())
 	case local == "provisioning.mode":
 		return notOneOf(value.String(), Modes())
-	case b.rule == "oneof":
-		return notOneOf(value.String(), strings.Fields(b.limit))
+	case rule == "oneof":
+		return notOneOf(value.String(), strings.Fields(b.Param()))
 	case value.Kind() == reflect.Int64:
 		return "must not be negative; leave it out for the default"
 	}
-	return fmt.Sprintf("is not valid (%s %s)", b.rule, b.limit)
+	return fmt.Sprintf("is not valid (%s %s)", rule, b.Param())
 }
 
 func badHost(host string) string {
