@@ -13,6 +13,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // EnvVar is one variable of an engine's environment. The value is left out: it may be a secret.
@@ -126,4 +128,23 @@ func entries(vars []variable) []string {
 		list[i] = v.Name + "=" + v.value
 	}
 	return list
+}
+
+// plannedEnv names the variables of a launch without looking up a secret.
+func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]string) []EnvVar {
+	unread := secrets{env: map[string]secret.Text{}}
+	if cfg.APIKey != nil {
+		unread.keys = secret.Keys{secret.Of(redact.Word)}
+	}
+	for name, value := range cfg.Env {
+		if value.Secret != nil {
+			unread.env[name] = secret.Of(redact.Word)
+		}
+	}
+	vars := environment(cfg, spec, devices, unread, ownEnvironment("", ""))
+	names := make([]EnvVar, len(vars))
+	for i, v := range vars {
+		names[i] = v.EnvVar
+	}
+	return slices.Clip(names)
 }

@@ -17,8 +17,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
-	"github.com/llama-orch/engine-provisioner/internal/redact"
-	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -333,23 +331,4 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 		texts = append(texts, v.value)
 	}
 	return shm.Named(p.Dir, texts)
-}
-
-// plannedEnv names the variables of a launch without looking up a secret.
-func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]string) []EnvVar {
-	unread := secrets{env: map[string]secret.Text{}}
-	if cfg.APIKey != nil {
-		unread.keys = secret.Keys{secret.Of(redact.Word)}
-	}
-	for name, value := range cfg.Env {
-		if value.Secret != nil {
-			unread.env[name] = secret.Of(redact.Word)
-		}
-	}
-	vars := environment(cfg, spec, devices, unread, ownEnvironment("", ""))
-	names := make([]EnvVar, len(vars))
-	for i, v := range vars {
-		names[i] = v.EnvVar
-	}
-	return slices.Clip(names)
 }
