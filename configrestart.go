@@ -12,8 +12,8 @@ import (
 type RestartConfig struct {
 	// Mode is "always" or "never". Left out, it is "always".
 	Mode string `json:"mode,omitempty" validate:"omitempty,oneof=always never"`
-	// InitialDelay is the time before the first restart; each further one waits twice as long. Left out, it is 1 second:
-	// sooner, and the driver may not have given back the GPU's memory.
+	// InitialDelay is the time before the first restart; each further one waits twice as long. An engine that had been ready for
+	// StableAfter does not wait the first time. Left out, it is 1 second.
 	InitialDelay Duration `json:"initial_delay,omitempty"`
 	// MaxDelay is the longest wait between restarts. Left out, it is 60 seconds.
 	MaxDelay Duration `json:"max_delay,omitempty"`

@@ -14,7 +14,7 @@ import (
 // Policy is the numbers to decide by. All but GiveUpAfter are needed.
 type Policy struct {
 	Never        bool          // an engine that has ended is not started again
-	InitialDelay time.Duration // before the first restart; each further one waits longer
+	InitialDelay time.Duration // before the first restart of an engine that was not stable; each further one waits longer
 	MaxDelay     time.Duration
 	StableAfter  time.Duration // how long an engine must be ready for its failures to be forgotten
 	StartBurst   int           // starts in a row that fail before readiness until the breaker opens
@@ -143,6 +143,7 @@ func (p Policy) pass(h History, now time.Time) (History, Decision) {
 func (p Policy) fail(h History, e Event, now time.Time, random float64) (History, Decision) {
 	h, _ = p.pass(h, now) // it may have been stable before it ended
 	wasReady := !h.ReadyAt.IsZero()
+	stable := wasReady && now.Sub(h.ReadyAt) >= p.StableAfter
 	h.ReadyAt = time.Time{}
 	wait := func(phase Phase, delay time.Duration) (History, Decision) {
 		h.Phase = phase
@@ -164,6 +165,8 @@ func (p Policy) fail(h History, e Event, now time.Time, random float64) (History
 		h.Failures++
 	}
 	switch {
+	case stable: // which nobody can be for long who fails again and again; a wait would only be time in which nobody is served
+		return wait(Backoff, 0)
 	case h.Trial:
 		h.Trials++
 		if p.GiveUpAfter > 0 && h.Trials >= p.GiveUpAfter {

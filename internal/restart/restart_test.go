@@ -44,7 +44,27 @@ func TestPolicy(t *testing.T) {
 			{e: crash, after: time.Minute, want: Wait, phase: Backoff, wait: 2 * time.Second},
 			{e: tick, after: 2 * time.Second, want: Launch, phase: Running},
 			{e: ready, want: Nothing, phase: Running},
-			{e: crash, after: 5 * time.Minute, want: Wait, phase: Backoff, wait: time.Second}, // it had been stable
+		},
+		"the first crash of a stable engine does not wait": {
+			{e: run, want: Launch, phase: Running},
+			{e: crash, want: Wait, phase: Backoff, wait: time.Second},
+			{e: tick, after: time.Second, want: Launch, phase: Running},
+			{e: ready, want: Nothing, phase: Running},
+			{e: crash, after: 5 * time.Minute, want: Wait, phase: Backoff, wait: 0},
+			{e: tick, want: Launch, phase: Running},
+			{e: ready, want: Nothing, phase: Running},
+			{e: crash, after: 5*time.Minute - 1, want: Wait, phase: Backoff, wait: 2 * time.Second},
+			{e: tick, after: 2 * time.Second, want: Launch, phase: Running},
+			{e: ready, want: Nothing, phase: Running},
+			{e: tick, after: 5 * time.Minute, want: Nothing, phase: Running}, // which may be told before the crash
+			{e: crash, want: Wait, phase: Backoff, wait: 0},
+			{e: tick, want: Launch, phase: Running},
+			{e: crash, want: Wait, phase: Backoff, wait: 2 * time.Second},
+		},
+		"what hinders a stable engine is waited for": {
+			{e: run, want: Launch, phase: Running},
+			{e: ready, want: Nothing, phase: Running},
+			{e: Event{Kind: Ended, Blameless: true}, after: 5 * time.Minute, want: Wait, phase: Backoff, wait: time.Second},
 		},
 		"five failed starts open the breaker": {
 			{e: run, want: Launch, phase: Running},
@@ -216,7 +236,8 @@ func TestInvariants(t *testing.T) {
 			case d == Wait:
 				delay := s.RetryAt.Sub(now)
 				most := max(c.MaxDelay, c.CooldownMax)
-				if delay < c.InitialDelay || delay > most+most/4 {
+				stable := !before.ReadyAt.IsZero() && now.Sub(before.ReadyAt) >= c.StableAfter
+				if delay < c.InitialDelay && !stable || delay > most+most/4 {
 					t.Fatalf("waits %s", delay)
 				}
 				if s.Phase == Open && delay < c.Cooldown {
