@@ -75,6 +75,12 @@ func (i *hostInstance) Observe() ([]launch.Member, error) {
 	return asMembers(found), err
 }
 
+// Glance is Observe by a look that may be some milliseconds old, where there is nothing to remember.
+func (i *hostInstance) Glance() ([]launch.Member, error) {
+	found, err := i.Launch.Glance()
+	return asMembers(found), err
+}
+
 func asMembers(found []procfs.Stat) []launch.Member {
 	members := make([]launch.Member, len(found))
 	for i, s := range found {

@@ -10,7 +10,9 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/wake"
 )
 
 // publish writes the handoff, if the engine is still there and wanted, and makes the launch ready.
@@ -43,9 +45,24 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 	if err != nil {
 		return Handoff{}, errors.Join(err, r.files.Unpublish(r.rec.LaunchID)) // it may be there, only not safe from a power cut
 	}
-	// For the case that it is killed later. Not before the return: it looks at all processes of the machine, 1 ms.
-	r.noting.Go(func() { _, _ = r.inst.Observe() })
+	r.noting.Go(r.observeSoon) // for the case that it is killed later
 	return h, nil
+}
+
+// observeInterval is by how much the look at an engine that has become ready is put off at most. It is a look at all processes
+// of the machine, and many engines become ready together.
+const observeInterval = 20 * time.Millisecond
+
+// observeSoon looks at an engine together with others that have just become ready.
+func (r *run) observeSoon() {
+	if !shm.AnySince(r.rec.StartedAt) { // else what it would leave is remembered at once
+		select {
+		case <-r.exited:
+			return
+		case <-time.After(wake.Until(time.Now(), observeInterval)):
+		}
+	}
+	_, _ = r.inst.Observe()
 }
 
 // admitted says who may read the handoff.

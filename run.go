@@ -18,6 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/internal/wake"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
@@ -95,7 +96,11 @@ func (r *run) progress() life.Facts {
 	if info, err := r.statLog(); err == nil {
 		now.Log += info.Size()
 	}
-	members, _ := r.inst.Observe() // a load that dies leaves what it had mapped
+	look := r.inst.Observe // a load that dies leaves what it had mapped
+	if host, ok := r.inst.(*hostInstance); ok {
+		look = host.Glance // which many that load share
+	}
+	members, _ := look()
 	r.workers.Store(len(members) > 1)
 	for _, m := range members {
 		now.CPU += m.CPU
@@ -118,8 +123,8 @@ func (r *run) readyBy() time.Time {
 // CPU although the GPU is required: llama-server says so in its first milliseconds, and the load may take ten minutes more.
 func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequired bool, cancel context.CancelCauseFunc) {
 	interval := min(max(limit/10, 5*time.Millisecond), time.Second)
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(wake.Until(time.Now(), interval))
+	defer timer.Stop()
 	var judge life.Judge
 	var size int64
 	judge.See(time.Now(), life.Facts{}) // a short load need not pay for a look at /proc
@@ -127,7 +132,8 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
+			timer.Reset(wake.Until(time.Now(), interval)) // with all others that load, which share a look
 		}
 		now := r.progress()
 		if gpuRequired && now.Log != size {

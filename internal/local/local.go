@@ -51,7 +51,7 @@ func Reserve(ref Ref, name string, base func() (cgroup.Base, error)) (*Launch, e
 	if ref.TempDir, err = tempDir(ref.ID); err != nil {
 		return nil, err
 	}
-	i := &Launch{Ref: ref, Tree: proc.Tree{Mark: ref.ID}}
+	i := &Launch{Ref: ref, Tree: proc.Tree{Mark: ref.ID, Since: proc.Now()}}
 	i.oom.machine = cgroup.WatchMachineOOM()
 	// Not delegated is the usual case; doctor tells of it.
 	if base, err := base(); err == nil {
@@ -67,6 +67,7 @@ func Reserve(ref Ref, name string, base func() (cgroup.Base, error)) (*Launch, e
 func Find(ref Ref) (*Launch, error) {
 	i := &Launch{Ref: ref, Tree: proc.Tree{
 		Mark: ref.ID, Group: cgroup.Open(ref.Cgroup), Past: proc.Past{PID: ref.Process.PID, Log: ref.Log},
+		Since: ref.Process.Began(),
 	}}
 	if err := i.findLeader(); err != nil && !errors.Is(err, proc.ErrGone) {
 		return nil, err
@@ -185,10 +186,20 @@ func (i *Launch) Members() ([]procfs.Stat, error) { return i.Tree.Members() }
 // 400 MB).
 func (i *Launch) Observe() ([]procfs.Stat, error) {
 	members, err := i.Tree.Members()
-	for _, m := range members {
-		i.shm.Note(m.PID)
+	if shm.AnySince(i.Ref.StartedAt) {
+		for _, m := range members {
+			i.shm.Note(m.PID)
+		}
 	}
 	return members, err
+}
+
+// Glance is Observe by a look that may be some milliseconds old, unless there is something to remember.
+func (i *Launch) Glance() ([]procfs.Stat, error) {
+	if shm.AnySince(i.Ref.StartedAt) {
+		return i.Observe()
+	}
+	return i.Tree.Recent()
 }
 
 // Kill sends SIGKILL to all processes and returns how many there were.

@@ -113,6 +113,9 @@ func Identify(pid int) ID {
 	return p.ID
 }
 
+// tick is in what /proc counts time.
+const tick = 10 * time.Millisecond
+
 // Age is how long ago the process began, by a clock that nobody sets. It is not known of a process of another boot.
 func (a ID) Age() (time.Duration, bool) {
 	boot, err := ThisBoot()
@@ -120,9 +123,16 @@ func (a ID) Age() (time.Duration, bool) {
 	if err != nil || a.StartTicks == 0 || a.BootID != boot.BootID || unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
 		return 0, false
 	}
-	const tick = 10 * time.Millisecond
 	age := time.Duration(now.Nano()) - time.Duration(a.StartTicks)*tick
 	return max(age, 0), true
+}
+
+// Began is when the process did, in ticks since boot, if it is or was one of this boot and namespace; else 0.
+func (a ID) Began() uint64 {
+	if here, err := ThisBoot(); err != nil || a.BootID != here.BootID || a.PIDNS != here.PIDNS {
+		return 0
+	}
+	return a.StartTicks
 }
 
 // ThisBoot is the part of an identity that all processes of this boot and namespace share.

@@ -120,3 +120,6 @@ func (p *Process) Reap() Status { return statusOf(p.cmd) }
 
 // Close does nothing: the goroutine of own ends with the process, also when the process was released.
 func (p *Process) Close() {}
+
+// Began cannot be told without /proc.
+func (a ID) Began() uint64 { return 0 }

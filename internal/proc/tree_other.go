@@ -21,7 +21,14 @@ type Tree struct {
 	Leader ID            // the zero value when it was never known
 	Group  *cgroup.Group // none here
 	Past   Past          // says nothing without /proc
+	Since  uint64        // says nothing without /proc
 }
+
+// Now cannot be told without /proc.
+func Now() uint64 { return 0 }
+
+// Recent is Members.
+func (t *Tree) Recent() ([]procfs.Stat, error) { return t.Members() }
 
 // Members lists the living processes of the tree. Once the leader is reaped its number can be a stranger's, so then
 // there are none to be known of.
@@ -75,6 +82,5 @@ func (t *Tree) OwnsListener(string, int) (owns, known bool) { return false, fals
 // Server cannot be told without /proc.
 func (t *Tree) Server(string, int) *Process { return nil }
 
-// ListensOn cannot be told without /proc.
 // ListensOn cannot be told without /proc.
 func (p *Process) ListensOn(string, int) bool { return false }

@@ -2,25 +2,30 @@ package procfs
 
 import (
 	"bytes"
-	"os"
+	"iter"
+	"strings"
 	"time"
 )
 
 // execPatience is how long an exec is waited for. One takes a millisecond, but the file can lie on a slow disk.
 const execPatience = 2 * time.Second
 
-// environ is what the process was started with.
+// Environ is what the process was started with. It is valid until the reader is used again.
 //
 // In the middle of an exec a process has no environment: the old one is gone and the new one is not there yet. The end of
 // that is waited for, else a worker that is just being started would be nobody's.
-func environ(pid int) ([]byte, error) {
-	data, err := os.ReadFile(path(pid, "environ"))
+func (r *Reader) Environ(pid int) ([]byte, error) {
+	data, err := r.read(pid, "environ")
+	if err != nil || len(data) > 0 {
+		return data, err
+	}
+	var s Stat
 	for deadline := time.Now().Add(execPatience); err == nil && len(data) == 0 && time.Now().Before(deadline); {
-		s, gone := ReadStat(pid)
+		gone := r.Stat(pid, &s)
 		if gone != nil || s.VirtBytes == 0 {
 			return nil, gone
 		}
-		data, err = os.ReadFile(path(pid, "environ"))
+		data, err = r.read(pid, "environ")
 		if s.EnvEnd != 0 {
 			break // the exec was over before the environment was read again
 		}
@@ -34,12 +39,14 @@ func environ(pid int) ([]byte, error) {
 // HasEnv reports whether the process was started with the variable entry, "NAME=value", in its environment. It is
 // false where the environment cannot be read, as for other users' processes.
 func HasEnv(pid int, entry string) bool {
-	data, err := environ(pid)
+	var r Reader
+	data, err := r.Environ(pid)
 	if err != nil {
 		return false
 	}
-	for each := range bytes.SplitSeq(data, []byte{0}) {
-		if string(each) == entry { // does not allocate: this is asked of all processes of the machine
+	name, value, _ := strings.Cut(entry, "=")
+	for each := range Values(data, name) {
+		if string(each) == value {
 			return true
 		}
 	}
@@ -48,14 +55,26 @@ func HasEnv(pid int, entry string) bool {
 
 // Env is a variable with which the process was started; false where it has none or it cannot be read.
 func Env(pid int, name string) (value string, ok bool) {
-	data, err := environ(pid)
+	var r Reader
+	data, err := r.Environ(pid)
 	if err != nil {
 		return "", false
 	}
-	for each := range bytes.SplitSeq(data, []byte{0}) {
-		if value, ok := bytes.CutPrefix(each, []byte(name+"=")); ok {
-			return string(value), true
-		}
+	for each := range Values(data, name) {
+		return string(each), true
 	}
 	return "", false
+}
+
+// Values are those of a variable in an environment as [Reader.Environ] gives it, which can have it more than once.
+func Values(environ []byte, name string) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(environ) > 0 {
+			entry, rest, _ := bytes.Cut(environ, []byte{0})
+			if len(entry) > len(name) && entry[len(name)] == '=' && string(entry[:len(name)]) == name && !yield(entry[len(name)+1:]) {
+				return
+			}
+			environ = rest
+		}
+	}
 }

@@ -4,6 +4,7 @@ package procfs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,7 @@ type Stat struct {
 	StartTicks uint64 // since boot, in ticks of 10 ms
 	VirtBytes  uint64 // size of the address space; 0 for the kernel's own threads and the dead
 	RSSPages   int64  // resident memory, in pages
+	EnvStart   uint64 // where the environment begins in memory; 0 when the reader may not know
 	EnvEnd     uint64 // where the environment ends in memory; 0 before it is there and when the reader may not know
 	ExitCode   int    // of the dead, as wait(2) tells it; 0 when the reader may not know
 }
@@ -43,52 +45,71 @@ func (s Stat) Dead() bool { return s.State == 'Z' || s.State == 'X' }
 // ParseStat reads the content of a stat file. The command's name may hold spaces and parentheses, so the fields after
 // it are counted from the last ")".
 func ParseStat(data []byte) (Stat, error) {
-	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
-	if open < 1 || end < open {
-		return Stat{}, errors.New("cannot read a process's stat: no command name")
-	}
-	// Field 3, the state, is fields[0].
-	fields := strings.Fields(string(data[end+1:]))
-	const last = 24 // rss
-	if len(fields) < last-2 || len(fields[0]) != 1 {
-		return Stat{}, fmt.Errorf("cannot read a process's stat: %d fields", len(fields)+2)
-	}
-	var err error
-	number := func(text string) int64 {
-		n, e := strconv.ParseInt(text, 10, 64)
-		err = errors.Join(err, e)
-		return n
-	}
-	field := func(n int) int64 { return number(fields[n-3]) }
-	count := func(n int) uint64 {
-		c, e := strconv.ParseUint(fields[n-3], 10, 64)
-		err = errors.Join(err, e)
-		return c
-	}
-	s := Stat{
-		PID:        int(number(strings.TrimSpace(string(data[:open])))),
-		Comm:       string(data[open+1 : end]),
-		State:      fields[0][0],
-		PPID:       int(field(4)),
-		PGID:       int(field(5)),
-		SID:        int(field(6)),
-		CPUTicks:   count(14) + count(15),
-		StartTicks: count(22),
-		VirtBytes:  count(23),
-		RSSPages:   field(24),
-	}
-	const envEnd = 51 // since Linux 3.5
-	if len(fields) > envEnd-3 {
-		s.EnvEnd = count(envEnd)
-	}
-	const exitCode = 52 // since Linux 3.5
-	if len(fields) > exitCode-3 {
-		s.ExitCode = int(field(exitCode))
-	}
-	if err != nil {
+	var s Stat
+	if err := s.parse(data); err != nil {
 		return Stat{}, fmt.Errorf("cannot read a process's stat: %w", err)
 	}
 	return s, nil
+}
+
+// parse allocates nothing for a process whose name is in s already: all of the machine are read again and again.
+func (s *Stat) parse(data []byte) (err error) {
+	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
+	if open < 1 || end < open {
+		return errors.New("no command name")
+	}
+	number := func(text []byte) int64 {
+		n, e := strconv.ParseInt(string(text), 10, 64)
+		err = cmp.Or(err, e)
+		return n
+	}
+	count := func(text []byte) uint64 {
+		n, e := strconv.ParseUint(string(text), 10, 64)
+		err = cmp.Or(err, e)
+		return n
+	}
+	now := Stat{PID: int(number(bytes.TrimSpace(data[:open])))}
+	n := 2
+	for field := range bytes.FieldsSeq(data[end+1:]) {
+		switch n++; n {
+		case 3:
+			if len(field) != 1 {
+				return errors.New("no state")
+			}
+			now.State = field[0]
+		case 4:
+			now.PPID = int(number(field))
+		case 5:
+			now.PGID = int(number(field))
+		case 6:
+			now.SID = int(number(field))
+		case 14, 15:
+			now.CPUTicks += count(field)
+		case 22:
+			now.StartTicks = count(field)
+		case 23:
+			now.VirtBytes = count(field)
+		case 24:
+			now.RSSPages = number(field)
+		case 50: // this and the next two since Linux 3.5
+			now.EnvStart = count(field)
+		case 51:
+			now.EnvEnd = count(field)
+		case 52:
+			now.ExitCode = int(number(field))
+		}
+	}
+	if n < 24 {
+		return fmt.Errorf("%d fields", n)
+	}
+	if err != nil {
+		return err
+	}
+	if now.Comm = s.Comm; now.Comm != string(data[open+1:end]) {
+		now.Comm = string(data[open+1 : end])
+	}
+	*s = now
+	return nil
 }
 
 // ReadStat reads the stat of one process.
@@ -102,26 +123,15 @@ func ReadStat(pid int) (Stat, error) {
 
 // Processes lists all processes that can be seen, the dead that wait to be reaped among them.
 func Processes() ([]Stat, error) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
+	var r Reader
 	var all []Stat
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		if s, err := ReadStat(pid); err == nil { // else it is gone already
+	err := r.Each(func(pid int, _ uint64) {
+		var s Stat
+		if r.Stat(pid, &s) == nil { // else it is gone already
 			all = append(all, s)
 		}
-	}
-	return all, nil
+	})
+	return all, err
 }
 
 // InContainer reports whether the process is in the container with this id, by the name of its control group. Docker and

@@ -21,15 +21,29 @@ func identify(path string) (file, bool) {
 	return idOf(st), true
 }
 
+// early is by how much a birth time can be so: it has the resolution of a kernel tick.
+const early = 10 * time.Millisecond
+
+// birth is when a file of this user's came into being; the zero time of another's, and where that cannot be told: tmpfs does
+// since Linux 5.18.
+func birth(path string) time.Time {
+	st, ok := status(path)
+	if !ok || int(st.Uid) != os.Getuid() {
+		return time.Time{}
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
+}
+
 // madeSince reports whether a file is this user's, has one name only, and came into being after t.
 func madeSince(path string, t time.Time) bool {
-	var st unix.Statx_t
+	st, ok := status(path)
+	born := birth(path)
+	return ok && st.Nlink == 1 && !born.IsZero() && !born.Before(t.Add(-early))
+}
+
+func status(path string) (st unix.Statx_t, ok bool) {
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME|unix.STATX_UID|unix.STATX_NLINK, &st)
-	if err != nil || st.Mask&unix.STATX_BTIME == 0 || int(st.Uid) != os.Getuid() || st.Nlink != 1 {
-		return false // tmpfs tells birth times since Linux 5.18; without one the object is left alone
-	}
-	// Birth times have the resolution of a kernel tick, so they can be up to 10 ms early.
-	return !time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).Before(t.Add(-10 * time.Millisecond))
+	return st, err == nil && st.Mask&unix.STATX_BTIME != 0
 }
 
 // opened reports which of the files a process has open.

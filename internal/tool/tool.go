@@ -98,9 +98,9 @@ func (w Shop) failure(ctx context.Context, err error, path string, args []string
 
 // endingTree calls what runs a program that carries the mark, and then ends what that has left.
 func endingTree(program func(mark string) error) error {
-	mark := proc.NewMark()
+	mark, since := proc.NewMark(), proc.Now()
 	err := program(mark)
-	left := proc.Tree{Mark: mark}
+	left := proc.Tree{Mark: mark, Since: since}
 	if _, stuck := left.Sweep(proc.KillPatience); stuck != nil {
 		err = errors.Join(err, stuck)
 	}
