@@ -3,7 +3,6 @@ package provisioner
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
@@ -20,7 +20,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.Report(prefix+"engine", "%s", config.UnknownEngine(c.Engine, k.engines()))
 	}
 	k.Address(prefix, c.Host, c.Expose, c.APIKey != nil)
-	program := engine.Program{Model: engine.ModelGGUF, Release: &engine.Release{Tag: anyTag}, Image: engine.Image{Name: "any"}} // which takes the most
+	program := engine.Program{Model: engine.ModelGGUF, Release: &engine.Release{Tag: anyTag.Compiled()}, Image: engine.Image{Name: "any"}} // which takes the most
 	if known {
 		program = programOf(e, c)
 	}
@@ -93,7 +93,7 @@ func (k *checker) drain(prefix string, c ProvisionConfig) {
 }
 
 // anyTag is what the tags of an engine that is not known may look like.
-var anyTag = regexp.MustCompile("")
+var anyTag = lazyregexp.New("")
 
 // launch has the engine look at its own part: the flags. What is wrong with other keys does not hide what is wrong here, as
 // far as it has no other reason than those.

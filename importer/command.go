@@ -7,12 +7,12 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/dockerrun"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/shell"
 )
@@ -82,7 +82,7 @@ func (c *command) setEnv(name, value string) {
 // maxDepth is how many shells can stand in one another.
 const maxDepth = 8
 
-var assignment = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(?s:(.*))$`)
+var assignment = lazyregexp.New(`^([A-Za-z_][A-Za-z0-9_]*)=(?s:(.*))$`)
 
 // resolve takes variables, wrappers and shells away from before the programs that are started. Mostly that is one.
 func resolve(c command, depth int) ([]command, error) {
@@ -115,7 +115,7 @@ func resolve(c command, depth int) ([]command, error) {
 
 var shells = map[string]bool{"sh": true, "bash": true, "dash": true, "zsh": true, "ash": true, "ksh": true}
 
-var shellLine = regexp.MustCompile(`^-[a-z]*c$`)
+var shellLine = lazyregexp.New(`^-[a-z]*c$`)
 
 // maxOthers is how many other commands of a script are told one by one.
 const maxOthers = 12

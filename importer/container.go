@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // container is how an engine runs in a container, wherever that was written.
@@ -64,13 +64,13 @@ func (c *container) note(format string, args ...any) {
 
 // imageEngines are how the images of engines are known, by their names, and what starts their command.
 var imageEngines = []struct {
-	name    *regexp.Regexp
+	name    *lazyregexp.Regexp
 	program []string
 }{
-	{regexp.MustCompile(`llama[._-]?cpp|llama-server`), []string{"llama-server"}},
-	{regexp.MustCompile(`vllm`), []string{"vllm", "serve"}},
-	{regexp.MustCompile(`sglang`), []string{"sglang", "serve"}},
-	{regexp.MustCompile(`text-generation-inference|/tgi\b`), []string{"text-generation-launcher"}},
+	{lazyregexp.New(`llama[._-]?cpp|llama-server`), []string{"llama-server"}},
+	{lazyregexp.New(`vllm`), []string{"vllm", "serve"}},
+	{lazyregexp.New(`sglang`), []string{"sglang", "serve"}},
+	{lazyregexp.New(`text-generation-inference|/tgi\b`), []string{"text-generation-launcher"}},
 }
 
 // line is the engine's command line in the container, and the entrypoint that was given for it; nil for the image's own.

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // takePorts finds the port that clients know, and says what became of the others.
@@ -55,7 +56,7 @@ func (c *container) takePorts(p *pool, box map[string]any) {
 	}
 }
 
-var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+var networkName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 var volumeName = networkName
 
@@ -252,4 +253,4 @@ func (c *container) takeRest(p *pool, box map[string]any) {
 	}
 }
 
-var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
+var userName = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)

@@ -2,13 +2,13 @@ package importer
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
 
 	"github.com/llama-orch/engine-provisioner/internal/dockerrun"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
@@ -152,7 +152,7 @@ func (c *container) takeDevice(value string) {
 	}
 }
 
-var publishPattern = regexp.MustCompile(`^(?:(?:(\[[0-9A-Fa-f:]+\]|[0-9.]+):)?([0-9]*):)?([0-9]+)(?:/tcp)?$`)
+var publishPattern = lazyregexp.New(`^(?:(?:(\[[0-9A-Fa-f:]+\]|[0-9.]+):)?([0-9]*):)?([0-9]+)(?:/tcp)?$`)
 
 // parsePublish reads "[IP:][PORT:]TARGET[/tcp]", of single ports.
 func parsePublish(value string) (published, bool) {

@@ -15,13 +15,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
 	"github.com/llama-orch/engine-provisioner/internal/foreign"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
@@ -145,7 +145,7 @@ func (p *pool) setModel(id, note string) {
 	p.set("model", model, cmp.Or(note, p.Keys["model"].Note))
 }
 
-var badIDLetters = regexp.MustCompile(`[^a-z0-9_-]+`)
+var badIDLetters = lazyregexp.New(`[^a-z0-9_-]+`)
 
 // named makes a pool's name of one that people gave, and says so where it is another.
 func (p *pool) named(name string) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/kballard/go-shellquote"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/shell"
 )
 
@@ -147,7 +147,7 @@ func (f *swapFile) ports() map[string]int {
 	return ports
 }
 
-var macro = regexp.MustCompile(`\$\{([A-Za-z0-9_.-]+)\}`)
+var macro = lazyregexp.New(`\$\{([A-Za-z0-9_.-]+)\}`)
 
 // maxExpanded bounds what macros can expand to.
 const maxExpanded = 1 << 18

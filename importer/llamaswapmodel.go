@@ -3,15 +3,15 @@ package importer
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
-var proxyPort = regexp.MustCompile(`^https?://([^/]*):([0-9]+)/?$`)
+var proxyPort = lazyregexp.New(`^https?://([^/]*):([0-9]+)/?$`)
 
 // takeProxy finds the port where the command line names none: there llama-swap looks for the model.
 func (f *swapFile) takeProxy(p *pool, m swapModel, name string, port int) {

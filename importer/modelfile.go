@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/importer/internal/argline"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	reader "github.com/llama-orch/engine-provisioner/internal/modelfile"
 )
 
@@ -87,9 +87,9 @@ func modelfile(data []byte, path string) (*File, error) {
 }
 
 // hubModel is a model of the hub by Ollama's name for it.
-var hubModel = regexp.MustCompile(`^(?:https?://)?(?:hf\.co|huggingface\.co)/([^/\s:]+/[^/\s:]+?)(?::([A-Za-z0-9_.-]+))?$`)
+var hubModel = lazyregexp.New(`^(?:https?://)?(?:hf\.co|huggingface\.co)/([^/\s:]+/[^/\s:]+?)(?::([A-Za-z0-9_.-]+))?$`)
 
-var windowsPath = regexp.MustCompile(`^[A-Za-z]:[\\/]`)
+var windowsPath = lazyregexp.New(`^[A-Za-z]:[\\/]`)
 
 // takeFrom takes the model.
 func (p *pool) takeFrom(from, dir string) {

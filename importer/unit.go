@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/unit"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/shell"
 	"github.com/llama-orch/engine-provisioner/internal/unitvalue"
@@ -61,7 +61,7 @@ type unitFile struct {
 // foldAt keeps lines below what the reader takes (2048 bytes); systemd itself takes 1 MiB.
 const foldAt = 1024
 
-var commentLine = regexp.MustCompile(`(?m)^[ \t]*[#;].*(\n|$)`)
+var commentLine = lazyregexp.New(`(?m)^[ \t]*[#;].*(\n|$)`)
 
 // foldLines breaks long lines at blanks, which a backslash at the end of a line stands for.
 func foldLines(data []byte) []byte {
@@ -109,7 +109,7 @@ func (u *unitFile) read(data []byte) error {
 	return nil
 }
 
-var continued = regexp.MustCompile(`\\\r?\n`)
+var continued = lazyregexp.New(`\\\r?\n`)
 
 // takeEnvironment reads Environment= and says of EnvironmentFile= that it was not read.
 func (u *unitFile) takeEnvironment(p *command) error {
@@ -138,7 +138,7 @@ func (u *unitFile) takeEnvironment(p *command) error {
 	return nil
 }
 
-var specifier = regexp.MustCompile(`%[A-Za-z%]`)
+var specifier = lazyregexp.New(`%[A-Za-z%]`)
 
 // specifiers replaces "%%", and says of others that only systemd knows them.
 func (u *unitFile) specifiers(p *command, text string) string {

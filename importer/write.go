@@ -3,7 +3,6 @@ package importer
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,6 +10,7 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 	"sigs.k8s.io/yaml"
 
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -125,11 +125,11 @@ func folded(key string, value any) (string, bool) {
 }
 
 // plainWord is what a shell reads as it stands.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)
+var plainWord = lazyregexp.New(`^[A-Za-z0-9_./:@%+=,-]+$`)
 
 // plainText is what YAML reads as the same text without quotes: it begins as a flag with a name, and has nothing that YAML
 // has a meaning for.
-var plainText = regexp.MustCompile(`^--?[A-Za-z][A-Za-z0-9 ./_@%+=,-]*$`)
+var plainText = lazyregexp.New(`^--?[A-Za-z][A-Za-z0-9 ./_@%+=,-]*$`)
 
 // comment is text that fits behind a "#". What has the shape of a secret is hidden, whoever wrote the text.
 func comment(text string) string {

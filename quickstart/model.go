@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
@@ -45,7 +46,7 @@ func readModel(typed string) (model, error) {
 	return m, nil
 }
 
-var scheme = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
+var scheme = lazyregexp.New(`^([A-Za-z][A-Za-z0-9+.-]+):`)
 
 func understand(typed string) (model, error) {
 	if typed == "" {
@@ -265,8 +266,8 @@ func (m model) in(dir string) string {
 }
 
 var (
-	splitName = regexp.MustCompile(`-00001-of-\d{5}$`)
-	badLetter = regexp.MustCompile(`[^a-z0-9_]+`)
+	splitName = lazyregexp.New(`-00001-of-\d{5}$`)
+	badLetter = lazyregexp.New(`[^a-z0-9_]+`)
 )
 
 // pool is a name for the model's pool, which names files, too.

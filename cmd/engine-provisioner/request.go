@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // replicaName is how a replica is named as an argument.
-var replicaName = regexp.MustCompile(`^[^/]+/[^/]+$`)
+var replicaName = lazyregexp.New(`^[^/]+/[^/]+$`)
 
 func (c *cli) resetCommand() *cobra.Command {
 	cmd := &cobra.Command{

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
@@ -61,11 +61,11 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	c := *req.Custom
 	spec := engine.LaunchSpec{
 		Flags: flags, Env: env, KeyEnv: c.KeyEnv, KeySeparator: l.keySeparator(), Health: cmp.Or(c.Health, "/health"),
-		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: causes,
+		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: causes(),
 	}
 	if len(host.GPUs) > 0 {
 		// Of no meaning on the CPU: Triton complains of the driver, and goes on.
-		spec.Causes = slices.Concat(causes, gpuCauses)
+		spec.Causes = slices.Concat(causes(), gpuCauses())
 	}
 	if c.Version != nil {
 		spec.Version = *c.Version
@@ -116,9 +116,9 @@ func (l *launch) problem(key, format string, args ...any) {
 }
 
 var (
-	placeholder = regexp.MustCompile(`\{[A-Za-z_]+\}`)
+	placeholder = lazyregexp.New(`\{[A-Za-z_]+\}`)
 	// wholeModel is where a model may stand: anywhere else, as in "sh -c" or "python -c", its name could become code.
-	wholeModel = regexp.MustCompile(`^([A-Za-z0-9_.-]+=)?\{model\}$`)
+	wholeModel = lazyregexp.New(`^([A-Za-z0-9_.-]+=)?\{model\}$`)
 )
 
 // fill puts values into the placeholders of text, and reports those that there are not.

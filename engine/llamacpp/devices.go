@@ -1,26 +1,26 @@
 package llamacpp
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // What llama-server says of GPUs. At the log level that offloadEnv sets, builds since b11669 say all of it; older ones at
 // their usual level.
 var (
-	offload = regexp.MustCompile(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`)
-	buffers = regexp.MustCompile(`load_tensors: +(?P<device>\S+) (?:model )?buffer size = +(?P<mib>[\d.]+) MiB`)
-	devices = regexp.MustCompile(`using device (?P<device>\S+) \((?P<name>.+?)\)(?: \((?P<pci>[0-9a-fA-F:.]+|unknown id)\))? - \d+ MiB free`)
-	noGPU   = engine.AnyOf(`no usable GPU found`)
+	offload = lazyregexp.New(`offloaded (?P<used>\d+)/(?P<total>\d+) layers to GPU`)
+	buffers = lazyregexp.New(`load_tensors: +(?P<device>\S+) (?:model )?buffer size = +(?P<mib>[\d.]+) MiB`)
+	devices = lazyregexp.New(`using device (?P<device>\S+) \((?P<name>.+?)\)(?: \((?P<pci>[0-9a-fA-F:.]+|unknown id)\))? - \d+ MiB free`)
+	noGPU   = lazyregexp.New(`no usable GPU found`)
 )
 
 var (
-	listedDevice = regexp.MustCompile(`^  ([A-Za-z]\w*): (.+) \((\d+) MiB, \d+ MiB free\)$`)
+	listedDevice = lazyregexp.New(`^  ([A-Za-z]\w*): (.+) \((\d+) MiB, \d+ MiB free\)$`)
 	// deviceTrouble is what backends say when they find nothing to use.
-	deviceTrouble = regexp.MustCompile(`(?i)\b(failed|error|no \S+ ?devices?|not found|insufficient|invalid)\b`)
+	deviceTrouble = lazyregexp.New(`(?i)\b(failed|error|no \S+ ?devices?|not found|insufficient|invalid)\b`)
 )
 
 // parseDevices reads what "--list-devices" prints (common_print_available_devices in common/arg.cpp): a header, and then a

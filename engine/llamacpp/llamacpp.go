@@ -74,12 +74,12 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Asleep:       engine.Field{Path: "/props", Key: "is_sleeping"},
 		Answer:       &engine.AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
 		Grace:        5 * time.Second,
-		Causes:       causes,
+		Causes:       causes(),
 		Advice:       memoryAdvice(m),
-		Offload:      offload,
-		Buffers:      buffers,
-		Devices:      devices,
-		NoGPU:        noGPU,
+		Offload:      offload.Compiled(),
+		Buffers:      buffers.Compiled(),
+		Devices:      devices.Compiled(),
+		NoGPU:        noGPU.Compiled(),
 	}
 	model := []engine.Flag{{Args: []string{"--model", cmp.Or(host.ModelPath, req.Model.ID)}, Origin: engine.OriginProvisioner, Key: "model.id"}}
 	noteBeside(m, host.Beside)

@@ -2,19 +2,19 @@ package llamacpp
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // release is where the project puts what it has built. Its "latest" release has been one without executables since
 // August 2026, and a few of the others have none or only some. That of b11070 has all, with CUDA 12.8 and 13.3 and without.
-var release = engine.Release{Repo: "ggml-org/llama.cpp", Tag: releaseTag, Known: "b11070", Pick: pickAssets}
+var release = engine.Release{Repo: "ggml-org/llama.cpp", Tag: releaseTag.Compiled(), Known: "b11070", Pick: pickAssets}
 
-var cudaAsset = regexp.MustCompile(`-cuda-([0-9]+)\.([0-9]+)-`)
+var cudaAsset = lazyregexp.New(`-cuda-([0-9]+)\.([0-9]+)-`)
 
 // pickAssets chooses by the names that release.yml gives: llama-bNNNNN-bin-ubuntu-x64.tar.gz for the CPU (.zip before
 // b7224), and with CUDA (since about b10969, Linux) llama-bNNNNN-bin-ubuntu-cuda-12.8-x64.tar.gz with the runtime beside it

@@ -3,26 +3,26 @@ package llamacpp
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 var (
 	// "version: 0.7.0 (build 11669, commit Debian)", since b10394 (llama.cpp #26839).
-	versionLine = regexp.MustCompile(`(?m)^version: \S+ \(build ([0-9]{1,9}), commit ([^\s()]+)\)\s*$`)
+	versionLine = lazyregexp.New(`(?m)^version: \S+ \(build ([0-9]{1,9}), commit ([^\s()]+)\)\s*$`)
 	// "version: 7951 (22cae8321)", before.
-	versionLineOld = regexp.MustCompile(`(?m)^version: ([0-9]{1,9}) \(([^\s()]+)\)\s*$`)
+	versionLineOld = lazyregexp.New(`(?m)^version: ([0-9]{1,9}) \(([^\s()]+)\)\s*$`)
 	// "b11669-Debian", in /props and from the unified "llama --version".
-	buildInfo = regexp.MustCompile(`(?m)^b([0-9]{1,9})-(\S+)\s*$`)
+	buildInfo = lazyregexp.New(`(?m)^b([0-9]{1,9})-(\S+)\s*$`)
 )
 
 // parseVersion reads what llama-server --version prints, among warnings. The version has the form of build_info
 // in /props, so that the running engine can be compared with the file.
 func parseVersion(output string) (version string, build int, err error) {
-	for _, format := range []*regexp.Regexp{versionLine, versionLineOld, buildInfo} {
+	for _, format := range []*lazyregexp.Regexp{versionLine, versionLineOld, buildInfo} {
 		if m := format.FindStringSubmatch(output); m != nil {
 			build, err := strconv.Atoi(m[1])
 			if err != nil {
@@ -44,7 +44,7 @@ func parseBuildInfo(s string) (build int, ok bool) {
 	return build, err == nil
 }
 
-var releaseTag = regexp.MustCompile(`^b([0-9]{1,9})$`)
+var releaseTag = lazyregexp.New(`^b([0-9]{1,9})$`)
 
 // sourceFlags builds the server and nothing that needs a network. The build's number is the count of commits, which
 // cannot be counted in a shallow clone; 0 stands for an unknown one.
@@ -65,7 +65,7 @@ func sourceFlags(ref, commit string) []string {
 	return flags
 }
 
-var tagIn = regexp.MustCompile(`(?:^|[-_])b([0-9]{4,6})(?:$|[-_])`)
+var tagIn = lazyregexp.New(`(?:^|[-_])b([0-9]{4,6})(?:$|[-_])`)
 
 // pinned reads the tag of a release ("b8895") or of an image ("server-cuda-b8895"), also of somebody else's: nothing
 // but llama.cpp counts like that.

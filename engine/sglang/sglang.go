@@ -86,7 +86,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		// No Gauges: the scheduler sets them every 40 steps, and up to 30 s late once it is idle ("During idle time" in
 		// check_memory), so that a drain by them waits for nothing and does not see what has just come.
 		DrainsItself: true,
-		Causes:       causes,
+		Causes:       causes(),
 		Advice:       advice,
 	}
 	spec.FetchesFromHub = true // the model, adapters, tokenizers

@@ -7,7 +7,6 @@ package tgi
 
 import (
 	"errors"
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/engine/internal/python"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
@@ -46,7 +46,7 @@ func (Engine) Program(engine.Request) engine.Program {
 	}
 }
 
-var versionLine = regexp.MustCompile(`(?m)^text-generation-launcher (\d+\.\d+\.\d+\S*)\s*$`)
+var versionLine = lazyregexp.New(`(?m)^text-generation-launcher (\d+\.\d+\.\d+\S*)\s*$`)
 
 func parseVersion(output string) (name string, build int, err error) {
 	m := versionLine.FindStringSubmatch(output)
@@ -86,7 +86,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		// It serves nothing but completions, and says 424 of a shard that died over one (router/src/server.rs).
 		MustAnswer: true,
 		Grace:      graceOf(m),
-		Causes:     causes,
+		Causes:     causes(),
 		Advice:     advice,
 		// A series is there from the first request on; which ones come before it differs.
 		Metrics: &engine.MetricsContract{Path: "/metrics"},

@@ -6,7 +6,6 @@
 package vllm
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/engine/internal/python"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // Engine describes "vllm serve".
@@ -62,7 +62,7 @@ const (
 )
 
 // chatter is what the API server writes each minute while its workers hang (shm_broadcast.py).
-var chatter = regexp.MustCompile(`No available shared memory broadcast block found`)
+var chatter = lazyregexp.New(`No available shared memory broadcast block found`)
 
 // Launch passes the model as the first argument: vLLM serves one of its own choice where there is none.
 func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
@@ -89,10 +89,10 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		LoadGrace:    loadGrace,
 		// With --shutdown-timeout alone.
 		DrainsItself: wait > 0,
-		Causes:       causes,
+		Causes:       causes(),
 		Advice:       advice,
-		NoGPU:        noGPU,
-		Chatter:      chatter,
+		NoGPU:        noGPU.Compiled(),
+		Chatter:      chatter.Compiled(),
 	}
 	if !m.Says("data-parallel-size", "data-parallel-size-local") { // else each of the copies has that many
 		spec.Slots = m.Count("max-num-seqs") // its own default depends on the GPU, and no page tells it

@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -243,8 +243,8 @@ func (p Package) resolve(ctx context.Context, with installer, lock string) (pylo
 }
 
 var (
-	installFailed = regexp.MustCompile(`^(ERROR|error|Error)\b|^\s*×`)
-	networkFailed = regexp.MustCompile(`(?i)connection|timed out|timeout|temporary failure|network|dns error|name resolution|50[0234] `)
+	installFailed = lazyregexp.New(`^(ERROR|error|Error)\b|^\s*×`)
+	networkFailed = lazyregexp.New(`(?i)connection|timed out|timeout|temporary failure|network|dns error|name resolution|50[0234] `)
 )
 
 // explain says what the installer said of its failure.
@@ -273,4 +273,4 @@ func (p Package) explain(ctx context.Context, log string, err error) error {
 }
 
 // pythonVersion is a version alone, such as "3.12".
-var pythonVersion = regexp.MustCompile(`^3(\.[0-9]{1,2}){0,2}$`)
+var pythonVersion = lazyregexp.New(`^3(\.[0-9]{1,2}){0,2}$`)

@@ -9,11 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 )
@@ -56,7 +56,7 @@ func (i Inspector) devicesKey(b engine.Binary, program engine.Program, env map[s
 }
 
 // torchFor finds in torch/version.py for what torch was built: "cuda: Optional[str] = '12.9'", or None.
-var torchFor = regexp.MustCompile(`(?m)^(cuda|hip|xpu)\b[^=\n]*= *['"]`)
+var torchFor = lazyregexp.New(`(?m)^(cuda|hip|xpu)\b[^=\n]*= *['"]`)
 
 // Accelerator tells for which hardware a Python program was built: the local part of its version, such as "cu129" or "cpu", or
 // else what torch beside it says, "cuda", "hip", "xpu" or "cpu". It is "" when that cannot be told.
@@ -86,4 +86,4 @@ func (i Inspector) Accelerator(b engine.Binary, program engine.Program) string {
 }
 
 // accelerators are the words of local versions; a build from source has a commit there, too: "g1a2b3c4.cu129".
-var accelerators = regexp.MustCompile(`\b(cu\d+|rocm\d*|xpu|cpu)`)
+var accelerators = lazyregexp.New(`\b(cu\d+|rocm\d*|xpu|cpu)`)

@@ -7,13 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -96,7 +96,7 @@ func itemsIn(dir string, item func(path string) (Item, bool)) []Item {
 	return items
 }
 
-var sha256Pattern = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+var sha256Pattern = lazyregexp.New(`^[0-9a-fA-F]{64}$`)
 
 // modelItem is a model of a URL, in a folder that is named by its checksum.
 func modelItem(path string) (Item, bool) {

@@ -8,8 +8,9 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"strconv"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // Program is a program for people.
@@ -20,7 +21,7 @@ type Program struct {
 }
 
 // subcommand is a first argument that only says what a program does.
-var subcommand = regexp.MustCompile(`^[a-z]{1,16}$`)
+var subcommand = lazyregexp.New(`^[a-z]{1,16}$`)
 
 // This is the program that calls.
 func This() Program {

@@ -2,14 +2,15 @@ package cmake
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 var (
-	ninjaLine = regexp.MustCompile(`^\[(\d+)/(\d+)\] `)
-	makeLine  = regexp.MustCompile(`^\[ *(\d+)%\] `)
+	ninjaLine = lazyregexp.New(`^\[(\d+)/(\d+)\] `)
+	makeLine  = lazyregexp.New(`^\[ *(\d+)%\] `)
 )
 
 // BuildProgress reads how far a build is from a line of its output: parts done of parts in all, or percent of 100.
@@ -27,7 +28,7 @@ func BuildProgress(line string) (done, total int64, ok bool) {
 }
 
 // failures are what compilers, linkers and CMake begin their errors with.
-var failures = regexp.MustCompile(`^CMake Error|: (fatal )?error[: ]|^(fatal )?error: |: error #|#error |nvcc fatal|ptxas fatal` +
+var failures = lazyregexp.New(`^CMake Error|: (fatal )?error[: ]|^(fatal )?error: |: error #|#error |nvcc fatal|ptxas fatal` +
 	`|undefined reference to|cannot find -l|^ninja: error|^make.*\*\*\* |No space left on device|Killed signal|internal compiler error`)
 
 // FirstError is the first error in the output of a configuration or a build; "" where none is known. A message of CMake's
@@ -53,21 +54,21 @@ func FirstError(lines []string) string {
 
 // remedies are what can be done about errors that do not say it themselves.
 var remedies = []struct {
-	error *regexp.Regexp
+	error *lazyregexp.Regexp
 	do    string
 }{
 	{
-		regexp.MustCompile(`Killed signal|virtual memory exhausted|Cannot allocate memory|out of memory allocating`),
+		lazyregexp.New(`Killed signal|virtual memory exhausted|Cannot allocate memory|out of memory allocating`),
 		`the machine is out of memory: set "jobs" to a lower number`,
 	},
 	{
 		// CMake's words, and those of nvcc.
-		regexp.MustCompile(`CUDA_ARCHITECTURES is set to "native", but no GPU was detected|Cannot find valid GPU for '-arch=native'`),
+		lazyregexp.New(`CUDA_ARCHITECTURES is set to "native", but no GPU was detected|Cannot find valid GPU for '-arch=native'`),
 		`this machine has no GPU to build for: name one's architecture in "cmake_flags", such as "-DCMAKE_CUDA_ARCHITECTURES=86"`,
 	},
 	{
 		// llama.cpp links it for its memory pool (ggml/src/ggml-cuda/CMakeLists.txt).
-		regexp.MustCompile(`links to: CUDA::cuda_driver but the target was not found|cannot find -lcuda\b`),
+		lazyregexp.New(`links to: CUDA::cuda_driver but the target was not found|cannot find -lcuda\b`),
 		`the CUDA toolkit has no "stubs/libcuda.so", which stands for the driver's library in a build: install it (NVIDIA's package ` +
 			`cuda-driver-dev), or add "-DGGML_CUDA_NO_VMM=ON" to "cmake_flags"`,
 	},
@@ -84,7 +85,7 @@ func Remedy(first string) string {
 }
 
 // tooNew is nvcc's refusal of a host compiler (crt/host_config.h).
-var tooNew = regexp.MustCompile(`unsupported (GNU|clang) version! (?:gcc|clang) versions? later than (\d+)`)
+var tooNew = lazyregexp.New(`unsupported (GNU|clang) version! (?:gcc|clang) versions? later than (\d+)`)
 
 // HostCompilers are the names of compilers that nvcc would take, the newest first, where it has refused the present one.
 func HostCompilers(lines []string) []string {

@@ -5,19 +5,19 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/hook"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 var (
-	placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+	placeholder = lazyregexp.New(`\{[^{}]*\}`)
 	// secretHeader finds headers whose value must not stand in a file.
-	secretHeader = regexp.MustCompile(`(?i)authorization|cookie|token|secret|password|api-?key`)
+	secretHeader = lazyregexp.New(`(?i)authorization|cookie|token|secret|password|api-?key`)
 )
 
 // Hook is something to do before requests in flight are waited for: a request, or a command.

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"regexp"
 	"strings"
 	"sync"
 
 	"github.com/go-playground/validator/v10"
 
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
@@ -33,7 +33,7 @@ var validate = sync.OnceValue(func() *validator.Validate {
 // embedded stands in the path of a key for a block that has no key of its own.
 const embedded = "+"
 
-var index = regexp.MustCompile(`\[\d+\]`)
+var index = lazyregexp.New(`\[\d+\]`)
 
 // Fields checks what the validate tags of a struct's types say. engines are the names that "engine" can have.
 func (k *Checker) Fields(of any, engines []string) {

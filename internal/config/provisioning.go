@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -119,7 +119,7 @@ func (k *Checker) binary(key string, c Binary, program engine.Program) {
 	}
 }
 
-var refPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./+@-]*$`)
+var refPattern = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_./+@-]*$`)
 
 // source checks the block of a pools file.
 func (k *Checker) source(key string, c Source) {
@@ -217,7 +217,7 @@ var installerOwned = []string{
 	"--output-file", "--format", "--upgrade", "--editable",
 }
 
-var shortOwned = regexp.MustCompile(`^-[tproUe]`) // the same in short, whatever follows
+var shortOwned = lazyregexp.New(`^-[tproUe]`) // the same in short, whatever follows
 
 func (k *Checker) pythonPackage(key string, c Package) {
 	switch {
@@ -263,4 +263,4 @@ func (k *Checker) pythonPackage(key string, c Package) {
 }
 
 // credentials is the part of a URL that no file should hold.
-var credentials = regexp.MustCompile(`https?://[^/@\s]*@|://[^/@\s]*:[^/@\s]*@`)
+var credentials = lazyregexp.New(`https?://[^/@\s]*@|://[^/@\s]*:[^/@\s]*@`)

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/kballard/go-shellquote"
 
 	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -26,12 +26,12 @@ const (
 )
 
 var (
-	idText     = regexp.MustCompile(IDPattern)
-	deviceText = regexp.MustCompile(DevicePattern)
-	sizeText   = regexp.MustCompile(SizePattern)
-	groupText  = regexp.MustCompile(GroupPattern)
-	headerText = regexp.MustCompile(HeaderPattern)
-	sha256Text = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
+	idText     = lazyregexp.New(IDPattern)
+	deviceText = lazyregexp.New(DevicePattern)
+	sizeText   = lazyregexp.New(SizePattern)
+	groupText  = lazyregexp.New(GroupPattern)
+	headerText = lazyregexp.New(HeaderPattern)
+	sha256Text = lazyregexp.New(`^[0-9A-Fa-f]{64}$`)
 )
 
 // AutoDevice stands for the GPUs that a start chooses.
@@ -54,7 +54,7 @@ func BadID(id string) string {
 // fileModes are those that a handoff can have: nobody but its owner may write it.
 var fileModes = []string{"0600", "0640", "0644"}
 
-var octalPrefix = regexp.MustCompile(`^0o?`)
+var octalPrefix = lazyregexp.New(`^0o?`)
 
 // FileMode reads the mode of a file, in octal.
 func FileMode(s strictyaml.Scalar) (string, error) {

@@ -5,11 +5,11 @@ package foreign
 import (
 	"bytes"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -40,10 +40,10 @@ func (k Kind) Article() string {
 func (k Kind) Importable() bool { return k != "" && k != Pools && k != Dockerfile }
 
 var (
-	shebang     = regexp.MustCompile(`^#!.*\b(ba|da|z|k)?sh\b`)
-	section     = regexp.MustCompile(`(?m)^[ \t]*\[(Unit|Service|Install|Container)\][ \t]*\r?$`)
-	instruction = regexp.MustCompile(`^(?i)(FROM|PARAMETER|TEMPLATE|SYSTEM|ADAPTER|LICENSE|MESSAGE|RENDERER|PARSER|REQUIRES|DRAFT)[ \t]+\S`)
-	imageStep   = regexp.MustCompile(`(?m)^[ \t]*(RUN|CMD|COPY|ADD|ENTRYPOINT|WORKDIR|EXPOSE|ARG|ENV)[ \t]`)
+	shebang     = lazyregexp.New(`^#!.*\b(ba|da|z|k)?sh\b`)
+	section     = lazyregexp.New(`(?m)^[ \t]*\[(Unit|Service|Install|Container)\][ \t]*\r?$`)
+	instruction = lazyregexp.New(`^(?i)(FROM|PARAMETER|TEMPLATE|SYSTEM|ADAPTER|LICENSE|MESSAGE|RENDERER|PARSER|REQUIRES|DRAFT)[ \t]+\S`)
+	imageStep   = lazyregexp.New(`(?m)^[ \t]*(RUN|CMD|COPY|ADD|ENTRYPOINT|WORKDIR|EXPOSE|ARG|ENV)[ \t]`)
 )
 
 // Of tells what data are that were read from a file of that name.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	parser "github.com/gpustack/gguf-parser-go"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // Settings are those of a run that its memory depends on. The zero value stands for llama.cpp's defaults with one slot
@@ -180,7 +182,7 @@ func FirstExperts(layers int) []string {
 	return all
 }
 
-var anyExperts = regexp.MustCompile(Experts(`\d+`))
+var anyExperts = lazyregexp.New(Experts(`\d+`))
 
 // Layers is how many layers the model has, and how many of the first of them have all its experts: 0 where it is no
 // mixture of experts.

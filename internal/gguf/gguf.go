@@ -11,11 +11,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"strconv"
 	"syscall"
 
 	parser "github.com/gpustack/gguf-parser-go"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 var (
@@ -76,7 +77,7 @@ const (
 	maxEstimated = 1 << 12
 )
 
-var partPattern = regexp.MustCompile(`^(.*)-\d{5}-of-(\d{5})\.gguf$`)
+var partPattern = lazyregexp.New(`^(.*)-\d{5}-of-(\d{5})\.gguf$`)
 
 // partsOf are the paths of all parts, in their order.
 func partsOf(path string) []string {

@@ -7,18 +7,19 @@ package keys
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // VariablePattern is what the name of an environment variable looks like.
 const VariablePattern = `^[A-Za-z_][A-Za-z0-9_]*$`
 
 var (
-	variable = regexp.MustCompile(VariablePattern)
-	plain    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	variable = lazyregexp.New(VariablePattern)
+	plain    = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 )
 
 // IsVariable reports whether text can be the name of an environment variable.

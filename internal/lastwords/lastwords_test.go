@@ -138,7 +138,7 @@ Error: ShardCannotStart`,
 
 // Whatever an engine prints: the block is a part of the log.
 func FuzzLast(f *testing.F) {
-	files, err := filepath.Glob("../../testdata/*/logs/*.log")
+	files, err := filepath.Glob("../../engine/*/testdata/logs/*.log")
 	if err != nil || len(files) < 50 {
 		f.Fatalf("%d logs, %v", len(files), err)
 	}

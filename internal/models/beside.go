@@ -3,11 +3,11 @@ package models
 import (
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // Companion is a file of a model's repository that is of use beside the model and is not fetched with it, although
@@ -20,7 +20,7 @@ type Companion struct {
 }
 
 // draftName is how llama-server tells the models that draft for the one they lie beside (b11669).
-var draftName = regexp.MustCompile(`^(mtp|eagle3|dflash)-`)
+var draftName = lazyregexp.New(`^(mtp|eagle3|dflash)-`)
 
 // isDraft reports whether a file drafts for the model beside it, and isProjector whether it is a projector.
 func isDraft(name string) bool {

@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"strconv"
 
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // splitPattern is the name of a part of a model, such as "chat-00001-of-00003.gguf".
-var splitPattern = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
+var splitPattern = lazyregexp.New(`^(.*)-(\d{5})-of-(\d{5})\.gguf$`)
 
 // splitName takes the name of a part apart; of is 0 for a model in one file.
 func splitName(name string) (prefix string, part, of int) {

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // IsRepository reports whether name is of the form "owner/name".
@@ -25,10 +27,10 @@ type hubRef struct {
 }
 
 var (
-	repoPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	quantPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	commitPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	digestPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	repoPattern   = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	quantPattern  = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	commitPattern = lazyregexp.New(`^[0-9a-f]{40}$`)
+	digestPattern = lazyregexp.New(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 )
 
 // parseHubRef reads "hf:owner/repo[@revision]/file" and, for engines that take GGUF files, "hf:owner/repo[@revision][:QUANT]".

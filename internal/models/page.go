@@ -4,14 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 var (
-	hubPage  = regexp.MustCompile(`^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(.*)$`)
-	pageRepo = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[^/:]+)?(:[A-Za-z0-9][A-Za-z0-9_.-]*)?$`)
+	hubPage  = lazyregexp.New(`^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(.*)$`)
+	pageRepo = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[^/:]+)?(:[A-Za-z0-9][A-Za-z0-9_.-]*)?$`)
 )
 
 // IsHubName reports whether a name is that of a repository of the hub, with "@revision" or ":QUANT" behind it or without.

@@ -6,11 +6,11 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"unicode"
 
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // Kind says what an engine takes for a model.
@@ -98,7 +98,7 @@ func checkFileName(name string) error {
 	return nil
 }
 
-var revisionPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
+var revisionPattern = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`)
 
 // checkHubName checks a reference that goes to the engine's own command line.
 func checkHubName(id string) error {
@@ -120,7 +120,7 @@ func HubName(ref string) (name, revision string, ok bool) {
 	return name, revision, ok
 }
 
-var schemePattern = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]+):`)
+var schemePattern = lazyregexp.New(`^([A-Za-z][A-Za-z0-9+.-]+):`)
 
 func schemeOf(ref string) string {
 	if m := schemePattern.FindStringSubmatch(ref); m != nil {

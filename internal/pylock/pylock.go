@@ -10,11 +10,12 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // Lock is a set of packages down to the last one.
@@ -52,9 +53,9 @@ type report struct {
 }
 
 var (
-	namePattern    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
-	versionPattern = regexp.MustCompile(`^[A-Za-z0-9.!+_-]+$`)
-	hashPattern    = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	namePattern    = lazyregexp.New(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+	versionPattern = lazyregexp.New(`^[A-Za-z0-9.!+_-]+$`)
+	hashPattern    = lazyregexp.New(`^[0-9a-f]{64}$`)
 )
 
 // OfReport makes a lock of pip's report.
@@ -110,10 +111,10 @@ func file(raw string) File {
 }
 
 var (
-	tomlPackage = regexp.MustCompile(`(?m)^\[\[packages\]\]$`)
-	tomlFile    = regexp.MustCompile(`\{ *(?:url|path) = "([^"]+)"[^{}]*?(?:size = (\d+))?[^{}]*hashes`)
-	tomlSize    = regexp.MustCompile(`size = (\d+)`)
-	requirement = regexp.MustCompile(`(?m)^ *[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]]*\])? *(==|@)`)
+	tomlPackage = lazyregexp.New(`(?m)^\[\[packages\]\]$`)
+	tomlFile    = lazyregexp.New(`\{ *(?:url|path) = "([^"]+)"[^{}]*?(?:size = (\d+))?[^{}]*hashes`)
+	tomlSize    = lazyregexp.New(`size = (\d+)`)
+	requirement = lazyregexp.New(`(?m)^ *[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]]*\])? *(==|@)`)
 )
 
 // Read takes a lock as it is. Of a pylock.toml, the sizes are read, too.
@@ -155,7 +156,7 @@ func fits(name string) bool {
 	return runtime.GOOS == "linux" && strings.Contains(name, "manylinux") && arch != "" && strings.Contains(name, arch)
 }
 
-var collecting = regexp.MustCompile(`^(Collecting|Processing) `)
+var collecting = lazyregexp.New(`^(Collecting|Processing) `)
 
 // Installed is how many packages an installation has come to, by pip's output.
 func (l Lock) Installed(lines []string) int64 {

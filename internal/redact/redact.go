@@ -6,11 +6,11 @@
 package redact
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -18,12 +18,12 @@ import (
 const Word = "[redacted]"
 
 var (
-	secretFlag = regexp.MustCompile(`(?i)^-.*(?:key|token|secret|password|passwd|credentials?|auth)$`)
-	secretName = regexp.MustCompile(`(?i)(^|[_.-])((?:api)?key|token|secret|password|passwd|pass|credentials?|authorization)($|[_.-])`)
-	secretText = regexp.MustCompile(`(?i)((?:key|token|secret|password|passwd|credentials?)["']?(?:=|: ?)|bearer )[^\s]+`)
+	secretFlag = lazyregexp.New(`(?i)^-.*(?:key|token|secret|password|passwd|credentials?|auth)$`)
+	secretName = lazyregexp.New(`(?i)(^|[_.-])((?:api)?key|token|secret|password|passwd|pass|credentials?|authorization)($|[_.-])`)
+	secretText = lazyregexp.New(`(?i)((?:key|token|secret|password|passwd|credentials?)["']?(?:=|: ?)|bearer )[^\s]+`)
 	// What tokens of the hub, of services that speak OpenAI's protocol, and of code hosts look like under any name.
-	secretShape = regexp.MustCompile(`\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,})`)
-	userInURL   = regexp.MustCompile(`://[^/@\s]+@`)
+	secretShape = lazyregexp.New(`\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,})`)
+	userInURL   = lazyregexp.New(`://[^/@\s]+@`)
 )
 
 // Flag reports whether the value of a flag, such as "--api-key", is likely to be a secret.

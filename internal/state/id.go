@@ -8,14 +8,15 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"regexp"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // IDName is the name of the file with a state directory's id.
 const IDName = "id"
 
-var idPattern = regexp.MustCompile(`^[0-9a-f]{32}\n$`)
+var idPattern = lazyregexp.New(`^[0-9a-f]{32}\n$`)
 
 // idPatience bounds the wait for a process that makes the id, which takes milliseconds.
 const idPatience = 10 * time.Second

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // parse gives the tree of the one document, or reports why there is none.
@@ -83,11 +84,11 @@ func (d *decoder) shape(root *yaml.Node) *yaml.Node {
 }
 
 // looksLikeJSON leaves out a YAML flow mapping, whose keys hardly anyone quotes.
-var looksLikeJSON = regexp.MustCompile(`^\s*\{\s*"`)
+var looksLikeJSON = lazyregexp.New(`^\s*\{\s*"`)
 
-var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.+)' referenced$`)
+var unknownAnchor = lazyregexp.New(`^unknown anchor '(.+)' referenced$`)
 
-var syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?((?s:.*))$`)
+var syntaxError = lazyregexp.New(`^yaml: (?:line (\d+): )?((?s:.*))$`)
 
 // syntaxHints complete the parser's words with the usual mistake behind them.
 var syntaxHints = map[string]string{

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
@@ -162,7 +162,7 @@ func (d *decoder) valueAs(n *yaml.Node, v reflect.Value, key string, t *Type) {
 }
 
 // plainInt leaves out what YAML reads in surprising ways: 010 is 8 to some parsers, 1_000 a number to some.
-var plainInt = regexp.MustCompile(`^-?(0|[1-9][0-9]{0,17})$`)
+var plainInt = lazyregexp.New(`^-?(0|[1-9][0-9]{0,17})$`)
 
 func (d *decoder) scalar(n *yaml.Node, v reflect.Value, key string) {
 	s, ok := scalarOf(n)

@@ -1,13 +1,14 @@
 package unitvalue
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
-var durationPart = regexp.MustCompile(`^\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)`)
+var durationPart = lazyregexp.New(`^\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)`)
 
 // units of systemd and of Go, in the spellings that people use.
 var durationUnits = map[string]time.Duration{

@@ -4,12 +4,13 @@
 package version
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
-var pattern = regexp.MustCompile(`^v?([0-9]{1,3})\.([0-9]{1,3})(?:\.([0-9]{1,3}))?`)
+var pattern = lazyregexp.New(`^v?([0-9]{1,3})\.([0-9]{1,3})(?:\.([0-9]{1,3}))?`)
 
 // Number makes of a version such as "0.28.0", "0.5.15.post1" or "3.3.6-dev0" a number that grows with each
 // release: 28000, 5015, 3003006. It is 0 when there is none. It says nothing about what comes after the third part, so a

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 )
 
@@ -18,7 +18,7 @@ type Run struct {
 }
 
 // about are the problems that leave no sure answer: of the document as a whole, or of a key that is read here.
-var about = regexp.MustCompile(`^(state_dir|pools|pools\[\d+\](\.id)?)?$`)
+var about = lazyregexp.New(`^(state_dir|pools|pools\[\d+\](\.id)?)?$`)
 
 // Read reads what data says, whatever else is wrong with it. Relative folders are those of dir. The error says what cannot be
 // told.

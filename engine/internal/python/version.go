@@ -2,15 +2,15 @@ package python
 
 import (
 	"path"
-	"regexp"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/version"
 )
 
-var exactRequirement = regexp.MustCompile(`^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*===?\s*([0-9][^\s;,#]*)`)
+var exactRequirement = lazyregexp.New(`^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*===?\s*([0-9][^\s;,#]*)`)
 
 // Pinned reads the tag ("v0.10.0") of an image of the engine's authors, or a copy of it: of others, what follows the
 // last slash begins otherwise, and their tags are no versions of the engine. It also reads an exact requirement

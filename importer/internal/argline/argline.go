@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
@@ -201,7 +201,7 @@ func (p *reading) takeFlag(f flagline.Word, args []string) {
 }
 
 // secretOfEngine is narrower than redact.Flag: engines have flags such as "--think-end-token", too.
-var secretOfEngine = regexp.MustCompile(`(?i)(api-?_?key|admin-key|password|passwd|secret|(auth|access)-token)$`)
+var secretOfEngine = lazyregexp.New(`(?i)(api-?_?key|admin-key|password|passwd|secret|(auth|access)-token)$`)
 
 // keyVariable is what a key that was found is looked up in.
 const keyVariable = "ENGINE_API_KEY"

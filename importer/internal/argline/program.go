@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine/custom"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 )
 
@@ -33,11 +33,11 @@ func programName(args []string) (name string, rest []string) {
 }
 
 // llamaServerBuild are the names that people give to builds: "llama-server-vulkan", "ik-llama-server".
-var llamaServerBuild = regexp.MustCompile(`^(\w[\w.]*-)?llama-server([-_.]\w[\w.-]*)?$`)
+var llamaServerBuild = lazyregexp.New(`^(\w[\w.]*-)?llama-server([-_.]\w[\w.-]*)?$`)
 
-var pythonScript = regexp.MustCompile(`/bin/(vllm|sglang)$`)
+var pythonScript = lazyregexp.New(`/bin/(vllm|sglang)$`)
 
-var pythonName = regexp.MustCompile(`^python[0-9.]*$`)
+var pythonName = lazyregexp.New(`^python[0-9.]*$`)
 
 // takeProgram finds out which engine is started, and takes its arguments.
 func (p *reading) takeProgram(args []string) error {
@@ -105,4 +105,4 @@ func (p *reading) withoutSecrets(args []string) []string {
 	return args
 }
 
-var badIDLetter = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+var badIDLetter = lazyregexp.New(`[^A-Za-z0-9_-]+`)

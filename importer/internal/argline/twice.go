@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 )
 
@@ -93,7 +93,7 @@ func (p *reading) takeHome(model string) string {
 	return model
 }
 
-var hubDownload = regexp.MustCompile(`/(resolve|blob)/[^/]+/.`)
+var hubDownload = lazyregexp.New(`/(resolve|blob)/[^/]+/.`)
 
 // hubFileOf is the reference to a file of the hub by its URL, which needs no checksum; "" for another URL.
 func hubFileOf(address string) string {

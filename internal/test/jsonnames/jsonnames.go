@@ -5,12 +5,13 @@ package jsonnames
 import (
 	"encoding/json"
 	"reflect"
-	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
-var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+var snake = lazyregexp.New(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 
 // Check fails the test for each field of these types, and of the types of their fields, whose name in JSON is not from a
 // tag. It returns the types that it has looked at.
