@@ -107,8 +107,8 @@ type ContainerConfig struct {
 	IPC string `json:"ipc,omitempty" validate:"omitempty,oneof=private host"`
 	// User is whom the engine runs as inside, such as "2000:0". Left out, it is the image's.
 	User string `json:"user,omitempty"`
-	// GPUDriver says how GPUs are asked for: "nvidia", by the NVIDIA Container Toolkit's runtime, or "cdi". Left out, it is
-	// "nvidia" for Docker and "cdi" for Podman.
+	// GPUDriver says how GPUs are asked for: "nvidia", by the NVIDIA Container Toolkit's runtime, or "cdi". Left out, GPUs of
+	// NVIDIA are asked for by "nvidia" of Docker and by "cdi" of Podman, and those of others by their device files.
 	GPUDriver string `json:"gpu_driver,omitempty" validate:"omitempty,oneof=nvidia cdi"`
 }
 

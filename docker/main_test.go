@@ -34,6 +34,10 @@ func (s suite) Run() int {
 		fmt.Fprintln(os.Stdout, dial(address))
 		os.Exit(0)
 	}
+	if path := os.Getenv(openEnv); path != "" {
+		fmt.Fprintln(os.Stdout, open(path))
+		os.Exit(0)
+	}
 	if what := os.Getenv(managerEnv); what != "" {
 		if err := manage(what); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -41,6 +45,20 @@ func (s suite) Run() int {
 		os.Exit(1)
 	}
 	return s.M.Run()
+}
+
+// openEnv makes this test binary say whether it may use a device.
+const openEnv = "ENGINE_PROVISIONER_TEST_OPEN"
+
+const opened = "opened"
+
+func open(path string) string {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err.Error()
+	}
+	_ = f.Close()
+	return opened
 }
 
 const patience = 2 * time.Minute

@@ -2,11 +2,11 @@ package docker
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,17 +16,16 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // options describe the container of a launch.
-func (i *instance) options(l launch.Launch) (client.ContainerCreateOptions, error) {
+func (i *instance) options(ctx context.Context, l launch.Launch) (client.ContainerCreateOptions, error) {
 	c, own := l.Target.Container, l.Image
 	grace := int((l.Grace + time.Second - 1) / time.Second)
 	config := &container.Config{
-		Image: l.Host.Binary.Path, Entrypoint: entrypoint(c, own), Cmd: l.Args, Env: l.Env, User: c.User, Labels: labelsOf(i.ref),
+		Image: l.Host.Binary.Path, Entrypoint: entrypoint(c, own), Cmd: l.Args, User: c.User, Labels: labelsOf(i.ref),
 		// For whoever stops it besides us, such as the runtime that is shut down.
 		StopSignal: "SIGTERM", StopTimeout: &grace,
 		// The image's own check asks the port that its authors use, and would cost an engine that works its good name.
@@ -62,9 +61,10 @@ func (i *instance) options(l launch.Launch) (client.ContainerCreateOptions, erro
 			return client.ContainerCreateOptions{}, err
 		}
 	}
-	host.DeviceRequests = i.r.devices(c, l.Host.GPUs)
-	if len(host.DeviceRequests) == 0 {
-		config.Env = append(config.Env, "NVIDIA_VISIBLE_DEVICES=void") // images of CUDA say "all", and a default runtime obeys
+	gpus := devicesOf(l.Host.GPUs)
+	config.Env = insideEnv(l.Env, gpus)
+	if err := i.r.giveDevices(ctx, host, c.GPUDriver, gpus); err != nil {
+		return client.ContainerCreateOptions{}, err
 	}
 	return client.ContainerCreateOptions{Name: i.name(), Config: config, HostConfig: host}, nil
 }
@@ -156,24 +156,4 @@ func (r *runtime) logConfig() container.LogConfig {
 		return container.LogConfig{Type: "k8s-file", Config: map[string]string{"max-size": "64m"}}
 	}
 	return container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "32m", "max-file": "2"}}
-}
-
-// devices ask for GPUs. Podman knows them by CDI alone.
-func (r *runtime) devices(c launch.Container, gpus []engine.GPU) []container.DeviceRequest {
-	if len(gpus) == 0 {
-		return nil
-	}
-	request := container.DeviceRequest{Driver: "nvidia", Capabilities: [][]string{{"gpu"}}}
-	cdi := c.GPUDriver == "cdi" || c.GPUDriver == "" && r.podman
-	if cdi {
-		request = container.DeviceRequest{Driver: "cdi"}
-	}
-	for _, g := range gpus {
-		id := g.UUID
-		if cdi {
-			id = "nvidia.com/gpu=" + strconv.Itoa(g.Index) // the names that nvidia-ctk gives
-		}
-		request.DeviceIDs = append(request.DeviceIDs, id)
-	}
-	return slices.Clip([]container.DeviceRequest{request})
 }

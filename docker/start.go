@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"github.com/llama-orch/engine-provisioner/engine"
@@ -47,7 +46,7 @@ func (i *instance) start(ctx context.Context, l launch.Launch) error {
 	if err := i.log.create(); err != nil {
 		return err
 	}
-	options, err := i.options(l)
+	options, err := i.options(ctx, l)
 	if err != nil {
 		return err
 	}
@@ -92,7 +91,7 @@ func (i *instance) run(ctx context.Context, l launch.Launch, options client.Cont
 	if err != nil {
 		return err
 	}
-	if err := hasDevices(options.HostConfig.DeviceRequests, found.HostConfig); err != nil {
+	if err := checkDevices(options.HostConfig, found.HostConfig); err != nil {
 		return err
 	}
 	if _, err := i.r.api.ContainerStart(ctx, i.id, client.ContainerStartOptions{}); err != nil {
@@ -129,24 +128,6 @@ func (i *instance) removeOrphans(ctx context.Context, note func(string)) error {
 	return nil
 }
 
-// hasDevices refuses a container that would run without its GPUs: Podman before 5.4 accepts the request for them and
-// drops it (containers/podman #22645, #28436).
-func hasDevices(asked []container.DeviceRequest, got *container.HostConfig) error {
-	if len(asked) == 0 || got != nil && len(got.DeviceRequests) > 0 {
-		return nil
-	}
-	if got != nil && slices.ContainsFunc(got.Devices, func(d container.DeviceMapping) bool {
-		return strings.Contains(d.PathOnHost, "nvidia")
-	}) {
-		return nil // a CDI device that was resolved
-	}
-	return &launch.Error{
-		Cause:  engine.CauseDriver,
-		Err:    errors.New("the container runtime has accepted the request for GPUs and dropped it, so that the engine would run on the CPU"),
-		Advice: `use Podman 5.4 or newer with "gpu_driver: cdi", or Docker with the NVIDIA Container Toolkit`,
-	}
-}
-
 // explain finds the cause in the runtime's words.
 func explain(err error) error {
 	text := err.Error()
@@ -160,6 +141,8 @@ func explain(err error) error {
 	case has("could not select device driver", "unresolvable CDI devices", "CDI device injection failed", "nvidia-container-cli"):
 		return &launch.Error{Cause: engine.CauseDriver, Err: err, Advice: "install the NVIDIA Container Toolkit and set it up for this runtime " +
 			`(nvidia-ctk runtime configure, or nvidia-ctk cdi generate with "gpu_driver: cdi")`}
+	case has("error gathering device information", "stat /dev/", "adding custom device"):
+		return &launch.Error{Cause: engine.CauseDriver, Err: err, Advice: "load the GPU's driver on the machine of the runtime, or let go of the device: see ls -l /dev/kfd /dev/dri"}
 	case has("port is already allocated", "address already in use"):
 		return &launch.Error{Cause: engine.CausePortInUse, Err: err, Advice: `stop what uses the port, or change "port"`}
 	case has("cannot assign requested address"):

@@ -240,41 +240,6 @@ func TestAskedContainers(t *testing.T) {
 	}
 }
 
-func TestDevices(t *testing.T) {
-	t.Parallel()
-	gpus := []engine.GPU{{Index: 1, UUID: "GPU-a"}, {Index: 3, UUID: "GPU-b"}}
-	for _, c := range []struct {
-		podman bool
-		driver string
-		want   string
-	}{
-		{false, "", "nvidia [GPU-a GPU-b] [[gpu]]"},
-		{false, "cdi", "cdi [nvidia.com/gpu=1 nvidia.com/gpu=3] []"},
-		{true, "", "cdi [nvidia.com/gpu=1 nvidia.com/gpu=3] []"},
-		{true, "nvidia", "nvidia [GPU-a GPU-b] [[gpu]]"},
-	} {
-		got := (&runtime{podman: c.podman}).devices(launch.Container{GPUDriver: c.driver}, gpus)
-		if text := fmt.Sprint(got[0].Driver, " ", got[0].DeviceIDs, " ", got[0].Capabilities); len(got) != 1 || text != c.want {
-			t.Errorf("%+v: %s", c, text)
-		}
-	}
-	if got := (&runtime{}).devices(launch.Container{}, nil); got != nil {
-		t.Errorf("without GPUs: %v", got)
-	}
-	asked := []container.DeviceRequest{{Driver: "nvidia"}}
-	for _, granted := range []*container.HostConfig{
-		{Resources: container.Resources{DeviceRequests: asked}},
-		{Resources: container.Resources{Devices: []container.DeviceMapping{{PathOnHost: "/dev/nvidia0"}}}},
-	} {
-		if err := hasDevices(asked, granted); err != nil {
-			t.Error(err)
-		}
-	}
-	if hasDevices(asked, &container.HostConfig{}) == nil || hasDevices(asked, nil) == nil {
-		t.Error("a dropped request is not noticed")
-	}
-}
-
 func TestModelMounts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -420,7 +385,7 @@ func TestOptions(t *testing.T) {
 		Grace: 1500 * time.Millisecond, Args: []string{"--port", "8081"}, Env: []string{"A=b"},
 		Image: engine.Image{Entrypoint: []string{"vllm"}, Volumes: []string{"unused:/x"}, ShmSize: 2 << 30},
 	}
-	got, err := i.options(l)
+	got, err := i.options(t.Context(), l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +401,7 @@ func TestOptions(t *testing.T) {
 		t.Errorf("mounts %+v", h.Mounts)
 	}
 	l.Target.Container = launch.Container{Network: "host", ShmSize: 1 << 30}
-	if got, err = i.options(l); err != nil || got.HostConfig.PortBindings != nil || got.HostConfig.ShmSize != 1<<30 ||
+	if got, err = i.options(t.Context(), l); err != nil || got.HostConfig.PortBindings != nil || got.HostConfig.ShmSize != 1<<30 ||
 		len(got.HostConfig.Mounts) != 1 || !got.HostConfig.NetworkMode.IsHost() {
 		t.Errorf("%+v (%v)", got.HostConfig, err)
 	}
