@@ -48,11 +48,16 @@ func TestSelectOnDGX(t *testing.T) {
 // Machines as the node sees them, with a library of NVIDIA's and a tree of the kernel's.
 func TestNode(t *testing.T) {
 	t.Parallel()
-	gb10 := nvmltest.New(1, "NVIDIA GB10", 0)
-	gb10.Devices[0].Bus = "0000000F:01:00.0"
-	wsl := nvmltest.New(1, "NVIDIA GeForce RTX 4090", 24<<30)
-	none := &nvmltest.Library{InitFunc: func() nvml.Return { return nvml.LibraryNotFound }}
-	broken := &nvmltest.Library{InitFunc: func() nvml.Return { return nvml.LibVersionMismatch }}
+	gb10 := func() *nvmltest.Library {
+		lib := nvmltest.New(1, "NVIDIA GB10", 0)
+		lib.Devices[0].Bus = "0000000F:01:00.0"
+		return lib
+	}
+	wsl := func() *nvmltest.Library { return nvmltest.New(1, "NVIDIA GeForce RTX 4090", 24<<30) }
+	fails := func(ret nvml.Return) func() *nvmltest.Library {
+		return func() *nvmltest.Library { return &nvmltest.Library{InitFunc: func() nvml.Return { return ret }} }
+	}
+	none, broken := fails(nvml.LibraryNotFound), fails(nvml.LibVersionMismatch)
 	unknown := engine.UnknownBytes
 	nvidiaCard := Device{
 		Vendor: engine.VendorNVIDIA, UUID: "GPU-0", Name: "NVIDIA GeForce RTX 4090", PCIBusID: "0000:00:00.0", MemoryTotal: 24 << 30, MemoryFree: 24 << 30,
@@ -62,8 +67,9 @@ func TestNode(t *testing.T) {
 		Unified: true, Render: "/dev/dri/renderD128",
 	}
 	for name, tt := range map[string]struct {
-		lib   *nvmltest.Library
+		lib   func() *nvmltest.Library
 		intel bool // one is integrated in the processor
+		deaf  bool // processes cannot be asked for
 		want  []Device
 		err   error
 	}{
@@ -71,17 +77,17 @@ func TestNode(t *testing.T) {
 			Vendor: engine.VendorNVIDIA, UUID: "GPU-0", Name: "NVIDIA GB10", PCIBusID: "000f:01:00.0", MemoryTotal: unknown, MemoryFree: 20 << 30, Unified: true,
 		}}},
 		"WSL2":        {lib: wsl, want: []Device{nvidiaCard}},
-		"a Jetson":    {lib: none, err: ErrNoDriver},
+		"a Jetson":    {lib: none, err: ErrNoDriver, deaf: true},
 		"mixed":       {lib: wsl, intel: true, want: []Device{nvidiaCard, integrated}},
 		"without any": {lib: none, intel: true, want: []Device{integrated}},
-		"a driver that does not work": {lib: broken, intel: true, want: []Device{{
+		"a driver that does not work": {lib: broken, intel: true, deaf: true, want: []Device{{
 			Vendor: engine.VendorNVIDIA, Name: "NVIDIA", MemoryTotal: unknown, MemoryFree: unknown,
 			Problem: "cannot use the GPU: the NVIDIA driver's library and kernel module differ in version; reboot the node after the driver's update",
 		}, integrated}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := node{nvidia.NewWith(tt.lib), drm.Tree{Sys: t.TempDir(), Open: func(string) error { return nil }}, func() uint64 { return 20 << 30 }}
+			n := node{nvidia.NewWith(tt.lib()), drm.Tree{Sys: t.TempDir(), Open: func(string) error { return nil }}, func() uint64 { return 20 << 30 }}
 			if tt.intel {
 				dir := filepath.Join(n.tree.Sys, "devices/0000:00:02.0")
 				err := errors.Join(
@@ -97,7 +103,7 @@ func TestNode(t *testing.T) {
 			if !errors.Is(err, tt.err) || !same(got, tt.want) {
 				t.Errorf("got  %+v, %v\nwant %+v, %v", got, err, tt.want, tt.err)
 			}
-			if _, err := n.Processes([]int{os.Getpid()}); err != nil && tt.lib != broken && tt.err == nil {
+			if _, err := n.Processes([]int{os.Getpid()}); (err != nil) != tt.deaf {
 				t.Errorf("processes: %v", err)
 			}
 		})
