@@ -70,13 +70,14 @@ func FuzzParseDevices(f *testing.F) {
 // What a real b11669 logs of a device that stands for one of PCI, and of one in software.
 func TestWordsOfDevices(t *testing.T) {
 	t.Parallel()
+	found, put := devices.Compiled(), buffers.Compiled()
 	for line, want := range map[string][3]string{
 		"0.00.342.374 I llama_prepare_model_devices: using device Vulkan0 (llvmpipe (LLVM 22.1.8, 256 bits)) (unknown id) - 22007 MiB free": {"Vulkan0", "llvmpipe (LLVM 22.1.8, 256 bits)", "unknown id"},
 		"llama_model_load_from_file_impl: using device CUDA0 (NVIDIA H200) - 142000 MiB free":                                               {"CUDA0", "NVIDIA H200", ""},
 		"llama_prepare_model_devices: using device CUDA0 (NVIDIA H200) (0000:3B:00.0) - 142000 MiB free":                                    {"CUDA0", "NVIDIA H200", "0000:3B:00.0"},
 	} {
-		m := devices.FindStringSubmatch(line)
-		if m == nil || m[devices.SubexpIndex("device")] != want[0] || m[devices.SubexpIndex("name")] != want[1] || m[devices.SubexpIndex("pci")] != want[2] {
+		m := found.FindStringSubmatch(line)
+		if m == nil || m[found.SubexpIndex("device")] != want[0] || m[found.SubexpIndex("name")] != want[1] || m[found.SubexpIndex("pci")] != want[2] {
 			t.Errorf("%q: %q", line, m)
 		}
 	}
@@ -85,8 +86,8 @@ func TestWordsOfDevices(t *testing.T) {
 		"load_tensors:        CUDA0 model buffer size =  4095.05 MiB":                {"CUDA0", "4095.05"},
 		"llm_load_tensors:      CUDA0 buffer size =  4095.05 MiB":                    {"CUDA0", "4095.05"},
 	} {
-		m := buffers.FindStringSubmatch(line)
-		if m == nil || m[buffers.SubexpIndex("device")] != want[0] || m[buffers.SubexpIndex("mib")] != want[1] {
+		m := put.FindStringSubmatch(line)
+		if m == nil || m[put.SubexpIndex("device")] != want[0] || m[put.SubexpIndex("mib")] != want[1] {
 			t.Errorf("%q: %q", line, m)
 		}
 	}
