@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // cdiFolders are where runtimes look for what CDI names mean (Container Device Interface specification, "CDI directories").
@@ -32,11 +34,11 @@ type cdiNode struct {
 
 // cdiName is the name of a GPU by CDI. The specifications of this machine are asked, because the tools that write them name
 // devices by index, by UUID or by address; where they cannot be read, it is what nvidia-ctk and amd-ctk write by default.
-func cdiName(g device, folders []string) string {
-	kind := g.vendor + ".com/gpu"
-	name := strconv.Itoa(g.index)
-	if strings.HasPrefix(g.uuid, "MIG-") { // which has its GPU's index
-		name = g.uuid
+func cdiName(g engine.GPU, folders []string) string {
+	kind := string(g.Vendor) + ".com/gpu"
+	name := strconv.Itoa(g.Index)
+	if strings.HasPrefix(g.UUID, "MIG-") { // which has its GPU's index
+		name = g.UUID
 	}
 	fewest := 0
 	for _, spec := range cdiSpecs(folders) {
@@ -44,12 +46,12 @@ func cdiName(g device, folders []string) string {
 			continue
 		}
 		for _, d := range spec.Devices {
-			if g.uuid != "" && d.Name == g.uuid {
-				return kind + "=" + g.uuid
+			if g.UUID != "" && d.Name == g.UUID {
+				return kind + "=" + g.UUID
 			}
 			// The one with this device file alone, and not "all".
 			nodes := len(d.Edits.Nodes)
-			holds := g.render != "" && slices.ContainsFunc(d.Edits.Nodes, func(n cdiNode) bool { return n.Path == g.render || n.HostPath == g.render })
+			holds := g.Render != "" && slices.ContainsFunc(d.Edits.Nodes, func(n cdiNode) bool { return n.Path == g.Render || n.HostPath == g.Render })
 			if holds && (fewest == 0 || nodes < fewest) {
 				name, fewest = d.Name, nodes
 			}

@@ -17,53 +17,30 @@ import (
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
-// device is a GPU as a runtime is asked for it.
-type device struct {
-	vendor string
-	index  int    // among its vendor's
-	uuid   string // of NVIDIA: "GPU-…" or "MIG-…"
-	render string // the device file, such as "/dev/dri/renderD128"; "" of NVIDIA, whose toolkit knows its own
-}
-
-func devicesOf(gpus []engine.GPU) []device {
-	all := make([]device, len(gpus))
-	for i, g := range gpus {
-		all[i] = device{vendor: nvidia, index: g.Index, uuid: g.UUID}
-	}
-	return all
-}
-
-// The vendors, as CDI names them before ".com/gpu".
-const (
-	nvidia = "nvidia"
-	amd    = "amd"
-	intel  = "intel"
-)
-
 // kfd is the one file through which all of AMD's GPUs compute; the render nodes choose among them.
 const kfd = "/dev/kfd"
 
 // giveDevices asks for GPUs: those of NVIDIA by its toolkit, or by CDI, by which alone Podman knows them; those of others
 // by their device files, or by CDI where the configuration says so.
-func (r *runtime) giveDevices(ctx context.Context, host *container.HostConfig, driver string, gpus []device) error {
+func (r *runtime) giveDevices(ctx context.Context, host *container.HostConfig, driver string, gpus []engine.GPU) error {
 	byCDI := container.DeviceRequest{Driver: "cdi"}
 	byToolkit := container.DeviceRequest{Driver: "nvidia", Capabilities: [][]string{{"gpu"}}}
 	var files []string
 	for _, g := range gpus {
 		switch {
-		case driver == "cdi" || driver == "" && g.vendor == nvidia && r.podman:
+		case driver == "cdi" || driver == "" && g.Vendor == engine.VendorNVIDIA && r.podman:
 			byCDI.DeviceIDs = append(byCDI.DeviceIDs, cdiName(g, cdiFolders))
-		case g.vendor == nvidia:
-			byToolkit.DeviceIDs = append(byToolkit.DeviceIDs, g.uuid)
-		case driver == "nvidia" || g.render == "":
+		case g.Vendor == engine.VendorNVIDIA:
+			byToolkit.DeviceIDs = append(byToolkit.DeviceIDs, g.UUID)
+		case driver == "nvidia" || g.Render == "":
 			return &launch.Error{
-				Cause: engine.CauseDriver, Err: fmt.Errorf("cannot give GPU %d of %s to a container by \"gpu_driver: %s\"", g.index, g.vendor, driver),
-				Advice: `leave "gpu_driver" out, or write "cdi"`,
+				Cause: engine.CauseDriver, Err: fmt.Errorf("cannot give the GPU %q to a container by \"gpu_driver: %s\"", g.ID(), driver),
+				Advice: `leave "gpu_driver" out for the device files of AMD and Intel, or write "cdi"`,
 			}
-		case g.vendor == amd:
-			files = append(files, kfd, g.render)
+		case g.Vendor == engine.VendorAMD:
+			files = append(files, kfd, g.Render)
 		default:
-			files = append(files, g.render)
+			files = append(files, g.Render)
 		}
 	}
 	for _, request := range []container.DeviceRequest{byToolkit, byCDI} {
@@ -113,23 +90,23 @@ func (r *runtime) rootless(ctx context.Context) bool {
 var countedEnv = []string{"HIP_VISIBLE_DEVICES", "ONEAPI_DEVICE_SELECTOR", "ZE_AFFINITY_MASK"}
 
 // insideEnv is the environment of an engine whose container has the chosen GPUs alone.
-func insideEnv(env []string, gpus []device) []string {
+func insideEnv(env []string, gpus []engine.GPU) []string {
 	env = slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
 		name, value, _ := strings.Cut(entry, "=")
 		if !slices.Contains(countedEnv, name) {
 			return false
 		}
-		return slices.ContainsFunc([]string{amd, intel}, func(vendor string) bool {
+		return slices.ContainsFunc([]engine.Vendor{engine.VendorAMD, engine.VendorIntel}, func(vendor engine.Vendor) bool {
 			var places []string
 			for _, g := range gpus {
-				if g.vendor == vendor {
-					places = append(places, strconv.Itoa(g.index))
+				if g.Vendor == vendor {
+					places = append(places, strconv.Itoa(g.Index))
 				}
 			}
 			return len(places) > 0 && strings.TrimPrefix(value, "level_zero:") == strings.Join(places, ",")
 		})
 	})
-	ofNVIDIA := slices.ContainsFunc(gpus, func(g device) bool { return g.vendor == nvidia })
+	ofNVIDIA := slices.ContainsFunc(gpus, func(g engine.GPU) bool { return g.Vendor == engine.VendorNVIDIA })
 	said := slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "NVIDIA_VISIBLE_DEVICES=") })
 	if !ofNVIDIA && !said {
 		env = append(env, "NVIDIA_VISIBLE_DEVICES=void") // images of CUDA say "all", and a default runtime obeys
@@ -154,8 +131,8 @@ func checkDevices(asked, got *container.HostConfig) error {
 			kept := slices.ContainsFunc(got.DeviceRequests, func(r container.DeviceRequest) bool { return slices.Contains(r.DeviceIDs, id) })
 			switch vendor, _, cdi := strings.Cut(id, ".com/gpu="); {
 			case kept:
-			case cdi && vendor != nvidia && has("/dev/dri/", kfd):
-			case (!cdi || vendor == nvidia) && has("/dev/nvidia"):
+			case cdi && vendor != string(engine.VendorNVIDIA) && has("/dev/dri/", kfd):
+			case (!cdi || vendor == string(engine.VendorNVIDIA)) && has("/dev/nvidia"):
 			default:
 				dropped = append(dropped, id)
 			}

@@ -18,29 +18,35 @@ import (
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
+const (
+	nvidia = engine.VendorNVIDIA
+	amd    = engine.VendorAMD
+	intel  = engine.VendorIntel
+)
+
 func TestDevices(t *testing.T) {
 	t.Parallel()
-	two := devicesOf([]engine.GPU{{Index: 1, UUID: "GPU-a"}, {Index: 3, UUID: "GPU-b"}})
+	two := []engine.GPU{{Vendor: nvidia, Index: 1, UUID: "GPU-a"}, {Vendor: nvidia, Index: 3, UUID: "GPU-b"}}
 	for _, c := range []struct {
 		podman bool
 		driver string
-		gpus   []device
+		gpus   []engine.GPU
 		want   string
 	}{
 		{false, "", two, "nvidia [GPU-a GPU-b] [[gpu]]"},
 		{false, "cdi", two, "cdi [nvidia.com/gpu=1 nvidia.com/gpu=3] []"},
 		{true, "", two, "cdi [nvidia.com/gpu=1 nvidia.com/gpu=3] []"},
 		{true, "nvidia", two, "nvidia [GPU-a GPU-b] [[gpu]]"},
-		{true, "", []device{{vendor: nvidia, index: 0, uuid: "MIG-c"}}, "cdi [nvidia.com/gpu=MIG-c] []"},
-		{false, "", []device{{vendor: amd, index: 1, render: "/dev/dri/renderD129"}}, "/dev/dri/renderD129 /dev/kfd"},
-		{true, "", []device{{vendor: intel, render: "/dev/dri/renderD128"}}, "/dev/dri/renderD128"},
-		{false, "cdi", []device{{vendor: amd, index: 1, render: "/dev/dri/renderD129"}}, "cdi [amd.com/gpu=1] []"},
+		{true, "", []engine.GPU{{Vendor: nvidia, Index: 0, UUID: "MIG-c"}}, "cdi [nvidia.com/gpu=MIG-c] []"},
+		{false, "", []engine.GPU{{Vendor: amd, Index: 1, Render: "/dev/dri/renderD129"}}, "/dev/dri/renderD129 /dev/kfd"},
+		{true, "", []engine.GPU{{Vendor: intel, Render: "/dev/dri/renderD128"}}, "/dev/dri/renderD128"},
+		{false, "cdi", []engine.GPU{{Vendor: amd, Index: 1, Render: "/dev/dri/renderD129"}}, "cdi [amd.com/gpu=1] []"},
 		{
 			false, "",
-			[]device{{vendor: amd, render: "/dev/dri/renderD128"}, {vendor: amd, render: "/dev/dri/renderD129"}, two[0]},
+			[]engine.GPU{{Vendor: amd, Render: "/dev/dri/renderD128"}, {Vendor: amd, Render: "/dev/dri/renderD129"}, two[0]},
 			"nvidia [GPU-a] [[gpu]] /dev/dri/renderD128 /dev/dri/renderD129 /dev/kfd",
 		},
-		{false, "nvidia", []device{{vendor: amd, render: "/dev/dri/renderD128"}}, "refused"},
+		{false, "nvidia", []engine.GPU{{Vendor: amd, Render: "/dev/dri/renderD128"}}, "refused"},
 		{false, "", nil, ""},
 	} {
 		var host container.HostConfig
@@ -117,14 +123,14 @@ devices:
 	} {
 		writeFile(t, path, text, 0o600)
 	}
-	for want, g := range map[string]device{
-		"nvidia.com/gpu=GPU-a":              {vendor: nvidia, index: 0, uuid: "GPU-a"},
-		"nvidia.com/gpu=MIG-b":              {vendor: nvidia, index: 1, uuid: "MIG-b"},
-		"nvidia.com/gpu=7":                  {vendor: nvidia, index: 7, uuid: "GPU-unknown"},
-		"amd.com/gpu=first":                 {vendor: amd, index: 0, render: "/dev/dri/renderD128"},
-		"amd.com/gpu=second":                {vendor: amd, index: 1, render: "/dev/dri/renderD129"},
-		"amd.com/gpu=2":                     {vendor: amd, index: 2, render: "/dev/dri/renderD131"},
-		"intel.com/gpu=0000-03-00-0-0x56a0": {vendor: intel, render: "/dev/dri/renderD130"},
+	for want, g := range map[string]engine.GPU{
+		"nvidia.com/gpu=GPU-a":              {Vendor: nvidia, Index: 0, UUID: "GPU-a"},
+		"nvidia.com/gpu=MIG-b":              {Vendor: nvidia, Index: 1, UUID: "MIG-b"},
+		"nvidia.com/gpu=7":                  {Vendor: nvidia, Index: 7, UUID: "GPU-unknown"},
+		"amd.com/gpu=first":                 {Vendor: amd, Index: 0, Render: "/dev/dri/renderD128"},
+		"amd.com/gpu=second":                {Vendor: amd, Index: 1, Render: "/dev/dri/renderD129"},
+		"amd.com/gpu=2":                     {Vendor: amd, Index: 2, Render: "/dev/dri/renderD131"},
+		"intel.com/gpu=0000-03-00-0-0x56a0": {Vendor: intel, Render: "/dev/dri/renderD130"},
 	} {
 		if got := cdiName(g, []string{etc, run, filepath.Join(etc, "none")}); got != want {
 			t.Errorf("%+v: %s, want %s", g, got, want)
@@ -135,17 +141,17 @@ devices:
 func TestInsideEnv(t *testing.T) {
 	t.Parallel()
 	const void = "NVIDIA_VISIBLE_DEVICES=void"
-	third := []device{{vendor: amd, index: 2}}
+	third := []engine.GPU{{Vendor: amd, Index: 2}}
 	for _, c := range []struct {
 		env, want []string
-		gpus      []device
+		gpus      []engine.GPU
 	}{
 		{[]string{"A=b"}, []string{"A=b", void}, nil},
 		{[]string{"NVIDIA_VISIBLE_DEVICES=all"}, []string{"NVIDIA_VISIBLE_DEVICES=all"}, nil}, // the user's word
-		{[]string{"CUDA_VISIBLE_DEVICES=GPU-a"}, []string{"CUDA_VISIBLE_DEVICES=GPU-a"}, []device{{vendor: nvidia}}},
+		{[]string{"CUDA_VISIBLE_DEVICES=GPU-a"}, []string{"CUDA_VISIBLE_DEVICES=GPU-a"}, []engine.GPU{{Vendor: nvidia}}},
 		{[]string{"HIP_VISIBLE_DEVICES=2", "ROCR_VISIBLE_DEVICES=GPU-1"}, []string{"ROCR_VISIBLE_DEVICES=GPU-1", void}, third},
 		{[]string{"HIP_VISIBLE_DEVICES=0"}, []string{"HIP_VISIBLE_DEVICES=0", void}, third}, // the user's word
-		{[]string{"ONEAPI_DEVICE_SELECTOR=level_zero:1", "ZE_AFFINITY_MASK=1"}, []string{void}, []device{{vendor: intel, index: 1}}},
+		{[]string{"ONEAPI_DEVICE_SELECTOR=level_zero:1", "ZE_AFFINITY_MASK=1"}, []string{void}, []engine.GPU{{Vendor: intel, Index: 1}}},
 		{[]string{"HIP_VISIBLE_DEVICES=-1"}, []string{"HIP_VISIBLE_DEVICES=-1", void}, nil},
 	} {
 		if got := insideEnv(c.env, c.gpus); !slices.Equal(got, c.want) {
@@ -158,7 +164,7 @@ func TestInsideEnv(t *testing.T) {
 func TestDeviceFile(t *testing.T) {
 	t.Parallel()
 	eachRuntime(t, func(t *testing.T, rt testRuntime) {
-		dir, err := os.MkdirTemp("/dev", "engine-provisioner-test-") // elsewhere devices may be forbidden
+		dir, err := os.MkdirTemp("/dev", "engine-provisioner-test-") // elsewhere engine.GPUs may be forbidden
 		if err != nil {
 			t.Fatalf("cannot make a device: %v", err)
 		}
@@ -175,7 +181,7 @@ func TestDeviceFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		host := &container.HostConfig{NetworkMode: "none", LogConfig: r.logConfig()}
-		if err := r.giveDevices(bounded(t), host, "", []device{{vendor: intel, render: path}}); err != nil {
+		if err := r.giveDevices(bounded(t), host, "", []engine.GPU{{Vendor: intel, Render: path}}); err != nil {
 			t.Fatal(err)
 		}
 		exe, err := os.Executable()
@@ -214,7 +220,7 @@ func TestMissingDevice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := i.r.giveDevices(bounded(t), options.HostConfig, "", []device{{vendor: amd, render: "/dev/dri/renderD255"}}); err != nil {
+		if err := i.r.giveDevices(bounded(t), options.HostConfig, "", []engine.GPU{{Vendor: amd, Render: "/dev/dri/renderD255"}}); err != nil {
 			t.Fatal(err)
 		}
 		err = i.run(bounded(t), l, options)

@@ -61,7 +61,7 @@ func (i *instance) options(ctx context.Context, l launch.Launch) (client.Contain
 			return client.ContainerCreateOptions{}, err
 		}
 	}
-	gpus := devicesOf(l.Host.GPUs)
+	gpus := l.Host.GPUs
 	config.Env = insideEnv(l.Env, gpus)
 	if err := i.r.giveDevices(ctx, host, c.GPUDriver, gpus); err != nil {
 		return client.ContainerCreateOptions{}, err

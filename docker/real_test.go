@@ -815,7 +815,7 @@ func TestGPURefused(t *testing.T) {
 			}
 			err = i.Start(bounded(t), launch.Launch{
 				Target: to, Note: func(string) {},
-				Host: engine.Host{Binary: engine.Binary{Path: image}, GPUs: []engine.GPU{{UUID: "GPU-1"}}},
+				Host: engine.Host{Binary: engine.Binary{Path: image}, GPUs: []engine.GPU{{Vendor: engine.VendorNVIDIA, UUID: "GPU-1"}}},
 			})
 			if refused, ok := errors.AsType[*launch.Error](err); !ok || refused.Cause != engine.CauseDriver || refused.Advice == "" {
 				t.Errorf("driver %q: %v", driver, err)
