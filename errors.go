@@ -9,6 +9,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // Sentinel errors, to be told apart with [errors.Is].
@@ -89,7 +90,7 @@ func (e *ConfigError) Error() string {
 		}
 		b.WriteString(p.Message)
 	}
-	return b.String()
+	return tail.Plain(b.String())
 }
 
 // Failure is what the errors of an engine have in common. [errors.As] with a *Failure finds that of a [StartError], an
@@ -128,7 +129,7 @@ func (f *Failure) text(what string, err error) string {
 	if f.Advice != "" {
 		b.WriteString("; " + f.Advice)
 	}
-	return b.String()
+	return tail.Plain(b.String())
 }
 
 // StartError says that an engine could not be prepared or started. Nothing of it is left behind.

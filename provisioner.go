@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // EngineProvisioner is one launch of one engine. Like an exec.Cmd it cannot be used again: make a new one for the next
@@ -335,6 +336,7 @@ func (p *EngineProvisioner) emit(e Event) Event {
 	if p.run != nil {
 		e.LaunchID, e.PID = p.run.rec.LaunchID, p.run.rec.Process.PID
 	}
+	e.Message = tail.Plain(e.Message)
 	p.opts.onEvent(e)
 	return e
 }

@@ -122,7 +122,7 @@ func (l load) words() []string {
 	}
 	words := []string{fmt.Sprintf("%s for %s", verb, time.Since(l.since).Truncate(time.Second))}
 	if l.heard != "" {
-		words = append(words, l.heard)
+		words = append(words, tail.Clean(l.heard))
 	}
 	if l.log != "" {
 		if lines := tail.Last(tail.Lines(l.log)); len(lines) > 0 {

@@ -117,7 +117,7 @@ func TestReporterDoesNotBlock(t *testing.T) {
 	t.Parallel()
 	gate := make(gatedWriter)
 	var out bytes.Buffer
-	c := &cli{std: streams{out: writers{gate, &out}, err: &out}}
+	c := &cli{std: streams{out: writers{gate, &out}, err: &out}, screen: &out}
 	r := c.newReporter()
 	const n = 1000
 	for i := range n {
@@ -138,7 +138,7 @@ func TestReporterBeginsItsTicks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		c := &cli{std: streams{out: &out, err: &out}}
+		c := &cli{std: streams{out: &out, err: &out}, screen: &out}
 		r := c.newReporter()
 		time.Sleep(plainInterval + time.Second)
 		r.event(provisioner.Event{Pool: "p", Replica: "r0", Kind: provisioner.EventState, State: provisioner.StatePreparing, Time: time.Now()})

@@ -17,6 +17,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 func main() {
@@ -38,8 +39,10 @@ type streams struct {
 // run is the whole command; it returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
 	out := &attentive{w: std.out}
-	std.out = out
-	c := &cli{std: std}
+	screen := std.err
+	// Whoever has named a file, a repository, a GPU or a process does nothing to the terminal of who reads of it.
+	std.out, std.err = tail.Writer(out), tail.Writer(std.err)
+	c := &cli{std: std, screen: screen}
 	ctx, c.signals = watchSignals(ctx)
 	defer c.signals.stop()
 
@@ -74,6 +77,7 @@ func (c *cli) outcome(lost error) int {
 // cli is what all commands share during one run.
 type cli struct {
 	std     streams
+	screen  io.Writer // stderr as it is, to be drawn on
 	signals *signals
 	began   bool // the arguments were understood
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // outputFormat is the value of --output; the zero value is text.
@@ -60,9 +62,14 @@ func (a *attentive) lost() error {
 
 // writeJSON writes v as one line.
 func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(tail.JSON(line.Bytes()))
+	return err
 }
 
 // errorEvent is an error as --output json tells it.

@@ -33,7 +33,7 @@ type reporter struct {
 
 func (c *cli) newReporter() *reporter {
 	r := &reporter{
-		cli: c, display: newDisplay(c.std.err, c.output.json), loading: map[string]time.Time{}, progress: map[string]provisioner.Progress{},
+		cli: c, display: newDisplay(c.screen, c.output.json), loading: map[string]time.Time{}, progress: map[string]provisioner.Progress{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	go r.work()

@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // remoteFile is a file that is not here yet.
@@ -104,9 +105,9 @@ func (m *Model) size() error {
 // fileNames names one file, or the first of several.
 func fileNames(names []string) string {
 	if len(names) == 1 {
-		return names[0]
+		return tail.Name(names[0])
 	}
-	return fmt.Sprintf("%s and %d more files", names[0], len(names)-1)
+	return fmt.Sprintf("%s and %d more files", tail.Name(names[0]), len(names)-1)
 }
 
 // Progress is how far a download is.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
 // IsRepository reports whether name is of the form "owner/name".
@@ -154,7 +155,7 @@ func (r hubRef) noFile(names []string) error {
 	there := "it holds no GGUF file"
 	if len(models) > 0 {
 		const most = 20
-		there = "it holds " + strings.Join(models[:min(most, len(models))], ", ")
+		there = "it holds " + tail.Names(models[:min(most, len(models))])
 		if len(models) > most {
 			there += fmt.Sprintf(" and %d more", len(models)-most)
 		}

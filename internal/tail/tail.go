@@ -1,5 +1,6 @@
-// Package tail reads the last lines of an engine's log as text that is safe to show: engines write whatever they
-// like, control sequences and half a megabyte without a newline among it.
+// Package tail makes what others have written safe to show: the last lines of an engine's log, which has control sequences and half a
+// megabyte without a newline in it, and the names of files, repositories and processes that stand in messages. Everybody who puts
+// foreign text into a message, or a message on a terminal, calls it.
 package tail
 
 import (
