@@ -159,6 +159,7 @@ func TestGPUVariables(t *testing.T) {
 	}{
 		"beside devices": {"", Devices{"0"}, "ROCR_VISIBLE_DEVICES", `env.ROCR_VISIBLE_DEVICES: may not be set beside "devices"`},
 		"with auto":      {"", Devices{autoDevice}, "GGML_VK_VISIBLE_DEVICES", `may not be set beside "devices"`},
+		"beside names":   {"", Devices{"Vulkan1"}, "GGML_VK_VISIBLE_DEVICES", ""},
 		"without a GPU":  {GPUNone, nil, "ZE_AFFINITY_MASK", `may not be set while "gpu" is "none"`},
 		"of NVIDIA":      {"", nil, "CUDA_VISIBLE_DEVICES", `write "devices" or "gpu" instead`},
 		"alone":          {"", nil, "HIP_VISIBLE_DEVICES", ""},

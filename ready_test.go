@@ -448,7 +448,7 @@ func TestGPURequired(t *testing.T) {
 		if !errors.As(err, &gpu) {
 			t.Fatalf("%T: %v", err, err)
 		}
-		wantText(t, err, "fell back to the CPU")
+		wantText(t, err, "back to the CPU: ") // whoever sees it first, the watch of the load or the proof
 		wantStates(t, j, StatePreparing, StateStarting, StateStopping, StateFailed)
 		nothingLeft(t, p)
 	})

@@ -33,6 +33,8 @@ type Status struct {
 	Heard     string    `json:"heard,omitempty"` // what a loading engine answered last, such as "503 Service Unavailable: Loading model"
 	Exit      string    `json:"exit,omitempty"`  // how it ended
 	Log       string    `json:"log,omitempty"`   // path of the launch's log
+	// Devices are the GPUs that the launch was given, by UUID or as [Handoff] names them; nil on the CPU.
+	Devices []string `json:"devices,omitempty"`
 	// Failure is why the launch failed, for whoever has the launch: a fleet or an EngineProvisioner of this program.
 	Failure *Failure `json:"failure,omitempty"`
 	// StoppedBy is another program that has asked for the launch's stop, for whoever has the launch.
@@ -64,8 +66,13 @@ func (p *EngineProvisioner) Status() Status {
 }
 
 func statusOfRecord(rec record) Status {
+	var devices []string
+	for _, g := range rec.Launch.GPUs {
+		devices = append(devices, g.ID())
+	}
 	return Status{
-		Pool: rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
+		Devices: devices,
+		Pool:    rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
 		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: probe.URL(port.Loopback(rec.Host), rec.Port), Model: rec.Model,
 		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log,
 	}

@@ -34,13 +34,13 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		Container: p.Container != nil,
 	}, c.Engine, program)
 	k.container(prefix, c, program.Image)
-	k.Environment(prefix+"env", variables(c.Env), gpu.Policy(c.GPU), len(c.Devices) > 0)
-	if c.APIKey != nil {
-		k.Secret(prefix+"api_key", config.Secret(*c.APIKey))
-	}
 	devices := make([]string, len(c.Devices))
 	for i, d := range c.Devices {
 		devices[i] = string(d)
+	}
+	k.Environment(prefix+"env", variables(c.Env), gpu.Policy(c.GPU), devices)
+	if c.APIKey != nil {
+		k.Secret(prefix+"api_key", config.Secret(*c.APIKey))
 	}
 	k.Devices(prefix+"devices", devices, gpu.Policy(c.GPU))
 	k.durations(prefix, c)

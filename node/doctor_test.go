@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
@@ -56,7 +57,25 @@ func TestDiagnoseGPUs(t *testing.T) {
 	got := diagnoses(t, t.TempDir(), t.TempDir(), doctorGPUs{gpus: []gpu.Device{
 		{Index: 0, UUID: "GPU-a", Name: "Fine", MemoryTotal: 80 << 30, MemoryFree: 40 << 30},
 		{Index: 1, UUID: "GPU-b", Name: "Broken", Problem: "it has fallen off the bus"},
+		{Vendor: engine.VendorAMD, PCIBusID: "0000:03:00.0", Name: "Radeon", MemoryTotal: 24 << 30, MemoryFree: 20 << 30, ComputeProblem: "cannot open /dev/kfd"},
+		{Vendor: engine.VendorIntel, PCIBusID: "0000:04:00.0", Name: "Arc", MemoryTotal: 12 << 30, MemoryFree: engine.UnknownBytes},
+		{Vendor: engine.VendorIntel, Index: 1, PCIBusID: "0000:05:00.0", Name: "Old", MemoryTotal: engine.UnknownBytes, MemoryFree: engine.UnknownBytes},
+		{Vendor: engine.VendorIntel, Index: 2, PCIBusID: "0000:00:02.0", Name: "Iris", MemoryTotal: engine.UnknownBytes, MemoryFree: 9 << 30, Unified: true},
+		{Vendor: engine.VendorIntel, Index: 3, PCIBusID: "0001:00:02.0", Name: "Iris", MemoryTotal: engine.UnknownBytes, MemoryFree: engine.UnknownBytes, Unified: true},
 	}})
+	for name, want := range map[string]string{
+		"gpu 0 (0000:04:00.0)": "Arc, 12.0 GiB of memory, how much is free is not known",
+		"gpu 1 (0000:05:00.0)": "Old, memory not known",
+		"gpu 2 (0000:00:02.0)": "Iris, in main memory, of which 9.0 GiB are available",
+		"gpu 3 (0001:00:02.0)": "Iris, in main memory",
+	} {
+		if c := got[name]; level(c) != CheckOK || c[0].Detail != want {
+			t.Errorf("%s: %+v, want %q", name, c, want)
+		}
+	}
+	if c := got["gpu 0 (0000:03:00.0)"]; level(c) != CheckWarning || c[0].Detail != "Radeon, 20.0 GiB of 24.0 GiB free; builds for Vulkan can use it, others not: cannot open /dev/kfd" {
+		t.Errorf("the one without rights: %+v", c)
+	}
 	if c := got["gpu 0 (GPU-a)"]; level(c) != CheckOK || c[0].Detail != "Fine, 40.0 GiB of 80.0 GiB free" {
 		t.Errorf("the good GPU: %+v", c)
 	}

@@ -33,6 +33,7 @@ type Collector struct {
 	state    *prometheus.Desc
 	breaker  *prometheus.Desc
 	logBytes *prometheus.Desc
+	gpu      *prometheus.Desc
 	logs     logSizes
 
 	mu       sync.Mutex
@@ -78,6 +79,7 @@ func New() *Collector {
 		state:    desc("state", "1 for the state of the replica's present or last launch, 0 for the others.", "state"),
 		breaker:  desc("breaker_open", "1 while the replica is not started because too many starts have failed."),
 		logBytes: desc("log_bytes", "What the logs of the replica take on disk."),
+		gpu:      desc("gpu", "1 for each GPU that a replica with a process was given, by UUID, or else by PCI address.", "gpu"),
 	}
 	for _, result := range []provisioner.Recovery{
 		provisioner.RecoveredAdopted, provisioner.RecoveredStopped, provisioner.RecoveredGone, provisioner.RecoveredUnknown,
@@ -159,6 +161,7 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	to <- c.state
 	to <- c.breaker
 	to <- c.logBytes
+	to <- c.gpu
 }
 
 // Collect implements prometheus.Collector.
@@ -173,6 +176,11 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	for _, s := range statuses(replicas) {
 		for _, state := range states {
 			gauge(c.state, truth(s.State == state), string(state), s.Pool, s.Replica)
+		}
+		if s.PID != 0 {
+			for _, device := range s.Devices {
+				gauge(c.gpu, 1, device, s.Pool, s.Replica)
+			}
 		}
 		if dir, err := replicas.LogDir(s.Pool, s.Replica); err == nil { // else it was removed just now
 			folders[replica{s.Pool, s.Replica}] = dir

@@ -293,3 +293,24 @@ func TestScrapeDoesNotWaitForTheDisk(t *testing.T) {
 	close(answer)
 	eventually(t, "sizes of a disk that answers", func() bool { size, _ := sample(t, registry, "log_bytes"); return size == 7 })
 }
+
+// A GPU that a replica was given has a series for as long as its engine lives.
+func TestCollectorNamesGPUs(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, enginetest.Behavior{
+		Devices: "Available devices:\n  Vulkan0: llvmpipe (LLVM 21.1.8, 256 bits) (24105 MiB, 19567 MiB free)\n",
+		LogText: "load_tensors:      Vulkan0 model buffer size =    92.10 MiB\n",
+	})
+	cfg.GPU, cfg.Devices = provisioner.GPURequired, provisioner.Devices{"Vulkan0"}
+	s, _, registry := supervised(t, cfg)
+	ready(t, s)
+	if value, found := sample(t, registry, "gpu", "gpu", "Vulkan0", "pool", "pool", "replica", "r0"); !found || value != 1 {
+		t.Errorf("%v, %v", value, found)
+	}
+	if err := s.Stop(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, found := sample(t, registry, "gpu"); found {
+		t.Error("a replica that has stopped has a GPU")
+	}
+}

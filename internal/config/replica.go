@@ -100,8 +100,10 @@ func (k *Checker) Address(prefix, host string, expose, hasKey bool) {
 	}
 }
 
-// Environment checks the variables of an engine. devices says that the replica's GPUs are named.
-func (k *Checker) Environment(prefix string, env map[string]Variable, policy gpu.Policy, devices bool) {
+// Environment checks the variables of an engine that is to use devices.
+func (k *Checker) Environment(prefix string, env map[string]Variable, policy gpu.Policy, devices []string) {
+	// The engine's own names are of the devices that the variables let it see.
+	byUs := slices.ContainsFunc(devices, func(d string) bool { return !listedText.MatchString(d) })
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		key, value := keys.Join(prefix, name), env[name]
 		ofGPU := gpu.Decides(name)
@@ -110,7 +112,7 @@ func (k *Checker) Environment(prefix string, env map[string]Variable, policy gpu
 			k.Report(key, "%s", keys.BadVariable(name))
 		case ofGPU && policy == gpu.None:
 			k.Report(key, `may not be set while "gpu" is "none", which hides all GPUs; remove one of the two`)
-		case ofGPU && devices:
+		case ofGPU && byUs:
 			k.Report(key, `may not be set beside "devices", which decides the same; remove one of the two`)
 		case strings.ContainsRune(value.Text, 0):
 			k.Report(key, "holds a NUL character; remove it")

@@ -18,8 +18,9 @@ import (
 // What texts in a file look like.
 const (
 	IDPattern     = `^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`
-	DevicePattern = `^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*|([0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]|` +
-		`(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN|OPENVINO|HTP|MTL)[0-9]{1,3}|GPUOpenCL)$`
+	DevicePattern = `^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*|([0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]|` + listedDevice + `)$`
+	// listedDevice is how llama-server names the devices of its backends.
+	listedDevice  = `(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN|OPENVINO|HTP|MTL)[0-9]{1,3}|GPUOpenCL`
 	SizePattern   = `^([0-9]+)((?:[KMGT]i?)?B)$`
 	GroupPattern  = `^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`
 	HeaderPattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -28,6 +29,7 @@ const (
 var (
 	idText     = lazyregexp.New(IDPattern)
 	deviceText = lazyregexp.New(DevicePattern)
+	listedText = lazyregexp.New(`^(` + listedDevice + `)$`)
 	sizeText   = lazyregexp.New(SizePattern)
 	groupText  = lazyregexp.New(GroupPattern)
 	headerText = lazyregexp.New(HeaderPattern)
