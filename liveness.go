@@ -9,7 +9,10 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
+	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // LivenessConfig says how a fleet notices that a ready engine cannot serve any more. One that gives no answer
@@ -59,9 +62,6 @@ const (
 	defaultTokenPeriod = 5 * time.Minute
 	// diagnoseTime is what an engine gets to write its stack dump.
 	diagnoseTime = 5 * time.Second
-	// saturatedAfter is how long a working engine may give no answer before that is told, and saturatedEvery how often it is.
-	saturatedAfter = 30 * time.Second
-	saturatedEvery = 10 * time.Minute
 )
 
 var (
@@ -90,12 +90,12 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 	see := r.witness(ask, rest)
 	timer := time.NewTimer(wake.Until(time.Now(), time.Duration(c.Period)))
 	defer timer.Stop()
-	var tell teller
-	var token *chance
+	var tell witness.Teller
+	var token *witness.Chance
 	defer func() {
 		cancel(nil)
 		if token != nil {
-			<-token.over
+			<-token.Over
 		}
 	}()
 	for {
@@ -107,15 +107,15 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 		case <-timer.C:
 			timer.Reset(wake.Until(time.Now(), time.Duration(c.Period)))
 		}
-		facts := see.look(ctx)
+		facts := see.Look(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if token.add(&facts) {
+		if token.Add(&facts) {
 			token = nil
 		}
 		v := judge.See(time.Now(), facts)
-		if note := tell.note(v, time.Now()); note != "" {
+		if note := tell.Note(v, time.Now()); note != "" {
 			p.note(note)
 		}
 		switch {
@@ -154,34 +154,6 @@ func (p *EngineProvisioner) tokenPeriod(c LivenessConfig) time.Duration {
 	return 0
 }
 
-// teller tells people about an engine that gives no answer and is left alone: once for each time, and not too often.
-type teller struct {
-	held      bool
-	saturated bool
-	last      time.Time // when saturation was last told of
-}
-
-// note is what to tell about a verdict; "" for nothing.
-func (t *teller) note(v life.Verdict, now time.Time) string {
-	held := v.Life == life.Suspended
-	switch was := t.held; {
-	case held && !was:
-		t.held = true
-		return v.Reason + "; it is left alone"
-	case !held:
-		t.held = false
-	}
-	switch {
-	case v.Life == life.Busy && v.Works && v.Silent >= saturatedAfter && !t.saturated && (t.last.IsZero() || now.Sub(t.last) >= saturatedEvery):
-		t.saturated, t.last = true, now
-		return "saturated: " + v.Reason
-	case v.Life == life.Working && t.saturated:
-		t.saturated = false
-		return "it answers again"
-	}
-	return ""
-}
-
 // diagnose asks a hanging engine for its last will.
 func (p *EngineProvisioner) diagnose(name string) {
 	signal, ok := map[string]syscall.Signal{"SIGABRT": syscall.SIGABRT, "SIGQUIT": syscall.SIGQUIT}[name]
@@ -208,4 +180,32 @@ func (p *EngineProvisioner) lost(v life.Verdict) error {
 	f := p.run.fail(engine.CauseUnknown)
 	f.Advice = advice
 	return &NotReadyError{Failure: f, After: time.Since(p.run.started), Ready: true, Err: fmt.Errorf("%w: %s", why, v.Reason)}
+}
+
+// processes are those of a launch, as a witness sees them.
+type processes struct{ launch.Instance }
+
+func (p processes) Members() []witness.Member {
+	found, _ := p.Instance.Members()
+	members := make([]witness.Member, len(found))
+	for i, m := range found {
+		members[i] = witness.Member{State: m.State, CPU: m.CPU, Memory: m.Memory}
+	}
+	return members
+}
+
+func (r *run) seen() witness.Engine {
+	return witness.Engine{Processes: processes{r.inst}, Spec: r.rec.Launch.Spec, Log: r.rec.Log, Nameless: &r.nameless}
+}
+
+func (r *run) witness(ask *probe.Prober, rest time.Duration) *witness.Witness {
+	return witness.New(r.seen(), ask, rest)
+}
+
+// held says what suspends the engine; "" for nothing.
+func (r *run) held() string { return r.seen().Held() }
+
+// lastChance asks an engine of which nothing moves for one token.
+func (r *run) lastChance(ctx context.Context, ask *probe.Prober, limit time.Duration) *witness.Chance {
+	return r.seen().LastChance(ctx, ask, limit)
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,44 +64,12 @@ func TestLivenessLeavesABusyEngineAlone(t *testing.T) {
 	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), time.Hour)
 	judge := life.New(life.Limits{WedgedAfter: 300 * time.Millisecond})
 	eventually(t, "it is seen to work without an answer", func() bool {
-		v := judge.See(time.Now(), see.look(t.Context()))
+		v := judge.See(time.Now(), see.Look(t.Context()))
 		if v.Life.Lost() {
 			t.Fatalf("%+v", v)
 		}
 		return v.Life == life.Busy && v.Works && v.Silent > 2*time.Second && strings.HasPrefix(v.Reason, "/health unanswered for ")
 	})
-}
-
-func TestLivenessNotes(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	busy := life.Verdict{Life: life.Busy, Works: true, Silent: saturatedAfter, Reason: "/health unanswered for 30s, and it works"}
-	held := life.Verdict{Life: life.Suspended, Reason: "the engine is suspended (SIGSTOP)"}
-	var tell teller
-	for i, step := range []struct {
-		after time.Duration
-		v     life.Verdict
-		want  string
-	}{
-		{0, life.Verdict{Life: life.Working}, ""},
-		{0, life.Verdict{Life: life.Busy, Works: true, Silent: saturatedAfter - 1}, ""},
-		{0, life.Verdict{Life: life.Busy, Silent: saturatedAfter}, ""},
-		{0, busy, "saturated: /health unanswered for 30s, and it works"},
-		{time.Minute, busy, ""},
-		{0, life.Verdict{Life: life.Working}, "it answers again"},
-		{time.Minute, busy, ""},
-		{0, life.Verdict{Life: life.Working}, ""},
-		{saturatedEvery, busy, "saturated: /health unanswered for 30s, and it works"},
-		{0, held, "the engine is suspended (SIGSTOP); it is left alone"},
-		{0, held, ""},
-		{0, life.Verdict{Life: life.Working}, "it answers again"},
-		{0, held, "the engine is suspended (SIGSTOP); it is left alone"},
-	} {
-		now = now.Add(step.after)
-		if got := tell.note(step.v, now); got != step.want {
-			t.Errorf("step %d: %q, want %q", i, got, step.want)
-		}
-	}
 }
 
 // An engine that sleeps, or may fall asleep, is not disturbed: not by liveness, whatever a token period says, nor by a drain,
@@ -130,7 +96,7 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 			eventually(t, "it falls asleep", asleep)
 			see := p.run.witness(p.run.prober(Duration(time.Second)), 0)
 			for range 3 {
-				if f := see.look(t.Context()); f.Answer != life.Fine || f.Work != nil {
+				if f := see.Look(t.Context()); f.Answer != life.Fine || f.Work != nil {
 					t.Errorf("%+v", f)
 				}
 			}
@@ -154,23 +120,18 @@ func TestWitnessSeesWhoIsHeld(t *testing.T) {
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), 0)
 	eventually(t, "it answers, and nobody holds it", func() bool { // not in 50 ms always, on a busy machine
-		f := see.look(t.Context())
+		f := see.Look(t.Context())
 		return f.Held == "" && f.Answer == life.Fine
 	})
 	pid := p.Status().PID
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "SIGSTOP is seen", func() bool { return see.look(t.Context()).Held == "SIGSTOP" && p.run.held() == "SIGSTOP" })
+	eventually(t, "SIGSTOP is seen", func() bool { return see.Look(t.Context()).Held == "SIGSTOP" && p.run.held() == "SIGSTOP" })
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it goes on", func() bool { return see.look(t.Context()).Answer == life.Fine })
-	for state, want := range map[byte]string{'R': "", 'S': "", 'D': "", 'T': "SIGSTOP", 't': "a debugger holds it"} {
-		if got := suspended(state); got != want {
-			t.Errorf("%c: %q", state, got)
-		}
-	}
+	eventually(t, "it goes on", func() bool { return see.Look(t.Context()).Answer == life.Fine })
 }
 
 func TestWitnessSeesAFrozenCgroup(t *testing.T) {
@@ -179,53 +140,11 @@ func TestWitnessSeesAFrozenCgroup(t *testing.T) {
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	f.freeze(t, p.Status().PID)
 	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), 0)
-	if facts := see.look(t.Context()); facts.Held != heldFrozen || p.run.held() != heldFrozen {
+	if facts := see.Look(t.Context()); facts.Held != "its cgroup is frozen" || p.run.held() != "its cgroup is frozen" {
 		t.Errorf("%+v", facts)
 	}
 	f.thaw(t)
-	eventually(t, "it goes on", func() bool { return see.look(t.Context()).Answer == life.Fine })
-}
-
-// Only what an engine says of its work counts, not what it says of questions.
-func TestLogWatch(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "log")
-	l := logWatch{
-		path: path, pages: [][]byte{[]byte("GET /health"), []byte("GET /metrics")}, chatter: regexp.MustCompile("No available shared memory"),
-	}
-	if l.look() != 1 {
-		t.Error("a log that is not there has grown")
-	}
-	text := ""
-	for i, step := range []struct {
-		add  string
-		sign bool
-	}{
-		{"loading\n", true},
-		{"", false},
-		{`INFO: 127.0.0.1:1 - "GET /health HTTP/1.1" 200 OK` + "\n", false},
-		{`INFO: 127.0.0.1:1 - "GET /metrics HTTP/1.1" 200 OK` + "\n\n", false},
-		{"[shm_broadcast.py:501] No available shared memory broadcast block found in 60 seconds.\n", false},
-		{`INFO: 127.0.0.1:1 - "POST /v1/completions HTTP/1.1" 200 OK` + "\n", true},
-		{"GET /health\nslot release\nGET /health\n", true},
-		{strings.Repeat("GET /health\n", 3*maxLogPiece/12), false},
-	} {
-		before := l.look()
-		text += step.add
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if grown := l.look() > before; grown != step.sign {
-			t.Errorf("step %d: %t", i, grown)
-		}
-	}
-	before := l.look()
-	if err := os.WriteFile(path, []byte("cut\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if l.look() == before {
-		t.Error("a log that was cut has not grown")
-	}
+	eventually(t, "it goes on", func() bool { return see.Look(t.Context()).Answer == life.Fine })
 }
 
 // What offers no tokens is asked for its health with the same patience, and one error is not the end.
@@ -268,7 +187,7 @@ func TestLastChance(t *testing.T) {
 			}
 			c := p.run.lastChance(t.Context(), p.run.prober(Duration(time.Second)), limit)
 			var f life.Facts
-			eventually(t, "it is over", func() bool { return c.add(&f) })
+			eventually(t, "it is over", func() bool { return c.Add(&f) })
 			if (f.Token == life.TokenCame) != (test.broken == "") || !strings.Contains(f.TokenSaid, test.broken) {
 				t.Errorf("%+v", f)
 			}

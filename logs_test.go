@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
 )
 
 // withSpace has free space be what is said instead of what it is.
@@ -162,8 +163,8 @@ func TestRenamedLog(t *testing.T) {
 	cfg.Logs = LogsConfig{MaxSize: limit}
 	p, j := ready(t, cfg, withSpace(func() uint64 { return 50 << 30 }))
 	path := p.Status().Log
-	watch := p.run.witness(p.run.prober(Duration(patience)), 0).log
-	signs := watch.look()
+	watch := witness.NewLog(p.run.seen())
+	signs := watch.Look()
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +196,7 @@ func TestRenamedLog(t *testing.T) {
 		now := p.run.progress().Log
 		eventually(t, "its growth is progress", func() bool { return p.run.progress().Log > now })
 		if held {
-			eventually(t, "its growth is a sign of work", func() bool { return watch.look() > signs })
+			eventually(t, "its growth is a sign of work", func() bool { return watch.Look() > signs })
 		}
 	}
 	renamed := fmt.Sprintf("the log %q was renamed to %q", path, path+".1")

@@ -85,13 +85,13 @@ func TestQuestionsThatDoNotGetOut(t *testing.T) {
 	see := p.run.witness(portless(ask, 1<<40), 0)
 	judge := life.New(life.Limits{Failures: 1, WedgedAfter: time.Nanosecond})
 	for range 3 {
-		if v := judge.See(time.Now(), see.look(t.Context())); v.Life != life.Working {
+		if v := judge.See(time.Now(), see.Look(t.Context())); v.Life != life.Working {
 			t.Errorf("%+v", v)
 		}
 	}
 	c := p.run.lastChance(t.Context(), portless(ask, 1<<40), 300*time.Millisecond)
 	var f life.Facts
-	eventually(t, "it is over", func() bool { return c.add(&f) })
+	eventually(t, "it is over", func() bool { return c.Add(&f) })
 	if f.Token != life.TokenCame {
 		t.Errorf("%+v", f)
 	}
