@@ -4,31 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/drain"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 )
 
-const (
-	// drainConfirm is the time between two readings of zero, which both are needed: a request that is still being parsed
-	// is in no gauge of llama-server yet, and one that has just left them may have its last bytes to be sent.
-	drainConfirm = 100 * time.Millisecond
-	// Scraping resets llama-server's averaged gauges, so each reading is a hole in the user's own monitoring: no more of
-	// them than a stop needs.
-	drainPollMin = 250 * time.Millisecond
-	drainPollMax = time.Second
-	// drainFailures is how many refusals or errors in a row end the wait: a dying engine's connections break before its exit is
-	// seen.
-	drainFailures = 2
-)
-
-var (
-	errDrainOver  = errors.New("the drain's time is over")
-	errDrainHurry = errors.New("the drain was cut short")
-	errUncounted  = errors.New("the engine's metrics are off, or do not count them")
-)
+// errUncounted says that requests in flight cannot be waited for.
+var errUncounted = errors.New("the engine's metrics are off, or do not count them")
 
 // endedDraining is the message of a stop whose engine did not wait for its SIGTERM.
 const endedDraining = "the engine ended while it was drained"
@@ -54,7 +40,7 @@ func (p *EngineProvisioner) drain(r *run) {
 	if err == nil {
 		outcome = p.awaitIdle(ctx, r)
 	}
-	if errors.Is(context.Cause(ctx), errExited) {
+	if errors.Is(context.Cause(ctx), drain.ErrExited) {
 		outcome = endedDraining
 	}
 	p.mu.Lock()
@@ -65,27 +51,26 @@ func (p *EngineProvisioner) drain(r *run) {
 	}
 }
 
-// drainContext is the context of a drain. Its cause is errDrainOver, errExited or errDrainHurry.
+// drainContext is the context of a drain. Its cause is drain.ErrOver, drain.ErrExited or drain.ErrHurry.
 func (p *EngineProvisioner) drainContext(r *run) (_ context.Context, end func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	allowed, _ := p.stopTimes(r, true)
-	limit := time.AfterFunc(allowed, func() { cancel(errDrainOver) })
+	limit := time.AfterFunc(allowed, func() { cancel(drain.ErrOver) })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		select {
 		case <-r.exited:
-			cancel(errExited)
+			cancel(drain.ErrExited)
 		case <-p.hurry:
-			cancel(errDrainHurry)
+			cancel(drain.ErrHurry)
 		case <-ctx.Done():
 		}
 	}()
 	return ctx, func() { limit.Stop(); cancel(nil); <-done }
 }
 
-// awaitIdle waits until the engine has no request, and returns how that ended, for people. What ends badly is noted. An
-// engine that gives no answer is busy: it is waited for until the drain's time is over, as long as it lives and refuses nothing.
+// awaitIdle waits until the engine has no request, and returns how that ended, for people. What ends badly is noted.
 func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 	count, err := p.counter(r, time.Duration(r.rec.Launch.Ready.RequestTimeout))
 	if errors.Is(err, errUncounted) && r.rec.Launch.Spec.DrainsItself {
@@ -96,79 +81,12 @@ func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 		return ""
 	}
 	limit, _ := p.stopTimes(r, true)
-	judge := life.New(life.Limits{Failures: drainFailures})
-	began := time.Now()
-	known, zeros, suspended, silent := -1, 0, 0, false
-	for {
-		n, facts, err := count(ctx)
-		if ctx.Err() != nil {
-			return p.cutShort(context.Cause(ctx), limit, known)
-		}
-		if facts.Held != "" {
-			suspended++
-		} else {
-			suspended = 0
-		}
-		wait := min(max(time.Since(began)/10, drainPollMin), drainPollMax)
-		switch v := judge.See(time.Now(), facts); {
-		case v.Life == life.Gone: // its watcher is about to see it, too
-		case v.Life.Lost(), suspended >= drainFailures:
-			p.note("requests in flight are not waited for: " + err.Error())
-			return ""
-		case v.Life == life.Busy && facts.Answer == life.Silence && !silent:
-			silent = true
-			p.note(fmt.Sprintf("%s is unanswered, as by an engine that is full of requests; waiting for up to %s", facts.Page, limit))
-		case v.Life != life.Working:
-		case n > 0:
-			if known < 0 {
-				p.note(fmt.Sprintf("%s in flight; waiting for up to %s", requests(n), limit))
-			}
-			known, zeros = n, 0
-		case zeros == 0:
-			zeros, wait = 1, drainConfirm
-		case known < 0 && !silent:
-			return "" // there was nothing to wait for
-		default:
-			return fmt.Sprintf("drained in %s", time.Since(began).Round(time.Millisecond))
-		}
-		select {
-		case <-ctx.Done():
-			return p.cutShort(context.Cause(ctx), limit, known)
-		case <-time.After(wait):
-		}
-	}
+	return drain.Await(ctx, count, limit, p.note)
 }
 
-// cutShort notes with what the drain ended before its time. known is the last count, negative when there is none.
-func (p *EngineProvisioner) cutShort(cause error, limit time.Duration, known int) string {
-	left := requests(known) + " in flight"
-	if known < 0 {
-		left = "an unknown number of requests in flight"
-	}
-	switch {
-	case errors.Is(cause, errExited):
-	case errors.Is(cause, errDrainOver):
-		p.note(fmt.Sprintf("the drain's %s are over with %s", limit, left))
-	case known > 0:
-		p.note(fmt.Sprintf("%v with %s", cause, left))
-	}
-	return ""
-}
-
-func requests(n int) string { return count(n, "request", "requests") }
-
-func count(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, more)
-}
-
-// counter gives what counts the requests in the engine, with what can be said of its life meanwhile. The error is what there is
-// to tell of facts that speak against it. patience is how long a first answer may take.
-func (p *EngineProvisioner) counter(r *run, patience time.Duration) (func(context.Context) (int, life.Facts, error), error) {
-	spec := r.rec.Launch.Spec
-	if spec.Gauges == nil {
+// counter gives what counts the requests in the engine. patience is how long a first answer may take.
+func (p *EngineProvisioner) counter(r *run, patience time.Duration) (drain.Count, error) {
+	if r.rec.Launch.Spec.Gauges == nil {
 		return nil, errUncounted
 	}
 	key := r.key
@@ -178,27 +96,72 @@ func (p *EngineProvisioner) counter(r *run, patience time.Duration) (func(contex
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}
-	ask := probe.New(port.Loopback(r.rec.Host), r.rec.Port, key, patience)
-	timeout := ask.Timeout
-	return func(ctx context.Context) (int, life.Facts, error) {
-		n, err := ask.Within(timeout).Requests(ctx, probe.Field(spec.Asleep), probe.Series(*spec.Gauges))
-		facts := life.Facts{Gone: r.inst.Exited(), Page: spec.Gauges.Path, Answer: life.Fine}
-		var unanswered *probe.UnansweredError
-		switch {
-		case err == nil:
-			timeout = ask.Timeout
-			return n, facts, nil
-		case errors.Is(err, probe.ErrNoAnswer):
-			timeout = ask.Longer(timeout)
-			facts.Answer = life.Silence
-			if facts.Held = r.held(); facts.Held != "" {
-				err = fmt.Errorf("%w; the engine is suspended (%s)", err, facts.Held)
+	return drain.Counter(probe.New(port.Loopback(r.rec.Host), r.rec.Port, key, patience), r.rec.Launch.Spec, held{r}), nil
+}
+
+// held is a launch as a drain sees it.
+type held struct{ r *run }
+
+func (h held) Exited() bool { return h.r.inst.Exited() }
+func (h held) Held() string { return h.r.held() }
+
+// Clients that know the port may be served before the engine has proven to be ready: while it is asked for its first token,
+// or for as long as its health page says something else than its requests. A stop must not cut them off either; yet a load,
+// which is most of what is stopped early, is to be ended at once.
+
+// earlyPatience is how long a stop waits for the metrics of an engine that is not ready. One that loads refuses, or
+// answers with an error, in a millisecond.
+const earlyPatience = time.Second
+
+// mayServe reports whether a stop now asks an engine that is not ready whether it has requests. It is called with mu held.
+func (p *EngineProvisioner) mayServe() bool {
+	return p.state == StateStarting && p.failure == nil && p.drainTimeout() > 0
+}
+
+// serves reports whether an engine that is not ready has requests of clients: its gauges show them, or it has said that it is
+// healthy and is too full to answer now.
+func (p *EngineProvisioner) serves(r *run) bool {
+	if r.checkListener() != nil { // another program's requests
+		return false
+	}
+	ctx, end := p.drainContext(r)
+	defer end()
+	count, err := p.counter(r, earlyPatience)
+	if err != nil {
+		return false
+	}
+	own := r.rec.Launch.Ready.Answer != "off" && r.rec.Launch.Spec.Answer != nil && (p.byHand || r.asked.Load())
+	return drain.Serves(ctx, count, own, p.heardHealthy)
+}
+
+// heardHealthy reports whether this program has heard from the engine that it is healthy.
+func (p *EngineProvisioner) heardHealthy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.HasPrefix(p.heard, healthyWords)
+}
+
+// errEndsElsewhere ends the questions to an engine whose end another program has begun.
+var errEndsElsewhere = errors.New("another command is stopping it")
+
+// awaitForeignStop calls stopped when another program has begun to stop the engine, unless ctx ends first.
+func (p *EngineProvisioner) awaitForeignStop(ctx context.Context, r *run, stopped func()) {
+	err := caught.Do(p.opts.logger, p.cfg.Name(), func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
 			}
-		case errors.As(err, &unanswered):
-			facts.Answer = life.Refused
-		default:
-			facts.Answer = life.Mistaken
+			if r.stoppedElsewhere() {
+				stopped()
+				return
+			}
 		}
-		return 0, facts, err
-	}, nil
+	})
+	if err != nil {
+		p.note("a stop by another command is seen at its end: " + err.Error())
+	}
 }

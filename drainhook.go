@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/drain"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/hook"
 	"github.com/llama-orch/engine-provisioner/internal/port"
@@ -82,7 +83,7 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 // runHooks runs the hooks, one after the other. Its error is that of a hook whose failure is fatal.
 func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 	for _, h := range p.hooks(r) {
-		if errors.Is(context.Cause(ctx), errDrainOver) {
+		if errors.Is(context.Cause(ctx), drain.ErrOver) {
 			p.note(fmt.Sprintf("the drain's time is over before the hook %s", h.name))
 			continue
 		}
@@ -91,7 +92,7 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 		}
 		err := h.run(ctx)
 		switch cause := context.Cause(ctx); {
-		case errors.Is(cause, errExited), errors.Is(cause, errDrainHurry):
+		case errors.Is(cause, drain.ErrExited), errors.Is(cause, drain.ErrHurry):
 			return nil // whatever it says, it was interrupted
 		case err == nil:
 			continue

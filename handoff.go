@@ -1,18 +1,8 @@
 package provisioner
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -91,107 +81,32 @@ type HandoffEvent struct {
 	Err     error   // the file is there but cannot be read
 }
 
-// pollInterval is how often a watcher looks for itself, for file systems that do not notify (NFS) and for a folder
-// that is not there yet.
-const pollInterval = 500 * time.Millisecond
-
 // WatchHandoffs reports every handoff file in dir, which is <state>/engines: first those that are there, then each
 // change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
 // read on. What changes faster than it is read may be told once, as it is in the end.
 func WatchHandoffs(ctx context.Context, dir string) (<-chan HandoffEvent, error) {
-	abs, err := filepath.Abs(dir)
+	watch, err := state.Watch(ctx, dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot watch %q: %w", dir, err)
+		return nil, err
 	}
-	w := &handoffWatch{dir: abs, events: make(chan HandoffEvent), seen: map[string][]byte{}}
-	// Without notification (too many watches on this machine, say) polling alone does it.
-	w.notify, _ = fsnotify.NewWatcher()
-	go w.run(ctx)
-	return w.events, nil
-}
-
-type handoffWatch struct {
-	dir      string
-	events   chan HandoffEvent
-	notify   *fsnotify.Watcher // nil: polling alone
-	watching bool
-	seen     map[string][]byte // content by path
-}
-
-func (w *handoffWatch) run(ctx context.Context) {
-	defer close(w.events)
-	var changed <-chan fsnotify.Event
-	var missed <-chan error
-	if w.notify != nil {
-		defer func() { _ = w.notify.Close() }()
-		changed, missed = w.notify.Events, w.notify.Errors
-	}
-	poll := time.NewTicker(pollInterval)
-	defer poll.Stop()
-	for w.scan(ctx) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case _, open := <-missed: // an overflow: the scan finds what it was
-			if !open {
-				missed = nil
+	events := make(chan HandoffEvent)
+	go func() {
+		defer close(events)
+		watch(func(c state.Change) bool {
+			e := HandoffEvent{Path: c.Path, Removed: c.Removed, Err: c.Err}
+			if c.Err == nil {
+				var err error
+				if e.Handoff, err = decodeHandoff(c.Path, c.Data); !c.Removed {
+					e.Err = err
+				}
 			}
-		case <-poll.C:
-		}
-	}
-}
-
-// scan tells of what is different from the last time; it returns false when ctx is done.
-func (w *handoffWatch) scan(ctx context.Context) bool {
-	if w.notify != nil && !w.watching {
-		w.watching = w.notify.Add(w.dir) == nil // before the folder is read, so that nothing falls in between
-	}
-	entries, err := os.ReadDir(w.dir)
-	if err != nil {
-		w.watching = false // there is no folder, or it was removed: a new one needs a new watch
-	}
-	var paths []string
-	for _, entry := range entries {
-		if strings.HasSuffix(entry.Name(), ".json") {
-			paths = append(paths, filepath.Join(w.dir, entry.Name()))
-		}
-	}
-	for path, data := range w.seen {
-		if !slices.Contains(paths, path) {
-			delete(w.seen, path)
-			h, _ := decodeHandoff(path, data)
-			if !w.tell(ctx, HandoffEvent{Path: path, Handoff: h, Removed: true}) {
+			select {
+			case events <- e:
+				return true
+			case <-ctx.Done():
 				return false
 			}
-		}
-	}
-	for _, path := range paths {
-		data, err := state.Read(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since; the next scan tells
-		}
-		before, known := w.seen[path]
-		if known && bytes.Equal(before, data) {
-			continue
-		}
-		w.seen[path] = data
-		var h Handoff
-		if err == nil {
-			h, err = decodeHandoff(path, data)
-		}
-		if !w.tell(ctx, HandoffEvent{Path: path, Handoff: h, Err: err}) {
-			return false
-		}
-	}
-	return true
-}
-
-func (w *handoffWatch) tell(ctx context.Context, e HandoffEvent) bool {
-	select {
-	case w.events <- e:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+		})
+	}()
+	return events, nil
 }

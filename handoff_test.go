@@ -162,72 +162,60 @@ func next(t *testing.T, events <-chan HandoffEvent) HandoffEvent {
 
 func TestWatchHandoffs(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{"notified", "polling"} {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			ctx, cancel := context.WithCancel(bounded(t))
-			files := state.In(filepath.Join(t.TempDir(), "state"), "pool-r0")
-			var events <-chan HandoffEvent
-			if mode == "polling" {
-				w := &handoffWatch{dir: files.Handoffs(), events: make(chan HandoffEvent), seen: map[string][]byte{}}
-				go w.run(ctx)
-				events = w.events
-			} else {
-				var err error
-				if events, err = WatchHandoffs(ctx, files.Handoffs()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			// The folder comes into being after the watch.
-			if err := errors.Join(files.Create(), files.Publish(testHandoff(1), state.Readers{})); err != nil {
-				t.Fatal(err)
-			}
-			if e := next(t, events); e.Handoff.Generation != 1 || e.Path != files.Handoff() || e.Removed || e.Err != nil {
-				t.Errorf("published: %+v", e)
-			}
-			if err := files.Publish(testHandoff(2), state.Readers{}); err != nil {
-				t.Fatal(err)
-			}
-			if e := next(t, events); e.Handoff.Generation != 2 {
-				t.Errorf("replaced: %+v", e)
-			}
-			if err := files.Unpublish(""); err != nil {
-				t.Fatal(err)
-			}
-			// A router need not remember which replica a path was of.
-			if e := next(t, events); !e.Removed || e.Path != files.Handoff() || e.Handoff.Generation != 2 || e.Handoff.PoolID == "" {
-				t.Errorf("removed: %+v", e)
-			}
-			if err := os.WriteFile(files.Handoff(), []byte("{"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			// Another program's write is not atomic: the empty file may be seen first.
-			for {
-				e := next(t, events)
-				if e.Err == nil {
-					t.Errorf("damaged: %+v", e)
-				}
-				if string(mustRead(t, e.Path)) == "{" {
-					break
-				}
-			}
-			if err := files.Unpublish(""); err != nil {
-				t.Fatal(err)
-			}
-			for {
-				e := next(t, events)
-				if e.Err != nil {
-					continue
-				}
-				if !e.Removed || e.Path != files.Handoff() || e.Handoff.PoolID != "" {
-					t.Errorf("removed: %+v", e)
-				}
-				break
-			}
-			cancel()
-			for range events {
-			}
-		})
+	ctx, cancel := context.WithCancel(bounded(t))
+	files := state.In(filepath.Join(t.TempDir(), "state"), "pool-r0")
+	events, err := WatchHandoffs(ctx, files.Handoffs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The folder comes into being after the watch.
+	if err := errors.Join(files.Create(), files.Publish(testHandoff(1), state.Readers{})); err != nil {
+		t.Fatal(err)
+	}
+	if e := next(t, events); e.Handoff.Generation != 1 || e.Path != files.Handoff() || e.Removed || e.Err != nil {
+		t.Errorf("published: %+v", e)
+	}
+	if err := files.Publish(testHandoff(2), state.Readers{}); err != nil {
+		t.Fatal(err)
+	}
+	if e := next(t, events); e.Handoff.Generation != 2 {
+		t.Errorf("replaced: %+v", e)
+	}
+	if err := files.Unpublish(""); err != nil {
+		t.Fatal(err)
+	}
+	// A router need not remember which replica a path was of.
+	if e := next(t, events); !e.Removed || e.Path != files.Handoff() || e.Handoff.Generation != 2 || e.Handoff.PoolID == "" {
+		t.Errorf("removed: %+v", e)
+	}
+	if err := os.WriteFile(files.Handoff(), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Another program's write is not atomic: the empty file may be seen first.
+	for {
+		e := next(t, events)
+		if e.Err == nil {
+			t.Errorf("damaged: %+v", e)
+		}
+		if string(mustRead(t, e.Path)) == "{" {
+			break
+		}
+	}
+	if err := files.Unpublish(""); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		e := next(t, events)
+		if e.Err != nil {
+			continue
+		}
+		if !e.Removed || e.Path != files.Handoff() || e.Handoff.PoolID != "" {
+			t.Errorf("removed: %+v", e)
+		}
+		break
+	}
+	cancel()
+	for range events {
 	}
 }
 

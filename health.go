@@ -8,6 +8,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/drain"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 )
@@ -75,7 +76,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		defer close(exitSeen)
 		select {
 		case <-r.exited:
-			cancel(errExited)
+			cancel(drain.ErrExited)
 		case <-inner.Done():
 		}
 	}()
@@ -106,12 +107,12 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 		err = cause
 	}
 	if closed(r.exited) {
-		err = errExited
+		err = drain.ErrExited
 	}
 	switch {
 	case errors.Is(err, errStoppedElsewhere):
 		return Handoff{}, p.notReady(err)
-	case errors.Is(err, errExited), errors.Is(err, errEndsElsewhere), errors.Is(err, ErrStopped), errors.Is(err, ErrReleased):
+	case errors.Is(err, drain.ErrExited), errors.Is(err, errEndsElsewhere), errors.Is(err, ErrStopped), errors.Is(err, ErrReleased):
 		return Handoff{}, p.endedBeforeReady(ctx)
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return Handoff{}, p.notReady(err)

@@ -174,7 +174,7 @@ func (p *EngineProvisioner) concluded(r *run, end ending, died *ExitError, asked
 		p.exit = &end.exit.Code
 	}
 	if end.swept > 0 {
-		p.noteLocked("killed " + count(end.swept, "process that has", "processes that have") + " outlived the engine")
+		p.noteLocked(end.sweptText())
 	}
 	if end.port != "" {
 		p.noteLocked(fmt.Sprintf("the engine is gone, but port %d is not free: %s", r.rec.Port, end.port))

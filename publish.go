@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/drain"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
@@ -89,7 +90,7 @@ func (p *EngineProvisioner) wanted(r *run) error {
 
 func (p *EngineProvisioner) wantedLocked(r *run) error {
 	if p.state != StateStarting || p.asked || closed(r.exited) || r.inst.Exited() {
-		return errExited
+		return drain.ErrExited
 	}
 	return nil
 }

@@ -157,7 +157,6 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 var (
 	errStalled = errors.New("no progress")
 	errTooLong = errors.New("the load took too long")
-	errExited  = errors.New("the engine exited")
 )
 
 // logEnd are the last lines of the log, which may have lost its name.

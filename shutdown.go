@@ -161,6 +161,14 @@ type ending struct {
 	err     error  // what could not be verified or put away; ErrUnkillable among it
 }
 
+// sweptText says how many processes have outlived the leader, for people.
+func (e ending) sweptText() string {
+	if e.swept == 1 {
+		return "killed 1 process that has outlived the engine"
+	}
+	return fmt.Sprintf("killed %d processes that have outlived the engine", e.swept)
+}
+
 // defaultLeaveTime is how long the rest of a tree may take to end by itself after its leader. Python's resource tracker,
 // which every vLLM has, takes 100 ms on two busy cores to unlink what the leader has left.
 const defaultLeaveTime = 500 * time.Millisecond
