@@ -212,7 +212,7 @@ func TestDrainIsCutShort(t *testing.T) {
 			if who == "who waits no longer" {
 				want = context.Canceled
 				hurry()
-				if err := p.Stop(gone()); !errors.Is(err, want) {
+				if err := p.Stop(first); !errors.Is(err, want) {
 					t.Errorf("the later Stop: %v", err)
 				}
 				if err := <-stopped; !errors.Is(err, want) {
