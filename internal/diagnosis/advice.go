@@ -17,7 +17,7 @@ func Advice(cause engine.Cause) string {
 	case engine.CauseLibMissing:
 		return "install the engine with all its libraries; a copied executable must keep those that lay beside it"
 	case engine.CauseDriver:
-		return `check the driver with nvidia-smi and that the engine was built for this GPU, or set "gpu: none"`
+		return `check that "doctor" shows the GPU and that the engine was built for it, or set "gpu: none"`
 	case engine.CauseBuildFailed:
 		return "read the log of the build"
 	case engine.CauseDownload:

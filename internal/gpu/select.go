@@ -60,7 +60,7 @@ func Select(policy Policy, names []string, found Inventory, b Build) (Choice, er
 	}
 	switch {
 	case len(all) == 0 && len(listed) > 0: // the executable knows more than we do
-		all, err = ofList(listed), nil
+		all = ofList(listed)
 	case err != nil && optional:
 		return Choice{Why: driverError(err, "").Err.Error()}, nil
 	case errors.Is(err, ErrNone):
