@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-vulkan test-source test-containers test-systemd cover lint fuzz bench clean chaos
+.PHONY: help demo test test-vllm test-vulkan test-gpu test-source test-containers test-systemd cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ test-vllm: ## run the tests with a real vLLM on the CPU, which the first run ins
 
 test-vulkan: ## run the tests of GPUs with a real llama-server and a GPU in software, Mesa's llvmpipe (90 MB)
 	@scripts/test-vulkan.sh
+
+test-gpu: ## hold what is taken for granted about NVIDIA GPUs against a real one (root, nvcc)
+	@scripts/test-gpu.sh
 
 cover: test ## show the coverage of each function
 	@go tool cover -func=coverage.out
