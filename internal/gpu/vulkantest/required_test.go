@@ -81,6 +81,9 @@ func TestRequiredIsRefused(t *testing.T) {
 		"an index that is absent": {func(cfg *provisioner.ProvisionConfig) {
 			cfg.Env = map[string]provisioner.EnvValue{visible: {Value: "7"}}
 		}, "cannot use the GPU: "},
+		"no driver": {func(cfg *provisioner.ProvisionConfig) {
+			cfg.Env = map[string]provisioner.EnvValue{"VK_DRIVER_FILES": {Value: "/nonexistent.json"}}
+		}, "cannot use the GPU: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,11 +4,8 @@
 package vulkantest
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -137,59 +133,35 @@ func TestEngineListsDevices(t *testing.T) {
 	}
 }
 
-// The engine by itself: it loads a model to the device and answers a client.
-func TestEngineUsesTheDevice(t *testing.T) {
-	t.Parallel()
-	cfg := replica(t)
-	cmd := exec.CommandContext(bounded(t), llamaServer(t), append(cfg.Flags, "--n-gpu-layers", "999", "--model", cfg.Model.ID, "--port", strconv.Itoa(cfg.Port))...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	out, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && !strings.Contains(lines.Text(), "listening on http") {
-		log.WriteString(lines.Text() + "\n")
-	}
-	if on := weightsOn(t, log.String()); on["Vulkan0"] == 0 {
-		t.Errorf("the weights are on %v", on)
-	}
-	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Post(fmt.Sprintf("http://127.0.0.1:%d/completion", cfg.Port), "application/json", strings.NewReader(`{"prompt":"Hi","n_predict":2}`))
-	if err != nil {
-		t.Error(err)
-	} else if resp.Body.Close(); resp.StatusCode != http.StatusOK {
-		t.Error(resp.Status)
-	}
-	if err := cmd.Cancel(); err != nil {
-		t.Error(err)
-	}
-	_, _ = io.Copy(io.Discard, out)
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("it ended with %v", err)
-	}
-}
-
 // Without a GPU none is used, whatever is there.
 func TestNoneHidesTheDevice(t *testing.T) {
 	t.Parallel()
 	cfg := replica(t)
 	cfg.GPU = provisioner.GPUNone
 	p, h := ready(t, cfg)
-	log, err := os.ReadFile(p.Status().Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for device, mib := range weightsOn(t, string(log)) {
+	for device, mib := range weightsOn(t, log(t, p)) {
 		if !strings.HasPrefix(device, "CPU") {
 			t.Errorf("%.2f MiB of weights are on %s", mib, device)
 		}
 	}
 	if h.DeviceMask != "" || len(h.Devices) > 0 {
 		t.Errorf("the handoff names devices: %q, %q", h.DeviceMask, h.Devices)
+	}
+}
+
+// What the user says of devices is the user's alone, where they are not managed.
+func TestUnmanagedIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	cfg := replica(t)
+	cfg.GPU = provisioner.GPUUnmanaged
+	cfg.Env = map[string]provisioner.EnvValue{visible: {Value: "0,0"}}
+	cfg.Flags = append(cfg.Flags, "--device", "Vulkan1")
+	p, _ := ready(t, cfg)
+	if on := weightsOn(t, log(t, p)); on["Vulkan1"] == 0 || on["Vulkan0"] != 0 {
+		t.Errorf("the weights are on %v", on)
+	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.Status().PID))
+	if err != nil || !slices.Contains(strings.Split(string(env), "\x00"), visible+"=0,0") {
+		t.Errorf("the engine's environment lacks %s=0,0 (%v)", visible, err)
 	}
 }
