@@ -96,7 +96,7 @@ func (p *EngineProvisioner) counter(r *run, patience time.Duration) (drain.Count
 			return nil, fmt.Errorf("api_key: %w", err)
 		}
 	}
-	return drain.Counter(probe.New(port.Loopback(r.rec.Host), r.rec.Port, key, patience), r.rec.Launch.Spec, held{r}), nil
+	return drain.Counter(probe.New(port.Loopback(r.rec.Host), r.rec.Port, key, patience), r.rec.Launch.Spec.LaunchSpec, held{r}), nil
 }
 
 // held is a launch as a drain sees it.

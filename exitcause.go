@@ -17,7 +17,7 @@ import (
 // exitError says that the engine ended by itself. What was ready can be so again, whatever it ended of.
 func (r *run) exitError(exit launch.Exit, ready bool) *ExitError {
 	lines := r.lastLines()
-	spec, how := r.rec.Launch.Spec, diagnosis.Exit(exit)
+	spec, how := r.rec.Launch.Spec.whole(), diagnosis.Exit(exit)
 	found := diagnosis.OfLog(lines, how, spec, ready)
 	f := r.failure(found.Cause, found.Evidence, lines)
 	f.Advice = cmp.Or(found.Advice, f.Advice)

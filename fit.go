@@ -3,6 +3,7 @@ package provisioner
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,9 +17,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
+	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -166,7 +169,13 @@ func (o *options) others(ctx context.Context, cfg ProvisionConfig) []fit.Other {
 		if err != nil || stem == cfg.fileStem() {
 			continue
 		}
-		rec, err := readRecord(files)
+		read := func() (*peer, error) { return readPeer(files) }
+		var rec *peer
+		if cfg.reserves() {
+			rec, err = read() // somebody is refused for it
+		} else {
+			rec, err = peers.Get(files.Record(), read)
+		}
 		if err != nil || rec.State.Final() || len(rec.Launch.Memory) == 0 || !o.lives(ctx, files, rec) {
 			continue
 		}
@@ -182,13 +191,37 @@ func (o *options) others(ctx context.Context, cfg ProvisionConfig) []fit.Other {
 	return others
 }
 
+// peer is what a start reads of the records of all others. It must not be changed.
+type peer struct {
+	State   State   `json:"state"`
+	Process proc.ID `json:"process"`
+	Launch  struct {
+		Mode      string            `json:"provisioning_mode"`
+		ModelPath string            `json:"model_path"`
+		GPUs      []json.RawMessage `json:"gpus"`
+		Memory    []MemoryNeed      `json:"memory"`
+	} `json:"launch"`
+}
+
+// peers are kept for all launches of this program: with n replicas that start at once there are n² of them to read.
+var peers filestamp.Memo[*peer]
+
+func readPeer(files state.Files) (*peer, error) {
+	p := new(peer)
+	return p, files.ReadRecord(func(data []byte, _ int) error { return json.Unmarshal(data, p) })
+}
+
 // lives reports whether a launch has not ended while nobody was there to take note.
-func (o *options) lives(ctx context.Context, files state.Files, rec record) bool {
+func (o *options) lives(ctx context.Context, files state.Files, other *peer) bool {
 	if state.Locked(files.LockPath()) {
 		return true
 	}
-	if rec.Launch.Mode != modeContainer || rec.State == StatePreparing {
+	if other.Launch.Mode != modeContainer || other.State == StatePreparing {
 		return false // a container holds no lock, but its start does
+	}
+	rec, err := readRecord(files)
+	if err != nil {
+		return false
 	}
 	inst, err := o.find(ctx, files, rec)
 	if err != nil {

@@ -195,7 +195,7 @@ func (p processes) Members() []witness.Member {
 }
 
 func (r *run) seen() witness.Engine {
-	return witness.Engine{Processes: processes{r.inst}, Spec: r.rec.Launch.Spec, Log: r.rec.Log, Nameless: &r.nameless}
+	return witness.Engine{Processes: processes{r.inst}, Spec: r.rec.Launch.Spec.LaunchSpec, Log: r.rec.Log, Nameless: &r.nameless}
 }
 
 func (r *run) witness(ask *probe.Prober, rest time.Duration) *witness.Witness {

@@ -310,7 +310,7 @@ func (p launchPlan) loadGrace(cfg ProvisionConfig) Duration {
 func (p launchPlan) launchRecord(cfg ProvisionConfig) launchRecord {
 	l := launchRecord{
 		ConfigHash: p.hash(cfg), Mode: cfg.Provisioning.Mode, Digest: p.host.Binary.Digest, ModelPath: p.host.ModelPath,
-		Args: p.Args(), Spec: p.spec, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
+		Args: p.Args(), Spec: recordedSpec{LaunchSpec: p.spec}, GPU: cfg.GPU, GPUs: p.GPUs, Ready: cfg.Ready,
 		Memory: p.Memory, Files: p.modelFiles(), Footprint: p.footprint(cfg), Places: p.places,
 	}
 	if cfg.APIKey != nil {

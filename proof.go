@@ -195,7 +195,7 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 		gpus, err := driver.GPUs()
 		return usage{held, heldErr, gpus}, err
 	})
-	all := evidence(r.rec.Launch.Spec, r.log())
+	all := evidence(r.rec.Launch.Spec.LaunchSpec, r.log())
 	all.PIDs, all.Held, all.HeldErr = pids, now.held, now.heldErr
 	all.Before, all.After = r.rec.Launch.GPUs, now.gpus
 	if err != nil && all.ByDriver() {

@@ -69,7 +69,7 @@ type launchRecord struct {
 	Files []filestamp.Stamp `json:"model_files,omitempty"`
 	Args  []string          `json:"args"`
 	Flags []string          `json:"flags"` // those of Args that no other key says; nil in records of older versions
-	Spec  engine.LaunchSpec `json:"spec"`
+	Spec  recordedSpec      `json:"spec"`
 	GPU   GPUPolicy         `json:"gpu"`
 	GPUs  []engine.GPU      `json:"gpus,omitempty"` // with their memory before the start
 	Ready ReadyConfig       `json:"ready"`
@@ -79,6 +79,32 @@ type launchRecord struct {
 	// Footprint is what would make another launch if it changed, and Places is where to look for that.
 	Footprint footprint.Footprint `json:"footprint,omitzero"`
 	Places    places              `json:"places,omitzero"`
+}
+
+// recordedSpec is a description as a record has it. A record is read ten times in the life of a replica, and once for each
+// other one that starts, but its patterns of causes matter when an engine has died. Compiling them is nine tenths of
+// reading a record.
+type recordedSpec struct {
+	engine.LaunchSpec
+	Unread json.RawMessage `json:"causes,omitempty"` // the causes as they were read; nil of a launch of this program
+}
+
+// MarshalJSON writes the causes, read or not.
+func (s recordedSpec) MarshalJSON() ([]byte, error) {
+	if s.Unread == nil {
+		return json.Marshal(s.LaunchSpec)
+	}
+	type plain recordedSpec // has no such method
+	return json.Marshal(plain(s))
+}
+
+// whole is the description with its causes. Without those that cannot be read, the end of an engine is told all the same.
+func (s recordedSpec) whole() engine.LaunchSpec {
+	spec := s.LaunchSpec
+	if s.Unread != nil && json.Unmarshal(s.Unread, &spec.Causes) != nil {
+		spec.Causes = nil
+	}
+	return spec
 }
 
 const (

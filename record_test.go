@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -99,5 +100,39 @@ func TestChangeRecordRace(t *testing.T) {
 	}
 	if rec, err := readRecord(files); err != nil || rec.Generation != 2*racerRounds {
 		t.Errorf("%d changes are left of %d (%v)", rec.Generation, 2*racerRounds, err)
+	}
+}
+
+// The causes in a record are read when they are asked for, and outlive the changes of those who do not ask.
+func TestRecordedCauses(t *testing.T) {
+	t.Parallel()
+	files := state.In(t.TempDir(), "pool-r0")
+	if err := files.Create(); err != nil {
+		t.Fatal(err)
+	}
+	rec := record{Schema: state.RecordSchema, LaunchID: "a", Pool: "pool", Replica: "r0"}
+	rec.Launch.Spec.Causes = []engine.CausePattern{{Cause: engine.CauseOOMGPU, Pattern: engine.AnyOf(`out of memory`), Advice: "less"}}
+	if err := writeRecord(files, rec); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		err := changeRecord(files, func(r record, err error) (record, bool) {
+			if err != nil {
+				t.Error(err)
+			}
+			r.Generation++
+			return r, true
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := readRecord(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	causes := got.Launch.Spec.whole().Causes
+	if got.Generation != 2 || len(causes) != 1 || causes[0].Cause != engine.CauseOOMGPU || causes[0].Advice != "less" || !causes[0].Pattern.MatchString("CUDA: out of memory") {
+		t.Errorf("generation %d, causes %+v", got.Generation, causes)
 	}
 }

@@ -42,7 +42,7 @@ func TestRecordedSchemas(t *testing.T) {
 				r.Launch.Ready.RequestTimeout != Duration(5*time.Second) || r.Launch.GPU != GPUNone || len(r.Launch.Args) != 13 {
 				t.Errorf("%+v", r)
 			}
-			spec := r.Launch.Spec
+			spec := r.Launch.Spec.whole()
 			requests := []string{"vllm:num_requests_running", "vllm:num_requests_waiting"}
 			if len(spec.Causes) != 10 || spec.Causes[0].Cause != engine.CauseLibMissing || !spec.Causes[0].Pattern.MatchString("ImportError: x") ||
 				spec.NoGPU == nil || !spec.NoGPU.MatchString("Failed to infer device type") || len(spec.Advice) != 2 {

@@ -138,7 +138,7 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		now := r.progress()
 		if gpuRequired && now.Log != size {
 			size = now.Log
-			if line, ok := evidence(r.rec.Launch.Spec, r.log()).FellBack(); ok {
+			if line, ok := evidence(r.rec.Launch.Spec.LaunchSpec, r.log()).FellBack(); ok {
 				cancel(gpuError(gpu.OnCPU(fmt.Errorf("the engine falls back to the CPU: %q", tail.Cut(line)))))
 				return
 			}

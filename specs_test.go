@@ -49,7 +49,7 @@ func BenchmarkLaunch(b *testing.B) {
 // TestSpecIsRecorded checks that whoever adopts an engine finds in the record all that is asked of it later on.
 func TestSpecIsRecorded(t *testing.T) {
 	t.Parallel()
-	beforeTheStart := []string{"Flags", "Env", "GGUF"}
+	beforeTheStart := []string{"Flags", "Env", "FetchesFromHub", "GGUF"}
 	for _, e := range []Engine{llamacpp.Engine{}, vllm.Engine{}, sglang.Engine{}, tgi.Engine{}} {
 		spec, err := launchOf(e, launchConfig(e), engine.Host{})
 		if err != nil {

@@ -1,6 +1,6 @@
 // Package filestamp remembers what files looked like, to tell later whether somebody has changed them.
 //
-// Whoever keeps facts about files calls it. It never reads them: size, time and identity must do.
+// Whoever keeps facts about files calls it. It never reads them, that is left to its caller: size, time and identity must do.
 package filestamp
 
 import (
@@ -67,5 +67,9 @@ func Inode(f *os.File) string {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return ""
 	}
+	return identity(&st)
+}
+
+func identity(st *unix.Stat_t) string {
 	return fmt.Sprintf("%d:%d:%d.%d", st.Dev, st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
 }

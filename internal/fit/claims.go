@@ -43,10 +43,15 @@ type Other struct {
 func Claim(others []Other, held func() map[int]uint64) Claims {
 	c := Claims{map[string]uint64{}, map[File]uint64{}}
 	var memory map[int]uint64
+	files := map[string]File{} // replicas of a pool have one model
 	for _, o := range others {
 		for _, m := range o.Memory {
 			if m.Mapped > 0 {
-				file := FileOf(o.Model)
+				file, known := files[o.Model]
+				if !known {
+					file = FileOf(o.Model)
+					files[o.Model] = file
+				}
 				c.Mapped[file] = max(c.Mapped[file], m.Mapped)
 			}
 			if !o.Loading {

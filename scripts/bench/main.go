@@ -41,12 +41,13 @@ func main() {
 	rows := flag.String("rows", "", "measure only the groups of rows that match this regular expression: "+strings.Join(groupNames(), ", "))
 	samples := flag.Int("samples", 9, "how often each is measured; the median counts")
 	plot := flag.String("plot", "", "file for the plot of the growth curves; none: they are not measured")
+	profiles := flag.String("profiles", "", "folder for CPU profiles of the library, one for each start, stop and so on; none: they are not made")
 	flag.Parse()
 	wanted, err := regexp.Compile(*rows)
 	if err != nil {
 		fail(err)
 	}
-	if err := bench(wanted, *samples, *plot); err != nil {
+	if err := bench(wanted, *samples, *plot, *profiles); err != nil {
 		fail(err)
 	}
 }
@@ -56,7 +57,7 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-func bench(rows *regexp.Regexp, samples int, plot string) (err error) {
+func bench(rows *regexp.Regexp, samples int, plot, profiles string) (err error) {
 	l, err := newLab()
 	if err != nil {
 		return err
@@ -74,6 +75,7 @@ func bench(rows *regexp.Regexp, samples int, plot string) (err error) {
 		_ = closed() // it is given up
 		os.Exit(1)
 	}()
+	l.profiles = profiles
 	if err := l.furnish(); err != nil {
 		return err
 	}
@@ -130,6 +132,7 @@ type lab struct {
 	cli      string
 	children *children
 	foreign  []int
+	profiles string
 	port     int
 	folders  int
 }
@@ -209,6 +212,8 @@ type setup struct {
 	Engine string // the executable
 	Model  string
 	Port   int // of the first replica
+
+	Profiles string // folder for CPU profiles of the library; "" for none
 }
 
 // folder is where a life leaves its state.
@@ -217,7 +222,7 @@ func (l *lab) folder(load time.Duration) (setup, error) {
 	l.folders++
 	s := setup{
 		Dir: filepath.Join(l.dir, fmt.Sprint(l.folders)), Cache: filepath.Join(l.dir, "cache"), Engine: engine,
-		Model: filepath.Join(l.dir, "model.gguf"), Port: l.port,
+		Model: filepath.Join(l.dir, "model.gguf"), Port: l.port, Profiles: l.profiles,
 	}
 	if err == nil {
 		err = os.Mkdir(s.Dir, 0o700)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,11 @@ func work(text string) error {
 		var r report
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		began, used := time.Now(), cpuTime()
-		err := perform(ctx, by, o, &r)
+		profiled, err := s.profile(o.Do)
+		if err == nil {
+			err = perform(ctx, by, o, &r)
+			profiled()
+		}
 		r.Took, r.CPU, r.All = time.Since(began), cpuTime()-used, cpuTime()-first
 		cancel()
 		if err != nil {
@@ -88,6 +93,18 @@ func work(text string) error {
 			return err
 		}
 	}
+}
+
+// profile begins a CPU profile of an order to the library, where one is wanted.
+func (s setup) profile(order string) (end func(), err error) {
+	if s.Profiles == "" || s.Bare {
+		return func() {}, nil
+	}
+	file, err := os.Create(filepath.Join(s.Profiles, fmt.Sprintf("%s-%d.pprof", order, os.Getpid())))
+	if err != nil {
+		return nil, err
+	}
+	return func() { pprof.StopCPUProfile(); file.Close() }, pprof.StartCPUProfile(file)
 }
 
 func perform(ctx context.Context, by starter, o order, r *report) error {
