@@ -29,7 +29,7 @@ func (p *EngineProvisioner) keep() {
 		case <-timer.C:
 			timer.Reset(wake.Until(time.Now(), keepPeriod))
 		}
-		_ = caught.Do(p.opts.logger, p.cfg.Name(), p.look)
+		_ = caught.Do(p.opts.logger, p.run.rec.name(), p.look)
 	}
 }
 
@@ -144,7 +144,7 @@ func (p *EngineProvisioner) republish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	message := "somebody has removed or changed its handoff; it is written again"
-	p.opts.logger.Warn(message, "replica", p.cfg.Name())
+	p.opts.logger.Warn(message, "replica", p.run.rec.name())
 	p.emit(Event{Kind: EventNote, Message: message, Handoff: &h})
 }
 
