@@ -16,6 +16,8 @@ type Build struct {
 	Asked  bool
 	Listed []Device // with their names as the only one of Backends
 	Words  string   // what it said beside them, such as why a backend failed; "" for nothing
+	// Python says that it is a Python engine.
+	Python bool
 	// Runtime is the vendor that a Python engine was built for; "" when that is not known. CPU stands for none.
 	Runtime engine.Vendor
 }
@@ -150,6 +152,13 @@ func (b Build) tie(chosen, all []Device) ([]Device, error) {
 			}
 		}
 		tied[i].Backends = []string{name}
+	}
+	named := count(tied, func(d Device) bool { return len(d.Backends) > 0 })
+	if named > 0 && named < len(tied) { // the others are confined by a variable, of which these know nothing
+		return nil, &Error{
+			Err:    fmt.Errorf("%s uses some of %s by another backend than the rest", b.What, labels(chosen)),
+			Advice: fmt.Sprintf(`write all of them under "devices" as it lists them: %s`, names(b.Listed)),
+		}
 	}
 	return tied, nil
 }

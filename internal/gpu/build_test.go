@@ -71,7 +71,7 @@ func TestSelectByBuild(t *testing.T) {
 			env: map[string]string{"ROCR_VISIBLE_DEVICES": "0,1,2"},
 		},
 		"AMD with vLLM": {
-			names: []string{"1"}, gpus: []Device{radeon, small}, build: Build{Runtime: engine.VendorAMD}, want: []Device{small},
+			names: []string{"1"}, gpus: []Device{radeon, small}, build: Build{Python: true, Runtime: engine.VendorAMD}, want: []Device{small},
 			env: map[string]string{"HIP_VISIBLE_DEVICES": "1"},
 		},
 		"by address": {
@@ -99,11 +99,22 @@ func TestSelectByBuild(t *testing.T) {
 			env: map[string]string{"ROCR_VISIBLE_DEVICES": "GPU-00000000000000A0,GPU-00000000000000A1", "GGML_VK_VISIBLE_DEVICES": ""},
 		},
 
-		"NVIDIA by Vulkan":              {gpus: []Device{rtx}, build: lists(vkRTX), want: []Device{named(rtx, "Vulkan0")}, env: map[string]string{}},
-		"two alike by Vulkan":           {gpus: []Device{rtx, rtx1}, build: lists(vkRTX, vkRTX1), want: []Device{named(rtx, "Vulkan0"), named(rtx1, "Vulkan1")}},
-		"one of two alike by Vulkan":    {names: []string{"1"}, gpus: []Device{rtx, rtx1}, build: lists(vkRTX, vkRTX1), wantErr: `cannot use GPU "1 (GPU-n1)": this llama-server does not tell which of its devices that is: Vulkan0 (NVIDIA GeForce RTX 4090), Vulkan1 (NVIDIA GeForce RTX 4090); write the one that is meant under "devices", such as "Vulkan0"`},
-		"one of two alike by its name":  {names: []string{"Vulkan1"}, gpus: []Device{rtx, rtx1}, build: lists(vkRTX, vkRTX1), want: []Device{{Index: 1, Name: vkRTX1.Name, MemoryTotal: 24 << 30, MemoryFree: engine.UnknownBytes, Backends: []string{"Vulkan1"}}}, env: map[string]string{}},
-		"two by their memory":           {names: []string{"1"}, gpus: []Device{radeon, small}, build: lists(vkSmall, vkRadeon), want: []Device{named(small, "Vulkan0")}},
+		"NVIDIA by Vulkan":             {gpus: []Device{rtx}, build: lists(vkRTX), want: []Device{named(rtx, "Vulkan0")}, env: map[string]string{}},
+		"two alike by Vulkan":          {gpus: []Device{rtx, rtx1}, build: lists(vkRTX, vkRTX1), want: []Device{named(rtx, "Vulkan0"), named(rtx1, "Vulkan1")}},
+		"one of two alike by Vulkan":   {names: []string{"1"}, gpus: []Device{rtx, rtx1}, build: lists(vkRTX, vkRTX1), wantErr: `cannot use GPU "1 (GPU-n1)": this llama-server does not tell which of its devices that is: Vulkan0 (NVIDIA GeForce RTX 4090), Vulkan1 (NVIDIA GeForce RTX 4090); write the one that is meant under "devices", such as "Vulkan0"`},
+		"one of two alike by its name": {names: []string{"Vulkan1"}, gpus: []Device{rtx, rtx1}, build: lists(vkRTX, vkRTX1), want: []Device{{Index: 1, Name: vkRTX1.Name, MemoryTotal: 24 << 30, MemoryFree: engine.UnknownBytes, Backends: []string{"Vulkan1"}}}, env: map[string]string{}},
+		"two by their memory":          {names: []string{"1"}, gpus: []Device{radeon, small}, build: lists(vkSmall, vkRadeon), want: []Device{named(small, "Vulkan0")}},
+		"a Python engine of which nothing is known": {
+			gpus: []Device{radeon}, build: Build{Python: true}, want: []Device{radeon}, env: map[string]string{"HIP_VISIBLE_DEVICES": "0"},
+		},
+		"two by two backends": {
+			names: []string{"GPU-n0", "0000:03:00.0"}, gpus: []Device{rtx, radeon}, build: lists(cuda0, vkRadeon),
+			wantErr: `this llama-server uses some of 0 (GPU-n0), 0 (GPU-00000000000000A0) by another backend than the rest; write all of them under "devices" as it lists them: CUDA0 (NVIDIA GeForce RTX 4090), Vulkan1 (AMD`,
+		},
+		"two by two backends, by their names": {
+			names: []string{"CUDA0", "Vulkan1"}, gpus: []Device{rtx, radeon}, build: lists(cuda0, vkRadeon), env: map[string]string{},
+			want: []Device{ofList([]Device{cuda0, vkRadeon})[0], ofList([]Device{cuda0, vkRadeon})[1]},
+		},
 		"two of two vendors by Vulkan":  {names: []string{"GPU-n0", "0000:03:00.0"}, gpus: []Device{rtx, radeon}, build: lists(vkRTX, vkRadeon), want: []Device{named(rtx, "Vulkan0"), named(radeon, "Vulkan1")}},
 		"no right to ROCm, with Vulkan": {gpus: []Device{noKFD}, build: lists(listed("Vulkan0", "AMD Radeon Graphics", 16<<30)), want: []Device{named(noKFD, "Vulkan0")}},
 		"no right to ROCm":              {gpus: []Device{noKFD}, build: lists(rocm0), wantErr: "cannot open /dev/kfd"},

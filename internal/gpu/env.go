@@ -47,7 +47,7 @@ func Env(policy Policy, gpus []Device, b Build) map[string]string {
 		env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
 	}
 	if some := of(engine.VendorAMD); len(some) > 0 {
-		if b.Runtime == engine.VendorAMD {
+		if b.Python {
 			// Alone, and by index: vLLM raises where it differs from CUDA_VISIBLE_DEVICES, and Ray where ROCR's is set without it.
 			env["HIP_VISIBLE_DEVICES"] = joined(some, index)
 		} else {

@@ -61,6 +61,11 @@ func (e Evidence) ByDriver() bool {
 	return slices.ContainsFunc(e.Before, func(d Device) bool { return vendor(d) != "" })
 }
 
+// ofNVIDIA reports whether a GPU of NVIDIA is among the replica's.
+func (e Evidence) ofNVIDIA() bool {
+	return slices.ContainsFunc(e.Before, func(d Device) bool { return vendor(d) == engine.VendorNVIDIA })
+}
+
 // Prove tells whether a ready engine really runs on the GPUs that it was given. It is for replicas whose policy is Required:
 // an engine that finds no GPU warns and serves from the CPU, many times slower. The first that can tell decides: the bytes
 // that the engine says it has put on each device; the driver's and the kernel's account of its processes; its own count of
@@ -86,7 +91,7 @@ func (e Evidence) Prove() (by string, err error) {
 	// NVIDIA's driver names every holder of memory, so that a tree that it does not name holds none, unless it cannot see
 	// this tree: an error, no process at all (WSL), or a process without a number. Growth of a device is weaker, as
 	// another process may be what grew, so that it counts only then.
-	case e.HeldErr == nil && len(e.Held) > 0 && !listed:
+	case e.HeldErr == nil && len(e.Held) > 0 && !listed && e.ofNVIDIA():
 		return "", OnCPU(errors.New("the engine is ready but none of its processes holds GPU memory"))
 	}
 	if g, grown := grownMost(e.Before, e.After); grown > 0 {

@@ -54,7 +54,7 @@ func TestProveByWeights(t *testing.T) {
 		"buffers that are none":                  {log: []string{"load_tensors: CPU model buffer size = x MiB", allOffloaded}, want: `it says "` + allOffloaded},
 		"its processes, by the kernel":           {held: holds(radeon.PCIBusID, 100<<20), want: "its processes hold 100 MiB of GPU 0 (GPU-00000000000000A0)"},
 		"its processes, but only a context":      {held: holds(radeon.PCIBusID, 9<<20), err: "no GPU memory is in use by it"},
-		"its processes, on another's GPU":        {held: holds(small.PCIBusID, 1<<30), err: "none of its processes holds GPU memory"},
+		"its processes, on another's GPU":        {held: holds(small.PCIBusID, 1<<30), err: "no GPU memory is in use by it"},
 		"nothing is known of memory":             {before: []Device{arc}, err: "how much of its GPUs' memory is in use is not known"},
 		"main memory grows by everybody's doing": {before: []Device{iris}, err: "how much of its GPUs' memory is in use is not known"},
 	} {
