@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -18,7 +19,7 @@ import (
 const keepPeriod = time.Second
 
 // keep looks after the files of a launch until its end: what somebody has removed is written again, and a stop that another
-// program began and died over is finished. As long as nothing is missing, a look is three lstat.
+// program began and died over is finished. As long as nothing is missing, a look is four lstat.
 func (p *EngineProvisioner) keep() {
 	timer := time.NewTimer(wake.Until(time.Now(), keepPeriod))
 	defer timer.Stop()
@@ -44,6 +45,47 @@ func (p *EngineProvisioner) look() {
 	}
 	p.restore()
 	p.republish()
+	p.rekey()
+}
+
+// rekey keeps the handoff from naming a key that the engine does not know, when somebody has changed the file. One goroutine at
+// a time calls it.
+func (p *EngineProvisioner) rekey() {
+	h, ready := p.Handoff()
+	if !ready || !p.Running() || p.run.rec.APIKey == nil || p.run.rec.APIKey.FromFile == "" {
+		return
+	}
+	r := p.run
+	file := ProvisionConfig{Dir: r.rec.Dir}.resolve(r.rec.APIKey.FromFile)
+	info, err := os.Stat(file)
+	if err != nil || p.keyFile != nil && sameFileVersion(info, p.keyFile) {
+		return
+	}
+	auth := r.auth()
+	if (auth == nil) == (h.Auth == nil) {
+		p.keyFile = info
+		return
+	}
+	if !p.publishing.TryLock() { // the next look will do
+		return
+	}
+	defer p.publishing.Unlock()
+	h.Auth = auth
+	if gone, err := r.rewrite(h, p.admitted()); gone || err != nil {
+		return
+	}
+	p.keyFile = info
+	p.written, _ = os.Lstat(r.files.Handoff())
+	message := fmt.Sprintf("the key in %q is the engine's again, and its handoff names it", file)
+	if auth == nil {
+		message = fmt.Sprintf(`the key in %q is not the one that the engine was started with, so its handoff names none; `+
+			`"engine-provisioner reload" starts the engine with the new one`, file)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handoff = h
+	p.opts.logger.Warn(message, "replica", p.cfg.Name())
+	p.emit(Event{Kind: EventNote, Message: message, Handoff: &h})
 }
 
 // halfStopped reports whether somebody has written that the engine is to be gone, and nobody is at it. It reads the record

@@ -69,6 +69,7 @@ func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
 		// These are of the launch as it was: with its temporary folder, and before it took any memory.
 		r.Launch.Args, r.Launch.GPUs, r.Launch.Memory, r.Launch.Files = was.Args, was.GPUs, was.Memory, was.Files
 		r.Launch.Flags = argsIn(r.TempDir, plan.ownFlags())
+		r.Launch.Seals = was.Seals
 	}
 	r.Launch.Ready, r.Launch.GPU = cfg.Ready, cfg.GPU
 	r.Model, r.Drain, r.Logs, r.APIKey, r.Handoff = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey, cfg.Handoff

@@ -33,6 +33,7 @@ type EngineProvisioner struct {
 	publishing sync.Mutex
 	keeping    sync.Mutex    // held by look, which what follows belongs to
 	written    fs.FileInfo   // the handoff's file when it was last found right; nil before
+	keyFile    fs.FileInfo   // the file of the API key when it was last looked into; nil before
 	looked     fs.FileInfo   // the record when it was last read; nil before
 	unwritten  bool          // the handoff could not be written the last time, which is told
 	unrecorded bool          // the record could not

@@ -172,7 +172,7 @@ func (r *run) handoff(proven proof) Handoff {
 		URL: probe.URL(port.Loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
 		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath},
 		Flags: r.rec.Launch.ownFlags(), Args: r.rec.Launch.Args, SlotsTotal: proven.slots, SlotsFree: proven.slots,
-		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.rec.APIKey, ReadyAt: time.Now().UTC(), Answer: proven.answer,
+		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.auth(), ReadyAt: time.Now().UTC(), Answer: proven.answer,
 		Process: &HandoffProcess{
 			PID: r.rec.Process.PID, StartTicks: r.rec.Process.StartTicks, BootID: r.rec.Process.BootID, LaunchID: r.rec.LaunchID,
 		},
@@ -184,6 +184,21 @@ func (r *run) handoff(proven proof) Handoff {
 	}
 	h.DeviceMask = strings.Join(mask, ",")
 	return h
+}
+
+// auth is where a client finds the engine's key: nil also where another key is there by now, which the engine does not know.
+func (r *run) auth() *SecretRef {
+	if r.rec.APIKey == nil {
+		return nil
+	}
+	ref, cfg := *r.rec.APIKey, ProvisionConfig{APIKey: r.rec.APIKey, Dir: r.rec.Dir}
+	if len(cfg.rotated(r.rec.Launch)) > 0 {
+		return nil
+	}
+	if ref.FromFile != "" { // a reader knows nothing of the folder of the pools file
+		ref.FromFile = cfg.resolve(ref.FromFile)
+	}
+	return &ref
 }
 
 // ownFlags are the launch's flags that no other key says. An older version did not record which they are; its engines had

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -76,6 +77,8 @@ type launchRecord struct {
 	// Memory is what the launch was going to take, for others that start while it loads.
 	Memory  []MemoryNeed `json:"memory,omitempty"`
 	Secrets []SecretRef  `json:"secrets,omitempty"` // all of them, to keep them out of errors
+	// Seals tell whether the secrets that the engine was given are still those that the references lead to.
+	Seals secret.Seals `json:"seals,omitzero"`
 	// Footprint is what would make another launch if it changed, and Places is where to look for that.
 	Footprint footprint.Footprint `json:"footprint,omitzero"`
 	Places    places              `json:"places,omitzero"`

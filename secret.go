@@ -72,6 +72,38 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 	return s, errors.Join(failed...)
 }
 
+// byKey are those that the engine was given, by the configuration's keys.
+func (s secrets) byKey() map[string]secret.Keys {
+	all := map[string]secret.Keys{}
+	if len(s.keys) > 0 {
+		all["api_key"] = s.keys
+	}
+	for name, value := range s.env {
+		all["env."+name] = secret.Keys{value}
+	}
+	return all
+}
+
+// rotated are the keys of secrets that are no longer those of the launch. What cannot be read here, such as a variable that
+// another shell has, says nothing.
+func (c ProvisionConfig) rotated(was launchRecord) []string {
+	now := map[string]secret.Keys{}
+	if c.APIKey != nil {
+		if keys, err := c.APIKey.readKeys(c); err == nil {
+			now["api_key"] = keys
+		}
+	}
+	for name, value := range c.Env {
+		if value.Secret == nil {
+			continue
+		}
+		if text, err := value.Secret.read(c); err == nil {
+			now["env."+name] = secret.Keys{text}
+		}
+	}
+	return was.Seals.Broken(now)
+}
+
 func (s secrets) redactor() secret.Redactor {
 	all := slices.Clone([]secret.Text(s.keys))
 	for _, v := range s.env {

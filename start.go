@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
@@ -189,6 +190,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	r.rec.refer(r.inst)
 	r.rec.Launch.Args = argsIn(r.rec.TempDir, plan.Flags)
 	r.rec.Launch.Flags = argsIn(r.rec.TempDir, plan.ownFlags())
+	r.rec.Launch.Seals = secret.Seal(secrets.byKey())
 	defer func() {
 		if err != nil {
 			p.stopErr = r.undo()
