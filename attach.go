@@ -22,12 +22,12 @@ import (
 // gone; and ErrBusy when no process is seen but one holds the replica, such as a Start that is under way. What is not
 // needed any more is stopped, or let go with Release. Only Linux can tell for sure that a process is still the one that
 // was recorded; elsewhere Attach to a living engine returns errors.ErrUnsupported.
-func Attach(stateDir, pool, replica string, opts ...Option) (*EngineProvisioner, error) {
-	name := pool + "/" + replica
+func Attach(stateDir string, id ReplicaID, opts ...Option) (*EngineProvisioner, error) {
+	name, pool, replica := id.String(), id.Pool, id.Replica
 	if !config.IsID(pool) || !config.IsID(replica) {
 		return nil, fmt.Errorf("cannot attach to %q: %w: no replica can have this name", name, ErrNotFound)
 	}
-	files, err := filesOf(stateDir, pool+"-"+replica)
+	files, err := filesOf(stateDir, id.stem())
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func attach(ctx context.Context, files state.Files, rec record, opts options) (*
 		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey, Handoff: rec.Handoff,
 	}
 	p := newProvisioner(cfg.WithDefaults(), opts)
-	p.run, p.state, p.since, p.found = r, StateStarting, r.started, true
+	p.run, p.state, p.since, p.found, p.withdrawn = r, StateStarting, r.started, true, rec.Withdrawn
 	if h, err := ReadHandoff(files.Handoff()); err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID {
 		p.state, p.handoff, p.since = StateReady, h, h.ReadyAt
 	} else if rec.State == StateDraining {

@@ -73,7 +73,7 @@ func TestCgroupIsFoundByTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the leader is dead", func() bool { return !alive(report.PID) })
-	again, err := Attach(cfg.StateDir, "pool", "r0")
+	again, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}

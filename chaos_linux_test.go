@@ -75,7 +75,7 @@ func TestChaosReusedPid(t *testing.T) {
 		if err != nil || rec.Process.PID != pid {
 			t.Fatalf("record of %d: %+v (%v)", pid, rec.Process, err)
 		}
-		if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+		if _, err := Attach(cfg.StateDir, poolR0); !errors.Is(err, ErrNotRunning) {
 			t.Errorf("Attach: %v", err)
 		}
 		if err := writeRecord(p.run.files, rec); err != nil { // as if nobody had put it away

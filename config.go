@@ -281,7 +281,8 @@ func (c *Config) replica(i, r int) ProvisionConfig {
 // Name returns "pool/replica", as people and logs call it.
 func (c ProvisionConfig) Name() string { return c.PoolID + "/" + c.ReplicaID }
 
-func (c ProvisionConfig) id() ReplicaID { return ReplicaID{c.PoolID, c.ReplicaID} }
+// ID returns the replica's name.
+func (c ProvisionConfig) ID() ReplicaID { return ReplicaID{c.PoolID, c.ReplicaID} }
 
 // fileStem is the replica's part in the names of its files.
 func (c ProvisionConfig) fileStem() string { return state.Stem(c.PoolID, c.ReplicaID) }

@@ -71,12 +71,6 @@ func Differences(ctx context.Context, cfg ProvisionConfig, opts ...Option) ([]Di
 	return differs, nil
 }
 
-// Outdated reports whether there are [Differences].
-func Outdated(ctx context.Context, cfg ProvisionConfig, opts ...Option) (bool, error) {
-	differs, err := Differences(ctx, cfg, opts...)
-	return len(differs) > 0, err
-}
-
 // differences tells by what a launch of cfg would differ from the recorded one, and what it would run if nothing is to be
 // got first.
 func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec record) ([]Difference, launchPlan, error) {

@@ -92,8 +92,8 @@ func TestDifferencesNameTheKey(t *testing.T) {
 	if got := wantDifferences(t, changed, "flags[2]"); !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
 	}
-	if outdated, err := Outdated(bounded(t), changed); !outdated || err != nil {
-		t.Errorf("Outdated: %t (%v)", outdated, err)
+	if differs, err := Differences(bounded(t), changed); len(differs) == 0 || err != nil {
+		t.Errorf("differences %v (%v)", differs, err)
 	}
 }
 

@@ -177,7 +177,7 @@ func TestReleaseWhileTheHandoffIsWritten(t *testing.T) {
 	if err := <-waited; !errors.Is(err, ErrReleased) {
 		t.Errorf("WaitReady: %v", err)
 	}
-	next, err := Attach(cfg.StateDir, "pool", "r0")
+	next, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestStopAndReleaseAtOnce(t *testing.T) {
 			if err := p.Err(); !errors.Is(err, ErrReleased) {
 				t.Error(err)
 			}
-			next, err := Attach(cfg.StateDir, "pool", "r0")
+			next, err := Attach(cfg.StateDir, poolR0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestReleaseOfAStart(t *testing.T) {
 			if !errors.Is(p.Err(), ErrReleased) {
 				t.Errorf("Err: %v", p.Err())
 			}
-			next, attached := Attach(cfg.StateDir, "pool", "r0")
+			next, attached := Attach(cfg.StateDir, poolR0)
 			if err != nil { // it was called off in time
 				if !errors.Is(err, ErrReleased) || !errors.Is(attached, ErrNotRunning) {
 					t.Errorf("%v, and then %v", err, attached)

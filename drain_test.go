@@ -387,7 +387,7 @@ func TestAttachedDrain(t *testing.T) {
 	p := abandoned(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	j := &journal{}
-	attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add))
+	attached, err := Attach(cfg.StateDir, poolR0, WithEventFunc(j.add))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +431,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 				}
 			}
 			j := &journal{}
-			attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add))
+			attached, err := Attach(cfg.StateDir, poolR0, WithEventFunc(j.add))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -462,7 +462,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 			p := abandoned(t, cfg)
 			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 			j := &journal{}
-			attached, err := Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add))
+			attached, err := Attach(cfg.StateDir, poolR0, WithEventFunc(j.add))
 			if err != nil {
 				t.Fatal(err)
 			}

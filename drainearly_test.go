@@ -56,7 +56,7 @@ func TestStopDrainsBeforeReadiness(t *testing.T) {
 			switch who {
 			case "attached", "interrupted":
 				var err error
-				if stops, err = Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add), unwanted); err != nil {
+				if stops, err = Attach(cfg.StateDir, poolR0, WithEventFunc(j.add), unwanted); err != nil {
 					t.Fatal(err)
 				}
 			case "recovered":
@@ -140,7 +140,7 @@ func TestOwnQuestionIsNoClient(t *testing.T) {
 			stops := p
 			if who == "attached" {
 				var err error
-				if stops, err = Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add)); err != nil {
+				if stops, err = Attach(cfg.StateDir, poolR0, WithEventFunc(j.add)); err != nil {
 					t.Fatal(err)
 				}
 			}

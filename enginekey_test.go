@@ -20,7 +20,7 @@ func TestEngineKey(t *testing.T) {
 	if err := os.Unsetenv("ENGINE_PROVISIONER_TEST_KEY"); err != nil {
 		t.Fatal(err)
 	}
-	other, err := Attach(cfg.StateDir, "pool", "r0")
+	other, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestOnlyTheEngineHasItsKey(t *testing.T) {
 			var stops *EngineProvisioner
 			if who == "attached" {
 				var err error
-				if stops, err = Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add)); err != nil {
+				if stops, err = Attach(cfg.StateDir, poolR0, WithEventFunc(j.add)); err != nil {
 					t.Fatal(err)
 				}
 			} else {

@@ -37,12 +37,14 @@ var (
 	ErrBusy = errors.New("busy")
 	// ErrLocked is wrapped by *LockedError: another manager is at work in the state directory. It is an ErrBusy.
 	ErrLocked = fmt.Errorf("%w: another manager holds the state directory", ErrBusy)
-	// ErrNotFound is returned by Attach and Outdated for a replica without a record, and by a fleet and its Request
-	// functions for one that is not supervised.
+	// ErrNotFound is returned by Attach and Differences for a replica without a record, and by a fleet and its Request
+	// functions for one that it has not.
 	ErrNotFound = errors.New("not found")
 	// ErrNotRunning is returned by Attach for a replica whose engine is gone.
 	ErrNotRunning = errors.New("not running")
-	// ErrNotManaged says that no supervisor is at work in a state directory.
+	// ErrNotReady is returned by Drain and Resume for a launch that is not ready.
+	ErrNotReady = errors.New("not ready")
+	// ErrNotManaged says that no fleet is at work in a state directory.
 	ErrNotManaged = errors.New("no manager is at work there; start one first")
 )
 

@@ -38,6 +38,9 @@ type Event struct {
 	Missed int `json:"missed,omitempty"`
 }
 
+// ID returns the replica's name; that of an event of the state directory as a whole is empty.
+func (e Event) ID() ReplicaID { return ReplicaID{e.Pool, e.Replica} }
+
 // EventKind says what kind of thing happened.
 type EventKind string
 

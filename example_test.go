@@ -54,7 +54,7 @@ func keep(
 				fmt.Println(err)
 			}
 		case <-ctx.Done():
-			return engines.Stop(context.Background()) // Release leaves the engines to the next manager
+			return engines.Shutdown(context.Background()) // Release leaves the engines to the next manager
 		}
 	}
 }

@@ -494,12 +494,12 @@ func TestAutoIsNotOutdated(t *testing.T) {
 	driver := &fakeGPUs{gpus: []engine.GPU{gpuWith(0, 20<<30), gpuWith(1, 10<<30)}}
 	started(t, cfg, withGPUs(driver))
 	engineHasLoaded := &fakeGPUs{gpus: []engine.GPU{gpuWith(0, 5<<30), gpuWith(1, 10<<30)}}
-	if outdated, err := Outdated(bounded(t), cfg, withGPUs(engineHasLoaded)); outdated || err != nil {
-		t.Errorf("%v (%v)", outdated, err)
+	if differs, err := Differences(bounded(t), cfg, withGPUs(engineHasLoaded)); len(differs) > 0 || err != nil {
+		t.Errorf("%v (%v)", differs, err)
 	}
 	cfg.Custom.Command = append(cfg.Custom.Command, "--metrics")
-	if outdated, err := Outdated(bounded(t), cfg, withGPUs(engineHasLoaded)); !outdated || err != nil {
-		t.Errorf("another flag: %v (%v)", outdated, err)
+	if differs, err := Differences(bounded(t), cfg, withGPUs(engineHasLoaded)); len(differs) == 0 || err != nil {
+		t.Errorf("another flag: %v (%v)", differs, err)
 	}
 }
 

@@ -56,6 +56,9 @@ type HandoffProcess struct {
 	LaunchID   string `json:"launch_id"`
 }
 
+// ID returns the replica's name.
+func (h Handoff) ID() ReplicaID { return ReplicaID{h.PoolID, h.ReplicaID} }
+
 // ReadHandoff reads a handoff file. It returns fs.ErrNotExist when the replica is not ready. Keys that this version
 // does not know are ignored, so that a reader goes on working when a newer provisioner adds some.
 func ReadHandoff(path string) (Handoff, error) {

@@ -125,7 +125,9 @@ func (p *EngineProvisioner) restore() {
 	err := r.files.Create()
 	if err == nil {
 		// What is there is newer: a stop that has begun, say.
-		err = changeRecord(r.files, func(_ record, err error) (record, bool) { return r.rec, errors.Is(err, fs.ErrNotExist) })
+		rec := r.rec
+		rec.Withdrawn = p.isWithdrawn()
+		err = changeRecord(r.files, func(_ record, err error) (record, bool) { return rec, errors.Is(err, fs.ErrNotExist) })
 	}
 	if err == nil {
 		err = r.files.WritePID(r.rec.Process.PID)
@@ -143,7 +145,7 @@ func (p *EngineProvisioner) restore() {
 // goroutine at a time calls it.
 func (p *EngineProvisioner) republish() {
 	h, ready := p.Handoff()
-	if !ready || !p.Running() {
+	if !ready || p.isWithdrawn() || !p.Running() {
 		return
 	}
 	path := p.run.files.Handoff()
@@ -163,7 +165,7 @@ func (p *EngineProvisioner) republish() {
 	case transient(unread): // this program has too many files open, say: nobody can tell
 		return
 	}
-	if !p.Running() || p.run.inst.Exited() || p.run.stoppedElsewhere() {
+	if !p.Running() || p.isWithdrawn() || p.run.inst.Exited() || p.run.stoppedElsewhere() {
 		return
 	}
 	err = os.MkdirAll(p.run.files.Handoffs(), 0o700)

@@ -86,7 +86,7 @@ func TestLauncher(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].State != StateReady {
 		t.Errorf("statuses %+v (%v)", all, err)
 	}
-	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, errNoLauncher) {
+	if _, err := Attach(cfg.StateDir, poolR0); !errors.Is(err, errNoLauncher) {
 		t.Errorf("Attach: %v", err)
 	}
 	if err := p.Stop(bounded(t)); err != nil {

@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"errors"
 	"net/http"
 	"os"
 	"strings"
@@ -40,18 +39,6 @@ func ask1(t *testing.T, url string) {
 		}
 	}()
 	t.Cleanup(func() { <-ended })
-}
-
-// lost is why an engine was given up.
-func (j *journal) lost() (lost *NotReadyError) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, e := range j.events {
-		if e.Kind == EventRestart && errors.As(e.Err, &lost) {
-			return lost
-		}
-	}
-	return nil
 }
 
 // An engine that gives no answer but works is noted once and left alone, and so is one that is suspended by whatever means.

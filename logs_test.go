@@ -136,7 +136,7 @@ func TestRemovedLog(t *testing.T) {
 		t.Errorf("notes: %s", notes)
 	}
 	p.Release()
-	next, err := Attach(cfg.StateDir, "pool", "r0", withSpace(func() uint64 { return 50 << 30 }))
+	next, err := Attach(cfg.StateDir, poolR0, withSpace(func() uint64 { return 50 << 30 }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestRenamedLog(t *testing.T) {
 		if !held {
 			p.Release()
 			var err error
-			if p, err = Attach(cfg.StateDir, "pool", "r0", WithEventFunc(j.add), withSpace(func() uint64 { return 50 << 30 })); err != nil {
+			if p, err = Attach(cfg.StateDir, poolR0, WithEventFunc(j.add), withSpace(func() uint64 { return 50 << 30 })); err != nil {
 				t.Fatal(err)
 			}
 		}

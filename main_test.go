@@ -46,6 +46,9 @@ func (s suite) Run() int {
 // patience bounds every wait in the tests. It is long because it ends only tests that fail anyway.
 const patience = 2 * time.Minute
 
+// poolR0 is the replica of fakeConfig.
+var poolR0 = ReplicaID{Pool: "pool", Replica: "r0"}
+
 // bounded is a context for one test.
 func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -151,7 +151,7 @@ func TestDeafServerBehindAWrapper(t *testing.T) {
 func TestAnotherProgramStopsAServerBehindAWrapper(t *testing.T) {
 	t.Parallel()
 	p, j := ready(t, wrapped(t, "$server\necho ended"))
-	other, err := Attach(p.cfg.StateDir, "pool", "r0")
+	other, err := Attach(p.cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestWrapperDies(t *testing.T) {
 			if found {
 				_, _ = p.run.host().Leader.Child().Wait()
 				var err error
-				if watched, err = Attach(p.cfg.StateDir, "pool", "r0"); err != nil {
+				if watched, err = Attach(p.cfg.StateDir, poolR0); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -28,7 +28,7 @@ func TestAttachDuringStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Attach(files.State, "pool", "r0")
+	_, err = Attach(files.State, poolR0)
 	if !errors.Is(err, ErrBusy) || errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach: %v", err)
 	}
@@ -36,7 +36,7 @@ func TestAttachDuringStart(t *testing.T) {
 		t.Errorf("the folder of the start is gone: %v", err)
 	}
 	lock.Release() // its provisioner dies
-	if _, err := Attach(files.State, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+	if _, err := Attach(files.State, poolR0); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach: %v", err)
 	}
 	if _, err := os.Stat(rec.TempDir); err == nil {
@@ -50,13 +50,13 @@ func TestAttachToANamesake(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.PoolID, cfg.ReplicaID = "a-b", "c"
 	p, _ := started(t, cfg)
-	if other, err := Attach(cfg.StateDir, "a", "b-c"); !errors.Is(err, ErrNotFound) {
+	if other, err := Attach(cfg.StateDir, ReplicaID{Pool: "a", Replica: "b-c"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Attach: %v", err)
 		if err == nil {
 			other.Release()
 		}
 	}
-	if _, err := Attach(filepath.Join(cfg.StateDir, "sub"), "../a-b", "c"); !errors.Is(err, ErrNotFound) {
+	if _, err := Attach(filepath.Join(cfg.StateDir, "sub"), ReplicaID{Pool: "../a-b", Replica: "c"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Attach outside of the state directory: %v", err)
 	}
 	if !alive(p.Status().PID) {

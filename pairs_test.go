@@ -156,7 +156,7 @@ func readyInMemory(t *testing.T, m *inMemory, cfg ProvisionConfig) *EngineProvis
 }
 
 func attachedInMemory(t *testing.T, m *inMemory, cfg ProvisionConfig) *EngineProvisioner {
-	p, err := Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, m.options()...)
+	p, err := Attach(cfg.StateDir, cfg.ID(), m.options()...)
 	noError(t, err)
 	return p
 }

@@ -21,6 +21,7 @@ var errEnding = errors.New("its engine is being stopped")
 func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*EngineProvisioner, error) {
 	r := p.run
 	rec := r.rec.under(cfg, plan)
+	rec.Withdrawn = p.isWithdrawn()
 	if err := resettle(r.files, rec); err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 	}
 	next := newProvisioner(cfg, p.opts)
 	next.engine = p.engine
-	next.state, next.since, next.heard = p.state, p.since, p.heard
+	next.state, next.since, next.heard, next.withdrawn = p.state, p.since, p.heard, rec.Withdrawn
 	next.run = &run{
 		files: r.files, rec: rec, inst: r.inst, exited: make(chan struct{}), started: r.started, found: r.found,
 		killTimeout: r.killTimeout, leaveTime: r.leaveTime, redact: r.redact, key: r.key,
@@ -49,8 +50,10 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 		next.handoff = next.run.handoff(proof{p.handoff.EngineVersion, slots, p.handoff.Answer})
 		next.handoff.ReadyAt = p.handoff.ReadyAt
 		p.opts.Hooks.At("before_publish")
-		if _, err := r.rewrite(next.handoff, cfg.Handoff); err != nil { // the old one stands
-			next.note(err.Error())
+		if !next.withdrawn {
+			if _, err := r.rewrite(next.handoff, cfg.Handoff); err != nil { // the old one stands
+				next.note(err.Error())
+			}
 		}
 	}
 	go next.watch(next.run)

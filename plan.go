@@ -110,19 +110,6 @@ func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	return p.opts.prepare(ctx, p.cfg, p.engine, p)
 }
 
-// Rehearse does what Start can do while another engine of the replica runs: it gets what is missing, and finds out what can
-// be found out without a free port, and returns what Start would run. The errors are those of Start.
-func (p *EngineProvisioner) Rehearse(ctx context.Context) (LaunchPlan, error) {
-	ctx, cancel := p.within(ctx)
-	defer cancel(nil)
-	prepared, err := p.prepared(ctx)
-	if err != nil {
-		return LaunchPlan{}, err
-	}
-	plan, err := p.opts.plan(ctx, p.cfg, prepared)
-	return plan.LaunchPlan, err
-}
-
 // LaunchPlan is what a launch would run, and why.
 type LaunchPlan struct {
 	Pool    string        `json:"pool"`

@@ -34,7 +34,7 @@ func TestPidIsNowAThread(t *testing.T) {
 	if err := errors.Join(files.Create(), writeRecord(files, rec)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+	if _, err := Attach(cfg.StateDir, poolR0); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach: %v", err)
 	}
 	if err := writeRecord(files, rec); err != nil { // as if nobody had put it away

@@ -57,6 +57,7 @@ type EngineProvisioner struct {
 	early        bool        // its stop began before it was ready
 	by           *Stopper    // another program that has asked for the stop; nil for this one's own
 	released     bool        // it was Release
+	withdrawn    bool        // it is out of service; see Drain
 	passedOn     bool        // its engine goes on under another EngineProvisioner of this program; see passOn
 	final        *record     // of a launch that has ended
 	exit         *int        // its exit code, where it is known

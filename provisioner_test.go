@@ -553,7 +553,7 @@ func TestRelease(t *testing.T) {
 	if _, err := ReadHandoff(p.run.files.Handoff()); err != nil {
 		t.Errorf("the handoff went with it: %v", err)
 	}
-	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	attached, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}

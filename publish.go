@@ -31,6 +31,9 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 	if ctx.Err() != nil {
 		return Handoff{}, context.Cause(ctx)
 	}
+	if p.isWithdrawn() { // and stays so under this manager
+		return h, p.becomePublished(r, h)
+	}
 	p.opts.Hooks.At("before_publish")
 	err := r.files.Publish(h, p.admitted().readers())
 	if err == nil {
@@ -112,7 +115,7 @@ func (p *EngineProvisioner) refresh() {
 	p.publishing.Lock()
 	defer p.publishing.Unlock()
 	p.mu.Lock()
-	r, h, readable, ready := p.run, p.handoff, p.cfg.Handoff, p.state == StateReady && !p.asked
+	r, h, readable, ready := p.run, p.handoff, p.cfg.Handoff, p.state == StateReady && !p.asked && !p.withdrawn
 	p.mu.Unlock()
 	if !ready || h.Schema >= HandoffSchema && r.files.HasReaders(readable.readers()) || r.stoppedElsewhere() {
 		return

@@ -242,7 +242,7 @@ func TestRealOrphanIsFoundAndStopped(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, tiny)
 	p := abandoned(t, cfg)
-	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	attached, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +365,7 @@ func TestRealAttachedDrain(t *testing.T) {
 	p, _, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(Duration(10 * time.Minute)) })
 	p.Release()
 	t.Cleanup(func() { _ = p.run.host().Leader.Child().Kill(); _, _ = p.run.host().Leader.Child().Wait() })
-	attached, err := Attach(p.cfg.StateDir, "pool", "r0")
+	attached, err := Attach(p.cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,8 @@ type record struct {
 	Exit      string    `json:"exit,omitempty"` // how it ended, for people
 
 	Stop *recordedStop `json:"stop,omitempty"` // once somebody has begun to stop it
+	// Withdrawn says that it is out of service, though ready.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 
 	Logs       LogsConfig    `json:"logs,omitzero"`
 	LastFailed int64         `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none

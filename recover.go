@@ -39,6 +39,9 @@ type Recovered struct {
 	Launch *EngineProvisioner `json:"-"`
 }
 
+// ID returns the replica's name.
+func (f Recovered) ID() ReplicaID { return ReplicaID{f.Pool, f.Replica} }
+
 // MarshalJSON adds the time in seconds, and the error's text.
 func (f Recovered) MarshalJSON() ([]byte, error) {
 	type plain Recovered

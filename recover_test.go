@@ -54,7 +54,7 @@ func TestAttach(t *testing.T) {
 	p := abandoned(t, cfg)
 	children := enginetest.Inspect(t, p.handoff.URL).Children
 
-	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	attached, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +76,10 @@ func TestAttach(t *testing.T) {
 		t.Error(err)
 	}
 	nothingLeft(t, p)
-	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+	if _, err := Attach(cfg.StateDir, poolR0); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach to what was stopped: %v", err)
 	}
-	if _, err := Attach(cfg.StateDir, "pool", "r1"); !errors.Is(err, ErrNotFound) {
+	if _, err := Attach(cfg.StateDir, ReplicaID{Pool: "pool", Replica: "r1"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Attach to what never was: %v", err)
 	}
 }
@@ -90,7 +90,7 @@ func TestAttachTakesTheLimitsOfTheRecord(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.Drain.Timeout, cfg.Stop.Grace = new(Duration(7*time.Second)), Duration(11*time.Second)
 	ready(t, cfg)
-	p, err := Attach(cfg.StateDir, "pool", "r0")
+	p, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestStoppedByAnotherCommand(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	p, j := ready(t, cfg)
-	other, err := Attach(cfg.StateDir, "pool", "r0")
+	other, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestAttachToALoadingEngine(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour})
 	started(t, cfg)
-	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	attached, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestDiedUnwatched(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].State != StateFailed || all[0].PID != 0 || !strings.Contains(all[0].Exit, "no provisioner watched") {
 		t.Errorf("statuses %+v (%v)", all, err)
 	}
-	if _, err := Attach(cfg.StateDir, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+	if _, err := Attach(cfg.StateDir, poolR0); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("Attach: %v", err)
 	}
 	nothingLeft(t, p)
@@ -198,7 +198,7 @@ func TestWorkersWithoutLeader(t *testing.T) {
 	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) {
 		t.Errorf("Start beside the workers: %v", err)
 	}
-	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	attached, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestUnmarkedWorkersWithoutLeader(t *testing.T) {
 	if err := next.Start(bounded(t)); !errors.Is(err, ErrBusy) {
 		t.Errorf("Start beside the workers: %v", err)
 	}
-	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	attached, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestRecordWithoutPID(t *testing.T) {
 	if err := writeRecord(p.run.files, rec); err != nil {
 		t.Fatal(err)
 	}
-	attached, err := Attach(cfg.StateDir, "pool", "r0")
+	attached, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestForgedRecords(t *testing.T) {
 			if err := errors.Join(files.Create(), writeRecord(files, rec)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Attach(files.State, "pool", "r0"); !errors.Is(err, ErrNotRunning) {
+			if _, err := Attach(files.State, poolR0); !errors.Is(err, ErrNotRunning) {
 				t.Errorf("Attach: %v", err)
 			}
 			if !alive(stranger.Process.Pid) {
@@ -342,7 +342,7 @@ func TestDamagedRecords(t *testing.T) {
 			if err := errors.Join(err, files.Create(), os.WriteFile(files.Record(), []byte(test.content), 0o600)); err != nil {
 				t.Fatal(err)
 			}
-			_, err = Attach(cfg.StateDir, "pool", "r0")
+			_, err = Attach(cfg.StateDir, poolR0)
 			wantText(t, err, "cannot attach to pool/r0", test.text)
 			if _, err := Statuses(cfg.StateDir); err == nil {
 				t.Error("Statuses is silent about it")
@@ -382,7 +382,7 @@ func TestDamagedRecords(t *testing.T) {
 		if !errors.Is(err, ErrBusy) {
 			t.Errorf("Start: %v", err)
 		}
-		_, err = Attach(cfg.StateDir, "pool", "r0")
+		_, err = Attach(cfg.StateDir, poolR0)
 		wantText(t, err, "remove the file: the next run ends the engine")
 		if err := os.Remove(files.Record()); err != nil { // as it says
 			t.Fatal(err)
@@ -492,7 +492,7 @@ func TestAdoptedExit(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{})
 			p := abandoned(t, cfg)
-			attached, err := Attach(cfg.StateDir, "pool", "r0")
+			attached, err := Attach(cfg.StateDir, poolR0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -144,3 +144,16 @@ func (p *EngineProvisioner) lacksGPU(ctx context.Context, cfg ProvisionConfig) e
 		Advice: "it serves on; reload replaces it where there is a GPU",
 	}
 }
+
+// Rehearse does what Start can do while another engine of the replica runs: it gets what is missing, and finds out what can
+// be found out without a free port, and returns what Start would run. The errors are those of Start.
+func (p *EngineProvisioner) Rehearse(ctx context.Context) (LaunchPlan, error) {
+	ctx, cancel := p.within(ctx)
+	defer cancel(nil)
+	prepared, err := p.prepared(ctx)
+	if err != nil {
+		return LaunchPlan{}, err
+	}
+	plan, err := p.opts.plan(ctx, p.cfg, prepared)
+	return plan.LaunchPlan, err
+}

@@ -64,7 +64,7 @@ func TestUsersFilesInShmStay(t *testing.T) {
 		t.Helper()
 		p.Release()
 		t.Cleanup(func() { _, _ = p.run.host().Leader.Child().Wait() })
-		attached, err := Attach(p.cfg.StateDir, p.cfg.PoolID, p.cfg.ReplicaID)
+		attached, err := Attach(p.cfg.StateDir, p.cfg.ID())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,6 +37,8 @@ type Status struct {
 	Devices []string `json:"devices,omitempty"`
 	// Failure is why the launch failed, for whoever has the launch: a fleet or an EngineProvisioner of this program.
 	Failure *Failure `json:"failure,omitempty"`
+	// Drained says that it is out of service, by [EngineProvisioner.Drain], though its engine is ready.
+	Drained bool `json:"drained,omitempty"`
 	// StoppedBy is another program that has asked for the launch's stop, for whoever has the launch.
 	StoppedBy *Stopper `json:"stopped_by,omitempty"`
 
@@ -46,6 +48,9 @@ type Status struct {
 	Differs []Difference `json:"differs,omitempty"`
 }
 
+// ID returns the replica's name.
+func (s Status) ID() ReplicaID { return ReplicaID{s.Pool, s.Replica} }
+
 // Status returns where the launch stands now.
 func (p *EngineProvisioner) Status() Status {
 	p.mu.Lock()
@@ -54,7 +59,7 @@ func (p *EngineProvisioner) Status() Status {
 	if p.run != nil {
 		s = statusOfRecord(*cmp.Or(p.final, &p.run.rec))
 	}
-	s.State, s.Heard, s.StoppedBy = p.state, p.heard, p.by
+	s.State, s.Heard, s.StoppedBy, s.Drained = p.state, p.heard, p.by, p.withdrawn
 	s.Version = cmp.Or(p.handoff.EngineVersion, s.Version) // some executables cannot tell before they run
 	if s.State.Final() {
 		s.PID = 0
@@ -74,7 +79,7 @@ func statusOfRecord(rec record) Status {
 		Devices: devices,
 		Pool:    rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
 		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: probe.URL(port.Loopback(rec.Host), rec.Port), Model: rec.Model,
-		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log,
+		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log, Drained: rec.Withdrawn && !rec.State.Final(),
 	}
 }
 
@@ -141,6 +146,8 @@ func statusIn(f state.Files, rec record, opts options) (Status, error) {
 	case rec.State == StateDraining:
 	case rec.Desired == desiredStopped:
 		s.State = StateStopping
+	case rec.Withdrawn:
+		s.State = StateReady
 	case err == nil && h.Process != nil && h.Process.LaunchID == rec.LaunchID:
 		s.State, s.Version = StateReady, h.EngineVersion
 	}

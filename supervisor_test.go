@@ -1,7 +1,6 @@
 package provisioner
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -17,12 +16,6 @@ func briskly(cfg ProvisionConfig) ProvisionConfig {
 	cfg.Liveness.Period = Duration(time.Second)
 	cfg.Stop.Grace = Duration(10 * time.Second)
 	return cfg
-}
-
-func (j *journal) recoveries() []Event {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(j.events), func(e Event) bool { return e.Kind != EventRecovery })
 }
 
 // Recover without a Supervisor: what pool-managerd does when it watches its engines itself.

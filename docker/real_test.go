@@ -82,7 +82,7 @@ func (rt testRuntime) ready(t testing.TB, cfg provisioner.ProvisionConfig) (*pro
 // attached is the replica's engine as another program takes hold of it.
 func (rt testRuntime) attached(t testing.TB, cfg provisioner.ProvisionConfig) *provisioner.EngineProvisioner {
 	t.Helper()
-	p, err := provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, provisioner.WithLauncher(rt.launcher))
+	p, err := provisioner.Attach(cfg.StateDir, cfg.ID(), provisioner.WithLauncher(rt.launcher))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -549,9 +549,9 @@ func TestDiedUnwatched(t *testing.T) {
 				t.Fatalf("statuses before: %+v (%v)", all, err)
 			}
 		}
-		_, err := provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, provisioner.WithLauncher(rt.launcher))
+		_, err := provisioner.Attach(cfg.StateDir, cfg.ID(), provisioner.WithLauncher(rt.launcher))
 		for deadline := time.Now().Add(patience); err == nil && time.Now().Before(deadline); { // the runtime has not seen it yet
-			_, err = provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID, provisioner.WithLauncher(rt.launcher))
+			_, err = provisioner.Attach(cfg.StateDir, cfg.ID(), provisioner.WithLauncher(rt.launcher))
 		}
 		if !errors.Is(err, provisioner.ErrNotRunning) {
 			t.Fatalf("Attach: %v", err)
@@ -773,7 +773,7 @@ func TestSupervised(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() {
-			if err := s.Stop(bounded(t)); err != nil {
+			if err := s.Shutdown(bounded(t)); err != nil {
 				t.Errorf("Stop: %v", err)
 			}
 			rt.nothingLeft(t, cfg)

@@ -9,7 +9,7 @@ import (
 
 // adopt makes an engine that runs already the present launch.
 func (r *replica) adopt(ctx context.Context, p *provisioner.EngineProvisioner) {
-	r.s.attempts.Store(idOf(r.cfg), r.past.Attempts+1)
+	r.fleet.attempts.Store(r.cfg.ID(), r.past.Attempts+1)
 	next, now := p.Settle(ctx, r.cfg)
 	r.outdated, r.lacking = now.Differs, now.Lacks
 	r.wasHeld = false

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -89,9 +88,9 @@ func TestAdoptsWhatDoesNotAnswer(t *testing.T) {
 // An upgrade hands over what loads, as a SIGKILL of the manager does: the load goes on, and the next one waits for its end.
 func TestReleaseHandsOverALoad(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 500 * time.Millisecond}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 5 * time.Second}))
 	first, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
-	eventually(t, "it loads", func() bool { return strings.Contains(first.Status()[0].Heard, "Loading model") })
+	eventually(t, "it loads", func() bool { return first.Status()[0].State == provisioner.StateStarting })
 	was := first.Status()[0]
 	handOver(t, first)
 	if !alive(was.PID) {
@@ -106,9 +105,9 @@ func TestReleaseHandsOverALoad(t *testing.T) {
 // A load that came to its end while nobody was there to see it is ready, however long ago that was.
 func TestAdoptsALoadThatIsOverdue(t *testing.T) {
 	t.Parallel()
-	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 500 * time.Millisecond}))
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: 5 * time.Second}))
 	first, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
-	eventually(t, "it loads", func() bool { return strings.Contains(first.Status()[0].Heard, "Loading model") })
+	eventually(t, "it loads", func() bool { return first.Status()[0].State == provisioner.StateStarting })
 	was := first.Status()[0]
 	files := first.replicas[0].files
 	handOver(t, first)
@@ -161,7 +160,7 @@ func TestSuperviseWaitsForAnothersStop(t *testing.T) {
 	cfg := briskly(busyConfig(t, 3*time.Second))
 	was := abandoned(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
-	other, err := provisioner.Attach(cfg.StateDir, "pool", "r0")
+	other, err := provisioner.Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}

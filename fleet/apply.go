@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -21,6 +19,11 @@ type Reloaded struct {
 	Replica string       `json:"replica"`
 	Result  ReloadResult `json:"result"`
 	Err     error        `json:"-"` // with ReloadFailed
+}
+
+// ID returns the replica's name.
+func (r Reloaded) ID() provisioner.ReplicaID {
+	return provisioner.ReplicaID{Pool: r.Pool, Replica: r.Replica}
 }
 
 // MarshalJSON adds the error's text, and its cause, advice and last lines where it has them.
@@ -61,19 +64,19 @@ const (
 // It tells of every replica, in the order of cfgs and then of those that were removed. The error is a *ConfigError or
 // another reason why nothing was changed. When ctx ends, what was begun goes on without the caller, and no more is begun;
 // then the error is ctx's cause.
-func (s *Fleet) Apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) ([]Reloaded, error) {
+func (f *Fleet) Apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) ([]Reloaded, error) {
 	if len(cfgs) == 0 {
 		return nil, &provisioner.ConfigError{Problems: []provisioner.Problem{{Key: "pools", Message: "no replica is configured; give at least one"}}}
 	}
-	cfgs, err := s.checked(cfgs)
+	cfgs, err := f.checked(cfgs)
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.begin(ctx)
+	done, err := f.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.over(); err != nil {
+	if err := f.over(); err != nil {
 		done()
 		return nil, fmt.Errorf("cannot apply the configuration: the supervisor: %w", err)
 	}
@@ -81,7 +84,7 @@ func (s *Fleet) Apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) (
 	applied := make(chan error, 1)
 	go func() {
 		defer done()
-		applied <- caught.Do(s.log, "a change", func() { results = s.apply(ctx, cfgs) })
+		applied <- caught.Do(f.log, "a change", func() { results = f.apply(ctx, cfgs) })
 	}()
 	select {
 	case err := <-applied:
@@ -92,13 +95,13 @@ func (s *Fleet) Apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) (
 }
 
 // apply is Apply for who has begun a change. When ctx ends, no more is begun.
-func (s *Fleet) apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) []Reloaded {
+func (f *Fleet) apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) []Reloaded {
 	results := make([]Reloaded, len(cfgs))
 	var changed []*change
 	var added []int // indexes of cfgs
 	for i, cfg := range cfgs {
 		results[i] = Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadUnchanged}
-		r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+		r, err := f.find(cfg.ID())
 		if err != nil {
 			added = append(added, i)
 			continue
@@ -112,30 +115,30 @@ func (s *Fleet) apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) [
 			changed = append(changed, &change{replica: r, cfg: cfg, what: what, now: now, result: &results[i]})
 		}
 	}
-	removed := s.remove(cfgs)
-	s.changeAll(ctx, changed)
-	s.addAll(ctx, cfgs, added, results)
+	removed := f.remove(cfgs)
+	f.changeAll(ctx, changed)
+	f.addAll(ctx, cfgs, added, results)
 	return append(results, removed...)
 }
 
 // checked gives configurations their defaults, and this fleet's state directory where they have none.
-func (s *Fleet) checked(cfgs []provisioner.ProvisionConfig) ([]provisioner.ProvisionConfig, error) {
+func (f *Fleet) checked(cfgs []provisioner.ProvisionConfig) ([]provisioner.ProvisionConfig, error) {
 	cfgs = slices.Clone(cfgs) // the caller's stay as they are
 	for i, cfg := range cfgs {
 		if cfg.StateDir == "" {
-			cfgs[i].StateDir = s.state
+			cfgs[i].StateDir = f.state
 			continue
 		}
 		dir, err := state.Dir(cfg.StateDir)
 		if err != nil {
 			return nil, err
 		}
-		if dir != s.state {
-			message := fmt.Sprintf("the state directory of %s is %q, and that of the fleet %q; there is a fleet for each", cfg.Name(), dir, s.state)
+		if dir != f.state {
+			message := fmt.Sprintf("the state directory of %s is %q, and that of the fleet %q; there is a fleet for each", cfg.Name(), dir, f.state)
 			return nil, &provisioner.ConfigError{Problems: []provisioner.Problem{{Key: "StateDir", Message: message}}}
 		}
 	}
-	if err := provisioner.ValidateReplicas(cfgs, s.opts...); err != nil {
+	if err := provisioner.ValidateReplicas(cfgs, f.opts...); err != nil {
 		return nil, err
 	}
 	for i, cfg := range cfgs {
@@ -145,64 +148,31 @@ func (s *Fleet) checked(cfgs []provisioner.ProvisionConfig) ([]provisioner.Provi
 }
 
 // begin waits until no other change is under way. What it returns ends the change.
-func (s *Fleet) begin(ctx context.Context) (done func(), err error) {
+func (f *Fleet) begin(ctx context.Context) (done func(), err error) {
 	select {
-	case s.changing <- struct{}{}:
-		return func() { <-s.changing }, nil
+	case f.changing <- struct{}{}:
+		return func() { <-f.changing }, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-// remove ends the replicas that are not among cfgs, all at once: it is what their users were told to expect.
-func (s *Fleet) remove(cfgs []provisioner.ProvisionConfig) []Reloaded {
-	var gone []*replica
-	for _, r := range s.all() {
-		if !slices.ContainsFunc(cfgs, func(cfg provisioner.ProvisionConfig) bool { return cfg.Name() == r.name }) {
-			r.update(func() { r.leaving = true })
-			gone = append(gone, r)
-		}
-	}
-	errs := dismiss(gone, order{kind: orderEnd})
-	s.mu.Lock()
-	s.replicas = slices.DeleteFunc(slices.Clone(s.replicas), func(r *replica) bool { return slices.Contains(gone, r) })
-	s.mu.Unlock()
-	var results []Reloaded
-	for i, r := range gone {
-		cfg, err := r.config(), errs[i]
-		result := Reloaded{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: ReloadRemoved}
-		if err != nil && !errors.Is(err, provisioner.ErrKilled) {
-			result.Result, result.Err = ReloadFailed, fmt.Errorf("cannot remove %s in order: %w", r.name, err)
-		}
-		results = append(results, result)
-		// Nobody tries it again.
-		if err := errors.Join(atomicfile.Remove(r.files.Restarts()), r.files.Unhold()); err != nil {
-			r.log.Warn("cannot forget the restarts", "replica", r.name, "error", err)
-		}
-		r.tell(provisioner.Event{
-			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, Kind: provisioner.EventNote, State: provisioner.StateStopped,
-			Message: "it is not in the configuration any more: nobody looks after it",
-		})
-	}
-	return results
-}
-
 // addAll starts the new replicas, if there are any, puts all in the order of cfgs, and waits for the new ones.
-func (s *Fleet) addAll(ctx context.Context, cfgs []provisioner.ProvisionConfig, added []int, results []Reloaded) {
+func (f *Fleet) addAll(ctx context.Context, cfgs []provisioner.ProvisionConfig, added []int, results []Reloaded) {
 	var fresh []provisioner.ProvisionConfig
 	var ids []provisioner.ReplicaID
 	for _, i := range added {
-		fresh, ids = append(fresh, cfgs[i]), append(ids, idOf(cfgs[i]))
+		fresh, ids = append(fresh, cfgs[i]), append(ids, cfgs[i].ID())
 	}
 	var found []provisioner.Recovered
 	var err error
 	if len(ids) > 0 {
-		found, err = s.manager.Recover(ctx, ids, s.opts...) // of an earlier manager, or started by hand
+		found, err = f.manager.Recover(ctx, ids, f.opts...) // of an earlier manager, or started by hand
 	}
 	var replicas []*replica
 	if err == nil {
-		replicas = s.takeOn(ctx, fresh, found)
-		err = s.launch(replicas, cfgs)
+		replicas = f.takeOn(ctx, fresh, found)
+		err = f.launch(replicas, cfgs)
 	}
 	var all sync.WaitGroup
 	for n, i := range added {
@@ -219,39 +189,9 @@ func (s *Fleet) addAll(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 	all.Wait()
 	for n, i := range added { // one that ran already may run with other settings
 		if results[i].Err == nil && replicas[n].isOutdated() {
-			if err := s.reload(ctx, replicas[n], cfgs[i], nil); err != nil {
+			if err := f.reload(ctx, replicas[n], cfgs[i], nil); err != nil {
 				results[i].Result, results[i].Err = ReloadFailed, err
 			}
 		}
 	}
-}
-
-// launch begins to look after more replicas, and puts all in the order of cfgs.
-func (s *Fleet) launch(more []*replica, cfgs []provisioner.ProvisionConfig) error {
-	err := s.take(more, cfgs)
-	for _, r := range more {
-		switch {
-		case err == nil:
-			go r.run()
-		case r.launch != nil:
-			r.launch.Release()
-		}
-	}
-	return err
-}
-
-// take adds replicas, unless the supervisor is ending.
-func (s *Fleet) take(more []*replica, cfgs []provisioner.ProvisionConfig) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.ending.over(); err != nil {
-		return fmt.Errorf("cannot start more replicas: the supervisor: %w", err)
-	}
-	place := map[string]int{}
-	for i, cfg := range cfgs {
-		place[cfg.Name()] = i
-	}
-	s.replicas = append(slices.Clone(s.replicas), more...)
-	slices.SortStableFunc(s.replicas, func(a, b *replica) int { return place[a.name] - place[b.name] })
-	return nil
 }

@@ -136,7 +136,7 @@ func TestApplyAddsAndRemoves(t *testing.T) {
 		t.Errorf("events: %v", told)
 	}
 	wantNote(t, j, "it is not in the configuration any more")
-	if err := s.Reset(bounded(t), "pool", "r1"); !errors.Is(err, provisioner.ErrNotFound) {
+	if err := s.Start(bounded(t), poolR1); !errors.Is(err, provisioner.ErrNotFound) {
 		t.Errorf("Reset of the removed one: %v", err)
 	}
 
@@ -147,7 +147,7 @@ func TestApplyAddsAndRemoves(t *testing.T) {
 		t.Errorf("Wait has ended, and a replica runs: %v", err)
 	default:
 	}
-	if err := s.StopReplica(bounded(t), "pool", "r1"); err != nil {
+	if err := s.Stop(bounded(t), poolR1, provisioner.StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err != nil {
@@ -235,14 +235,14 @@ func TestApplyToAStoppedReplica(t *testing.T) {
 		cfgs[i] = briskly(cfgs[i])
 	}
 	s, _ := superviseReady(t, cfgs...)
-	if err := s.StopReplica(bounded(t), "pool", "r0"); err != nil {
+	if err := s.Stop(bounded(t), poolR0, provisioner.StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range cfgs {
 		cfgs[i].Flags = []string{"--ctx-size", "777"}
 	}
 	wantApplied(t, s, cfgs, "r0 stopped", "r1 reloaded")
-	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+	if err := s.Start(bounded(t), poolR0); err != nil {
 		t.Fatal(err)
 	}
 	now := untilReady(t, s, "")
@@ -295,7 +295,7 @@ func TestStopDuringApply(t *testing.T) {
 		applied <- outcome{results, err}
 	}()
 	<-held
-	if err := s.Kill(bounded(t)); err != nil && !errors.Is(err, provisioner.ErrKilled) {
+	if err := s.KillAll(bounded(t)); err != nil && !errors.Is(err, provisioner.ErrKilled) {
 		t.Errorf("Stop: %v", err)
 	}
 	got := <-applied

@@ -27,7 +27,7 @@ func (c *change) end(result ReloadResult, err error) {
 }
 
 // changeAll carries out changes: first what takes nothing from anybody, last what ends a ready engine.
-func (s *Fleet) changeAll(ctx context.Context, changes []*change) {
+func (f *Fleet) changeAll(ctx context.Context, changes []*change) {
 	absent := map[*replica]bool{} // they have failed with settings that stay, which says nothing about the new ones of others
 	var launches []*change
 	for _, c := range changes {
@@ -68,9 +68,9 @@ func (s *Fleet) changeAll(ctx context.Context, changes []*change) {
 		switch {
 		case skip:
 		case len(group) == 1:
-			group[0].end(ReloadDone, s.reload(ctx, group[0].replica, group[0].cfg, absent))
+			group[0].end(ReloadDone, f.reload(ctx, group[0].replica, group[0].cfg, absent))
 		default:
-			s.swap(ctx, group, absent)
+			f.swap(ctx, group, absent)
 		}
 		for _, c := range group {
 			if skip {
@@ -82,9 +82,9 @@ func (s *Fleet) changeAll(ctx context.Context, changes []*change) {
 }
 
 // swap reloads replicas that take over each other's ports.
-func (s *Fleet) swap(ctx context.Context, group []*change, absent map[*replica]bool) {
+func (f *Fleet) swap(ctx context.Context, group []*change, absent map[*replica]bool) {
 	done := make(chan []error, 1)
-	go func() { done <- s.swapNow(ctx, group, absent) }()
+	go func() { done <- f.swapNow(ctx, group, absent) }()
 	select {
 	case errs := <-done:
 		for i, c := range group {
@@ -97,7 +97,7 @@ func (s *Fleet) swap(ctx context.Context, group []*change, absent map[*replica]b
 	}
 }
 
-func (s *Fleet) swapNow(ctx context.Context, group []*change, absent map[*replica]bool) []error {
+func (f *Fleet) swapNow(ctx context.Context, group []*change, absent map[*replica]bool) []error {
 	going := make([]*replica, len(group))
 	before, after := make([]provisioner.ProvisionConfig, len(group)), make([]provisioner.ProvisionConfig, len(group))
 	for i, c := range group {
@@ -108,7 +108,7 @@ func (s *Fleet) swapNow(ctx context.Context, group []*change, absent map[*replic
 		errs[i] = c.rehearse(ctx, c.cfg)
 	}
 	if errors.Join(errs...) == nil {
-		if err := s.awaitOthers(ctx, going, absent); err != nil {
+		if err := f.awaitOthers(ctx, going, absent); err != nil {
 			errs[0] = err
 		}
 	}

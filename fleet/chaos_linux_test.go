@@ -154,7 +154,7 @@ func TestChaosPlanted(t *testing.T) {
 								}
 							}
 						}
-						err = errors.Join(err, s.Stop(ctx))
+						err = errors.Join(err, s.Shutdown(ctx))
 					}
 					outcome <- err
 				}()
@@ -219,7 +219,7 @@ func TestChaosRealEngine(t *testing.T) {
 		began := make(chan struct{})
 		go func() { answer <- complete(now.URL, began) }()
 		<-began
-		if err := s.Stop(bounded(t)); err != nil {
+		if err := s.Shutdown(bounded(t)); err != nil {
 			t.Errorf("Stop: %v", err)
 		}
 		if err := <-answer; err != nil {

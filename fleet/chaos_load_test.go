@@ -166,7 +166,7 @@ func TestChaosSaturated(t *testing.T) {
 			t.Errorf("round %d: was pid %d, is pid %d, %s: %s", n, was.Process.PID, now.PID, now.State, events.notes())
 		}
 		silence = max(silence, watch.silence())
-		if err := s.Stop(context.Background()); err != nil {
+		if err := s.Shutdown(context.Background()); err != nil {
 			t.Errorf("round %d: Stop: %v", n, err)
 		}
 		people.clients.Wait()

@@ -70,7 +70,7 @@ func TestChaosWedged(t *testing.T) {
 			t.Fatalf("round %d: %v", n, lost)
 		}
 		found++
-		if err := s.Stop(bounded(t)); err != nil {
+		if err := s.Shutdown(bounded(t)); err != nil {
 			t.Errorf("Stop: %v", err)
 		}
 	}

@@ -119,7 +119,7 @@ func chaosMain() {
 			}
 		})
 		if order.Stop {
-			p, err := provisioner.Attach(order.config().StateDir, "pool", "r0", die, provisioner.WithDrainHook("tell", func(context.Context, provisioner.Handoff) error {
+			p, err := provisioner.Attach(order.config().StateDir, poolR0, die, provisioner.WithDrainHook("tell", func(context.Context, provisioner.Handoff) error {
 				fmt.Println("draining")
 				return nil
 			}))
@@ -148,7 +148,7 @@ func chaosMain() {
 					return err
 				}
 			}
-			if err := s.Stop(ctx); err != nil {
+			if err := s.Shutdown(ctx); err != nil {
 				return err
 			}
 		}
@@ -299,7 +299,7 @@ func (c *chaosRig) recover(t *testing.T, way int) (orphans int) {
 		var p *provisioner.EngineProvisioner
 		var err error
 		eventually(t, "Attach knows", func() bool {
-			p, err = provisioner.Attach(cfg.StateDir, "pool", "r0")
+			p, err = provisioner.Attach(cfg.StateDir, poolR0)
 			return !errors.Is(err, provisioner.ErrBusy) // of a process that is just being born
 		})
 		switch {
@@ -344,7 +344,7 @@ func (c *chaosRig) recover(t *testing.T, way int) (orphans int) {
 			t.Errorf("ready, with the handoff %+v (%v)", h, err)
 		}
 		orphans += c.strangers(t, s.replicas[0].launch)
-		if err := s.Stop(ctx); err != nil {
+		if err := s.Shutdown(ctx); err != nil {
 			t.Errorf("Stop: %v", err)
 		}
 		c.noTemporaries(t)
@@ -506,7 +506,7 @@ func TestChaosManagersRace(t *testing.T) {
 			}
 			for _, s := range won {
 				if s != nil {
-					if err := s.Stop(context.Background()); err != nil && !errors.Is(err, provisioner.ErrStopped) {
+					if err := s.Shutdown(context.Background()); err != nil && !errors.Is(err, provisioner.ErrStopped) {
 						t.Errorf("Stop: %v", err)
 					}
 				}

@@ -8,8 +8,9 @@
 // launch by itself: everything is done through what package provisioner exports, so that another supervisor could be
 // written beside it. One manager at a time has a state directory.
 //
-// A file is a noun or a verb: fleet (the type, and what it takes on), ending (Stop, Kill and Release of all), replica (its
+// A file is a noun or a verb: fleet (the type, and what it takes on), members and ending (who comes, and Shutdown and Release of
+// all), one (what is asked about one replica), replica (its
 // launches in turn), order (what it is told to do), restart (the policy's decisions), memory (what is remembered on disk),
 // reload, apply and change (new settings), adopt and hold (what earlier managers and commands left), keeper (what somebody
-// removed), request (other programs), feed, events and status.
+// removed), request and inbox (other programs), events and status.
 package fleet

@@ -78,18 +78,6 @@ func awaitDraining(t testing.TB, p *provisioner.EngineProvisioner) {
 	eventually(t, "it drains", func() bool { return p.Status().State == provisioner.StateDraining })
 }
 
-// stoppingMessage is what was told with the state stopping.
-func (j *journal) stoppingMessage() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, e := range j.events {
-		if e.Kind == provisioner.EventState && e.State == provisioner.StateStopping {
-			return e.Message
-		}
-	}
-	return ""
-}
-
 func wantNote(t testing.TB, j *journal, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

@@ -13,52 +13,52 @@ import (
 // Stop stops all engines at once, each as [EngineProvisioner.Stop] does, and gives the state directory back. When ctx ends,
 // that goes on without the caller. The error joins those of the replicas, but for ErrKilled where another is wrong.
 // Stopping again waits for the first and returns the same. After Release the error is ErrReleased: the engines run on.
-func (s *Fleet) Stop(ctx context.Context) error { return s.end(ctx, order{kind: orderEnd}) }
+func (f *Fleet) Shutdown(ctx context.Context) error { return f.end(ctx, order{kind: orderEnd}) }
 
 // Kill is Stop without drain and grace. A Stop that is under way, or a reload's, goes on so.
-func (s *Fleet) Kill(ctx context.Context) error {
-	for _, r := range s.all() {
+func (f *Fleet) KillAll(ctx context.Context) error {
+	for _, r := range f.all() {
 		r.forced.Store(true)
 		r.hurry()
 	}
-	return s.end(ctx, order{kind: orderEnd, stop: atOnce()})
+	return f.end(ctx, order{kind: orderEnd, stop: atOnce()})
 }
 
 // Release gives the state directory back and lets the engines run on, for another Fleet to adopt: those that are ready,
 // and those that load, of which the next one waits for the readiness. Nothing is stopped but what is to die with its manager
 // (on_manager_exit: kill); a start that has not come to its process is called off. A stop that is under way is waited for.
 // Releasing again returns the same; after Stop there is nothing to release, and the error is nil.
-func (s *Fleet) Release() error {
-	return s.end(context.Background(), order{kind: orderRelease})
+func (f *Fleet) Release() error {
+	return f.end(context.Background(), order{kind: orderRelease})
 }
 
 // over is ErrStopped or ErrReleased from the first Stop or Release on; nil before it.
-func (s *Fleet) over() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ending.over()
+func (f *Fleet) over() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ending.over()
 }
 
 // end sends every replica its last order. Only the first call does; others wait for it.
-func (s *Fleet) end(ctx context.Context, o order) error {
-	s.mu.Lock()
-	first := s.ending == nil
+func (f *Fleet) end(ctx context.Context, o order) error {
+	f.mu.Lock()
+	first := f.ending == nil
 	if first {
-		s.ending = &o
+		f.ending = &o
 	}
-	ending, replicas := s.ending.kind, s.replicas
-	s.mu.Unlock()
+	ending, replicas := f.ending.kind, f.replicas
+	f.mu.Unlock()
 	if first {
-		go s.finish(replicas, o)
+		go f.finish(replicas, o)
 	}
 	select {
-	case <-s.done:
+	case <-f.done:
 	case <-ctx.Done():
 		return stopWaiting(ctx, "the stop of all replicas")
 	}
 	switch {
 	case o.kind == ending:
-		return s.ended
+		return f.ended
 	case ending == orderRelease:
 		return provisioner.ErrReleased
 	default:
@@ -67,14 +67,14 @@ func (s *Fleet) end(ctx context.Context, o order) error {
 }
 
 // finish carries out the last order.
-func (s *Fleet) finish(replicas []*replica, o order) {
-	defer close(s.done)
-	s.inbox.leave()
-	s.ended = joinStops(dismiss(replicas, o))
-	s.inbox.work.Wait()
-	s.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
-	s.letGo()
-	<-s.changing
+func (f *Fleet) finish(replicas []*replica, o order) {
+	defer close(f.done)
+	f.inbox.leave()
+	f.ended = joinStops(dismiss(replicas, o))
+	f.inbox.work.Wait()
+	f.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
+	f.letGo()
+	<-f.changing
 }
 
 // joinStops joins what came of stops. A kill, which is a remark, is told where nothing else is wrong: beside a failure it
@@ -108,11 +108,11 @@ func dismiss(replicas []*replica, o order) []error {
 const keepPatience = 2 * time.Second
 
 // letGo gives the state directory back, with all events in its file.
-func (s *Fleet) letGo() {
-	s.feed.close()
+func (f *Fleet) letGo() {
+	f.feed.Close()
 	select {
-	case <-s.kept:
+	case <-f.kept:
 	case <-time.After(keepPatience):
 	}
-	s.manager.Release()
+	f.manager.Release()
 }

@@ -43,11 +43,11 @@ func TestKillHidesNoFailure(t *testing.T) {
 	if err := both.WaitReady(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if err := both.Stop(bounded(t)); !errors.Is(err, provisioner.ErrDrainAborted) || errors.Is(err, provisioner.ErrKilled) {
+	if err := both.Shutdown(bounded(t)); !errors.Is(err, provisioner.ErrDrainAborted) || errors.Is(err, provisioner.ErrKilled) {
 		t.Errorf("two replicas: %v", err)
 	}
 	s, _ := superviseReady(t, killed)
-	if err := s.Stop(bounded(t)); !errors.Is(err, provisioner.ErrKilled) {
+	if err := s.Shutdown(bounded(t)); !errors.Is(err, provisioner.ErrKilled) {
 		t.Errorf("nothing else is wrong: %v", err)
 	}
 }
@@ -59,25 +59,25 @@ func TestSupervisorStopsOnce(t *testing.T) {
 	cfg.Stop.Grace = provisioner.Duration(time.Hour)
 	s, j := superviseReady(t, cfg)
 	first := make(chan error, 1)
-	go func() { first <- s.Stop(context.Background()) }()
+	go func() { first <- s.Shutdown(context.Background()) }()
 	eventually(t, "the engine is being stopped", func() bool { return s.Status()[0].State == provisioner.StateStopping })
-	if err := s.Stop(gone()); !errors.Is(err, errCaller) {
+	if err := s.Shutdown(gone()); !errors.Is(err, errCaller) {
 		t.Errorf("a Stop that nobody waits for: %v", err)
 	}
 	if now := s.Status()[0]; now.State != provisioner.StateStopping || len(first) > 0 {
 		t.Errorf("the end of a context has killed it: %+v", now)
 	}
-	second := s.Kill(bounded(t))
+	second := s.KillAll(bounded(t))
 	if err := await(t, first); !errors.Is(err, provisioner.ErrKilled) || !errors.Is(second, provisioner.ErrKilled) {
 		t.Errorf("the first says %v, the second %v", err, second)
 	}
-	if err := s.Stop(bounded(t)); !errors.Is(err, provisioner.ErrKilled) {
+	if err := s.Shutdown(bounded(t)); !errors.Is(err, provisioner.ErrKilled) {
 		t.Errorf("afterwards: %v", err)
 	}
 	if err := s.Release(); err != nil {
 		t.Errorf("there is nothing to release: %v", err)
 	}
-	if err := s.Reset(bounded(t), cfg.PoolID, cfg.ReplicaID); !errors.Is(err, provisioner.ErrStopped) {
+	if err := s.Start(bounded(t), provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}); !errors.Is(err, provisioner.ErrStopped) {
 		t.Errorf("Reset: %v", err)
 	}
 	if _, err := s.Apply(bounded(t), []provisioner.ProvisionConfig{cfg}); !errors.Is(err, provisioner.ErrStopped) {
@@ -96,7 +96,7 @@ func TestSupervisorEndsAfterAChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopped := make(chan error, 1)
-	go func() { stopped <- s.Stop(bounded(t)) }()
+	go func() { stopped <- s.Shutdown(bounded(t)) }()
 	eventually(t, "the engine is stopped", func() bool { return closed(s.replicas[0].done) })
 	if !state.Managed(s.state) || closed(s.Done()) {
 		t.Error("the state directory was given back")
@@ -120,9 +120,9 @@ func TestSupervisorIsReleased(t *testing.T) {
 	}
 	_, applied := s.Apply(bounded(t), []provisioner.ProvisionConfig{cfg})
 	for name, err := range map[string]error{
-		"Apply": applied, "Stop": s.Stop(bounded(t)), "Wait": s.Wait(bounded(t)),
-		"Reset":       s.Reset(bounded(t), cfg.PoolID, cfg.ReplicaID),
-		"StopReplica": s.StopReplica(bounded(t), cfg.PoolID, cfg.ReplicaID),
+		"Apply": applied, "Stop": s.Shutdown(bounded(t)), "Wait": s.Wait(bounded(t)),
+		"Reset":       s.Start(bounded(t), provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}),
+		"StopReplica": s.Stop(bounded(t), provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}, provisioner.StopOptions{}),
 		"Reload":      s.Reload(bounded(t), cfg),
 	} {
 		if !errors.Is(err, provisioner.ErrReleased) {
@@ -153,7 +153,7 @@ func TestStopReplicaWhilePreparing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if err := s.StopReplica(bounded(t), cfg.PoolID, cfg.ReplicaID); err != nil {
+	if err := s.Stop(bounded(t), provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}, provisioner.StopOptions{}); err != nil {
 		t.Error(err)
 	}
 	if got := s.Status()[0]; got.State != provisioner.StateStopped || got.Restarts.Phase != provisioner.PhaseStopped {

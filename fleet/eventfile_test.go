@@ -21,6 +21,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
+// numbered is an event that is told apart by its PID.
+func numbered(n int) provisioner.Event { return provisioner.Event{PID: n, Kind: provisioner.EventNote} }
+
 // keepAll writes events through an eventFile and returns what it could not do.
 func keepAll(f *eventFile, events ...provisioner.Event) (failures []error) {
 	in := make(chan provisioner.Event, len(events))
@@ -276,7 +279,7 @@ func TestSuperviseWithoutEventFile(t *testing.T) {
 	first := s.Status()[0]
 	enginetest.Kill(t, first.URL, enginetest.Death{Code: 1})
 	untilReady(t, s, first.LaunchID)
-	if err := s.Stop(bounded(t)); err != nil {
+	if err := s.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(j.notes(), "events go on without the file"); n != 1 {
@@ -295,7 +298,7 @@ func TestSupervisorsKeepTheirEvents(t *testing.T) {
 	cfg.Restart.StartBurst = 2
 	dying, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
 	eventually(t, "the breaker is open", func() bool { return dying.Status()[0].Restarts.Phase == provisioner.PhaseOpen })
-	if err := dying.Stop(bounded(t)); err != nil {
+	if err := dying.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(cfg.StateDir, "pool-r0", "restarts.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -303,7 +306,7 @@ func TestSupervisorsKeepTheirEvents(t *testing.T) {
 	}
 	cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{})}
 	living, j := superviseReady(t, cfg)
-	if err := living.Stop(bounded(t)); err != nil {
+	if err := living.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	kept := keptEvents(t, cfg.StateDir)

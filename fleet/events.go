@@ -66,28 +66,28 @@ func ReadEvents(ctx context.Context, stateDir string, follow bool) iter.Seq2[pro
 }
 
 // observe has events go to the readers and the file, and to fn.
-func (s *Fleet) observe(fn func(provisioner.Event)) {
-	s.tell = func(e provisioner.Event) {
-		if e = s.feed.publish(e); fn != nil {
+func (f *Fleet) observe(fn func(provisioner.Event)) {
+	f.tell = func(e provisioner.Event) {
+		if e = f.feed.Publish(e); fn != nil {
 			fn(e)
 		}
 	}
-	s.opts = append(slices.Clone(s.opts), provisioner.WithLogger(s.log), provisioner.WithEventFunc(func(e provisioner.Event) {
-		if n, known := s.attempts.Load(provisioner.ReplicaID{Pool: e.Pool, Replica: e.Replica}); known {
+	f.opts = append(slices.Clone(f.opts), provisioner.WithLogger(f.log), provisioner.WithEventFunc(func(e provisioner.Event) {
+		if n, known := f.attempts.Load(e.ID()); known {
 			e.Attempt = n.(int)
 		}
-		s.tell(e)
+		f.tell(e)
 	}))
-	file := eventFile{dir: s.state}
-	s.since = file.nextSeq()
-	s.feed.seq = s.since
-	events := s.feed.subscribe(context.Background())
+	file := eventFile{dir: f.state}
+	f.since = file.nextSeq()
+	f.feed.Continue(f.since)
+	events := f.feed.Subscribe(context.Background())
 	go func() {
-		defer close(s.kept)
+		defer close(f.kept)
 		file.keep(events, func(err error) {
 			message := err.Error() + "; events go on without the file"
-			s.log.Warn(message)
-			s.tell(provisioner.Event{Time: time.Now().UTC(), Kind: provisioner.EventNote, Message: message})
+			f.log.Warn(message)
+			f.tell(provisioner.Event{Time: time.Now().UTC(), Kind: provisioner.EventNote, Message: message})
 		})
 	}()
 }
@@ -96,20 +96,20 @@ func (s *Fleet) observe(fn func(provisioner.Event)) {
 // tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the
 // supervisor has ended. Neither engines nor the supervisor wait for its reader: one that lags by more than 256 events
 // misses the oldest of them, and Missed of the next event says how many. Whoever stops reading ends ctx.
-func (s *Fleet) Events(ctx context.Context) <-chan provisioner.Event {
-	return s.feed.subscribe(ctx)
+func (f *Fleet) Events(ctx context.Context) <-chan provisioner.Event {
+	return f.feed.Subscribe(ctx)
 }
 
 // EventsAfter is Events for who has seen those up to a number, of an earlier supervisor of the state directory, too: it
 // begins with what is kept of later ones, and goes on without gap or double. 0 means all that are kept.
-func (s *Fleet) EventsAfter(ctx context.Context, seq uint64) <-chan provisioner.Event {
-	before, live := s.feed.join(ctx) // first: what is not in the file yet, the feed has
+func (f *Fleet) EventsAfter(ctx context.Context, seq uint64) <-chan provisioner.Event {
+	before, live := f.feed.Join(ctx) // first: what is not in the file yet, the feed has
 	out := make(chan provisioner.Event)
 	deliver := func(e provisioner.Event) bool {
 		if e.Seq != 0 && e.Seq <= seq {
 			return true
 		}
-		if e.Seq > s.since && seq >= s.since { // numbers of one manager follow each other
+		if e.Seq > f.since && seq >= f.since { // numbers of one manager follow each other
 			e.Missed = int(e.Seq - seq - 1)
 		}
 		seq = max(seq, e.Seq)
@@ -122,7 +122,7 @@ func (s *Fleet) EventsAfter(ctx context.Context, seq uint64) <-chan provisioner.
 	}
 	go func() {
 		defer close(out)
-		for e, err := range ReadEvents(ctx, s.state, false) {
+		for e, err := range ReadEvents(ctx, f.state, false) {
 			switch {
 			case err != nil, e.Seq == 0: // what cannot be read is told by ReadEvents
 			case len(before) > 0 && e.Seq >= before[0].Seq:
@@ -146,7 +146,7 @@ func (s *Fleet) EventsAfter(ctx context.Context, seq uint64) <-chan provisioner.
 
 // Snapshot returns where the replicas stand, as Status does, and the number of the last event that is certainly in it: what
 // follows comes from EventsAfter that number.
-func (s *Fleet) Snapshot() ([]provisioner.Status, uint64) {
-	seq := s.feed.last()
-	return s.Status(), seq
+func (f *Fleet) Snapshot() ([]provisioner.Status, uint64) {
+	seq := f.feed.Last()
+	return f.Status(), seq
 }

@@ -48,7 +48,7 @@ func TestFailuresAreEncoded(t *testing.T) {
 		t.Errorf("a reload: %s", text)
 	}
 
-	if err := s.Stop(bounded(t)); err != nil { // the old settings are back
+	if err := s.Shutdown(bounded(t)); err != nil { // the old settings are back
 		t.Fatal(err)
 	}
 	p, _ := newLaunch(t, bad)

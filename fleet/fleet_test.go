@@ -88,11 +88,11 @@ func TestSuperviseOpensTheBreaker(t *testing.T) {
 		t.Errorf("restarts %+v", r)
 	}
 	before := s.Status()[0].LaunchID
-	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+	if err := s.Start(bounded(t), poolR0); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is tried again", func() bool { return s.Status()[0].LaunchID != before })
-	if err := s.Reset(bounded(t), "pool", "r9"); !errors.Is(err, provisioner.ErrNotFound) {
+	if err := s.Start(bounded(t), poolR9); !errors.Is(err, provisioner.ErrNotFound) {
 		t.Errorf("Reset of a stranger: %v", err)
 	}
 }
@@ -144,7 +144,7 @@ func TestSuperviseGivesUpOnAPermanentCause(t *testing.T) {
 	if err := os.WriteFile(cfg.Model.ID, []byte(enginetest.GGUF), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+	if err := s.Start(bounded(t), poolR0); err != nil {
 		t.Fatal(err)
 	}
 	untilReady(t, s, "")
@@ -193,7 +193,7 @@ func TestSuperviseSeesAnotherCommandsStop(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	s, _ := superviseReady(t, cfg)
-	other, err := provisioner.Attach(cfg.StateDir, "pool", "r0")
+	other, err := provisioner.Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour}))
 	s, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
 	eventually(t, "it loads", func() bool { return s.Status()[0].State == provisioner.StateStarting })
-	other, err := provisioner.Attach(cfg.StateDir, "pool", "r0")
+	other, err := provisioner.Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,5 @@ func holdings(memory map[int]uint64) (all []gpu.Holding) {
 
 var (
 	gpu0    = engine.GPU{Index: 0, UUID: "GPU-aa00", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
-	gpu1    = engine.GPU{Index: 1, UUID: "GPU-aa11", Name: "NVIDIA A100", MemoryTotal: 40 << 30, MemoryFree: 39 << 30}
 	errNone = &nvidia.Error{Text: "no NVIDIA driver (libnvidia-ml.so.1 not found)", Advice: "install the driver", Err: nvidia.ErrNoDriver}
 )

@@ -53,7 +53,7 @@ func TestAStopIsHistory(t *testing.T) {
 					p, _ := ready(t, cfg)
 					id = p.Status().LaunchID
 				}
-				other, err := provisioner.Attach(cfg.StateDir, "pool", "r0")
+				other, err := provisioner.Attach(cfg.StateDir, poolR0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -81,7 +81,7 @@ func TestAStopOfAWaitIsHistory(t *testing.T) {
 	cfg.Restart.InitialDelay, cfg.Restart.MaxDelay = provisioner.Duration(patience), provisioner.Duration(patience)
 	s, j := supervised(t, []provisioner.ProvisionConfig{cfg})
 	eventually(t, "a wait", func() bool { return waits(*s.Status()[0].Restarts) })
-	if _, err := RequestStop(bounded(t), cfg.StateDir, "pool/r0"); err != nil {
+	if _, err := RequestStop(bounded(t), cfg.StateDir, poolR0); err != nil {
 		t.Fatal(err)
 	}
 	if notes := j.notes(); !strings.Contains(notes, "stopped by another command: "+provisioner.Stopper(caller.This()).String()) {
@@ -99,7 +99,7 @@ func TestAStartThatIsCalledOff(t *testing.T) {
 	eventually(t, "a load", func() bool { return s.Status()[0].State == provisioner.StateStarting })
 	waited := make(chan error, 1)
 	go func() { waited <- s.WaitReady(bounded(t)) }()
-	other, err := provisioner.Attach(cfg.StateDir, "pool", "r0")
+	other, err := provisioner.Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}

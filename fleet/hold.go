@@ -48,7 +48,7 @@ func (r *replica) awaitStop(ctx context.Context, p *provisioner.EngineProvisione
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	found, err := r.s.manager.Recover(ctx, []provisioner.ReplicaID{idOf(r.config())}, r.opts...)
+	found, err := r.fleet.manager.Recover(ctx, []provisioner.ReplicaID{r.config().ID()}, r.opts...)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 func TestWhatWasStoppedStaysStopped(t *testing.T) {
 	t.Parallel()
 	byHand := func(s *Fleet, cfg provisioner.ProvisionConfig) error {
-		p, err := provisioner.Attach(cfg.StateDir, cfg.PoolID, cfg.ReplicaID)
+		p, err := provisioner.Attach(cfg.StateDir, cfg.ID())
 		if err != nil {
 			return err
 		}
@@ -24,16 +24,16 @@ func TestWhatWasStoppedStaysStopped(t *testing.T) {
 	}{
 		"by the program, and handed over": {
 			func(s *Fleet, cfg provisioner.ProvisionConfig) error {
-				return s.StopReplica(t.Context(), cfg.PoolID, cfg.ReplicaID)
+				return s.Stop(t.Context(), provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}, provisioner.StopOptions{})
 			},
 			(*Fleet).Release,
 		},
 		"by a request, and stopped": {
 			func(_ *Fleet, cfg provisioner.ProvisionConfig) error {
-				_, err := RequestStop(t.Context(), cfg.StateDir, cfg.Name())
+				_, err := RequestStop(t.Context(), cfg.StateDir, cfg.ID())
 				return err
 			},
-			func(s *Fleet) error { return s.Stop(t.Context()) },
+			func(s *Fleet) error { return s.Shutdown(t.Context()) },
 		},
 		"by another command, and handed over": {byHand, (*Fleet).Release},
 	} {
@@ -55,7 +55,7 @@ func TestWhatWasStoppedStaysStopped(t *testing.T) {
 				t.Errorf("%+v, restarts %+v", now, now.Restarts)
 			}
 			wantNote(t, j, "it was stopped by pid ", "stays so; reset it to start it (engine-provisioner reset pool/r0)")
-			if err := second.Reset(bounded(t), "pool", "r0"); err != nil {
+			if err := second.Start(bounded(t), poolR0); err != nil {
 				t.Fatal(err)
 			}
 			was := untilReady(t, second, "")
@@ -73,12 +73,12 @@ func TestWhatAManagerStopsIsStartedByTheNext(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	first, _ := superviseReady(t, cfg)
-	if err := first.Stop(bounded(t)); err != nil {
+	if err := first.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	second, _ := superviseReady(t, cfg)
 	handOver(t, second)
-	p, err := provisioner.Attach(cfg.StateDir, "pool", "r0")
+	p, err := provisioner.Attach(cfg.StateDir, poolR0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestWhatEndsAHold(t *testing.T) {
 	files := s.all()[0].files
 	stop := func(s *Fleet) {
 		t.Helper()
-		if err := errors.Join(s.StopReplica(bounded(t), "pool", "r0"), s.Stop(bounded(t))); err != nil {
+		if err := errors.Join(s.Stop(bounded(t), poolR0, provisioner.StopOptions{}), s.Shutdown(bounded(t))); err != nil {
 			t.Fatal(err)
 		}
 		if !files.Held() {
@@ -109,7 +109,7 @@ func TestWhatEndsAHold(t *testing.T) {
 	}
 	s, _ = supervised(t, []provisioner.ProvisionConfig{cfg})
 	stop(s)
-	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err != nil || files.Held() {
+	if _, err := RequestReset(bounded(t), cfg.StateDir, poolR0); err != nil || files.Held() {
 		t.Errorf("a reset of it does not (%v)", err)
 	}
 	s, _ = superviseReady(t, cfg)

@@ -15,12 +15,12 @@ import (
 // what is remembered of replicas. It looks once a second, with the inbox; as long as nothing is missing, that is an lstat for
 // each replica.
 type keeper struct {
-	s    *Fleet
-	told string // the last trouble, which is told once
+	fleet *Fleet
+	told  string // the last trouble, which is told once
 }
 
 func (k *keeper) look() {
-	s := k.s
+	s := k.fleet
 	again, err := s.manager.Keep()
 	missing := again || !access.Exists(filepath.Join(s.state, state.RequestsName))
 	for _, r := range s.all() {
@@ -46,7 +46,7 @@ func (k *keeper) trouble(err error) {
 		return
 	}
 	k.told = err.Error()
-	k.s.tell(provisioner.Event{Time: time.Now().UTC(), Kind: provisioner.EventNote, Message: "cannot keep the state directory: " + k.told})
+	k.fleet.tell(provisioner.Event{Time: time.Now().UTC(), Kind: provisioner.EventNote, Message: "cannot keep the state directory: " + k.told})
 }
 
 // lost reports whether what was kept of the replica is gone.

@@ -100,7 +100,7 @@ func TestStateDirectoryGoesAway(t *testing.T) {
 			if !state.Managed(files.State) {
 				t.Error("the lock is not taken again")
 			}
-			if answers, err := RequestStop(bounded(t), cfg.StateDir, "pool/r0"); err != nil || len(answers) != 1 || answers[0].Error != "" {
+			if answers, err := RequestStop(bounded(t), cfg.StateDir, poolR0); err != nil || len(answers) != 1 || answers[0].Error != "" {
 				t.Errorf("a request: %+v (%v)", answers, err)
 			}
 		})

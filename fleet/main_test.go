@@ -28,6 +28,13 @@ import (
 // patience bounds every wait in the tests. It is long because it ends only tests that fail anyway.
 const patience = 2 * time.Minute
 
+// Of fakeConfig, others of its pool, and one that never is.
+var (
+	poolR0 = provisioner.ReplicaID{Pool: "pool", Replica: "r0"}
+	poolR1 = provisioner.ReplicaID{Pool: "pool", Replica: "r1"}
+	poolR9 = provisioner.ReplicaID{Pool: "pool", Replica: "r9"}
+)
+
 // bounded is a context for one test.
 func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -26,6 +26,7 @@ const (
 	orderStop    orderKind = iota // until a reset or a reload
 	orderEnd                      // stop, for good
 	orderRelease                  // leave the engine alone, for good
+	orderStart
 	orderReset
 	orderReload
 	orderUpdate // settings that change nothing about the launch
@@ -43,6 +44,9 @@ func (o *order) over() error {
 		return provisioner.ErrStopped
 	}
 }
+
+// asIs reports whether a launch that runs goes on through the order as it is.
+func (o *order) asIs() bool { return o.kind == orderReset || o.kind == orderStart }
 
 // ask gives an order and waits for its outcome.
 func (r *replica) ask(ctx context.Context, o order) error {
@@ -123,8 +127,10 @@ func (r *replica) tellStopper(p *provisioner.EngineProvisioner, by *provisioner.
 func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 	r.halted = false
 	switch o.kind {
-	case orderReset:
-		r.judge(happened(restart.Forgiven))
+	case orderReset, orderStart:
+		if o.kind == orderStart || r.history().Phase != provisioner.PhaseStopped {
+			r.judge(happened(restart.Forgiven))
+		}
 		o.reply <- nil
 		return true
 	case orderReload:
@@ -168,5 +174,32 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 func (r *replica) goesOnWith(p *provisioner.EngineProvisioner, o order) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return o.kind == orderReset || o.kind == orderUpdate && r.launch == p
+	return o.asIs() || o.kind == orderUpdate && r.launch == p
+}
+
+// told is an error as results encode it.
+func told(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// stopWaiting says that a caller has stopped waiting for what goes on.
+func stopWaiting(ctx context.Context, what string) error {
+	return fmt.Errorf("no longer waiting for %s, which goes on: %w", what, context.Cause(ctx))
+}
+
+// atOnce are the limits of a kill.
+func atOnce() provisioner.StopOptions {
+	return provisioner.StopOptions{DrainTimeout: new(time.Duration), Grace: new(time.Duration)}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

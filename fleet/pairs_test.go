@@ -69,21 +69,23 @@ func supervisorCalls(s *Fleet, cfg provisioner.ProvisionConfig) []call {
 	ctx := context.Background()
 	return []call{
 		{name: "WaitReady", do: func() { _ = s.WaitReady(ctx) }},
-		{name: "Reset", do: func() { _ = s.Reset(ctx, cfg.PoolID, cfg.ReplicaID) }},
-		{name: "StopReplica", do: func() { _ = s.StopReplica(ctx, cfg.PoolID, cfg.ReplicaID) }},
+		{name: "Reset", do: func() { _ = s.Start(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}) }},
+		{name: "StopReplica", do: func() {
+			_ = s.Stop(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}, provisioner.StopOptions{})
+		}},
 		{name: "Reload", do: func() { _ = s.Reload(ctx, changed(cfg)) }},
 		{name: "Apply", do: func() { _, _ = s.Apply(ctx, []provisioner.ProvisionConfig{changed(cfg)}) }},
-		{name: "Stop", do: func() { _ = s.Stop(ctx) }},
-		{name: "Kill", do: func() { _ = s.Kill(ctx) }},
-		{name: "KillReplica", do: func() { _ = s.KillReplica(ctx, cfg.PoolID, cfg.ReplicaID) }},
-		{name: "Stop that nobody waits for", do: func() { _ = s.Stop(unwilling()) }},
+		{name: "Stop", do: func() { _ = s.Shutdown(ctx) }},
+		{name: "Kill", do: func() { _ = s.KillAll(ctx) }},
+		{name: "KillReplica", do: func() { _ = s.Kill(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}) }},
+		{name: "Stop that nobody waits for", do: func() { _ = s.Shutdown(unwilling()) }},
 		{name: "Release", do: func() { _ = s.Release() }},
 		{name: "Status, LogDir, Done and Events", do: func() {
 			ctx, cancel := context.WithCancel(ctx)
 			events := s.Events(ctx)
 			cancel()
 			_, _ = s.Status(), s.Done()
-			_, _ = s.LogDir("pool", "r0")
+			_, _ = s.LogDir(poolR0)
 			for range events {
 			}
 		}},
@@ -116,18 +118,22 @@ var supervisorStates = []struct {
 	{"draining", func(t *testing.T, m *inMemory, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
 		m.still(&m.busy)
-		m.begin(t, func() { _ = s().StopReplica(context.Background(), "pool", "r0") })
+		m.begin(t, func() {
+			_ = s().Stop(context.Background(), poolR0, provisioner.StopOptions{})
+		})
 		<-m.reached
 	}},
 	{"stopping", func(t *testing.T, m *inMemory, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
 		m.still(&m.ignorant)
-		m.begin(t, func() { _ = s().StopReplica(context.Background(), "pool", "r0") })
+		m.begin(t, func() {
+			_ = s().Stop(context.Background(), poolR0, provisioner.StopOptions{})
+		})
 		<-m.reached
 	}},
 	{"stopped", func(t *testing.T, _ *inMemory, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
-		noError(t, s().StopReplica(bounded(t), "pool", "r0"))
+		noError(t, s().Stop(bounded(t), poolR0, provisioner.StopOptions{}))
 	}},
 	{"waiting for its next try", func(t *testing.T, m *inMemory, s func() *Fleet) {
 		m.cannotRun = true
@@ -140,7 +146,7 @@ var supervisorStates = []struct {
 	}},
 	{"ended", func(t *testing.T, _ *inMemory, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
-		noError(t, s().Stop(bounded(t)))
+		noError(t, s().Shutdown(bounded(t)))
 	}},
 	{"released", func(t *testing.T, _ *inMemory, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
@@ -185,7 +191,7 @@ func TestChaosTwoCallsOfASupervisor(t *testing.T) {
 					}
 					calls := supervisorCalls(s, cfg)
 					m.atOnce(t, state.name, calls[a], calls[b])
-					returns(t, "the last Stop", func() { _ = s.Stop(context.Background()) })
+					returns(t, "the last Stop", func() { _ = s.Shutdown(context.Background()) })
 					awaitClosed(t, "Done", s.Done())
 					if i := slices.IndexFunc(s.replicas, func(r *replica) bool { return !closed(r.done) }); i >= 0 {
 						t.Errorf("%s and %s: %s is still looked after", calls[a].name, calls[b].name, s.replicas[i].name)

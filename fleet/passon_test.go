@@ -193,10 +193,10 @@ func TestUpdateRaces(t *testing.T) {
 	}
 	all.Go(func() {
 		for range 3 {
-			if err := s.StopReplica(ctx, "pool", "r0"); err != nil {
+			if err := s.Stop(ctx, poolR0, provisioner.StopOptions{}); err != nil {
 				t.Error(err)
 			}
-			if err := s.Reset(ctx, "pool", "r0"); err != nil {
+			if err := s.Start(ctx, poolR0); err != nil {
 				t.Error(err)
 			}
 		}
@@ -351,7 +351,7 @@ func TestStopDuringSwap(t *testing.T) {
 	<-draining
 	<-draining
 	eventually(t, "one has left its port", func() bool { return s.Status()[0].State == provisioner.StateStopped })
-	if err := s.Kill(bounded(t)); err != nil && !errors.Is(err, provisioner.ErrKilled) {
+	if err := s.KillAll(bounded(t)); err != nil && !errors.Is(err, provisioner.ErrKilled) {
 		t.Errorf("Stop: %v", err)
 	}
 	for _, r := range <-applied {

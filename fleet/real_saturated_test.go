@@ -118,7 +118,7 @@ func TestRealSaturated(t *testing.T) {
 	if now := s.Status()[0]; now.LaunchID != first.LaunchID || now.State != provisioner.StateReady {
 		t.Errorf("%+v", now)
 	}
-	if err := s.Stop(context.Background()); err != nil {
+	if err := s.Shutdown(context.Background()); err != nil {
 		t.Errorf("Stop: %v", err)
 	}
 	b.wait.Wait()

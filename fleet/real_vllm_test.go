@@ -252,7 +252,7 @@ func TestRealVLLMSupervised(t *testing.T) {
 	const clients = 8
 	results := streams(t, before[1].URL, clients, 1000)
 	began = time.Now()
-	if err := s.Stop(atLeisure(t)); err != nil {
+	if err := s.Shutdown(atLeisure(t)); err != nil {
 		t.Error(err)
 	}
 	t.Logf("stopped after %s", time.Since(began).Round(time.Millisecond))

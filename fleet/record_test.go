@@ -125,7 +125,7 @@ func supervisedWith(t *testing.T, cfgs []provisioner.ProvisionConfig, o Options)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Stop(context.Background()); err != nil && !errors.Is(err, provisioner.ErrKilled) && !errors.Is(err, provisioner.ErrReleased) {
+		if err := s.Shutdown(context.Background()); err != nil && !errors.Is(err, provisioner.ErrKilled) && !errors.Is(err, provisioner.ErrReleased) {
 			t.Errorf("cannot stop: %v", err)
 		}
 		for _, r := range s.replicas {

@@ -29,17 +29,17 @@ type reload struct {
 // or were given up. See Apply for a changed pools file.
 //
 // When ctx ends, what was begun goes on without the caller.
-func (s *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) error {
-	r, err := s.find(cfg.PoolID, cfg.ReplicaID)
+func (f *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) error {
+	r, err := f.find(cfg.ID())
 	if err != nil {
 		return err
 	}
-	cfgs, err := s.checked([]provisioner.ProvisionConfig{cfg})
+	cfgs, err := f.checked([]provisioner.ProvisionConfig{cfg})
 	if err != nil {
 		return err
 	}
 	cfg = cfgs[0]
-	if err := s.keepsPort(r, cfg); err != nil {
+	if err := f.keepsPort(r, cfg); err != nil {
 		return err
 	}
 	what, now := r.weigh(ctx, cfg)
@@ -48,12 +48,12 @@ func (s *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) err
 			return err
 		}
 	}
-	done, err := s.begin(ctx)
+	done, err := f.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := s.over(); err != nil {
+	if err := f.over(); err != nil {
 		return fmt.Errorf("cannot reload %s: %w", r.name, err)
 	}
 	switch what {
@@ -64,12 +64,12 @@ func (s *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) err
 	case todoRetry:
 		return r.retry(ctx, cfg)
 	}
-	return s.replace(ctx, r, cfg, nil)
+	return f.replace(ctx, r, cfg, nil)
 }
 
 // keepsPort refuses a port that another replica has.
-func (s *Fleet) keepsPort(r *replica, cfg provisioner.ProvisionConfig) error {
-	for _, other := range s.all() {
+func (f *Fleet) keepsPort(r *replica, cfg provisioner.ProvisionConfig) error {
+	for _, other := range f.all() {
 		if other != r && other.port() == cfg.Port && !other.atRest() {
 			return fmt.Errorf("cannot reload %s, nothing was changed: port %d is that of %s; change both at once", r.name, cfg.Port, other.name)
 		}
@@ -93,19 +93,19 @@ func (r *replica) port() int {
 
 // reload gives a replica settings that need another launch, for who has begun a change. Those in absent are not missed
 // while it is away.
-func (s *Fleet) reload(ctx context.Context, r *replica, cfg provisioner.ProvisionConfig, absent map[*replica]bool) error {
-	if err := s.keepsPort(r, cfg); err != nil {
+func (f *Fleet) reload(ctx context.Context, r *replica, cfg provisioner.ProvisionConfig, absent map[*replica]bool) error {
+	if err := f.keepsPort(r, cfg); err != nil {
 		return err
 	}
 	if err := r.rehearse(ctx, cfg); err != nil {
 		return err
 	}
-	return s.replace(ctx, r, cfg, absent)
+	return f.replace(ctx, r, cfg, absent)
 }
 
 // replace is reload of what was rehearsed.
-func (s *Fleet) replace(ctx context.Context, r *replica, cfg provisioner.ProvisionConfig, absent map[*replica]bool) error {
-	if err := s.awaitOthers(ctx, []*replica{r}, absent); err != nil {
+func (f *Fleet) replace(ctx context.Context, r *replica, cfg provisioner.ProvisionConfig, absent map[*replica]bool) error {
+	if err := f.awaitOthers(ctx, []*replica{r}, absent); err != nil {
 		return err
 	}
 	return r.ask(ctx, order{kind: orderReload, cfg: cfg})
@@ -113,12 +113,12 @@ func (s *Fleet) replace(ctx context.Context, r *replica, cfg provisioner.Provisi
 
 // awaitOthers waits until all others of the pools are ready from which a ready replica is about to be taken. Those that
 // somebody has stopped, or that were given up, are not missed.
-func (s *Fleet) awaitOthers(ctx context.Context, going []*replica, absent map[*replica]bool) error {
+func (f *Fleet) awaitOthers(ctx context.Context, going []*replica, absent map[*replica]bool) error {
 	for _, r := range going {
 		if !r.isReady() {
 			continue
 		}
-		for _, other := range s.all() {
+		for _, other := range f.all() {
 			if slices.Contains(going, other) || absent[other] || other.atRest() || other.config().PoolID != r.config().PoolID {
 				continue
 			}
@@ -134,7 +134,7 @@ func (s *Fleet) awaitOthers(ctx context.Context, going []*replica, absent map[*r
 func (r *replica) retry(ctx context.Context, cfg provisioner.ProvisionConfig) error {
 	err := r.ask(ctx, order{kind: orderUpdate, cfg: cfg})
 	if err == nil {
-		err = r.ask(ctx, order{kind: orderReset})
+		err = r.ask(ctx, order{kind: orderStart})
 	}
 	if err == nil {
 		err = r.waitReady(ctx)

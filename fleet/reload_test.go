@@ -107,7 +107,7 @@ func TestStopCallsOffARehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if err := s.Stop(bounded(t)); err != nil {
+	if err := s.Shutdown(bounded(t)); err != nil {
 		t.Error(err)
 	}
 	wantText(t, await(t, answered), "cannot reload pool/r0, nothing was changed: stopped")
@@ -132,8 +132,10 @@ func TestReloadWithoutAWayBack(t *testing.T) {
 func TestKillHurriesAReload(t *testing.T) {
 	t.Parallel()
 	for what, kill := range map[string]func(*Fleet, context.Context) error{
-		"all":         (*Fleet).Kill,
-		"one replica": func(s *Fleet, ctx context.Context) error { return s.KillReplica(ctx, "pool", "r0") },
+		"all": (*Fleet).KillAll,
+		"one replica": func(s *Fleet, ctx context.Context) error {
+			return s.Kill(ctx, poolR0)
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

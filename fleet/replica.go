@@ -17,8 +17,9 @@ import (
 
 // replica is one replica under a Fleet. Its goroutine, run, decides everything; others send it orders.
 type replica struct {
+	id     provisioner.ReplicaID
 	name   string
-	s      *Fleet
+	fleet  *Fleet
 	log    *slog.Logger
 	tell   func(provisioner.Event)
 	opts   []provisioner.Option // of its launches
@@ -50,9 +51,9 @@ type replica struct {
 	changed  chan struct{}            // closed and replaced whenever one of these changes
 }
 
-func newReplica(s *Fleet, cfg provisioner.ProvisionConfig) *replica {
+func newReplica(f *Fleet, cfg provisioner.ProvisionConfig) *replica {
 	r := &replica{
-		name: cfg.Name(), s: s, log: s.log, tell: s.tell, opts: s.opts, files: state.In(s.state, state.Stem(cfg.PoolID, cfg.ReplicaID)), cfg: cfg,
+		id: cfg.ID(), name: cfg.Name(), fleet: f, log: f.log, tell: f.tell, opts: f.opts, files: state.In(f.state, state.Stem(cfg.PoolID, cfg.ReplicaID)), cfg: cfg,
 		orders: make(chan order), done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	if err := r.files.ClearRestarts(); err != nil {
@@ -136,7 +137,7 @@ func (r *replica) runLaunch() bool {
 			}
 			pending = false
 		case o := <-r.orders:
-			if o.kind != orderReset {
+			if !o.asIs() {
 				cancel(o.over())
 				if err := <-began; err != nil {
 					r.log.Debug("a load was called off", "replica", r.name, "error", err)
@@ -145,7 +146,7 @@ func (r *replica) runLaunch() bool {
 			if !r.obey(o, p) {
 				return false
 			}
-			if o.kind != orderReset {
+			if !o.asIs() {
 				return true
 			}
 		}
@@ -195,7 +196,7 @@ func (r *replica) nextLaunch() (*provisioner.EngineProvisioner, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.s.attempts.Store(idOf(cfg), r.history().Attempts+1)
+	r.fleet.attempts.Store(cfg.ID(), r.history().Attempts+1)
 	r.update(func() { r.launch, r.outdated, r.lacking = p, nil, nil })
 	return p, nil
 }

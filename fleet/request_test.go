@@ -22,17 +22,17 @@ func TestRequestReset(t *testing.T) {
 	if got, err := RequestReset(bounded(t), cfg.StateDir); err != nil || len(got) > 0 {
 		t.Errorf("of nothing: %+v (%v)", got, err)
 	}
-	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err == nil {
+	if _, err := RequestReset(bounded(t), cfg.StateDir, poolR0); err == nil {
 		t.Error("what is not there was reset")
 	}
 	s, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
 	open := func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseOpen }
 	eventually(t, "the breaker is open", open)
 	before := s.Status()[0].LaunchID
-	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r9"); err == nil {
+	if _, err := RequestReset(bounded(t), cfg.StateDir, poolR9); err == nil {
 		t.Error("a stranger was reset")
 	}
-	for _, names := range [][]string{nil, {"pool/r0"}} {
+	for _, names := range [][]provisioner.ReplicaID{nil, {poolR0}} {
 		got, err := RequestReset(bounded(t), cfg.StateDir, names...)
 		if err != nil || len(got) != 1 || got[0] != (Answer{Pool: "pool", Replica: "r0", Result: "reset"}) {
 			t.Fatalf("%+v (%v)", got, err)
@@ -40,14 +40,14 @@ func TestRequestReset(t *testing.T) {
 		eventually(t, "it is tried again", func() bool { return s.Status()[0].LaunchID != before && open() })
 		before = s.Status()[0].LaunchID
 	}
-	got, err := RequestStop(bounded(t), cfg.StateDir, "pool/r0")
+	got, err := RequestStop(bounded(t), cfg.StateDir, poolR0)
 	if err != nil || len(got) != 1 || got[0].Result != "stopped" || s.Status()[0].Restarts.Phase != provisioner.PhaseStopped {
 		t.Errorf("the stop of a replica that waits: %+v (%v), %+v", got, err, s.Status()[0].Restarts)
 	}
 	if got, err := RequestReset(bounded(t), cfg.StateDir); err != nil || len(got) != 0 {
 		t.Errorf("what was stopped is started again: %+v (%v)", got, err)
 	}
-	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err != nil {
+	if _, err := RequestReset(bounded(t), cfg.StateDir, poolR0); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "it is tried again", func() bool { return s.Status()[0].LaunchID != before && open() })
@@ -58,10 +58,10 @@ func TestRequestReset(t *testing.T) {
 	if err := s.Release(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := RequestReset(bounded(t), cfg.StateDir, "pool/r9"); !errors.Is(err, provisioner.ErrNotFound) {
+	if _, err := RequestReset(bounded(t), cfg.StateDir, poolR9); !errors.Is(err, provisioner.ErrNotFound) {
 		t.Errorf("of a stranger: %v", err)
 	}
-	if got, err := RequestReset(bounded(t), cfg.StateDir, "pool/r0"); err != nil || len(got) != 1 {
+	if got, err := RequestReset(bounded(t), cfg.StateDir, poolR0); err != nil || len(got) != 1 {
 		t.Errorf("%+v (%v)", got, err)
 	}
 	slow := cfg // it adds no failures of its own
@@ -142,18 +142,18 @@ func TestStopReplica(t *testing.T) {
 	s, _ := superviseReady(t, cfg)
 	was := s.Status()[0]
 	for range 2 {
-		if err := s.StopReplica(bounded(t), "pool", "r0"); err != nil {
+		if err := s.Stop(bounded(t), poolR0, provisioner.StopOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if now := s.Status()[0]; now.State != provisioner.StateStopped || now.Restarts.Phase != provisioner.PhaseStopped {
 		t.Errorf("%+v", now)
 	}
-	if err := s.Reset(bounded(t), "pool", "r0"); err != nil {
+	if err := s.Start(bounded(t), poolR0); err != nil {
 		t.Fatal(err)
 	}
 	untilReady(t, s, was.LaunchID)
-	if err := s.StopReplica(bounded(t), "pool", "r9"); !errors.Is(err, provisioner.ErrNotFound) {
+	if err := s.Stop(bounded(t), poolR9, provisioner.StopOptions{}); !errors.Is(err, provisioner.ErrNotFound) {
 		t.Errorf("of a stranger: %v", err)
 	}
 }
@@ -233,13 +233,13 @@ func TestStatusesOfSupervised(t *testing.T) {
 		}
 	}()
 	eventually(t, "all are told", func() bool { return table() == want })
-	if outdated, err := provisioner.Outdated(bounded(t), old); !outdated || err != nil {
-		t.Errorf("Outdated: %t (%v)", outdated, err)
+	if differs, err := provisioner.Differences(bounded(t), old); len(differs) == 0 || err != nil {
+		t.Errorf("differences %v (%v)", differs, err)
 	}
-	if outdated, err := provisioner.Outdated(bounded(t), fine); outdated || err != nil {
-		t.Errorf("Outdated: %t (%v)", outdated, err)
+	if differs, err := provisioner.Differences(bounded(t), fine); len(differs) > 0 || err != nil {
+		t.Errorf("differences %v (%v)", differs, err)
 	}
-	if _, err := provisioner.Outdated(bounded(t), lost); err == nil {
+	if _, err := provisioner.Differences(bounded(t), lost); err == nil {
 		t.Error("a replica without a model could be compared")
 	}
 	if err := s.Release(); err != nil {
@@ -250,7 +250,7 @@ func TestStatusesOfSupervised(t *testing.T) {
 		t.Error("without a supervisor nothing is about to be done")
 	}
 	for _, id := range []string{"fine", "old"} {
-		p, err := provisioner.Attach(dir, "pool", id)
+		p, err := provisioner.Attach(dir, provisioner.ReplicaID{Pool: "pool", Replica: id})
 		if err == nil {
 			err = p.Stop(bounded(t))
 		}

@@ -103,7 +103,7 @@ func TestServedIsKept(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	first, _ := superviseReady(t, cfg)
-	if err := first.Stop(bounded(t)); err != nil {
+	if err := first.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(cfg.Model.ID); err != nil {
@@ -120,7 +120,7 @@ func TestServedIsKept(t *testing.T) {
 		if r := s.Status()[0].Restarts; r.Served != served {
 			t.Errorf("restarts %+v", r)
 		}
-		if err := s.Stop(bounded(t)); err != nil {
+		if err := s.Shutdown(bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 	}

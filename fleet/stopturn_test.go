@@ -69,7 +69,7 @@ func TestStopsOfOtherProgramsTakeTurns(t *testing.T) {
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	attach := func() (*provisioner.EngineProvisioner, *journal) {
 		told := &journal{}
-		p, err := provisioner.Attach(cfg.StateDir, "pool", "r0", provisioner.WithEventFunc(told.add))
+		p, err := provisioner.Attach(cfg.StateDir, poolR0, provisioner.WithEventFunc(told.add))
 		if err != nil {
 			t.Fatal(err)
 		}

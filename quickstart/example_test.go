@@ -20,7 +20,7 @@ func ExampleMake() {
 		if err != nil {
 			return err
 		}
-		return errors.Join(engines.Wait(ctx), engines.Stop(context.Background()))
+		return errors.Join(engines.Wait(ctx), engines.Shutdown(context.Background()))
 	}
 	fmt.Println(serve(context.Background(), "no-such-folder/chat.gguf"))
 	// Output: cannot use the model "no-such-folder/chat.gguf": file does not exist; there is no folder "no-such-folder"; of the Hugging Face hub it is "hf:no-such-folder/chat.gguf"

@@ -131,7 +131,7 @@ exec nice -n 5 "$0" "$@"`
 		t.Fatal(status, err)
 	}
 	pid := strconv.Itoa(status[0].PID)
-	p, err := provisioner.Attach(state, "default", "r0")
+	p, err := provisioner.Attach(state, provisioner.ReplicaID{Pool: "default", Replica: "r0"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func stopDetached(t testing.TB, dir string) {
 		state = filepath.Join(dir, state)
 		all, _ := fleet.Statuses(state)
 		for _, s := range all {
-			if p, err := provisioner.Attach(state, s.Pool, s.Replica); err == nil {
+			if p, err := provisioner.Attach(state, s.ID()); err == nil {
 				t.Logf("%s/%s runs without a manager; the test's end stops it", s.Pool, s.Replica)
 				ctx, cancel := context.WithCancel(context.Background())
 				cancel()

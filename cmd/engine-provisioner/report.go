@@ -203,12 +203,11 @@ func outlook(e provisioner.Event) string {
 	if e.Restarts.Phase == provisioner.PhaseFailed {
 		return "given up"
 	}
-	delay := e.Restarts.RetryAt.Sub(e.Time)
-	wait := delay.Round(100 * time.Millisecond)
+	wait := e.Restarts.RetryAt.Sub(e.Time).Round(100 * time.Millisecond)
 	if e.Restarts.Phase == provisioner.PhaseOpen {
 		return fmt.Sprintf("%d starts in a row failed; the next one is in %s", e.Restarts.Failures+e.Restarts.Trials, wait)
 	}
-	if delay <= 0 {
+	if wait <= 0 {
 		return "starting again at once"
 	}
 	return fmt.Sprintf("starting again in %s", wait)

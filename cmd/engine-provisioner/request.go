@@ -9,11 +9,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
-	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
-
-// replicaName is how a replica is named as an argument.
-var replicaName = lazyregexp.New(`^[^/]+/[^/]+$`)
 
 func (c *cli) resetCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -24,7 +20,7 @@ were given up. A replica that was stopped by a command is only started if it is 
 the state directory are reset. Without a run, the next one starts as if nothing had failed.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			for _, arg := range args {
-				if !replicaName.MatchString(arg) {
+				if _, err := provisioner.ParseReplicaID(arg); err != nil {
 					return fmt.Errorf("cannot reset %q: name a replica as POOL/REPLICA, such as chat/r0", arg)
 				}
 			}
@@ -32,7 +28,11 @@ the state directory are reset. Without a run, the next one starts as if nothing 
 		},
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return c.request(cmd.Context(), func(ctx context.Context, stateDir string) ([]fleet.Answer, error) {
-				return fleet.RequestReset(ctx, stateDir, names...)
+				ids := make([]provisioner.ReplicaID, len(names))
+				for i, name := range names {
+					ids[i], _ = provisioner.ParseReplicaID(name) // Args has looked at it
+				}
+				return fleet.RequestReset(ctx, stateDir, ids...)
 			})
 		},
 	}

@@ -76,7 +76,7 @@ func (s *session) startStopped(ctx context.Context) {
 		return
 	}
 	for _, status := range all {
-		_ = s.engines.Reset(ctx, status.Pool, status.Replica) // it fails with ctx, which the run notices
+		_ = s.engines.Start(ctx, status.ID()) // it fails with ctx, which the run notices
 	}
 }
 
@@ -92,7 +92,7 @@ func (s *session) leaveReady() error {
 		if status.State == provisioner.StateReady || status.PID == 0 {
 			continue
 		}
-		p, failed := provisioner.Attach(s.configs[0].StateDir, status.Pool, status.Replica, withContainers()...)
+		p, failed := provisioner.Attach(s.configs[0].StateDir, status.ID(), withContainers()...)
 		if failed == nil {
 			failed = s.signals.heed(p.Stop, p.Kill)
 		}
@@ -117,7 +117,7 @@ func (s *session) release() error {
 // stopAll ends all engines at once. A second signal ends their grace.
 func (s *session) stopAll() error {
 	s.manager.stopping()
-	err := s.signals.heed(s.engines.Stop, s.engines.Kill)
+	err := s.signals.heed(s.engines.Shutdown, s.engines.KillAll)
 	var failed error
 	for _, err := range unjoin(err) {
 		if errors.Is(err, provisioner.ErrKilled) {

@@ -136,7 +136,7 @@ func (c *cli) stopReplica(stateDir string, s provisioner.Status, limits provisio
 			c.say(s.Pool + "/" + s.Replica + ": note: " + e.Message)
 		}
 	})
-	p, err := provisioner.Attach(stateDir, s.Pool, s.Replica, withContainers(tell)...)
+	p, err := provisioner.Attach(stateDir, s.ID(), withContainers(tell)...)
 	if err != nil {
 		return stopWaiting(c.signals.hurried, stateDir, s, err)
 	}
@@ -169,7 +169,7 @@ func stopWaiting(ctx context.Context, stateDir string, s provisioner.Status, fou
 	if !wanted || !idle && !errors.Is(found, provisioner.ErrBusy) {
 		return found
 	}
-	answers, err := fleet.RequestStop(ctx, stateDir, s.Pool+"/"+s.Replica)
+	answers, err := fleet.RequestStop(ctx, stateDir, s.ID())
 	switch {
 	case errors.Is(err, provisioner.ErrNotManaged) || err != nil && idle:
 		return found

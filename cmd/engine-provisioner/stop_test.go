@@ -32,7 +32,7 @@ func TestStopOfACrashedEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := s.Stop(context.Background()); err != nil {
+		if err := s.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -40,7 +40,7 @@ func TestStopOfACrashedEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	was := s.Status()[0]
-	p, err := provisioner.Attach(filepath.Join(dir, "state"), "pool", "r0")
+	p, err := provisioner.Attach(filepath.Join(dir, "state"), provisioner.ReplicaID{Pool: "pool", Replica: "r0"})
 	if err != nil {
 		t.Fatal(err)
 	}

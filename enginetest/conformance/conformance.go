@@ -181,7 +181,7 @@ func orphans(t *testing.T, s Subject) {
 	l.p.Release()
 	kill(t, l.p.Status().PID)
 	l.reap()
-	later, err := provisioner.Attach(l.cfg.StateDir, l.cfg.PoolID, l.cfg.ReplicaID, l.options...)
+	later, err := provisioner.Attach(l.cfg.StateDir, l.cfg.ID(), l.options...)
 	switch {
 	case err == nil:
 		err = later.Stop(l.bounded(t))

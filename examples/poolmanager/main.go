@@ -41,16 +41,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// A router in another process would watch the same folder.
-	watching, unwatch := context.WithCancel(context.Background())
-	defer unwatch()
-	handoffs, err := provisioner.WatchHandoffs(watching, filepath.Join(replicas[0].StateDir, "engines"))
-	if err != nil {
-		return err
-	}
 	engines, err := fleet.Open(ctx, fleet.Options{}, replicas...)
 	if err != nil {
 		return err
+	}
+	// A router in another process would watch the same folder.
+	watching, unwatch := context.WithCancel(context.Background())
+	defer unwatch()
+	handoffs, err := provisioner.WatchHandoffs(watching, engines.HandoffDir())
+	if err != nil {
+		return errors.Join(err, engines.Shutdown(context.Background()))
 	}
 	told := make(chan struct{})
 	go func() {
@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		err = nil // Ctrl-C is no failure
 	}
 	// ErrKilled says that an engine had to be killed, which is a remark.
-	if stopped := engines.Stop(context.Background()); stopped != nil && !errors.Is(stopped, provisioner.ErrKilled) {
+	if stopped := engines.Shutdown(context.Background()); stopped != nil && !errors.Is(stopped, provisioner.ErrKilled) {
 		err = errors.Join(err, stopped)
 	}
 	<-told

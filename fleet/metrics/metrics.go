@@ -182,7 +182,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 				gauge(c.gpu, 1, device, s.Pool, s.Replica)
 			}
 		}
-		if dir, err := replicas.LogDir(s.Pool, s.Replica); err == nil { // else it was removed just now
+		if dir, err := replicas.LogDir(s.ID()); err == nil { // else it was removed just now
 			folders[replica{s.Pool, s.Replica}] = dir
 		}
 		gauge(c.breaker, truth(s.Restarts != nil && s.Restarts.Phase == provisioner.PhaseOpen), s.Pool, s.Replica)

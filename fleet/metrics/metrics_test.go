@@ -67,7 +67,7 @@ func supervised(t *testing.T, cfgs ...provisioner.ProvisionConfig) (*fleet.Fleet
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Stop(context.Background()); err != nil && !errors.Is(err, provisioner.ErrReleased) {
+		if err := s.Shutdown(context.Background()); err != nil && !errors.Is(err, provisioner.ErrReleased) {
 			t.Error(err)
 		}
 	})
@@ -186,7 +186,7 @@ func TestCollector(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint: %v (%v)", problems, err)
 	}
-	if err := s.Stop(bounded(t)); err != nil {
+	if err := s.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	want(1, "state", "state", "stopped")
@@ -307,7 +307,7 @@ func TestCollectorNamesGPUs(t *testing.T) {
 	if value, found := sample(t, registry, "gpu", "gpu", "Vulkan0", "pool", "pool", "replica", "r0"); !found || value != 1 {
 		t.Errorf("%v, %v", value, found)
 	}
-	if err := s.Stop(bounded(t)); err != nil {
+	if err := s.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	if _, found := sample(t, registry, "gpu"); found {

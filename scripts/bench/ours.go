@@ -62,7 +62,7 @@ func (o *ours) allReady(ctx context.Context) error {
 
 func (o *ours) recover(ctx context.Context, n int) error { return o.start(ctx, n) }
 
-func (o *ours) stop(ctx context.Context) error { return o.s.Stop(ctx) }
+func (o *ours) stop(ctx context.Context) error { return o.s.Shutdown(ctx) }
 
 func (o *ours) crash(ctx context.Context) (time.Duration, error) {
 	time.Sleep(3 * stable)

@@ -1,4 +1,6 @@
-package fleet
+// Package feed passes the events of a fleet on to any number of readers, and waits for none of them. It owns their numbers and
+// what each reader has still to read; the file of events is not its matter.
+package feed
 
 import (
 	"context"
@@ -8,22 +10,22 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
-// feedBuffer is how many events a reader may lag behind. A restart makes about eight, so it is good for a pool of some
+// Buffer is how many events a reader may lag behind. A restart makes about eight, so it is good for a pool of some
 // dozen replicas that crash together.
-const feedBuffer = 256
+const Buffer = 256
 
-// feed passes events on to any number of readers and waits for none of them.
-type feed struct {
+// Feed passes events on. Its zero value is good, and its methods are safe for concurrent use.
+type Feed struct {
 	mu      sync.Mutex
 	seq     uint64              // of the last event
 	recent  []provisioner.Event // the last ones that have numbers, for whoever comes before the file has them
-	readers map[*feedReader]struct{}
+	readers map[*reader]struct{}
 	closed  bool
 }
 
-// feedReader is what one reader has still to read. Its oldest events make room for new ones: who lags wants to know how
+// reader is what one reader has still to read. Its oldest events make room for new ones: who lags wants to know how
 // things stand now.
-type feedReader struct {
+type reader struct {
 	mu     sync.Mutex
 	queue  []provisioner.Event
 	missed int // before the first of queue
@@ -31,15 +33,15 @@ type feedReader struct {
 	wake   chan struct{} // holds one token when there is something to look at
 }
 
-// publish gives an event its number and passes it on. It never blocks.
-func (f *feed) publish(e provisioner.Event) provisioner.Event {
+// Publish gives an event its number and passes it on. It never blocks.
+func (f *Feed) Publish(e provisioner.Event) provisioner.Event {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if e.Kind != provisioner.EventProgress {
 		f.seq++
 		e.Seq = f.seq
-		if f.recent = append(f.recent, e); len(f.recent) > 2*feedBuffer {
-			f.recent = slices.Clone(f.recent[feedBuffer:])
+		if f.recent = append(f.recent, e); len(f.recent) > 2*Buffer {
+			f.recent = slices.Clone(f.recent[Buffer:])
 		}
 	}
 	for r := range f.readers {
@@ -48,15 +50,22 @@ func (f *feed) publish(e provisioner.Event) provisioner.Event {
 	return e
 }
 
-// last is the number of the last event.
-func (f *feed) last() uint64 {
+// Continue begins after a number, before anything is published.
+func (f *Feed) Continue(seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seq = seq
+}
+
+// Last is the number of the last event.
+func (f *Feed) Last() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.seq
 }
 
-// close lets the readers read what they have, and no more.
-func (f *feed) close() {
+// Close lets the readers read what they have, and no more.
+func (f *Feed) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
@@ -65,23 +74,23 @@ func (f *feed) close() {
 	}
 }
 
-// subscribe gives the events from now on. The channel is closed when ctx ends, or when the feed is closed and all is
+// Subscribe gives the events from now on. The channel is closed when ctx ends, or when the feed is closed and all is
 // read.
-func (f *feed) subscribe(ctx context.Context) <-chan provisioner.Event {
-	_, live := f.join(ctx)
+func (f *Feed) Subscribe(ctx context.Context) <-chan provisioner.Event {
+	_, live := f.Join(ctx)
 	return live
 }
 
-// join is subscribe with the events just before, as far as they are remembered.
-func (f *feed) join(ctx context.Context) (before []provisioner.Event, live <-chan provisioner.Event) {
-	r := &feedReader{wake: make(chan struct{}, 1)}
+// Join is Subscribe with the events just before, as far as they are remembered.
+func (f *Feed) Join(ctx context.Context) (before []provisioner.Event, live <-chan provisioner.Event) {
+	r := &reader{wake: make(chan struct{}, 1)}
 	f.mu.Lock()
 	before = slices.Clone(f.recent)
 	if f.closed {
 		r.end()
 	} else {
 		if f.readers == nil {
-			f.readers = map[*feedReader]struct{}{}
+			f.readers = map[*reader]struct{}{}
 		}
 		f.readers[r] = struct{}{}
 	}
@@ -97,14 +106,14 @@ func (f *feed) join(ctx context.Context) (before []provisioner.Event, live <-cha
 	return before, out
 }
 
-func (r *feedReader) add(e provisioner.Event) {
+func (r *reader) add(e provisioner.Event) {
 	r.mu.Lock()
 	if e.Kind == provisioner.EventProgress { // only the last counts, and it must not push out what matters
 		r.queue = slices.DeleteFunc(r.queue, func(old provisioner.Event) bool {
 			return old.Kind == provisioner.EventProgress && old.Missed == 0 && old.Pool == e.Pool && old.Replica == e.Replica
 		})
 	}
-	if len(r.queue) == feedBuffer {
+	if len(r.queue) == Buffer {
 		r.missed += 1 + r.queue[0].Missed
 		r.queue = r.queue[1:]
 	}
@@ -113,21 +122,21 @@ func (r *feedReader) add(e provisioner.Event) {
 	r.rouse()
 }
 
-func (r *feedReader) end() {
+func (r *reader) end() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
 	r.rouse()
 }
 
-func (r *feedReader) rouse() {
+func (r *reader) rouse() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (r *feedReader) pump(ctx context.Context, out chan<- provisioner.Event) {
+func (r *reader) pump(ctx context.Context, out chan<- provisioner.Event) {
 	for {
 		e, ok, closed := r.next()
 		switch {
@@ -149,7 +158,7 @@ func (r *feedReader) pump(ctx context.Context, out chan<- provisioner.Event) {
 	}
 }
 
-func (r *feedReader) next() (e provisioner.Event, ok, closed bool) {
+func (r *reader) next() (e provisioner.Event, ok, closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.queue) == 0 {
