@@ -81,7 +81,8 @@ func (p *EngineProvisioner) awaitIdle(ctx context.Context, r *run) string {
 		return ""
 	}
 	limit, _ := p.stopTimes(r, true)
-	return drain.Await(ctx, count, limit, p.note)
+	alone := func() bool { return drain.Alone(r.inst.PID(), r.rec.Port) }
+	return drain.Await(ctx, count, alone, limit, p.note)
 }
 
 // counter gives what counts the requests in the engine. patience is how long a first answer may take.

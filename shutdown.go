@@ -39,15 +39,24 @@ func (p *EngineProvisioner) stop(r *run) error {
 		defer turn.Release()
 	}
 	drains := p.beginStop(r, late)
+	recorded := true
 	if drains {
+		began := time.Now()
 		p.drain(r)
-		p.recordStop(r, StateStopping)
+		if recorded = time.Since(began) > recordAfter; recorded {
+			p.recordStop(r, StateStopping)
+		}
 	}
-	return p.escalate(r, drains)
+	return p.escalate(r, drains, recorded)
 }
 
-// escalate is the way from asking to killing. drained says that the engine has served.
-func (p *EngineProvisioner) escalate(r *run, drained bool) error {
+// recordAfter is how long a drain, and then the engine's end, may take until it is recorded that the drain is over: most idle
+// engines have ended by then, and the last record says it all.
+const recordAfter = 50 * time.Millisecond
+
+// escalate is the way from asking to killing. drained says that the engine has served, recorded that it stands in the record
+// that it is stopping.
+func (p *EngineProvisioner) escalate(r *run, drained, recorded bool) error {
 	over := make(chan struct{})
 	p.mu.Lock()
 	ready := !p.handoff.ReadyAt.IsZero() || r.rec.State == StateDraining || drained
@@ -73,6 +82,14 @@ func (p *EngineProvisioner) escalate(r *run, drained bool) error {
 	asked := time.Now()
 	grace, cancel := p.graceOf(allowed)
 	defer cancel()
+	if !recorded {
+		select {
+		case <-r.exited:
+		case <-grace.Done():
+		case <-time.After(recordAfter):
+			p.recordStop(r, StateStopping)
+		}
+	}
 	late := false
 	select {
 	case <-r.exited:

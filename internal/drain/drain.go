@@ -13,11 +13,12 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
 const (
-	// confirm is the time between two readings of zero, which both are needed: a request that is still being parsed
-	// is in no gauge of llama-server yet, and one that has just left them may have its last bytes to be sent.
+	// confirm is the time between two readings of zero, which both are needed where clients are connected: a request that is
+	// still being parsed is in no gauge of llama-server yet, and one that has just left them may have its last bytes to be sent.
 	confirm = 100 * time.Millisecond
 	// Scraping resets llama-server's averaged gauges, so each reading is a hole in the user's own monitoring: no more of
 	// them than a stop needs.
@@ -36,8 +37,9 @@ var (
 )
 
 // Await waits until the engine has no request, and returns how that ended, for people. What ends badly is noted. limit is how long
-// ctx lasts; its cause is one of the errors above. An engine that gives no answer is busy: it is waited for until the drain's time is over, as long as it lives and refuses nothing.
-func Await(ctx context.Context, count Count, limit time.Duration, note func(string)) string {
+// ctx lasts; its cause is one of the errors above. alone tells, once the gauges say zero, that no client is connected. An engine
+// that gives no answer is busy: it is waited for until the drain's time is over, as long as it lives and refuses nothing.
+func Await(ctx context.Context, count Count, alone func() bool, limit time.Duration, note func(string)) string {
 	judge := life.New(life.Limits{Failures: failures})
 	began := time.Now()
 	known, zeros, suspended, silent := -1, 0, 0, false
@@ -66,6 +68,8 @@ func Await(ctx context.Context, count Count, limit time.Duration, note func(stri
 				note(fmt.Sprintf("%s in flight; waiting for up to %s", requests(n), limit))
 			}
 			known, zeros = n, 0
+		case zeros == 0 && known < 0 && !silent && alone():
+			return ""
 		case zeros == 0:
 			zeros, wait = 1, confirm
 		case known < 0 && !silent:
@@ -79,6 +83,19 @@ func Await(ctx context.Context, count Count, limit time.Duration, note func(stri
 		case <-time.After(wait):
 		}
 	}
+}
+
+// Alone reports whether no client has a connection to the port of a process. Then it has no request: none that is still being
+// parsed, and none whose last bytes are to be sent. It is false where that cannot be seen, as of a container's network.
+func Alone(pid, port int) bool {
+	for range 5 { // that of our own question may take a moment to go
+		n, err := procfs.Connected(pid, uint16(port))
+		if err != nil || n == 0 {
+			return err == nil
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return false
 }
 
 // cutShort notes with what the drain ended before its time. known is the last count, negative when there is none.

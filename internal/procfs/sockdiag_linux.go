@@ -19,44 +19,55 @@ const (
 	diagSource      = 8
 	diagInode       = 68
 
-	tcpListen = 10
+	tcpEstablished = 1
+	tcpCloseWait   = 8
+	tcpListen      = 10
 )
 
-// diagListeners asks the kernel for what ParseListeners finds in the tables, in this process's network namespace. It
-// fails on kernels that are built without INET_DIAG and where netlink is forbidden.
-func diagListeners(addr netip.Addr, port uint16) ([]uint64, error) {
+// diagListeners asks the kernel for all sockets of this process's network namespace that listen. It fails on kernels that are
+// built without INET_DIAG and where netlink is forbidden.
+func diagListeners() (all []socket, err error) {
+	err = diagSockets(1<<tcpListen, func(s socket) { all = append(all, s) })
+	return all, err
+}
+
+// diagConnected counts the connections of each local port of this process's network namespace whose other end can still get
+// something.
+func diagConnected() (map[uint16]int, error) {
+	all := map[uint16]int{}
+	err := diagSockets(1<<tcpEstablished|1<<tcpCloseWait, func(s socket) { all[s.at.Port()]++ })
+	return all, err
+}
+
+func diagSockets(states uint32, do func(socket)) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask for sockets: %w", err)
+		return fmt.Errorf("cannot ask for sockets: %w", err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	// The kernel answers at once; what only plays Linux may never do.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
-		return nil, fmt.Errorf("cannot ask for sockets: %w", err)
+		return fmt.Errorf("cannot ask for sockets: %w", err)
 	}
-	var inodes []uint64
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		found, err := diagFamily(fd, family, addr, port)
-		if err != nil {
-			return nil, fmt.Errorf("cannot ask for sockets: %w", err)
+		if err := diagFamily(fd, family, states, do); err != nil {
+			return fmt.Errorf("cannot ask for sockets: %w", err)
 		}
-		inodes = append(inodes, found...)
 	}
-	return inodes, nil
+	return nil
 }
 
-func diagFamily(fd int, family byte, addr netip.Addr, port uint16) ([]uint64, error) {
+func diagFamily(fd int, family byte, states uint32, do func(socket)) error {
 	request := make([]byte, unix.NLMSG_HDRLEN+diagRequestSize)
 	binary.NativeEndian.PutUint32(request, uint32(len(request)))
 	binary.NativeEndian.PutUint16(request[4:], unix.SOCK_DIAG_BY_FAMILY)
 	binary.NativeEndian.PutUint16(request[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
 	body := request[unix.NLMSG_HDRLEN:]
 	body[0], body[1] = family, unix.IPPROTO_TCP
-	binary.NativeEndian.PutUint32(body[diagStates:], 1<<tcpListen)
+	binary.NativeEndian.PutUint32(body[diagStates:], states)
 	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
+		return err
 	}
-	var inodes []uint64
 	answer := make([]byte, 32<<10) // what the kernel fills at most at once
 	for {
 		n, _, err := unix.Recvfrom(fd, answer, 0)
@@ -64,29 +75,27 @@ func diagFamily(fd int, family byte, addr netip.Addr, port uint16) ([]uint64, er
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		messages, err := syscall.ParseNetlinkMessage(answer[:n])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, m := range messages {
 			switch {
 			case m.Header.Type == unix.NLMSG_DONE:
-				return inodes, nil
+				return nil
 			case m.Header.Type == unix.NLMSG_ERROR:
-				return nil, errors.New("the kernel refuses")
+				return errors.New("the kernel refuses")
 			case len(m.Data) < diagMessageSize:
-				return nil, errors.New("an answer that is too short")
+				return errors.New("an answer that is too short")
 			}
 			local := netip.AddrFrom16([16]byte(m.Data[diagSource:]))
 			if family == unix.AF_INET {
 				local = netip.AddrFrom4([4]byte(m.Data[diagSource:]))
 			}
 			at := netip.AddrPortFrom(local, binary.BigEndian.Uint16(m.Data[diagSourcePort:]))
-			if inode := binary.NativeEndian.Uint32(m.Data[diagInode:]); serves(at, addr, port) && inode != 0 {
-				inodes = append(inodes, uint64(inode))
-			}
+			do(socket{at, uint64(binary.NativeEndian.Uint32(m.Data[diagInode:]))})
 		}
 	}
 }

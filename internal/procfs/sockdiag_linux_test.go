@@ -6,7 +6,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
@@ -37,10 +39,11 @@ func TestListeners(t *testing.T) {
 			}
 			defer conn.Close()
 			addr, port := netip.MustParseAddr(tc.ask), uint16(l.Addr().(*net.TCPAddr).Port)
-			fast, err := diagListeners(addr, port)
+			all, err := diagListeners()
 			if err != nil {
 				host.Skip(t, "no sock_diag here: "+err.Error())
 			}
+			fast := reachable(all, addr, port)
 			slow, err := tableListeners(os.Getpid(), addr, port)
 			if err != nil || !slices.Equal(fast, slow) {
 				t.Errorf("sock_diag says %v, the tables say %v (%v)", fast, slow, err)
@@ -56,5 +59,91 @@ func TestListeners(t *testing.T) {
 				t.Error("not in its own network namespace")
 			}
 		})
+	}
+}
+
+// A connection counts until its client has gone, also one that the server has not yet taken.
+func TestConnected(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	wait := func(want int) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; {
+			n, err := Connected(os.Getpid(), port)
+			if err != nil {
+				host.Skip(t, "no sock_diag here: "+err.Error())
+			}
+			if n == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d connections, want %d", n, want)
+			}
+		}
+	}
+	wait(0)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(1)
+	served, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil { // it may still wait for its answer
+		t.Fatal(err)
+	}
+	wait(1)
+	conn.Close()
+	served.Close()
+	wait(0)
+}
+
+// One look serves all who asked before it began, and none who asked later.
+func TestShared(t *testing.T) {
+	t.Parallel()
+	var s shared[int]
+	looks, going, goOn := 0, make(chan struct{}), make(chan struct{})
+	look := func() (int, error) {
+		looks++
+		if looks == 1 {
+			close(going)
+			<-goOn
+		}
+		return looks, nil
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		if n, _ := s.get(look); n != 1 {
+			t.Errorf("the first is told %d", n)
+		}
+	})
+	<-going
+	asking := make(chan struct{}, 50)
+	for range 50 {
+		all.Go(func() {
+			asking <- struct{}{}
+			if n, _ := s.get(look); n < 2 {
+				t.Error("who asked while a look went on is told of that")
+			}
+		})
+	}
+	for range 50 {
+		<-asking
+	}
+	close(goOn)
+	all.Wait()
+	if looks > 51 {
+		t.Errorf("%d looks", looks)
+	}
+	before := looks
+	if n, _ := s.get(look); n != before+1 {
+		t.Errorf("a later question is told %d of %d", n, before)
 	}
 }

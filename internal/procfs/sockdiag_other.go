@@ -2,9 +2,8 @@
 
 package procfs
 
-import (
-	"errors"
-	"net/netip"
-)
+import "errors"
 
-func diagListeners(netip.Addr, uint16) ([]uint64, error) { return nil, errors.ErrUnsupported }
+func diagListeners() ([]socket, error) { return nil, errors.ErrUnsupported }
+
+func diagConnected() (map[uint16]int, error) { return nil, errors.ErrUnsupported }

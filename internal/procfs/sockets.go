@@ -67,12 +67,24 @@ func Listeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
 	// The tables also hold every connection, and the kernel walks its whole hash table of them: 35 ms on a busy machine
 	// with 1000 closed ones. Asking for listeners alone, and looking for their owner, takes 0.2 ms.
 	if sameNetwork(pid) {
-		if inodes, err := diagListeners(addr, port); err == nil {
-			return inodes, nil
+		if all, err := listening.get(diagListeners); err == nil {
+			return reachable(all, addr, port), nil
 		}
 	}
 	return tableListeners(pid, addr, port)
 }
+
+// reachable are the inodes of those sockets that ParseListeners finds in the tables.
+func reachable(all []socket, addr netip.Addr, port uint16) (inodes []uint64) {
+	for _, s := range all {
+		if s.inode != 0 && serves(s.at, addr, port) {
+			inodes = append(inodes, s.inode)
+		}
+	}
+	return inodes
+}
+
+var errOtherNetwork = errors.New("its network is another")
 
 // sameNetwork reports whether the process is in this process's network namespace.
 func sameNetwork(pid int) bool {
