@@ -69,7 +69,7 @@ func TestStopEndsTheTree(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, "the engine is suspended", func() bool { return stateOf(pid) == 'T' })
-				p.cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
+				p.run.rec.Launch.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
 			}
 			if len(children) != len(test.behavior.Children) {
 				t.Fatalf("children %v", children)
