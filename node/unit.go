@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -204,26 +205,56 @@ func (u *unit) storage() {
 	u.set("CacheDirectory", u.name)
 	u.set("CacheDirectoryMode", "0700")
 	u.set("Environment", "XDG_CACHE_HOME="+u.folders["cache"]+" TMPDIR="+u.folders["cache"])
-	if names := u.secrets(); len(names) > 0 {
+	names, tokens := u.secrets()
+	if len(names) > 0 {
 		u.why("Secrets, one NAME=value a line, mode 0600: " + strings.Join(names, ", ") + ".")
+	}
+	for _, token := range tokens {
+		u.why(token)
+	}
+	if len(names)+len(tokens) > 0 {
 		u.set("EnvironmentFile", "-%E/"+u.name+".env")
 	}
 }
 
-// secrets are the variables that the configuration reads.
-func (u *unit) secrets() []string {
-	names := map[string]bool{}
+// secrets are the variables that the configuration reads, wherever it refers to one, and what can be said of the tokens that it
+// does not name and may need.
+func (u *unit) secrets() (names, tokens []string) {
+	found := map[string]bool{}
+	hub, release := false, false
 	for _, r := range u.replicas {
-		if r.APIKey != nil && r.APIKey.FromEnv != "" {
-			names[r.APIKey.FromEnv] = true
+		if data, err := json.Marshal(r); err == nil { // what was read from a file can be written
+			var all any
+			_ = json.Unmarshal(data, &all)
+			references(all, found)
 		}
-		for _, v := range r.Env {
-			if v.Secret != nil && v.Secret.FromEnv != "" {
-				names[v.Secret.FromEnv] = true
-			}
+		hub = hub || strings.HasPrefix(r.Model.ID, "hf:")
+		release = release || r.Provisioning.Binary != nil && r.Provisioning.Binary.Release != ""
+	}
+	if hub && !found["HF_TOKEN"] {
+		tokens = append(tokens, "HF_TOKEN, for a gated or private model of the Hugging Face hub, belongs there, too.")
+	}
+	if release && !found["GITHUB_TOKEN"] {
+		tokens = append(tokens, "GITHUB_TOKEN, for more look-ups of releases an hour than the 60 without, belongs there, too.")
+	}
+	return slices.Sorted(maps.Keys(found)), tokens
+}
+
+// references finds the variables of all secrets in a configuration as it is written: {"from_env": NAME}.
+func references(value any, found map[string]bool) {
+	switch value := value.(type) {
+	case map[string]any:
+		if name, ok := value["from_env"].(string); ok && len(value) == 1 {
+			found[name] = true
+		}
+		for _, v := range value {
+			references(v, found)
+		}
+	case []any:
+		for _, v := range value {
+			references(v, found)
 		}
 	}
-	return slices.Sorted(maps.Keys(names))
 }
 
 // hardening is what engines can run with. A user's service manager may not do most of it.

@@ -216,3 +216,35 @@ func TestUnitOfCustom(t *testing.T) {
 		}
 	}
 }
+
+// Every variable that the file reads is named, wherever that is, and the tokens that it may need.
+func TestUnitNamesSecrets(t *testing.T) {
+	t.Parallel()
+	text, err := SystemdUnit(unitConfig(t, "/etc/llm/pools.yaml", `pools:
+  - id: chat
+    engine: llamacpp
+    port: 8081
+    model: {id: "hf:owner/repo/chat.gguf"}
+    provisioning: {binary: {release: b11434}}
+    api_key: {from_env: CHAT_KEY}
+    env: {DB: {from_env: DATABASE_URL}, PLAIN: "from_env"}
+    drain:
+      hooks:
+        - http: {url: "http://127.0.0.1:1/", headers: {Authorization: {from_env: ROUTER_TOKEN}, X: {from_file: key}}}
+`), UnitSpec{Executable: "/usr/bin/engine-provisioner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"mode 0600: CHAT_KEY, DATABASE_URL, ROUTER_TOKEN.\n", "# HF_TOKEN, for a gated", "# GITHUB_TOKEN, for more",
+		"\nEnvironmentFile=-%E/engine-provisioner.env\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the unit lacks %q:\n%s", want, text)
+		}
+	}
+	text, err = SystemdUnit(unitConfig(t, "/etc/llm/pools.yaml", unitPlain), UnitSpec{Executable: "/usr/bin/engine-provisioner"})
+	if err != nil || strings.Contains(text, "EnvironmentFile") || strings.Contains(text, "_TOKEN") {
+		t.Errorf("a file without secrets needs none (%v):\n%s", err, text)
+	}
+}
