@@ -2,7 +2,6 @@ package procfs
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"encoding/hex"
 	"errors"
@@ -109,28 +108,6 @@ func tableListeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
 	}
 	defer f6.Close()
 	return append(inodes, ParseListeners(f6, addr, port)...), nil
-}
-
-// UsesPort reports whether a TCP socket of this network namespace that listens or is connected, or was until a minute
-// ago, has the local port. One that is only bound is in no table.
-func UsesPort(port uint16) (bool, error) {
-	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
-		data, err := os.ReadFile(table)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a kernel without IPv6
-		}
-		if err != nil {
-			return false, err
-		}
-		for line := range bytes.Lines(data) {
-			if fields := bytes.Fields(line); len(fields) > 1 {
-				if local, ok := parseAddrPort(string(fields[1])); ok && local.Port() == port {
-					return true, nil
-				}
-			}
-		}
-	}
-	return false, nil
 }
 
 // HoldsSocket reports whether one of the process's descriptors is one of the sockets.
