@@ -3,7 +3,7 @@
 //
 // The library is opened while the program runs, without cgo, so that a build needs no C compiler and no header of NVIDIA's. A
 // function that the library at hand is too old for answers [FunctionNotFound]. The package knows nothing of what answers mean;
-// internal/nvidia does, and is the only one to call it. Package nvmltest stands for it in tests.
+// internal/nvidia does, and is the only one to call it beside scripts/testgpu, a witness of its own. Package nvmltest stands for it in tests.
 package nvml
 
 import "fmt"

@@ -263,14 +263,15 @@ func fullGPU(ctx context.Context, t *trial) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	h, err := t.holding(ctx, memory.Free>>20-600) // a context of its own takes about 500
+	const left, tokens = 4096, "1000000" // MiB, and what takes 16 GiB of this model
+	h, err := t.holding(ctx, memory.Free>>20-left)
 	if err != nil {
 		return "", err
 	}
 	defer h.kill()
 	cfg := t.replica()
 	cfg.Fit = "off" // which would tell before the start
-	cfg.Flags = append(cfg.Flags, "--n-gpu-layers", "999")
+	cfg.Flags = []string{"--ctx-size", tokens, "--n-gpu-layers", "999"}
 	_, err = t.start(ctx, cfg)
 	var exit *provisioner.ExitError
 	var notReady *provisioner.NotReadyError

@@ -95,7 +95,7 @@ func symbolsExist(_ context.Context, t *trial) (string, error) {
 	if ret := lib.Init(); ret != nvml.Success {
 		return "", ret
 	}
-	defer lib.Shutdown()
+	defer func() { _ = lib.Shutdown() }()
 	version, ret := lib.DriverVersion()
 	note("version", ret)
 	if len(missing) > 0 {
@@ -105,7 +105,7 @@ func symbolsExist(_ context.Context, t *trial) (string, error) {
 }
 
 func olderBuild(ctx context.Context, t *trial) (string, error) {
-	launch, err := t.plain(ctx)
+	launch, err := t.start(ctx, t.replica()) // with the log that a user gets
 	if err != nil {
 		return "", err
 	}

@@ -4,7 +4,8 @@
 //	testgpu -hold HOLD (-server LLAMA-SERVER | -source REPOSITORY) [-vulkan LLAMA-SERVER] [-rows 1,4]
 //
 // HOLD is a program that takes as many MiB of the first GPU's memory as its argument says, prints a line, and keeps them until
-// it is ended. The exit status is 1 where an assumption did not hold, and 3 where nothing could be tried.
+// it is ended. The exit status is 1 where an assumption did not hold, and 3 where nothing could be tried, or not
+// all in time.
 package main
 
 import (
@@ -76,6 +77,9 @@ type result struct {
 	took time.Duration
 }
 
+// errTime is why an assumption was not tried, or not to its end.
+var errTime = errors.New("the time is over; what was built is kept for another call")
+
 // errUnchecked is wrapped by what says why an assumption could not be tried here.
 var errUnchecked = errors.New("not checked")
 
@@ -92,13 +96,13 @@ func try(ctx context.Context, t *trial, only string) []result {
 		began := time.Now()
 		r := result{assumption: a}
 		if ctx.Err() != nil {
-			r.err = unchecked("%v", context.Cause(ctx))
+			r.err = fmt.Errorf("%w: %w", errUnchecked, errTime)
 		} else {
 			fmt.Fprintf(os.Stderr, "testgpu: %d: %s\n", a.number, a.says)
 			r.seen, r.err = a.check(ctx, t)
 		}
 		if r.err != nil && ctx.Err() != nil {
-			r.err = unchecked("the time is over")
+			r.err = fmt.Errorf("%w: %w", errUnchecked, errTime)
 		}
 		r.took = time.Since(began).Round(100 * time.Millisecond)
 		results = append(results, r)
@@ -121,6 +125,9 @@ func report(out io.Writer, results []result) int {
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", r.number, r.says, word, r.took, strings.Join(strings.Fields(seen), " "))
 	}
 	_ = table.Flush()
+	if code == 0 && slices.ContainsFunc(results, func(r result) bool { return errors.Is(r.err, errTime) }) {
+		return 3
+	}
 	if !slices.ContainsFunc(results, func(r result) bool { return !errors.Is(r.err, errUnchecked) }) {
 		fmt.Fprintln(out, "nothing was tried")
 		return 3

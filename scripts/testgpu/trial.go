@@ -29,7 +29,7 @@ type trial struct {
 	gpu        device        // the first GPU
 	built      time.Duration // how long the build took; 0 where there was none
 	launches   int
-	first      *seenLaunch // a launch with nothing special about it
+	first      *seenLaunch // what plain has made
 }
 
 // device is a GPU as NVML tells of it, which is asked without what is tried.
@@ -185,12 +185,14 @@ func (t *trial) start(ctx context.Context, cfg provisioner.ProvisionConfig, look
 	return seen, err
 }
 
-// plain is a launch with nothing special about it, made once.
+// plain is a launch with nothing special about it but a full log, made once.
 func (t *trial) plain(ctx context.Context) (seenLaunch, error) {
 	if t.first != nil {
 		return *t.first, nil
 	}
-	seen, err := t.start(ctx, t.replica(), ask(ctx))
+	cfg := t.replica()
+	cfg.Flags = append(cfg.Flags, "--verbosity", "4")
+	seen, err := t.start(ctx, cfg, ask(ctx))
 	if err == nil {
 		t.first = &seen
 	}
@@ -200,13 +202,14 @@ func (t *trial) plain(ctx context.Context) (seenLaunch, error) {
 // refused starts a replica that must not become ready, and returns why it did not.
 func (t *trial) refused(ctx context.Context, cfg provisioner.ProvisionConfig) (string, error) {
 	began := time.Now()
-	if seen, err := t.start(ctx, cfg); err == nil {
+	seen, err := t.start(ctx, cfg)
+	if err == nil {
 		return "", fmt.Errorf("it became ready, with %d MiB on the GPU", seen.held>>20)
-	} else if why := err.Error(); ctx.Err() != nil || !strings.Contains(why, "GPU") && !strings.Contains(why, "device") {
-		return "", err // something else is wrong
-	} else {
+	}
+	if why := err.Error(); ctx.Err() == nil && (strings.Contains(why, "GPU") || strings.Contains(why, "device")) {
 		return fmt.Sprintf("after %.1f s: %s", time.Since(began).Seconds(), why), nil
 	}
+	return "", err // something else is wrong
 }
 
 // blind is a script that runs a server as if the machine had no GPU.
@@ -249,7 +252,7 @@ func (t *trial) ask(question func(nvml.Device) nvml.Return) error {
 	if ret := lib.Init(); ret != nvml.Success {
 		return ret
 	}
-	defer lib.Shutdown()
+	defer func() { _ = lib.Shutdown() }()
 	d, ret := lib.Device(0)
 	if ret == nvml.Success {
 		ret = question(d)
