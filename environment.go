@@ -7,12 +7,15 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
@@ -147,4 +150,177 @@ func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]
 		names[i] = v.EnvVar
 	}
 	return slices.Clip(names)
+}
+
+// read looks the secret up. The error names where it was looked for, never what was found.
+func (r SecretRef) read(cfg ProvisionConfig) (secret.Text, error) {
+	if r.FromEnv != "" {
+		return secret.FromEnv(r.FromEnv)
+	}
+	return secret.FromFile(cfg.resolve(r.FromFile))
+}
+
+// readKeys looks up API keys: the text of a variable is one, and a file has one a line.
+func (r SecretRef) readKeys(cfg ProvisionConfig) (secret.Keys, error) {
+	if r.FromFile != "" {
+		return secret.KeysFromFile(cfg.resolve(r.FromFile))
+	}
+	key, err := r.read(cfg)
+	return secret.Keys{key}, err
+}
+
+// readSecret looks up a secret that is to be presented; of the API keys, it is the first.
+func (c ProvisionConfig) readSecret(ref SecretRef) (secret.Text, error) {
+	if c.APIKey == nil || ref != *c.APIKey {
+		return ref.read(c)
+	}
+	keys, err := ref.readKeys(c)
+	return keys.First(), err
+}
+
+// secrets are the looked-up secrets of one replica.
+type secrets struct {
+	keys secret.Keys            // none when the engine asks for none
+	env  map[string]secret.Text // by the variable's name
+}
+
+func readSecrets(cfg ProvisionConfig) (secrets, error) {
+	s := secrets{env: map[string]secret.Text{}}
+	var failed []error
+	if cfg.APIKey != nil {
+		keys, err := cfg.APIKey.readKeys(cfg)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("api_key: %w", err))
+		}
+		s.keys = keys
+	}
+	for name, value := range cfg.Env {
+		if value.Secret == nil {
+			continue
+		}
+		v, err := value.Secret.read(cfg)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("env.%s: %w", name, err))
+		}
+		s.env[name] = v
+	}
+	// These are read again when they are needed; what cannot be read shall be known before the start.
+	for i, hook := range cfg.Drain.Hooks {
+		if hook.HTTP == nil {
+			continue
+		}
+		if _, _, err := hook.HTTP.headers(cfg.readSecret); err != nil {
+			failed = append(failed, fmt.Errorf("drain.hooks[%d].http.%w", i, err))
+		}
+	}
+	return s, errors.Join(failed...)
+}
+
+// byKey are those that the engine was given, by the configuration's keys.
+func (s secrets) byKey() map[string]secret.Keys {
+	all := map[string]secret.Keys{}
+	if len(s.keys) > 0 {
+		all["api_key"] = s.keys
+	}
+	for name, value := range s.env {
+		all["env."+name] = secret.Keys{value}
+	}
+	return all
+}
+
+// rotated are the keys of secrets that are no longer those of the launch. What cannot be read here, such as a variable that
+// another shell has, says nothing.
+func (c ProvisionConfig) rotated(was launchRecord) []string {
+	now := map[string]secret.Keys{}
+	if c.APIKey != nil {
+		if keys, err := c.APIKey.readKeys(c); err == nil {
+			now["api_key"] = keys
+		}
+	}
+	for name, value := range c.Env {
+		if value.Secret == nil {
+			continue
+		}
+		if text, err := value.Secret.read(c); err == nil {
+			now["env."+name] = secret.Keys{text}
+		}
+	}
+	return was.Seals.Broken(now)
+}
+
+func (s secrets) redactor() secret.Redactor {
+	all := slices.Clone([]secret.Text(s.keys))
+	for _, v := range s.env {
+		all = append(all, v)
+	}
+	return secret.NewRedactor(all...)
+}
+
+// The shell of a stop, and the next manager, need not have the variable that the configuration names for the API key, and a file
+// may be gone or hold a newer key by now. What an engine was started with stands in its environment.
+
+// givenKeys are the API keys that the running engine was started with; false where that cannot be read, as after setproctitle.
+func (r *run) givenKeys() (secret.Keys, bool) {
+	name, separator := r.rec.Launch.Spec.KeyEnv, r.rec.Launch.Spec.KeySeparator
+	if name == "" {
+		return nil, false
+	}
+	// The process is the recorded one as long as it has not exited afterwards, too.
+	text, known := procfs.Env(r.inst.PID(), name)
+	if !known || r.inst.Exited() {
+		return nil, false
+	}
+	texts := []string{text}
+	if separator != "" {
+		texts = strings.Split(text, separator)
+	}
+	var keys secret.Keys
+	for _, text := range texts {
+		key, err := secret.New(text, fmt.Sprintf("the variable %q of the engine", name))
+		if err != nil {
+			return nil, false
+		}
+		keys = append(keys, key)
+	}
+	return keys, true
+}
+
+// engineKey is the API key of an engine that another program has started.
+func (p *EngineProvisioner) engineKey(r *run) (secret.Text, error) {
+	if keys, known := r.givenKeys(); known {
+		return keys.First(), nil
+	}
+	keys, err := p.cfg.APIKey.readKeys(p.cfg)
+	return keys.First(), err
+}
+
+// hookSecret reads a secret of a hook. Where it is the API key and cannot be read here, it is that of the engine.
+func (p *EngineProvisioner) hookSecret(r *run, ref SecretRef) (secret.Text, error) {
+	s, err := p.cfg.readSecret(ref)
+	if err != nil && p.cfg.APIKey != nil && ref == *p.cfg.APIKey {
+		if keys, known := r.givenKeys(); known {
+			return keys.First(), nil
+		}
+	}
+	return s, err
+}
+
+// checkKeys refuses keys that would not reach the engine as they are, before anything is fetched. What is wrong with the flags is
+// told later.
+func (p *EngineProvisioner) checkKeys(keys secret.Keys) error {
+	cfg := p.cfg
+	cfg.Flags, cfg.Env = nil, nil
+	spec, _ := launchOf(p.engine, cfg, engine.Host{})
+	if len(keys) > 1 && spec.KeySeparator == "" {
+		return &probe.KeyError{
+			Problem: fmt.Sprintf("the file %q holds %d keys, one a line, and %s takes one", p.cfg.APIKey.FromFile, len(keys), p.cfg.Engine),
+			Fix:     "leave one line in it",
+		}
+	}
+	for _, key := range keys {
+		if err := probe.CheckKey(key, spec.KeySeparator, spec.KeyEnv); err != nil {
+			return err
+		}
+	}
+	return nil
 }

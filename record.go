@@ -1,13 +1,16 @@
 package provisioner
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -174,4 +177,66 @@ func busy(files state.Files) error {
 	}
 	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
 		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
+}
+
+// readSchema1 takes over what schema 1 wrote under the names that the fields of LaunchSpec had in Go. Those of one word are
+// read anyway, since encoding/json takes no account of upper case.
+func (r *record) readSchema1(data []byte) error {
+	var old struct {
+		Launch struct {
+			Spec struct {
+				KeyEnv, NoGPU                         string
+				HealthTakes, Grace, LoadGrace         time.Duration
+				DrainsItself, MustAnswer, KillsItself bool
+			} `json:"spec"`
+		} `json:"launch"`
+	}
+	if err := json.Unmarshal(data, &old); err != nil {
+		return err
+	}
+	was, spec := old.Launch.Spec, &r.Launch.Spec
+	spec.KeyEnv, spec.HealthTakes, spec.Grace, spec.LoadGrace = was.KeyEnv, was.HealthTakes, was.Grace, was.LoadGrace
+	spec.DrainsItself, spec.MustAnswer, spec.KillsItself = was.DrainsItself, was.MustAnswer, was.KillsItself
+	if was.NoGPU != "" {
+		var err error
+		if spec.NoGPU, err = regexp.Compile(was.NoGPU); err != nil {
+			return err
+		}
+	}
+	r.Schema = state.RecordSchema
+	return nil
+}
+
+func (p *EngineProvisioner) newLogKeeper(r *run) *state.LogKeeper {
+	limits := r.rec.Logs.withDefaults()
+	return state.NewLogKeeper(r.files, r.rec.Pool, state.LogLimits{
+		Size: int64(limits.MaxSize), PoolSize: int64(limits.MaxPoolSize), Shown: func(bytes int64) string { return Size(bytes).String() },
+	}, p.opts.space, p.note)
+}
+
+// failedLaunch is the number of the last launch that failed, when the one of r is over; 0 for none.
+func (r record) failedLaunch() int64 {
+	if r.LaunchID == "" || r.State == StateStopped {
+		return r.LastFailed
+	}
+	return r.Generation // one that died while nobody watched has failed, too
+}
+
+// keepLogs begins to look after the launch's log, in a goroutine. The first returned function ends that, with a last look,
+// after which its end can still be read until the second one is called.
+func (p *EngineProvisioner) keepLogs(r *run) (leave, closeLog func()) {
+	k := r.logs
+	if k == nil { // attached to
+		k = p.newLogKeeper(r)
+	}
+	closeLog = k.Open(r.inst.PID(), r.rec.Log, &r.nameless)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := caught.Do(p.opts.logger, r.rec.name(), func() { k.Run(ctx) }); err != nil {
+			p.note("the log is not kept within its limits any more: " + err.Error())
+		}
+	}()
+	return func() { cancel(); <-done }, closeLog
 }

@@ -125,14 +125,14 @@ var larger = map[string]struct {
 	files, lines int
 	why          string
 }{
-	".":                      {90, 14_500, "the room that the others are taken from, wall by wall: it only shrinks"},
+	".":                      {35, 8_500, "the room that the others are taken from, wall by wall: it only shrinks"},
 	"cmd/engine-provisioner": {40, 4_500, "a file for each command"},
 	"enginetest":             {27, 4_000, "an engine with the ways of four of them, and all their mistakes"},
 }
 
 // longer are files above the limit, and what they must not exceed.
 var longer = map[string]int{
-	"internal/ggufgen/ggufgen.go": 351, "enginetest/conformance/conformance.go": 400, "engine/flagline/line.go": 380, "config.go": 360,
+	"internal/ggufgen/ggufgen.go": 351, "enginetest/conformance/conformance.go": 400, "engine/flagline/line.go": 380,
 }
 
 func TestRoomsAreSmall(t *testing.T) {
