@@ -1,10 +1,14 @@
 package provisioner
 
 import (
+	"fmt"
+	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
@@ -21,6 +25,27 @@ var failpoints = []string{
 
 // strangerFlag makes the test binary a process that counts the signals that it gets.
 const strangerFlag = "-chaos-stranger"
+
+// strangerMain counts signals until stdin ends, if this process is to.
+func strangerMain() {
+	if len(os.Args) != 3 || os.Args[1] != strangerFlag {
+		return
+	}
+	signals := make(chan os.Signal, 1000)
+	signal.Notify(signals)
+	fmt.Println("begun")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	signal.Stop(signals)
+	close(signals)
+	n := 0
+	for s := range signals {
+		if s != syscall.SIGURG && s != syscall.SIGCHLD { // Go's own
+			n++
+		}
+	}
+	fmt.Println(n)
+	os.Exit(0)
+}
 
 // chaosCount is a count from the environment: make chaos asks for more.
 func chaosCount(t *testing.T, name string, short int) (n int, long bool) {

@@ -29,6 +29,7 @@ import (
 // TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
 func TestMain(m *testing.M) {
 	racerMain()
+	strangerMain()
 	_ = os.Setenv("HF_HUB_OFFLINE", "1") // tests that are about the hub bring one
 	goleak.VerifyTestMain(suite{m})
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -41,9 +40,6 @@ var failpoints = []string{
 	"before_unpublish", "before_term", "after_term",
 }
 
-// strangerFlag makes the test binary a process that counts the signals that it gets.
-const strangerFlag = "-chaos-stranger"
-
 // chaosOrder is what a manager that is to be killed shall do.
 type chaosOrder struct {
 	Dir, Model, Binary string
@@ -73,29 +69,8 @@ func (o chaosOrder) cache() provisioner.Option {
 	return provisioner.WithCacheDir(filepath.Join(o.Dir, "cache"))
 }
 
-// strangerMain is a process that counts signals until its stdin ends.
-func strangerMain() {
-	signals := make(chan os.Signal, 1000)
-	signal.Notify(signals)
-	fmt.Println("begun")
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	signal.Stop(signals)
-	close(signals)
-	n := 0
-	for s := range signals {
-		if s != syscall.SIGURG && s != syscall.SIGCHLD { // Go's own
-			n++
-		}
-	}
-	fmt.Println(n)
-	os.Exit(0)
-}
-
-// chaosMain is the life of a manager or a stranger, if this process is one.
+// chaosMain is the life of a manager, if this process is one.
 func chaosMain() {
-	if len(os.Args) == 3 && os.Args[1] == strangerFlag {
-		strangerMain()
-	}
 	if len(os.Args) != 3 || os.Args[1] != chaosFlag {
 		return
 	}
