@@ -104,7 +104,7 @@ func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec reco
 	if err != nil {
 		return nil, launchPlan{}, err
 	}
-	all := append(lack, plan.differences(cfg, rec.Launch)...)
+	all := slices.Concat(lack, plan.differences(cfg, rec.Launch))
 	for _, key := range cfg.rotated(rec.Launch) {
 		if !slices.ContainsFunc(all, func(d Difference) bool { return d.Key == key }) { // which another reference says already
 			all = append(all, Difference{Key: key, Why: "the secret changed"})

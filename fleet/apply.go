@@ -78,7 +78,7 @@ func (f *Fleet) Apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) (
 	}
 	if err := f.over(); err != nil {
 		done()
-		return nil, fmt.Errorf("cannot apply the configuration: the supervisor: %w", err)
+		return nil, fmt.Errorf("cannot apply the configuration: the fleet: %w", err)
 	}
 	var results []Reloaded
 	applied := make(chan error, 1)

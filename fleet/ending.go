@@ -10,12 +10,12 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
-// Stop stops all engines at once, each as [EngineProvisioner.Stop] does, and gives the state directory back. When ctx ends,
-// that goes on without the caller. The error joins those of the replicas, but for ErrKilled where another is wrong.
-// Stopping again waits for the first and returns the same. After Release the error is ErrReleased: the engines run on.
+// Shutdown stops all engines at once, each as [provisioner.EngineProvisioner.Stop] does, and gives the state directory back:
+// it is the end of the fleet. When ctx ends, that goes on without the caller. The error joins those of the replicas, but for
+// ErrKilled where another is wrong. Another Shutdown waits for the first and returns the same. After Release the error is ErrReleased: the engines run on.
 func (f *Fleet) Shutdown(ctx context.Context) error { return f.end(ctx, order{kind: orderEnd}) }
 
-// Kill is Stop without drain and grace. A Stop that is under way, or a reload's, goes on so.
+// KillAll is Shutdown without drain and grace. A stop that is under way, a reload's too, goes on so.
 func (f *Fleet) KillAll(ctx context.Context) error {
 	for _, r := range f.all() {
 		r.forced.Store(true)
@@ -27,7 +27,7 @@ func (f *Fleet) KillAll(ctx context.Context) error {
 // Release gives the state directory back and lets the engines run on, for another Fleet to adopt: those that are ready,
 // and those that load, of which the next one waits for the readiness. Nothing is stopped but what is to die with its manager
 // (on_manager_exit: kill); a start that has not come to its process is called off. A stop that is under way is waited for.
-// Releasing again returns the same; after Stop there is nothing to release, and the error is nil.
+// Releasing again returns the same; after Shutdown there is nothing to release, and the error is nil.
 func (f *Fleet) Release() error {
 	return f.end(context.Background(), order{kind: orderRelease})
 }
@@ -104,7 +104,7 @@ func dismiss(replicas []*replica, o order) []error {
 	return errs
 }
 
-// keepPatience is how long the end of a supervisor waits for the file of events: a disk can hang.
+// keepPatience is how long the end of a fleet waits for the file of events: a disk can hang.
 const keepPatience = 2 * time.Second
 
 // letGo gives the state directory back, with all events in its file.

@@ -54,8 +54,8 @@ func (f *eventFile) nextSeq() uint64 {
 	return (last.Seq/seqStep + 1) * seqStep
 }
 
-// ReadEvents returns the events that the supervisors of a state directory ("" means .runtime) have kept, oldest first: at
-// least those of the last 1 MiB. With follow it goes on with what comes, from later supervisors, too, until ctx ends,
+// ReadEvents returns the events that the fleets of a state directory ("" means .runtime) have kept, oldest first: at
+// least those of the last 1 MiB. With follow it goes on with what comes, from later fleets, too, until ctx ends,
 // which is no error. An error is about a line or an attempt to read; events may follow it.
 func ReadEvents(ctx context.Context, stateDir string, follow bool) iter.Seq2[provisioner.Event, error] {
 	dir, err := state.Dir(stateDir)
@@ -94,13 +94,13 @@ func (f *Fleet) observe(fn func(provisioner.Event)) {
 
 // Events returns a channel of all events from now on, of all replicas, in order for each. What was before, Status
 // tells, or WithEventFunc, which misses nothing. The channel is closed when ctx ends, or after the last event when the
-// supervisor has ended. Neither engines nor the supervisor wait for its reader: one that lags by more than 256 events
+// fleet has ended. Neither engines nor the fleet wait for its reader: one that lags by more than 256 events
 // misses the oldest of them, and Missed of the next event says how many. Whoever stops reading ends ctx.
 func (f *Fleet) Events(ctx context.Context) <-chan provisioner.Event {
 	return f.feed.Subscribe(ctx)
 }
 
-// EventsAfter is Events for who has seen those up to a number, of an earlier supervisor of the state directory, too: it
+// EventsAfter is Events for who has seen those up to a number, of an earlier fleet of the state directory, too: it
 // begins with what is kept of later ones, and goes on without gap or double. 0 means all that are kept.
 func (f *Fleet) EventsAfter(ctx context.Context, seq uint64) <-chan provisioner.Event {
 	before, live := f.feed.Join(ctx) // first: what is not in the file yet, the feed has

@@ -162,7 +162,8 @@ func (f *Fleet) all() []*replica {
 }
 
 // WaitReady returns when every replica has been ready, or with the first failure of one that has not been yet; a *GPUError
-// among them is of an adopted engine that serves, and does not meet "gpu: required". The supervisor goes on in either case. One that Apply removes meanwhile is not waited for, nor is one that it adds.
+// among them is of an adopted engine that serves, and does not meet "gpu: required". The fleet goes on in either case. One
+// that is removed meanwhile is not waited for, nor is one that is added.
 func (f *Fleet) WaitReady(ctx context.Context) error {
 	replicas := f.all()
 	errs := make(chan error, len(replicas))
@@ -181,7 +182,8 @@ func (f *Fleet) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command. The
+// Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command; of an
+// empty fleet, at once. The
 // error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause, and
 // ErrReleased after Release.
 func (f *Fleet) Wait(ctx context.Context) error {
@@ -211,7 +213,7 @@ func (f *Fleet) Wait(ctx context.Context) error {
 	}
 }
 
-// Status returns where the replicas stand, in the order of the configuration. It also works after the supervisor has ended.
+// Status returns where the replicas stand, in the order of the configuration. It also works after the fleet has ended.
 func (f *Fleet) Status() []provisioner.Status {
 	replicas := f.all()
 	all := make([]provisioner.Status, len(replicas))
@@ -221,5 +223,5 @@ func (f *Fleet) Status() []provisioner.Status {
 	return all
 }
 
-// Done returns a channel that is closed when the supervisor has ended, by Shutdown, KillAll or Release.
+// Done returns a channel that is closed when the fleet has ended, by Shutdown, KillAll or Release.
 func (f *Fleet) Done() <-chan struct{} { return f.done }

@@ -8,7 +8,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
-// hold keeps that somebody has stopped the replica, for the next supervisor.
+// hold keeps that somebody has stopped the replica, for the next fleet.
 func (r *replica) hold() {
 	if err := r.files.Hold(); err != nil {
 		r.log.Warn(err.Error(), "replica", r.name)

@@ -19,7 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/wake"
 )
 
-// inbox takes the requests that other programs put to a supervisor.
+// inbox takes the requests that other programs put to a fleet.
 type inbox struct {
 	fleet  *Fleet
 	dir    string
@@ -104,7 +104,7 @@ func (b *inbox) take(stem string) {
 	}
 }
 
-// answer does what is asked for. It takes no context: when the supervisor ends, so do its replicas, and who waits for
+// answer does what is asked for. It takes no context: when the fleet ends, so do its replicas, and who waits for
 // them.
 func (b *inbox) answer(r request) ([]Answer, error) {
 	ctx := context.Background()

@@ -11,7 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
-// keeper makes again what somebody removes from the state directory of a supervisor: the manager's lock, the folders, and
+// keeper makes again what somebody removes from the state directory of a fleet: the manager's lock, the folders, and
 // what is remembered of replicas. It looks once a second, with the inbox; as long as nothing is missing, that is an lstat for
 // each replica.
 type keeper struct {
@@ -56,7 +56,7 @@ func (r *replica) lost() bool {
 	return r.kept && !access.Exists(r.files.Restarts())
 }
 
-// restore makes the folders of the replica again, and what the supervisor keeps there. A launch keeps its own files.
+// restore makes the folders of the replica again, and what the fleet keeps there. A launch keeps its own files.
 func (r *replica) restore() error {
 	if err := r.files.Create(); err != nil {
 		return err

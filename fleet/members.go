@@ -138,7 +138,7 @@ func (f *Fleet) take(more []*replica, cfgs []provisioner.ProvisionConfig) error 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.ending.over(); err != nil {
-		return fmt.Errorf("cannot start more replicas: the supervisor: %w", err)
+		return fmt.Errorf("cannot start more replicas: the fleet: %w", err)
 	}
 	place := map[string]int{}
 	for i, cfg := range cfgs {

@@ -11,7 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
-// keptRestarts is what the supervisor of a replica keeps on disk: for the next one, which otherwise would never open a
+// keptRestarts is what the fleet of a replica keeps on disk: for the next one, which otherwise would never open a
 // breaker if it crashes together with its engines, and for "status" in any other program. Only the manager writes it.
 type keptRestarts struct {
 	Pool     string                   `json:"pool"`
@@ -41,7 +41,7 @@ func forgive(f state.Files, kept keptRestarts) error {
 	return f.WriteRestarts(kept)
 }
 
-// resume takes over what an earlier supervisor kept, as far as it matters to one that is told to run the replica.
+// resume takes over what an earlier fleet kept, as far as it matters to one that is told to run the replica.
 func (r *replica) resume(now time.Time) {
 	kept, err := readRestarts(r.files) // whatever is wrong with it, the replica begins anew
 	past := kept.Restarts
@@ -64,7 +64,7 @@ func (r *replica) resume(now time.Time) {
 	}
 }
 
-// keep keeps the replica's past for the next supervisor and for other programs.
+// keep keeps the replica's past for the next fleet and for other programs.
 func (r *replica) keep(past provisioner.Restarts) {
 	cfg, differs := r.config(), r.differs()
 	kept := keptRestarts{
@@ -80,7 +80,7 @@ func (r *replica) keep(past provisioner.Restarts) {
 	r.kept = true
 }
 
-// announce tells of a wait that an earlier supervisor began and this one goes on with, and of a stop: else nothing would be
+// announce tells of a wait that an earlier fleet began and this one goes on with, and of a stop: else nothing would be
 // heard of the replica for half an hour, or for ever.
 func (r *replica) announce() {
 	past, now := r.past, time.Now()

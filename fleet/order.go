@@ -143,7 +143,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 		r.obeyHalt(o, p)
 		return true
 	case orderRelease:
-		// Its past is for the next supervisor: an open breaker stays open, and an engine that loads loads on.
+		// Its past is for the next fleet: an open breaker stays open, and an engine that loads loads on.
 		r.over = o.over()
 		var err error
 		if p != nil {
@@ -156,7 +156,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 		return false
 	default: // orderStop, orderEnd
 		if o.kind == orderStop {
-			r.hold() // first: the next supervisor has to know it also when this one dies over the drain
+			r.hold() // first: the next fleet has to know it also when this one dies over the drain
 		}
 		r.dropReload(provisioner.ErrStopped)
 		var err error

@@ -45,7 +45,7 @@ type replica struct {
 	outdated []provisioner.Difference // by what the launch differs from the present settings
 	leaving  bool                     // it was removed from the configuration
 	lacking  error                    // a *GPUError: what the adopted launch runs without, and must not by the present settings; else nil
-	wasHeld  bool                     // it was stopped under an earlier supervisor, and nobody has started it since
+	wasHeld  bool                     // it was stopped under an earlier fleet, and nobody has started it since
 	by       *provisioner.Stopper     // the other program that has stopped it last; nil when none has, or it is not known
 	last     error                    // why the last launch ended; nil while one is ready
 	changed  chan struct{}            // closed and replaced whenever one of these changes

@@ -63,10 +63,10 @@ func Statuses(stateDir string, opts ...provisioner.Option) ([]provisioner.Status
 }
 
 // staleRetry is how long ago a next try must have been to be one that nobody makes: of a replica that the present
-// supervisor does not look after.
+// fleet does not look after.
 const staleRetry = time.Minute
 
-// addRestarts adds what the replica's supervisor remembers.
+// addRestarts adds what the replica's fleet remembers.
 func addRestarts(f state.Files, s *provisioner.Status, now time.Time) {
 	kept, err := readRestarts(f)
 	if err != nil || waits(kept.Restarts) && now.Sub(kept.RetryAt) > staleRetry {

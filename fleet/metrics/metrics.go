@@ -66,7 +66,7 @@ func New() *Collector {
 	c := &Collector{
 		counted: map[replica]bool{}, logs: logSizes{sizeOf: dirSize},
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "restarts_total", Help: "Restarts that the supervisor has decided on, by the cause of the failure.",
+			Name: prefix + "restarts_total", Help: "Restarts that the fleet has decided on, by the cause of the failure.",
 		}, append(labels, "cause")),
 		adoptions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "adoptions_total", Help: "Replicas that an earlier manager had left, by what became of them.",
