@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-vulkan test-gpu test-source test-containers test-systemd cover lint fuzz bench clean chaos
+.PHONY: help demo release test-release test test-vllm test-vulkan test-gpu test-source test-containers test-systemd cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,5 +44,11 @@ test-systemd: ## run the systemd unit in a virtual machine that boots Debian's k
 bench: ## measure what it costs, beside a bare starter (ROWS=regexp, SAMPLES=9, PLOT=growth.svg)
 	@scripts/bench.sh
 
+release: ## build what people install: executables, deb, rpm, image, bill of materials, checksums, in dist/
+	@scripts/release.sh
+
+test-release: ## build a release twice, compare, install the deb in a clean root and run an engine with it (root)
+	@scripts/test-release.sh
+
 clean: ## remove what was built here; the downloads stay
-	rm -rf bin coverage.out
+	rm -rf bin dist coverage.out

@@ -33,13 +33,24 @@ tool staticcheck ./...
 step golangci-lint
 tool golangci-lint run ./...
 
+step govulncheck
+if ! found=$(go tool -modfile=tools/release.mod govulncheck ./... 2>&1); then
+	case $found in
+	*"fetching vulnerabilities"*) note "the database of vulnerabilities cannot be reached: nothing was looked for" ;;
+	*)
+		echo "$found" >&2
+		exit 1
+		;;
+	esac
+fi
+
 step "shell scripts"
-for script in scripts/*.sh .ci/run; do
+for script in scripts/*.sh packaging/*.sh .ci/run; do
 	case $(head -n 1 "$script") in
 	*/bash) bash -n "$script" ;;
 	*) sh -n "$script" ;;
 	esac
 done
 if command -v shellcheck >/dev/null 2>&1; then
-	shellcheck -x scripts/*.sh .ci/run
+	shellcheck -x scripts/*.sh packaging/*.sh .ci/run
 fi

@@ -1,4 +1,4 @@
-//go:build !linux || !(amd64 || arm64)
+//go:build !linux || !(amd64 || arm64) || static
 
 package nvidia
 
@@ -23,8 +23,11 @@ func (*Driver) Devices() ([]Device, error) { return nil, unsupported() }
 func (*Driver) Processes() ([]Process, error) { return nil, unsupported() }
 
 func unsupported() error {
-	if runtime.GOOS != "linux" {
+	switch {
+	case runtime.GOOS != "linux":
 		return &Error{Text: "NVIDIA GPUs are supported on Linux only, not on " + runtime.GOOS, Err: ErrNoDriver}
+	case runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64":
+		return &Error{Text: "this executable is static, as that of the container image, and cannot open the NVIDIA driver's library", Err: ErrNoDriver}
 	}
 	return &Error{Text: "NVIDIA GPUs are supported on amd64 and arm64 only, not on " + runtime.GOARCH, Err: ErrNoDriver}
 }
