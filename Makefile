@@ -41,7 +41,7 @@ test-containers: ## run the tests of engines in containers, against a Docker and
 test-systemd: ## run the systemd unit in a virtual machine that boots Debian's kernel and systemd (root, 4 GB of memory)
 	@scripts/test-systemd.sh
 
-bench: ## measure what it costs, beside a bare starter (ROWS=regexp, SAMPLES=9, PLOT=growth.svg)
+bench: ## measure what it costs, beside a bare starter (ROWS=regexp, SAMPLES=9, PLOT=FILE.svg, PROFILES=FOLDER)
 	@scripts/bench.sh
 
 release: ## build what people install: executables, deb, rpm, image, bill of materials, checksums, in dist/
