@@ -97,10 +97,13 @@ type recordedSpec struct {
 	Unread json.RawMessage `json:"causes,omitempty"` // the causes as they were read; nil of a launch of this program
 }
 
-// MarshalJSON writes the causes, read or not.
+// MarshalJSON writes the causes, read or not, in the same place: what is to be written is compared with what was read.
 func (s recordedSpec) MarshalJSON() ([]byte, error) {
-	if s.Unread == nil {
-		return json.Marshal(s.LaunchSpec)
+	if s.Unread == nil && s.Causes != nil {
+		var err error
+		if s.Unread, err = json.Marshal(s.Causes); err != nil {
+			return nil, err
+		}
 	}
 	type plain recordedSpec // has no such method
 	return json.Marshal(plain(s))
