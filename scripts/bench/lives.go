@@ -71,7 +71,7 @@ func (l *lab) ours(n int) (x life, err error) {
 	if err != nil {
 		return x, err
 	}
-	defer os.RemoveAll(s.Dir)
+	defer func() { _ = os.RemoveAll(s.Dir) }()
 	if err := l.whole(s, n, &x); err != nil {
 		return x, err
 	}
@@ -102,7 +102,7 @@ func (l *lab) bare(n int) (x life, err error) {
 	if err != nil {
 		return x, err
 	}
-	defer os.RemoveAll(s.Dir)
+	defer func() { _ = os.RemoveAll(s.Dir) }()
 	s.Bare = true
 	return x, l.whole(s, n, &x, func() error {
 		second, err := l.worker(s)
