@@ -38,7 +38,7 @@ func TestMemo(t *testing.T) {
 		{do: func() {}, want: "one", reads: 2},
 		{do: func() { replace("two") }, want: "two", reads: 3},
 		{do: func() {}, want: "two", reads: 3},
-		{do: func() { os.Remove(path) }, gone: true, reads: 4},
+		{do: func() { _ = os.Remove(path) }, gone: true, reads: 4},
 		{do: func() { replace("two") }, want: "two", reads: 5},
 	} {
 		c.do()
