@@ -266,20 +266,22 @@ func TestRealEmbeddings(t *testing.T) {
 	}
 }
 
-// A llama-server without a GPU backend warns and serves from the CPU. With "gpu: required" that is a failed start, seen
-// while it loads.
+// A llama-server without a GPU backend would warn and serve from the CPU. With "gpu: required" its list of devices tells
+// before the start, in milliseconds and not after the load.
 func TestRealSilentFallback(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, tiny)
 	cfg.GPU = GPURequired
-	p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: []engine.GPU{{UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}}}))
-	_, err := p.WaitReady(bounded(t))
+	p, _ := newLaunch(t, cfg, withGPUs(stubGPUs{gpus: []engine.GPU{{UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}}}))
+	err := p.Start(bounded(t))
 	var gpu *GPUError
 	if !errors.As(err, &gpu) {
 		t.Fatalf("%T: %v", err, err)
 	}
-	wantText(t, err, "to the CPU", "no usable GPU found")
-	nothingLeft(t, p)
+	wantText(t, err, "no backend for a GPU of NVIDIA", "it lists no device")
+	if p.Status().PID != 0 {
+		t.Error("it was started")
+	}
 }
 
 // bigAndBusy is a replica of the real engine with a request in flight for n tokens, which takes seconds when n is some

@@ -141,7 +141,7 @@ var dirs = []string{"TMPDIR", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"}
 // ways is how git gets to a server: by ssh and its agent, with the user's settings.
 var ways = []string{
 	"SSH_AUTH_SOCK", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_SSL_*", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM",
-	"GIT_CONFIG_NOSYSTEM",
+	"GIT_CONFIG_NOSYSTEM", "GIT_ALLOW_PROTOCOL", "GIT_PROTOCOL", "GIT_PROXY_COMMAND", "GIT_HTTP_*",
 }
 
 // makers are variables that compilers and CMake heed. MAKEFLAGS and DESTDIR are not among them: they are of a make around us,
