@@ -101,6 +101,9 @@ func Open(ctx context.Context, o Options, cfgs ...provisioner.ProvisionConfig) (
 	return f, nil
 }
 
+// adoptions is how many engines are adopted at once: most of it is waiting, for the executable's word and the disk.
+const adoptions = 16
+
 // takeOn makes the replicas of cfgs, with those of the launches that are theirs. The others are let go, but for those whose
 // stop has to be finished.
 func (f *Fleet) takeOn(ctx context.Context, cfgs []provisioner.ProvisionConfig, found []provisioner.Recovered) []*replica {
@@ -110,17 +113,26 @@ func (f *Fleet) takeOn(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 	}
 	replicas := make([]*replica, len(cfgs))
 	configured := map[provisioner.ReplicaID]*replica{}
+	turns := make(chan struct{}, adoptions)
+	var all sync.WaitGroup
 	for i, cfg := range cfgs {
 		r := newReplica(f, cfg)
-		switch one := left[cfg.ID()]; {
-		case one.Launch == nil:
-		case one.Result == provisioner.RecoveredAdopted:
-			r.adopt(ctx, one.Launch)
-		default:
-			r.finish(one.Launch)
-		}
 		replicas[i], configured[cfg.ID()] = r, r
+		one := left[cfg.ID()]
+		if one.Launch == nil {
+			continue
+		}
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			if one.Result == provisioner.RecoveredAdopted {
+				r.adopt(ctx, one.Launch)
+			} else {
+				r.finish(one.Launch)
+			}
+		})
 	}
+	all.Wait()
 	for _, one := range found {
 		e := recoveryEvent(one)
 		r := configured[one.ID()]

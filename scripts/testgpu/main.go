@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command testgpu holds what engine-provisioner takes for granted about NVIDIA GPUs against the real ones of this machine, and
 // prints a table: each assumption, whether it held, and what was seen. scripts/test-gpu.sh builds what it needs and calls it.
 //
