@@ -21,10 +21,11 @@ fi
 packages=$(go list ./... | sort -r)
 # Most tests wait for a process most of the time; one for each core, which is Go's default, leaves the cores idle.
 parallel=$(($(getconf _NPROCESSORS_ONLN) * 4))
-# The tests of the fleet try what the root does for it, and those of the command what both do.
+# The tests of the fleet try what the root does for it, and those of the command what both do. enginetest is among them since a
+# test that is run again as an engine says so on its stderr when nothing in it is counted.
 module=$(go list -m)
 # shellcheck disable=SC2086
-$default go test $race $fresh -parallel $parallel -timeout 60m -coverpkg="$module,$module/fleet" -coverprofile=coverage.out "$@" $packages
+$default go test $race $fresh -parallel $parallel -timeout 60m -coverpkg="$module,$module/fleet,$module/enginetest" -coverprofile=coverage.out "$@" $packages
 
 [ $# -eq 0 ] || exit 0 # a part of the tests covers a part
 # The example of a plug-in is a module of its own, as those of users are.
