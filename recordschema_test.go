@@ -118,6 +118,7 @@ func TestKeptTypesHaveNames(t *testing.T) {
 	t.Parallel()
 	seen := jsonnames.Check(t,
 		record{}, Event{}, Handoff{}, // of a replica and a state directory
+		engine.LaunchSpec{},               // which a record writes by a method of its own
 		engine.Binary{}, cache.Manifest{}, // of the cache
 	)
 	for _, typ := range []reflect.Type{reflect.TypeFor[engine.LaunchSpec](), reflect.TypeFor[engine.CausePattern](), reflect.TypeFor[Progress](), reflect.TypeFor[MemoryNeed]()} {
