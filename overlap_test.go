@@ -145,6 +145,11 @@ func TestSlowIsNotUnkillable(t *testing.T) {
 func TestStoppedElsewhereIsNotReady(t *testing.T) {
 	t.Parallel()
 	p, j := started(t, fakeConfig(t, enginetest.Behavior{}))
+	lock, err := state.TryLock(p.run.files.StopLock()) // of the other command; a stop that nobody is at would be finished here
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
 	rec := p.run.rec
 	rec.Desired = desiredStopped // what the other command does first
 	if err := updateRecord(p.run.files, rec); err != nil {
