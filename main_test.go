@@ -24,6 +24,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
+	"github.com/llama-orch/engine-provisioner/internal/test/wait"
 )
 
 // TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
@@ -44,18 +45,18 @@ func (s suite) Run() int {
 	return code
 }
 
-// patience bounds every wait in the tests. It is long because it ends only tests that fail anyway.
-const patience = 2 * time.Minute
+// The waits of these tests.
+const patience = wait.Patience
+
+var (
+	bounded     = wait.Bounded
+	eventually  = wait.Until
+	returns     = wait.Returns
+	awaitClosed = wait.Closed
+)
 
 // poolR0 is the replica of fakeConfig.
 var poolR0 = ReplicaID{Pool: "pool", Replica: "r0"}
-
-// bounded is a context for one test.
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 // fakeConfig is a replica whose engine behaves like b, with a state directory of its own.
 func fakeConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
@@ -149,16 +150,6 @@ func awaitDone(t testing.TB, p *EngineProvisioner) {
 	case <-p.Done():
 	case <-time.After(patience):
 		t.Fatalf("still %s", p.Status().State)
-	}
-}
-
-// eventually waits for a condition that has no channel, such as what another process does.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain: %s", what)
-		}
 	}
 }
 

@@ -1,33 +1,12 @@
 package fleet
 
 import (
-	"runtime"
 	"testing"
-	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 )
-
-// returns fails the test with the stacks of all goroutines unless f returns.
-func returns(t testing.TB, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	awaitClosed(t, what, done)
-}
-
-// awaitClosed fails the test with the stacks of all goroutines unless done is closed.
-func awaitClosed(t testing.TB, what string, done <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-done:
-	case <-time.After(patience):
-		stacks := make([]byte, 8<<20)
-		t.Fatalf("%s hangs\n%s", what, stacks[:runtime.Stack(stacks, true)])
-	}
-}
 
 // hangingStep is a disk that hangs at one step of a launch.
 type hangingStep struct {

@@ -3,52 +3,12 @@ package fleet
 import (
 	"context"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/internal/test/inmemory"
 )
-
-// call is a public method, with whatever it takes.
-type call struct {
-	name string
-	do   func()
-	// wait is instead of do for one that others have to end: its context ends when they have returned.
-	wait func(context.Context)
-}
-
-// atOnce calls all at one moment, lets the engine go on that stands still, and fails with all stacks unless all return.
-func (m *inMemory) atOnce(t *testing.T, state string, calls ...call) {
-	t.Helper()
-	barrier := make(chan struct{})
-	waiting, enough := context.WithCancel(context.Background())
-	defer enough()
-	var doers, waiters sync.WaitGroup
-	what := state + ":"
-	for _, c := range calls {
-		what += " " + c.name + ","
-		if c.do != nil {
-			doers.Go(func() { <-barrier; c.do() })
-		} else {
-			waiters.Go(func() { <-barrier; c.wait(waiting) })
-		}
-	}
-	close(barrier)
-	m.goOn()
-	returns(t, what, doers.Wait)
-	enough()
-	returns(t, what, waiters.Wait)
-}
-
-// pairsOf calls test with each two of calls, and each twice.
-func pairsOf(n int, test func(a, b int)) {
-	for a := range n {
-		for b := a; b < n; b++ {
-			test(a, b)
-		}
-	}
-}
 
 func noError(t *testing.T, err error) {
 	t.Helper()
@@ -57,30 +17,23 @@ func noError(t *testing.T, err error) {
 	}
 }
 
-// begin does in the background what brings a launch into its state. It comes to its end before the test does.
-func (m *inMemory) begin(t *testing.T, f func()) {
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	t.Cleanup(func() { awaitClosed(t, "what brought the launch into its state", done) })
-}
-
 // supervisorCalls are the public methods of a supervisor of cfg.
-func supervisorCalls(s *Fleet, cfg provisioner.ProvisionConfig) []call {
+func supervisorCalls(s *Fleet, cfg provisioner.ProvisionConfig) []inmemory.Call {
 	ctx := context.Background()
-	return []call{
-		{name: "WaitReady", do: func() { _ = s.WaitReady(ctx) }},
-		{name: "Reset", do: func() { _ = s.Start(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}) }},
-		{name: "StopReplica", do: func() {
+	return []inmemory.Call{
+		{Name: "WaitReady", Do: func() { _ = s.WaitReady(ctx) }},
+		{Name: "Reset", Do: func() { _ = s.Start(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}) }},
+		{Name: "StopReplica", Do: func() {
 			_ = s.Stop(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}, provisioner.StopOptions{})
 		}},
-		{name: "Reload", do: func() { _ = s.Reload(ctx, changed(cfg)) }},
-		{name: "Apply", do: func() { _, _ = s.Apply(ctx, []provisioner.ProvisionConfig{changed(cfg)}) }},
-		{name: "Stop", do: func() { _ = s.Shutdown(ctx) }},
-		{name: "Kill", do: func() { _ = s.KillAll(ctx) }},
-		{name: "KillReplica", do: func() { _ = s.Kill(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}) }},
-		{name: "Stop that nobody waits for", do: func() { _ = s.Shutdown(unwilling()) }},
-		{name: "Release", do: func() { _ = s.Release() }},
-		{name: "Status, LogDir, Done and Events", do: func() {
+		{Name: "Reload", Do: func() { _ = s.Reload(ctx, changed(cfg)) }},
+		{Name: "Apply", Do: func() { _, _ = s.Apply(ctx, []provisioner.ProvisionConfig{changed(cfg)}) }},
+		{Name: "Stop", Do: func() { _ = s.Shutdown(ctx) }},
+		{Name: "Kill", Do: func() { _ = s.KillAll(ctx) }},
+		{Name: "KillReplica", Do: func() { _ = s.Kill(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}) }},
+		{Name: "Stop that nobody waits for", Do: func() { _ = s.Shutdown(unwilling()) }},
+		{Name: "Release", Do: func() { _ = s.Release() }},
+		{Name: "Status, LogDir, Done and Events", Do: func() {
 			ctx, cancel := context.WithCancel(ctx)
 			events := s.Events(ctx)
 			cancel()
@@ -89,7 +42,7 @@ func supervisorCalls(s *Fleet, cfg provisioner.ProvisionConfig) []call {
 			for range events {
 			}
 		}},
-		{name: "Wait", wait: func(ctx context.Context) { _ = s.Wait(ctx) }},
+		{Name: "Wait", Wait: func(ctx context.Context) { _ = s.Wait(ctx) }},
 	}
 }
 
@@ -102,53 +55,53 @@ func changed(cfg provisioner.ProvisionConfig) provisioner.ProvisionConfig {
 // supervisorStates bring a supervisor's replica into a state.
 var supervisorStates = []struct {
 	name string
-	in   func(t *testing.T, m *inMemory, s func() *Fleet)
+	in   func(t *testing.T, m *inmemory.Machine, s func() *Fleet)
 }{
-	{"preparing", func(_ *testing.T, m *inMemory, s func() *Fleet) {
-		m.still(&m.starting)
+	{"preparing", func(_ *testing.T, m *inmemory.Machine, s func() *Fleet) {
+		m.Still(&m.Starting)
 		s()
-		<-m.reached
+		<-m.Reached
 	}},
-	{"starting", func(_ *testing.T, m *inMemory, s func() *Fleet) {
-		m.still(&m.loading)
+	{"starting", func(_ *testing.T, m *inmemory.Machine, s func() *Fleet) {
+		m.Still(&m.Loading)
 		s()
-		<-m.reached
+		<-m.Reached
 	}},
-	{"ready", func(t *testing.T, _ *inMemory, s func() *Fleet) { noError(t, s().WaitReady(bounded(t))) }},
-	{"draining", func(t *testing.T, m *inMemory, s func() *Fleet) {
+	{"ready", func(t *testing.T, _ *inmemory.Machine, s func() *Fleet) { noError(t, s().WaitReady(bounded(t))) }},
+	{"draining", func(t *testing.T, m *inmemory.Machine, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
-		m.still(&m.busy)
-		m.begin(t, func() {
+		m.Still(&m.Busy)
+		m.Begin(t, func() {
 			_ = s().Stop(context.Background(), poolR0, provisioner.StopOptions{})
 		})
-		<-m.reached
+		<-m.Reached
 	}},
-	{"stopping", func(t *testing.T, m *inMemory, s func() *Fleet) {
+	{"stopping", func(t *testing.T, m *inmemory.Machine, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
-		m.still(&m.ignorant)
-		m.begin(t, func() {
+		m.Still(&m.Ignorant)
+		m.Begin(t, func() {
 			_ = s().Stop(context.Background(), poolR0, provisioner.StopOptions{})
 		})
-		<-m.reached
+		<-m.Reached
 	}},
-	{"stopped", func(t *testing.T, _ *inMemory, s func() *Fleet) {
+	{"stopped", func(t *testing.T, _ *inmemory.Machine, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
 		noError(t, s().Stop(bounded(t), poolR0, provisioner.StopOptions{}))
 	}},
-	{"waiting for its next try", func(t *testing.T, m *inMemory, s func() *Fleet) {
-		m.cannotRun = true
+	{"waiting for its next try", func(t *testing.T, m *inmemory.Machine, s func() *Fleet) {
+		m.CannotRun = true
 		eventually(t, "a wait", func() bool { return waits(*s().Status()[0].Restarts) })
 	}},
-	{"adopted", func(t *testing.T, _ *inMemory, s func() *Fleet) {
+	{"adopted", func(t *testing.T, _ *inmemory.Machine, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
 		noError(t, s().Release())
 		awaitClosed(t, "Release", s().Done())
 	}},
-	{"ended", func(t *testing.T, _ *inMemory, s func() *Fleet) {
+	{"ended", func(t *testing.T, _ *inmemory.Machine, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
 		noError(t, s().Shutdown(bounded(t)))
 	}},
-	{"released", func(t *testing.T, _ *inMemory, s func() *Fleet) {
+	{"released", func(t *testing.T, _ *inmemory.Machine, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))
 		noError(t, s().Release())
 	}},
@@ -165,21 +118,21 @@ func TestChaosTwoCallsOfASupervisor(t *testing.T) {
 	for n, state := range supervisorStates {
 		t.Run(state.name, func(t *testing.T) {
 			t.Parallel()
-			pairsOf(len(supervisorCalls(nil, provisioner.ProvisionConfig{})), func(a, b int) {
+			inmemory.PairsOf(len(supervisorCalls(nil, provisioner.ProvisionConfig{})), func(a, b int) {
 				if !long && (a+b+n)%3 > 0 {
 					return
 				}
-				m := newInMemory()
+				m := inmemory.New()
 				cfg := memoryConfig(t)
 				cfg.Restart = provisioner.RestartConfig{InitialDelay: provisioner.Duration(patience), MaxDelay: provisioner.Duration(patience)}
 				t.Run("", func(t *testing.T) {
-					t.Cleanup(m.killAll)
+					t.Cleanup(m.KillAll)
 					pairs.Add(1)
 					var s *Fleet
 					supervise := func() *Fleet {
 						if s == nil {
 							var err error
-							s, err = opened(bounded(t), []provisioner.ProvisionConfig{cfg}, append(m.options(), provisioner.WithCacheDir(cfg.Dir))...)
+							s, err = opened(bounded(t), []provisioner.ProvisionConfig{cfg}, append(inMemory(m), provisioner.WithCacheDir(cfg.Dir))...)
 							noError(t, err)
 						}
 						return s
@@ -190,11 +143,11 @@ func TestChaosTwoCallsOfASupervisor(t *testing.T) {
 						supervise()
 					}
 					calls := supervisorCalls(s, cfg)
-					m.atOnce(t, state.name, calls[a], calls[b])
+					m.AtOnce(t, state.name, calls[a], calls[b])
 					returns(t, "the last Stop", func() { _ = s.Shutdown(context.Background()) })
 					awaitClosed(t, "Done", s.Done())
 					if i := slices.IndexFunc(s.replicas, func(r *replica) bool { return !closed(r.done) }); i >= 0 {
-						t.Errorf("%s and %s: %s is still looked after", calls[a].name, calls[b].name, s.replicas[i].name)
+						t.Errorf("%s and %s: %s is still looked after", calls[a].Name, calls[b].Name, s.replicas[i].name)
 					}
 				})
 			})

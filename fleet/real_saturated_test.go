@@ -1,16 +1,9 @@
 package fleet
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,68 +12,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/test/burst"
 )
 
 // slow is a model whose requests last: a thousand tokens take some seconds.
 var slow = ggufgen.Params{Width: 512, Layers: 4, Context: 8192}
-
-// burst is clients that stream from a llama-server at once, more than it has threads for.
-type burst struct {
-	wait      sync.WaitGroup
-	connected atomic.Int64
-	answered  atomic.Int64 // in full
-	cut       atomic.Int64
-}
-
-const burstClients = 16
-
-// newBurst has each client send so many requests for n tokens, one after the other, or requests without end until ctx ends. What is
-// refused or answered with an error, as by a server that loads, is sent again.
-func newBurst(ctx context.Context, url string, requests, n int) *burst {
-	b := &burst{}
-	for i := range burstClients {
-		b.wait.Go(func() {
-			client := http.Client{Transport: &http.Transport{
-				DisableKeepAlives: true,
-				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-					conn, err := new(net.Dialer).DialContext(ctx, network, address)
-					if err == nil {
-						b.connected.Add(1)
-					}
-					return conn, err
-				},
-			}}
-			for sent := 0; ctx.Err() == nil && (requests == 0 || sent < requests); {
-				body := fmt.Sprintf(`{"prompt":"%s %d","n_predict":%d,"stream":true,"ignore_eos":true}`, strings.Repeat("word ", 20), i, n)
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/completion", strings.NewReader(body))
-				if err != nil {
-					return
-				}
-				resp, err := client.Do(req)
-				if err != nil && (requests == 0 || sent > 0) {
-					time.Sleep(50 * time.Millisecond)
-					continue
-				}
-				sent++
-				if err != nil {
-					b.cut.Add(1)
-					continue
-				}
-				text, err := io.ReadAll(resp.Body)
-				resp.Body.Close()
-				switch {
-				case resp.StatusCode != http.StatusOK:
-					time.Sleep(10 * time.Millisecond)
-				case err == nil && bytes.Contains(text, []byte(`"stop":true`)):
-					b.answered.Add(1)
-				default:
-					b.cut.Add(1)
-				}
-			}
-		})
-	}
-	return b
-}
 
 func saturatedConfig(t testing.TB) provisioner.ProvisionConfig {
 	cfg := briskly(realConfig(t, slow))
@@ -101,9 +37,9 @@ func TestRealSaturated(t *testing.T) {
 	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	b := newBurst(t.Context(), first.URL, 1, 100)
-	defer b.wait.Wait()
-	eventually(t, "all clients are connected", func() bool { return b.connected.Load() == burstClients })
+	b := burst.Start(t.Context(), first.URL, 1, 100)
+	defer b.Wait()
+	eventually(t, "all clients are connected", func() bool { return b.Connected.Load() == burst.Clients })
 	if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +48,7 @@ func TestRealSaturated(t *testing.T) {
 		if _, err := ask.Get(t.Context(), "/health", probe.MaxHealthBody); errors.Is(err, probe.ErrNoAnswer) {
 			unanswered++
 		}
-		return b.answered.Load() >= 2
+		return b.Answered.Load() >= 2
 	})
 	t.Logf("/health was unanswered %d times", unanswered)
 	if now := s.Status()[0]; now.LaunchID != first.LaunchID || now.State != provisioner.StateReady {
@@ -121,9 +57,9 @@ func TestRealSaturated(t *testing.T) {
 	if err := s.Shutdown(context.Background()); err != nil {
 		t.Errorf("Stop: %v", err)
 	}
-	b.wait.Wait()
-	if b.answered.Load() != burstClients || b.cut.Load() != 0 {
-		t.Errorf("%d clients were answered, %d cut off", b.answered.Load(), b.cut.Load())
+	b.Wait()
+	if b.Answered.Load() != burst.Clients || b.Cut.Load() != 0 {
+		t.Errorf("%d clients were answered, %d cut off", b.Answered.Load(), b.Cut.Load())
 	}
 	if notes := j.notes(); strings.Contains(notes, "not waited for") {
 		t.Errorf("notes: %s", notes)
