@@ -2,11 +2,8 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,8 +17,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
-	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
+	"github.com/llama-orch/engine-provisioner/internal/test/look"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
 	"go.uber.org/goleak"
 )
@@ -34,6 +31,15 @@ var (
 	eventually  = wait.Until
 	returns     = wait.Returns
 	awaitClosed = wait.Closed
+)
+
+// What these tests see.
+var (
+	alive      = look.Alive
+	wantText   = look.WantText
+	statusAt   = look.StatusAt
+	formatAll  = look.Printed
+	filesBelow = look.FilesBelow
 )
 
 // Of fakeConfig, others of its pool, and one that never is.
@@ -191,61 +197,11 @@ func nothingLeft(t testing.TB, p *provisioner.EngineProvisioner) {
 	}
 }
 
-func alive(pid int) bool {
-	s, err := procfs.ReadStat(pid)
-	return err == nil && !s.Dead()
-}
-
 func wantStates(t testing.TB, j *journal, want ...provisioner.State) {
 	t.Helper()
 	if got := j.states(); !slices.Equal(got, want) {
 		t.Errorf("states: %v, want %v", got, want)
 	}
-}
-
-func wantText(t testing.TB, err error, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("error %q lacks %q", err, part)
-		}
-	}
-}
-
-// statusAt is the status code that a page answers.
-func statusAt(t testing.TB, url string) int {
-	t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode
-}
-
-// formatAll prints a value in every way in which it could give something away.
-func formatAll(v any) string {
-	data, _ := json.Marshal(v)
-	return fmt.Sprintf("%v\n%+v\n%#v\n%s", v, v, v, data)
-}
-
-// filesBelow is the content of all regular files below dir, by path.
-func filesBelow(t testing.TB, dir string) map[string]string {
-	t.Helper()
-	files := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		files[path] = string(data)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
 }
 
 func writeProgram(t testing.TB, path, text string) { t.Helper(); host.Program(t, path, text) }

@@ -30,6 +30,7 @@ func (s *shared[T]) get(look func() (T, error)) (T, error) {
 var (
 	listening shared[[]socket]
 	connected shared[map[uint16]int]
+	used      shared[map[uint16]bool]
 )
 
 // socket is one of TCP.

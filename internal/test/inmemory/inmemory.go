@@ -77,25 +77,30 @@ func (m *Machine) KillAll() {
 	}
 }
 
-// Mode is part of [launch.Launcher], as are Locate, Fetch, Ask, Reserve and Find.
+// Mode is that of files of this host.
 func (m *Machine) Mode() string { return "binary" }
 
+// Locate leaves it to the host: the program is a file.
 func (m *Machine) Locate(context.Context, launch.Target, engine.Program) (engine.Binary, string, error) {
 	return engine.Binary{}, "", errors.ErrUnsupported // it is a file of this host
 }
 
+// Fetch has nothing to get.
 func (m *Machine) Fetch(context.Context, launch.Target, engine.Program, func(launch.Progress)) (engine.Binary, error) {
 	return engine.Binary{}, errors.ErrUnsupported
 }
 
+// Ask has nobody to ask.
 func (m *Machine) Ask(context.Context, launch.Target, engine.Program, engine.Binary, []string) (string, error) {
 	return "", errors.ErrUnsupported
 }
 
+// Reserve gives a launch that has not begun.
 func (m *Machine) Reserve(to launch.Target, ref launch.Ref) (launch.Instance, error) {
 	return &instance{of: m, ref: ref, address: net.JoinHostPort(port.Loopback(to.Host), strconv.Itoa(to.Port)), over: make(chan struct{})}, nil
 }
 
+// Find gives a launch by its id; one that is not known has ended.
 func (m *Machine) Find(_ context.Context, ref launch.Ref) (launch.Instance, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -221,11 +226,15 @@ func (e *instance) Release()                          {}
 // Kind is the Engine of launches in memory.
 type Kind struct{}
 
+// Name is part of the root's Engine, as are Program and Launch.
 func (Kind) Name() string { return "memory" }
+
+// Program is a file that is never executed.
 func (Kind) Program(engine.Request) engine.Program {
 	return engine.Program{Command: "true", Model: engine.ModelAny}
 }
 
+// Launch describes what Machine serves.
 func (Kind) Launch(engine.Request, engine.Host) (engine.LaunchSpec, error) {
 	return engine.LaunchSpec{Health: "/health", Gauges: &engine.Gauges{Path: "/metrics", Names: []string{"in_flight"}}, Grace: time.Hour}, nil
 }
