@@ -27,7 +27,7 @@ func (r *replica) status() provisioner.Status {
 	return s
 }
 
-// Statuses returns the status of every replica of a state directory ("" means .runtime), as [Statuses] does, and what
+// Statuses returns the status of every replica of a state directory ("" means .runtime), as [provisioner.Statuses] does, and what
 // its manager remembers, while there is one: also of those that it has never got so far that they have a record.
 func Statuses(stateDir string, opts ...provisioner.Option) ([]provisioner.Status, error) {
 	all, failed := provisioner.Statuses(stateDir, opts...)

@@ -96,8 +96,9 @@ func (c *cli) asked() ([]provisioner.Status, error) {
 			return nil, err
 		}
 		all, err := fleet.Statuses(stateDir, withContainers()...)
+		known := namesOf(all)
 		for _, name := range c.names { // which may be started yet
-			if pool, replica, whole := strings.Cut(name, "/"); whole && !slices.Contains(namesOf(all), name) {
+			if pool, replica, whole := strings.Cut(name, "/"); whole && !slices.Contains(known, name) {
 				all = append(all, provisioner.Status{Pool: pool, Replica: replica, State: provisioner.StateNew})
 			}
 		}
@@ -111,10 +112,11 @@ func (c *cli) asked() ([]provisioner.Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	known := namesOf(all)
 	var found []provisioner.Status
 	for _, cfg := range configs {
 		s := provisioner.Status{Pool: cfg.PoolID, Replica: cfg.ReplicaID, State: provisioner.StateNew}
-		if at := slices.Index(namesOf(all), cfg.Name()); at >= 0 {
+		if at := slices.Index(known, cfg.Name()); at >= 0 {
 			s = all[at]
 		}
 		found = append(found, s)
