@@ -162,7 +162,7 @@ func TestCustomGauges(t *testing.T) {
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if r := <-results; r.err != nil || r.status != http.StatusOK {
+	if r := <-results; r.Err != nil || r.Status != http.StatusOK {
 		t.Errorf("a request in flight got %+v", r)
 	}
 	wantNote(t, j, "1 request in flight")

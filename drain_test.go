@@ -3,8 +3,6 @@ package provisioner
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,10 +14,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/test/client"
 )
 
-// requestTime is how long a request takes that a drain waits for: also a busy machine has to see it in flight.
-const requestTime = 2 * time.Second
+// requestTime is how long a request takes that a drain waits for.
+const requestTime = client.RequestTime
 
 // busyConfig is a replica whose requests take d. Its grace is short only where a request is never over.
 func busyConfig(t testing.TB, d time.Duration) ProvisionConfig {
@@ -33,43 +32,10 @@ func busyConfig(t testing.TB, d time.Duration) ProvisionConfig {
 	return cfg
 }
 
-// clientResult is what a client got.
-type clientResult struct {
-	status int
-	body   string
-	err    error
-}
-
-// oneRequest sends one request on a connection of its own.
-func oneRequest(url, body string) clientResult {
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Post(url, "application/json", strings.NewReader(body))
-	if err != nil {
-		return clientResult{err: err}
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	return clientResult{resp.StatusCode, string(data), err}
-}
-
 // inFlight sends n completion requests and returns when the engine counts them.
-func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan clientResult {
+func inFlight(t testing.TB, cfg ProvisionConfig, n int, body string) <-chan client.Result {
 	t.Helper()
-	results := make(chan clientResult, n)
-	for range n {
-		go func() { results <- oneRequest(probe.URL("127.0.0.1", cfg.Port)+"/completion", body) }()
-	}
-	p := probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience)
-	g := engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
-	eventually(t, "the engine is busy", func() bool {
-		page, err := p.MetricsPage(context.Background(), g.Path)
-		if err != nil {
-			return false
-		}
-		count, err := probe.RequestsOn(page, probe.Series(g))
-		return err == nil && count == n
-	})
-	return results
+	return client.InFlight(t, cfg.Port, n, body)
 }
 
 // stopping calls Stop in the background.
@@ -120,7 +86,7 @@ func TestDrainWaitsForRequests(t *testing.T) {
 		t.Errorf("%v, %v", all, err)
 	}
 	for range 2 {
-		if r := <-results; r.err != nil || r.status != 200 || !strings.Contains(r.body, `"stop":true`) {
+		if r := <-results; r.Err != nil || r.Status != 200 || !strings.Contains(r.Body, `"stop":true`) {
 			t.Errorf("a client got %+v", r)
 		}
 	}
@@ -146,9 +112,9 @@ func TestDrainWaitsForASilentEngine(t *testing.T) {
 	p, j := ready(t, cfg)
 	p.run.rec.Launch.Ready.RequestTimeout = Duration(20 * time.Millisecond)
 	const clients = 3
-	results := make(chan clientResult, clients)
+	results := make(chan client.Result, clients)
 	for range clients {
-		go func() { results <- oneRequest(p.handoff.URL+"/completion", `{"prompt":"x"}`) }()
+		go func() { results <- client.One(p.handoff.URL+"/completion", `{"prompt":"x"}`) }()
 	}
 	eventually(t, "no page is answered", func() bool {
 		_, err := probe.New("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).Get(t.Context(), "/health", probe.MaxHealthBody)
@@ -158,7 +124,7 @@ func TestDrainWaitsForASilentEngine(t *testing.T) {
 		t.Errorf("Stop: %v", err)
 	}
 	for range clients {
-		if r := <-results; r.err != nil || r.status != 200 || !strings.Contains(r.body, `"stop":true`) {
+		if r := <-results; r.Err != nil || r.Status != 200 || !strings.Contains(r.Body, `"stop":true`) {
 			t.Errorf("a client got %+v", r)
 		}
 	}
@@ -186,7 +152,7 @@ func TestDrainDeadline(t *testing.T) {
 	if took := time.Since(began); took < limit {
 		t.Errorf("stopped after %s", took)
 	}
-	if r := <-results; r.err == nil {
+	if r := <-results; r.Err == nil {
 		t.Errorf("a client got %+v", r)
 	}
 	nothingLeft(t, p)
@@ -394,7 +360,7 @@ func TestAttachedDrain(t *testing.T) {
 	if err := attached.Stop(bounded(t)); err != nil {
 		t.Errorf("Stop: %v", err)
 	}
-	if r := <-results; r.err != nil || r.status != 200 {
+	if r := <-results; r.Err != nil || r.Status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
 	if data, err := os.ReadFile(ran); err != nil || string(data) != "r0\n" {

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/test/client"
 )
 
 // unproven is a replica that serves requests and is never ready, since its health page says that it loads. A request takes d.
@@ -70,7 +71,7 @@ func TestStopDrainsBeforeReadiness(t *testing.T) {
 				t.Errorf("Stop: %v", err)
 			}
 			for range 2 {
-				if r := <-results; r.err != nil || r.status != http.StatusOK {
+				if r := <-results; r.Err != nil || r.Status != http.StatusOK {
 					t.Errorf("a client got %+v", r)
 				}
 			}
@@ -166,9 +167,9 @@ func TestStopDrainsASaturatedEngineThatIsBeingProven(t *testing.T) {
 	p, _ := answeringEarly(t, cfg)
 	p.hear(healthyWords)
 	const clients = 3
-	results := make(chan clientResult, clients)
+	results := make(chan client.Result, clients)
 	for range clients {
-		go func() { results <- oneRequest(probe.URL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"x"}`) }()
+		go func() { results <- client.One(probe.URL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"x"}`) }()
 	}
 	eventually(t, "no page is answered", func() bool {
 		_, err := probe.New("127.0.0.1", cfg.Port, secret.Text{}, 500*time.Millisecond).Get(t.Context(), "/health", probe.MaxHealthBody)
@@ -178,7 +179,7 @@ func TestStopDrainsASaturatedEngineThatIsBeingProven(t *testing.T) {
 		t.Errorf("Stop: %v", err)
 	}
 	for range clients {
-		if r := <-results; r.err != nil || r.status != http.StatusOK {
+		if r := <-results; r.Err != nil || r.Status != http.StatusOK {
 			t.Errorf("a client got %+v", r)
 		}
 	}
@@ -196,10 +197,10 @@ func TestRealStopBeforeReadiness(t *testing.T) {
 	}
 	eventually(t, "it is loaded", func() bool { _, _, err := count(t.Context()); return err == nil })
 	const clients = 2
-	results := make(chan clientResult, clients)
+	results := make(chan client.Result, clients)
 	for range clients {
 		go func() {
-			results <- oneRequest(probe.URL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"word","n_predict":500,"stream":true,"ignore_eos":true}`)
+			results <- client.One(probe.URL("127.0.0.1", cfg.Port)+"/completion", `{"prompt":"word","n_predict":500,"stream":true,"ignore_eos":true}`)
 		}()
 	}
 	eventually(t, "they are in flight", func() bool { n, _, err := count(t.Context()); return err == nil && n == clients })
@@ -207,8 +208,8 @@ func TestRealStopBeforeReadiness(t *testing.T) {
 		t.Errorf("Stop: %v", err)
 	}
 	for range clients {
-		if r := <-results; r.err != nil || r.status != http.StatusOK || !strings.Contains(r.body, `"stop":true`) {
-			t.Errorf("a client got %d, %v", r.status, r.err)
+		if r := <-results; r.Err != nil || r.Status != http.StatusOK || !strings.Contains(r.Body, `"stop":true`) {
+			t.Errorf("a client got %d, %v", r.Status, r.Err)
 		}
 	}
 	wantStates(t, j, StatePreparing, StateStarting, StateDraining, StateStopping, StateStopped)

@@ -174,7 +174,7 @@ func TestSuperviseWaitsForAnothersStop(t *testing.T) {
 	if got := j.recoveries(); len(got) != 1 || got[0].Message != "left: another command is stopping it" {
 		t.Errorf("recoveries %+v", got)
 	}
-	if r := <-results; r.err != nil || r.status != 200 {
+	if r := <-results; r.Err != nil || r.Status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
 	if err := <-stopped; err != nil {
@@ -201,7 +201,7 @@ func TestSuperviseFinishesAnEarlierStop(t *testing.T) {
 	if !alive(was.Status().PID) {
 		t.Error("the call has waited for the drain")
 	}
-	if r := <-results; r.err != nil || r.status != 200 {
+	if r := <-results; r.Err != nil || r.Status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
 	reaped(was.Status().PID)

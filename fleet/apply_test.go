@@ -114,7 +114,7 @@ func TestApplyAddsAndRemoves(t *testing.T) {
 	fresh := cfgs[2]
 	fresh.Port = cfgs[1].Port // which becomes free
 	wantApplied(t, s, []provisioner.ProvisionConfig{fresh, cfgs[0]}, "r2 started", "r0 unchanged", "r1 removed")
-	if r := <-results; r.err != nil || r.status != 200 {
+	if r := <-results; r.Err != nil || r.Status != 200 {
 		t.Errorf("the client of the removed one got %+v", r)
 	}
 	if rec, err := readRecord(leaving.files); err != nil || rec.State != provisioner.StateStopped || alive(rec.Process.PID) || access.Exists(leaving.files.Handoff()) {

@@ -2,17 +2,13 @@ package fleet
 
 import (
 	"context"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
-	"github.com/llama-orch/engine-provisioner/internal/probe"
-	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/test/client"
 )
 
 // busyConfig is a replica whose requests take d. Its grace is short only where a request is never over.
@@ -27,43 +23,10 @@ func busyConfig(t testing.TB, d time.Duration) provisioner.ProvisionConfig {
 	return cfg
 }
 
-// clientResult is what a client got.
-type clientResult struct {
-	status int
-	body   string
-	err    error
-}
-
-// oneRequest sends one request on a connection of its own.
-func oneRequest(url, body string) clientResult {
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Post(url, "application/json", strings.NewReader(body))
-	if err != nil {
-		return clientResult{err: err}
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	return clientResult{resp.StatusCode, string(data), err}
-}
-
 // inFlight sends n completion requests and returns when the engine counts them.
-func inFlight(t testing.TB, cfg provisioner.ProvisionConfig, n int, body string) <-chan clientResult {
+func inFlight(t testing.TB, cfg provisioner.ProvisionConfig, n int, body string) <-chan client.Result {
 	t.Helper()
-	results := make(chan clientResult, n)
-	for range n {
-		go func() { results <- oneRequest(probe.URL("127.0.0.1", cfg.Port)+"/completion", body) }()
-	}
-	p := probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience)
-	g := engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
-	eventually(t, "the engine is busy", func() bool {
-		page, err := p.MetricsPage(context.Background(), g.Path)
-		if err != nil {
-			return false
-		}
-		count, err := probe.RequestsOn(page, probe.Series(g))
-		return err == nil && count == n
-	})
-	return results
+	return client.InFlight(t, cfg.Port, n, body)
 }
 
 // stopping calls Stop in the background.

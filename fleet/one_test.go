@@ -123,7 +123,7 @@ func TestDrainAndResume(t *testing.T) {
 	}
 	select {
 	case r := <-results:
-		if r.err != nil || r.status != 200 {
+		if r.Err != nil || r.Status != 200 {
 			t.Errorf("the client got %+v", r)
 		}
 	default:

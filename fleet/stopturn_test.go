@@ -87,7 +87,7 @@ func TestStopsOfOtherProgramsTakeTurns(t *testing.T) {
 		t.Errorf("the second finds it %s", now)
 	}
 	again := stopping(bounded(t), second)
-	if r := <-results; r.err != nil || r.status != 200 {
+	if r := <-results; r.Err != nil || r.Status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
 	for _, done := range []<-chan error{stopped, again} {
@@ -116,7 +116,7 @@ func TestRecoverGoesOnWithADrain(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0].Result != provisioner.RecoveredStopped || found[0].Reason != "its stop was interrupted" {
 		t.Errorf("%+v (%v)", found, err)
 	}
-	if r := <-results; r.err != nil || r.status != 200 {
+	if r := <-results; r.Err != nil || r.Status != 200 {
 		t.Errorf("the client got %+v", r)
 	}
 	reaped(p.Status().PID)
