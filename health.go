@@ -233,7 +233,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
 	if r.rec.Launch.GPU == GPURequired {
-		if err := p.checkGPU(ctx, r); err != nil {
+		if err := p.checkGPU(ctx, r, false); err != nil {
 			return Handoff{}, err
 		}
 	}

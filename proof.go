@@ -179,8 +179,9 @@ func (r *run) givesTokens(ctx context.Context, ask *probe.Prober) bool {
 	}
 }
 
-// checkGPU holds the engine's word and the driver's against the requirement.
-func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
+// checkGPU holds the engine's word and the driver's against the requirement. Of a launch that was proven before, only what
+// speaks against it counts.
+func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run, proven bool) error {
 	members, err := r.inst.Members()
 	if err != nil {
 		return err
@@ -202,12 +203,12 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run) error {
 	})
 	all := evidence(r.rec.Launch.Spec.LaunchSpec, r.log())
 	all.PIDs, all.Held, all.HeldErr = pids, now.held, now.heldErr
-	all.Before, all.After = r.rec.Launch.GPUs, now.gpus
-	if err != nil && all.ByDriver() {
+	all.Before, all.After, all.Proven = r.rec.Launch.GPUs, now.gpus, proven
+	if err != nil && all.ByDriver() && !proven {
 		return &GPUError{Err: fmt.Errorf("the driver failed after the load: %w", err), Advice: diagnosis.Advice(engine.CauseDriver)}
 	}
 	by, err := all.Prove()
-	if err == nil {
+	if err == nil && by != "" {
 		p.note("it uses the GPU: " + by)
 	}
 	return gpuError(err)

@@ -25,8 +25,8 @@ type Comparison struct {
 }
 
 // Compare tells by what the running launch differs from what Start would run for a configuration of the same replica, as
-// [Differences] does, and whether its engine uses a GPU where cfg asks for that and the launch was made without; one that
-// still loads, on GPUs, is not asked. The error is ErrNotRunning, or says why it cannot be told what Start would run, such
+// [Differences] does, and whether its engine uses a GPU where cfg asks for that and the launch was made without, or was found
+// by [Recover]; one that still loads, on GPUs, is not asked. The error is ErrNotRunning, or says why it cannot be told what Start would run, such
 // as a model that is away; the Comparison is good for Update in that case, too.
 func (p *EngineProvisioner) Compare(ctx context.Context, cfg ProvisionConfig) (Comparison, error) {
 	cfg = cfg.WithDefaults()
@@ -43,7 +43,11 @@ func (p *EngineProvisioner) Compare(ctx context.Context, cfg ProvisionConfig) (C
 	}
 	c.Lacks = p.lacksGPU(ctx, cfg)
 	if c.Lacks != nil && !slices.ContainsFunc(differs, func(d Difference) bool { return d.Key == "gpu" }) {
-		differs = append(differs, gpuDifference(cfg, r.rec.Launch, "the use of the GPU was not proven"))
+		why := "the use of the GPU was not proven"
+		if !gpuDoubt(cfg, r.rec.Launch) {
+			why = "it does not use the GPU"
+		}
+		differs = append(differs, gpuDifference(cfg, r.rec.Launch, why))
 	}
 	c.Differs = differs
 	return c, err
@@ -124,24 +128,30 @@ func gpuLack(cfg ProvisionConfig, was launchRecord) (lack []Difference) {
 }
 
 // lacksGPU says why an adopted engine does not meet "gpu: required". It serves all the same, as it did before: it is outdated,
-// and not ready in the sense of its settings. One that still loads, on GPUs, is not asked.
+// and not ready in the sense of its settings. One that still loads, on GPUs, is not asked. One that was proven under an earlier
+// manager is looked at again, since that may have known less of what to look for.
 func (p *EngineProvisioner) lacksGPU(ctx context.Context, cfg ProvisionConfig) error {
 	was := p.run.rec.Launch
-	if !gpuDoubt(cfg, was) {
+	owes := gpuDoubt(cfg, was)
+	if !owes && (cfg.GPU != GPURequired || !p.found) {
 		return nil
 	}
 	err := errors.New("it was started without one")
-	if len(was.GPUs) > 0 {
+	if !owes || len(was.GPUs) > 0 {
 		if _, ready := p.Handoff(); !ready {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, recoveryBudget)
 		defer cancel()
-		if err = p.checkGPU(ctx, p.run); err == nil {
+		if err = p.checkGPU(ctx, p.run, !owes); err == nil {
 			return nil
 		}
-		if gpu, ok := errors.AsType[*GPUError](err); ok {
+		gpu, ok := errors.AsType[*GPUError](err)
+		switch {
+		case ok:
 			err = gpu.Err
+		case !owes:
+			return nil // it could not be looked at
 		}
 	}
 	return &GPUError{

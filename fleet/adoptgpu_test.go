@@ -77,6 +77,64 @@ func TestAdoptedOnAGPUIsProven(t *testing.T) {
 	}
 }
 
+// A manager that knew less of proofs may have taken an engine on the CPU for one on the GPU: the next one looks again. What only
+// cannot be seen any more, as a log that was cut or a driver that tells nothing, is no doubt.
+func TestAdoptedAsRequiredIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	const proof = "load_tensors:        CUDA0 model buffer size =    92.10 MiB\n"
+	for name, test := range map[string]struct {
+		log    string // instead of what was proven
+		memory func(pid int) map[int]uint64
+		err    error
+		lacks  string
+	}{
+		"its weights lie in main memory": {
+			log:   "load_tensors: offloaded 31/31 layers to GPU\nload_tensors:   CPU_Mapped model buffer size =    92.10 MiB\n",
+			lacks: "the engine put no weights on a GPU",
+		},
+		"the driver knows others alone": {memory: func(int) map[int]uint64 { return map[int]uint64{1: 1 << 30} }, lacks: "none of its processes holds GPU memory"},
+		"the log was cut":               {memory: func(pid int) map[int]uint64 { return map[int]uint64{1: 1 << 30, pid: 1 << 30} }},
+		"the driver lists nobody":       {},
+		"the driver fails":              {err: errNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := briskly(fakeConfig(t, enginetest.Behavior{LogText: proof}))
+			cfg.GPU = provisioner.GPURequired
+			first, _ := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(&fakeGPUs{gpus: []engine.GPU{gpu0}}))
+			if err := first.WaitReady(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
+			was := first.Status()[0]
+			handOver(t, first)
+			if err := os.WriteFile(was.Log, []byte(test.log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			driver := &fakeGPUs{gpus: []engine.GPU{gpu0}, err: test.err}
+			if test.memory != nil {
+				driver.memory = test.memory(was.PID)
+			}
+			second, _ := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(driver))
+			err := second.WaitReady(bounded(t))
+			now := second.Status()[0]
+			if now.PID != was.PID || now.State != provisioner.StateReady {
+				t.Errorf("it does not serve on: %+v", now)
+			}
+			if _, lacks := errors.AsType[*provisioner.GPUError](err); lacks != (test.lacks != "") || err != nil && !lacks || now.Outdated && !lacks && test.err == nil {
+				t.Errorf("WaitReady: %v; %+v", err, now.Differs)
+			}
+			if test.lacks == "" {
+				return
+			}
+			wantText(t, err, test.lacks)
+			want := provisioner.Difference{Key: "gpu", Why: "it does not use the GPU", Was: "required", Now: "required"}
+			if !slices.Contains(now.Differs, want) {
+				t.Errorf("it differs by %+v", now.Differs)
+			}
+		})
+	}
+}
+
 // What the file says to the provisioner alone may have changed while no manager was there, and an earlier version did not
 // know what to ask the engine. The record is written for that alone.
 func TestAdoptedUnderNewSettings(t *testing.T) {

@@ -54,6 +54,9 @@ type Evidence struct {
 	HeldErr error
 	Before  []Device // the replica's GPUs before the start
 	After   []Device // and now; others may be among them
+	// Proven says that Prove has found a proof before. Its log may have been cut and neighbours may have come and gone since, so
+	// that nothing to be seen is no doubt; what speaks against it is one.
+	Proven bool
 }
 
 // ByDriver reports whether the GPUs are those of drivers, which should then be there: others are known by the engine alone.
@@ -70,7 +73,7 @@ func (e Evidence) ofNVIDIA() bool {
 // an engine that finds no GPU warns and serves from the CPU, many times slower. The first that can tell decides: the bytes
 // that the engine says it has put on each device; the driver's and the kernel's account of its processes; its own count of
 // layers, which llama-server also prints when flags have put them all on the CPU; growth of the devices. by says which it
-// was, for people. The error is an *Error.
+// was, for people; "" where nothing but an earlier proof tells. The error is an *Error.
 func (e Evidence) Prove() (by string, err error) {
 	if by, err, told := e.weights(); told {
 		return by, err
@@ -93,6 +96,8 @@ func (e Evidence) Prove() (by string, err error) {
 	// another process may be what grew, so that it counts only then.
 	case e.HeldErr == nil && len(e.Held) > 0 && !listed && e.ofNVIDIA():
 		return "", OnCPU(errors.New("the engine is ready but none of its processes holds GPU memory"))
+	case e.Proven:
+		return "", nil
 	}
 	if g, grown := grownMost(e.Before, e.After); grown > 0 {
 		return fmt.Sprintf("%d MiB more of GPU %s are in use", grown>>20, Label(g)), nil

@@ -67,11 +67,17 @@ func TestProve(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			by, err := Evidence{
+			all := Evidence{
 				Words: tt.spec, Log: tt.log, PIDs: tree, Held: holdings(tt.memory), HeldErr: tt.memErr, Before: before, After: tt.after,
-			}.Prove()
+			}
+			by, err := all.Prove()
 			if (by == "") != (err != nil) {
 				t.Errorf("proven by %q, %v", by, err)
+			}
+			all.Proven = true
+			unseen := strings.Contains(tt.want, "cannot prove") || strings.Contains(tt.want, "no GPU memory is in use by it")
+			if _, again := all.Prove(); (again == nil) != (err == nil || unseen) {
+				t.Errorf("after a proof: %v", again)
 			}
 			if tt.want == "" {
 				if err != nil {
