@@ -17,6 +17,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 )
 
 // assumption is something that the code takes for granted.
@@ -33,8 +34,8 @@ var assumptions = []assumption{
 	{4, "layers alone are no proof", layersAreNoProof},
 	{5, "a good start has no words of a fallback", noFallbackWords},
 	{6, "a neighbour that frees memory makes no failed start", neighbourFrees},
-	{7, "memory of a killed process is back in 30 s", memoryReturns},
-	{8, "an engine takes no more than the estimate", estimateHolds},
+	{7, "memory of a killed process is back in 30 s, with others there", memoryReturns},
+	{8, "an engine takes no more than the estimate, by which fit decides", estimateHolds},
 	{9, "a full GPU is told as oom_gpu", fullGPU},
 	{10, "devices by index, UUID, its beginning, or none", devicesByName},
 	{11, "asking the driver is cheap", driverIsQuick},
@@ -110,7 +111,11 @@ func inThisNamespace(ctx context.Context, t *trial) (string, error) {
 		return "", err
 	}
 	seen, err := t.start(ctx, t.replica())
-	return fmt.Sprintf("%s: listed with %d MiB", namespace, seen.held>>20), err
+	if err != nil {
+		return namespace, err
+	}
+	back, err := killedBeside(ctx, t)
+	return fmt.Sprintf("%s: listed with %d MiB, and %s", namespace, seen.held>>20, back), err
 }
 
 var (
@@ -125,40 +130,54 @@ func logTells(ctx context.Context, t *trial) (string, error) {
 	}
 	using, buffer := usingDevice.FindString(launch.log), modelBuffer.FindAllString(launch.log, -1)
 	seen := fmt.Sprintf("%s (%s): %q, %q, %d MiB by NVML", launch.handoff.EngineVersion, launch.took.Round(time.Millisecond), using, buffer, launch.held>>20)
-	switch address := strings.TrimPrefix(strings.ToLower(t.gpu.bus), "0000"); {
+	switch {
 	case strings.Contains(launch.log, marker):
 		return seen, errors.New("the prompt is in the log")
 	case using == "" || !slices.ContainsFunc(buffer, func(line string) bool { return strings.Contains(line, "CUDA0 ") }):
 		return seen, errors.New("the log lacks it")
-	case !strings.Contains(strings.ToLower(using), address):
+	case !t.isOurs(using):
 		return seen, fmt.Errorf("the GPU's address is %s", t.gpu.bus)
 	}
 	return seen, nil
 }
 
+// isOurs reports whether words of the engine's hold the address of the GPU, which NVML writes with more digits.
+func (t *trial) isOurs(words string) bool {
+	return strings.Contains(strings.ToLower(words), strings.TrimPrefix(strings.ToLower(t.gpu.bus), "0000"))
+}
+
+// blindIsRefused starts a server that sees no GPU, one that sees none from its load on, and one whose user has hidden it.
 func blindIsRefused(ctx context.Context, t *trial) (string, error) {
-	blind, err := t.blind()
-	if err != nil {
-		return "", err
+	var seen []string
+	for _, from := range []string{"always", "its load"} {
+		blind, err := t.blind(from == "its load")
+		if err != nil {
+			return "", err
+		}
+		cfg := t.replica()
+		cfg.Provisioning.Binary.Path = blind
+		why, err := t.refused(ctx, cfg, noGPU)
+		seen = append(seen, "blind from "+from+" on: "+why)
+		if err != nil {
+			return strings.Join(seen, "; "), err
+		}
 	}
 	cfg := t.replica()
-	cfg.Provisioning.Binary.Path = blind
-	why, err := t.refused(ctx, cfg)
-	if err != nil {
-		return why, err
-	}
-	cfg = t.replica()
 	cfg.Env = map[string]provisioner.EnvValue{"CUDA_VISIBLE_DEVICES": {Value: ""}}
-	byUser, err := t.refused(ctx, cfg)
-	return why + "; by the user's env: " + byUser, err
+	byUser, err := t.refused(ctx, cfg, wrongConfig)
+	return strings.Join(append(seen, "by the user's env: "+byUser), "; "), err
 }
 
 func layersAreNoProof(ctx context.Context, t *trial) (string, error) {
 	var seen []string
-	for _, flags := range [][]string{{"--device", "none"}, {"-ot", ".*=CPU"}} {
+	for _, try := range []struct {
+		flags  []string
+		status int
+	}{{[]string{"--device", "none"}, wrongConfig}, {[]string{"-ot", ".*=CPU"}, noGPU}} {
+		flags := try.flags
 		cfg := t.replica()
 		cfg.Flags = append(cfg.Flags, flags...)
-		why, err := t.refused(ctx, cfg)
+		why, err := t.refused(ctx, cfg, try.status)
 		seen = append(seen, strings.Join(flags, " ")+": "+why)
 		if err != nil {
 			return strings.Join(seen, "; "), err
@@ -167,15 +186,30 @@ func layersAreNoProof(ctx context.Context, t *trial) (string, error) {
 	return strings.Join(seen, "; "), nil
 }
 
+// noFallbackWords looks for what the engine is known to say when it has no GPU, in good starts of the builds that are here.
 func noFallbackWords(ctx context.Context, t *trial) (string, error) {
+	spec, err := llamacpp.Engine{}.Launch(engine.Request{}, engine.Host{})
+	if err != nil {
+		return "", err
+	}
 	launch, err := t.plain(ctx)
 	if err != nil {
 		return "", err
 	}
-	if word := regexp.MustCompile(`(?im)^.*(no usable GPU|no GPU found|failed to initialize CUDA).*$`).FindString(launch.log); word != "" {
-		return word, errors.New("a good start says so")
+	log, builds := launch.log, 1
+	if t.vulkan != "" {
+		drawn, err := t.onVulkan(ctx)
+		if err != nil {
+			return "", err
+		}
+		log, builds = log+drawn.log, 2
 	}
-	return fmt.Sprintf("%d lines", strings.Count(launch.log, "\n")), nil
+	for line := range strings.Lines(log) {
+		if spec.NoGPU.MatchString(line) {
+			return line, errors.New("a good start says so")
+		}
+	}
+	return fmt.Sprintf("%d lines of %d builds", strings.Count(log, "\n"), builds), nil
 }
 
 func neighbourFrees(ctx context.Context, t *trial) (string, error) {
@@ -202,86 +236,4 @@ func neighbourFrees(ctx context.Context, t *trial) (string, error) {
 	launch, err := t.start(ctx, cfg)
 	<-freed
 	return fmt.Sprintf("%d MiB were freed, the engine holds %d MiB", mib, launch.held>>20), err
-}
-
-func memoryReturns(ctx context.Context, t *trial) (string, error) {
-	before, err := t.memory()
-	if err != nil {
-		return "", err
-	}
-	mib := before.Free >> 20 * 7 / 10
-	h, err := t.holding(ctx, mib)
-	if err != nil {
-		return "", err
-	}
-	began := time.Now()
-	h.kill()
-	for {
-		now, err := t.memory()
-		if err != nil {
-			return "", err
-		}
-		if after := time.Since(began); now.Free+now.Total/20 >= before.Free {
-			return fmt.Sprintf("%d MiB after %s", mib, after.Round(time.Millisecond)), nil
-		} else if after > 30*time.Second {
-			return "", fmt.Errorf("%d MiB of %d MiB are free after %s", now.Free>>20, before.Free>>20, after.Round(time.Second))
-		}
-		select {
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func estimateHolds(ctx context.Context, t *trial) (string, error) {
-	var seen []string
-	var broken error
-	for _, flags := range []string{"-c 512", "-c 2048", "-c 2048 -ctk q8_0", "-c 2048 -ub 128", "-c 2048 -ub 1024 -b 1024"} {
-		cfg := t.replica()
-		cfg.Flags = strings.Fields(flags)
-		plan, err := provisioner.Plan(ctx, cfg, t.cache())
-		if err != nil {
-			return "", err
-		}
-		launch, err := t.start(ctx, cfg, ask(ctx))
-		if err != nil {
-			return "", err
-		}
-		i := slices.IndexFunc(plan.Memory, func(m provisioner.MemoryNeed) bool { return m.GPU == t.gpu.uuid })
-		if i < 0 {
-			return "", fmt.Errorf("%s: nothing is estimated", flags)
-		}
-		seen = append(seen, fmt.Sprintf("%s: %d MiB, estimated %d", flags, launch.held>>20, plan.Memory[i].Need>>20))
-		if launch.held > plan.Memory[i].Need {
-			broken = errors.New("it takes more")
-		}
-	}
-	return strings.Join(seen, "; "), broken
-}
-
-func fullGPU(ctx context.Context, t *trial) (string, error) {
-	memory, err := t.memory()
-	if err != nil {
-		return "", err
-	}
-	const left, tokens = 4096, "1000000" // MiB, and what takes 16 GiB of this model
-	h, err := t.holding(ctx, memory.Free>>20-left)
-	if err != nil {
-		return "", err
-	}
-	defer h.kill()
-	cfg := t.replica()
-	cfg.Fit = "off" // which would tell before the start
-	cfg.Flags = []string{"--ctx-size", tokens, "--n-gpu-layers", "999"}
-	_, err = t.start(ctx, cfg)
-	var exit *provisioner.ExitError
-	var notReady *provisioner.NotReadyError
-	switch {
-	case err == nil:
-		return "", errors.New("it became ready")
-	case errors.As(err, &exit) && exit.Cause == engine.CauseOOMGPU, errors.As(err, &notReady) && notReady.Cause == engine.CauseOOMGPU:
-		return err.Error(), nil
-	}
-	return "", fmt.Errorf("it is told as %w", err)
 }

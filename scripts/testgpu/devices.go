@@ -10,6 +10,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/nvml"
 )
 
@@ -121,47 +122,71 @@ func olderBuild(ctx context.Context, t *trial) (string, error) {
 	return fmt.Sprintf("b%d is ready with %d MiB", build, launch.held>>20), nil
 }
 
+// onVulkan is a launch of the server for Vulkan with a full log.
+func (t *trial) onVulkan(ctx context.Context) (seenLaunch, error) {
+	cfg := t.replica()
+	cfg.Provisioning.Binary.Path = t.vulkan
+	cfg.Flags = append(cfg.Flags, "--verbosity", "4")
+	return t.start(ctx, cfg, ask(ctx))
+}
+
 func vulkanOnTheCard(ctx context.Context, t *trial) (string, error) {
 	if t.vulkan == "" {
 		return "", unchecked("no server for Vulkan was brought along")
 	}
-	cfg := t.replica()
-	cfg.Provisioning.Binary.Path = t.vulkan
-	launch, err := t.start(ctx, cfg, ask(ctx))
+	launch, err := t.onVulkan(ctx)
 	if err != nil {
 		return "", err
 	}
 	using, buffer := usingDevice.FindString(launch.log), modelBuffer.FindAllString(launch.log, -1)
 	seen := fmt.Sprintf("%q, %q, %d MiB by NVML", using, buffer, launch.held>>20)
-	if !strings.Contains(strings.Join(buffer, " "), "Vulkan0 ") || launch.held == 0 {
+	switch {
+	case !strings.Contains(launch.args, "--device Vulkan"):
+		return seen, fmt.Errorf("it is not confined by --device: %s", launch.args)
+	case !strings.Contains(strings.Join(buffer, " "), "Vulkan0 ") || launch.held == 0:
 		return seen, errors.New("it is not on the card")
+	case !t.isOurs(using):
+		return seen, fmt.Errorf("the GPU's address is %s", t.gpu.bus)
 	}
 	return seen, nil
 }
 
-// adoptionKeepsRequired starts an engine that uses no GPU under optional, and asks whether it would do under required.
+// adoptionKeepsRequired hands an engine that uses no GPU, under optional, over to a manager that requires one.
 func adoptionKeepsRequired(ctx context.Context, t *trial) (string, error) {
-	blind, err := t.blind()
+	blind, err := t.blind(false)
 	if err != nil {
 		return "", err
 	}
 	cfg := t.replica()
 	cfg.GPU, cfg.Provisioning.Binary.Path = provisioner.GPUOptional, blind
-	var lacks error
-	_, err = t.start(ctx, cfg, func(p *provisioner.EngineProvisioner) error {
-		now := cfg
-		now.GPU = provisioner.GPURequired
-		c, err := p.Compare(ctx, now)
-		if lacks = c.Lacks; lacks == nil && len(c.Differs) > 0 {
-			lacks = fmt.Errorf("it differs by %q: %s", c.Differs[0].Key, c.Differs[0].Why)
-		}
-		if lacks == nil && err == nil {
-			err = errors.New("it passes")
-		}
-		if lacks != nil {
-			err = nil
-		}
-		return err
-	})
-	return fmt.Sprint(lacks), err
+	o := fleet.Options{Launch: []provisioner.Option{t.cache()}}
+	first, err := fleet.Open(ctx, o, cfg)
+	if err != nil {
+		return "", err
+	}
+	if err := first.WaitReady(ctx); err != nil {
+		return "", errors.Join(err, first.KillAll(ctx))
+	}
+	was := first.Status()[0].PID
+	if err := first.Release(); err != nil {
+		return "", err
+	}
+	cfg.GPU = provisioner.GPURequired
+	second, err := fleet.Open(ctx, o, cfg)
+	if err != nil {
+		return "", err
+	}
+	lacks, now := second.WaitReady(ctx), second.Status()[0].PID
+	if err := second.KillAll(ctx); err != nil && !errors.Is(err, provisioner.ErrKilled) {
+		return "", err
+	}
+	switch {
+	case lacks == nil:
+		return "", errors.New("it passes")
+	case !errors.As(lacks, new(*provisioner.GPUError)):
+		return "", lacks
+	case now != was:
+		return lacks.Error(), fmt.Errorf("it does not serve on: pid %d, was %d", now, was)
+	}
+	return lacks.Error(), nil
 }

@@ -142,6 +142,7 @@ type seenLaunch struct {
 	log     string
 	held    uint64 // bytes of GPU memory, by NVML
 	env     string
+	args    string // with spaces between them
 	took    time.Duration
 }
 
@@ -176,7 +177,11 @@ func (t *trial) start(ctx context.Context, cfg provisioner.ProvisionConfig, look
 	if err != nil {
 		return seen, err
 	}
-	seen.env = strings.ReplaceAll(string(env), "\x00", "\n")
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return seen, err
+	}
+	seen.env, seen.args = strings.ReplaceAll(string(env), "\x00", "\n"), strings.ReplaceAll(string(args), "\x00", " ")
 	for _, f := range look {
 		if err := f(p); err != nil {
 			return seen, err
@@ -201,23 +206,36 @@ func (t *trial) plain(ctx context.Context) (seenLaunch, error) {
 	return seen, err
 }
 
-// refused starts a replica that must not become ready, and returns why it did not.
-func (t *trial) refused(ctx context.Context, cfg provisioner.ProvisionConfig) (string, error) {
+// The exit statuses of the command line for a replica that must not become ready.
+const wrongConfig, noGPU = 2, 3
+
+// refused starts a replica that must not become ready, for a reason with this exit status, and returns the reason.
+func (t *trial) refused(ctx context.Context, cfg provisioner.ProvisionConfig, status int) (string, error) {
 	began := time.Now()
 	seen, err := t.start(ctx, cfg)
-	if err == nil {
+	var is bool
+	switch {
+	case err == nil:
 		return "", fmt.Errorf("it became ready, with %d MiB on the GPU", seen.held>>20)
+	case status == noGPU:
+		is = errors.As(err, new(*provisioner.GPUError))
+	default:
+		is = errors.As(err, new(*provisioner.ConfigError))
 	}
-	if why := err.Error(); ctx.Err() == nil && (strings.Contains(why, "GPU") || strings.Contains(why, "device")) {
-		return fmt.Sprintf("after %.1f s: %s", time.Since(began).Seconds(), why), nil
+	if !is {
+		return "", fmt.Errorf("not with exit status %d: %w", status, err)
 	}
-	return "", err // something else is wrong
+	return fmt.Sprintf("after %.1f s: %s", time.Since(began).Seconds(), err), nil
 }
 
-// blind is a script that runs a server as if the machine had no GPU.
-func (t *trial) blind() (string, error) {
-	path := filepath.Join(t.dir, "blind-llama-server")
-	script := fmt.Sprintf("#!/bin/sh\nexport CUDA_VISIBLE_DEVICES=\nexec %q \"$@\"\n", t.server)
+// blind is a script that runs a server as if the machine had no GPU; with later, it lists what is there all the same.
+func (t *trial) blind(later bool) (string, error) {
+	name, unless := "blind-llama-server", ""
+	if later {
+		name, unless = "later-"+name, `case " $* " in *" --list-devices "*) exec `+fmt.Sprintf("%q", t.server)+` "$@" ;; esac`+"\n"
+	}
+	path := filepath.Join(t.dir, name)
+	script := fmt.Sprintf("#!/bin/sh\n%sexport CUDA_VISIBLE_DEVICES=\nexec %q \"$@\"\n", unless, t.server)
 	return path, os.WriteFile(path, []byte(script), 0o700)
 }
 

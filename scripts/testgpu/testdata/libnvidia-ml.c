@@ -1,5 +1,6 @@
 /* A stand-in for the driver's library: one GPU of 143771 MiB, of which the processes hold memory that have a file with a number
-   of MiB, named by their id, in the folder HELD. Those that are dead hold none. */
+   of MiB and the time of their start, named by their id, in the folder HELD. Those that are dead hold none, nor do those that
+   have their id now, as after a run in a PID namespace. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,21 @@ typedef struct {
 } nvmlPciInfo_t;
 typedef struct { unsigned int pid; unsigned long long usedGpuMemory; unsigned int gpuInstanceId, computeInstanceId; } nvmlProcessInfo_t;
 
+/* since is field 22 of /proc/PID/stat, or 0. */
+static unsigned long long since(const char *pid) {
+	char path[4096], text[4096];
+	unsigned long long start = 0;
+	FILE *file;
+	char *after;
+	snprintf(path, sizeof path, "/proc/%s/stat", pid);
+	if (!(file = fopen(path, "r"))) return 0;
+	text[fread(text, 1, sizeof text - 1, file)] = 0;
+	fclose(file);
+	if (!(after = strrchr(text, ')')) ||
+		sscanf(after, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &start) != 1) return 0;
+	return start;
+}
+
 static unsigned int holders(nvmlProcessInfo_t *infos, unsigned int room) {
 	char path[4096];
 	unsigned int n = 0;
@@ -21,14 +37,14 @@ static unsigned int holders(nvmlProcessInfo_t *infos, unsigned int room) {
 	DIR *dir = opendir(HELD);
 	if (!dir) return 0;
 	while ((entry = readdir(dir))) {
-		unsigned long long mib = 0;
+		unsigned long long mib = 0, start = 0;
 		FILE *file;
 		if (entry->d_name[0] == '.') continue;
 		snprintf(path, sizeof path, "/proc/%s/exe", entry->d_name);
 		if (readlink(path, path, sizeof path) < 0) continue; /* gone, or a zombie */
 		snprintf(path, sizeof path, HELD "/%s", entry->d_name);
 		if (!(file = fopen(path, "r"))) continue;
-		if (fscanf(file, "%llu", &mib) == 1 && n < room) {
+		if (fscanf(file, "%llu %llu", &mib, &start) == 2 && start == since(entry->d_name) && n < room) {
 			memset(&infos[n], 0, sizeof infos[n]);
 			infos[n].pid = atoi(entry->d_name);
 			infos[n++].usedGpuMemory = mib << 20;

@@ -22,15 +22,16 @@ case " $* " in *" --device none "* | *"=CPU "*) device=CPU_Mapped ;; esac
 if [ $device = CUDA0 ]; then
 	held=0
 	for file in @HELD@/*; do
-		[ ! -d "/proc/${file##*/}" ] || held=$((held + $(cat "$file")))
+		read -r mib since <"$file" || continue
+		[ "$since" != "$(cut -d' ' -f22 "/proc/${file##*/}/stat" 2>/dev/null)" ] || held=$((held + mib))
 	done
-	needs=700
+	needs=300
 	case " $* " in *" 1000000 "*) needs=17000 ;; esac
 	if [ $((held + needs)) -gt 143771 ]; then
 		echo "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 92.10 MiB on device 0: cudaMalloc failed: out of memory" >&2
 		exit 1
 	fi
-	echo 90 >@HELD@/$$
+	echo "90 $(cut -d' ' -f22 /proc/$$/stat)" >@HELD@/$$
 fi
 case " $* " in
 *" --verbosity 3 "*) ;;
