@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
-	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/internal/exposition"
 	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
 )
 
@@ -22,7 +22,7 @@ func realMetrics(t testing.TB) []byte {
 
 func TestMetricNames(t *testing.T) {
 	t.Parallel()
-	names, err := probe.Sums(realMetrics(t))
+	names, err := exposition.Sums(realMetrics(t))
 	if err != nil || len(names) != 15 {
 		t.Errorf("%d series (%v): %v", len(names), err, names)
 	}

@@ -7,8 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"github.com/llama-orch/engine-provisioner/internal/exposition"
 )
 
 const (
@@ -134,12 +133,11 @@ func TestMetrics(t *testing.T) {
 			t.Parallel()
 			p := start(t, Behavior{Metrics: tc.mode}, "--metrics").waitReady(t)
 			code, body := p.get("/metrics")
-			parser := expfmt.NewTextParser(model.LegacyValidation)
-			families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+			sums, err := exposition.Sums([]byte(body))
 			if code != 200 || (err == nil) != tc.valid {
 				t.Fatalf("got %d, parsed with %v:\n%s", code, err, body)
 			}
-			if has := families["llamacpp:requests_processing"] != nil; has != tc.has {
+			if _, has := sums["llamacpp:requests_processing"]; has != tc.has {
 				t.Errorf("requests_processing is there: %v, want %v", has, tc.has)
 			}
 		})

@@ -31,6 +31,9 @@ $default go test $race $fresh -parallel $parallel -timeout 60m -coverpkg="$modul
 # The example of a plug-in is a module of its own, as those of users are.
 # shellcheck disable=SC2086
 go -C examples/customengine test $race $fresh ./...
+# So is what our own readers are held against: Prometheus' reader of metrics pages.
+# shellcheck disable=SC2086
+go -C internal/exposition/against test $race $fresh ./...
 # So is NVIDIA's own binding, which our calls are held against: it is made with cgo, of a header that calls parts of itself old.
 if command -v cc >/dev/null; then
 	CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go -C internal/nvml/against test $fresh ./...

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/exposition"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -118,7 +119,7 @@ func (p *Prober) CheckMetrics(ctx context.Context, path string, required []strin
 	if err != nil {
 		return err
 	}
-	sums, err := Sums(page)
+	sums, err := exposition.Sums(page)
 	if err != nil {
 		return fmt.Errorf("%s is not valid Prometheus text: %w", path, err)
 	}
