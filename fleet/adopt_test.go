@@ -237,7 +237,7 @@ func TestInboxKeepsWhatIsAsked(t *testing.T) {
 			}
 		}
 	}
-	newInbox(s, nil)
+	newInbox(s, Options{})
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 1 || filepath.Base(left[0]) != "new.json" {
 		t.Errorf("left: %v (%v)", left, err)
 	}

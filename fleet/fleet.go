@@ -54,6 +54,8 @@ type Options struct {
 	// Configs lets other programs ask for a reload, see [RequestReload]: it gives the present configuration of all replicas.
 	// With nil, such requests are refused.
 	Configs func() ([]provisioner.ProvisionConfig, error)
+	// ConfigFile is the absolute path of what Configs reads, so that a reload of another file is refused; "" takes all.
+	ConfigFile string
 	// Launch are the options of each launch, such as engines, launchers and hooks. The logger and the receiver of events are
 	// the fleet's own.
 	Launch []provisioner.Option
@@ -89,7 +91,7 @@ func Open(ctx context.Context, o Options, cfgs ...provisioner.ProvisionConfig) (
 	if f.manager, err = provisioner.Manage(dir); err != nil {
 		return nil, err
 	}
-	f.inbox = newInbox(f, o.Configs)
+	f.inbox = newInbox(f, o)
 	f.observe(o.OnEvent)
 	found, err := f.manager.Recover(ctx, nil, f.opts...)
 	if err != nil {

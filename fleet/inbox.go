@@ -24,6 +24,7 @@ type inbox struct {
 	fleet  *Fleet
 	dir    string
 	reload func() ([]provisioner.ProvisionConfig, error) // nil: it cannot be asked for
+	file   string                                        // what reload reads, "" when that is not known
 	keeper keeper
 	work   sync.WaitGroup
 	leave  context.CancelFunc
@@ -32,8 +33,10 @@ type inbox struct {
 // newInbox puts away what was asked of an earlier manager: what it has taken, its answers, and requests that nobody waits for
 // any more. A request younger than that is answered: whoever has put it may have seen this manager, which has the lock by
 // now, or waits for whoever comes.
-func newInbox(f *Fleet, reload func() ([]provisioner.ProvisionConfig, error)) *inbox {
-	b := &inbox{fleet: f, dir: filepath.Join(f.state, state.RequestsName), reload: reload, keeper: keeper{fleet: f}}
+func newInbox(f *Fleet, o Options) *inbox {
+	b := &inbox{
+		fleet: f, dir: filepath.Join(f.state, state.RequestsName), reload: o.Configs, file: o.ConfigFile, keeper: keeper{fleet: f},
+	}
 	entries, _ := os.ReadDir(b.dir)
 	for _, entry := range entries {
 		info, err := entry.Info()
@@ -114,12 +117,30 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 		if len(r.Replicas) == 0 {
 			kind = orderReset
 		}
-		return b.fleet.each(r.Replicas, string(requestReset), func(r *replica) error { return r.ask(ctx, order{kind: kind}) })
+		return b.fleet.each(r.Replicas, ResultReset, func(r *replica) error { return r.ask(ctx, order{kind: kind}) })
 	case r.Kind == requestStop:
 		by := r.By
-		return b.fleet.each(r.Replicas, string(provisioner.StateStopped), func(r *replica) error { return r.ask(ctx, order{kind: orderStop, by: by}) })
+		return b.fleet.each(r.Replicas, ResultStopped, func(r *replica) error { return r.ask(ctx, order{kind: orderStop, by: by}) })
+	case r.Kind == requestStart:
+		if len(r.Replicas) == 0 { // also those that were stopped: who says "start" means them above all
+			for _, one := range b.fleet.all() {
+				r.Replicas = append(r.Replicas, one.name)
+			}
+		}
+		return b.fleet.each(r.Replicas, ResultReady, func(r *replica) error {
+			if err := r.ask(ctx, order{kind: orderStart}); err != nil {
+				return err
+			}
+			return r.waitReady(ctx)
+		})
+	case r.Kind == requestRestart:
+		return b.fleet.each(r.Replicas, ResultRestarted, func(r *replica) error {
+			return b.fleet.Restart(ctx, r.id, provisioner.StopOptions{})
+		})
 	case r.Kind == requestReload && b.reload == nil:
 		return nil, errors.New("this manager has no configuration to read again; it is a program that calls Reload itself")
+	case r.Kind == requestReload && r.File != "" && b.file != "" && !sameFile(r.File, b.file):
+		return nil, fmt.Errorf("nothing was reloaded: the manager reads %q, and not %q; change that file, or stop the manager and start one with the other", b.file, r.File)
 	case r.Kind == requestReload:
 		cfgs, err := b.reload()
 		if err != nil {
@@ -136,12 +157,22 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 	}
 }
 
+// sameFile reports whether two paths are of one file. Those that are equal are, whatever has become of it.
+func sameFile(a, b string) bool {
+	if a == b {
+		return true
+	}
+	first, err := os.Stat(a)
+	second, also := os.Stat(b)
+	return err == nil && also == nil && os.SameFile(first, second)
+}
+
 // each does something to the named replicas, or to all of which nobody has said that they shall not run.
 func (f *Fleet) each(names []string, result string, do func(r *replica) error) ([]Answer, error) {
 	replicas := f.all()
 	for _, name := range names {
 		if !slices.ContainsFunc(replicas, func(r *replica) bool { return r.name == name }) {
-			return nil, fmt.Errorf("%w: no replica %q is supervised", provisioner.ErrNotFound, name)
+			return nil, fmt.Errorf("%w: the manager looks after no replica %q", provisioner.ErrNotFound, name)
 		}
 	}
 	var chosen []*replica
@@ -157,7 +188,7 @@ func (f *Fleet) each(names []string, result string, do func(r *replica) error) (
 			cfg := r.config()
 			all[i] = Answer{Pool: cfg.PoolID, Replica: cfg.ReplicaID, Result: result}
 			if err := do(r); err != nil {
-				all[i].Result, all[i].Error = string(ReloadFailed), err.Error()
+				all[i].Result, all[i].Error = ResultFailed, err.Error()
 			}
 		})
 	}

@@ -96,7 +96,7 @@ func TestStopCallsOffARehearsal(t *testing.T) {
 	}
 	answered := make(chan error, 1)
 	go func() {
-		got, err := RequestReload(bounded(t), cfg.StateDir)
+		got, err := RequestReload(bounded(t), cfg.StateDir, "")
 		if len(got) == 1 {
 			err = errors.New(got[0].Error)
 		}

@@ -51,7 +51,7 @@ func TestRequestReset(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "it is tried again", func() bool { return s.Status()[0].LaunchID != before && open() })
-	_, err = RequestReload(bounded(t), cfg.StateDir)
+	_, err = RequestReload(bounded(t), cfg.StateDir, "")
 	wantText(t, err, "this manager has no configuration to read again")
 
 	// Without a manager it is done at once, for the next one.
@@ -61,8 +61,10 @@ func TestRequestReset(t *testing.T) {
 	if _, err := RequestReset(bounded(t), cfg.StateDir, poolR9); !errors.Is(err, provisioner.ErrNotFound) {
 		t.Errorf("of a stranger: %v", err)
 	}
-	if got, err := RequestReset(bounded(t), cfg.StateDir, poolR0); err != nil || len(got) != 1 {
-		t.Errorf("%+v (%v)", got, err)
+	for range 2 { // the second time there are no failures to forget
+		if got, err := RequestReset(bounded(t), cfg.StateDir, poolR0); err != nil || len(got) != 1 || got[0].Result != ResultForgotten {
+			t.Errorf("%+v (%v)", got, err)
+		}
 	}
 	slow := cfg // it adds no failures of its own
 	slow.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
@@ -75,12 +77,17 @@ func TestRequestReset(t *testing.T) {
 func TestRequestReload(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	if _, err := RequestReload(bounded(t), cfg.StateDir); !errors.Is(err, provisioner.ErrNotManaged) {
+	if _, err := RequestReload(bounded(t), cfg.StateDir, ""); !errors.Is(err, provisioner.ErrNotManaged) {
 		t.Errorf("without a manager: %v", err)
 	}
 	present := cfg
 	var broken error
-	s, _ := supervisedWith(t, []provisioner.ProvisionConfig{cfg}, Options{Configs: func() ([]provisioner.ProvisionConfig, error) {
+	file := filepath.Join(t.TempDir(), "pools.yaml")
+	alias := filepath.Join(filepath.Dir(file), "alias.yaml")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink(file, alias)); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := supervisedWith(t, []provisioner.ProvisionConfig{cfg}, Options{ConfigFile: file, Configs: func() ([]provisioner.ProvisionConfig, error) {
 		return []provisioner.ProvisionConfig{present}, broken
 	}})
 	if err := s.WaitReady(bounded(t)); err != nil {
@@ -98,7 +105,7 @@ func TestRequestReload(t *testing.T) {
 		{cfg: cfg, err: errors.New("line 3 is wrong"), told: "line 3 is wrong"},
 	} {
 		present, broken = c.cfg, c.err
-		got, err := RequestReload(bounded(t), cfg.StateDir)
+		got, err := RequestReload(bounded(t), cfg.StateDir, "")
 		if c.want == "" {
 			wantText(t, err, c.told)
 			continue
@@ -110,10 +117,49 @@ func TestRequestReload(t *testing.T) {
 			wantText(t, errors.New(got[0].Error), c.told)
 		}
 	}
+	present, broken = cfg, nil
+	if _, err := RequestReload(bounded(t), cfg.StateDir, alias); err != nil {
+		t.Errorf("of the same file by another name: %v", err)
+	}
+	_, err := RequestReload(bounded(t), cfg.StateDir, filepath.Join(filepath.Dir(file), "other.yaml"))
+	wantText(t, err, "the manager reads \""+file+"\", and not ")
 	eventually(t, "nothing is left of the requests", func() bool { // the question goes after the answer is there
 		left, err := os.ReadDir(filepath.Join(cfg.StateDir, state.RequestsName))
 		return err == nil && len(left) == 0
 	})
+}
+
+// Who asks for a start or another start is answered when the engine is ready, or has failed.
+func TestRequestStartAndRestart(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	for _, ask := range []func(context.Context, string, ...provisioner.ReplicaID) ([]Answer, error){RequestStart, RequestRestart} {
+		if _, err := ask(bounded(t), cfg.StateDir); !errors.Is(err, provisioner.ErrNotManaged) {
+			t.Errorf("without a manager: %v", err)
+		}
+	}
+	s, _ := superviseReady(t, cfg)
+	before := s.Status()[0].LaunchID
+	got, err := RequestRestart(bounded(t), cfg.StateDir)
+	after := s.Status()[0]
+	if err != nil || len(got) != 1 || got[0].Result != ResultRestarted || after.LaunchID == before || after.State != provisioner.StateReady {
+		t.Errorf("the restart: %+v (%v), %+v", got, err, after)
+	}
+	if err := s.Stop(bounded(t), poolR0, provisioner.StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := RequestRestart(bounded(t), cfg.StateDir); err != nil || len(got) != 0 {
+		t.Errorf("what was stopped is restarted: %+v (%v)", got, err)
+	}
+	for range 2 { // one that runs goes on
+		got, err = RequestStart(bounded(t), cfg.StateDir)
+		if err != nil || len(got) != 1 || got[0].Result != ResultReady || s.Status()[0].State != provisioner.StateReady {
+			t.Errorf("the start: %+v (%v), %+v", got, err, s.Status()[0])
+		}
+	}
+	if _, err := RequestStart(bounded(t), cfg.StateDir, poolR9); err == nil {
+		t.Error("a stranger was started")
+	}
 }
 
 // Whoever asks and is interrupted fetches no answer. A manager that runs for months does not gather them.

@@ -20,6 +20,7 @@ import (
 // runFlags are the flags of a run.
 type runFlags struct {
 	detach  bool   // leave the engines alone once they are ready
+	stopped bool   // start also what a command has stopped
 	replace bool   // engines that were launched differently from the configuration
 	metrics string // where to serve metrics; "" nowhere
 }
@@ -35,6 +36,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 type source interface {
 	load() ([]provisioner.ProvisionConfig, error)
 	reload() ([]provisioner.ProvisionConfig, error)
+	file() string // the absolute path of the pools file; "" when there is none
 }
 
 // runReplicas is the main job: start or adopt all chosen replicas, wait until they are ready, keep them alive, stop them.
@@ -67,7 +69,7 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 	}
 	defer manager.close()
 	s := &session{
-		cli: c, show: show, manager: manager, configs: configs, reload: from.reload, flags: flags, metrics: listener, counts: metrics.New(),
+		cli: c, show: show, manager: manager, configs: configs, from: from, flags: flags, metrics: listener, counts: metrics.New(),
 		happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
 	}
 	return s.run(ctx)
@@ -81,6 +83,11 @@ func (c *cli) checkAll(ctx context.Context, configs []provisioner.ProvisionConfi
 	if len(configs) == 1 {
 		return nil // its start finds it out
 	}
+	return c.checkEach(ctx, configs)
+}
+
+// checkEach finds out what is wrong with any replica, without starting one.
+func (c *cli) checkEach(ctx context.Context, configs []provisioner.ProvisionConfig) error {
 	errs := make([]error, len(configs))
 	var all sync.WaitGroup
 	for i, config := range configs {
@@ -119,7 +126,7 @@ type session struct {
 	show    *reporter
 	manager *notifier
 	configs []provisioner.ProvisionConfig
-	reload  func() ([]provisioner.ProvisionConfig, error)
+	from    source
 	flags   runFlags
 	metrics net.Listener // nil: no metrics
 	counts  *metrics.Collector
@@ -135,7 +142,8 @@ type session struct {
 }
 
 func (s *session) run(ctx context.Context) error {
-	engines, err := fleet.Open(ctx, fleet.Options{OnEvent: s.event, Configs: s.reload, Launch: withContainers()}, s.configs...)
+	o := fleet.Options{OnEvent: s.event, Configs: s.from.reload, ConfigFile: s.from.file(), Launch: withContainers()}
+	engines, err := fleet.Open(ctx, o, s.configs...)
 	if err != nil {
 		return errors.Join(interruption(ctx), err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"syscall"
 
@@ -138,7 +139,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.chooseFlags(root)
 	flags.add(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.runCommand(), c.initCommand(), c.stopCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.logsCommand(),
+	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
@@ -195,17 +196,15 @@ func noArguments(cmd *cobra.Command, args []string) error {
 
 // elsewhere are words that other tools have for what is spelt differently here.
 var elsewhere = map[string]string{
-	"start":   `"engine-provisioner --config FILE" starts what the file names, and --detach leaves it running; "reset POOL/REPLICA" starts one that was stopped`,
-	"up":      `"engine-provisioner --config FILE" starts what the file names, and --detach leaves it running`,
-	"serve":   `"engine-provisioner run MODEL" starts one model, "engine-provisioner --config FILE" what a file names`,
-	"restart": `"stop POOL/REPLICA" and then "reset POOL/REPLICA" start one anew under a run; "reload" does what has changed in the file`,
-	"ps":      `"engine-provisioner status" shows the replicas`,
-	"list":    `"engine-provisioner status" shows the replicas`,
-	"ls":      `"engine-provisioner status" shows the replicas`,
-	"down":    `"engine-provisioner stop --config FILE" stops what the file names, "stop --all" all of the state directory`,
-	"rm":      `"engine-provisioner stop POOL/REPLICA" stops one and leaves nothing behind but its logs`,
-	"kill":    `"engine-provisioner stop --grace 0 POOL/REPLICA" kills at once`,
-	"pull":    `"engine-provisioner prepare --config FILE" brings what is missing`,
+	"up":    `"engine-provisioner --config FILE" starts what the file names, and --detach leaves it running`,
+	"serve": `"engine-provisioner run MODEL" starts one model, "engine-provisioner --config FILE" what a file names`,
+	"ps":    `"engine-provisioner status" shows the replicas`,
+	"list":  `"engine-provisioner status" shows the replicas`,
+	"ls":    `"engine-provisioner status" shows the replicas`,
+	"down":  `"engine-provisioner stop --config FILE" stops what the file names, "stop --all" all of the state directory`,
+	"rm":    `"engine-provisioner stop POOL/REPLICA" stops one and leaves nothing behind but its logs`,
+	"kill":  `"engine-provisioner stop --grace 0 POOL/REPLICA" kills at once`,
+	"pull":  `"engine-provisioner prepare --config FILE" brings what is missing`,
 }
 
 // knownCommand refuses arguments of the root command, which are commands that do not exist.
@@ -281,6 +280,15 @@ func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
 
 // reload is load, for whoever asks a run to read its file again.
 func (c *cli) reload() ([]provisioner.ProvisionConfig, error) { return c.load() }
+
+// file is the pools file by its absolute path: who asks for a reload may be in another folder.
+func (c *cli) file() string {
+	path, err := filepath.Abs(c.configFile)
+	if err != nil {
+		return "" // then a reload of any file is one of this
+	}
+	return path
+}
 
 // state is the state directory that --state-dir, the file or the default names.
 func (c *cli) state() (string, error) {

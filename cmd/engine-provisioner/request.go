@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -13,48 +14,38 @@ import (
 
 func (c *cli) resetCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "reset [POOL/REPLICA]...",
+		Use:   "reset [POOL[/REPLICA]]...",
 		Short: "Forget the failures of replicas and start them at once",
-		Long: `Forget the failures of replicas. The run that looks after them immediately starts those that wait for their next try or
-were given up. A replica that was stopped by a command is only started if it is named. Without arguments, all replicas of
-the state directory are reset. Without a run, the next one starts as if nothing had failed.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			for _, arg := range args {
-				if _, err := provisioner.ParseReplicaID(arg); err != nil {
-					return fmt.Errorf("cannot reset %q: name a replica as POOL/REPLICA, such as chat/r0", arg)
-				}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, names []string) error {
-			return c.request(cmd.Context(), func(ctx context.Context, stateDir string) ([]fleet.Answer, error) {
-				ids := make([]provisioner.ReplicaID, len(names))
-				for i, name := range names {
-					ids[i], _ = provisioner.ParseReplicaID(name) // Args has looked at it
-				}
-				return fleet.RequestReset(ctx, stateDir, ids...)
-			})
+		Long: `Forget the failures of replicas. The manager that looks after them immediately starts those that wait for their next try
+or were given up. A replica that was stopped by a command is only started if it or its pool is named. Without arguments, all
+replicas of the state directory are reset. Without a manager nothing is started, and the next one starts as if nothing had
+failed.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.requestNamed(cmd.Context(), fleet.RequestReset)
 		},
 	}
-	c.placeFlags(cmd)
+	c.chooseFlags(cmd)
+	c.replicaArguments(cmd)
 	return cmd
 }
 
 func (c *cli) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Make a run read its pools file again and apply what has changed",
-		Long: `Make the run that holds the state directory read its pools file again. First, replicas that are no longer in the file are
-drained and stopped. Settings that only the run acts on, such as restart or drain, are taken over while the engines run
+		Short: "Have the manager read its pools file again and apply what has changed",
+		Long: `Have the manager of the state directory read its pools file again. First, replicas that are no longer in the file are
+drained and stopped. Settings that only the manager acts on, such as restart or drain, are taken over while the engines run
 on. Replicas that have failed are tried again. Then the engines whose launch or executable has changed are replaced, one
 after the other, each with its drain; all other replicas of the pool stay ready. If a new engine does not become ready,
 the old one is started again, and the rest of its pool is left as it is. Finally, new replicas are started. A file with an
-error changes nothing.
+error changes nothing, and nor does the name of another file than the manager's.
 
 The command returns when all is done. Interrupting it does not stop the reload.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := c.request(cmd.Context(), fleet.RequestReload)
+			err := c.request(cmd.Context(), func(ctx context.Context, stateDir string) ([]fleet.Answer, error) {
+				return fleet.RequestReload(ctx, stateDir, c.configFile)
+			})
 			if errors.Is(err, provisioner.ErrNotManaged) {
 				c.say("to replace engines that were left running, start a run with --replace-outdated")
 			}
@@ -63,6 +54,27 @@ The command returns when all is done. Interrupting it does not stop the reload.`
 	}
 	c.placeFlags(cmd)
 	return cmd
+}
+
+// requestNamed puts a request about the replicas that are named, of those that the file has or that have run; about all when
+// none is.
+func (c *cli) requestNamed(ctx context.Context, ask func(context.Context, string, ...provisioner.ReplicaID) ([]fleet.Answer, error)) error {
+	return c.request(ctx, func(ctx context.Context, stateDir string) ([]fleet.Answer, error) {
+		var ids []provisioner.ReplicaID
+		if c.chooses() {
+			found, err := c.asked()
+			if err != nil {
+				return nil, err
+			}
+			if err := c.unknown(slices.Compact(slices.Sorted(slices.Values(append(c.knownReplicas(), namesOf(found)...))))); err != nil {
+				return nil, err
+			}
+			for _, s := range found {
+				ids = append(ids, s.ID())
+			}
+		}
+		return ask(ctx, stateDir, ids...)
+	})
 }
 
 // request puts a request to the manager and tells its answer.
@@ -82,6 +94,9 @@ func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]
 		if a.Error != "" {
 			errs = append(errs, errors.New(a.Error))
 		}
+	}
+	if errors.Is(err, provisioner.ErrNotManaged) {
+		return err // which some commands can do without
 	}
 	if len(answers) == 0 && err == nil {
 		c.say("there was nothing to do")
@@ -104,6 +119,9 @@ func resultText(a fleet.Answer) string {
 		return "left as it is, because another replica of the pool failed"
 	case fleet.ReloadStopped:
 		return "stopped, and left so"
+	}
+	if a.Result == fleet.ResultForgotten {
+		return "its failures are forgotten; no manager looks after it, so nothing was started"
 	}
 	return a.Result
 }

@@ -60,6 +60,8 @@ func (oneModel) reload() ([]provisioner.ProvisionConfig, error) {
 	return nil, errors.New("this is a run of one model, which has no file to read again; stop it, and run the model with other arguments")
 }
 
+func (oneModel) file() string { return "" }
+
 // beside says what has the state directory, and how two models run beside each other.
 func (c *cli) beside(stateDir string, err error) error {
 	if !errors.Is(err, provisioner.ErrLocked) {

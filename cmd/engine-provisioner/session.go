@@ -68,14 +68,17 @@ func (s *session) failures() error {
 	return nil
 }
 
-// startStopped starts the replicas if commands have stopped all of them under an earlier run: whoever starts a run wants it to
-// run something, and that run has ended when the last one was stopped.
+// startStopped starts the replicas that commands have stopped under an earlier manager, if that is asked for, or if they are
+// all: whoever starts a manager wants it to run something, and that one has ended when the last replica was stopped.
 func (s *session) startStopped(ctx context.Context) {
 	all := s.engines.Status()
-	if slices.ContainsFunc(all, func(status provisioner.Status) bool { return !held(status) }) {
+	if !s.flags.stopped && slices.ContainsFunc(all, func(status provisioner.Status) bool { return !held(status) }) {
 		return
 	}
 	for _, status := range all {
+		if !held(status) {
+			continue
+		}
 		_ = s.engines.Start(ctx, status.ID()) // it fails with ctx, which the run notices
 	}
 }
