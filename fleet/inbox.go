@@ -100,7 +100,7 @@ func (b *inbox) take(stem string) {
 		all.Error = err.Error()
 	}
 	if data, err = json.Marshal(all); err == nil {
-		err = atomicfile.Write(stem+answerExt, data)
+		err = atomicfile.Replace(stem+answerExt, data)
 	}
 	if err = errors.Join(err, os.Remove(stem+takenExt)); err != nil {
 		b.fleet.log.Warn("cannot answer a request", "error", err)

@@ -155,7 +155,7 @@ func (r request) put(ctx context.Context, dir string) ([]Answer, error) {
 	stem := filepath.Join(dir, state.RequestsName, proc.NewMark())
 	data, err := json.Marshal(r)
 	if err == nil {
-		err = atomicfile.Write(stem+requestExt, data)
+		err = atomicfile.Replace(stem+requestExt, data)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask for a %s: %w", r.Kind, err)

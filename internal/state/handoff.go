@@ -24,7 +24,7 @@ func (f Files) Publish(handoff any, c Readers) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.WriteFor(f.Handoff(), append(data, '\n'), who.Mode, who.GID)
+	return atomicfile.ReplaceFor(f.Handoff(), append(data, '\n'), who.Mode, who.GID)
 }
 
 // Admit lets the configured readers find the handoffs, before there is one.
@@ -76,7 +76,7 @@ func (f Files) Unpublish(launchID string) error {
 	if err := atomicfile.Remove(f.Handoff()); err != nil {
 		return fmt.Errorf("cannot remove the handoff: %w", err)
 	}
-	return atomicfile.SyncDir(f.Handoffs())
+	return nil
 }
 
 // ReadHandoff reads a handoff file into h. The error is fs.ErrNotExist when there is none.

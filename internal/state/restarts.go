@@ -34,10 +34,14 @@ func (f Files) WriteRestarts(kept any) error {
 	if err != nil {
 		return err
 	}
-	if err := f.Create(); err != nil {
+	err = CheckPrivate(f.Dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = f.Create()
+	}
+	if err != nil {
 		return err
 	}
-	return atomicfile.Write(f.Restarts(), append(data, '\n'))
+	return atomicfile.Replace(f.Restarts(), append(data, '\n'))
 }
 
 // ClearRestarts removes what a manager left that was killed while it wrote.
