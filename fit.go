@@ -193,9 +193,12 @@ func (o *options) others(ctx context.Context, cfg ProvisionConfig) []fit.Other {
 
 // peer is what a start reads of the records of all others. It must not be changed.
 type peer struct {
-	State   State   `json:"state"`
-	Process proc.ID `json:"process"`
-	Launch  struct {
+	State    State   `json:"state"`
+	LaunchID string  `json:"launch_id"`
+	Pool     string  `json:"pool"`
+	Replica  string  `json:"replica"`
+	Process  proc.ID `json:"process"`
+	Launch   struct {
 		Mode      string            `json:"provisioning_mode"`
 		ModelPath string            `json:"model_path"`
 		GPUs      []json.RawMessage `json:"gpus"`
@@ -207,8 +210,11 @@ type peer struct {
 var peers filestamp.Memo[*peer]
 
 func readPeer(files state.Files) (*peer, error) {
-	p := new(peer)
-	return p, files.ReadRecord(func(data []byte, _ int) error { return json.Unmarshal(data, p) })
+	return state.ReadRecord(files, func(data []byte, _ int) (*peer, state.Head, error) {
+		p := new(peer)
+		err := json.Unmarshal(data, p)
+		return p, state.Head{LaunchID: p.LaunchID, Pool: p.Pool, Replica: p.Replica}, err
+	})
 }
 
 // lives reports whether a launch has not ended while nobody was there to take note.

@@ -134,18 +134,13 @@ func filesOf(stateDir, stem string) (state.Files, error) {
 
 // readRecord returns the record, fs.ErrNotExist when there is none, or what is wrong with it, and the way out.
 func readRecord(f state.Files) (record, error) {
-	var r record
-	err := f.ReadRecord(func(data []byte, schema int) error {
-		err := json.Unmarshal(data, &r)
+	return state.ReadRecord(f, func(data []byte, schema int) (r record, _ state.Head, err error) {
+		err = json.Unmarshal(data, &r)
 		if err == nil && schema == 1 {
 			err = r.readSchema1(data)
 		}
-		return err
+		return r, state.Head{LaunchID: r.LaunchID, Pool: r.Pool, Replica: r.Replica}, err
 	})
-	if err != nil {
-		return record{}, err
-	}
-	return r, nil
 }
 
 // changeRecord writes what change makes of the record that is on disk, or of the error of reading it. It writes nothing

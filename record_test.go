@@ -116,7 +116,7 @@ func TestRecordedCauses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		err := changeRecord(files, func(r record, err error) (record, bool) {
+		err := changeRecord(state.In(files.State, files.Stem), func(r record, err error) (record, bool) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -127,7 +127,7 @@ func TestRecordedCauses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := readRecord(files)
+	got, err := readRecord(state.In(files.State, files.Stem))
 	if err != nil {
 		t.Fatal(err)
 	}

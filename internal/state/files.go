@@ -33,13 +33,15 @@ import (
 type Files struct {
 	State string // absolute
 	Stem  string // <pool>-<replica>
+
+	last *lastRecord // shared by all copies
 }
 
 // Stem is a replica's part in the names of its files.
 func Stem(pool, replica string) string { return pool + "-" + replica }
 
 // In are the files of a replica in a state directory, whose path is absolute.
-func In(state, stem string) Files { return Files{State: state, Stem: stem} }
+func In(state, stem string) Files { return Files{State: state, Stem: stem, last: new(lastRecord)} }
 
 const (
 	// RecordName is the name of a record in its replica's folder.

@@ -1,9 +1,12 @@
 package state
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
@@ -39,42 +42,95 @@ func (h Head) Failed() bool { return h.State == failed }
 // ErrNewer says that a record was written by a newer version, whose engine may run.
 var ErrNewer = errors.New("it was written by a newer version")
 
-// ReadRecord has the record decoded, which is of this schema or an older one. It returns fs.ErrNotExist when there is none, or
-// what is wrong with it, and the way out.
-func (f Files) ReadRecord(decode func(data []byte, schema int) error) error {
+// lastRecord is the record as this program last read or wrote it. A record is read ten times in the life of a launch, and is
+// another by then three times: what has the same text need not be decoded again, which is most of reading it.
+type lastRecord struct {
+	mu   sync.Mutex
+	text [sha256.Size]byte
+	what any // never changed; nil before there is one
+}
+
+func (l *lastRecord) of(text [sha256.Size]byte) any {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.text != text {
+		return nil
+	}
+	return l.what
+}
+
+func (l *lastRecord) keep(text [sha256.Size]byte, what any) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text, l.what = text, what
+}
+
+// ReadRecord has the record decoded, which is of this schema or an older one, with its head; the same text is decoded once, so
+// nobody may change what the record refers to. It returns fs.ErrNotExist when there is none, or what is wrong with it, and the
+// way out.
+func ReadRecord[R any](f Files, decode func(data []byte, schema int) (R, Head, error)) (R, error) {
+	var none R
 	data, err := Read(f.Record())
 	if err != nil {
-		return err
+		return none, err
 	}
+	text := sha256.Sum256(data)
+	if known, ok := f.last.of(text).(R); ok {
+		return known, nil
+	}
+	schema, err := schemaOf(data)
+	if schema > RecordSchema { // the rest may have other types
+		return none, fmt.Errorf("cannot read the record %q: %w (schema %d, this version knows %d); use that version, or remove the file if nothing of the replica runs",
+			f.Record(), ErrNewer, schema, RecordSchema)
+	}
+	var what R
 	var head Head
-	err = json.Unmarshal(data, &head)
-	if head.Schema > RecordSchema { // the rest may have other types
-		return fmt.Errorf("cannot read the record %q: %w (schema %d, this version knows %d); use that version, or remove the file if nothing of the replica runs",
-			f.Record(), ErrNewer, head.Schema, RecordSchema)
-	}
 	if err == nil {
-		err = decode(data, head.Schema)
+		what, head, err = decode(data, schema)
 	}
 	switch {
 	case err != nil:
-	case head.Schema < 1:
-		err = fmt.Errorf("schema %d, this version knows %d", head.Schema, RecordSchema)
+	case schema < 1:
+		err = fmt.Errorf("schema %d, this version knows %d", schema, RecordSchema)
 	case head.LaunchID == "" || head.Pool+"-"+head.Replica != f.Stem:
 		err = fmt.Errorf("it is not the record of %q", f.Stem)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read the record %q: %w; remove the file: the next run ends the engine, if one is left", f.Record(), err)
+		return none, fmt.Errorf("cannot read the record %q: %w; remove the file: the next run ends the engine, if one is left", f.Record(), err)
 	}
-	return nil
+	f.last.keep(text, what)
+	return what, nil
+}
+
+// schemaOf reads the first key of a record, as all versions have written it, or else the whole.
+func schemaOf(data []byte) (schema int, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	open, _ := d.Token()
+	key, _ := d.Token()
+	if open == json.Delim('{') && key == "schema" && d.Decode(&schema) == nil {
+		return schema, nil
+	}
+	var head Head
+	err = json.Unmarshal(data, &head)
+	return head.Schema, err
 }
 
 // Head reads no more of the record than its head.
-func (f Files) Head() (head Head, err error) {
-	err = f.ReadRecord(func(data []byte, _ int) error { return json.Unmarshal(data, &head) })
-	return head, err
+func (f Files) Head() (Head, error) {
+	return ReadRecord(f, func(data []byte, _ int) (head Head, _ Head, err error) {
+		err = json.Unmarshal(data, &head)
+		return head, head, err
+	})
 }
 
-// ChangeRecord writes the record that change returns, unless change says otherwise. No other process changes the record
+// ChangeRecord writes the record that change returns, unless change says otherwise. What was written is what ReadRecord
+// returns of the same type, so nobody may change what it refers to. No other process changes the record
 // meanwhile.
 func (f Files) ChangeRecord(change func() (next any, write bool)) error {
 	lock, err := f.lockRecord()
@@ -90,7 +146,12 @@ func (f Files) ChangeRecord(change func() (next any, write bool)) error {
 	if err != nil {
 		return fmt.Errorf("cannot write the record %q: %w", f.Record(), err)
 	}
-	return atomicfile.Write(f.Record(), append(data, '\n'))
+	data = append(data, '\n')
+	if err := atomicfile.Replace(f.Record(), data); err != nil {
+		return err
+	}
+	f.last.keep(sha256.Sum256(data), next)
+	return nil
 }
 
 // recordPatience bounds the wait for another process's change of the record. That takes a millisecond, or as long as a busy

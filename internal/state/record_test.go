@@ -13,11 +13,13 @@ import (
 func TestRecord(t *testing.T) {
 	t.Parallel()
 	f := In(t.TempDir(), "pool-r0")
-	decode := func(into *map[string]any) func([]byte, int) error {
-		return func(data []byte, _ int) error { return json.Unmarshal(data, into) }
+	read := func(f Files) (got map[string]any, err error) {
+		return ReadRecord(f, func(data []byte, _ int) (got map[string]any, head Head, err error) {
+			err = errors.Join(json.Unmarshal(data, &got), json.Unmarshal(data, &head))
+			return got, head, err
+		})
 	}
-	var got map[string]any
-	if err := f.ReadRecord(decode(&got)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := read(f); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("none: %v", err)
 	}
 	if err := f.Create(); err != nil {
@@ -32,8 +34,10 @@ func TestRecord(t *testing.T) {
 	record := map[string]any{"schema": RecordSchema, "launch_id": "a", "pool": "pool", "replica": "r0", "state": "failed", "beside": "kept"}
 	write(record, true)
 	write(map[string]any{}, false)
-	if err := f.ReadRecord(decode(&got)); err != nil || got["beside"] != "kept" {
-		t.Errorf("%v, %v", got, err)
+	for _, f := range []Files{f, In(f.State, f.Stem)} { // as it was written, and as it was read
+		if got, err := read(f); err != nil || got["beside"] != "kept" {
+			t.Errorf("%v, %v", got, err)
+		}
 	}
 	if head, err := f.Head(); err != nil || !head.Over() || !head.Failed() || head.LaunchID != "a" {
 		t.Errorf("%+v, %v", head, err)
