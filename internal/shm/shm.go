@@ -76,13 +76,14 @@ func Named(from string, texts []string) []string {
 			named = append(named, name)
 		}
 	}
+	folders := folders{}
 	for _, text := range texts {
 		// The name ends where the text does or before: "name=/dev/shm/a.gguf:0.5", {"path": "/dev/shm/a"}.
 		for _, after := range strings.Split(text, dir+"/")[1:] {
 			add(after)
 		}
 		for _, word := range append(strings.FieldsFunc(text, separates), text) {
-			add(behind(from, word))
+			add(folders.behind(from, word))
 		}
 	}
 	return named
@@ -91,8 +92,25 @@ func Named(from string, texts []string) []string {
 // separates tells what can stand around a path in an argument.
 func separates(r rune) bool { return strings.ContainsRune("=,:;|@\"'()[]{} \t\r\n", r) }
 
+// folders is where folders lead to, through links: most words of a text are in the same few.
+type folders map[string]resolved
+
+type resolved struct {
+	path string
+	err  error
+}
+
+func (f folders) resolve(folder string) (string, error) {
+	r, known := f[folder]
+	if !known {
+		r.path, r.err = filepath.EvalSymlinks(folder)
+		f[folder] = r
+	}
+	return r.path, r.err
+}
+
 // behind is the name of the object that a path leads to, through links too, or /dev/shm itself; "" when it leads elsewhere.
-func behind(from, path string) string {
+func (f folders) behind(from, path string) string {
 	if path == "" || len(path) > 4096 || strings.ContainsRune(path, 0) {
 		return ""
 	}
@@ -101,7 +119,7 @@ func behind(from, path string) string {
 			path = filepath.Join(from, path)
 		}
 		path = filepath.Clean(path)
-		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
+		folder, err := f.resolve(filepath.Dir(path))
 		if err != nil {
 			return ""
 		}
