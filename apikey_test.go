@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A key that cannot reach the engine as it is, or that no client could send, is refused before anything runs.
@@ -31,7 +32,7 @@ func TestKeyThatCannotBeCarried(t *testing.T) {
 		if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cfg.APIKey = &SecretRef{FromFile: file}
+		cfg.APIKey = &settings.SecretRef{FromFile: file}
 		p, _ := newLaunch(t, cfg)
 		err := p.Start(bounded(t))
 		wantText(t, err, "cannot start: api_key: ", want, "[unauthorized]")
@@ -77,7 +78,7 @@ func TestEngineThatRefusesOurKey(t *testing.T) {
 				if err := os.WriteFile(file, []byte("canary"), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				cfg.APIKey = &SecretRef{FromFile: file}
+				cfg.APIKey = &settings.SecretRef{FromFile: file}
 				want = `the engine refuses the key of "api_key": `
 			}
 			// What a wrapper or a file of keys does.
@@ -116,12 +117,12 @@ func TestSeveralKeys(t *testing.T) {
 		{engine: llamacpp.Engine{}, text: "\n", want: "is empty", wrong: true},
 	} {
 		cfg := launchConfig(tt.engine)
-		cfg.Dir, cfg.APIKey = t.TempDir(), &SecretRef{FromFile: "keys"}
+		cfg.Dir, cfg.APIKey = t.TempDir(), &settings.SecretRef{FromFile: "keys"}
 		if err := os.WriteFile(filepath.Join(cfg.Dir, "keys"), []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		p := &EngineProvisioner{cfg: cfg, engine: tt.engine}
-		keys, err := cfg.APIKey.readKeys(cfg)
+		keys, err := readKeys(*cfg.APIKey, cfg)
 		if err == nil {
 			err = p.checkKeys(keys)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Attach takes hold of a replica's engine that another provisioner has started, for Stop, Done and Status. It finds
@@ -76,7 +77,7 @@ func attach(ctx context.Context, files state.Files, rec record, opts options) (*
 	}
 	cfg := ProvisionConfig{
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.State,
-		Model: ModelConfig{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey, Handoff: rec.Handoff,
+		Model: settings.Model{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, APIKey: rec.APIKey, Handoff: rec.Handoff,
 	}
 	p := newProvisioner(cfg.WithDefaults(), opts)
 	p.run, p.state, p.since, p.found, p.withdrawn = r, StateStarting, r.started, true, rec.Withdrawn

@@ -24,6 +24,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // tarball makes a tar.gz of names and contents; what begins with "->" is a link.
@@ -139,7 +140,7 @@ func downloading(t *testing.T) (cfg ProvisionConfig, engine string) {
 	t.Helper()
 	cfg = fakeConfig(t, enginetest.Behavior{})
 	engine = string(mustRead(t, cfg.Provisioning.Binary.Path))
-	cfg.Provisioning = Provisioning{Binary: &BinaryConfig{}}
+	cfg.Provisioning = settings.Provisioning{Binary: &settings.Binary{}}
 	return cfg, engine
 }
 
@@ -378,11 +379,11 @@ func TestRuntimeBeside(t *testing.T) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		skip(t, "there is a build with CUDA for one system alone")
 	}
-	cfg, engine := downloading(t)
-	cfg.GPU, cfg.Provisioning.Binary.Release = GPURequired, "b2"
+	cfg, executable := downloading(t)
+	cfg.GPU, cfg.Provisioning.Binary.Release = engine.GPURequired, "b2"
 	s := newSite(t)
 	s.release(t, "b2", map[string][]byte{
-		"llama-b2-bin-ubuntu-cuda-12.8-x64.tar.gz":        tarball(t, "llama-b2/llama-server", engine, "llama-b2/libggml.so", "own"),
+		"llama-b2-bin-ubuntu-cuda-12.8-x64.tar.gz":        tarball(t, "llama-b2/llama-server", executable, "llama-b2/libggml.so", "own"),
 		"cudart-llama-b2-bin-ubuntu-cuda-12.8-x64.tar.gz": tarball(t, "lib/libcudart.so.12", "cuda", "lib/libggml.so", "foreign", "lib/README", "x"),
 	})
 	p, _ := newLaunch(t, cfg, withReleases(s))

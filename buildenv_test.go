@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // hide sets secrets as they stand in a manager's environment, some of them the configuration's, and gives what looks for them in
@@ -24,8 +25,8 @@ func hide(t *testing.T) (cfg func(ProvisionConfig) ProvisionConfig, look func(fi
 	}
 	t.Setenv("CFLAGS", "-O1") // what a build is for goes on
 	return func(cfg ProvisionConfig) ProvisionConfig {
-			cfg.APIKey = &SecretRef{FromEnv: "CHAT_APIKEY"}
-			cfg.Env = map[string]EnvValue{"DB": {Secret: &SecretRef{FromEnv: "DATABASE_URL"}}}
+			cfg.APIKey = &settings.SecretRef{FromEnv: "CHAT_APIKEY"}
+			cfg.Env = map[string]settings.EnvValue{"DB": {Secret: &settings.SecretRef{FromEnv: "DATABASE_URL"}}}
 			return cfg
 		}, func(file string) {
 			t.Helper()
@@ -144,7 +145,7 @@ func TestHubTokenGoesToWhoFetches(t *testing.T) {
 		if !ok {
 			t.Fatal(name)
 		}
-		cfg := ProvisionConfig{Engine: name, Model: ModelConfig{ID: "hf:owner/repo"}, GPU: GPUOptional}.WithDefaults()
+		cfg := ProvisionConfig{Engine: name, Model: settings.Model{ID: "hf:owner/repo"}, GPU: engine.GPUOptional}.WithDefaults()
 		spec, err := launchOf(e, cfg, engine.Host{})
 		if err != nil {
 			t.Fatal(err)

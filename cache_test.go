@@ -17,6 +17,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestCache fills the cache by all ways, lists it and empties it.
@@ -35,7 +36,7 @@ func TestCache(t *testing.T) {
 	}
 	hubModel := prepare()
 	again := r.cfg
-	r.cfg.Model = ModelConfig{ID: r.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: sha256Of(r.tiny)}
+	r.cfg.Model = settings.Model{ID: r.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: sha256Of(r.tiny)}
 	urlModel := prepare()
 	r.cfg = again
 	for path, content := range map[string]string{
@@ -233,7 +234,7 @@ func TestCacheOfEngines(t *testing.T) {
 	cfg, _ := downloading(t)
 	s := newSite(t)
 	archive := tarball(t, "llama-server", "#!/bin/sh\n")
-	cfg.Provisioning.Binary = &BinaryConfig{URL: s.put("/x.tar.gz", archive), SHA256: sha256Of(archive)}
+	cfg.Provisioning.Binary = &settings.Binary{URL: s.put("/x.tar.gz", archive), SHA256: sha256Of(archive)}
 	dir := t.TempDir()
 	engines := filepath.Join(dir, "engines")
 	if err := os.MkdirAll(engines, 0o700); err != nil {

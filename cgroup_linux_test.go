@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func withCgroup(path string) Option {
@@ -192,7 +193,7 @@ func TestStopTakesTheWholeCgroup(t *testing.T) {
 	base := newCgroup(t)
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{IgnoreTerm: true, Children: []enginetest.Child{wanderer}}), withCgroup(base))
 	report := enginetest.Inspect(t, p.handoff.URL)
-	p.run.rec.Grace = Duration(10 * time.Millisecond)
+	p.run.rec.Grace = settings.Duration(10 * time.Millisecond)
 	if err := p.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
 		t.Errorf("Stop: %v", err)
 	}

@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
-	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Config is a pools file. Load one with [LoadConfig]; its zero value describes no pool and is not valid. It is plain
@@ -54,142 +55,54 @@ type ProvisionConfig struct {
 	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
 	// Model is the model to serve. The engine "custom" can do without.
-	Model ModelConfig `json:"model,omitzero"`
+	Model settings.Model `json:"model,omitzero"`
 	// Flags are passed to the engine, one element of its command line each. Names of old are rewritten, and defaults
 	// are added where no flag says otherwise; see NormalizeFlags.
-	Flags Flags `json:"flags,omitempty"`
+	Flags settings.Flags `json:"flags,omitempty"`
 	// Defaults says whose defaults hold where no flag says anything: "provisioner" or "engine". With "engine" only what other
 	// keys decide is added to Flags. Left out, it is "provisioner".
 	Defaults string `json:"defaults,omitempty" validate:"omitempty,oneof=provisioner engine"`
 	// Env is added to the engine's environment, which otherwise is a short allowlist of the provisioner's. What other
 	// keys decide may not be set here: CUDA_VISIBLE_DEVICES never but with "gpu: unmanaged", variables of other vendors not
 	// beside Devices or "gpu: none".
-	Env map[string]EnvValue `json:"env,omitempty"`
+	Env map[string]settings.EnvValue `json:"env,omitempty"`
 	// APIKey is where the key that clients must present comes from. Left out, the engine asks for none.
-	APIKey *SecretRef `json:"api_key,omitempty"`
+	APIKey *settings.SecretRef `json:"api_key,omitempty"`
 	// GPU says whether a GPU must be used: "required", "optional" or "none"; "unmanaged" leaves it to Flags and Env. Left out,
 	// it is "required".
-	GPU GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none unmanaged"`
+	GPU engine.GPUPolicy `json:"gpu,omitempty" validate:"omitempty,oneof=required optional none unmanaged"`
 	// Devices are the GPUs that the replica may use, by index (in PCI bus order), UUID, PCI address, or the name by which the
 	// engine's executable lists one. "auto" chooses as few as have enough free memory. Left out, it is all of one vendor.
-	Devices Devices `json:"devices,omitempty"`
+	Devices settings.Devices `json:"devices,omitempty"`
 	// Fit says what a start does when the model needs more memory than is free, by estimate: "warn", "require" (fail before
 	// the load) or "off". Left out, it is "warn".
 	Fit string `json:"fit,omitempty" validate:"omitempty,oneof=warn require off"`
 	// Provisioning says where the engine's executable comes from.
-	Provisioning Provisioning `json:"provisioning,omitzero"`
+	Provisioning settings.Provisioning `json:"provisioning,omitzero"`
 	// Custom describes the server of the engine "custom".
-	Custom *CustomConfig `json:"custom,omitempty"`
+	Custom *settings.Custom `json:"custom,omitempty"`
 	// Ready says when the replica counts as ready.
-	Ready ReadyConfig `json:"ready,omitzero"`
+	Ready settings.Ready `json:"ready,omitzero"`
 	// Restart says what a fleet does when the engine ends unasked.
-	Restart RestartConfig `json:"restart,omitzero"`
+	Restart settings.Restart `json:"restart,omitzero"`
 	// Liveness says how a fleet notices that the engine hangs.
-	Liveness LivenessConfig `json:"liveness,omitzero"`
+	Liveness settings.Liveness `json:"liveness,omitzero"`
 	// Drain says how requests in flight are waited for before a ready replica is stopped.
-	Drain DrainConfig `json:"drain,omitzero"`
+	Drain settings.Drain `json:"drain,omitzero"`
 	// Stop says how the replica is stopped.
-	Stop StopConfig `json:"stop,omitzero"`
+	Stop settings.Stop `json:"stop,omitzero"`
 	// OnManagerExit is "adopt" or "kill": whether the engine outlives the program that started it, for the next one to
 	// adopt, or is killed with it, however that ends (Linux only). Left out, it is "adopt". With "kill", a program that is
 	// killed takes the main process alone: workers that do not end by themselves stay until the next one, or a stop.
 	OnManagerExit string `json:"on_manager_exit,omitempty" validate:"omitempty,oneof=adopt kill"`
 	// Download says how slow downloads may be.
-	Download DownloadConfig `json:"download,omitzero"`
+	Download settings.Download `json:"download,omitzero"`
 	// Logs says how much of the engines' output is kept.
-	Logs LogsConfig `json:"logs,omitzero"`
+	Logs settings.Logs `json:"logs,omitzero"`
 	// Handoff says who may read the handoff file beside the user that this runs as.
-	Handoff HandoffConfig `json:"handoff,omitzero"`
+	Handoff settings.Handoff `json:"handoff,omitzero"`
 
 	origin *config.Origin
-}
-
-// Flags are elements of a command line. In a file they are a list, in which numbers, true and false stand for their text,
-// or one text that is split as a POSIX shell would, with no expansion: "-c 4096 -ngl 99".
-type Flags []string
-
-// ModelConfig refers to a model.
-type ModelConfig struct {
-	// ID is the reference: a path, relative to the file's folder (in Go: to Dir), "local:PATH" or "file:///PATH";
-	// "hf:OWNER/REPO[@REVISION]/FILE" or "hf:OWNER/REPO[@REVISION]:QUANT" of the Hugging Face hub; or "https://…" with a
-	// sha256. vllm, sglang and tgi take a folder, or "hf:OWNER/REPO[@REVISION]", which they fetch themselves; custom takes any
-	// other words as they are. It stands in the handoff as it is.
-	ID string `json:"id"`
-	// SHA256 is the checksum of the file at an "https:" URL, 64 hexadecimal digits. No other reference takes one.
-	SHA256 string `json:"sha256,omitempty"`
-}
-
-// GPUPolicy says whether a replica must run on a GPU.
-type GPUPolicy string
-
-// The policies.
-const (
-	GPURequired GPUPolicy = "required" // fail before the start without a usable GPU, and after it if it is not used
-	GPUOptional GPUPolicy = "optional" // use what is there
-	GPUNone     GPUPolicy = "none"     // run on the CPU, with all GPUs hidden
-	// GPUUnmanaged leaves GPUs to the user's flags and env: nothing is chosen, hidden, rewritten or proven.
-	GPUUnmanaged GPUPolicy = "unmanaged"
-)
-
-// Device is a GPU by index ("0"), UUID ("GPU-…", "MIG-…"), PCI address ("0000:3b:00.0") or the engine's name ("Vulkan0"). In a file an index may be written as a number.
-type Device string
-
-// Devices is a list of GPUs, or [DevicesAuto]. In a file, "auto" need not be in a list.
-type Devices []Device
-
-// autoDevice stands for the GPUs that a start chooses.
-const autoDevice Device = config.AutoDevice
-
-// DevicesAuto returns "devices: auto": as few GPUs as have enough free memory for the model, by estimate. Replicas of the
-// same state directory that are still loading count. An engine whose need cannot be told gets the GPU with the most free
-// memory, or as many as its flags ask for.
-func DevicesAuto() Devices { return Devices{autoDevice} }
-
-// auto reports whether a start chooses.
-func (d Devices) auto() bool { return len(d) == 1 && d[0] == autoDevice }
-
-// ReadyConfig says when a replica counts as ready.
-type ReadyConfig struct {
-	// Answer is "auto" or "off". With "auto" the engine must produce one token first; "off" leaves that proof out. Left
-	// out, it is "auto".
-	Answer string `json:"answer,omitempty" validate:"omitempty,oneof=auto off"`
-	// Stall is how long a load may show no progress (log, CPU time, memory). Left out, it is 5 minutes.
-	Stall Duration `json:"stall,omitempty" validate:"min=0"`
-	// Timeout is how long a load may take altogether. Left out, it is 20 minutes.
-	Timeout Duration `json:"timeout,omitempty" validate:"min=0"`
-	// RequestTimeout bounds each probe. Left out, it is 5 seconds.
-	RequestTimeout Duration `json:"request_timeout,omitempty" validate:"min=0"`
-}
-
-// StopConfig says how a replica is stopped.
-type StopConfig struct {
-	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default: 5 seconds for llamacpp and
-	// custom, 15 for vllm and 30 for sglang, each with the time for what is in flight, 185 for tgi.
-	Grace Duration `json:"grace,omitempty" validate:"min=0"`
-}
-
-// HandoffConfig says who may read the handoff file. What is given allows reading it and finding it: of the state directory,
-// the folder of the handoffs can be listed, and nothing else. Its zero value allows nobody.
-type HandoffConfig struct {
-	// Mode is the mode of the file: "0640" lets its group read it, "0644" every user of the machine, "0600" nobody else. Left out,
-	// it is "0640" with a group, and "0600" without.
-	Mode FileMode `json:"mode,omitempty"`
-	// Group is the group of the file, by name or number; the user that this runs as must be in it, or be root. Left out, it is
-	// that user's own. Pools that share a state directory have the same one.
-	Group Group `json:"group,omitempty"`
-}
-
-// LogsConfig says how much of the engines' output is kept. Each launch has a file of its own; what is too much is cut
-// while the engine runs, oldest bytes first.
-type LogsConfig struct {
-	// Keep is how many launches' logs stay for each replica, 1 to 1000. The last failed launch's is among them, unless
-	// only one is kept. Left out, it is 5.
-	Keep int `json:"keep,omitempty" validate:"min=0,max=1000"`
-	// MaxSize is how large the log of one launch may grow, 64KiB to 1TiB. Left out, it is 64MiB.
-	MaxSize Size `json:"max_size,omitempty"`
-	// MaxPoolSize is how much all logs of the pool may take, at least max_size. Those of launches that have ended go
-	// first, then the share of each replica shrinks. Left out, it is 512MiB, or max_size if that is more.
-	MaxPoolSize Size `json:"max_pool_size,omitempty"`
 }
 
 // LoadConfig reads a pools file: one YAML or JSON document of at most 1 MiB. It is strict: unknown, repeated and
@@ -214,7 +127,7 @@ func ParseConfig(data []byte, file string, opts ...Option) (*Config, error) {
 	}
 	c := &Config{origin: from}
 	k := newChecker(opts, from)
-	if !k.Decode(data, c, valueTypes()) {
+	if !k.Decode(data, c) {
 		return nil, k.err()
 	}
 	for i := range c.Pools {
@@ -301,29 +214,37 @@ const defaultStateDir = ".runtime"
 func (c ProvisionConfig) WithDefaults() ProvisionConfig {
 	c.StateDir = cmp.Or(c.StateDir, defaultStateDir)
 	c.Host = cmp.Or(c.Host, "127.0.0.1")
-	c.GPU = cmp.Or(c.GPU, GPURequired)
+	c.GPU = cmp.Or(c.GPU, engine.GPURequired)
 	c.Fit = cmp.Or(c.Fit, "warn")
 	c.Provisioning.Mode = cmp.Or(c.Provisioning.Mode, "binary")
-	c.Ready.Answer = cmp.Or(c.Ready.Answer, "auto")
-	// Ollama's, which large models on network disks live with.
-	c.Ready.Stall = cmp.Or(c.Ready.Stall, Duration(5*time.Minute))
-	c.Ready.Timeout = cmp.Or(c.Ready.Timeout, Duration(20*time.Minute))
-	// SGLang's health costs a token and at least 1 s.
-	c.Ready.RequestTimeout = cmp.Or(c.Ready.RequestTimeout, Duration(5*time.Second))
+	c.Ready = c.Ready.WithDefaults()
 	c.OnManagerExit = cmp.Or(c.OnManagerExit, "adopt")
-	c.Restart = c.Restart.withDefaults()
-	c.Liveness = c.Liveness.withDefaults()
-	if c.Drain.Timeout == nil {
-		c.Drain.Timeout = new(defaultDrainTimeout)
-	}
-	c.Download = c.Download.withDefaults()
-	c.Logs = c.Logs.withDefaults()
+	c.Restart = c.Restart.WithDefaults()
+	c.Liveness = c.Liveness.WithDefaults()
+	c.Drain = c.Drain.WithDefaults()
+	c.Download = c.Download.WithDefaults()
+	c.Logs = c.Logs.WithDefaults()
 	return c
 }
 
-func (c LogsConfig) withDefaults() LogsConfig {
-	c.Keep = cmp.Or(c.Keep, 5)
-	c.MaxSize = cmp.Or(c.MaxSize, 64<<20)
-	c.MaxPoolSize = cmp.Or(c.MaxPoolSize, max(512<<20, c.MaxSize))
+// contained reports whether the engine runs in a container.
+func (c ProvisionConfig) contained() bool { return c.Provisioning.Mode == modeContainer }
+
+// pullsAlways reports whether a start asks the registry, whatever is there.
+func (c ProvisionConfig) pullsAlways() bool {
+	return c.contained() && c.Provisioning.Container != nil && c.Provisioning.Container.Pull == "always"
+}
+
+// bridged reports whether the engine has a network of its own, so that its port is published.
+func (c ProvisionConfig) bridged() bool {
+	return c.contained() && (c.Provisioning.Container == nil || c.Provisioning.Container.Network != "host")
+}
+
+// inside is the configuration as the engine sees it: one with a network of its own listens on all of its addresses, and
+// what is published of it is another matter.
+func (c ProvisionConfig) inside() ProvisionConfig {
+	if c.bridged() {
+		c.Host = "0.0.0.0"
+	}
 	return c
 }

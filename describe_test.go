@@ -4,12 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // What an engine says is told without a host; who asks for one that does not exist is told what there is.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
-	cfg := ProvisionConfig{PoolID: "p", ReplicaID: "r0", Engine: "vllm", Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
+	cfg := ProvisionConfig{PoolID: "p", ReplicaID: "r0", Engine: "vllm", Port: 8081, Model: settings.Model{ID: "hf:owner/model"}}
 	program, spec, err := cfg.Describe()
 	if err != nil || program.Command != "vllm" || spec.Health != "/health" || spec.Grace <= 0 {
 		t.Errorf("%+v, %+v (%v)", program, spec, err)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
+	"github.com/llama-orch/engine-provisioner/internal/values"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Difference is a key of the configuration by which a launch differs from what Start would run now. Its zero value says
@@ -79,17 +81,17 @@ func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec reco
 	engine, _ := o.engine(cfg.Engine)
 	same := cfg
 	if c := cfg.Provisioning.Container; cfg.contained() && rec.Runtime != "" && (c == nil || c.RuntimeSocket == "") {
-		container := ContainerConfig{}
+		container := settings.Container{}
 		if c != nil {
 			container = *c
 		}
 		container.RuntimeSocket = rec.Runtime
 		same.Provisioning.Container = &container
 	}
-	if cfg.Devices.auto() && len(rec.Launch.GPUs) > 0 { // the choice would be another today: the engine has taken what was free
+	if cfg.Devices.Auto() && len(rec.Launch.GPUs) > 0 { // the choice would be another today: the engine has taken what was free
 		same.Devices = nil
 		for _, g := range rec.Launch.GPUs {
-			same.Devices = append(same.Devices, Device(g.ID()))
+			same.Devices = append(same.Devices, settings.Device(g.ID()))
 		}
 	}
 	lack := gpuLack(cfg, rec.Launch)
@@ -176,8 +178,8 @@ func (p launchPlan) footprint(cfg ProvisionConfig) footprint.Footprint {
 		ids[i] = g.ID()
 	}
 	f.Show("devices", strings.Join(ids, ","))
-	if cfg.Devices.auto() {
-		f.Show("devices", string(autoDevice)) // what is chosen depends on what is free, and the engine itself has taken some
+	if cfg.Devices.Auto() {
+		f.Show("devices", values.AutoDevice) // what is chosen depends on what is free, and the engine itself has taken some
 	}
 	ofEngine := "env."
 	if cfg.Custom != nil {
@@ -187,27 +189,27 @@ func (p launchPlan) footprint(cfg ProvisionConfig) footprint.Footprint {
 		f.Hide(ofEngine+name, value)
 	}
 	for name, value := range cfg.Env {
-		f.Hide("env."+name, value.footprint())
+		f.Hide("env."+name, footprintOf(value))
 	}
 	if cfg.APIKey != nil {
-		f.Hide("api_key", p.spec.KeyEnv+" "+EnvValue{Secret: cfg.APIKey}.footprint())
+		f.Hide("api_key", p.spec.KeyEnv+" "+footprintOf(settings.EnvValue{Secret: cfg.APIKey}))
 	}
 	if cfg.contained() {
-		cfg.Provisioning.Container.footprint(&f)
+		addContainer(&f, cfg.Provisioning.Container)
 	}
 	return f
 }
 
-// footprint stands for the value; of a secret it is the reference, since the value is read at a start.
-func (v EnvValue) footprint() string {
+// footprintOf stands for a value; of a secret it is the reference, since the value is read at a start.
+func footprintOf(v settings.EnvValue) string {
 	if v.Secret != nil {
 		return "from_env " + v.Secret.FromEnv + " from_file " + v.Secret.FromFile
 	}
 	return "is " + v.Value
 }
 
-// footprint adds each key of its own. When an image is pulled is the provisioner's matter.
-func (c *ContainerConfig) footprint(f *footprint.Footprint) {
+// addContainer adds each key of the block. When an image is pulled is the provisioner's matter.
+func addContainer(f *footprint.Footprint, c *settings.Container) {
 	if c == nil {
 		return
 	}
@@ -229,7 +231,7 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	for i, g := range p.GPUs {
 		gpus[i] = g.ID()
 	}
-	if cfg.Devices.auto() {
+	if cfg.Devices.Auto() {
 		gpus = nil
 	}
 	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus}

@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // wantDifferences compares what differs from the recorded launch, as it is told.
@@ -36,7 +38,7 @@ func TestDifferencesNameTheKey(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.Flags = []string{"--ctx-size", "512", "--threads", "2"}
-	cfg.Env = map[string]EnvValue{"LANG": {Value: "C"}, "GGML_X": {Value: "hunter2"}}
+	cfg.Env = map[string]settings.EnvValue{"LANG": {Value: "C"}, "GGML_X": {Value: "hunter2"}}
 	started(t, cfg)
 	wantDifferences(t, cfg)
 	record := string(mustRead(t, filepath.Join(cfg.StateDir, "pool-r0", state.RecordName)))
@@ -60,24 +62,24 @@ func TestDifferencesNameTheKey(t *testing.T) {
 		"the host":    {func(c *ProvisionConfig) { c.Host = "127.0.0.2" }, []string{"host"}},
 		"a variable": {
 			func(c *ProvisionConfig) {
-				c.Env = map[string]EnvValue{"LANG": {Value: "C.UTF-8"}, "TZ": {Value: "UTC"}}
+				c.Env = map[string]settings.EnvValue{"LANG": {Value: "C.UTF-8"}, "TZ": {Value: "UTC"}}
 			},
 			[]string{"env.GGML_X (removed)", "env.LANG", "env.TZ (added)"},
 		},
 		"the key": {
-			func(c *ProvisionConfig) { c.APIKey = &SecretRef{FromEnv: "A_KEY"} },
+			func(c *ProvisionConfig) { c.APIKey = &settings.SecretRef{FromEnv: "A_KEY"} },
 			[]string{"api_key (added)"},
 		},
 		"the executable's path": {
 			func(c *ProvisionConfig) {
-				c.Provisioning.Binary = &BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Second})}
+				c.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Second})}
 			},
 			[]string{"provisioning.binary"},
 		},
 		"its tie to the manager": {func(c *ProvisionConfig) { c.OnManagerExit = "kill" }, []string{"on_manager_exit"}},
 		"what the provisioner acts on": {func(c *ProvisionConfig) {
-			c.Liveness.Period, c.Restart.Mode, c.Drain.Timeout, c.Ready.Answer = Duration(time.Minute), "never", new(Duration(0)), "off"
-			c.Logs.Keep, c.Stop.Grace, c.GPU, c.Fit = 2, Duration(time.Minute), GPUNone, "off"
+			c.Liveness.Period, c.Restart.Mode, c.Drain.Timeout, c.Ready.Answer = settings.Duration(time.Minute), "never", new(settings.Duration(0)), "off"
+			c.Logs.Keep, c.Stop.Grace, c.GPU, c.Fit = 2, settings.Duration(time.Minute), engine.GPUNone, "off"
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,7 +133,7 @@ func TestDifferencesOfCustom(t *testing.T) {
 	wantDifferences(t, cfg)
 	changed, custom := cfg, *cfg.Custom
 	custom.Command = append(slices.Clone(custom.Command), "--metrics")
-	custom.Health, custom.Grace = "/v1/health", Duration(time.Minute)
+	custom.Health, custom.Grace = "/v1/health", settings.Duration(time.Minute)
 	custom.Env = map[string]string{"A": "b"}
 	changed.Custom = &custom
 	wantDifferences(t, changed, "custom.command["+lastIndex(custom.Command)+"] (added)", "custom.env.A (added)")
@@ -159,7 +161,7 @@ func TestDifferencesFromAnEarlierVersion(t *testing.T) {
 	wantDifferences(t, cfg)
 	cfg.Flags = []string{"--ctx-size", "777"}
 	wantDifferences(t, cfg, "flags[0] (added)")
-	cfg.Flags, cfg.Env = nil, map[string]EnvValue{"A": {Value: "b"}}
+	cfg.Flags, cfg.Env = nil, map[string]settings.EnvValue{"A": {Value: "b"}}
 	wantDifferences(t, cfg, "the version that launched it did not record by what")
 
 	cfg.Env = nil

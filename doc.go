@@ -1,12 +1,12 @@
 // Package provisioner starts, health-checks, hands off, keeps alive and stops LLM inference engines on one node:
-// llama.cpp's llama-server, vLLM, SGLang, TGI, or any HTTP server that a [CustomConfig] or an [Engine] describes.
+// llama.cpp's llama-server, vLLM, SGLang, TGI, or any HTTP server that a [settings.Custom] or an [Engine] describes.
 //
 // # One launch
 //
 // An [EngineProvisioner] is one launch of one engine, as an exec.Cmd is one run of a command:
 //
 //   - [New] checks a [ProvisionConfig] and touches nothing. A pools file gives such configurations ([LoadConfig],
-//     [Config.Replicas]).
+//     [Config.Replicas]); their blocks are in package settings.
 //   - [EngineProvisioner.Start] gets what is missing, checks the host (executable, model, port, GPU) and starts the
 //     process. [EngineProvisioner.Prepare] gets it beforehand.
 //   - [EngineProvisioner.WaitReady] returns when the engine is proven ready, and then its [Handoff] file exists.
@@ -19,7 +19,7 @@
 //
 // # Many launches
 //
-// Package fleet keeps replicas alive, one launch after the other, by the rules of [RestartConfig] and [LivenessConfig], and
+// Package fleet keeps replicas alive, one launch after the other, by the rules of [settings.Restart] and [settings.Liveness], and
 // is made of nothing but what this package exports: a [Manager] holds the state directory and recovers what an earlier one
 // left there; [EngineProvisioner.Settle], Compare and Update give a launch that runs other settings; Rehearse does what a
 // start can do beside it; KeepHealthy watches it; [IncidentOf] says what its end means for the next.

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // documents are all texts for people, by path.
@@ -127,7 +128,7 @@ func TestDocsNameEveryHandoffKey(t *testing.T) {
 				inner = inner.Elem()
 			}
 			switch {
-			case inner == reflect.TypeFor[provisioner.SecretRef]():
+			case inner == reflect.TypeFor[settings.SecretRef]():
 				keys = append(keys, prefix+name) // its two keys stand in the row's text
 			case inner.PkgPath() == of.PkgPath() && inner.Kind() == reflect.Struct:
 				walk(inner, prefix+name+".")

@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestDocsNameEveryDefault holds the table of docs/engines.md to what launches get without a word of the user.
@@ -45,7 +46,7 @@ func TestDocsNameEveryDefault(t *testing.T) {
 				continue
 			}
 			for _, defaults := range []string{"", "engine"} {
-				cfg := ProvisionConfig{Engine: kind, Port: 8081, Model: ModelConfig{ID: "/models/m"}, Flags: flags, Defaults: defaults}
+				cfg := ProvisionConfig{Engine: kind, Port: 8081, Model: settings.Model{ID: "/models/m"}, Flags: flags, Defaults: defaults}
 				spec, err := launchOf(server, cfg, host)
 				if err != nil {
 					t.Fatal(err)

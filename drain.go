@@ -17,7 +17,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
+
+// hookTimeout bounds a hook that says nothing itself.
+const hookTimeout = 10 * time.Second
 
 // errUncounted says that requests in flight cannot be waited for.
 var errUncounted = errors.New("the engine's metrics are off, or do not count them")
@@ -214,12 +218,12 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 		what := "command"
 		if h.HTTP != nil {
 			perform = func(ctx context.Context) error {
-				return h.HTTP.send(ctx, p.cfg, func(ref SecretRef) (secret.Text, error) { return p.hookSecret(r, ref) })
+				return sendHook(ctx, *h.HTTP, p.cfg, func(ref settings.SecretRef) (secret.Text, error) { return p.hookSecret(r, ref) })
 			}
 			what = "http"
 		}
 		one.name = fmt.Sprintf("drain.hooks[%d] (%s)", i, what)
-		timeout := cmp.Or(time.Duration(h.Timeout), defaultDrainHookTimeout)
+		timeout := cmp.Or(time.Duration(h.Timeout), hookTimeout)
 		one.run = func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done after %s", timeout))
 			defer cancel()
@@ -259,8 +263,8 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 	return nil
 }
 
-// headers are the headers of the request, with the secrets that read finds, and what takes the secrets among them out of a text.
-func (h HTTPHook) headers(read func(SecretRef) (secret.Text, error)) (http.Header, secret.Redactor, error) {
+// headersOf are the headers of a hook's request, with the secrets that read finds, and what takes the secrets among them out of a text.
+func headersOf(h settings.HTTPHook, read func(settings.SecretRef) (secret.Text, error)) (http.Header, secret.Redactor, error) {
 	header := http.Header{}
 	var hidden []secret.Text
 	for name, value := range h.Headers {
@@ -287,9 +291,9 @@ func (c ProvisionConfig) hooked() hook.Replica {
 	return hook.Replica{Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(port.Loopback(c.WithDefaults().Host), c.Port), Port: c.Port}
 }
 
-// send makes the request of a hook. Its errors hold neither the query of the address nor a header.
-func (h HTTPHook) send(ctx context.Context, cfg ProvisionConfig, read func(SecretRef) (secret.Text, error)) error {
-	header, redact, err := h.headers(read)
+// sendHook makes the request of a hook. Its errors hold neither the query of the address nor a header.
+func sendHook(ctx context.Context, h settings.HTTPHook, cfg ProvisionConfig, read func(settings.SecretRef) (secret.Text, error)) error {
+	header, redact, err := headersOf(h, read)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/test/client"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // requestTime is how long a request takes that a drain waits for.
@@ -24,11 +25,11 @@ const requestTime = client.RequestTime
 func busyConfig(t testing.TB, d time.Duration) ProvisionConfig {
 	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: d})
 	cfg.Ready.Answer = "off"
-	cfg.Stop.Grace = Duration(20 * time.Second)
+	cfg.Stop.Grace = settings.Duration(20 * time.Second)
 	if d == time.Hour {
-		cfg.Stop.Grace = Duration(200 * time.Millisecond)
+		cfg.Stop.Grace = settings.Duration(200 * time.Millisecond)
 	}
-	cfg.Drain.Timeout = new(Duration(20 * time.Second))
+	cfg.Drain.Timeout = new(settings.Duration(20 * time.Second))
 	return cfg
 }
 
@@ -105,12 +106,12 @@ func TestDrainWaitsForRequests(t *testing.T) {
 func TestDrainWaitsForASilentEngine(t *testing.T) {
 	t.Parallel()
 	cfg := busyConfig(t, requestTime)
-	cfg.Drain.Timeout = new(Duration(patience))
-	cfg.Ready.RequestTimeout = Duration(patience)
+	cfg.Drain.Timeout = new(settings.Duration(patience))
+	cfg.Ready.RequestTimeout = settings.Duration(patience)
 	b := enginetest.Behavior{BusyRequests: requestTime, Threads: 1}
 	cfg.Provisioning.Binary.Path = fakeConfig(t, b).Provisioning.Binary.Path
 	p, j := ready(t, cfg)
-	p.run.rec.Launch.Ready.RequestTimeout = Duration(20 * time.Millisecond)
+	p.run.rec.Launch.Ready.RequestTimeout = settings.Duration(20 * time.Millisecond)
 	const clients = 3
 	results := make(chan client.Result, clients)
 	for range clients {
@@ -142,7 +143,7 @@ func TestDrainDeadline(t *testing.T) {
 	t.Parallel()
 	const limit = 2 * time.Second
 	cfg := busyConfig(t, time.Hour)
-	cfg.Drain.Timeout = new(Duration(limit))
+	cfg.Drain.Timeout = new(settings.Duration(limit))
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	began := time.Now()
@@ -166,8 +167,8 @@ func TestDrainIsCutShort(t *testing.T) {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			cfg := busyConfig(t, time.Hour)
-			cfg.Drain.Timeout = new(Duration(time.Hour))
-			cfg.Stop.Grace = Duration(time.Hour)
+			cfg.Drain.Timeout = new(settings.Duration(time.Hour))
+			cfg.Stop.Grace = settings.Duration(time.Hour)
 			p, j := ready(t, cfg)
 			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 			first, hurry := context.WithCancel(context.Background())
@@ -206,7 +207,7 @@ func TestDrainIsCutShort(t *testing.T) {
 func TestEngineDiesWhileDraining(t *testing.T) {
 	t.Parallel()
 	cfg := busyConfig(t, time.Hour)
-	cfg.Drain.Timeout = new(Duration(time.Hour))
+	cfg.Drain.Timeout = new(settings.Duration(time.Hour))
 	p, j := ready(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	stopped := stopping(context.Background(), p)
@@ -237,8 +238,10 @@ func TestDrainWithoutGauges(t *testing.T) {
 		note   string
 	}{
 		"off": {
-			change: func(cfg *ProvisionConfig) { cfg.Env = map[string]EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: "0"}} },
-			note:   "not waited for: the engine's metrics are off",
+			change: func(cfg *ProvisionConfig) {
+				cfg.Env = map[string]settings.EnvValue{"LLAMA_ARG_ENDPOINT_METRICS": {Value: "0"}}
+			},
+			note: "not waited for: the engine's metrics are off",
 		},
 		"it drains itself": {
 			broken: func(p *EngineProvisioner) {
@@ -269,7 +272,7 @@ func TestDrainWithoutGauges(t *testing.T) {
 		},
 		"suspended": {
 			broken: func(p *EngineProvisioner) {
-				p.run.rec.Launch.Ready.RequestTimeout = Duration(50 * time.Millisecond)
+				p.run.rec.Launch.Ready.RequestTimeout = settings.Duration(50 * time.Millisecond)
 				_ = p.run.host().Leader.Signal(syscall.SIGSTOP)
 			},
 			note: "not waited for: cannot read /metrics: no answer in time; the engine is suspended (SIGSTOP)",
@@ -279,7 +282,7 @@ func TestDrainWithoutGauges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{})
-			cfg.Drain.Timeout = new(Duration(time.Hour))
+			cfg.Drain.Timeout = new(settings.Duration(time.Hour))
 			if test.change != nil {
 				test.change(&cfg)
 			}
@@ -324,7 +327,7 @@ func TestNoDrain(t *testing.T) {
 	t.Run("switched off", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{})
-		cfg.Drain.Timeout = new(Duration)
+		cfg.Drain.Timeout = new(settings.Duration)
 		p, j := ready(t, cfg, hook(t))
 		if err := p.Stop(bounded(t)); err != nil {
 			t.Error(err)
@@ -349,7 +352,7 @@ func TestAttachedDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	ran := filepath.Join(cfg.Dir, "ran")
-	cfg.Drain.Hooks = []DrainHook{{Command: []string{"sh", "-c", "echo $ENGINE_PROVISIONER_REPLICA > ran"}}}
+	cfg.Drain.Hooks = []settings.DrainHook{{Command: []string{"sh", "-c", "echo $ENGINE_PROVISIONER_REPLICA > ran"}}}
 	p := abandoned(t, cfg)
 	results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	j := &journal{}
@@ -389,7 +392,7 @@ func TestAttachedDrainWithAKey(t *testing.T) {
 			if err := os.WriteFile(key, []byte("the-key-hunter2\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cfg.APIKey = &SecretRef{FromFile: "key"}
+			cfg.APIKey = &settings.SecretRef{FromFile: "key"}
 			p := abandoned(t, cfg)
 			if c.removed {
 				if err := os.Remove(key); err != nil {
@@ -424,7 +427,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 		t.Run(limit.String(), func(t *testing.T) {
 			t.Parallel()
 			cfg := busyConfig(t, time.Hour)
-			cfg.Drain.Timeout = new(Duration(time.Hour))
+			cfg.Drain.Timeout = new(settings.Duration(time.Hour))
 			p := abandoned(t, cfg)
 			results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 			j := &journal{}

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/test/client"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // unproven is a replica that serves requests and is never ready, since its health page says that it loads. A request takes d.
@@ -87,7 +88,7 @@ func TestEarlyStopsWithoutDrain(t *testing.T) {
 	t.Run("a short limit", func(t *testing.T) {
 		t.Parallel()
 		cfg := unproven(t, time.Hour)
-		cfg.Drain.Timeout = new(Duration(time.Second))
+		cfg.Drain.Timeout = new(settings.Duration(time.Second))
 		p, j := answeringEarly(t, cfg)
 		results := inFlight(t, cfg, 1, `{"prompt":"x"}`)
 		if err := p.Stop(bounded(t)); !errors.Is(err, ErrKilled) {
@@ -98,7 +99,9 @@ func TestEarlyStopsWithoutDrain(t *testing.T) {
 		wantNote(t, j, "the drain's 1s are over with 1 request in flight")
 	})
 	for name, stops := range map[string]func(*testing.T, *ProvisionConfig, *enginetest.Behavior){
-		"no limit":      func(_ *testing.T, cfg *ProvisionConfig, _ *enginetest.Behavior) { cfg.Drain.Timeout = new(Duration) },
+		"no limit": func(_ *testing.T, cfg *ProvisionConfig, _ *enginetest.Behavior) {
+			cfg.Drain.Timeout = new(settings.Duration)
+		},
 		"idle":          func(*testing.T, *ProvisionConfig, *enginetest.Behavior) {},
 		"loading":       func(_ *testing.T, _ *ProvisionConfig, b *enginetest.Behavior) { b.LoadTime = time.Hour },
 		"no port":       func(_ *testing.T, _ *ProvisionConfig, b *enginetest.Behavior) { b.Bind = enginetest.BindNever },
@@ -107,7 +110,7 @@ func TestEarlyStopsWithoutDrain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg, b := fakeConfig(t, enginetest.Behavior{}), enginetest.Behavior{HealthStatus: http.StatusServiceUnavailable}
-			cfg.Drain.Timeout = new(Duration(time.Hour))
+			cfg.Drain.Timeout = new(settings.Duration(time.Hour))
 			stops(t, &cfg, &b)
 			cfg.Provisioning.Binary.Path = fakeConfig(t, b).Provisioning.Binary.Path
 			p, j := started(t, cfg)
@@ -130,7 +133,7 @@ func TestOwnQuestionIsNoClient(t *testing.T) {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{Answer: enginetest.AnswerHang})
-			cfg.Drain.Timeout = new(Duration(time.Hour))
+			cfg.Drain.Timeout = new(settings.Duration(time.Hour))
 			p, j := started(t, cfg)
 			waited := make(chan error, 1)
 			go func() {
@@ -161,7 +164,7 @@ func TestStopDrainsASaturatedEngineThatIsBeingProven(t *testing.T) {
 	t.Parallel()
 	cfg := busyConfig(t, requestTime)
 	cfg.Ready.Answer = ""
-	cfg.Drain.Timeout = new(Duration(patience))
+	cfg.Drain.Timeout = new(settings.Duration(patience))
 	b := enginetest.Behavior{BusyRequests: requestTime, Threads: 1}
 	cfg.Provisioning.Binary.Path = fakeConfig(t, b).Provisioning.Binary.Path
 	p, _ := answeringEarly(t, cfg)

@@ -22,6 +22,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // router is a server that hooks call; it keeps the requests.
@@ -67,10 +68,10 @@ func TestDrainHooksInOrder(t *testing.T) {
 		order = append(order, "http")
 		w.WriteHeader(http.StatusOK)
 	})
-	cfg.Drain.Hooks = []DrainHook{
-		{HTTP: &HTTPHook{
+	cfg.Drain.Hooks = []settings.DrainHook{
+		{HTTP: &settings.HTTPHook{
 			URL: r.URL + "/drain/{pool}/{replica}?backend={url}", Method: "PUT", Body: `{"url":"{url}","port":{port}}`,
-			Headers: map[string]EnvValue{"Content-Type": {Value: "application/json"}},
+			Headers: map[string]settings.EnvValue{"Content-Type": {Value: "application/json"}},
 		}},
 		{Command: []string{"sh", "-c", `tr '\0' '\n' < /proc/self/environ > env; pwd > cwd`}},
 	}
@@ -142,9 +143,9 @@ func TestDrainHookTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{})
-			cfg.Drain.Timeout = new(Duration(test.drain))
-			cfg.Drain.Hooks = []DrainHook{
-				{Command: []string{"sh", "-c", "sleep 600 & echo $! > pid; echo still waiting; wait"}, Timeout: Duration(test.hook)},
+			cfg.Drain.Timeout = new(settings.Duration(test.drain))
+			cfg.Drain.Hooks = []settings.DrainHook{
+				{Command: []string{"sh", "-c", "sleep 600 & echo $! > pid; echo still waiting; wait"}, Timeout: settings.Duration(test.hook)},
 				{Command: []string{"sh", "-c", "echo > second"}},
 			}
 			p, j := ready(t, cfg)
@@ -181,7 +182,7 @@ func TestDrainHookTimeout(t *testing.T) {
 func TestDrainHookLeavesNothing(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.Drain.Hooks = []DrainHook{{Command: []string{"sh", "-c", "sleep 600 & echo $! > pid"}, OnFailure: "abort"}}
+	cfg.Drain.Hooks = []settings.DrainHook{{Command: []string{"sh", "-c", "sleep 600 & echo $! > pid"}, OnFailure: "abort"}}
 	p, j := ready(t, cfg)
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Errorf("Stop: %v", err)
@@ -203,10 +204,12 @@ func TestDrainHookFailures(t *testing.T) {
 		fmt.Fprint(w, "words of\nthe \x1b[31mrouter")
 	})
 	closed := probe.URL("127.0.0.1", enginetest.FreePort(t, 1))
-	get := func(url string) DrainHook { return DrainHook{HTTP: &HTTPHook{URL: url, Method: "GET"}} }
-	run := func(argv ...string) DrainHook { return DrainHook{Command: argv} }
+	get := func(url string) settings.DrainHook {
+		return settings.DrainHook{HTTP: &settings.HTTPHook{URL: url, Method: "GET"}}
+	}
+	run := func(argv ...string) settings.DrainHook { return settings.DrainHook{Command: argv} }
 	tests := map[string]struct {
-		hook DrainHook
+		hook settings.DrainHook
 		want []string // nil: it succeeds
 	}{
 		"200":         {hook: get(r.URL + "/200")},
@@ -230,7 +233,7 @@ func TestDrainHookFailures(t *testing.T) {
 				cfg := fakeConfig(t, enginetest.Behavior{})
 				hook := test.hook
 				hook.OnFailure = policy
-				cfg.Drain.Hooks = []DrainHook{hook, {Command: []string{"sh", "-c", "echo > second"}}}
+				cfg.Drain.Hooks = []settings.DrainHook{hook, {Command: []string{"sh", "-c", "echo > second"}}}
 				p, j := ready(t, cfg)
 				err := p.Stop(bounded(t))
 				aborted := policy == "abort" && test.want != nil
@@ -286,7 +289,7 @@ func TestGoDrainHooks(t *testing.T) {
 	t.Run("deaf", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{})
-		cfg.Drain.Timeout = new(Duration(2 * time.Second))
+		cfg.Drain.Timeout = new(settings.Duration(2 * time.Second))
 		end := make(chan struct{})
 		t.Cleanup(func() { close(end) })
 		p, j := ready(t, cfg, WithDrainHook("deaf", func(context.Context, Handoff) error { <-end; return nil }))
@@ -300,7 +303,7 @@ func TestGoDrainHooks(t *testing.T) {
 		t.Run(why, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{})
-			cfg.Drain.Timeout = new(Duration(time.Hour))
+			cfg.Drain.Timeout = new(settings.Duration(time.Hour))
 			began, ended := make(chan struct{}), make(chan struct{})
 			p, j := ready(t, cfg, WithDrainHook("patient", func(ctx context.Context, _ Handoff) error {
 				close(began)
@@ -340,9 +343,9 @@ func TestDrainHookSecret(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(cfg.Dir, "token"), []byte("Bearer hunter2-s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Drain.Hooks = []DrainHook{{
+	cfg.Drain.Hooks = []settings.DrainHook{{
 		OnFailure: "abort",
-		HTTP:      &HTTPHook{URL: r.URL, Headers: map[string]EnvValue{"Authorization": {Secret: &SecretRef{FromFile: "token"}}}},
+		HTTP:      &settings.HTTPHook{URL: r.URL, Headers: map[string]settings.EnvValue{"Authorization": {Secret: &settings.SecretRef{FromFile: "token"}}}},
 	}}
 	var log strings.Builder
 	p, j := ready(t, cfg, WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
@@ -367,8 +370,8 @@ func TestDrainHookSecret(t *testing.T) {
 func TestDrainHookSecretIsMissing(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.Drain.Hooks = []DrainHook{{HTTP: &HTTPHook{
-		URL: "http://127.0.0.1/", Headers: map[string]EnvValue{"Authorization": {Secret: &SecretRef{FromFile: "absent"}}},
+	cfg.Drain.Hooks = []settings.DrainHook{{HTTP: &settings.HTTPHook{
+		URL: "http://127.0.0.1/", Headers: map[string]settings.EnvValue{"Authorization": {Secret: &settings.SecretRef{FromFile: "absent"}}},
 	}}}
 	p, _ := newLaunch(t, cfg)
 	wantText(t, p.Start(bounded(t)), "drain.hooks[0].http.headers.Authorization: cannot read the secret", "absent")

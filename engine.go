@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Engine describes how one kind of inference engine is launched and questioned. Package engine has the words for it, so that
@@ -110,7 +110,7 @@ func requestOf(cfg ProvisionConfig) engine.Request {
 		Model: engine.Model{ID: cfg.Model.ID}, Host: cfg.Host, Port: cfg.Port, Expose: cfg.Expose,
 		Flags: cfg.Flags, EngineDefaults: cfg.Defaults == "engine", Env: plainEnv(cfg), HasKey: cfg.APIKey != nil,
 		GPU: engine.GPUPolicy(cfg.GPU), ReserveMemory: cfg.reserves(),
-		DrainTimeout: time.Duration(defaultDrainTimeout), Grace: time.Duration(cfg.Stop.Grace),
+		DrainTimeout: time.Duration(*cfg.Drain.Timeout), Grace: time.Duration(cfg.Stop.Grace),
 	}
 	if name, revision, hub := models.HubName(cfg.Model.ID); hub {
 		r.Model.Repository, r.Model.Revision = name, revision
@@ -119,9 +119,6 @@ func requestOf(cfg ProvisionConfig) engine.Request {
 		if value.Secret != nil {
 			r.Env[name] = ""
 		}
-	}
-	if cfg.Drain.Timeout != nil {
-		r.DrainTimeout = time.Duration(*cfg.Drain.Timeout)
 	}
 	if b := cfg.Provisioning.Binary; b != nil {
 		r.Executable, r.Versions = b.Path, append(r.Versions, engine.Version{Name: b.Release, From: "release"})
@@ -229,38 +226,27 @@ func WithDrainHook(name string, fn func(context.Context, Handoff) error) Option 
 // SuggestedProvisioning tells how a replica's executable can be had on a host that lacks it: a release that is downloaded, a
 // package that is installed, or an image, whichever comes first of those that suit the engine and "gpu". ok is false
 // where that is not known. Only Engine and GPU of cfg matter, and of opts those that add an engine.
-func SuggestedProvisioning(cfg ProvisionConfig, opts ...Option) (p Provisioning, ok bool) {
+func SuggestedProvisioning(cfg ProvisionConfig, opts ...Option) (p settings.Provisioning, ok bool) {
 	o := newOptions(opts)
 	return o.suggested(cfg)
 }
 
-func (o *options) suggested(cfg ProvisionConfig) (Provisioning, bool) {
+func (o *options) suggested(cfg ProvisionConfig) (settings.Provisioning, bool) {
 	engine, ok := o.engine(cfg.Engine)
 	if !ok {
-		return Provisioning{}, false
+		return settings.Provisioning{}, false
 	}
 	return obtainable(programOf(engine, cfg))
 }
 
-func obtainable(program engine.Program) (Provisioning, bool) {
+func obtainable(program engine.Program) (settings.Provisioning, bool) {
 	switch {
 	case program.Release != nil && program.Release.Known != "":
-		return Provisioning{Binary: &BinaryConfig{Release: program.Release.Known}}, true
+		return settings.Provisioning{Binary: &settings.Binary{Release: program.Release.Known}}, true
 	case program.Package != "":
-		return Provisioning{Mode: "package", Package: &PackageConfig{Requirements: []string{program.Package}}}, true
+		return settings.Provisioning{Mode: "package", Package: &settings.Package{Requirements: []string{program.Package}}}, true
 	case program.Image.Name != "" && program.Image.Tag != "":
-		return Provisioning{Mode: modeContainer}, true
+		return settings.Provisioning{Mode: modeContainer}, true
 	}
-	return Provisioning{}, false
-}
-
-// Line returns what [SuggestedProvisioning] has found, as people write it in a file.
-func (p Provisioning) Line() string {
-	switch {
-	case p.Binary != nil:
-		return fmt.Sprintf("provisioning: {binary: {release: %s}}", p.Binary.Release)
-	case p.Package != nil:
-		return fmt.Sprintf("provisioning: {mode: package, package: {requirements: ['%s']}}", p.Package.Requirements[0])
-	}
-	return fmt.Sprintf("provisioning: {mode: %s}", p.Mode)
+	return settings.Provisioning{}, false
 }

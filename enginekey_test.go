@@ -9,13 +9,14 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // The key of a running engine is found where the shell does not have its variable.
 func TestEngineKey(t *testing.T) {
 	t.Setenv("ENGINE_PROVISIONER_TEST_KEY", "sesame")
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.APIKey = &SecretRef{FromEnv: "ENGINE_PROVISIONER_TEST_KEY"}
+	cfg.APIKey = &settings.SecretRef{FromEnv: "ENGINE_PROVISIONER_TEST_KEY"}
 	p, _ := ready(t, cfg)
 	if err := os.Unsetenv("ENGINE_PROVISIONER_TEST_KEY"); err != nil {
 		t.Fatal(err)
@@ -48,15 +49,15 @@ func TestOnlyTheEngineHasItsKey(t *testing.T) {
 			if err := os.WriteFile(key, []byte("# ours\nsesame\ntheirs\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cfg.APIKey = &SecretRef{FromFile: "key"}
+			cfg.APIKey = &settings.SecretRef{FromFile: "key"}
 			router := newRouter(t, func(http.ResponseWriter, *http.Request) {})
-			named := func(file string) DrainHook {
-				return DrainHook{HTTP: &HTTPHook{URL: router.URL, Headers: map[string]EnvValue{"X-Key": {Secret: &SecretRef{FromFile: file}}}}}
+			named := func(file string) settings.DrainHook {
+				return settings.DrainHook{HTTP: &settings.HTTPHook{URL: router.URL, Headers: map[string]settings.EnvValue{"X-Key": {Secret: &settings.SecretRef{FromFile: file}}}}}
 			}
 			if err := os.WriteFile(filepath.Join(cfg.Dir, "other"), []byte("another\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cfg.Drain.Hooks = []DrainHook{named("other"), named("key")}
+			cfg.Drain.Hooks = []settings.DrainHook{named("other"), named("key")}
 			p, _ := ready(t, cfg)
 			p.Release()
 			for _, gone := range []string{"key", "other"} {
@@ -80,7 +81,7 @@ func TestOnlyTheEngineHasItsKey(t *testing.T) {
 				if notes := j.notes(); notes != "" {
 					t.Errorf("notes: %s", notes)
 				}
-				if _, err := stops.run.prober(Duration(patience)).Requests(bounded(t), probe.Field{}, probe.Series(*stops.run.rec.Launch.Spec.Gauges)); err != nil {
+				if _, err := stops.run.prober(settings.Duration(patience)).Requests(bounded(t), probe.Field{}, probe.Series(*stops.run.rec.Launch.Spec.Gauges)); err != nil {
 					t.Errorf("it has no key: %v", err)
 				}
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // EnvVar is one variable of an engine's environment. The value is left out: it may be a secret.
@@ -42,7 +43,7 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string
 		}
 	}
 	layer("inherited", environ.Engine(environ.For{Hub: spec.FetchesFromHub, Contained: cfg.contained()}))
-	if cfg.GPU == GPUUnmanaged && !cfg.contained() {
+	if cfg.GPU == engine.GPUUnmanaged && !cfg.contained() {
 		layer("inherited", environ.Matching(gpu.Variables()))
 	}
 	layer("engine", spec.Env)
@@ -87,9 +88,9 @@ func howToPass(cfg ProvisionConfig, e Engine, host engine.Host, name string) str
 	// What the file would be told of it, had it the variable.
 	cfg.origin, cfg.Env = nil, maps.Clone(cfg.Env) // the keys of its problems shall be relative
 	if cfg.Env == nil {
-		cfg.Env = map[string]EnvValue{}
+		cfg.Env = map[string]settings.EnvValue{}
 	}
-	cfg.Env[name] = EnvValue{Value: value}
+	cfg.Env[name] = settings.EnvValue{Value: value}
 	_, err := launchOf(e, cfg, host)
 	if wrong, ok := errors.AsType[*ConfigError](err); ok {
 		for _, p := range wrong.Problems {
@@ -152,8 +153,8 @@ func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]
 	return slices.Clip(names)
 }
 
-// read looks the secret up. The error names where it was looked for, never what was found.
-func (r SecretRef) read(cfg ProvisionConfig) (secret.Text, error) {
+// readRef looks the secret up. The error names where it was looked for, never what was found.
+func readRef(r settings.SecretRef, cfg ProvisionConfig) (secret.Text, error) {
 	if r.FromEnv != "" {
 		return secret.FromEnv(r.FromEnv)
 	}
@@ -161,20 +162,20 @@ func (r SecretRef) read(cfg ProvisionConfig) (secret.Text, error) {
 }
 
 // readKeys looks up API keys: the text of a variable is one, and a file has one a line.
-func (r SecretRef) readKeys(cfg ProvisionConfig) (secret.Keys, error) {
+func readKeys(r settings.SecretRef, cfg ProvisionConfig) (secret.Keys, error) {
 	if r.FromFile != "" {
 		return secret.KeysFromFile(cfg.resolve(r.FromFile))
 	}
-	key, err := r.read(cfg)
+	key, err := readRef(r, cfg)
 	return secret.Keys{key}, err
 }
 
 // readSecret looks up a secret that is to be presented; of the API keys, it is the first.
-func (c ProvisionConfig) readSecret(ref SecretRef) (secret.Text, error) {
+func (c ProvisionConfig) readSecret(ref settings.SecretRef) (secret.Text, error) {
 	if c.APIKey == nil || ref != *c.APIKey {
-		return ref.read(c)
+		return readRef(ref, c)
 	}
-	keys, err := ref.readKeys(c)
+	keys, err := readKeys(ref, c)
 	return keys.First(), err
 }
 
@@ -188,7 +189,7 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 	s := secrets{env: map[string]secret.Text{}}
 	var failed []error
 	if cfg.APIKey != nil {
-		keys, err := cfg.APIKey.readKeys(cfg)
+		keys, err := readKeys(*cfg.APIKey, cfg)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("api_key: %w", err))
 		}
@@ -198,7 +199,7 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 		if value.Secret == nil {
 			continue
 		}
-		v, err := value.Secret.read(cfg)
+		v, err := readRef(*value.Secret, cfg)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("env.%s: %w", name, err))
 		}
@@ -209,7 +210,7 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 		if hook.HTTP == nil {
 			continue
 		}
-		if _, _, err := hook.HTTP.headers(cfg.readSecret); err != nil {
+		if _, _, err := headersOf(*hook.HTTP, cfg.readSecret); err != nil {
 			failed = append(failed, fmt.Errorf("drain.hooks[%d].http.%w", i, err))
 		}
 	}
@@ -233,7 +234,7 @@ func (s secrets) byKey() map[string]secret.Keys {
 func (c ProvisionConfig) rotated(was launchRecord) []string {
 	now := map[string]secret.Keys{}
 	if c.APIKey != nil {
-		if keys, err := c.APIKey.readKeys(c); err == nil {
+		if keys, err := readKeys(*c.APIKey, c); err == nil {
 			now["api_key"] = keys
 		}
 	}
@@ -241,7 +242,7 @@ func (c ProvisionConfig) rotated(was launchRecord) []string {
 		if value.Secret == nil {
 			continue
 		}
-		if text, err := value.Secret.read(c); err == nil {
+		if text, err := readRef(*value.Secret, c); err == nil {
 			now["env."+name] = secret.Keys{text}
 		}
 	}
@@ -290,12 +291,12 @@ func (p *EngineProvisioner) engineKey(r *run) (secret.Text, error) {
 	if keys, known := r.givenKeys(); known {
 		return keys.First(), nil
 	}
-	keys, err := p.cfg.APIKey.readKeys(p.cfg)
+	keys, err := readKeys(*p.cfg.APIKey, p.cfg)
 	return keys.First(), err
 }
 
 // hookSecret reads a secret of a hook. Where it is the API key and cannot be read here, it is that of the engine.
-func (p *EngineProvisioner) hookSecret(r *run, ref SecretRef) (secret.Text, error) {
+func (p *EngineProvisioner) hookSecret(r *run, ref settings.SecretRef) (secret.Text, error) {
 	s, err := p.cfg.readSecret(ref)
 	if err != nil && p.cfg.APIKey != nil && ref == *p.cfg.APIKey {
 		if keys, known := r.givenKeys(); known {

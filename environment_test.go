@@ -7,17 +7,18 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestEnvironmentLayers proves which layer wins, and that each variable's origin is told.
 func TestEnvironmentLayers(t *testing.T) {
 	t.Setenv("LANG", "host")
 	t.Setenv("TZ", "host")
-	plain := func(value string) EnvValue { return EnvValue{Value: value} }
+	plain := func(value string) settings.EnvValue { return settings.EnvValue{Value: value} }
 	cfg := ProvisionConfig{
-		GPU: GPURequired,
-		Env: map[string]EnvValue{
-			"LANG": plain("config"), "A": plain("config"), "B": {Secret: &SecretRef{FromEnv: "B"}}, "KEY": plain("config"),
+		GPU: engine.GPURequired,
+		Env: map[string]settings.EnvValue{
+			"LANG": plain("config"), "A": plain("config"), "B": {Secret: &settings.SecretRef{FromEnv: "B"}}, "KEY": plain("config"),
 			"CUDA_VISIBLE_DEVICES": plain("config"), "TMPDIR": plain("config"),
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // serve runs one engine until ctx ends.
@@ -227,11 +228,11 @@ func fakeEngine() (cfg provisioner.ProvisionConfig, cache string, remove func(),
 	port := enginetest.FreePort(&reserved, 1)
 	remove = func() { reserved.end(); _ = os.RemoveAll(dir) }
 	cfg = provisioner.ProvisionConfig{
-		PoolID: "demo", ReplicaID: "r0", Engine: "llamacpp", Port: port, GPU: provisioner.GPUNone,
-		Model:    provisioner.ModelConfig{ID: filepath.Join(dir, "model.gguf")},
+		PoolID: "demo", ReplicaID: "r0", Engine: "llamacpp", Port: port, GPU: engine.GPUNone,
+		Model:    settings.Model{ID: filepath.Join(dir, "model.gguf")},
 		StateDir: filepath.Join(dir, "state"),
-		Provisioning: provisioner.Provisioning{
-			Binary: &provisioner.BinaryConfig{Path: filepath.Join(dir, "llama-server")},
+		Provisioning: settings.Provisioning{
+			Binary: &settings.Binary{Path: filepath.Join(dir, "llama-server")},
 		},
 	}
 	err = errors.Join(

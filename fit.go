@@ -136,7 +136,7 @@ func expertsOnHost(n int) []string {
 // memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be
 // estimated, as the model is not here or none of GGUF, or nobody wants to know.
 func (o *options) memoryCheck(ctx context.Context, cfg ProvisionConfig, prepared Prepared, driver gpu.Driver) *fit.Check {
-	if prepared.gguf == nil || cfg.GPU == GPUUnmanaged || cfg.Fit == "off" && !cfg.Devices.auto() {
+	if prepared.gguf == nil || cfg.GPU == engine.GPUUnmanaged || cfg.Fit == "off" && !cfg.Devices.Auto() {
 		return nil
 	}
 	held := func() map[int]uint64 {
@@ -238,7 +238,7 @@ func (o *options) lives(ctx context.Context, files state.Files, other *peer) boo
 }
 
 // reserves reports whether a start must not count on memory that another start counts on at the same time.
-func (c ProvisionConfig) reserves() bool { return c.Fit == "require" || c.Devices.auto() }
+func (c ProvisionConfig) reserves() bool { return c.Fit == "require" || c.Devices.Auto() }
 
 // reserveMemory keeps other provisioners of the state directory from counting on the same memory until this launch has
 // recorded what it takes.

@@ -27,6 +27,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestLlamaMemory(t *testing.T) {
@@ -34,7 +35,7 @@ func TestLlamaMemory(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		flags []string
-		env   map[string]EnvValue
+		env   map[string]settings.EnvValue
 		want  engine.GGUFRun
 	}{
 		{name: "nothing said", want: engine.GGUFRun{Layers: 0, Slots: 1}},
@@ -52,13 +53,13 @@ func TestLlamaMemory(t *testing.T) {
 		{
 			name:  "the command line wins over the environment",
 			flags: []string{"--ctx-size", "512"},
-			env:   map[string]EnvValue{"LLAMA_ARG_CACHE_TYPE_K": {Value: "q8_0"}},
+			env:   map[string]settings.EnvValue{"LLAMA_ARG_CACHE_TYPE_K": {Value: "q8_0"}},
 			want:  engine.GGUFRun{Context: 512, Slots: 1, KeyType: "q8_0"},
 		},
 		{name: "not mapped", flags: []string{"--no-mmap"}, want: engine.GGUFRun{Slots: 1, Copied: true}},
 		{name: "mapped and locked", flags: []string{"--mlock", "--no-repack"}, want: engine.GGUFRun{Slots: 1, NoRepack: true}},
-		{name: "windows as they are", env: map[string]EnvValue{"LLAMA_ARG_SWA_FULL": {Value: "0"}}, want: engine.GGUFRun{Slots: 1}},
-		{name: "the cache on the GPU", env: map[string]EnvValue{"LLAMA_ARG_KV_OFFLOAD": {Value: "0"}}, want: engine.GGUFRun{Slots: 1, KVOnHost: true}},
+		{name: "windows as they are", env: map[string]settings.EnvValue{"LLAMA_ARG_SWA_FULL": {Value: "0"}}, want: engine.GGUFRun{Slots: 1}},
+		{name: "the cache on the GPU", env: map[string]settings.EnvValue{"LLAMA_ARG_KV_OFFLOAD": {Value: "0"}}, want: engine.GGUFRun{Slots: 1, KVOnHost: true}},
 		{
 			name: "several adapters", flags: []string{"--lora", "a,b", "--lora-scaled", "/x/c.gguf:0.5,d:1"},
 			want: engine.GGUFRun{Slots: 1, Beside: []string{"a", "b", "/x/c.gguf", "d"}},
@@ -67,11 +68,11 @@ func TestLlamaMemory(t *testing.T) {
 			name: "experts on the host", flags: []string{"--n-cpu-moe", "2", "-ot", "exps=CPU,^out=CPU"},
 			want: engine.GGUFRun{Slots: 1, ExpertsOnHost: 2, OnHost: []string{"exps", "^out"}},
 		},
-		{name: "locked alone", env: map[string]EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: engine.GGUFRun{Slots: 1, Copied: true}},
+		{name: "locked alone", env: map[string]settings.EnvValue{"LLAMA_ARG_LOAD_MODE": {Value: "mlock"}}, want: engine.GGUFRun{Slots: 1, Copied: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{GPU: GPUNone, Flags: c.flags, Env: c.env, Model: ModelConfig{ID: "m.gguf"}}, engine.Host{})
+			spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{GPU: engine.GPUNone, Flags: c.flags, Env: c.env, Model: settings.Model{ID: "m.gguf"}}, engine.Host{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,12 +83,12 @@ func TestLlamaMemory(t *testing.T) {
 		})
 	}
 	spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{
-		Model: ModelConfig{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
+		Model: settings.Model{ID: "m.gguf"}, Flags: []string{"-ts", "3,1", "-sm", "row", "-mg", "1", "-ngl", "12"},
 	}, engine.Host{GPUs: []engine.GPU{gpu0, gpu1}})
 	for _, flags := range [][]string{
 		{"-ot", "exps=CUDA1"}, {"-ot", "(=CPU"}, {"--n-cpu-ffn", "4"}, {"-hfd", "a/b"}, {"--mmproj-url", "https://example.com/p.gguf"},
 	} {
-		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
+		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: settings.Model{ID: "m.gguf"}, Flags: flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
 		if err != nil || spec.GGUF != nil {
 			t.Errorf("%q: %+v (%v), want no estimate", flags, spec.GGUF, err)
 		}
@@ -121,7 +122,7 @@ func TestFitLeavesToTheEngineWhatItDoes(t *testing.T) {
 		{[]string{"-ngl", "20"}, 4096, false},
 		{[]string{"-ngl", "auto", "--fit", "off"}, 0, false},
 	} {
-		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
+		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: settings.Model{ID: "m.gguf"}, Flags: c.flags}, engine.Host{GPUs: []engine.GPU{gpu0}})
 		if err != nil || spec.GGUF == nil || spec.GGUF.LeastContext != c.least || spec.GGUF.Fits != c.fits || spec.GGUF.Layers < -1 {
 			t.Errorf("%v: %+v (%v)", c.flags, spec.GGUF, err)
 		}
@@ -137,7 +138,7 @@ func gpuWith(index int, free engine.Bytes) engine.GPU {
 func ggufConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
 	t.Helper()
 	cfg := fakeConfig(t, b)
-	cfg.GPU = GPUOptional
+	cfg.GPU = engine.GPUOptional
 	if err := ggufgen.WriteFile(cfg.Model.ID, ggufgen.Params{Width: 512, Layers: 8}); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +160,7 @@ func TestDevicesAuto(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := ggufConfig(t, enginetest.Behavior{})
-			cfg.Devices = DevicesAuto()
+			cfg.Devices = settings.DevicesAuto()
 			plan, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: c.gpus}), WithCacheDir(t.TempDir()))
 			if err != nil {
 				t.Fatal(err)
@@ -248,7 +249,7 @@ func TestFit(t *testing.T) {
 	t.Run("main memory", func(t *testing.T) {
 		t.Parallel()
 		cfg := ggufConfig(t, enginetest.Behavior{})
-		cfg.GPU = GPUNone
+		cfg.GPU = engine.GPUNone
 		plan, err := Plan(t.Context(), cfg, WithCacheDir(t.TempDir()))
 		if err != nil || len(plan.Memory) != 1 || plan.Memory[0].GPU != "" || plan.Memory[0].Need < 100<<20 || !plan.Memory[0].Fits() {
 			t.Errorf("%v (%v)", plan.Memory, err)
@@ -261,7 +262,7 @@ func TestFitCountsWhatIsLoading(t *testing.T) {
 	t.Parallel()
 	gpus := withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 500<<20), gpuWith(1, 500<<20)}})
 	cfg := ggufConfig(t, enginetest.Behavior{LoadTime: time.Hour})
-	cfg.Devices, cfg.Fit = DevicesAuto(), "require"
+	cfg.Devices, cfg.Fit = settings.DevicesAuto(), "require"
 	cache := WithCacheDir(t.TempDir())
 	var mu sync.Mutex
 	taken := map[int]int{}
@@ -399,7 +400,7 @@ func (goneInstance) Release()     {}
 func TestFitCountsAMappedFileOnce(t *testing.T) {
 	t.Parallel()
 	cfg := ggufConfig(t, enginetest.Behavior{LoadTime: time.Hour})
-	cfg.GPU = GPUNone
+	cfg.GPU = engine.GPUNone
 	cache := WithCacheDir(t.TempDir())
 	copied := filepath.Join(t.TempDir(), "copy.gguf")
 	if err := os.WriteFile(copied, mustRead(t, cfg.Model.ID), 0o600); err != nil {
@@ -489,7 +490,7 @@ func TestReserveEnds(t *testing.T) {
 func TestAutoIsNotOutdated(t *testing.T) {
 	t.Parallel()
 	cfg := customConfig(t, enginetest.Behavior{})
-	cfg.GPU, cfg.Devices = GPUOptional, DevicesAuto()
+	cfg.GPU, cfg.Devices = engine.GPUOptional, settings.DevicesAuto()
 	cfg.Custom.Command = append(cfg.Custom.Command, "--device", "{devices}")
 	driver := &fakeGPUs{gpus: []engine.GPU{gpuWith(0, 20<<30), gpuWith(1, 10<<30)}}
 	started(t, cfg, withGPUs(driver))
@@ -529,7 +530,7 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 		{tgi.Engine{}, []string{"--num-shard", "3"}, 3},
 		{tgi.Engine{}, []string{"--num-shard", "9223372036854775807"}, 5},
 	} {
-		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: ModelConfig{ID: "hf:owner/model"}}
+		cfg := ProvisionConfig{Engine: c.engine.Name(), Flags: c.flags, Port: 8081, Model: settings.Model{ID: "hf:owner/model"}}
 		gpus := []engine.GPU{gpuWith(0, 1), gpuWith(1, 5), gpuWith(2, 4), gpuWith(3, 3), gpuWith(4, 2)}
 		got, err := fewest(nil, gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
 			return launchOf(c.engine, cfg.WithDefaults(), engine.Host{GPUs: some})
@@ -540,8 +541,8 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 	}
 
 	cfg := vllmFake(t, enginetest.Behavior{})
-	cfg.GPU, cfg.Flags = GPURequired, []string{"-tp", "4"}
-	for _, devices := range []Devices{nil, {"1"}, DevicesAuto()} {
+	cfg.GPU, cfg.Flags = engine.GPURequired, []string{"-tp", "4"}
+	for _, devices := range []settings.Devices{nil, {"1"}, settings.DevicesAuto()} {
 		cfg.Devices = devices
 		_, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 1), gpuWith(1, 2)}}), WithCacheDir(t.TempDir()))
 		var gpu *GPUError

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // The numbers are in the refused start, in the plan, and in the error of an engine that dies of it.
@@ -68,7 +69,7 @@ func TestLlamaMemoryAdvice(t *testing.T) {
 		{enginetable.LlamaServer(t), []string{"--fit", "off"}, false, true, true},
 		{enginetable.OldLlamaServer(t), nil, false, false, true},
 	} {
-		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: ModelConfig{ID: "m.gguf"}, Flags: c.flags}, c.host)
+		spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Model: settings.Model{ID: "m.gguf"}, Flags: c.flags}, c.host)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestFlagsInAFile(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]Flags{
+	for text, want := range map[string]settings.Flags{
 		`"-c 4096 -ngl 99"`:                         {"-c", "4096", "-ngl", "99"},
 		`-c 4096 --jinja`:                           {"-c", "4096", "--jinja"},
 		`[-c, 4096, --temp, 0.90, --seed, -1]`:      {"-c", "4096", "--temp", "0.90", "--seed", "-1"},
@@ -41,7 +43,7 @@ func TestFlagsInAFile(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", text, got, want)
 		}
 		written, err := json.Marshal(got)
-		var again Flags
+		var again settings.Flags
 		if err != nil || json.Unmarshal(written, &again) != nil || !slices.Equal(again, got) {
 			t.Errorf("%s: written as %s, read as %q (%v)", text, written, again, err)
 		}

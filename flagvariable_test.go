@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A real llama-server takes a variable as it is said here that it does.
@@ -17,7 +19,7 @@ func TestRealFlagVariables(t *testing.T) {
 			t.Parallel()
 			cfg := realConfig(t, tiny)
 			name, value, _ := strings.Cut(env, "=")
-			cfg.Env = map[string]EnvValue{name: {Value: value}}
+			cfg.Env = map[string]settings.EnvValue{name: {Value: value}}
 			p, _ := ready(t, cfg)
 			resp, err := http.Get(p.handoff.URL + "/slots")
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Sentinel errors that a [GPUError] wraps.
@@ -37,7 +38,7 @@ type gpuChoice struct {
 
 // chooseGPUs chooses the devices of a replica of which the executable is known, or the zero value.
 func (o *options) chooseGPUs(ctx context.Context, cfg ProvisionConfig, program engine.Program, binary engine.Binary, driver gpu.Driver) (gpuChoice, error) {
-	if cfg.GPU == GPUNone || cfg.GPU == GPUUnmanaged {
+	if cfg.GPU == engine.GPUNone || cfg.GPU == engine.GPUUnmanaged {
 		return gpuChoice{}, nil
 	}
 	found, err := gpu.Ask(ctx, func() (gpu.Inventory, error) { return gpu.Take(driver), nil })
@@ -45,7 +46,7 @@ func (o *options) chooseGPUs(ctx context.Context, cfg ProvisionConfig, program e
 		return gpuChoice{}, err
 	}
 	build := o.gpuBuild(ctx, cfg, program, binary, found)
-	choice, err := gpu.Select(gpu.Policy(cfg.GPU), cfg.Devices.names(), found, build)
+	choice, err := gpu.Select(gpu.Policy(cfg.GPU), deviceNames(cfg.Devices), found, build)
 	return gpuChoice{choice, build}, gpuError(err)
 }
 
@@ -67,9 +68,9 @@ func (o *options) gpuBuild(ctx context.Context, cfg ProvisionConfig, program eng
 	return build
 }
 
-// names are what the configuration calls its devices; none where a start chooses.
-func (d Devices) names() []string {
-	if d.auto() {
+// deviceNames are what the configuration calls its devices; none where a start chooses.
+func deviceNames(d settings.Devices) []string {
+	if d.Auto() {
 		return nil
 	}
 	names := make([]string, len(d))
@@ -96,7 +97,7 @@ func (c gpuChoice) notes(cfg ProvisionConfig) (notes []string) {
 		notes = append(notes, "gpu: no GPU is used: "+c.Why)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Env)) {
-		if gpu.Decides(name) && cfg.GPU != GPUUnmanaged {
+		if gpu.Decides(name) && cfg.GPU != engine.GPUUnmanaged {
 			notes = append(notes, "env."+name+": it decides which GPUs the engine sees, and is left as it is")
 		}
 	}

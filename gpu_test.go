@@ -9,6 +9,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // fakeGPUs is a gpu.Driver that answers what it holds.
@@ -54,7 +55,7 @@ func TestGPUErrors(t *testing.T) {
 	} {
 		var failed *GPUError
 		o := newOptions(nil)
-		_, err := o.chooseGPUs(t.Context(), ProvisionConfig{Devices: Devices{"9"}}, engine.Program{}, engine.Binary{}, tt.driver)
+		_, err := o.chooseGPUs(t.Context(), ProvisionConfig{Devices: settings.Devices{"9"}}, engine.Program{}, engine.Binary{}, tt.driver)
 		if !errors.As(err, &failed) || tt.is != nil && !errors.Is(err, tt.is) {
 			t.Errorf("%s: %T %v", name, err, err)
 		}
@@ -64,14 +65,14 @@ func TestGPUErrors(t *testing.T) {
 
 func TestGPUEnv(t *testing.T) {
 	t.Parallel()
-	cfg := ProvisionConfig{Devices: Devices{autoDevice}}
+	cfg := ProvisionConfig{Devices: settings.DevicesAuto()}
 	o := newOptions(nil)
 	choice, err := o.chooseGPUs(t.Context(), cfg, engine.Program{}, engine.Binary{}, &fakeGPUs{gpus: []engine.GPU{gpu0, gpu1}})
 	want := map[string]string{"CUDA_VISIBLE_DEVICES": "GPU-aa00,GPU-aa11", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 	if got := choice.env(cfg, choice.GPUs); err != nil || !maps.Equal(got, want) {
 		t.Errorf("%v (%v)", got, err)
 	}
-	cfg.GPU = GPUNone
+	cfg.GPU = engine.GPUNone
 	if got := choice.env(cfg, choice.GPUs)["CUDA_VISIBLE_DEVICES"]; got != "" {
 		t.Errorf("none: %q", got)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 var radeon = engine.GPU{
@@ -33,7 +34,7 @@ func TestGPUOfAMD(t *testing.T) {
 	driver := withGPUs(stubGPUs{gpus: []engine.GPU{radeon}})
 	start := func(t *testing.T, b enginetest.Behavior, change func(*ProvisionConfig)) (*EngineProvisioner, *journal, error) {
 		cfg := fakeConfig(t, b)
-		cfg.GPU = GPURequired
+		cfg.GPU = engine.GPURequired
 		if change != nil {
 			change(&cfg)
 		}
@@ -78,7 +79,7 @@ func TestGPUOfAMD(t *testing.T) {
 	t.Run("what the user says of devices", func(t *testing.T) {
 		t.Parallel()
 		p, _, err := start(t, enginetest.Behavior{Devices: listsROCm, LogText: strings.ReplaceAll(usesVulkan, "Vulkan0", "ROCm0")}, func(cfg *ProvisionConfig) {
-			cfg.Env = map[string]EnvValue{"ROCR_VISIBLE_DEVICES": {Value: "0"}}
+			cfg.Env = map[string]settings.EnvValue{"ROCR_VISIBLE_DEVICES": {Value: "0"}}
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +100,7 @@ func TestGPUOfAMD(t *testing.T) {
 			nil,
 			"at 0000:04:00.0, which is none of the GPUs of this replica: 0 (GPU-00000000000000A0)",
 		},
-		"an address that is not there": {enginetest.Behavior{Devices: listsVulkan}, func(cfg *ProvisionConfig) { cfg.Devices = Devices{"0000:99:00.0"} }, `there is no such GPU; there are: 0 (GPU-00000000000000A0), Vulkan0`},
+		"an address that is not there": {enginetest.Behavior{Devices: listsVulkan}, func(cfg *ProvisionConfig) { cfg.Devices = settings.Devices{"0000:99:00.0"} }, `there is no such GPU; there are: 0 (GPU-00000000000000A0), Vulkan0`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -116,7 +117,7 @@ func TestGPUOfAMD(t *testing.T) {
 	t.Run("optional, with a build for the CPU", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{Devices: listsNone})
-		cfg.GPU = GPUOptional
+		cfg.GPU = engine.GPUOptional
 		plan, err := Plan(bounded(t), cfg, driver, WithCacheDir(t.TempDir()))
 		if err != nil || len(plan.GPUs) > 0 || !slices.ContainsFunc(plan.Notes, func(n string) bool {
 			return strings.Contains(n, "gpu: no GPU is used: this llama-server has no backend")
@@ -130,8 +131,8 @@ func TestGPUOfAMD(t *testing.T) {
 func TestGPUUnmanaged(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{LogText: usesCPU})
-	cfg.GPU, cfg.Flags = GPUUnmanaged, Flags{"--device", "none"}
-	cfg.Env = map[string]EnvValue{"CUDA_VISIBLE_DEVICES": {Value: "3"}, "GGML_VK_VISIBLE_DEVICES": {Value: "1"}}
+	cfg.GPU, cfg.Flags = engine.GPUUnmanaged, settings.Flags{"--device", "none"}
+	cfg.Env = map[string]settings.EnvValue{"CUDA_VISIBLE_DEVICES": {Value: "3"}, "GGML_VK_VISIBLE_DEVICES": {Value: "1"}}
 	driver := &fakeGPUs{gpus: []engine.GPU{gpu0}}
 	p, _ := ready(t, cfg, withGPUs(driver))
 	env := enginetest.Inspect(t, p.handoff.URL).Env
@@ -152,23 +153,23 @@ func TestGPUUnmanaged(t *testing.T) {
 func TestGPUVariables(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		gpu     GPUPolicy
-		devices Devices
+		gpu     engine.GPUPolicy
+		devices settings.Devices
 		env     string
 		want    string
 	}{
-		"beside devices": {"", Devices{"0"}, "ROCR_VISIBLE_DEVICES", `env.ROCR_VISIBLE_DEVICES: may not be set beside "devices"`},
-		"with auto":      {"", Devices{autoDevice}, "GGML_VK_VISIBLE_DEVICES", `may not be set beside "devices"`},
-		"beside names":   {"", Devices{"Vulkan1"}, "GGML_VK_VISIBLE_DEVICES", ""},
-		"without a GPU":  {GPUNone, nil, "ZE_AFFINITY_MASK", `may not be set while "gpu" is "none"`},
+		"beside devices": {"", settings.Devices{"0"}, "ROCR_VISIBLE_DEVICES", `env.ROCR_VISIBLE_DEVICES: may not be set beside "devices"`},
+		"with auto":      {"", settings.DevicesAuto(), "GGML_VK_VISIBLE_DEVICES", `may not be set beside "devices"`},
+		"beside names":   {"", settings.Devices{"Vulkan1"}, "GGML_VK_VISIBLE_DEVICES", ""},
+		"without a GPU":  {engine.GPUNone, nil, "ZE_AFFINITY_MASK", `may not be set while "gpu" is "none"`},
 		"of NVIDIA":      {"", nil, "CUDA_VISIBLE_DEVICES", `write "devices" or "gpu" instead`},
 		"alone":          {"", nil, "HIP_VISIBLE_DEVICES", ""},
-		"unmanaged":      {GPUUnmanaged, nil, "CUDA_VISIBLE_DEVICES", ""},
-		"unmanaged too":  {GPUUnmanaged, Devices{"0"}, "A", `devices: names GPUs while "gpu" is "unmanaged"`},
+		"unmanaged":      {engine.GPUUnmanaged, nil, "CUDA_VISIBLE_DEVICES", ""},
+		"unmanaged too":  {engine.GPUUnmanaged, settings.Devices{"0"}, "A", `devices: names GPUs while "gpu" is "unmanaged"`},
 	} {
 		cfg := ProvisionConfig{
-			PoolID: "p", ReplicaID: "r0", Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "/m.gguf"}, GPU: tt.gpu, Devices: tt.devices,
-			Env: map[string]EnvValue{tt.env: {Value: "0"}},
+			PoolID: "p", ReplicaID: "r0", Engine: "llamacpp", Port: 8081, Model: settings.Model{ID: "/m.gguf"}, GPU: tt.gpu, Devices: tt.devices,
+			Env: map[string]settings.EnvValue{tt.env: {Value: "0"}},
 		}
 		_, err := New(cfg)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
@@ -176,12 +177,12 @@ func TestGPUVariables(t *testing.T) {
 		}
 	}
 	for _, cfg := range []ProvisionConfig{
-		{Flags: Flags{"--device", "none"}}, {Env: map[string]EnvValue{"LLAMA_ARG_DEVICE": {Value: "none"}}},
+		{Flags: settings.Flags{"--device", "none"}}, {Env: map[string]settings.EnvValue{"LLAMA_ARG_DEVICE": {Value: "none"}}},
 	} {
-		cfg.Model.ID, cfg.GPU = "m.gguf", GPURequired
+		cfg.Model.ID, cfg.GPU = "m.gguf", engine.GPURequired
 		_, err := launchOf(llamacpp.Engine{}, cfg, engine.Host{GPUs: []engine.GPU{gpu0}})
 		wantText(t, err, `of none leaves the GPU idle while "gpu" is required`)
-		cfg.GPU = GPUOptional
+		cfg.GPU = engine.GPUOptional
 		if _, err := launchOf(llamacpp.Engine{}, cfg, engine.Host{GPUs: []engine.GPU{gpu0}}); err != nil {
 			t.Error(err)
 		}
@@ -210,7 +211,7 @@ func TestFitOfUnifiedMemory(t *testing.T) {
 	t.Parallel()
 	needs := func(g engine.GPU, fit string) ([]MemoryNeed, error) {
 		cfg := ggufConfig(t, enginetest.Behavior{})
-		cfg.GPU, cfg.Fit, cfg.Flags = GPURequired, fit, Flags{"-ngl", "999", "--fit", "off"}
+		cfg.GPU, cfg.Fit, cfg.Flags = engine.GPURequired, fit, settings.Flags{"-ngl", "999", "--fit", "off"}
 		plan, err := Plan(bounded(t), cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{g}}), WithCacheDir(t.TempDir()))
 		return plan.Memory, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // HandoffSchema is the version of the handoff file. Its first eight keys have their names, types and order in all of them;
@@ -42,13 +43,13 @@ type Handoff struct {
 	// DeviceMask are the GPUs in use by their indexes in PCI bus order, such as "GPU0,GPU1"; "" on the CPU.
 	DeviceMask string `json:"device_mask,omitempty"`
 
-	Schema     int             `json:"schema"`
-	Generation int64           `json:"generation"` // grows with each launch of the replica
-	Process    *HandoffProcess `json:"process,omitempty"`
-	Devices    []string        `json:"devices,omitempty"` // UUIDs of the GPUs in use; of one without, its PCI address
-	Auth       *SecretRef      `json:"auth,omitempty"`    // where the API key is to be found; never the key
-	ReadyAt    time.Time       `json:"ready_at"`
-	Answer     string          `json:"answer"` // "ok", "not_offered" or "off": what the answer proof found
+	Schema     int                 `json:"schema"`
+	Generation int64               `json:"generation"` // grows with each launch of the replica
+	Process    *HandoffProcess     `json:"process,omitempty"`
+	Devices    []string            `json:"devices,omitempty"` // UUIDs of the GPUs in use; of one without, its PCI address
+	Auth       *settings.SecretRef `json:"auth,omitempty"`    // where the API key is to be found; never the key
+	ReadyAt    time.Time           `json:"ready_at"`
+	Answer     string              `json:"answer"` // "ok", "not_offered" or "off": what the answer proof found
 }
 
 // HandoffModel is the model of a handoff.
@@ -142,7 +143,7 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 		return h, p.becomePublished(r, h)
 	}
 	p.opts.Hooks.At("before_publish")
-	err := r.files.Publish(h, p.admitted().readers())
+	err := r.files.Publish(h, readersOf(p.admitted()))
 	if err == nil {
 		r.shown.Store(true)
 		p.opts.Hooks.At("after_publish")
@@ -177,14 +178,14 @@ func (r *run) observeSoon() {
 }
 
 // admitted says who may read the handoff.
-func (p *EngineProvisioner) admitted() HandoffConfig {
+func (p *EngineProvisioner) admitted() settings.Handoff {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cfg.Handoff
 }
 
-// readers are who may read the handoff, for the package that writes it.
-func (c HandoffConfig) readers() state.Readers {
+// readersOf are who may read the handoff, for the package that writes it.
+func readersOf(c settings.Handoff) state.Readers {
 	return state.Readers{Mode: string(c.Mode), Group: string(c.Group)}
 }
 
@@ -224,7 +225,7 @@ func (p *EngineProvisioner) refresh() {
 	p.mu.Lock()
 	r, h, readable, ready := p.run, p.handoff, p.cfg.Handoff, p.state == StateReady && !p.asked && !p.withdrawn
 	p.mu.Unlock()
-	if !ready || h.Schema >= HandoffSchema && r.files.HasReaders(readable.readers()) || r.stoppedElsewhere() {
+	if !ready || h.Schema >= HandoffSchema && r.files.HasReaders(readersOf(readable)) || r.stoppedElsewhere() {
 		return
 	}
 	if h.Schema < HandoffSchema {
@@ -243,8 +244,8 @@ func (p *EngineProvisioner) refresh() {
 
 // rewrite writes the handoff of a launch again that is ready, unless another program has begun to stop it meanwhile: that says
 // so in the record before it removes the handoff for the last time, as in publish. Then the file is gone.
-func (r *run) rewrite(h Handoff, readers HandoffConfig) (gone bool, err error) {
-	err = r.files.Publish(h, readers.readers())
+func (r *run) rewrite(h Handoff, readers settings.Handoff) (gone bool, err error) {
+	err = r.files.Publish(h, readersOf(readers))
 	if r.stoppedElsewhere() {
 		return true, errors.Join(err, r.files.Unpublish(r.rec.LaunchID))
 	}
@@ -297,7 +298,7 @@ func (r *run) handoff(proven proof) Handoff {
 }
 
 // auth is where a client finds the engine's key: nil also where another key is there by now, which the engine does not know.
-func (r *run) auth() *SecretRef {
+func (r *run) auth() *settings.SecretRef {
 	if r.rec.APIKey == nil {
 		return nil
 	}

@@ -8,6 +8,8 @@ import (
 
 	jsonschemav6 "github.com/santhosh-tekuri/jsonschema/v6"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A mode is octal however it is written, and the schema takes what the loader takes.
@@ -29,7 +31,7 @@ func TestHandoffMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for written, want := range map[string]FileMode{
+	for written, want := range map[string]settings.FileMode{
 		"0640": "0640", "640": "0640", "0o640": "0640", "416": "0640", `"0640"`: "0640", `"640"`: "0640", `"0o640"`: "0640",
 		"0600": "0600", "384": "0600", "0644": "0644", "420": "0644",
 		`"416"`: "", "0660": "", "0666": "", "777": "", "6400": "", "1": "", "-640": "", `"o640"`: "", "rw": "", "true": "",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // wantMode compares a file's or a folder's permissions.
@@ -24,18 +25,18 @@ func wantMode(t *testing.T, path string, want fs.FileMode) {
 // Those who are let in can read the handoff, and nothing else of the state directory.
 func TestHandoffReaders(t *testing.T) {
 	t.Parallel()
-	group := Group(itoa(os.Getgid()))
+	group := settings.Group(itoa(os.Getgid()))
 	if os.Geteuid() == 0 {
 		group = "4321" // root may give a file to any group
 	}
 	for name, c := range map[string]struct {
-		handoff               HandoffConfig
+		handoff               settings.Handoff
 		file, folder, passing fs.FileMode
 	}{
-		"nobody":     {HandoffConfig{}, 0o600, 0o700, 0o700},
-		"own group":  {HandoffConfig{Mode: "0640"}, 0o640, 0o750, 0o710},
-		"a group":    {HandoffConfig{Group: group}, 0o640, 0o750, 0o710},
-		"every user": {HandoffConfig{Mode: "0644"}, 0o644, 0o755, 0o711},
+		"nobody":     {settings.Handoff{}, 0o600, 0o700, 0o700},
+		"own group":  {settings.Handoff{Mode: "0640"}, 0o640, 0o750, 0o710},
+		"a group":    {settings.Handoff{Group: group}, 0o640, 0o750, 0o710},
+		"every user": {settings.Handoff{Mode: "0644"}, 0o644, 0o755, 0o711},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -81,7 +82,7 @@ func TestHandoffOfAnUnknownGroup(t *testing.T) {
 func TestHandoffConfig(t *testing.T) {
 	t.Parallel()
 	pool := "pools: [{id: %, engine: llamacpp, port: 8081, model: {id: /m.gguf}, handoff: {#}}]"
-	for text, want := range map[string]HandoffConfig{
+	for text, want := range map[string]settings.Handoff{
 		`mode: "0640"`:             {Mode: "0640"},
 		`mode: 0640`:               {Mode: "0640"},
 		`mode: 644`:                {Mode: "0644"},

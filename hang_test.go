@@ -53,7 +53,7 @@ func TestStartWithAHungDriver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, enginetest.Behavior{})
-			cfg.GPU = GPURequired
+			cfg.GPU = engine.GPURequired
 			driver := newHungDriver(t, 0)
 			p, _ := newLaunch(t, cfg, withGPUs(driver))
 			ctx, cancel := context.WithCancel(bounded(t))
@@ -73,7 +73,7 @@ func TestStartWithAHungDriver(t *testing.T) {
 func TestWaitReadyWithAHungDriver(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.GPU = GPURequired
+	cfg.GPU = engine.GPURequired
 	driver := newHungDriver(t, 1)
 	p, _ := started(t, cfg, withGPUs(driver))
 	ctx, cancel := context.WithCancel(bounded(t))

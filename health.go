@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/drain"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // The results of the answer proof, as the handoff tells them.
@@ -25,7 +26,7 @@ const (
 // its contract when metrics are on; and it runs on the GPU when one is required.
 //
 // It returns an *ExitError as soon as the engine exits, and a *NotReadyError or *GPUError when the engine makes no
-// progress, takes too long (see ReadyConfig) or is not what it should be: then the engine is stopped before the
+// progress, takes too long (see settings.Ready) or is not what it should be: then the engine is stopped before the
 // return. When ctx ends first, the error is a *NotReadyError that wraps ctx's cause, the engine loads on, and WaitReady
 // may be called again. After readiness it returns the same handoff at once, whatever ctx says; after a Stop the error is a
 // *NotReadyError that wraps ErrStopped. Before Start it wraps ErrNotStarted, and for a launch that was attached to while it
@@ -65,7 +66,7 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	go func() {
 		defer close(watched)
 		err := caught.Do(p.opts.logger, p.cfg.Name(), func() {
-			r.watchProgress(inner, time.Duration(r.rec.Launch.Ready.Stall), r.rec.Launch.GPU == GPURequired, cancel)
+			r.watchProgress(inner, time.Duration(r.rec.Launch.Ready.Stall), r.rec.Launch.GPU == engine.GPURequired, cancel)
 		})
 		if err != nil {
 			cancel(err)
@@ -232,7 +233,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 		}
 	}
 	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
-	if r.rec.Launch.GPU == GPURequired {
+	if r.rec.Launch.GPU == engine.GPURequired {
 		if err := p.checkGPU(ctx, r, false); err != nil {
 			return Handoff{}, err
 		}
@@ -241,7 +242,7 @@ func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff,
 }
 
 // prober questions this launch. An engine whose healthy answer takes its time gets five times that.
-func (r *run) prober(timeout Duration) *probe.Prober {
+func (r *run) prober(timeout settings.Duration) *probe.Prober {
 	limit := max(time.Duration(timeout), 5*r.rec.Launch.Spec.HealthTakes)
 	return probe.New(port.Loopback(r.rec.Host), r.rec.Port, r.key, limit)
 }

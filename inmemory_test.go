@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/test/inmemory"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // memoryConfig is a replica for a machine in memory.
@@ -20,8 +22,8 @@ func memoryConfig(t testing.TB) ProvisionConfig {
 	}
 	return ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "memory", Port: enginetest.FreePort(t, 1), GPU: GPUNone,
-		Provisioning: Provisioning{Binary: &BinaryConfig{Path: program}}, Drain: DrainConfig{Timeout: new(Duration(time.Hour))},
+		Engine: "memory", Port: enginetest.FreePort(t, 1), GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: program}}, Drain: settings.Drain{Timeout: new(settings.Duration(time.Hour))},
 	}
 }
 

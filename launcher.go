@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // modeContainer is the provisioning mode of engines that run in containers.
@@ -63,7 +64,7 @@ func target(cfg ProvisionConfig) launch.Target {
 
 // targetOf is target with the image of the engine where the configuration names none.
 func targetOf(cfg ProvisionConfig, program engine.Program) launch.Target {
-	to, c := target(cfg), ContainerConfig{}
+	to, c := target(cfg), settings.Container{}
 	if cfg.Provisioning.Container != nil {
 		c = *cfg.Provisioning.Container
 	}

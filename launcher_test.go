@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // stubLauncher performs launches of mode "container" as processes, which is enough to see what is asked of a Launcher.
@@ -57,7 +58,7 @@ func containedConfig(t testing.TB, b enginetest.Behavior) (ProvisionConfig, *stu
 	t.Helper()
 	cfg := fakeConfig(t, b)
 	l := &stubLauncher{path: cfg.Provisioning.Binary.Path}
-	cfg.Provisioning = Provisioning{Mode: "container"}
+	cfg.Provisioning = settings.Provisioning{Mode: "container"}
 	return cfg, l
 }
 
@@ -110,7 +111,7 @@ func TestNoLauncher(t *testing.T) {
 func TestPullAlways(t *testing.T) {
 	t.Parallel()
 	cfg, l := containedConfig(t, enginetest.Behavior{})
-	cfg.Provisioning.Container = &ContainerConfig{Pull: "always"}
+	cfg.Provisioning.Container = &settings.Container{Pull: "always"}
 	started(t, cfg, WithLauncher(l))
 	if l.fetched != 1 {
 		t.Errorf("fetched %d times", l.fetched)
@@ -121,20 +122,20 @@ func TestImageReference(t *testing.T) {
 	t.Parallel()
 	own := engine.Image{Name: "own/image", Tag: "v1"}
 	for _, c := range []struct {
-		config ContainerConfig
+		config settings.Container
 		want   string
 	}{
-		{ContainerConfig{}, "own/image:v1"},
-		{ContainerConfig{Tag: "v2"}, "own/image:v2"},
-		{ContainerConfig{Digest: "sha256:00"}, "own/image@sha256:00"},
-		{ContainerConfig{Image: "other", Tag: "v3"}, "other:v3"},
-		{ContainerConfig{Image: "other"}, "other"},
+		{settings.Container{}, "own/image:v1"},
+		{settings.Container{Tag: "v2"}, "own/image:v2"},
+		{settings.Container{Digest: "sha256:00"}, "own/image@sha256:00"},
+		{settings.Container{Image: "other", Tag: "v3"}, "other:v3"},
+		{settings.Container{Image: "other"}, "other"},
 	} {
 		if got := c.config.Reference(own); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.config, got, c.want)
 		}
 	}
-	if got := (ContainerConfig{}).Reference(engine.Image{}); got != "" {
+	if got := (settings.Container{}).Reference(engine.Image{}); got != "" {
 		t.Errorf("without an image: %q", got)
 	}
 }

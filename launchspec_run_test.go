@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // tuned is llama-server with another Program or LaunchSpec, as other engines have.
@@ -80,12 +81,12 @@ func TestLoadGrace(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		load  time.Duration
-		grace Duration
+		grace settings.Duration
 		want  string
 	}{
 		"loading":                        {load: time.Hour, want: "10ms"},
 		"ready":                          {want: "20ms"},
-		"loading, the user knows better": {load: time.Hour, grace: Duration(30 * time.Millisecond), want: "30ms"},
+		"loading, the user knows better": {load: time.Hour, grace: settings.Duration(30 * time.Millisecond), want: "30ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,7 +132,7 @@ func TestModelByName(t *testing.T) {
 func TestEngineTakesNoKey(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.APIKey = &SecretRef{FromEnv: "KEY"}
+	cfg.APIKey = &settings.SecretRef{FromEnv: "KEY"}
 	_, err := New(cfg, WithEngine(tuned{tune: func(s *engine.LaunchSpec) { s.KeyEnv = "" }}))
 	wantText(t, err, "api_key: llamacpp takes no key by its environment", "put a proxy")
 }

@@ -13,49 +13,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/wake"
 	"github.com/llama-orch/engine-provisioner/internal/witness"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
-
-// LivenessConfig says how a fleet notices that a ready engine cannot serve any more. One that gives no answer
-// because it has too much to do is left alone: it is ended when it refuses, or when nothing of it moves.
-type LivenessConfig struct {
-	// Period is the time between two questions to the health path. Left out, it is 10 seconds.
-	Period Duration `json:"period,omitempty"`
-	// Timeout bounds each. Left out, it is 5 seconds.
-	Timeout Duration `json:"timeout,omitempty"`
-	// Failures is how many refusals or errors in a row make the engine dead. Left out, it is 3.
-	Failures int `json:"failures,omitempty" validate:"omitempty,min=1,max=100"`
-	// WedgedAfter is how long nothing of an engine may move that has requests or gives no answer: no counter of its metrics, no
-	// CPU time, no line of its log. Then it is asked for one token, and is dead if none comes. Left out, it is 2 minutes.
-	WedgedAfter Duration `json:"wedged_after,omitempty"`
-	// DiagnoseSignal is sent to a dead engine before it is stopped, so that it can write a stack dump to its log:
-	// "SIGABRT" or "SIGQUIT". Left out, none is sent.
-	DiagnoseSignal string `json:"diagnose_signal,omitempty" validate:"omitempty,oneof=SIGABRT SIGQUIT"`
-	// TokenPeriod is how long an engine that is idle by its own gauges may go without a token before it is asked for one, which
-	// finds what the health path hides: llama-server goes on saying 200 when its loop hangs. An engine that sleeps when it is
-	// idle is not asked. Left out, it is 5 minutes where the engine's metrics have counters of tokens, and never elsewhere.
-	TokenPeriod Duration `json:"token_period,omitempty"`
-	// TokenTimeout bounds each question for a token. Left out, it is WedgedAfter, and at least 30 seconds.
-	TokenTimeout Duration `json:"token_timeout,omitempty"`
-}
-
-func (c LivenessConfig) withDefaults() LivenessConfig {
-	if c.Period == 0 {
-		c.Period = Duration(10 * time.Second)
-	}
-	if c.Timeout == 0 {
-		c.Timeout = Duration(5 * time.Second)
-	}
-	if c.Failures == 0 {
-		c.Failures = 3
-	}
-	if c.WedgedAfter == 0 {
-		c.WedgedAfter = Duration(2 * time.Minute)
-	}
-	if c.TokenTimeout == 0 {
-		c.TokenTimeout = max(Duration(30*time.Second), c.WedgedAfter)
-	}
-	return c
-}
 
 const (
 	// defaultTokenPeriod is how long an idle engine may go without a token.
@@ -72,12 +31,12 @@ var (
 // KeepHealthy looks at a ready engine until ctx ends or the launch does, and ends the launch when it cannot serve any more;
 // then Err is a *NotReadyError. What c leaves out has its default. An engine that sleeps is not woken: its health path
 // answers. It is for supervisors, once for each launch that is ready.
-func (p *EngineProvisioner) KeepHealthy(ctx context.Context, c LivenessConfig) {
-	c = c.withDefaults()
+func (p *EngineProvisioner) KeepHealthy(ctx context.Context, c settings.Liveness) {
+	c = c.WithDefaults()
 	p.keepWatch(ctx, time.Duration(c.Period), func() { p.keepHealthy(ctx, c) })
 }
 
-func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
+func (p *EngineProvisioner) keepHealthy(ctx context.Context, c settings.Liveness) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
 	r, idle := p.run, p.tokenPeriod(c)
@@ -138,7 +97,7 @@ func (p *EngineProvisioner) keepHealthy(ctx context.Context, c LivenessConfig) {
 
 // tokenPeriod is how long the engine may be idle without a token; 0 means for ever. An engine is not kept awake, and not asked for
 // what the configuration does not ask it for.
-func (p *EngineProvisioner) tokenPeriod(c LivenessConfig) time.Duration {
+func (p *EngineProvisioner) tokenPeriod(c settings.Liveness) time.Duration {
 	launch := p.run.rec.Launch
 	p.mu.Lock()
 	answers := p.handoff.Answer == answerOK

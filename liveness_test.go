@@ -12,14 +12,15 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // quick are settings by which a dead engine is found in a second or two. Questions are no closer: with the race detector, and on
 // a busy machine, the fake engine's answers to one every 20 ms were a twentieth of a core, which counts as work.
-func quick() LivenessConfig {
-	return LivenessConfig{
-		Period: Duration(200 * time.Millisecond), Timeout: Duration(200 * time.Millisecond),
-		WedgedAfter: Duration(time.Second), TokenTimeout: Duration(time.Second),
+func quick() settings.Liveness {
+	return settings.Liveness{
+		Period: settings.Duration(200 * time.Millisecond), Timeout: settings.Duration(200 * time.Millisecond),
+		WedgedAfter: settings.Duration(time.Second), TokenTimeout: settings.Duration(time.Second),
 	}
 }
 
@@ -48,7 +49,7 @@ func TestLivenessLeavesABusyEngineAlone(t *testing.T) {
 	cfg.Ready.Answer = "off"
 	p, _ := ready(t, cfg)
 	ask1(t, p.handoff.URL)
-	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), time.Hour)
+	see := p.run.witness(p.run.prober(settings.Duration(50*time.Millisecond)), time.Hour)
 	judge := life.New(life.Limits{WedgedAfter: 300 * time.Millisecond})
 	eventually(t, "it is seen to work without an answer", func() bool {
 		v := judge.See(time.Now(), see.Look(t.Context()))
@@ -74,14 +75,14 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 			cfg := fakeConfig(t, b)
 			cfg.Flags = []string{"--sleep-idle-seconds", "1"}
 			cfg.Liveness = quick()
-			cfg.Liveness.TokenPeriod = Duration(100 * time.Millisecond)
+			cfg.Liveness.TokenPeriod = settings.Duration(100 * time.Millisecond)
 			p, _ := ready(t, cfg)
 			go p.KeepHealthy(t.Context(), cfg.Liveness)
 			asleep := func() bool {
 				return probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience).Asleep(t.Context(), probe.Field{Path: "/props", Key: "is_sleeping"})
 			}
 			eventually(t, "it falls asleep", asleep)
-			see := p.run.witness(p.run.prober(Duration(time.Second)), 0)
+			see := p.run.witness(p.run.prober(settings.Duration(time.Second)), 0)
 			for range 3 {
 				if f := see.Look(t.Context()); f.Answer != life.Fine || f.Work != nil {
 					t.Errorf("%+v", f)
@@ -105,7 +106,7 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 func TestWitnessSeesWhoIsHeld(t *testing.T) {
 	t.Parallel()
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
-	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), 0)
+	see := p.run.witness(p.run.prober(settings.Duration(50*time.Millisecond)), 0)
 	eventually(t, "it answers, and nobody holds it", func() bool { // not in 50 ms always, on a busy machine
 		f := see.Look(t.Context())
 		return f.Held == "" && f.Answer == life.Fine
@@ -126,7 +127,7 @@ func TestWitnessSeesAFrozenCgroup(t *testing.T) {
 	f := newFreezer(t)
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	f.freeze(t, p.Status().PID)
-	see := p.run.witness(p.run.prober(Duration(50*time.Millisecond)), 0)
+	see := p.run.witness(p.run.prober(settings.Duration(50*time.Millisecond)), 0)
 	if facts := see.Look(t.Context()); facts.Held != "its cgroup is frozen" || p.run.held() != "its cgroup is frozen" {
 		t.Errorf("%+v", facts)
 	}
@@ -172,7 +173,7 @@ func TestLastChance(t *testing.T) {
 			if strings.Contains(test.broken, "in time") {
 				limit = 500 * time.Millisecond
 			}
-			c := p.run.lastChance(t.Context(), p.run.prober(Duration(time.Second)), limit)
+			c := p.run.lastChance(t.Context(), p.run.prober(settings.Duration(time.Second)), limit)
 			var f life.Facts
 			eventually(t, "it is over", func() bool { return c.Add(&f) })
 			if (f.Token == life.TokenCame) != (test.broken == "") || !strings.Contains(f.TokenSaid, test.broken) {

@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/witness"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // withSpace has free space be what is said instead of what it is.
@@ -57,9 +58,9 @@ func TestLogFlood(t *testing.T) {
 	floodCapped(t, cfg, rate, limit)
 }
 
-func floodCapped(t *testing.T, cfg ProvisionConfig, rate int, limit Size) {
+func floodCapped(t *testing.T, cfg ProvisionConfig, rate int, limit settings.Size) {
 	t.Helper()
-	cfg.Logs = LogsConfig{MaxSize: limit}
+	cfg.Logs = settings.Logs{MaxSize: limit}
 	p, j := ready(t, cfg, withSpace(func() uint64 { return 50 << 30 }))
 	path := p.Status().Log
 	// Between two cuts the log takes no more than the limit and a second's flood. On a machine that is busy with other
@@ -104,7 +105,7 @@ func TestRemovedLog(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
 	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: 4 << 20})
-	cfg.Logs = LogsConfig{MaxSize: limit}
+	cfg.Logs = settings.Logs{MaxSize: limit}
 	p, j := ready(t, cfg, withSpace(func() uint64 { return 50 << 30 }))
 	path := p.Status().Log
 	if err := os.Remove(path); err != nil {
@@ -160,7 +161,7 @@ func TestRenamedLog(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
 	cfg := fakeConfig(t, enginetest.Behavior{LogFlood: 4 << 20})
-	cfg.Logs = LogsConfig{MaxSize: limit}
+	cfg.Logs = settings.Logs{MaxSize: limit}
 	p, j := ready(t, cfg, withSpace(func() uint64 { return 50 << 30 }))
 	path := p.Status().Log
 	watch := witness.NewLog(p.run.seen())

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -23,6 +24,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
 	"github.com/llama-orch/engine-provisioner/internal/test/look"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestMain is where the test binary becomes the fake engine; it fails when an engine or a goroutine outlives the tests.
@@ -75,8 +77,8 @@ func fakeConfig(t testing.TB, b enginetest.Behavior) ProvisionConfig {
 	}
 	return ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: ModelConfig{ID: model}, GPU: GPUNone,
-		Provisioning: Provisioning{Binary: &BinaryConfig{Path: enginetest.Install(t, b)}},
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: settings.Model{ID: model}, GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: enginetest.Install(t, b)}},
 	}
 }
 

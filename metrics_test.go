@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/internal/exposition"
 	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
@@ -26,7 +27,7 @@ func TestMetricNames(t *testing.T) {
 	if err != nil || len(names) != 15 {
 		t.Errorf("%d series (%v): %v", len(names), err, names)
 	}
-	spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Port: 8080, GPU: GPUNone}, enginetable.LlamaServer(t))
+	spec, err := launchOf(llamacpp.Engine{}, ProvisionConfig{Port: 8080, GPU: engine.GPUNone}, enginetable.LlamaServer(t))
 	if err != nil || spec.Metrics == nil || len(spec.Metrics.Required) == 0 {
 		t.Fatalf("llama-server has no contract on metrics (%v)", err)
 	}

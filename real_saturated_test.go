@@ -8,6 +8,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/test/burst"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // slow is a model whose requests last: a thousand tokens take some seconds.
@@ -16,7 +17,7 @@ var slow = ggufgen.Params{Width: 512, Layers: 4, Context: 8192}
 func saturatedConfig(t testing.TB) ProvisionConfig {
 	cfg := briskly(realConfig(t, slow))
 	cfg.Flags = []string{"--ctx-size", "8192", "--parallel", "2", "--threads", "1"}
-	cfg.Drain.Timeout = new(Duration(5 * time.Minute))
+	cfg.Drain.Timeout = new(settings.Duration(5 * time.Minute))
 	return cfg
 }
 

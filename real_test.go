@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // llamaServer is the real engine: ENGINE_PROVISIONER_LLAMA_SERVER, which "make test" sets.
@@ -117,8 +118,8 @@ func TestRealStopWithARequestInFlight(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, big)
 	cfg.Flags = []string{"--ctx-size", "4096", "--threads", "1"}
-	cfg.Stop.Grace = Duration(500 * time.Millisecond)
-	cfg.Drain.Timeout = new(Duration)
+	cfg.Stop.Grace = settings.Duration(500 * time.Millisecond)
+	cfg.Drain.Timeout = new(settings.Duration)
 	p, _ := ready(t, cfg)
 	streaming := make(chan error, 1)
 	ended := make(chan struct{})
@@ -156,7 +157,7 @@ func TestRealSuspended(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the engine is suspended", func() bool { return stateOf(p.Status().PID) == 'T' })
-	p.cfg.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
+	p.cfg.Ready.RequestTimeout = settings.Duration(100 * time.Millisecond) // what the drain waits for an answer
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
 	}
@@ -170,7 +171,7 @@ func TestRealAPIKey(t *testing.T) {
 	if err := os.WriteFile(key, []byte("# of the router\nthe-key\r\n\n# of the tests\nanother\n#third\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.APIKey = &SecretRef{FromFile: key}
+	cfg.APIKey = &settings.SecretRef{FromFile: key}
 	p, _ := ready(t, cfg)
 	if status := statusAt(t, p.handoff.URL+"/props"); status != http.StatusUnauthorized {
 		t.Errorf("without the key: %d", status)
@@ -271,7 +272,7 @@ func TestRealEmbeddings(t *testing.T) {
 func TestRealSilentFallback(t *testing.T) {
 	t.Parallel()
 	cfg := realConfig(t, tiny)
-	cfg.GPU = GPURequired
+	cfg.GPU = engine.GPURequired
 	p, _ := newLaunch(t, cfg, withGPUs(stubGPUs{gpus: []engine.GPU{{UUID: "GPU-aaaa", MemoryTotal: 8 << 30, MemoryFree: 8 << 30}}}))
 	err := p.Start(bounded(t))
 	var gpu *GPUError
@@ -320,7 +321,7 @@ func bigAndBusy(t *testing.T, n int, change func(*ProvisionConfig)) (*EngineProv
 // A client gets its whole answer when it ends before the deadline.
 func TestRealDrain(t *testing.T) {
 	t.Parallel()
-	p, j, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(Duration(10 * time.Minute)) })
+	p, j, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(settings.Duration(10 * time.Minute)) })
 	if err := p.Stop(context.Background()); err != nil {
 		t.Errorf("Stop: %v", err)
 	}
@@ -342,8 +343,8 @@ func TestRealDrainDeadline(t *testing.T) {
 	t.Parallel()
 	const limit = 3 * time.Second
 	p, j, result := bigAndBusy(t, 4000, func(cfg *ProvisionConfig) {
-		cfg.Drain.Timeout = new(Duration(limit))
-		cfg.Stop.Grace = Duration(500 * time.Millisecond)
+		cfg.Drain.Timeout = new(settings.Duration(limit))
+		cfg.Stop.Grace = settings.Duration(500 * time.Millisecond)
 	})
 	began := time.Now()
 	stopped := stopping(bounded(t), p)
@@ -364,7 +365,7 @@ func TestRealDrainDeadline(t *testing.T) {
 
 func TestRealAttachedDrain(t *testing.T) {
 	t.Parallel()
-	p, _, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(Duration(10 * time.Minute)) })
+	p, _, result := bigAndBusy(t, 100, func(cfg *ProvisionConfig) { cfg.Drain.Timeout = new(settings.Duration(10 * time.Minute)) })
 	p.Release()
 	t.Cleanup(func() { _ = p.run.host().Leader.Child().Kill(); _, _ = p.run.host().Leader.Child().Wait() })
 	attached, err := Attach(p.cfg.StateDir, poolR0)
@@ -412,7 +413,7 @@ func TestRealHubModel(t *testing.T) {
 			t.Parallel()
 			cfg := realConfig(t, tiny)
 			cfg.Model.ID = id
-			cfg.Env = map[string]EnvValue{"HF_ENDPOINT": {Value: hub.API.URL}, "HF_HUB_OFFLINE": {Value: "0"}, "HF_HOME": {Value: filepath.Join(dir, "hf-"+name)}}
+			cfg.Env = map[string]settings.EnvValue{"HF_ENDPOINT": {Value: hub.API.URL}, "HF_HUB_OFFLINE": {Value: "0"}, "HF_HOME": {Value: filepath.Join(dir, "hf-"+name)}}
 			p, _ := ready(t, cfg)
 			want := filepath.Join(dir, "hf-"+name, "hub/models--org--chat/snapshots", commit, name)
 			if p.handoff.Model != (HandoffModel{ID: id, Path: want}) {

@@ -22,6 +22,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // vllmProgram is the real engine of these tests: ENGINE_PROVISIONER_VLLM, which "make test-vllm" sets. They are no part
@@ -55,15 +56,15 @@ func vllmConfig(t testing.TB) ProvisionConfig {
 func vllmReplica(program, dir, replica string, port int) ProvisionConfig {
 	return ProvisionConfig{
 		PoolID: "pool", ReplicaID: replica, StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "vllm", Port: port, Model: ModelConfig{ID: filepath.Join(dir, "tiny")}, GPU: GPUNone,
+		Engine: "vllm", Port: port, Model: settings.Model{ID: filepath.Join(dir, "tiny")}, GPU: engine.GPUNone,
 		Flags: []string{"--enforce-eager", "--dtype", "float32"},
-		Env: map[string]EnvValue{
+		Env: map[string]settings.EnvValue{
 			"HF_HUB_OFFLINE": {Value: "1"}, "VLLM_NO_USAGE_STATS": {Value: "1"}, "VLLM_CPU_KVCACHE_SPACE": {Value: "1"},
 		},
-		Provisioning: Provisioning{Binary: &BinaryConfig{Path: program}},
-		Restart:      RestartConfig{InitialDelay: Duration(10 * time.Millisecond)},
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: program}},
+		Restart:      settings.Restart{InitialDelay: settings.Duration(10 * time.Millisecond)},
 		// Much less than the load takes, so it goes on only for its progress: imports are silent, but they use the CPU.
-		Ready: ReadyConfig{Stall: Duration(10 * time.Second)},
+		Ready: settings.Ready{Stall: settings.Duration(10 * time.Second)},
 	}
 }
 
@@ -281,7 +282,7 @@ func TestRealVLLMShutdownTimeout(t *testing.T) {
 	t.Parallel()
 	cfg := vllmConfig(t)
 	cfg.Flags = append(cfg.Flags, "--shutdown-timeout", "20")
-	cfg.Drain.Timeout = new(Duration)
+	cfg.Drain.Timeout = new(settings.Duration)
 	p, _ := vllmReady(t, cfg)
 	pids, shm := vllmTree(t, p.Status().LaunchID)
 	const clients = 8
@@ -338,7 +339,7 @@ func TestRealVLLMStopWhileLoading(t *testing.T) {
 func TestRealVLLMNoRoom(t *testing.T) {
 	t.Parallel()
 	cfg := vllmConfig(t)
-	cfg.Env["VLLM_CPU_KVCACHE_SPACE"] = EnvValue{Value: "200"}
+	cfg.Env["VLLM_CPU_KVCACHE_SPACE"] = settings.EnvValue{Value: "200"}
 	p, _ := started(t, cfg)
 	_, err := p.WaitReady(atLeisure(t))
 	var exit *ExitError

@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // record is what one launch leaves on disk for whoever comes next: enough to find the engine, to be sure that it is
@@ -27,23 +28,23 @@ type record struct {
 	State      State  `json:"state"`      // preparing: about to be started; starting: it runs; draining; stopping; stopped or failed: it ended
 	LaunchID   string `json:"launch_id"`
 
-	Pool    string   `json:"pool"`
-	Replica string   `json:"replica"`
-	Engine  string   `json:"engine"`
-	Version string   `json:"engine_version,omitempty"`
-	Model   string   `json:"model"`
-	Host    string   `json:"host"`
-	Port    int      `json:"port"`
-	Grace   Duration `json:"grace"`
+	Pool    string            `json:"pool"`
+	Replica string            `json:"replica"`
+	Engine  string            `json:"engine"`
+	Version string            `json:"engine_version,omitempty"`
+	Model   string            `json:"model"`
+	Host    string            `json:"host"`
+	Port    int               `json:"port"`
+	Grace   settings.Duration `json:"grace"`
 	// LoadGrace is the grace of a stop before readiness; 0 means Grace.
-	LoadGrace Duration `json:"load_grace,omitempty"`
+	LoadGrace settings.Duration `json:"load_grace,omitempty"`
 
 	// What another provisioner needs to watch, drain and stop the engine. Secrets are references, here as in the
 	// configuration.
-	Dir    string       `json:"dir,omitempty"` // what relative paths refer to
-	Drain  DrainConfig  `json:"drain,omitzero"`
-	APIKey *SecretRef   `json:"api_key,omitempty"`
-	Launch launchRecord `json:"launch"`
+	Dir    string              `json:"dir,omitempty"` // what relative paths refer to
+	Drain  settings.Drain      `json:"drain,omitzero"`
+	APIKey *settings.SecretRef `json:"api_key,omitempty"`
+	Launch launchRecord        `json:"launch"`
 
 	Process   proc.ID   `json:"process,omitzero"`
 	Cgroup    string    `json:"cgroup,omitempty"` // the folder of the launch's own cgroup
@@ -59,9 +60,9 @@ type record struct {
 	// Withdrawn says that it is out of service, though ready.
 	Withdrawn bool `json:"withdrawn,omitempty"`
 
-	Logs       LogsConfig    `json:"logs,omitzero"`
-	LastFailed int64         `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
-	Handoff    HandoffConfig `json:"handoff,omitzero"`
+	Logs       settings.Logs    `json:"logs,omitzero"`
+	LastFailed int64            `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
+	Handoff    settings.Handoff `json:"handoff,omitzero"`
 }
 
 // launchRecord is what was launched: with it, another provisioner can carry on with the readiness of an engine, or watch
@@ -76,12 +77,12 @@ type launchRecord struct {
 	Args  []string          `json:"args"`
 	Flags []string          `json:"flags"` // those of Args that no other key says; nil in records of older versions
 	Spec  recordedSpec      `json:"spec"`
-	GPU   GPUPolicy         `json:"gpu"`
+	GPU   engine.GPUPolicy  `json:"gpu"`
 	GPUs  []engine.GPU      `json:"gpus,omitempty"` // with their memory before the start
-	Ready ReadyConfig       `json:"ready"`
+	Ready settings.Ready    `json:"ready"`
 	// Memory is what the launch was going to take, for others that start while it loads.
-	Memory  []MemoryNeed `json:"memory,omitempty"`
-	Secrets []SecretRef  `json:"secrets,omitempty"` // all of them, to keep them out of errors
+	Memory  []MemoryNeed         `json:"memory,omitempty"`
+	Secrets []settings.SecretRef `json:"secrets,omitempty"` // all of them, to keep them out of errors
 	// Seals tell whether the secrets that the engine was given are still those that the references lead to.
 	Seals secret.Seals `json:"seals,omitzero"`
 	// Footprint is what would make another launch if it changed, and Places is where to look for that.
@@ -206,9 +207,9 @@ func (r *record) readSchema1(data []byte) error {
 }
 
 func (p *EngineProvisioner) newLogKeeper(r *run) *state.LogKeeper {
-	limits := r.rec.Logs.withDefaults()
+	limits := r.rec.Logs.WithDefaults()
 	return state.NewLogKeeper(r.files, r.rec.Pool, state.LogLimits{
-		Size: int64(limits.MaxSize), PoolSize: int64(limits.MaxPoolSize), Shown: func(bytes int64) string { return Size(bytes).String() },
+		Size: int64(limits.MaxSize), PoolSize: int64(limits.MaxPoolSize), Shown: func(bytes int64) string { return settings.Size(bytes).String() },
 	}, p.opts.space, p.note)
 }
 

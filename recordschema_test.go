@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/test/jsonnames"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // The records below testdata/records were written by real runs, each by a version that people may still have engines of.
@@ -37,9 +38,9 @@ func TestRecordedSchemas(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.Schema != state.RecordSchema || r.Engine != "vllm" || r.Version != "0.32.0+cpu" || r.Port != 18231 || r.Process.PID != 26172 ||
-				r.Process.StartTicks != 2366662 || r.Process.PidfdIno != 2684530 || r.Grace != Duration(45*time.Second) ||
-				r.LoadGrace != Duration(2*time.Second) || *r.Drain.Timeout != Duration(30*time.Second) || r.Logs.MaxSize != 64<<20 ||
-				r.Launch.Ready.RequestTimeout != Duration(5*time.Second) || r.Launch.GPU != GPUNone || len(r.Launch.Args) != 13 {
+				r.Process.StartTicks != 2366662 || r.Process.PidfdIno != 2684530 || r.Grace != settings.Duration(45*time.Second) ||
+				r.LoadGrace != settings.Duration(2*time.Second) || *r.Drain.Timeout != settings.Duration(30*time.Second) || r.Logs.MaxSize != 64<<20 ||
+				r.Launch.Ready.RequestTimeout != settings.Duration(5*time.Second) || r.Launch.GPU != engine.GPUNone || len(r.Launch.Args) != 13 {
 				t.Errorf("%+v", r)
 			}
 			spec := r.Launch.Spec.whole()

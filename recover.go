@@ -248,13 +248,13 @@ func (r *run) readSecrets() error {
 			keys, known := r.givenKeys()
 			if !known {
 				var err error
-				keys, err = ref.readKeys(ProvisionConfig{Dir: r.rec.Dir})
+				keys, err = readKeys(ref, ProvisionConfig{Dir: r.rec.Dir})
 				failed = errors.Join(failed, err)
 			}
 			found, r.key = append(found, keys...), keys.First()
 			continue
 		}
-		s, err := ref.read(ProvisionConfig{Dir: r.rec.Dir})
+		s, err := readRef(ref, ProvisionConfig{Dir: r.rec.Dir})
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue

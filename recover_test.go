@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // abandoned is a launch whose provisioner is gone, as after a SIGKILL: nothing was let go or cleaned up. reap must be
@@ -88,7 +89,7 @@ func TestAttach(t *testing.T) {
 func TestAttachTakesTheLimitsOfTheRecord(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.Drain.Timeout, cfg.Stop.Grace = new(Duration(7*time.Second)), Duration(11*time.Second)
+	cfg.Drain.Timeout, cfg.Stop.Grace = new(settings.Duration(7*time.Second)), settings.Duration(11*time.Second)
 	ready(t, cfg)
 	p, err := Attach(cfg.StateDir, poolR0)
 	if err != nil {
@@ -320,7 +321,7 @@ func TestForgedRecords(t *testing.T) {
 func testRecord(t *testing.T) record {
 	return record{
 		Schema: state.RecordSchema, Generation: 1, Desired: desiredRunning, State: StateStarting, LaunchID: proc.NewMark(),
-		Pool: "pool", Replica: "r0", Engine: "llamacpp", Host: "127.0.0.1", Port: enginetest.FreePort(t, 1), Grace: Duration(time.Second),
+		Pool: "pool", Replica: "r0", Engine: "llamacpp", Host: "127.0.0.1", Port: enginetest.FreePort(t, 1), Grace: settings.Duration(time.Second),
 		StartedAt: time.Now(),
 	}
 }

@@ -7,14 +7,15 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A changed secret is a difference, which the record tells without it, and the handoff names no key that the engine does not know.
 func TestRotatedKey(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.APIKey = &SecretRef{FromFile: "key"}
-	cfg.Env = map[string]EnvValue{"DB": {Secret: &SecretRef{FromFile: "db"}}}
+	cfg.APIKey = &settings.SecretRef{FromFile: "key"}
+	cfg.Env = map[string]settings.EnvValue{"DB": {Secret: &settings.SecretRef{FromFile: "db"}}}
 	file := filepath.Join(cfg.Dir, "key")
 	write := func(name, text string) {
 		t.Helper()
@@ -45,7 +46,7 @@ func TestRotatedKey(t *testing.T) {
 		t.Errorf("the record has a secret (%v): %s", err, text)
 	}
 
-	named := func() *SecretRef {
+	named := func() *settings.SecretRef {
 		t.Helper()
 		p.look()
 		h, err := ReadHandoff(p.run.files.Handoff())

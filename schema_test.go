@@ -20,6 +20,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/test/golden"
+	"github.com/llama-orch/engine-provisioner/internal/values"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestConfigSchemaIsCurrent regenerates the committed schema. It happens in a test and not at run time since the
@@ -34,33 +36,42 @@ func schemaTypes() []any {
 	return []any{
 		Config{},
 		Pool{},
-		ModelConfig{},
-		Provisioning{},
-		BinaryConfig{},
-		ContainerConfig{},
-		SourceConfig{},
-		PackageConfig{},
-		ReadyConfig{},
-		RestartConfig{},
-		LivenessConfig{},
-		StopConfig{},
-		DownloadConfig{},
-		LogsConfig{},
-		HandoffConfig{},
-		SecretRef{},
-		DrainConfig{},
-		DrainHook{},
-		HTTPHook{},
-		CustomConfig{},
+		settings.Model{},
+		settings.Provisioning{},
+		settings.Binary{},
+		settings.Container{},
+		settings.Source{},
+		settings.Package{},
+		settings.Ready{},
+		settings.Restart{},
+		settings.Liveness{},
+		settings.Stop{},
+		settings.Download{},
+		settings.Logs{},
+		settings.Handoff{},
+		settings.SecretRef{},
+		settings.Drain{},
+		settings.DrainHook{},
+		settings.HTTPHook{},
+		settings.Custom{},
 		engine.Field{},
 		engine.MetricsContract{},
 		engine.AnswerRequest{},
 	}
 }
 
+// schemaName is the name of a block in the schema: those of the larger ones end in "Config".
+func schemaName(of reflect.Type) string {
+	name := of.Name()
+	if strings.HasSuffix(of.PkgPath(), "/settings") && !slices.Contains([]string{"Provisioning", "SecretRef", "DrainHook", "HTTPHook"}, name) {
+		return name + "Config"
+	}
+	return name
+}
+
 func generateSchema(t *testing.T) string {
 	t.Helper()
-	r := &jsonschema.Reflector{Anonymous: true, Mapper: unionSchema}
+	r := &jsonschema.Reflector{Anonymous: true, Mapper: unionSchema, Namer: schemaName}
 	if err := r.AddGoComments("github.com/llama-orch/engine-provisioner", "."); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +79,7 @@ func generateSchema(t *testing.T) string {
 	s.Title = "engine-provisioner pools file"
 	types := map[string]reflect.Type{}
 	for _, of := range schemaTypes() {
-		types[reflect.TypeOf(of).Name()] = reflect.TypeOf(of)
+		types[schemaName(reflect.TypeOf(of))] = reflect.TypeOf(of)
 	}
 	for name, def := range s.Definitions {
 		def.Description = oneLine(def.Description)
@@ -122,33 +133,33 @@ func generateSchema(t *testing.T) string {
 // unionSchema describes the types that are not written in a file as they stand in Go.
 func unionSchema(of reflect.Type) *jsonschema.Schema {
 	switch of {
-	case reflect.TypeFor[Duration]():
+	case reflect.TypeFor[settings.Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, Examples: []any{"90s", "5m"}}
-	case reflect.TypeFor[Size]():
-		return &jsonschema.Schema{Type: "string", Pattern: config.SizePattern, Examples: []any{"64MiB", "1GiB"}}
-	case reflect.TypeFor[FileMode]():
+	case reflect.TypeFor[settings.Size]():
+		return &jsonschema.Schema{Type: "string", Pattern: values.SizePattern, Examples: []any{"64MiB", "1GiB"}}
+	case reflect.TypeFor[settings.FileMode]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "string", Pattern: "^(0o?)?6(00|40|44)$", Examples: []any{"0640", "0644"}},
 			{Type: "integer", Enum: []any{600, 640, 644, 0o600, 0o640, 0o644}}, // what 0640 is depends on the version of YAML
 		}}
-	case reflect.TypeFor[Group]():
+	case reflect.TypeFor[settings.Group]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-			{Type: "string", Pattern: config.GroupPattern}, {Type: "integer", Minimum: "0"},
+			{Type: "string", Pattern: values.GroupPattern}, {Type: "integer", Minimum: "0"},
 		}}
-	case reflect.TypeFor[Device]():
+	case reflect.TypeFor[settings.Device]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: config.DevicePattern},
+			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: values.DevicePattern},
 		}}
-	case reflect.TypeFor[Devices]():
+	case reflect.TypeFor[settings.Devices]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-			{Type: "string", Const: string(autoDevice)}, {Type: "array", Items: unionSchema(reflect.TypeFor[Device]())},
+			{Type: "string", Const: values.AutoDevice}, {Type: "array", Items: unionSchema(reflect.TypeFor[settings.Device]())},
 		}}
-	case reflect.TypeFor[Flags]():
+	case reflect.TypeFor[settings.Flags]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "string", Examples: []any{"--ctx-size 4096 --parallel 2"}},
 			{Type: "array", Items: &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}}},
 		}}
-	case reflect.TypeFor[EnvValue]():
+	case reflect.TypeFor[settings.EnvValue]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Ref: "#/$defs/SecretRef"}}}
 	}
 	return nil
@@ -295,9 +306,9 @@ func TestConfigSchemaHasEveryKey(t *testing.T) {
 	}
 	for _, of := range schemaTypes() {
 		typ := reflect.TypeOf(of)
-		def := schema.Defs[typ.Name()]
+		def := schema.Defs[schemaName(typ)]
 		if def.AdditionalProperties == nil || *def.AdditionalProperties {
-			t.Errorf("%s allows other keys", typ.Name())
+			t.Errorf("%s allows other keys", schemaName(typ))
 		}
 		var keys []string
 		for _, f := range reflect.VisibleFields(typ) {
@@ -306,11 +317,11 @@ func TestConfigSchemaHasEveryKey(t *testing.T) {
 			}
 		}
 		if got := slices.Sorted(maps.Keys(def.Properties)); !slices.Equal(got, slices.Sorted(slices.Values(keys))) {
-			t.Errorf("%s has %q, the loader takes %q", typ.Name(), got, keys)
+			t.Errorf("%s has %q, the loader takes %q", schemaName(typ), got, keys)
 		}
 		for key, property := range def.Properties {
 			if property.Description == "" {
-				t.Errorf("%s.%s has no description", typ.Name(), key)
+				t.Errorf("%s.%s has no description", schemaName(typ), key)
 			}
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestSecretPrintsNothing proves that no verb, encoder or logger gets at a secret, also inside of unexported fields.
@@ -69,29 +70,29 @@ func TestReadSecret(t *testing.T) {
 	t.Setenv("TEST_EMPTY", "")
 	t.Setenv("TEST_LINES", "sk-canary\nmore")
 	for _, c := range []struct {
-		ref  SecretRef
+		ref  settings.SecretRef
 		want string
 		err  []string
 	}{
-		{ref: SecretRef{FromEnv: "TEST_SECRET"}, want: "from env"},
-		{ref: SecretRef{FromFile: file("plain", "sk")}, want: "sk"},
-		{ref: SecretRef{FromFile: file("newline", "sk\n")}, want: "sk"},
-		{ref: SecretRef{FromFile: file("windows", "sk\r\n")}, want: "sk"},
-		{ref: SecretRef{FromFile: file("spaces", " s k \n")}, want: " s k "},
-		{ref: SecretRef{FromFile: filepath.Join(dir, "plain")}, want: "sk"},
-		{ref: SecretRef{FromFile: "link"}, want: "sk"}, // as Kubernetes mounts them
-		{ref: SecretRef{FromEnv: "TEST_EMPTY"}, err: []string{`"TEST_EMPTY" is not set`, "set it"}},
-		{ref: SecretRef{FromEnv: "TEST_NONE"}, err: []string{`"TEST_NONE" is not set`}},
-		{ref: SecretRef{FromEnv: "TEST_LINES"}, err: []string{`"TEST_LINES"`, "control character"}},
-		{ref: SecretRef{FromFile: file("empty", "")}, err: []string{"empty\" is empty", "put the secret into it"}},
-		{ref: SecretRef{FromFile: file("blank", "\n")}, err: []string{"is empty"}},
-		{ref: SecretRef{FromFile: file("two", "sk-canary\nsk-canary\n")}, err: []string{"control character", "on one line"}},
-		{ref: SecretRef{FromFile: file("large", strings.Repeat("sk-canary", 2<<10))}, err: []string{"larger than 16 KiB"}},
-		{ref: SecretRef{FromFile: "none"}, err: []string{"no such file", "from_file"}},
-		{ref: SecretRef{FromFile: "."}, err: []string{"is a folder", "from_file"}},
-		{ref: SecretRef{FromFile: "pipe"}, err: []string{"is a pipe", "from_file"}}, // and is not waited for
+		{ref: settings.SecretRef{FromEnv: "TEST_SECRET"}, want: "from env"},
+		{ref: settings.SecretRef{FromFile: file("plain", "sk")}, want: "sk"},
+		{ref: settings.SecretRef{FromFile: file("newline", "sk\n")}, want: "sk"},
+		{ref: settings.SecretRef{FromFile: file("windows", "sk\r\n")}, want: "sk"},
+		{ref: settings.SecretRef{FromFile: file("spaces", " s k \n")}, want: " s k "},
+		{ref: settings.SecretRef{FromFile: filepath.Join(dir, "plain")}, want: "sk"},
+		{ref: settings.SecretRef{FromFile: "link"}, want: "sk"}, // as Kubernetes mounts them
+		{ref: settings.SecretRef{FromEnv: "TEST_EMPTY"}, err: []string{`"TEST_EMPTY" is not set`, "set it"}},
+		{ref: settings.SecretRef{FromEnv: "TEST_NONE"}, err: []string{`"TEST_NONE" is not set`}},
+		{ref: settings.SecretRef{FromEnv: "TEST_LINES"}, err: []string{`"TEST_LINES"`, "control character"}},
+		{ref: settings.SecretRef{FromFile: file("empty", "")}, err: []string{"empty\" is empty", "put the secret into it"}},
+		{ref: settings.SecretRef{FromFile: file("blank", "\n")}, err: []string{"is empty"}},
+		{ref: settings.SecretRef{FromFile: file("two", "sk-canary\nsk-canary\n")}, err: []string{"control character", "on one line"}},
+		{ref: settings.SecretRef{FromFile: file("large", strings.Repeat("sk-canary", 2<<10))}, err: []string{"larger than 16 KiB"}},
+		{ref: settings.SecretRef{FromFile: "none"}, err: []string{"no such file", "from_file"}},
+		{ref: settings.SecretRef{FromFile: "."}, err: []string{"is a folder", "from_file"}},
+		{ref: settings.SecretRef{FromFile: "pipe"}, err: []string{"is a pipe", "from_file"}}, // and is not waited for
 	} {
-		s, err := c.ref.read(ProvisionConfig{Dir: dir})
+		s, err := readRef(c.ref, ProvisionConfig{Dir: dir})
 		if len(c.err) == 0 {
 			if err != nil || s.Reveal() != c.want {
 				t.Errorf("%+v: %q (%v), want %q", c.ref, s.Reveal(), err, c.want)
@@ -108,8 +109,8 @@ func TestReadSecret(t *testing.T) {
 func TestReadSecretsTellsAll(t *testing.T) {
 	t.Parallel()
 	cfg := ProvisionConfig{
-		Dir: t.TempDir(), APIKey: &SecretRef{FromFile: "no-key"},
-		Env: map[string]EnvValue{"A": {Secret: &SecretRef{FromEnv: "NO_SUCH_VARIABLE"}}, "B": {Value: "plain"}},
+		Dir: t.TempDir(), APIKey: &settings.SecretRef{FromFile: "no-key"},
+		Env: map[string]settings.EnvValue{"A": {Secret: &settings.SecretRef{FromEnv: "NO_SUCH_VARIABLE"}}, "B": {Value: "plain"}},
 	}
 	s, err := readSecrets(cfg)
 	wantText(t, err, "api_key: ", "no-key", "env.A: ", "NO_SUCH_VARIABLE")

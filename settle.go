@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Comparison is what a configuration means for a launch that runs; see [EngineProvisioner.Compare].
@@ -112,7 +114,7 @@ func (p *EngineProvisioner) settleInto(c Comparison) *EngineProvisioner {
 
 // gpuDoubt reports whether a launch owes the proof that the present settings ask for: it was made without that.
 func gpuDoubt(cfg ProvisionConfig, was launchRecord) bool {
-	return cfg.GPU == GPURequired && was.GPU != GPURequired
+	return cfg.GPU == engine.GPURequired && was.GPU != engine.GPURequired
 }
 
 func gpuDifference(cfg ProvisionConfig, was launchRecord, why string) Difference {
@@ -133,7 +135,7 @@ func gpuLack(cfg ProvisionConfig, was launchRecord) (lack []Difference) {
 func (p *EngineProvisioner) lacksGPU(ctx context.Context, cfg ProvisionConfig) error {
 	was := p.run.rec.Launch
 	owes := gpuDoubt(cfg, was)
-	if !owes && (cfg.GPU != GPURequired || !p.found) {
+	if !owes && (cfg.GPU != engine.GPURequired || !p.found) {
 		return nil
 	}
 	err := errors.New("it was started without one")
@@ -242,7 +244,7 @@ func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
 	r.Model, r.Drain, r.Logs, r.APIKey, r.Handoff = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey, cfg.Handoff
 	r.Grace, r.LoadGrace = cfg.Stop.Grace, 0
 	if cfg.Stop.Grace == 0 {
-		r.Grace, r.LoadGrace = Duration(r.Launch.Spec.Grace), Duration(r.Launch.Spec.LoadGrace)
+		r.Grace, r.LoadGrace = settings.Duration(r.Launch.Spec.Grace), settings.Duration(r.Launch.Spec.LoadGrace)
 	}
 	return r
 }

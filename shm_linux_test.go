@@ -8,7 +8,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // pythonConfig is a custom replica that is the Python program, with the address to listen on as its arguments.
@@ -25,8 +27,8 @@ func pythonConfig(t testing.TB, program string) ProvisionConfig {
 	}
 	return ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "custom", Port: enginetest.FreePort(t, 1), GPU: GPUNone,
-		Custom: &CustomConfig{Command: []string{python, path, "{host}", "{port}"}, Health: "/health"},
+		Engine: "custom", Port: enginetest.FreePort(t, 1), GPU: engine.GPUNone,
+		Custom: &settings.Custom{Command: []string{python, path, "{host}", "{port}"}, Health: "/health"},
 	}
 }
 
@@ -84,10 +86,10 @@ func TestUsersFilesInShmStay(t *testing.T) {
 		"the model's folder":       {path: filepath.Join(model, "weights"), writable: true, change: func(c *ProvisionConfig) { c.Model.ID = "local:" + model }},
 		"named in flags":           {path: beside("flag"), writable: true, change: func(c *ProvisionConfig) { c.Flags = []string{"--table=" + beside("flag") + ":1"} }},
 		"named by a link":          {path: beside("linked"), writable: true, change: func(c *ProvisionConfig) { c.Flags = []string{byLink} }},
-		"named in env":             {path: beside("env"), writable: true, change: func(c *ProvisionConfig) { c.Env = map[string]EnvValue{"TABLE": {Value: beside("env")}} }},
+		"named in env":             {path: beside("env"), writable: true, change: func(c *ProvisionConfig) { c.Env = map[string]settings.EnvValue{"TABLE": {Value: beside("env")}} }},
 		"named in the command":     {path: beside("command"), writable: true, change: func(c *ProvisionConfig) { c.Custom.Command = append(c.Custom.Command, beside("command")) }},
 		"named in custom.env":      {path: beside("custom"), writable: true, change: func(c *ProvisionConfig) { c.Custom.Env = map[string]string{"TABLE": beside("custom")} }},
-		"named, of an adopted one": {path: beside("adopted"), writable: true, adopted: true, change: func(c *ProvisionConfig) { c.Env = map[string]EnvValue{"TABLE": {Value: beside("adopted")}} }},
+		"named, of an adopted one": {path: beside("adopted"), writable: true, adopted: true, change: func(c *ProvisionConfig) { c.Env = map[string]settings.EnvValue{"TABLE": {Value: beside("adopted")}} }},
 		"named, and it is killed":  {path: beside("killed"), writable: true, kill: true, change: func(c *ProvisionConfig) { c.Flags = []string{beside("killed")} }},
 		"a leftover":               {path: beside("left"), writable: true, gone: true},
 		"a leftover of an adopted": {path: beside("left-adopted"), writable: true, adopted: true, gone: true},

@@ -17,7 +17,7 @@ import (
 )
 
 // Stop ends the engine and returns when its whole process tree is gone and its port is free. In order: the handoff is
-// removed; a replica that was ready, or serves clients already, is drained (see DrainConfig); the engine's main process gets SIGTERM, once; after
+// removed; a replica that was ready, or serves clients already, is drained (see settings.Drain); the engine's main process gets SIGTERM, once; after
 // the grace period the tree gets SIGKILL; what outlives the main process for more than half a second, in whatever
 // group or session, gets SIGKILL, too; everything is reaped, verified and put away.
 //

@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Whatever the engine's processes do, after Stop none of them is alive.
@@ -57,9 +58,9 @@ func TestStopEndsTheTree(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := fakeConfig(t, test.behavior)
-			cfg.Stop.Grace = Duration(10 * time.Second)
+			cfg.Stop.Grace = settings.Duration(10 * time.Second)
 			if test.killed {
-				cfg.Stop.Grace = Duration(300 * time.Millisecond)
+				cfg.Stop.Grace = settings.Duration(300 * time.Millisecond)
 			}
 			p, j := ready(t, cfg)
 			pid := p.Status().PID
@@ -69,7 +70,7 @@ func TestStopEndsTheTree(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, "the engine is suspended", func() bool { return stateOf(pid) == 'T' })
-				p.run.rec.Launch.Ready.RequestTimeout = Duration(100 * time.Millisecond) // what the drain waits for an answer
+				p.run.rec.Launch.Ready.RequestTimeout = settings.Duration(100 * time.Millisecond) // what the drain waits for an answer
 			}
 			if len(children) != len(test.behavior.Children) {
 				t.Fatalf("children %v", children)
@@ -134,7 +135,7 @@ func (c noticedContext) Done() <-chan struct{} {
 func TestOneTermOnly(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
-	cfg.Stop.Grace = Duration(time.Minute)
+	cfg.Stop.Grace = settings.Duration(time.Minute)
 	p, _ := ready(t, cfg)
 	ctx := bounded(t)
 	var stops sync.WaitGroup
@@ -169,7 +170,7 @@ func TestOneTermOnly(t *testing.T) {
 func TestKillCutsTheGrace(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
-	cfg.Stop.Grace = Duration(time.Minute)
+	cfg.Stop.Grace = settings.Duration(time.Minute)
 	p, _ := ready(t, cfg)
 	first := make(chan error)
 	go func() { first <- p.Stop(context.Background()) }()
@@ -187,8 +188,8 @@ func TestStopWithARequestInFlight(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: time.Hour})
 	cfg.Ready.Answer = "off"
-	cfg.Drain.Timeout = new(Duration)
-	cfg.Stop.Grace = Duration(300 * time.Millisecond)
+	cfg.Drain.Timeout = new(settings.Duration)
+	cfg.Stop.Grace = settings.Duration(300 * time.Millisecond)
 	p, _ := ready(t, cfg)
 	conn := make(chan error)
 	go func() {
@@ -250,8 +251,8 @@ func TestStrangersAreSpared(t *testing.T) {
 func TestUnkillable(t *testing.T) {
 	freezer := newFreezer(t)
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.Stop.Grace = Duration(50 * time.Millisecond)
-	cfg.Drain.Timeout = new(Duration)
+	cfg.Stop.Grace = settings.Duration(50 * time.Millisecond)
+	cfg.Drain.Timeout = new(settings.Duration)
 	p, _ := ready(t, cfg)
 	p.run.killTimeout = 300 * time.Millisecond
 	freezer.freeze(t, p.Status().PID)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // project is a CMake project in a git repository: its llama-server becomes the fake engine. The tests run the real git,
@@ -93,7 +94,7 @@ func (p project) config(ref string, flags ...string) (cfg ProvisionConfig, ledge
 	p.t.Helper()
 	cfg = fakeConfig(p.t, enginetest.Behavior{})
 	file := filepath.Join(cfg.Dir, "ledger")
-	cfg.Provisioning = Provisioning{Mode: "source", Source: &SourceConfig{
+	cfg.Provisioning = settings.Provisioning{Mode: "source", Source: &settings.Source{
 		Repo: p.dir, Ref: ref, Jobs: 2,
 		CMakeFlags: append([]string{"-DENGINE=" + cfg.Provisioning.Binary.Path, "-D", "LEDGER=" + file}, flags...),
 	}}

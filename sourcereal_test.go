@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // llamaSource is a repository of llama.cpp b11434.
@@ -37,7 +38,7 @@ func TestRealSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Flags = []string{"--ctx-size", "256", "--threads", "1"}
-	cfg.Provisioning = Provisioning{Mode: "source", Source: &SourceConfig{
+	cfg.Provisioning = settings.Provisioning{Mode: "source", Source: &settings.Source{
 		Repo: repo, Ref: "b11434", CMakeFlags: []string{"-DGGML_NATIVE=OFF"},
 	}}
 	builds := 1
@@ -109,7 +110,7 @@ func TestRealCUDA(t *testing.T) {
 				t.Skip("this toolkit has the stub")
 			}
 			cfg := fakeConfig(t, enginetest.Behavior{})
-			cfg.Provisioning = Provisioning{Mode: "source", Source: &SourceConfig{
+			cfg.Provisioning = settings.Provisioning{Mode: "source", Source: &settings.Source{
 				Repo: llamaSource(t), Ref: "b11434", CMakeFlags: append([]string{"-DGGML_CUDA=ON"}, strings.Fields(c.flags)...),
 				Generator: "ninja", Targets: []string{object}, // only ninja knows files as targets
 			}}

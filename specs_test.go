@@ -13,18 +13,19 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // launchConfig is a replica of an engine, of which nothing is special.
 func launchConfig(e Engine, flags ...string) ProvisionConfig {
 	cfg := ProvisionConfig{
-		PoolID: "chat", ReplicaID: "r0", Engine: e.Name(), Port: 8081, Model: ModelConfig{ID: "local:/models/chat"}, Flags: flags,
+		PoolID: "chat", ReplicaID: "r0", Engine: e.Name(), Port: 8081, Model: settings.Model{ID: "local:/models/chat"}, Flags: flags,
 	}
 	return cfg.WithDefaults()
 }
 
 func llamaConfig(flags ...string) ProvisionConfig {
-	return ProvisionConfig{Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "local:/models/m.gguf"}, Flags: flags}
+	return ProvisionConfig{Engine: "llamacpp", Port: 8081, Model: settings.Model{ID: "local:/models/m.gguf"}, Flags: flags}
 }
 
 func testDialect(name string) *flagline.Dialect {

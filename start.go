@@ -102,7 +102,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	if err := files.Create(); err != nil {
 		return nil, err
 	}
-	if err := files.Admit(p.cfg.Handoff.readers()); err != nil {
+	if err := files.Admit(readersOf(p.cfg.Handoff)); err != nil {
 		return nil, err
 	}
 

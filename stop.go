@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caller"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // StopOptions are limits of one stop, instead of those that the launch was started with. The zero value leaves them.
@@ -197,7 +198,7 @@ func (p *EngineProvisioner) recordStop(r *run, at State) {
 	p.mu.Unlock()
 	rec := r.rec
 	if limits.Grace != nil { // for whoever waits for this stop
-		rec.Grace, rec.LoadGrace = Duration(*limits.Grace), 0
+		rec.Grace, rec.LoadGrace = settings.Duration(*limits.Grace), 0
 	}
 	rec.Desired, rec.State, rec.Stop = desiredStopped, at, &recordedStop{thisProgram(), how, early}
 	if err := updateRecord(r.files, rec); err != nil {

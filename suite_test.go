@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/enginetest/conformance"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // TestSuite is the main job with every engine. A new one gets it by a row.
@@ -54,7 +55,7 @@ func TestSuiteFailures(t *testing.T) {
 				b.Engine, b.Speed = profile, 50
 				cfg := replica(t, kind)
 				cfg.Model.ID = modelFor(t, profile, cfg.Dir)
-				cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, b)}
+				cfg.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, b)}
 				p, err := provisioner.New(cfg, provisioner.WithCacheDir(t.TempDir()))
 				if err != nil {
 					t.Fatal(err)
@@ -94,11 +95,11 @@ type config = func(t testing.TB, pace conformance.Pace) provisioner.ProvisionCon
 func replica(t testing.TB, kind string) provisioner.ProvisionConfig {
 	t.Helper()
 	dir := t.TempDir()
-	drain := provisioner.Duration(2 * time.Minute) // a real engine's answer takes long on a busy machine
+	drain := settings.Duration(2 * time.Minute) // a real engine's answer takes long on a busy machine
 	return provisioner.ProvisionConfig{
-		Drain:  provisioner.DrainConfig{Timeout: &drain},
+		Drain:  settings.Drain{Timeout: &drain},
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir, Engine: kind,
-		Port: enginetest.FreePort(t, 1), GPU: provisioner.GPUNone,
+		Port: enginetest.FreePort(t, 1), GPU: engine.GPUNone,
 	}
 }
 
@@ -115,7 +116,7 @@ func fake(kind string, profile enginetest.Profile) config {
 		}
 		cfg := replica(t, kind)
 		cfg.Model.ID = "local:" + modelFor(t, profile, cfg.Dir)
-		cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, b)}
+		cfg.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, b)}
 		return cfg
 	}
 }
@@ -168,7 +169,7 @@ func customServer(t testing.TB, pace conformance.Pace) provisioner.ProvisionConf
 	t.Helper()
 	cfg := fake("custom", enginetest.Custom)(t, pace)
 	const series = "server_requests_%s"
-	cfg.Custom = &provisioner.CustomConfig{
+	cfg.Custom = &settings.Custom{
 		Command: []string{cfg.Provisioning.Binary.Path, "--model={model}", "--host", "{host}", "--port", "{port}"},
 		Version: &engine.Field{Path: "/api/version", Key: "version"},
 		Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"server_answers_total"}},
@@ -201,7 +202,7 @@ func realLlamaServer(t testing.TB, pace conformance.Pace) provisioner.ProvisionC
 		t.Fatal(err)
 	}
 	cfg.Model.ID = "local:" + cfg.Model.ID
-	cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: path}
+	cfg.Provisioning.Binary = &settings.Binary{Path: path}
 	cfg.Flags = []string{"--ctx-size", "512", "--threads", "1", "--load-mode", "none"}
 	return cfg
 }

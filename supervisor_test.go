@@ -5,16 +5,17 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // briskly makes restarts and health checks quick enough to be waited for.
 func briskly(cfg ProvisionConfig) ProvisionConfig {
-	cfg.Restart = RestartConfig{
-		InitialDelay: Duration(10 * time.Millisecond), MaxDelay: Duration(50 * time.Millisecond), StartBurst: 3,
-		Cooldown: Duration(time.Hour), CooldownMax: Duration(time.Hour),
+	cfg.Restart = settings.Restart{
+		InitialDelay: settings.Duration(10 * time.Millisecond), MaxDelay: settings.Duration(50 * time.Millisecond), StartBurst: 3,
+		Cooldown: settings.Duration(time.Hour), CooldownMax: settings.Duration(time.Hour),
 	}
-	cfg.Liveness.Period = Duration(time.Second)
-	cfg.Stop.Grace = Duration(10 * time.Second)
+	cfg.Liveness.Period = settings.Duration(time.Second)
+	cfg.Stop.Grace = settings.Duration(10 * time.Second)
 	return cfg
 }
 

@@ -7,12 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
+	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // supply is where a launch gets what it is made of: executables, what is known of them, and models. What is empty, this
@@ -68,6 +71,11 @@ func CacheDir(opts ...Option) string {
 // store is where what is brought here is kept.
 func (s supply) store() cache.Cache { return cache.Cache{Dir: s.cache()} }
 
+// limitsOf is how slow a download may be.
+func limitsOf(c settings.Download) fetch.Limits {
+	return fetch.Limits{MinPerMinute: int64(c.MinPerMinute), Timeout: time.Duration(c.Timeout)}
+}
+
 // executable is the way by which an engine's executable is had: the one of its mode of provisioning.
 func (s supply) executable(cfg ProvisionConfig, program engine.Program) acquire.Way {
 	if p := cfg.Provisioning; p.Mode == "source" {
@@ -80,8 +88,8 @@ func (s supply) executable(cfg ProvisionConfig, program engine.Program) acquire.
 	}
 	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
 		return acquire.Download{
-			Cache: s.store(), Config: acquire.BinaryConfig(*b), Command: program.Command, Release: program.Release, GPU: cfg.GPU != GPUNone,
-			API: s.api, Limits: cfg.Download.limits(),
+			Cache: s.store(), Config: acquire.BinaryConfig(*b), Command: program.Command, Release: program.Release, GPU: cfg.GPU != engine.GPUNone,
+			API: s.api, Limits: limitsOf(cfg.Download),
 		}
 	}
 	return acquire.Local(wanted(cfg, program, s.searchPath()))
@@ -112,7 +120,7 @@ func (s supply) inspector() binary.Inspector {
 
 // models finds what a replica serves.
 func (s supply) models(cfg ProvisionConfig) models.Finder {
-	return models.Finder{Cache: s.cache(), Hub: s.Hub, Env: cfg.variable, Limits: cfg.Download.limits()}
+	return models.Finder{Cache: s.cache(), Hub: s.Hub, Env: cfg.variable, Limits: limitsOf(cfg.Download)}
 }
 
 // model is what is asked for of an engine that takes models of a kind.
@@ -129,7 +137,7 @@ func (c ProvisionConfig) variable(name string) string {
 	case value.Secret == nil:
 		return value.Value
 	}
-	s, err := value.Secret.read(c)
+	s, err := readRef(*value.Secret, c)
 	if err != nil {
 		return "" // the start tells
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestLookupBinary(t *testing.T) {
@@ -26,10 +27,10 @@ func TestLookupBinary(t *testing.T) {
 	t.Chdir(dir)
 	for name, cfg := range map[string]ProvisionConfig{
 		"the usual name":   {},
-		"a name":           {Provisioning: Provisioning{Binary: &BinaryConfig{Path: "engine"}}},
-		"an absolute path": {Provisioning: Provisioning{Binary: &BinaryConfig{Path: path}}},
-		"relative to Dir":  {Dir: filepath.Dir(dir), Provisioning: Provisioning{Binary: &BinaryConfig{Path: filepath.Base(dir) + "/engine"}}},
-		"relative":         {Provisioning: Provisioning{Binary: &BinaryConfig{Path: "./engine"}}},
+		"a name":           {Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: "engine"}}},
+		"an absolute path": {Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: path}}},
+		"relative to Dir":  {Dir: filepath.Dir(dir), Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: filepath.Base(dir) + "/engine"}}},
+		"relative":         {Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: "./engine"}}},
 	} {
 		if got, err := wanted(cfg, engine.Program{Command: "engine"}, os.Getenv("PATH")).Find(); err != nil || got != path {
 			t.Errorf("%s: %q, %v", name, got, err)
@@ -74,8 +75,8 @@ func TestPlan(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	cfg.Flags = []string{"-ngl", "0", "--ctx-size", "512"}
-	cfg.APIKey = &SecretRef{FromEnv: "NOT_SET_AND_NOT_NEEDED"}
-	cfg.Env = map[string]EnvValue{"GREETING": {Value: "hello"}}
+	cfg.APIKey = &settings.SecretRef{FromEnv: "NOT_SET_AND_NOT_NEEDED"}
+	cfg.Env = map[string]settings.EnvValue{"GREETING": {Value: "hello"}}
 	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +120,7 @@ func TestPlan(t *testing.T) {
 func TestAcquiredConfigs(t *testing.T) {
 	t.Parallel()
 	for _, pair := range [][2]any{
-		{SourceConfig{}, acquire.SourceConfig{}}, {PackageConfig{}, acquire.PackageConfig{}}, {BinaryConfig{}, acquire.BinaryConfig{}},
+		{settings.Source{}, acquire.SourceConfig{}}, {settings.Package{}, acquire.PackageConfig{}}, {settings.Binary{}, acquire.BinaryConfig{}},
 	} {
 		own, inner := reflect.TypeOf(pair[0]), reflect.TypeOf(pair[1])
 		for i := range own.NumField() {
@@ -133,8 +134,8 @@ func TestAcquiredConfigs(t *testing.T) {
 // The limits of downloads reach both who downloads models and who downloads executables.
 func TestDownloadLimits(t *testing.T) {
 	t.Parallel()
-	cfg := ProvisionConfig{Download: DownloadConfig{MinPerMinute: 1 << 20, Timeout: Duration(time.Hour)}}
-	cfg.Provisioning.Binary = &BinaryConfig{Release: "b1"}
+	cfg := ProvisionConfig{Download: settings.Download{MinPerMinute: 1 << 20, Timeout: settings.Duration(time.Hour)}}
+	cfg.Provisioning.Binary = &settings.Binary{Release: "b1"}
 	want := fetch.Limits{MinPerMinute: 1 << 20, Timeout: time.Hour}
 	if got := (supply{}).models(cfg).Limits; got != want {
 		t.Errorf("models: %+v", got)
@@ -142,7 +143,7 @@ func TestDownloadLimits(t *testing.T) {
 	if got := (supply{}).executable(cfg, engine.Program{}).(acquire.Download).Limits; got != want {
 		t.Errorf("executables: %+v", got)
 	}
-	if got := (ProvisionConfig{}).WithDefaults().Download.limits(); got != (fetch.Limits{MinPerMinute: 64 << 10, Timeout: 24 * time.Hour}) {
+	if got := limitsOf((ProvisionConfig{}).WithDefaults().Download); got != (fetch.Limits{MinPerMinute: 64 << 10, Timeout: 24 * time.Hour}) {
 		t.Errorf("by default: %+v", got)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func dialError(errno syscall.Errno) error {
@@ -68,7 +69,7 @@ func portless(p *probe.Prober, questions int64) *probe.Prober {
 func TestQuestionsThatDoNotGetOut(t *testing.T) {
 	t.Parallel()
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
-	ask := p.run.prober(Duration(5 * time.Second))
+	ask := p.run.prober(settings.Duration(5 * time.Second))
 	spec := p.run.rec.Launch.Spec
 	if offered, err := portless(ask, 2).AskToken(bounded(t), spec.Answer.Path, spec.Answer.Body, true); err != nil || !offered {
 		t.Errorf("a token: %t, %v", offered, err)

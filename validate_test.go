@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/config"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // pickyEngine refuses every flag that says so.
@@ -70,7 +71,7 @@ pools.yaml:17:11: pools[2].port: must be a whole number in plain digits, is the 
 	}
 
 	replica := ProvisionConfig{
-		PoolID: "a", ReplicaID: "r0", Engine: "picky", Port: 1, Model: ModelConfig{ID: "/m"}, Flags: []string{"--bad"},
+		PoolID: "a", ReplicaID: "r0", Engine: "picky", Port: 1, Model: settings.Model{ID: "/m"}, Flags: []string{"--bad"},
 		origin: &config.Origin{File: "f.yaml", Prefix: "pools[3]"},
 	}
 	if err := replica.Validate(WithEngine(pickyEngine{})); err == nil ||
@@ -78,7 +79,7 @@ pools.yaml:17:11: pools[2].port: must be a whole number in plain digits, is the 
 		t.Errorf("got %v", err)
 	}
 	made := &Config{Pools: []Pool{{ID: "a", ProvisionConfig: ProvisionConfig{
-		Engine: "picky", Port: 1, Model: ModelConfig{ID: "/m"}, Flags: []string{"--bad"},
+		Engine: "picky", Port: 1, Model: settings.Model{ID: "/m"}, Flags: []string{"--bad"},
 	}}}}
 	if err := made.Validate(WithEngine(pickyEngine{})); err == nil ||
 		err.Error() != `pools[0].flags[0]: unknown flag "--bad"` {
@@ -97,7 +98,7 @@ pools.yaml:17:11: pools[2].port: must be a whole number in plain digits, is the 
 func TestValidateReplica(t *testing.T) {
 	t.Parallel()
 	good := ProvisionConfig{
-		PoolID: "chat", ReplicaID: "r0", Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "/m.gguf"},
+		PoolID: "chat", ReplicaID: "r0", Engine: "llamacpp", Port: 8081, Model: settings.Model{ID: "/m.gguf"},
 	}
 	if err := good.Validate(); err != nil {
 		t.Errorf("the good one: %v", err)
@@ -121,15 +122,15 @@ model.id: is missing; refer to the model, such as "local:/models/chat.gguf"`},
 			func(c *ProvisionConfig) { c.Host = "::" },
 			`host: other machines can reach ::; write "expose: true" and an api_key to allow that, or use 127.0.0.1`,
 		},
-		{func(c *ProvisionConfig) { c.Host, c.Expose, c.APIKey = "::", true, &SecretRef{FromEnv: "K"} }, ""},
+		{func(c *ProvisionConfig) { c.Host, c.Expose, c.APIKey = "::", true, &settings.SecretRef{FromEnv: "K"} }, ""},
 		{func(c *ProvisionConfig) { c.Host = "127.3.2.1" }, ""},
 		{
-			func(c *ProvisionConfig) { c.Devices = []Device{"first"} },
+			func(c *ProvisionConfig) { c.Devices = []settings.Device{"first"} },
 			`devices[0]: must be a GPU's index, such as 0, its UUID, such as "GPU-…", or its PCI address, is "first"`,
 		},
 		{func(c *ProvisionConfig) { c.Stop.Grace = -1 }, "stop.grace: must not be negative; leave it out for the default"},
 		{
-			func(c *ProvisionConfig) { c.Ready.Timeout = Duration(25 * time.Hour) },
+			func(c *ProvisionConfig) { c.Ready.Timeout = settings.Duration(25 * time.Hour) },
 			"ready.timeout: must be more than 0 and at most 24h, is 25h0m0s; leave the key out for the default",
 		},
 		{func(c *ProvisionConfig) { c.Logs.Keep = -1 }, "logs.keep: must be from 1 to 1000, is -1"},
@@ -137,10 +138,12 @@ model.id: is missing; refer to the model, such as "local:/models/chat.gguf"`},
 			func(c *ProvisionConfig) { c.Logs.MaxSize = 100 },
 			"logs.max_size: must be from 64KiB to 1TiB, is 100B; leave the key out for the default",
 		},
-		{func(c *ProvisionConfig) { c.Logs = LogsConfig{MaxSize: 1 << 40} }, ""},
+		{func(c *ProvisionConfig) { c.Logs = settings.Logs{MaxSize: 1 << 40} }, ""},
 		{func(c *ProvisionConfig) { c.GPU = "maybe" }, `gpu: must be "required", "optional", "none" or "unmanaged", is "maybe"`},
 		{
-			func(c *ProvisionConfig) { c.Env = map[string]EnvValue{"TOKEN": {Secret: &SecretRef{}}} },
+			func(c *ProvisionConfig) {
+				c.Env = map[string]settings.EnvValue{"TOKEN": {Secret: &settings.SecretRef{}}}
+			},
 			"env.TOKEN: says nowhere to find the secret; set from_env or from_file",
 		},
 		{func(c *ProvisionConfig) { c.Flags = []string{"a\x00"} }, "flags[0]: holds a NUL character; remove it"},
@@ -233,7 +236,7 @@ func FuzzID(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, pool, replica string) {
 		c := ProvisionConfig{
-			PoolID: pool, ReplicaID: replica, Engine: "llamacpp", Port: 1, Model: ModelConfig{ID: "/m"},
+			PoolID: pool, ReplicaID: replica, Engine: "llamacpp", Port: 1, Model: settings.Model{ID: "/m"},
 		}
 		if c.Validate() != nil {
 			return
@@ -248,7 +251,7 @@ func FuzzID(f *testing.F) {
 
 func TestValidateConfigMadeInGo(t *testing.T) {
 	t.Parallel()
-	replica := ProvisionConfig{Engine: "llamacpp", Port: 8081, Model: ModelConfig{ID: "/m.gguf"}}
+	replica := ProvisionConfig{Engine: "llamacpp", Port: 8081, Model: settings.Model{ID: "/m.gguf"}}
 	c := &Config{Pools: []Pool{{ID: "a", ProvisionConfig: replica}, {ID: "b", Replicas: -1, ProvisionConfig: replica}}}
 	const want = "pools[1].replicas: must be from 1 to 256, is -1"
 	if err := c.Validate(); err == nil || err.Error() != want {
@@ -277,7 +280,7 @@ func TestValidateConfigMadeInGo(t *testing.T) {
 
 func TestSizeString(t *testing.T) {
 	t.Parallel()
-	for size, want := range map[Size]string{
+	for size, want := range map[settings.Size]string{
 		0: "0B", 1: "1B", 64 << 20: "64MiB", 1 << 40: "1TiB", 500e6: "500MB", 1e9: "1GB", 1 << 30: "1GiB", 1500: "1500B",
 		1536 << 10: "1536KiB", -1: "-1B",
 	} {
@@ -294,18 +297,18 @@ func TestUnmarshalValues(t *testing.T) {
 		text string
 		want string
 	}{
-		{new(Duration), `"90s"`, ""},
-		{new(Duration), `"0s"`, ""},
-		{new(Duration), `90`, `is the number 90 without a unit; write "90s" for seconds`},
-		{new(Size), `"64MiB"`, ""},
-		{new(Size), `64`, `is the number 64 without a unit; write "64MiB" for mebibytes`},
-		{new(Size), `"64M"`, `must be text with a unit, such as "64MiB" or "1GiB", is the text "64M"`},
-		{new(Size), `"1B"`, `must be from 64KiB to 1TiB, is 1B; leave the key out for the default`},
-		{new(Device), `3`, ""},
-		{new(Device), `"x"`, `must be a GPU's index, such as 0, its UUID, such as "GPU-…", or its PCI address, is the text "x"`},
-		{new(EnvValue), `"plain"`, ""},
-		{new(EnvValue), `{"from_env":"A"}`, ""},
-		{new(EnvValue), `42`, "must be text or {from_env: NAME} or {from_file: PATH}, is a number; put it in quotes"},
+		{new(settings.Duration), `"90s"`, ""},
+		{new(settings.Duration), `"0s"`, ""},
+		{new(settings.Duration), `90`, `is the number 90 without a unit; write "90s" for seconds`},
+		{new(settings.Size), `"64MiB"`, ""},
+		{new(settings.Size), `64`, `is the number 64 without a unit; write "64MiB" for mebibytes`},
+		{new(settings.Size), `"64M"`, `must be text with a unit, such as "64MiB" or "1GiB", is the text "64M"`},
+		{new(settings.Size), `"1B"`, `must be from 64KiB to 1TiB, is 1B; leave the key out for the default`},
+		{new(settings.Device), `3`, ""},
+		{new(settings.Device), `"x"`, `must be a GPU's index, such as 0, its UUID, such as "GPU-…", or its PCI address, is the text "x"`},
+		{new(settings.EnvValue), `"plain"`, ""},
+		{new(settings.EnvValue), `{"from_env":"A"}`, ""},
+		{new(settings.EnvValue), `42`, "must be text or {from_env: NAME} or {from_file: PATH}, is a number; put it in quotes"},
 	} {
 		err := json.Unmarshal([]byte(test.text), test.into)
 		if test.want == "" && err != nil || test.want != "" && (err == nil || err.Error() != test.want) {

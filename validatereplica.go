@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/custom"
 	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // replica checks what no tag can say about one replica. prefix stands before its keys, such as "pools[0].".
@@ -28,41 +28,24 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if c.Custom != nil && c.Engine != custom.Name {
 		k.Report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}
-	p := c.Provisioning
-	k.Provisioning(prefix+"provisioning", config.Provisioning{
-		Mode: p.Mode, Binary: (*config.Binary)(p.Binary), Source: (*config.Source)(p.Source), Package: (*config.Package)(p.Package),
-		Container: p.Container != nil,
-	}, c.Engine, program)
+	k.Provisioning(prefix+"provisioning", c.Provisioning, c.Engine, program)
 	k.container(prefix, c, program.Image)
-	devices := make([]string, len(c.Devices))
-	for i, d := range c.Devices {
-		devices[i] = string(d)
-	}
-	k.Environment(prefix+"env", variables(c.Env), gpu.Policy(c.GPU), devices)
+	k.Environment(prefix+"env", c.Env, gpu.Policy(c.GPU), c.Devices)
 	if c.APIKey != nil {
-		k.Secret(prefix+"api_key", config.Secret(*c.APIKey))
+		k.Secret(prefix+"api_key", *c.APIKey)
 	}
-	k.Devices(prefix+"devices", devices, gpu.Policy(c.GPU))
+	k.Devices(prefix+"devices", c.Devices, gpu.Policy(c.GPU))
 	k.durations(prefix, c)
-	config.CheckLogs(k.Checker, prefix+"logs.", config.Logs[Size](c.Logs), config.Logs[Size](c.Logs.withDefaults()))
-	k.Size(prefix+"download.min_per_minute", int64(c.Download.MinPerMinute))
+	k.Logs(prefix+"logs.", c.Logs)
+	k.Size(prefix+"download.min_per_minute", c.Download.MinPerMinute)
 	k.Handoff(prefix+"handoff.", string(c.Handoff.Mode), string(c.Handoff.Group))
-	k.drain(prefix+"drain.", c)
+	k.Drain(prefix+"drain.", c.Drain, c.hooked())
 	for i, flag := range c.Flags {
 		k.Text(fmt.Sprintf("%sflags[%d]", prefix, i), flag)
 	}
 	if known && !k.Skipped(strings.TrimSuffix(prefix, ".")) {
 		k.launch(prefix, e, c)
 	}
-}
-
-// variables are the values of variables or headers as they are checked.
-func variables(of map[string]EnvValue) map[string]config.Variable {
-	all := map[string]config.Variable{}
-	for name, v := range of {
-		all[name] = config.Variable{Text: v.Value, Secret: (*config.Secret)(v.Secret)}
-	}
-	return all
 }
 
 // container checks what is said of a container.
@@ -73,23 +56,11 @@ func (k *checker) container(prefix string, c ProvisionConfig, own engine.Image) 
 	if c.tied() {
 		k.Report(prefix+"on_manager_exit", `is "kill", which cannot be done to a container; remove the key`)
 	}
-	box := ContainerConfig{}
+	box := settings.Container{}
 	if b := c.Provisioning.Container; b != nil {
 		box = *b
 	}
-	config.CheckContainer(k.Checker, prefix+"provisioning.container.", config.Container[Size](box), own)
-}
-
-// drain checks how one replica is drained.
-func (k *checker) drain(prefix string, c ProvisionConfig) {
-	hooks := make([]config.Hook, len(c.Drain.Hooks))
-	for i, h := range c.Drain.Hooks {
-		hooks[i] = config.Hook{Command: h.Command, Timeout: time.Duration(h.Timeout)}
-		if h.HTTP != nil {
-			hooks[i].HTTP = &config.HTTPHook{URL: h.HTTP.URL, Headers: variables(h.HTTP.Headers)}
-		}
-	}
-	k.Drain(prefix, (*time.Duration)(c.Drain.Timeout), hooks, c.hooked())
+	k.Container(prefix+"provisioning.container.", box, own)
 }
 
 // anyTag is what the tags of an engine that is not known may look like.
@@ -107,7 +78,7 @@ func (k *checker) launch(prefix string, e Engine, c ProvisionConfig) {
 		c.Flags = nil // where one is missing, the others mean something else
 	}
 	if k.Reported(prefix + "gpu") {
-		c.GPU = GPUOptional // which no flag contradicts
+		c.GPU = engine.GPUOptional // which no flag contradicts
 	}
 	c = c.WithDefaults()
 	c.origin = nil // the keys of its problems shall be relative
@@ -137,7 +108,7 @@ func (k *checker) takesKey(prefix string, e Engine, c ProvisionConfig) {
 func (k *checker) durations(prefix string, c ProvisionConfig) {
 	for _, d := range []struct {
 		key   string
-		value Duration
+		value settings.Duration
 	}{
 		{"ready.stall", c.Ready.Stall},
 		{"ready.timeout", c.Ready.Timeout},
@@ -155,6 +126,6 @@ func (k *checker) durations(prefix string, c ProvisionConfig) {
 		{"stop.grace", c.Stop.Grace},
 		{"download.timeout", c.Download.Timeout},
 	} {
-		k.Duration(prefix+d.key, time.Duration(d.value))
+		k.Duration(prefix+d.key, d.value)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // What cannot be judged before the engine is there is told, with its place in the file.
@@ -56,7 +57,7 @@ func TestOneNode(t *testing.T) {
 	for _, tt := range []struct {
 		engine Engine
 		flags  string
-		env    map[string]EnvValue
+		env    map[string]settings.EnvValue
 		want   string // of the error; "" for none
 	}{
 		{sglang.Engine{}, "--nnodes 1 --node-rank 0 --dist-init-addr 127.0.0.1:5757", nil, ""},
@@ -72,8 +73,8 @@ func TestOneNode(t *testing.T) {
 		{vllm.Engine{}, "--headless", nil, "a replica is one server"},
 		{tgi.Engine{}, "--master-addr localhost", nil, ""},
 		{tgi.Engine{}, "--master-addr 10.0.0.1", nil, "a replica runs on this node alone"},
-		{tgi.Engine{}, "", map[string]EnvValue{"MASTER_ADDR": {Value: "127.0.0.1"}}, ""},
-		{tgi.Engine{}, "", map[string]EnvValue{"MASTER_ADDR": {Value: "10.0.0.1"}}, "a replica runs on this node alone"},
+		{tgi.Engine{}, "", map[string]settings.EnvValue{"MASTER_ADDR": {Value: "127.0.0.1"}}, ""},
+		{tgi.Engine{}, "", map[string]settings.EnvValue{"MASTER_ADDR": {Value: "10.0.0.1"}}, "a replica runs on this node alone"},
 	} {
 		cfg := llamaConfig(strings.Fields(tt.flags)...)
 		cfg.Env = tt.env

@@ -20,8 +20,10 @@ import (
 	"go.uber.org/goleak"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(suite{m}) }
@@ -217,9 +219,9 @@ func (rt testRuntime) config(t testing.TB) provisioner.ProvisionConfig {
 	}
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUNone,
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: settings.Model{ID: model}, GPU: engine.GPUNone,
 		Flags: []string{"--ctx-size", "256", "--threads", "1"},
-		Provisioning: provisioner.Provisioning{Mode: "container", Container: &provisioner.ContainerConfig{
+		Provisioning: settings.Provisioning{Mode: "container", Container: &settings.Container{
 			Image: imageName, Tag: imageTag, Pull: "never", RuntimeSocket: rt.socket, Network: network,
 		}},
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // dialEnv makes this test binary say whether it reaches an address.
@@ -90,7 +91,7 @@ func (rt testRuntime) keyed(t testing.TB, cfg provisioner.ProvisionConfig) provi
 		if err := os.WriteFile(filepath.Join(cfg.Dir, "key"), []byte("secret\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cfg.APIKey = &provisioner.SecretRef{FromFile: "key"}
+		cfg.APIKey = &settings.SecretRef{FromFile: "key"}
 	}
 	return cfg
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // notes are what was told of a launch beside its states.
@@ -318,7 +319,7 @@ func TestGraceAndKill(t *testing.T) {
 	t.Parallel()
 	eachRuntime(t, func(t *testing.T, rt testRuntime) {
 		cfg := faking(t, rt.config(t), enginetest.Behavior{IgnoreTerm: true})
-		cfg.Stop.Grace = provisioner.Duration(300 * time.Millisecond)
+		cfg.Stop.Grace = settings.Duration(300 * time.Millisecond)
 		p, _ := rt.ready(t, cfg)
 		if err := p.Stop(bounded(t)); !errors.Is(err, provisioner.ErrKilled) {
 			t.Errorf("Stop: %v", err)
@@ -335,7 +336,7 @@ func TestPausedContainer(t *testing.T) {
 	t.Parallel()
 	eachRuntime(t, func(t *testing.T, rt testRuntime) {
 		cfg := rt.config(t)
-		cfg.Drain.Timeout = new(provisioner.Duration)
+		cfg.Drain.Timeout = new(settings.Duration)
 		p, _ := rt.ready(t, cfg)
 		if _, err := rt.api(t).ContainerPause(bounded(t), rt.containers(t, cfg)[0], client.ContainerPauseOptions{}); err != nil {
 			t.Fatal(err)
@@ -765,7 +766,7 @@ func TestSupervised(t *testing.T) {
 	t.Parallel()
 	eachRuntime(t, func(t *testing.T, rt testRuntime) {
 		cfg := rt.config(t)
-		cfg.Restart.InitialDelay = provisioner.Duration(time.Millisecond)
+		cfg.Restart.InitialDelay = settings.Duration(time.Millisecond)
 		s, err := fleet.Open(bounded(t), fleet.Options{
 			Launch: []provisioner.Option{provisioner.WithLauncher(rt.launcher), provisioner.WithCacheDir(t.TempDir())},
 		}, cfg)

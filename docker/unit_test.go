@@ -22,6 +22,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestReadEntry(t *testing.T) {
@@ -410,34 +411,34 @@ func TestOptions(t *testing.T) {
 // TestImages names the image of every built-in engine, on the GPU and on the CPU.
 func TestImages(t *testing.T) {
 	t.Parallel()
-	for engine, want := range map[string][2]string{
+	for name, want := range map[string][2]string{
 		"llamacpp": {"ghcr.io/ggml-org/llama.cpp:server-cuda", "ghcr.io/ggml-org/llama.cpp:server"},
 		"vllm":     {"vllm/vllm-openai:latest", "vllm/vllm-openai-cpu:latest-x86_64"},
 		"sglang":   {"lmsysorg/sglang:latest", "lmsysorg/sglang:latest"},
 		"tgi":      {"ghcr.io/huggingface/text-generation-inference:3.3.5", "ghcr.io/huggingface/text-generation-inference:3.3.5"},
 	} {
-		for i, gpu := range []provisioner.GPUPolicy{provisioner.GPURequired, provisioner.GPUNone} {
+		for i, gpu := range []engine.GPUPolicy{engine.GPURequired, engine.GPUNone} {
 			r := fakeRuntime(t, false, nil)
 			launcher := New()
 			launcher.runtimes[r.socket] = r
 			model := t.TempDir()
-			if engine == "llamacpp" {
+			if name == "llamacpp" {
 				model += "/tiny.gguf"
 				if err := ggufgen.WriteFile(model, ggufgen.Params{}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			cfg := provisioner.ProvisionConfig{
-				PoolID: "p", ReplicaID: "r0", Engine: engine, Port: 8081, GPU: gpu, Model: provisioner.ModelConfig{ID: model},
-				Provisioning: provisioner.Provisioning{Mode: "container", Container: &provisioner.ContainerConfig{RuntimeSocket: r.socket}},
+				PoolID: "p", ReplicaID: "r0", Engine: name, Port: 8081, GPU: gpu, Model: settings.Model{ID: model},
+				Provisioning: settings.Provisioning{Mode: "container", Container: &settings.Container{RuntimeSocket: r.socket}},
 			}
 			p, err := provisioner.New(cfg, provisioner.WithLauncher(launcher))
 			if err != nil {
-				t.Errorf("%s: %v", engine, err)
+				t.Errorf("%s: %v", name, err)
 				continue
 			}
 			if _, err = p.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("cannot pull the image %q", want[i])) {
-				t.Errorf("%s, gpu %s: %v", engine, gpu, err)
+				t.Errorf("%s, gpu %s: %v", name, gpu, err)
 			}
 			_ = launcher.Close()
 		}

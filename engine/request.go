@@ -69,7 +69,7 @@ const (
 	GPUUnmanaged GPUPolicy = "unmanaged"
 )
 
-// Custom describes a server that is known by its configuration alone. provisioner.CustomConfig says what its fields mean.
+// Custom describes a server that is known by its configuration alone. settings.Custom says what its fields mean.
 type Custom struct {
 	Command          []string
 	Env              map[string]string

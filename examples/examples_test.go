@@ -16,7 +16,9 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestMain(m *testing.M) {
@@ -70,7 +72,7 @@ func TestPlans(t *testing.T) {
 		"python.yaml":              "python/serve.py --model=" + model + " --host 127.0.0.1 --port 8081 --cache {tmpdir}/cache --verbose",
 	} {
 		cfg := replica(t, file)
-		cfg.GPU = provisioner.GPUNone // as on the machine of this test
+		cfg.GPU = engine.GPUNone // as on the machine of this test
 		if strings.HasPrefix(cfg.Model.ID, "local:") {
 			cfg.Model.ID = "local:" + model
 		}
@@ -180,9 +182,9 @@ func TestPlansOfEngines(t *testing.T) {
 			continue
 		}
 		for i, r := range replicas {
-			r.StateDir, r.GPU, r.Devices = t.TempDir(), provisioner.GPUOptional, []provisioner.Device{"GPU-of-no-machine"}
+			r.StateDir, r.GPU, r.Devices = t.TempDir(), engine.GPUOptional, []settings.Device{"GPU-of-no-machine"}
 			r.Model.ID = "hf:Qwen/Qwen3-0.6B"
-			r.Provisioning.Binary = &provisioner.BinaryConfig{Path: script}
+			r.Provisioning.Binary = &settings.Binary{Path: script}
 			plan, err := provisioner.Plan(t.Context(), r, provisioner.WithCacheDir(t.TempDir()))
 			if err != nil {
 				t.Errorf("%s: %v", file, err)

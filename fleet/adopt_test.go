@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // handOver ends a supervisor as an upgrade does, and reaps its engines, which are this process's children, in its stead.
@@ -67,8 +68,8 @@ func TestAdoptsWhatDoesNotAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-			cfg.Liveness.Period = provisioner.Duration(time.Hour) // the judge has a test of its own
-			cfg.Stop.Grace = provisioner.Duration(100 * time.Millisecond)
+			cfg.Liveness.Period = settings.Duration(time.Hour) // the judge has a test of its own
+			cfg.Stop.Grace = settings.Duration(100 * time.Millisecond)
 			first, _ := superviseReady(t, cfg)
 			was := first.Status()[0]
 			handOver(t, first)
@@ -247,7 +248,7 @@ func TestInboxKeepsWhatIsAsked(t *testing.T) {
 func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{}).WithDefaults()
-	cfg.Restart.MaxDelay, cfg.Restart.InitialDelay, cfg.Restart.CooldownMax = provisioner.Duration(10*time.Second), provisioner.Duration(time.Second), provisioner.Duration(20*time.Minute)
+	cfg.Restart.MaxDelay, cfg.Restart.InitialDelay, cfg.Restart.CooldownMax = settings.Duration(10*time.Second), settings.Duration(time.Second), settings.Duration(20*time.Minute)
 	for phase, limit := range map[provisioner.Phase]time.Duration{provisioner.PhaseBackoff: 13 * time.Second, provisioner.PhaseOpen: 25 * time.Minute} {
 		files := state.In(t.TempDir(), "pool-r0")
 		kept := keptRestarts{Pool: "pool", Replica: "r0", Restarts: provisioner.Restarts{Phase: phase, RetryAt: time.Now().AddDate(0, 6, 0)}}

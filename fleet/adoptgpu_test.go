@@ -10,6 +10,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // An adopted engine that does not meet "gpu: required" serves on, outdated, and is not told as ready.
@@ -17,14 +18,14 @@ func TestAdoptedWithoutTheRequiredGPU(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	driver := &fakeGPUs{err: errNone}
-	cfg.GPU = provisioner.GPUOptional
+	cfg.GPU = engine.GPUOptional
 	first, _ := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(driver))
 	if err := first.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	was := first.Status()[0]
 	handOver(t, first)
-	cfg.GPU = provisioner.GPURequired
+	cfg.GPU = engine.GPURequired
 	second, j := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(driver))
 	err := second.WaitReady(bounded(t))
 	if gpu := (*provisioner.GPUError)(nil); !errors.As(err, &gpu) {
@@ -55,14 +56,14 @@ func TestAdoptedOnAGPUIsProven(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 			driver := &fakeGPUs{gpus: []engine.GPU{gpu0}}
-			cfg.GPU = provisioner.GPUOptional
+			cfg.GPU = engine.GPUOptional
 			first, _ := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(driver))
 			if err := first.WaitReady(bounded(t)); err != nil {
 				t.Fatal(err)
 			}
 			was := first.Status()[0]
 			handOver(t, first)
-			cfg.GPU = provisioner.GPURequired
+			cfg.GPU = engine.GPURequired
 			asked := &fakeGPUs{gpus: []engine.GPU{gpu0}, memory: map[int]uint64{1: 1, was.PID: used}}
 			second, _ := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(asked))
 			if err := second.WaitReady(bounded(t)); (err == nil) != (used > 0) {
@@ -100,7 +101,7 @@ func TestAdoptedAsRequiredIsLookedAtAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{LogText: proof}))
-			cfg.GPU = provisioner.GPURequired
+			cfg.GPU = engine.GPURequired
 			first, _ := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(&fakeGPUs{gpus: []engine.GPU{gpu0}}))
 			if err := first.WaitReady(bounded(t)); err != nil {
 				t.Fatal(err)
@@ -153,7 +154,7 @@ func TestAdoptedUnderNewSettings(t *testing.T) {
 		launch["flags"] = nil
 		delete(launch["spec"].(map[string]any), "Counters")
 	})
-	cfg.Stop.Grace, cfg.Logs.Keep, cfg.Drain.Timeout = provisioner.Duration(11*time.Second), 2, new(provisioner.Duration(7*time.Second))
+	cfg.Stop.Grace, cfg.Logs.Keep, cfg.Drain.Timeout = settings.Duration(11*time.Second), 2, new(settings.Duration(7*time.Second))
 	second, _ := superviseReady(t, cfg)
 	rec, err := readRecord(files)
 	if err != nil || rec.Grace != cfg.Stop.Grace || rec.Logs.Keep != 2 || *rec.Drain.Timeout != *cfg.Drain.Timeout {

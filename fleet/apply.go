@@ -59,7 +59,7 @@ const (
 // those that are not ready first; after a failure the rest of the pool is left as it is. Replicas that take over each
 // other's ports are stopped together and then started together; when one fails, all of them come back as they were. Last,
 // those that are new are started, or adopted if they run, and awaited; one that does not become ready is kept, by the
-// rules of its [RestartConfig].
+// rules of its [settings.Restart].
 //
 // It tells of every replica, in the order of cfgs and then of those that were removed. The error is a *ConfigError or
 // another reason why nothing was changed. When ctx ends, what was begun goes on without the caller, and no more is begun;

@@ -14,6 +14,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // wantApplied applies cfgs and compares the results, which are given as "replica result".
@@ -100,7 +101,7 @@ func TestApplyAddsAndRemoves(t *testing.T) {
 	cfgs := fakeConfigs(t, 3, enginetest.Behavior{BusyRequests: time.Second})
 	for i := range cfgs {
 		cfgs[i] = briskly(cfgs[i])
-		cfgs[i].Ready.Answer, cfgs[i].Drain.Timeout = "off", new(provisioner.Duration(20*time.Second))
+		cfgs[i].Ready.Answer, cfgs[i].Drain.Timeout = "off", new(settings.Duration(20*time.Second))
 	}
 	s, j := superviseReady(t, cfgs[:2]...)
 	was := s.Status()
@@ -197,7 +198,7 @@ func TestApplyRefuses(t *testing.T) {
 	was := s.Status()
 	twice, elsewhere, empty := slices.Clone(cfgs), slices.Clone(cfgs), slices.Clone(cfgs)
 	twice[1].Port = cfgs[0].Port
-	empty[1].Model = provisioner.ModelConfig{}
+	empty[1].Model = settings.Model{}
 	for i := range elsewhere {
 		elsewhere[i].StateDir = t.TempDir()
 		elsewhere[i].StateDir = elsewhere[0].StateDir
@@ -273,7 +274,7 @@ func TestStopDuringApply(t *testing.T) {
 	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})
 	for i := range cfgs {
 		cfgs[i] = briskly(cfgs[i])
-		cfgs[i].Drain.Timeout = new(provisioner.Duration(10 * time.Minute))
+		cfgs[i].Drain.Timeout = new(settings.Duration(10 * time.Minute))
 	}
 	held := make(chan struct{})
 	hook := provisioner.WithDrainHook("held", func(ctx context.Context, _ provisioner.Handoff) error {
@@ -315,7 +316,7 @@ func TestApplyWhileStarting(t *testing.T) {
 	for i := range cfgs {
 		cfgs[i] = briskly(cfgs[i])
 	}
-	cfgs[1].Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
+	cfgs[1].Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
 	s, _ := supervised(t, cfgs)
 	began := make(chan error, 1)
 	go func() { began <- s.WaitReady(bounded(t)) }()

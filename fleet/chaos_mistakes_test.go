@@ -17,6 +17,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // An engine that is suspended while it has no manager is adopted by the next one, and serves when it is continued.
@@ -59,7 +60,7 @@ func TestChaosWedged(t *testing.T) {
 		cfg := tirelessly(fakeConfig(t, enginetest.Behavior{HideRequests: hidden}))
 		cfg.Liveness = quick()
 		if hidden {
-			cfg.Liveness.TokenPeriod = provisioner.Duration(time.Second)
+			cfg.Liveness.TokenPeriod = settings.Duration(time.Second)
 		}
 		s, j := superviseReady(t, cfg)
 		was := s.Status()[0]

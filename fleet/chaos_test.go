@@ -22,6 +22,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
@@ -29,6 +30,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // chaosFlag makes the test binary a manager that is to be killed.
@@ -54,11 +56,11 @@ type chaosOrder struct {
 func (o chaosOrder) config() provisioner.ProvisionConfig {
 	cfg := provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(o.Dir, "state"), Dir: o.Dir, Flags: o.Flags,
-		Engine: "llamacpp", Port: o.Port, Model: provisioner.ModelConfig{ID: o.Model}, GPU: provisioner.GPUNone,
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: o.Binary}},
+		Engine: "llamacpp", Port: o.Port, Model: settings.Model{ID: o.Model}, GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: o.Binary}},
 	}
 	if o.Patient {
-		forever := provisioner.Duration(time.Hour)
+		forever := settings.Duration(time.Hour)
 		cfg.Drain.Timeout = &forever
 		return cfg
 	}

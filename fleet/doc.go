@@ -1,6 +1,6 @@
 // Package fleet keeps many launches of one node alive: [Open] takes over a state directory, adopts the engines that an
 // earlier manager left, and starts the others; what ends unasked is started again, by the rules of
-// [provisioner.RestartConfig]. [Fleet.Apply] brings a changed configuration about, [Fleet.Events] tells what happens, and
+// [settings.Restart]. [Fleet.Apply] brings a changed configuration about, [Fleet.Events] tells what happens, and
 // other programs ask with [RequestStart], [RequestStop], [RequestRestart], [RequestReset] and [RequestReload].
 //
 // It owns what is remembered between the launches of a replica, the order of what is done to a pool, the requests of other

@@ -9,17 +9,18 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/test/client"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // busyConfig is a replica whose requests take d. Its grace is short only where a request is never over.
 func busyConfig(t testing.TB, d time.Duration) provisioner.ProvisionConfig {
 	cfg := fakeConfig(t, enginetest.Behavior{BusyRequests: d})
 	cfg.Ready.Answer = "off"
-	cfg.Stop.Grace = provisioner.Duration(20 * time.Second)
+	cfg.Stop.Grace = settings.Duration(20 * time.Second)
 	if d == time.Hour {
-		cfg.Stop.Grace = provisioner.Duration(200 * time.Millisecond)
+		cfg.Stop.Grace = settings.Duration(200 * time.Millisecond)
 	}
-	cfg.Drain.Timeout = new(provisioner.Duration(20 * time.Second))
+	cfg.Drain.Timeout = new(settings.Duration(20 * time.Second))
 	return cfg
 }
 

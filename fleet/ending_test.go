@@ -12,6 +12,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 var errCaller = errors.New("the caller has gone")
@@ -26,8 +27,8 @@ func gone() context.Context {
 func TestKillHidesNoFailure(t *testing.T) {
 	t.Parallel()
 	abort := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
-	abort.Stop.Grace = provisioner.Duration(50 * time.Millisecond)
-	abort.Drain.Hooks = []provisioner.DrainHook{{Command: []string{"false"}, OnFailure: "abort"}}
+	abort.Stop.Grace = settings.Duration(50 * time.Millisecond)
+	abort.Drain.Hooks = []settings.DrainHook{{Command: []string{"false"}, OnFailure: "abort"}}
 	one, _ := ready(t, abort)
 	if err := one.Stop(bounded(t)); !errors.Is(err, provisioner.ErrDrainAborted) || errors.Is(err, provisioner.ErrKilled) {
 		t.Errorf("one launch: %v", err)
@@ -56,7 +57,7 @@ func TestKillHidesNoFailure(t *testing.T) {
 func TestSupervisorStopsOnce(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{IgnoreTerm: true})
-	cfg.Stop.Grace = provisioner.Duration(time.Hour)
+	cfg.Stop.Grace = settings.Duration(time.Hour)
 	s, j := superviseReady(t, cfg)
 	first := make(chan error, 1)
 	go func() { first <- s.Shutdown(context.Background()) }()
@@ -166,7 +167,7 @@ func TestStopReplicaWhilePreparing(t *testing.T) {
 func TestFailureAndStatusAgree(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Minute, DieLoading: &enginetest.Death{Code: 1}}))
-	cfg.Restart.InitialDelay = provisioner.Duration(time.Hour)
+	cfg.Restart.InitialDelay = settings.Duration(time.Hour)
 	cfg.Restart.MaxDelay = cfg.Restart.InitialDelay
 	s, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
 	if _, ok := errors.AsType[*provisioner.ExitError](s.WaitReady(bounded(t))); !ok {

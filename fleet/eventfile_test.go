@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // numbered is an event that is told apart by its PID.
@@ -294,7 +295,7 @@ func TestSupervisorsKeepTheirEvents(t *testing.T) {
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{
 		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad key " + canary + "\n"},
 	}))
-	cfg.APIKey = &provisioner.SecretRef{FromEnv: "EVENTS_TEST_KEY"}
+	cfg.APIKey = &settings.SecretRef{FromEnv: "EVENTS_TEST_KEY"}
 	cfg.Restart.StartBurst = 2
 	dying, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
 	eventually(t, "the breaker is open", func() bool { return dying.Status()[0].Restarts.Phase == provisioner.PhaseOpen })
@@ -304,7 +305,7 @@ func TestSupervisorsKeepTheirEvents(t *testing.T) {
 	if err := os.Remove(filepath.Join(cfg.StateDir, "pool-r0", "restarts.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{})}
+	cfg.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{})}
 	living, j := superviseReady(t, cfg)
 	if err := living.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)

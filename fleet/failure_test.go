@@ -10,6 +10,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // encoded reads back what a result is as JSON.
@@ -30,7 +31,7 @@ func TestFailuresAreEncoded(t *testing.T) {
 	t.Parallel()
 	good := briskly(fakeConfig(t, enginetest.Behavior{}))
 	bad := good
-	bad.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
+	bad.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{
 		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "error loading model: invalid magic characters\n"},
 	})}
 	s, _ := superviseReady(t, good)

@@ -14,7 +14,7 @@ import (
 )
 
 // Fleet keeps replicas alive: it starts their engines, watches them, and starts them again by the rules of
-// [provisioner.RestartConfig]. It may be empty. Its methods are safe for concurrent use. It holds the state directory until
+// [settings.Restart]. It may be empty. Its methods are safe for concurrent use. It holds the state directory until
 // Shutdown, KillAll or Release: there is one manager for a directory.
 //
 // The engines are no part of the program's life. When the program dies, they go on, and the next Fleet for the same state

@@ -14,16 +14,17 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // briskly makes restarts and health checks quick enough to be waited for.
 func briskly(cfg provisioner.ProvisionConfig) provisioner.ProvisionConfig {
-	cfg.Restart = provisioner.RestartConfig{
-		InitialDelay: provisioner.Duration(10 * time.Millisecond), MaxDelay: provisioner.Duration(50 * time.Millisecond), StartBurst: 3,
-		Cooldown: provisioner.Duration(time.Hour), CooldownMax: provisioner.Duration(time.Hour),
+	cfg.Restart = settings.Restart{
+		InitialDelay: settings.Duration(10 * time.Millisecond), MaxDelay: settings.Duration(50 * time.Millisecond), StartBurst: 3,
+		Cooldown: settings.Duration(time.Hour), CooldownMax: settings.Duration(time.Hour),
 	}
-	cfg.Liveness.Period = provisioner.Duration(time.Second)
-	cfg.Stop.Grace = provisioner.Duration(10 * time.Second)
+	cfg.Liveness.Period = settings.Duration(time.Second)
+	cfg.Stop.Grace = settings.Duration(10 * time.Second)
 	return cfg
 }
 
@@ -156,9 +157,9 @@ func TestSuperviseReplacesAHangingEngine(t *testing.T) {
 		t.Run("diagnose "+signal, func(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-			cfg.Liveness = provisioner.LivenessConfig{
-				Period: provisioner.Duration(20 * time.Millisecond), Timeout: provisioner.Duration(200 * time.Millisecond), DiagnoseSignal: signal,
-				WedgedAfter: provisioner.Duration(2 * time.Second), TokenTimeout: provisioner.Duration(time.Second),
+			cfg.Liveness = settings.Liveness{
+				Period: settings.Duration(20 * time.Millisecond), Timeout: settings.Duration(200 * time.Millisecond), DiagnoseSignal: signal,
+				WedgedAfter: settings.Duration(2 * time.Second), TokenTimeout: settings.Duration(time.Second),
 			}
 			s, _ := superviseReady(t, cfg)
 			first := s.Status()[0]
@@ -174,7 +175,7 @@ func TestSuperviseReplacesAHangingEngine(t *testing.T) {
 func TestSuperviseLeavesASuspendedEngineAlone(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	cfg.Liveness.Period = provisioner.Duration(20 * time.Millisecond)
+	cfg.Liveness.Period = settings.Duration(20 * time.Millisecond)
 	s, j := superviseReady(t, cfg)
 	first := s.Status()[0]
 	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
@@ -317,7 +318,7 @@ func TestSuperviseMarksAnOutdatedEngine(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	abandoned(t, cfg)
-	cfg.Ready.Stall = provisioner.Duration(time.Minute) // changes nothing about the launch
+	cfg.Ready.Stall = settings.Duration(time.Minute) // changes nothing about the launch
 	same, _ := superviseReady(t, cfg)
 	if same.Status()[0].Outdated {
 		t.Error("outdated by a setting of the provisioner")
@@ -346,8 +347,8 @@ func TestSuperviseFindsAHangingLoop(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{Answer: enginetest.AnswerHang}))
 	cfg.Ready.Answer = "off"
-	cfg.Liveness = provisioner.LivenessConfig{
-		Period: provisioner.Duration(20 * time.Millisecond), TokenPeriod: provisioner.Duration(20 * time.Millisecond), TokenTimeout: provisioner.Duration(500 * time.Millisecond),
+	cfg.Liveness = settings.Liveness{
+		Period: settings.Duration(20 * time.Millisecond), TokenPeriod: settings.Duration(20 * time.Millisecond), TokenTimeout: settings.Duration(500 * time.Millisecond),
 	}
 	s, _ := superviseReady(t, cfg)
 	first := s.Status()[0]

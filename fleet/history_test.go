@@ -10,6 +10,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/caller"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // ends are the events in the file that tell the end of a launch.
@@ -32,12 +33,12 @@ func TestAStopIsHistory(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		behavior enginetest.Behavior
-		grace    provisioner.Duration
+		grace    settings.Duration
 		want     string
 	}{
 		"at once": {want: ""},
 		"killed": {
-			behavior: enginetest.Behavior{IgnoreTerm: true}, grace: provisioner.Duration(1), want: "killed after the grace period of 1ns",
+			behavior: enginetest.Behavior{IgnoreTerm: true}, grace: settings.Duration(1), want: "killed after the grace period of 1ns",
 		},
 	} {
 		for _, managed := range []bool{true, false} {
@@ -78,7 +79,7 @@ func TestAStopIsHistory(t *testing.T) {
 func TestAStopOfAWaitIsHistory(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{DieLoading: &enginetest.Death{Code: 3}}))
-	cfg.Restart.InitialDelay, cfg.Restart.MaxDelay = provisioner.Duration(patience), provisioner.Duration(patience)
+	cfg.Restart.InitialDelay, cfg.Restart.MaxDelay = settings.Duration(patience), settings.Duration(patience)
 	s, j := supervised(t, []provisioner.ProvisionConfig{cfg})
 	eventually(t, "a wait", func() bool { return waits(*s.Status()[0].Restarts) })
 	if _, err := RequestStop(bounded(t), cfg.StateDir, poolR0); err != nil {

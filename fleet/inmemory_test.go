@@ -7,8 +7,10 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/test/inmemory"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // memoryConfig is a replica for a machine in memory.
@@ -21,8 +23,8 @@ func memoryConfig(t testing.TB) provisioner.ProvisionConfig {
 	}
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "memory", Port: enginetest.FreePort(t, 1), GPU: provisioner.GPUNone,
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: program}}, Drain: provisioner.DrainConfig{Timeout: new(provisioner.Duration(time.Hour))},
+		Engine: "memory", Port: enginetest.FreePort(t, 1), GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: program}}, Drain: settings.Drain{Timeout: new(settings.Duration(time.Hour))},
 	}
 }
 

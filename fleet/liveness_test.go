@@ -9,14 +9,15 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // quick are settings by which a dead engine is found in a second or two. Questions are no closer: with the race detector, and on
 // a busy machine, the fake engine's answers to one every 20 ms were a twentieth of a core, which counts as work.
-func quick() provisioner.LivenessConfig {
-	return provisioner.LivenessConfig{
-		Period: provisioner.Duration(200 * time.Millisecond), Timeout: provisioner.Duration(200 * time.Millisecond),
-		WedgedAfter: provisioner.Duration(time.Second), TokenTimeout: provisioner.Duration(time.Second),
+func quick() settings.Liveness {
+	return settings.Liveness{
+		Period: settings.Duration(200 * time.Millisecond), Timeout: settings.Duration(200 * time.Millisecond),
+		WedgedAfter: settings.Duration(time.Second), TokenTimeout: settings.Duration(time.Second),
 	}
 }
 
@@ -54,7 +55,7 @@ func TestLivenessFindsAWedgedEngine(t *testing.T) {
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{HideRequests: test.hidden}))
 			cfg.Liveness = quick()
 			if test.hidden {
-				cfg.Liveness.TokenPeriod = provisioner.Duration(time.Second)
+				cfg.Liveness.TokenPeriod = settings.Duration(time.Second)
 			}
 			s, j := superviseReady(t, cfg)
 			first := s.Status()[0]
@@ -87,7 +88,7 @@ func TestLivenessEndsAFailingEngine(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	cfg.Liveness = quick()
-	cfg.Liveness.WedgedAfter = provisioner.Duration(time.Hour)
+	cfg.Liveness.WedgedAfter = settings.Duration(time.Hour)
 	s, _ := superviseReady(t, cfg)
 	first := s.Status()[0]
 	enginetest.Fail(t, first.URL, http.StatusInternalServerError)

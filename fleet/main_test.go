@@ -14,12 +14,14 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
 	"github.com/llama-orch/engine-provisioner/internal/test/look"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
+	"github.com/llama-orch/engine-provisioner/settings"
 	"go.uber.org/goleak"
 )
 
@@ -59,8 +61,8 @@ func fakeConfig(t testing.TB, b enginetest.Behavior) provisioner.ProvisionConfig
 	}
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUNone,
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: enginetest.Install(t, b)}},
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: settings.Model{ID: model}, GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: enginetest.Install(t, b)}},
 	}
 }
 

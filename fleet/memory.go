@@ -9,6 +9,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // keptRestarts is what the fleet of a replica keeps on disk: for the next one, which otherwise would never open a
@@ -46,7 +47,7 @@ func (r *replica) resume(now time.Time) {
 	kept, err := readRestarts(r.files) // whatever is wrong with it, the replica begins anew
 	past := kept.Restarts
 	r.served = kept.ServedSettings
-	past.Served = r.served == settings(r.cfg)
+	past.Served = r.served == decisive(r.cfg)
 	r.wasHeld = r.files.Held()
 	switch {
 	case r.wasHeld:
@@ -102,11 +103,11 @@ func (r *replica) announce() {
 	r.tell(e)
 }
 
-// settings stands for all that decides on a launch before anything is looked at on the node. What only the provisioner acts on is
+// decisive stands for all that decides on a launch before anything is looked at on the node. What only the provisioner acts on is
 // left out.
-func settings(c provisioner.ProvisionConfig) string {
+func decisive(c provisioner.ProvisionConfig) string {
 	dir := c.Dir
-	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = provisioner.RestartConfig{}, provisioner.LivenessConfig{}, provisioner.DrainConfig{}, provisioner.ReadyConfig{}, provisioner.StopConfig{}, provisioner.LogsConfig{}
-	c.Fit, c.Expose, c.Handoff, c.Download = "", false, provisioner.HandoffConfig{}, provisioner.DownloadConfig{}
+	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = settings.Restart{}, settings.Liveness{}, settings.Drain{}, settings.Ready{}, settings.Stop{}, settings.Logs{}
+	c.Fit, c.Expose, c.Handoff, c.Download = "", false, settings.Handoff{}, settings.Download{}
 	return cache.Hash(c, dir)
 }

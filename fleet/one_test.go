@@ -12,6 +12,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A fleet is empty to begin with; replicas come and go, one by one.
@@ -145,7 +146,7 @@ func TestDrainAndResume(t *testing.T) {
 	if err := s.Drain(bounded(t), poolR0); err != nil {
 		t.Errorf("once more: %v", err)
 	}
-	cfg.Drain.Timeout = new(provisioner.Duration(7 * time.Second))
+	cfg.Drain.Timeout = new(settings.Duration(7 * time.Second))
 	wantApplied(t, s, []provisioner.ProvisionConfig{cfg}, "r0 updated")
 	out("under new settings", s)
 	if err := os.Remove(files.Record()); err != nil {
@@ -194,7 +195,7 @@ func TestDrainAndResume(t *testing.T) {
 func TestDrainThatNobodyWaitsFor(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(busyConfig(t, time.Hour))
-	cfg.Drain.Timeout = new(provisioner.Duration(time.Second))
+	cfg.Drain.Timeout = new(settings.Duration(time.Second))
 	s, _ := superviseReady(t, cfg)
 	inFlight(t, cfg, 1, `{"prompt":"x"}`)
 	ctx, leave := context.WithCancel(t.Context())

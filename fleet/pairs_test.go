@@ -8,6 +8,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/test/inmemory"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func noError(t *testing.T, err error) {
@@ -48,7 +49,7 @@ func supervisorCalls(s *Fleet, cfg provisioner.ProvisionConfig) []inmemory.Call 
 
 // changed is another configuration of the same replica.
 func changed(cfg provisioner.ProvisionConfig) provisioner.ProvisionConfig {
-	cfg.Env = map[string]provisioner.EnvValue{"CHANGED": {Value: "1"}}
+	cfg.Env = map[string]settings.EnvValue{"CHANGED": {Value: "1"}}
 	return cfg
 }
 
@@ -124,7 +125,7 @@ func TestChaosTwoCallsOfASupervisor(t *testing.T) {
 				}
 				m := inmemory.New()
 				cfg := memoryConfig(t)
-				cfg.Restart = provisioner.RestartConfig{InitialDelay: provisioner.Duration(patience), MaxDelay: provisioner.Duration(patience)}
+				cfg.Restart = settings.Restart{InitialDelay: settings.Duration(patience), MaxDelay: settings.Duration(patience)}
 				t.Run("", func(t *testing.T) {
 					t.Cleanup(m.KillAll)
 					pairs.Add(1)

@@ -14,6 +14,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // What only the provisioner acts on is taken over by the engine that runs, for this manager, for commands and for the next.
@@ -23,16 +24,16 @@ func TestApplyUpdatesInPlace(t *testing.T) {
 	s, j := superviseReady(t, cfg)
 	was := s.Status()[0]
 	for key, change := range map[string]func(*provisioner.ProvisionConfig){
-		"drain.timeout": func(c *provisioner.ProvisionConfig) { c.Drain.Timeout = new(provisioner.Duration(7 * time.Second)) },
+		"drain.timeout": func(c *provisioner.ProvisionConfig) { c.Drain.Timeout = new(settings.Duration(7 * time.Second)) },
 		"drain.hooks": func(c *provisioner.ProvisionConfig) {
-			c.Drain.Hooks = []provisioner.DrainHook{{Command: []string{"true"}}}
+			c.Drain.Hooks = []settings.DrainHook{{Command: []string{"true"}}}
 		},
-		"stop.grace":      func(c *provisioner.ProvisionConfig) { c.Stop.Grace = provisioner.Duration(11 * time.Second) },
-		"liveness.period": func(c *provisioner.ProvisionConfig) { c.Liveness.Period = provisioner.Duration(2 * time.Second) },
+		"stop.grace":      func(c *provisioner.ProvisionConfig) { c.Stop.Grace = settings.Duration(11 * time.Second) },
+		"liveness.period": func(c *provisioner.ProvisionConfig) { c.Liveness.Period = settings.Duration(2 * time.Second) },
 		"restart.initial_delay": func(c *provisioner.ProvisionConfig) {
-			c.Restart.InitialDelay = provisioner.Duration(20 * time.Millisecond)
+			c.Restart.InitialDelay = settings.Duration(20 * time.Millisecond)
 		},
-		"ready.stall": func(c *provisioner.ProvisionConfig) { c.Ready.Stall = provisioner.Duration(time.Minute) },
+		"ready.stall": func(c *provisioner.ProvisionConfig) { c.Ready.Stall = settings.Duration(time.Minute) },
 		"logs.keep":   func(c *provisioner.ProvisionConfig) { c.Logs.Keep = 2 },
 		"fit":         func(c *provisioner.ProvisionConfig) { c.Fit = "off" },
 		"expose":      func(c *provisioner.ProvisionConfig) { c.Expose = true },
@@ -55,8 +56,8 @@ func TestApplyUpdatesInPlace(t *testing.T) {
 	wantDifferences(t, cfg)
 	files := filesAt(cfg)
 	rec, err := readRecord(files)
-	if err != nil || *rec.Drain.Timeout != provisioner.Duration(7*time.Second) || len(rec.Drain.Hooks) != 1 || rec.Grace != provisioner.Duration(11*time.Second) ||
-		rec.Logs.Keep != 2 || rec.Launch.Ready.Stall != provisioner.Duration(time.Minute) || rec.Model != cfg.Model.ID || rec.Desired != "running" {
+	if err != nil || *rec.Drain.Timeout != settings.Duration(7*time.Second) || len(rec.Drain.Hooks) != 1 || rec.Grace != settings.Duration(11*time.Second) ||
+		rec.Logs.Keep != 2 || rec.Launch.Ready.Stall != settings.Duration(time.Minute) || rec.Model != cfg.Model.ID || rec.Desired != "running" {
 		t.Errorf("record %+v (%v)", rec, err)
 	}
 	if h, err := provisioner.ReadHandoff(files.Handoff()); err != nil || h.Model.ID != cfg.Model.ID || h.Process.PID != was.PID {
@@ -104,13 +105,13 @@ func TestUpdateOfCustomEndpoints(t *testing.T) {
 	s, _ := superviseReady(t, cfg)
 	was := s.Status()[0]
 	custom := *cfg.Custom
-	custom.Health, custom.Grace = "/v1/health", provisioner.Duration(3*time.Second)
+	custom.Health, custom.Grace = "/v1/health", settings.Duration(3*time.Second)
 	cfg.Custom, cfg.Stop.Grace = &custom, 0
 	wantApplied(t, s, []provisioner.ProvisionConfig{cfg}, "r0 updated")
 	if now := s.Status()[0]; now.PID != was.PID {
 		t.Errorf("%+v", now)
 	}
-	if spec := recordOf(t, s.replicas[0].launch); spec.Launch.Spec.Health != "/v1/health" || spec.Grace != provisioner.Duration(3*time.Second) {
+	if spec := recordOf(t, s.replicas[0].launch); spec.Launch.Spec.Health != "/v1/health" || spec.Grace != settings.Duration(3*time.Second) {
 		t.Errorf("it is asked for %s and has a grace of %s", spec.Launch.Spec.Health, time.Duration(spec.Grace))
 	}
 }
@@ -122,7 +123,7 @@ func TestUpdateWhileLoading(t *testing.T) {
 	s, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
 	eventually(t, "it loads", func() bool { return strings.Contains(s.Status()[0].Heard, "Loading model") })
 	was := s.Status()[0]
-	cfg.Drain.Timeout = new(provisioner.Duration(7 * time.Second))
+	cfg.Drain.Timeout = new(settings.Duration(7 * time.Second))
 	wantApplied(t, s, []provisioner.ProvisionConfig{cfg}, "r0 updated")
 	if err := s.WaitReady(bounded(t)); err != nil {
 		t.Fatal(err)
@@ -131,7 +132,7 @@ func TestUpdateWhileLoading(t *testing.T) {
 	if now.PID != was.PID || now.Restarts.Total != 0 {
 		t.Errorf("%+v, was %+v", now, was)
 	}
-	if got := *recordOf(t, s.replicas[0].launch).Drain.Timeout; got != provisioner.Duration(7*time.Second) {
+	if got := *recordOf(t, s.replicas[0].launch).Drain.Timeout; got != settings.Duration(7*time.Second) {
 		t.Errorf("it is drained for %s", time.Duration(got))
 	}
 }
@@ -162,7 +163,7 @@ func TestUpdateWhileStopping(t *testing.T) {
 	}
 	defer turn.Release()
 	rewrite(t, filesOf(p), func(rec, _ map[string]any) { rec["desired"], rec["state"] = "stopped", "draining" })
-	cfg.Drain.Timeout = new(provisioner.Duration(7 * time.Second))
+	cfg.Drain.Timeout = new(settings.Duration(7 * time.Second))
 	results, err := s.Apply(bounded(t), []provisioner.ProvisionConfig{cfg})
 	if err != nil || results[0].Result != ReloadFailed {
 		t.Fatalf("%+v (%v)", results, err)
@@ -324,7 +325,7 @@ func TestStopDuringSwap(t *testing.T) {
 	t.Parallel()
 	before, after := swapped(t, "a", "b")
 	for i := range before {
-		before[i].Drain.Timeout = new(provisioner.Duration(10 * time.Minute))
+		before[i].Drain.Timeout = new(settings.Duration(10 * time.Minute))
 		after[i].Drain.Timeout = before[i].Drain.Timeout
 	}
 	draining := make(chan struct{}, 2)

@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/test/burst"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // slow is a model whose requests last: a thousand tokens take some seconds.
@@ -21,7 +22,7 @@ var slow = ggufgen.Params{Width: 512, Layers: 4, Context: 8192}
 func saturatedConfig(t testing.TB) provisioner.ProvisionConfig {
 	cfg := briskly(realConfig(t, slow))
 	cfg.Flags = []string{"--ctx-size", "8192", "--parallel", "2", "--threads", "1"}
-	cfg.Drain.Timeout = new(provisioner.Duration(5 * time.Minute))
+	cfg.Drain.Timeout = new(settings.Duration(5 * time.Minute))
 	return cfg
 }
 
@@ -31,7 +32,7 @@ func saturatedConfig(t testing.TB) provisioner.ProvisionConfig {
 func TestRealSaturated(t *testing.T) {
 	t.Parallel()
 	cfg := saturatedConfig(t)
-	cfg.Liveness = provisioner.LivenessConfig{Period: provisioner.Duration(100 * time.Millisecond), Timeout: provisioner.Duration(100 * time.Millisecond)}
+	cfg.Liveness = settings.Liveness{Period: settings.Duration(100 * time.Millisecond), Timeout: settings.Duration(100 * time.Millisecond)}
 	s, j := superviseReady(t, cfg)
 	first := s.Status()[0]
 	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {

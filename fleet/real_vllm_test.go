@@ -17,10 +17,12 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/hfgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // vllmProgram is the real engine of these tests: ENGINE_PROVISIONER_VLLM, which "make test-vllm" sets. They are no part
@@ -54,15 +56,15 @@ func vllmConfig(t testing.TB) provisioner.ProvisionConfig {
 func vllmReplica(program, dir, replica string, port int) provisioner.ProvisionConfig {
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: replica, StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "vllm", Port: port, Model: provisioner.ModelConfig{ID: filepath.Join(dir, "tiny")}, GPU: provisioner.GPUNone,
+		Engine: "vllm", Port: port, Model: settings.Model{ID: filepath.Join(dir, "tiny")}, GPU: engine.GPUNone,
 		Flags: []string{"--enforce-eager", "--dtype", "float32"},
-		Env: map[string]provisioner.EnvValue{
+		Env: map[string]settings.EnvValue{
 			"HF_HUB_OFFLINE": {Value: "1"}, "VLLM_NO_USAGE_STATS": {Value: "1"}, "VLLM_CPU_KVCACHE_SPACE": {Value: "1"},
 		},
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: program}},
-		Restart:      provisioner.RestartConfig{InitialDelay: provisioner.Duration(10 * time.Millisecond)},
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: program}},
+		Restart:      settings.Restart{InitialDelay: settings.Duration(10 * time.Millisecond)},
 		// Much less than the load takes, so it goes on only for its progress: imports are silent, but they use the CPU.
-		Ready: provisioner.ReadyConfig{Stall: provisioner.Duration(10 * time.Second)},
+		Ready: settings.Ready{Stall: settings.Duration(10 * time.Second)},
 	}
 }
 

@@ -15,31 +15,32 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // record is what tests ask of a launch's record.
 type record struct {
-	Desired  string                    `json:"desired"`
-	State    provisioner.State         `json:"state"`
-	LaunchID string                    `json:"launch_id"`
-	Model    string                    `json:"model"`
-	Host     string                    `json:"host"`
-	Port     int                       `json:"port"`
-	Grace    provisioner.Duration      `json:"grace"`
-	Drain    provisioner.DrainConfig   `json:"drain"`
-	Logs     provisioner.LogsConfig    `json:"logs"`
-	Handoff  provisioner.HandoffConfig `json:"handoff"`
-	Process  proc.ID                   `json:"process"`
-	Cgroup   string                    `json:"cgroup"`
-	TempDir  string                    `json:"temp_dir"`
-	Log      string                    `json:"log"`
+	Desired  string            `json:"desired"`
+	State    provisioner.State `json:"state"`
+	LaunchID string            `json:"launch_id"`
+	Model    string            `json:"model"`
+	Host     string            `json:"host"`
+	Port     int               `json:"port"`
+	Grace    settings.Duration `json:"grace"`
+	Drain    settings.Drain    `json:"drain"`
+	Logs     settings.Logs     `json:"logs"`
+	Handoff  settings.Handoff  `json:"handoff"`
+	Process  proc.ID           `json:"process"`
+	Cgroup   string            `json:"cgroup"`
+	TempDir  string            `json:"temp_dir"`
+	Log      string            `json:"log"`
 	Launch   struct {
-		ModelPath string                  `json:"model_path"`
-		Flags     []string                `json:"flags"`
-		Spec      engine.LaunchSpec       `json:"spec"`
-		GPU       provisioner.GPUPolicy   `json:"gpu"`
-		Ready     provisioner.ReadyConfig `json:"ready"`
-		Footprint footprint.Footprint     `json:"footprint"`
+		ModelPath string              `json:"model_path"`
+		Flags     []string            `json:"flags"`
+		Spec      engine.LaunchSpec   `json:"spec"`
+		GPU       engine.GPUPolicy    `json:"gpu"`
+		Ready     settings.Ready      `json:"ready"`
+		Footprint footprint.Footprint `json:"footprint"`
 	} `json:"launch"`
 }
 

@@ -201,7 +201,7 @@ func (r *replica) weigh(ctx context.Context, cfg provisioner.ProvisionConfig) (w
 	present, launch, outdated, past := r.cfg, r.launch, r.outdated, r.past
 	r.mu.Unlock()
 	cfg = cfg.WithDefaults()
-	alike := settings(present) == settings(cfg)
+	alike := decisive(present) == decisive(cfg)
 	what = todoUpdate
 	if keys, err := footprint.Keys(present, cfg); err == nil && len(keys) == 0 && present.Dir == cfg.Dir && len(outdated) == 0 {
 		what = todoNothing

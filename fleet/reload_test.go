@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestReloadComesBack(t *testing.T) {
@@ -19,7 +20,7 @@ func TestReloadComesBack(t *testing.T) {
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	s, _ := superviseReady(t, cfg)
 	bad := cfg
-	bad.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
+	bad.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{
 		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
 	})}
 	err := s.Reload(bounded(t), bad)
@@ -43,7 +44,7 @@ func TestReloadComesBack(t *testing.T) {
 // dying is cfg with an engine that dies while it loads.
 func dying(t *testing.T, cfg provisioner.ProvisionConfig) provisioner.ProvisionConfig {
 	t.Helper()
-	cfg.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{
+	cfg.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{
 		LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1, Stderr: "bad new settings\n"},
 	})}
 	return cfg
@@ -56,7 +57,7 @@ func TestReloadComesBackToWhatWasReady(t *testing.T) {
 	cfg.Flags = []string{"--ctx-size", "777"}
 	s, _ := superviseReady(t, cfg)
 	slow := cfg
-	slow.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
+	slow.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
 	slow.Flags = []string{"--ctx-size", "888"}
 	impatient, giveUp := context.WithCancel(context.Background())
 	first := make(chan error, 1)
@@ -86,7 +87,7 @@ func TestStopCallsOffARehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	hanging := cfg
-	hanging.Provisioning.Binary = &provisioner.BinaryConfig{}
+	hanging.Provisioning.Binary = &settings.Binary{}
 	script(t, &hanging, "exec cat '"+pipe+"'") // its version is never said
 	s, _ := supervisedWith(t, []provisioner.ProvisionConfig{cfg}, Options{Configs: func() ([]provisioner.ProvisionConfig, error) {
 		return []provisioner.ProvisionConfig{hanging}, nil
@@ -122,7 +123,7 @@ func TestReloadWithoutAWayBack(t *testing.T) {
 	}
 	wantText(t, s.Reload(bounded(t), dying(t, cfg)), "no other settings were ready before", "bad new settings")
 	good := cfg
-	good.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{})}
+	good.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{})}
 	if err := s.Reload(bounded(t), good); err != nil {
 		t.Error(err)
 	}
@@ -140,7 +141,7 @@ func TestKillHurriesAReload(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-			cfg.Drain.Timeout = new(provisioner.Duration(10 * time.Minute))
+			cfg.Drain.Timeout = new(settings.Duration(10 * time.Minute))
 			held := make(chan struct{})
 			hook := provisioner.WithDrainHook("held", func(ctx context.Context, _ provisioner.Handoff) error {
 				close(held)

@@ -153,7 +153,7 @@ func (r *replica) runLaunch() bool {
 	}
 	if !r.isOutdated() {
 		r.proven = new(r.config())
-		r.served = settings(*r.proven)
+		r.served = decisive(*r.proven)
 	}
 	r.judge(happened(restart.BecameReady))
 	r.settleReload(nil)

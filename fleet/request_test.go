@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestRequestReset(t *testing.T) {
@@ -67,7 +68,7 @@ func TestRequestReset(t *testing.T) {
 		}
 	}
 	slow := cfg // it adds no failures of its own
-	slow.Provisioning.Binary = &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
+	slow.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
 	next, _ := supervised(t, []provisioner.ProvisionConfig{slow})
 	if past := next.Status()[0].Restarts; past.Phase == provisioner.PhaseOpen || past.Failures > 2 {
 		t.Errorf("the next supervisor remembers %+v", past)
@@ -241,7 +242,7 @@ func TestStatusesOfSupervised(t *testing.T) {
 		return cfg
 	}
 	waiting := dying(t, replica("backoff", enginetest.Behavior{}))
-	waiting.Restart.InitialDelay, waiting.Restart.MaxDelay = provisioner.Duration(time.Hour), provisioner.Duration(time.Hour)
+	waiting.Restart.InitialDelay, waiting.Restart.MaxDelay = settings.Duration(time.Hour), settings.Duration(time.Hour)
 	open := dying(t, replica("open", enginetest.Behavior{}))
 	open.Restart.StartBurst = 1
 	lost := replica("lost", enginetest.Behavior{})

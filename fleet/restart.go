@@ -7,6 +7,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // waits reports whether the replica is to be started again at RetryAt.
@@ -47,7 +48,7 @@ func failed(err error) incident {
 }
 
 // judged lets the policy judge an incident.
-func judged(c provisioner.RestartConfig, s provisioner.Restarts, e incident, now time.Time, random float64) (provisioner.Restarts, restart.Decision) {
+func judged(c settings.Restart, s provisioner.Restarts, e incident, now time.Time, random float64) (provisioner.Restarts, restart.Decision) {
 	h, what := policy(c).Next(historyOf(s), e.Event, now, random)
 	then := following(s, h)
 	switch {
@@ -59,7 +60,7 @@ func judged(c provisioner.RestartConfig, s provisioner.Restarts, e incident, now
 	return then, what
 }
 
-func policy(c provisioner.RestartConfig) restart.Policy {
+func policy(c settings.Restart) restart.Policy {
 	return restart.Policy{
 		Never: c.Mode == "never", InitialDelay: time.Duration(c.InitialDelay), MaxDelay: time.Duration(c.MaxDelay),
 		StableAfter: time.Duration(c.StableAfter), StartBurst: c.StartBurst, Cooldown: time.Duration(c.Cooldown),
@@ -74,7 +75,7 @@ func (r *replica) judge(e incident) {
 		r.unhold()
 	}
 	past := before
-	past.Served = r.served == settings(cfg)
+	past.Served = r.served == decisive(cfg)
 	now, what := judged(cfg.Restart, past, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
 	if now == before {
 		return

@@ -8,13 +8,14 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // A reload of an unchanged configuration replaces an engine whose key has changed, and no other.
 func TestReloadOfARotatedKey(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	cfg.APIKey = &provisioner.SecretRef{FromFile: "key"}
+	cfg.APIKey = &settings.SecretRef{FromFile: "key"}
 	write := func(key string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(cfg.Dir, "key"), []byte(key+"\n"), 0o600); err != nil {

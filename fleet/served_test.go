@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // driverAway is a driver that can go away, as while it is replaced, and come back.
@@ -76,7 +77,7 @@ func TestServedComesBack(t *testing.T) {
 			if err := write(&key, "a-key-that-nobody-knows")(); err != nil {
 				t.Fatal(err)
 			}
-			cfg.GPU, cfg.APIKey = provisioner.GPURequired, &provisioner.SecretRef{FromFile: key}
+			cfg.GPU, cfg.APIKey = engine.GPURequired, &settings.SecretRef{FromFile: key}
 			s, _ := supervised(t, []provisioner.ProvisionConfig{cfg}, withGPUs(driver))
 			if err := s.WaitReady(bounded(t)); err != nil {
 				t.Fatal(err)
@@ -124,7 +125,7 @@ func TestServedIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg.Restart.StartBurst, cfg.Drain.Timeout = 2, new(provisioner.Duration(time.Second)) // the provisioner's matter
+	cfg.Restart.StartBurst, cfg.Drain.Timeout = 2, new(settings.Duration(time.Second)) // the provisioner's matter
 	wantPhase(cfg, provisioner.PhaseOpen, true)
 	if _, err := RequestReset(bounded(t), cfg.StateDir); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 const finished = "another command was stopping it and died; its stop is finished"
@@ -31,8 +32,8 @@ func TestSuperviseFinishesAStop(t *testing.T) {
 			t.Parallel()
 			test.behavior.BusyRequests = time.Hour
 			cfg := briskly(fakeConfig(t, test.behavior))
-			cfg.Ready.Answer, cfg.Stop.Grace = "off", provisioner.Duration(200*time.Millisecond)
-			cfg.Drain.Timeout = new(provisioner.Duration(2 * time.Second))
+			cfg.Ready.Answer, cfg.Stop.Grace = "off", settings.Duration(200*time.Millisecond)
+			cfg.Drain.Timeout = new(settings.Duration(2 * time.Second))
 			rig := rigFor(t, cfg)
 			s, j := supervised(t, []provisioner.ProvisionConfig{cfg})
 			if test.behavior.LoadTime > 0 {

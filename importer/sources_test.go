@@ -11,8 +11,8 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/importer"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // fieldArgs are the command lines that people use, by their names.
@@ -171,7 +171,7 @@ func TestWrittenWordsReadBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got provisioner.Flags
+		var got settings.Flags
 		if err := json.Unmarshal(value, &got); err != nil {
 			t.Errorf("%q: %v\n%s", words, err, text)
 		}

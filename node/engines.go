@@ -8,6 +8,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/binary"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Engine is what this host has of an engine, and how the engine is run.
@@ -27,7 +28,7 @@ type Engine struct {
 	Endpoints Endpoints `json:"endpoints,omitzero"`
 	// Grace is how long it is given between SIGTERM and SIGKILL where the configuration says nothing; 0 when only the
 	// configuration knows.
-	Grace provisioner.Duration `json:"grace,omitempty"`
+	Grace settings.Duration `json:"grace,omitempty"`
 	// Problem says why there is no Binary, or no Version of it; "" when nothing is wrong.
 	Problem string `json:"problem,omitempty"`
 }
@@ -55,12 +56,12 @@ func Engines(ctx context.Context, opts ...provisioner.Option) []Engine {
 
 func look(ctx context.Context, name string, opts []provisioner.Option) Engine {
 	sample := provisioner.ProvisionConfig{
-		Engine: name, Port: 8081, Model: provisioner.ModelConfig{ID: "/model"}, GPU: provisioner.GPUNone,
+		Engine: name, Port: 8081, Model: settings.Model{ID: "/model"}, GPU: engine.GPUNone,
 	}
 	program, spec, err := sample.Describe(opts...)
 	found := Engine{Name: name, Command: program.Command, Modes: program.Modes, Model: program.Model, Port: program.Port}
 	if err == nil { // else the configuration decides it
-		found.Grace = provisioner.Duration(spec.Grace)
+		found.Grace = settings.Duration(spec.Grace)
 		found.Endpoints = Endpoints{Health: spec.Health, Version: spec.Version.Path}
 		if spec.Metrics != nil {
 			found.Endpoints.Metrics = spec.Metrics.Path

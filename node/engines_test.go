@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // pretended is an engine of a program that adds its own.
@@ -46,7 +47,7 @@ func TestEngines(t *testing.T) {
 	want := Engine{
 		Name: "llamacpp", Command: "llama-server", Binary: filepath.Join(llama, "llama-server"), Version: "b11669-Fake",
 		Modes: []string{"binary", "source", "package", "container"}, Model: engine.ModelGGUF, Port: 8080,
-		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: provisioner.Duration(5 * time.Second),
+		Endpoints: Endpoints{"/health", "/props", "/metrics", "/completion"}, Grace: settings.Duration(5 * time.Second),
 	}
 	if got := byName["llamacpp"]; !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // unitConfig is a pools file that was never written.
@@ -153,7 +155,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 func TestUnitGraceIsEnough(t *testing.T) {
 	t.Parallel()
 	_, spec, err := provisioner.ProvisionConfig{
-		Engine: "llamacpp", Port: 1, GPU: provisioner.GPUNone, Model: provisioner.ModelConfig{ID: "/m"},
+		Engine: "llamacpp", Port: 1, GPU: engine.GPUNone, Model: settings.Model{ID: "/m"},
 	}.Describe()
 	if err != nil {
 		t.Fatal(err)

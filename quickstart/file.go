@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // schemaURL is where editors find the schema of a pools file.
@@ -41,7 +42,7 @@ func (d *Draft) YAML() ([]byte, error) {
 		f.comment(fmt.Sprintf("flags: %q", sample))
 	}
 	f.set("gpu", d.Pool.GPU, "required: a start without a usable GPU fails; optional: the CPU will do; none: the CPU", d.because("gpu"))
-	if d.Pool.Provisioning != (provisioner.Provisioning{}) {
+	if d.Pool.Provisioning != (settings.Provisioning{}) {
 		f.set("provisioning", d.Pool.Provisioning, "brings the executable; without it, the one in PATH is run", d.because("provisioning"))
 	}
 	if f.err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Request is what somebody asks for. Its zero value lacks the model, without which there is nothing to serve.
@@ -37,7 +38,7 @@ type Request struct {
 	// made for each run, the next run would not find the engine of the last.
 	NextPort bool
 	// GPU is the policy; "" means what the host has: required where there is a GPU, none where there is not.
-	GPU provisioner.GPUPolicy
+	GPU engine.GPUPolicy
 	// Flags are the engine's own.
 	Flags []string
 	// Dir is the folder that the configuration's relative paths refer to. "" means the working directory.
@@ -130,7 +131,7 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 	d.Pool.ID = m.pool()
 	d.Pool.Engine = chosen.Name
 	d.decided("engine", chosen.Name, why)
-	d.Pool.Model = provisioner.ModelConfig{ID: m.in(req.Dir), SHA256: req.SHA256}
+	d.Pool.Model = settings.Model{ID: m.in(req.Dir), SHA256: req.SHA256}
 	d.Pool.Port = cmp.Or(req.Port, chosen.Port)
 	if req.Port == 0 && req.NextPort {
 		d.Pool.Port, why = h.nextPort(chosen.Port)
@@ -140,8 +141,8 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 	d.Pool.GPU = req.GPU
 	if req.GPU == "" {
 		d.Pool.GPU, why = h.gpu()
-		if d.Pool.GPU == provisioner.GPUNone && d.wantsGPU(opts) {
-			d.Pool.GPU, why = provisioner.GPUOptional, why+"; the CPU serves what the flags want on one"
+		if d.Pool.GPU == engine.GPUNone && d.wantsGPU(opts) {
+			d.Pool.GPU, why = engine.GPUOptional, why+"; the CPU serves what the flags want on one"
 		}
 		d.decided("gpu", string(d.Pool.GPU), why)
 	}
@@ -156,7 +157,7 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 // machine to machine, and the engine itself would go on without one.
 func (d *Draft) wantsGPU(opts []provisioner.Option) bool {
 	without, with := d.Replica(), d.Replica()
-	without.GPU, with.GPU = provisioner.GPUNone, provisioner.GPUOptional
+	without.GPU, with.GPU = engine.GPUNone, engine.GPUOptional
 	return without.Validate(opts...) != nil && with.Validate(opts...) == nil
 }
 
@@ -181,7 +182,7 @@ func isTaken(number int) bool {
 }
 
 // brought is where an executable comes from, for people.
-func brought(p provisioner.Provisioning) string {
+func brought(p settings.Provisioning) string {
 	switch {
 	case p.Binary != nil:
 		return "release " + p.Binary.Release
@@ -258,17 +259,17 @@ func reason(err error) string {
 
 // gpu is the policy that suits the host. What is wrong with a GPU or a driver that is there, the start tells: that the CPU
 // serves instead is what nobody notices.
-func (h *host) gpu() (policy provisioner.GPUPolicy, why string) {
+func (h *host) gpu() (policy engine.GPUPolicy, why string) {
 	switch {
 	case errors.Is(h.noGPU, provisioner.ErrNoDriver), errors.Is(h.noGPU, provisioner.ErrNoGPU):
-		return provisioner.GPUNone, reason(h.noGPU)
+		return engine.GPUNone, reason(h.noGPU)
 	case h.noGPU != nil:
-		return provisioner.GPURequired, reason(h.noGPU)
+		return engine.GPURequired, reason(h.noGPU)
 	}
 	// Engines are built for NVIDIA unless somebody has chosen otherwise; integrated GPUs are on most machines.
-	policy, vendor := provisioner.GPURequired, h.gpus[0].Vendor
+	policy, vendor := engine.GPURequired, h.gpus[0].Vendor
 	if vendor != "" && vendor != engine.VendorNVIDIA {
-		policy = provisioner.GPUOptional
+		policy = engine.GPUOptional
 	}
 	whole := map[int]bool{} // a GPU is listed with its partitions
 	for _, g := range h.gpus {
@@ -280,7 +281,7 @@ func (h *host) gpu() (policy provisioner.GPUPolicy, why string) {
 	if len(whole) == 1 {
 		why = "1 GPU: " + h.gpus[0].Name
 	}
-	if policy == provisioner.GPUOptional {
+	if policy == engine.GPUOptional {
 		why += "; the CPU serves where the engine was not built for it"
 	}
 	return policy, why

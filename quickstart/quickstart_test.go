@@ -217,18 +217,18 @@ func TestDraft(t *testing.T) {
 			[]string{"gpu: optional; 1 GPU: AMD GPU gfx1100; the CPU serves where the engine was not built for it"},
 		},
 		"GPUs":     {host{engines: with("llamacpp"), gpus: gpus}, Request{}, "llamacpp 8080 required", []string{"gpu: required; 2 GPUs: NVIDIA H200"}},
-		"as asked": {host{engines: with("llamacpp"), gpus: gpus}, Request{GPU: provisioner.GPUOptional, Port: 9000}, "llamacpp 9000 optional", nil},
+		"as asked": {host{engines: with("llamacpp"), gpus: gpus}, Request{GPU: engine.GPUOptional, Port: 9000}, "llamacpp 9000 optional", nil},
 		"a taken port": {
 			host{engines: with("llamacpp"), taken: func(n int) bool { return n < 8082 }},
-			Request{GPU: provisioner.GPUNone, NextPort: true},
+			Request{GPU: engine.GPUNone, NextPort: true},
 			"llamacpp 8082 none",
 			[]string{"port: 8082; 8080 is taken"},
 		},
 		"a port as asked": {
-			host{engines: with("llamacpp"), taken: func(int) bool { return true }}, Request{GPU: provisioner.GPUNone, Port: 9, NextPort: true}, "llamacpp 9 none", nil,
+			host{engines: with("llamacpp"), taken: func(int) bool { return true }}, Request{GPU: engine.GPUNone, Port: 9, NextPort: true}, "llamacpp 9 none", nil,
 		},
 		"all taken": {
-			host{engines: with("llamacpp"), taken: func(int) bool { return true }}, Request{GPU: provisioner.GPUNone, NextPort: true}, "llamacpp 8080 none", nil,
+			host{engines: with("llamacpp"), taken: func(int) bool { return true }}, Request{GPU: engine.GPUNone, NextPort: true}, "llamacpp 8080 none", nil,
 		},
 		"no engine": {host{engines: with(), gpus: gpus[1:]}, Request{Obtain: true}, "llamacpp 8080 required b11070", []string{"gpu: required; 1 GPU: NVIDIA H200", "provisioning: release b11070; there is no llama-server in PATH"}},
 		"left out":  {host{engines: with(), gpus: gpus[1:]}, Request{}, "llamacpp 8080 required", []string{"gpu: required; 1 GPU: NVIDIA H200"}},
@@ -314,14 +314,14 @@ func TestMake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := Make(t.Context(), Request{Model: "chat.gguf", GPU: provisioner.GPUNone, Flags: []string{"-c", "512"}}, cache)
+	d, err := Make(t.Context(), Request{Model: "chat.gguf", GPU: engine.GPUNone, Flags: []string{"-c", "512"}}, cache)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r := d.Replica(); r.Name() != "chat/r0" || r.StateDir != ".runtime" || r.Model.ID != "chat.gguf" || r.Port != 8080 {
 		t.Errorf("%+v", r)
 	}
-	d, err = Make(t.Context(), Request{Model: "chat.gguf", GPU: provisioner.GPUNone, Dir: t.TempDir()}, cache)
+	d, err = Make(t.Context(), Request{Model: "chat.gguf", GPU: engine.GPUNone, Dir: t.TempDir()}, cache)
 	if err != nil || d.Pool.Model.ID != filepath.Join(here, "chat.gguf") {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -335,7 +335,7 @@ func TestMake(t *testing.T) {
 		"a checksum":    {Request{Model: "chat.gguf", SHA256: "x"}, "model.sha256: belongs to a model from an https URL alone"},
 		"a hub name":    {Request{Model: "hf:a--b"}, "model.id: "},
 	} {
-		test.req.GPU, test.req.Engine = provisioner.GPUNone, "llamacpp"
+		test.req.GPU, test.req.Engine = engine.GPUNone, "llamacpp"
 		d, err := Make(t.Context(), test.req, cache)
 		if _, is := errors.AsType[*provisioner.ConfigError](err); !is || d != nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %s", name, err, test.want)

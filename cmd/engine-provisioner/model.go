@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/quickstart"
 )
@@ -62,14 +63,14 @@ func (p *portValue) Set(text string) error {
 }
 
 // policyValue is a GPU policy, or "" where none is given.
-type policyValue provisioner.GPUPolicy
+type policyValue engine.GPUPolicy
 
 func (p *policyValue) Type() string   { return "policy" }
 func (p *policyValue) String() string { return string(*p) }
 
 func (p *policyValue) Set(text string) error {
-	switch policy := provisioner.GPUPolicy(text); policy {
-	case provisioner.GPURequired, provisioner.GPUOptional, provisioner.GPUNone, provisioner.GPUUnmanaged:
+	switch policy := engine.GPUPolicy(text); policy {
+	case engine.GPURequired, engine.GPUOptional, engine.GPUNone, engine.GPUUnmanaged:
 		*p = policyValue(policy)
 		return nil
 	}

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // An engine that dies while it is about to be stopped is not started again by the run that looks after it.
@@ -24,9 +26,9 @@ func TestStopOfACrashedEngine(t *testing.T) {
 	defer cancel()
 	s, err := fleet.Open(ctx, fleet.Options{Launch: []provisioner.Option{provisioner.WithCacheDir(t.TempDir())}}, provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir, Engine: "llamacpp",
-		Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUNone,
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: enginetest.Install(t, enginetest.Behavior{})}},
-		Restart:      provisioner.RestartConfig{InitialDelay: provisioner.Duration(time.Hour)},
+		Port: enginetest.FreePort(t, 1), Model: settings.Model{ID: model}, GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{})}},
+		Restart:      settings.Restart{InitialDelay: settings.Duration(time.Hour)},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/enginetest/conformance"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
@@ -107,9 +108,9 @@ func TestPlugin(t *testing.T) {
 			}
 			dir := t.TempDir()
 			return provisioner.ProvisionConfig{
-				PoolID: "pool", ReplicaID: "r0", Engine: "plugin", Port: enginetest.FreePort(t, 1), GPU: provisioner.GPUNone,
-				StateDir: filepath.Join(dir, "state"), Dir: dir, Model: provisioner.ModelConfig{ID: "a-model"}, Flags: []string{"--model", "a-model"},
-				Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: enginetest.Install(t, b)}},
+				PoolID: "pool", ReplicaID: "r0", Engine: "plugin", Port: enginetest.FreePort(t, 1), GPU: engine.GPUNone,
+				StateDir: filepath.Join(dir, "state"), Dir: dir, Model: settings.Model{ID: "a-model"}, Flags: []string{"--model", "a-model"},
+				Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: enginetest.Install(t, b)}},
 			}
 		},
 	})

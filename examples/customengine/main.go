@@ -17,7 +17,9 @@ import (
 	"syscall"
 
 	ep "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/examples/customengine/files"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func main() {
@@ -39,7 +41,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("cannot use the port: %w", err)
 	}
 	engine, err := ep.New(ep.ProvisionConfig{
-		PoolID: "files", ReplicaID: "r0", Engine: "files", Port: port, Model: ep.ModelConfig{ID: args[0]}, GPU: ep.GPUNone,
+		PoolID: "files", ReplicaID: "r0", Engine: "files", Port: port, Model: settings.Model{ID: args[0]}, GPU: engine.GPUNone,
 	}, ep.WithEngine(files.Engine{}))
 	if err != nil {
 		return err

@@ -15,8 +15,10 @@ import (
 	"go.uber.org/goleak"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 const patience = time.Minute
@@ -47,11 +49,11 @@ func config(t *testing.T, b enginetest.Behavior) provisioner.ProvisionConfig {
 	}
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUNone,
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: enginetest.Install(t, b)}},
-		Restart: provisioner.RestartConfig{
-			InitialDelay: provisioner.Duration(10 * time.Millisecond), MaxDelay: provisioner.Duration(50 * time.Millisecond),
-			StartBurst: 3, Cooldown: provisioner.Duration(time.Hour), CooldownMax: provisioner.Duration(time.Hour),
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: settings.Model{ID: model}, GPU: engine.GPUNone,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: enginetest.Install(t, b)}},
+		Restart: settings.Restart{
+			InitialDelay: settings.Duration(10 * time.Millisecond), MaxDelay: settings.Duration(50 * time.Millisecond),
+			StartBurst: 3, Cooldown: settings.Duration(time.Hour), CooldownMax: settings.Duration(time.Hour),
 		},
 	}
 }
@@ -301,7 +303,7 @@ func TestCollectorNamesGPUs(t *testing.T) {
 		Devices: "Available devices:\n  Vulkan0: llvmpipe (LLVM 21.1.8, 256 bits) (24105 MiB, 19567 MiB free)\n",
 		LogText: "load_tensors:      Vulkan0 model buffer size =    92.10 MiB\n",
 	})
-	cfg.GPU, cfg.Devices = provisioner.GPURequired, provisioner.Devices{"Vulkan0"}
+	cfg.GPU, cfg.Devices = engine.GPURequired, settings.Devices{"Vulkan0"}
 	s, _, registry := supervised(t, cfg)
 	ready(t, s)
 	if value, found := sample(t, registry, "gpu", "gpu", "Vulkan0", "pool", "pool", "replica", "r0"); !found || value != 1 {

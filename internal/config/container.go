@@ -6,16 +6,8 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
-
-// Container is the block of a container. S is the type of a size.
-type Container[S ~int64] struct {
-	Image, Tag, Digest, Pull string
-	RuntimeSocket, Network   string
-	Volumes, Entrypoint      []string
-	ShmSize                  S
-	IPC, User, GPUDriver     string
-}
 
 var (
 	imagePattern       = lazyregexp.New(`^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
@@ -25,8 +17,8 @@ var (
 	userPattern        = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
 )
 
-// CheckContainer checks what is said of a container. own is the engine's image.
-func CheckContainer[S ~int64](k *Checker, prefix string, box Container[S], own engine.Image) {
+// Container checks what is said of a container. own is the engine's image.
+func (k *Checker) Container(prefix string, box settings.Container, own engine.Image) {
 	k.image(prefix, box.Image, box.Tag, box.Digest, own)
 	switch {
 	case box.Network == "none":
@@ -37,9 +29,7 @@ func CheckContainer[S ~int64](k *Checker, prefix string, box Container[S], own e
 	if box.User != "" && !userPattern.MatchString(box.User) {
 		k.Report(prefix+"user", `must be a user, or a user and a group such as "2000:0", is %q`, box.User)
 	}
-	if box.ShmSize != 0 {
-		k.wrong(prefix+"shm_size", badSize(int64(box.ShmSize)))
-	}
+	k.Size(prefix+"shm_size", box.ShmSize)
 	if strings.ContainsRune(box.RuntimeSocket, 0) || strings.Contains(box.RuntimeSocket, "://") && !strings.HasPrefix(box.RuntimeSocket, "unix://") {
 		k.Report(prefix+"runtime_socket", "must be the path of a socket on this machine, is %q", box.RuntimeSocket)
 	}

@@ -7,11 +7,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/hook"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 var (
@@ -20,28 +20,15 @@ var (
 	secretHeader = lazyregexp.New(`(?i)authorization|cookie|token|secret|password|api-?key`)
 )
 
-// Hook is something to do before requests in flight are waited for: a request, or a command.
-type Hook struct {
-	HTTP    *HTTPHook
-	Command []string // nil where there is none
-	Timeout time.Duration
-}
-
-// HTTPHook is a request.
-type HTTPHook struct {
-	URL     string
-	Headers map[string]Variable
-}
-
-// Drain checks how a replica is drained. timeout is nil where it was left out.
-func (k *Checker) Drain(prefix string, timeout *time.Duration, hooks []Hook, of hook.Replica) {
-	if timeout != nil {
-		k.Duration(prefix+"timeout", *timeout)
+// Drain checks how a replica is drained.
+func (k *Checker) Drain(prefix string, c settings.Drain, of hook.Replica) {
+	if c.Timeout != nil {
+		k.Duration(prefix+"timeout", *c.Timeout)
 	}
-	if timeout != nil && *timeout == 0 && len(hooks) > 0 && !k.UnreadIn(prefix+"timeout") {
+	if c.Timeout != nil && *c.Timeout == 0 && len(c.Hooks) > 0 && !k.UnreadIn(prefix+"timeout") {
 		k.Report(prefix+"hooks", `never run, since "drain.timeout" is 0s; remove one of the two`)
 	}
-	for i, h := range hooks {
+	for i, h := range c.Hooks {
 		key := fmt.Sprintf("%shooks[%d]", prefix, i)
 		k.Duration(key+".timeout", h.Timeout)
 		switch {
@@ -64,7 +51,7 @@ func (k *Checker) Drain(prefix string, timeout *time.Duration, hooks []Hook, of 
 }
 
 // httpHook checks a request. Its messages leave out what may hold a secret: addresses and values of headers.
-func (k *Checker) httpHook(prefix string, h HTTPHook, of hook.Replica) {
+func (k *Checker) httpHook(prefix string, h settings.HTTPHook, of hook.Replica) {
 	known := []string{"{pool}", "{replica}", "{url}", "{port}"}
 	for _, name := range placeholder.FindAllString(h.URL, -1) {
 		if !slices.Contains(known, name) {
@@ -84,7 +71,7 @@ func (k *Checker) httpHook(prefix string, h HTTPHook, of hook.Replica) {
 		value := h.Headers[name]
 		wrong := ""
 		if value.Secret != nil && !k.UnreadIn(key) {
-			wrong = value.Secret.bad()
+			wrong = badSecret(*value.Secret)
 		}
 		switch {
 		case !headerText.MatchString(name):
@@ -96,7 +83,7 @@ func (k *Checker) httpHook(prefix string, h HTTPHook, of hook.Replica) {
 		case value.Secret != nil || k.Skipped(key):
 		case secretHeader.MatchString(name):
 			k.Report(key, "may be a secret, which does not belong in a file; write {from_env: NAME} or {from_file: PATH}")
-		case strings.ContainsFunc(value.Text, func(r rune) bool { return r < 0x20 || r == 0x7f }):
+		case strings.ContainsFunc(value.Value, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 			k.Report(key, "holds a control character; remove it")
 		}
 	}

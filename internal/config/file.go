@@ -11,6 +11,8 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/foreign"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+	"github.com/llama-orch/engine-provisioner/internal/values"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // maxFile is far above any real pools file; it keeps a wrong path, such as that of a model, from being read whole.
@@ -59,14 +61,33 @@ func OriginOf(file string) (*Origin, error) {
 	return o, nil
 }
 
-// Decode reads data into a value, whose types not written as they stand in Go are types. It reports whether data can be a pools
-// file, and remembers in the origin where each key stands.
-func (k *Checker) Decode(data []byte, into any, types map[reflect.Type]strictyaml.Type) bool {
+// types are those of the settings that are not written as they stand in Go.
+func types() map[reflect.Type]strictyaml.Type {
+	return map[reflect.Type]strictyaml.Type{
+		reflect.TypeFor[settings.Duration]():  values.DurationType[settings.Duration](),
+		reflect.TypeFor[*settings.Duration](): values.DurationOrZeroType[settings.Duration](),
+		reflect.TypeFor[settings.Size]():      values.SizeType[settings.Size](),
+		reflect.TypeFor[settings.Flags]():     values.FlagsType[settings.Flags](),
+		reflect.TypeFor[settings.Devices]():   values.DevicesType[settings.Devices](),
+		reflect.TypeFor[settings.Device]():    values.DeviceType[settings.Device](),
+		reflect.TypeFor[settings.FileMode]():  values.FileModeType[settings.FileMode](),
+		reflect.TypeFor[settings.Group]():     values.GroupType[settings.Group](),
+		reflect.TypeFor[settings.EnvValue](): values.EnvType(
+			func(text string) settings.EnvValue { return settings.EnvValue{Value: text} },
+			func(ref *settings.SecretRef) settings.EnvValue { return settings.EnvValue{Secret: ref} },
+		),
+		reflect.TypeFor[settings.SecretRef](): values.SecretType[settings.SecretRef](),
+	}
+}
+
+// Decode reads data into a value. It reports whether data can be a pools file, and remembers in the origin where each key
+// stands.
+func (k *Checker) Decode(data []byte, into any) bool {
 	if len(data) > maxFile {
 		k.Report("", "the file is larger than 1 MiB; is it a pools file?")
 		return false
 	}
-	positions, problems := strictyaml.Decode(data, into, types)
+	positions, problems := strictyaml.Decode(data, into, types())
 	k.origin.Positions = positions
 	for _, p := range problems {
 		k.problems = append(k.problems, Problem{Line: p.Line, Column: p.Column, Key: p.Key, Message: p.Message})

@@ -13,39 +13,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
-
-// The ways by which an executable is had: the blocks of "provisioning".
-type (
-	// Binary is one that is on the node, or is downloaded.
-	Binary struct {
-		Path, URL, Release, SHA256 string
-		Strip                      int
-	}
-	// Source is one that is built.
-	Source struct {
-		Repo, Ref           string
-		Submodules          bool
-		CMakeFlags, Targets []string
-		Generator           string
-		Jobs                int
-	}
-	// Package is one that comes with a Python package.
-	Package struct {
-		Requirements            []string
-		Lock, Python, Installer string
-		ExtraArgs               []string
-	}
-)
-
-// Provisioning is where an executable comes from. Container says whether there is such a block, which [CheckContainer] checks.
-type Provisioning struct {
-	Mode      string
-	Binary    *Binary
-	Source    *Source
-	Package   *Package
-	Container bool
-}
 
 // ModeContainer is the mode in which an engine runs in a container.
 const ModeContainer = "container"
@@ -68,7 +37,7 @@ var whyNotMode = map[string]string{
 }
 
 // Provisioning checks where the executable of an engine comes from.
-func (k *Checker) Provisioning(key string, c Provisioning, engine string, program engine.Program) {
+func (k *Checker) Provisioning(key string, c settings.Provisioning, engine string, program engine.Program) {
 	mode := cmp.Or(c.Mode, "binary")
 	suits := ModesOf(program)
 	if slices.Contains(Modes(), mode) && !slices.Contains(suits, mode) {
@@ -83,7 +52,7 @@ func (k *Checker) Provisioning(key string, c Provisioning, engine string, progra
 		{"binary", c.Binary != nil, false},
 		{"source", c.Source != nil, true},
 		{"package", c.Package != nil, true},
-		{ModeContainer, c.Container, false},
+		{ModeContainer, c.Container != nil, false},
 	} {
 		at := key + "." + block.name
 		switch {
@@ -106,7 +75,7 @@ func (k *Checker) Provisioning(key string, c Provisioning, engine string, progra
 	}
 }
 
-func (k *Checker) binary(key string, c Binary, program engine.Program) {
+func (k *Checker) binary(key string, c settings.Binary, program engine.Program) {
 	k.download(key, c, program)
 	key += ".path"
 	switch path := c.Path; {
@@ -122,7 +91,7 @@ func (k *Checker) binary(key string, c Binary, program engine.Program) {
 var refPattern = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_./+@-]*$`)
 
 // source checks the block of a pools file.
-func (k *Checker) source(key string, c Source) {
+func (k *Checker) source(key string, c settings.Source) {
 	switch repo := c.Repo; {
 	case repo == "":
 	case strings.ContainsRune(repo, 0):
@@ -173,7 +142,7 @@ func badRepo(repo string) string {
 }
 
 // download checks the keys of an executable that is not on the node yet.
-func (k *Checker) download(key string, c Binary, program engine.Program) {
+func (k *Checker) download(key string, c settings.Binary, program engine.Program) {
 	ways := 0
 	for _, way := range []string{c.Path, c.URL, c.Release} {
 		if way != "" {
@@ -219,7 +188,7 @@ var installerOwned = []string{
 
 var shortOwned = lazyregexp.New(`^-[tproUe]`) // the same in short, whatever follows
 
-func (k *Checker) pythonPackage(key string, c Package) {
+func (k *Checker) pythonPackage(key string, c settings.Package) {
 	switch {
 	case k.UnreadIn(key):
 	case len(c.Requirements) == 0 && c.Lock == "":

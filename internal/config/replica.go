@@ -12,13 +12,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/values"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
-
-// Variable is the value of a variable or of a header.
-type Variable struct {
-	Text   string
-	Secret *Secret // nil for plain text
-}
 
 // Text checks a text that can hold anything but a NUL character.
 func (k *Checker) Text(key, text string) {
@@ -36,23 +32,23 @@ func (k *Checker) StateDir(key, dir string) {
 }
 
 // Duration checks a time; 0 stands for one that was left out.
-func (k *Checker) Duration(key string, d time.Duration) {
+func (k *Checker) Duration(key string, d settings.Duration) {
 	if d != 0 {
-		k.wrong(key, keys.BadDuration(d))
+		k.wrong(key, keys.BadDuration(time.Duration(d)))
 	}
 }
 
 // Size checks a size; 0 is one that was left out.
-func (k *Checker) Size(key string, bytes int64) {
+func (k *Checker) Size(key string, bytes settings.Size) {
 	if bytes != 0 {
-		k.wrong(key, badSize(bytes))
+		k.wrong(key, values.BadSize(int64(bytes)))
 	}
 }
 
 // Secret checks a reference.
-func (k *Checker) Secret(key string, s Secret) {
+func (k *Checker) Secret(key string, s settings.SecretRef) {
 	if !k.UnreadIn(key) {
-		k.wrong(key, s.bad())
+		k.wrong(key, badSecret(s))
 	}
 }
 
@@ -101,9 +97,9 @@ func (k *Checker) Address(prefix, host string, expose, hasKey bool) {
 }
 
 // Environment checks the variables of an engine that is to use devices.
-func (k *Checker) Environment(prefix string, env map[string]Variable, policy gpu.Policy, devices []string) {
+func (k *Checker) Environment(prefix string, env map[string]settings.EnvValue, policy gpu.Policy, devices settings.Devices) {
 	// The engine's own names are of the devices that the variables let it see.
-	byUs := slices.ContainsFunc(devices, func(d string) bool { return !listedText.MatchString(d) })
+	byUs := slices.ContainsFunc(devices, func(d settings.Device) bool { return !values.IsListed(string(d)) })
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		key, value := keys.Join(prefix, name), env[name]
 		ofGPU := gpu.Decides(name)
@@ -114,7 +110,7 @@ func (k *Checker) Environment(prefix string, env map[string]Variable, policy gpu
 			k.Report(key, `may not be set while "gpu" is "none", which hides all GPUs; remove one of the two`)
 		case ofGPU && byUs:
 			k.Report(key, `may not be set beside "devices", which decides the same; remove one of the two`)
-		case strings.ContainsRune(value.Text, 0):
+		case strings.ContainsRune(value.Value, 0):
 			k.Report(key, "holds a NUL character; remove it")
 		case value.Secret != nil:
 			k.Secret(key, *value.Secret)
@@ -123,30 +119,30 @@ func (k *Checker) Environment(prefix string, env map[string]Variable, policy gpu
 }
 
 // Devices checks the GPUs that are named.
-func (k *Checker) Devices(key string, devices []string, policy gpu.Policy) {
+func (k *Checker) Devices(key string, devices settings.Devices, policy gpu.Policy) {
 	switch {
 	case (policy == gpu.None || policy == gpu.Unmanaged) && len(devices) > 0:
 		k.Report(key, `names GPUs while "gpu" is %q; remove one of the two`, string(policy))
 	case len(devices) == 0 && k.Written(key):
 		k.Report(key, `is empty; name a GPU, remove the key to use all, or write "gpu: none"`)
 	}
-	if len(devices) == 1 && devices[0] == AutoDevice {
+	if devices.Auto() {
 		return
 	}
 	first := map[string]int{}
 	for i, d := range devices {
 		at := fmt.Sprintf("%s[%d]", key, i)
-		before, twice := first[strings.ToLower(d)]
+		before, twice := first[strings.ToLower(string(d))]
 		switch {
 		case k.Skipped(at):
-		case d == AutoDevice:
+		case d == values.AutoDevice:
 			k.Report(at, `is "auto" beside others; write "devices: auto", or name them all`)
-		case !deviceText.MatchString(d):
+		case !values.IsDevice(string(d)):
 			k.Report(at, `must be a GPU's index, such as 0, its UUID, such as "GPU-…", or its PCI address, is %q`, d)
 		case twice:
 			k.Report(at, "names GPU %s again, like devices[%d]; remove one", d, before)
 		default:
-			first[strings.ToLower(d)] = i
+			first[strings.ToLower(string(d))] = i
 		}
 	}
 }
@@ -154,33 +150,28 @@ func (k *Checker) Devices(key string, devices []string, policy gpu.Policy) {
 // Handoff checks what a value made in Go can be, and what does not go together.
 func (k *Checker) Handoff(prefix, mode, group string) {
 	switch {
-	case mode != "" && !slices.Contains(fileModes, mode):
-		k.Report(prefix+"mode", "%s", badFileMode(mode))
-	case group != "" && !groupText.MatchString(group):
+	case mode != "" && !values.IsFileMode(mode):
+		k.Report(prefix+"mode", "%s", values.BadFileMode(mode))
+	case group != "" && !values.IsGroup(group):
 		k.Report(prefix+"group", `must be the name or number of a group of users, is %q`, group)
 	case group != "" && mode == "0600":
 		k.Report(prefix+"mode", `is "0600", so that the group may not read the file; leave it out, or the group`)
 	}
 }
 
-// Logs is how much is kept of logs. S is the type of a size.
-type Logs[S ~int64] struct {
-	Keep                 int
-	MaxSize, MaxPoolSize S
-}
-
-// CheckLogs checks what was written, and what it is with what was left out.
-func CheckLogs[S ~int64](k *Checker, prefix string, c, all Logs[S]) {
+// Logs checks what was written, and what it is with what was left out.
+func (k *Checker) Logs(prefix string, c settings.Logs) {
+	all := c.WithDefaults()
 	if k.Written(prefix+"keep") && c.Keep == 0 {
 		k.Report(prefix+"keep", "must be from 1 to 1000, is 0")
 	}
 	for _, s := range []struct {
 		key   string
-		value S
+		value settings.Size
 	}{{"max_size", c.MaxSize}, {"max_pool_size", c.MaxPoolSize}} {
-		k.Size(prefix+s.key, int64(s.value))
+		k.Size(prefix+s.key, s.value)
 	}
 	if all.MaxPoolSize < all.MaxSize {
-		k.Report(prefix+"max_pool_size", "must be at least max_size, which is %s, is %s", SizeText(int64(all.MaxSize)), SizeText(int64(all.MaxPoolSize)))
+		k.Report(prefix+"max_pool_size", "must be at least max_size, which is %s, is %s", all.MaxSize, all.MaxPoolSize)
 	}
 }

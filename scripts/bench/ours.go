@@ -11,8 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // ours is the library, as a manager uses it.
@@ -30,9 +32,9 @@ func (o *ours) configs(n int) []provisioner.ProvisionConfig {
 	for i := range all {
 		all[i] = provisioner.ProvisionConfig{
 			PoolID: "pool", ReplicaID: fmt.Sprintf("r%d", i), StateDir: o.Dir, Dir: o.Dir, Engine: "llamacpp", Port: o.Port + i,
-			Model: provisioner.ModelConfig{ID: o.Model}, GPU: provisioner.GPUNone,
-			Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: o.Engine}},
-			Restart:      provisioner.RestartConfig{StableAfter: provisioner.Duration(stable)},
+			Model: settings.Model{ID: o.Model}, GPU: engine.GPUNone,
+			Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: o.Engine}},
+			Restart:      settings.Restart{StableAfter: settings.Duration(stable)},
 		}
 	}
 	return all

@@ -18,6 +18,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // assumption is something that the code takes for granted.
@@ -163,7 +164,7 @@ func blindIsRefused(ctx context.Context, t *trial) (string, error) {
 		}
 	}
 	cfg := t.replica()
-	cfg.Env = map[string]provisioner.EnvValue{"CUDA_VISIBLE_DEVICES": {Value: ""}}
+	cfg.Env = map[string]settings.EnvValue{"CUDA_VISIBLE_DEVICES": {Value: ""}}
 	byUser, err := t.refused(ctx, cfg, wrongConfig)
 	return strings.Join(append(seen, "by the user's env: "+byUser), "; "), err
 }

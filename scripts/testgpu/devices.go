@@ -10,8 +10,10 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/nvml"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 func devicesByName(ctx context.Context, t *trial) (string, error) {
@@ -19,7 +21,7 @@ func devicesByName(ctx context.Context, t *trial) (string, error) {
 	for _, name := range []string{"0", t.gpu.uuid, t.gpu.uuid[:min(len(t.gpu.uuid), 12)], ""} {
 		cfg := t.replica()
 		if name != "" {
-			cfg.Devices = provisioner.Devices{provisioner.Device(name)}
+			cfg.Devices = settings.Devices{settings.Device(name)}
 		}
 		launch, err := t.start(ctx, cfg)
 		if err != nil {
@@ -158,7 +160,7 @@ func adoptionKeepsRequired(ctx context.Context, t *trial) (string, error) {
 		return "", err
 	}
 	cfg := t.replica()
-	cfg.GPU, cfg.Provisioning.Binary.Path = provisioner.GPUOptional, blind
+	cfg.GPU, cfg.Provisioning.Binary.Path = engine.GPUOptional, blind
 	o := fleet.Options{Launch: []provisioner.Option{t.cache()}}
 	first, err := fleet.Open(ctx, o, cfg)
 	if err != nil {
@@ -171,7 +173,7 @@ func adoptionKeepsRequired(ctx context.Context, t *trial) (string, error) {
 	if err := first.Release(); err != nil {
 		return "", err
 	}
-	cfg.GPU = provisioner.GPURequired
+	cfg.GPU = engine.GPURequired
 	second, err := fleet.Open(ctx, o, cfg)
 	if err != nil {
 		return "", err

@@ -17,8 +17,10 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/nvml"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // trial is what the assumptions are tried with.
@@ -87,7 +89,7 @@ func (t *trial) build(ctx context.Context) error {
 
 func (t *trial) buildWith(ctx context.Context, flags []string) error {
 	cfg := t.replica()
-	cfg.Provisioning = provisioner.Provisioning{Mode: "source", Source: &provisioner.SourceConfig{Repo: t.source, Ref: t.ref, CMakeFlags: flags}}
+	cfg.Provisioning = settings.Provisioning{Mode: "source", Source: &settings.Source{Repo: t.source, Ref: t.ref, CMakeFlags: flags}}
 	began := time.Now()
 	p, err := provisioner.New(cfg, t.cache(), provisioner.WithEventFunc(func(e provisioner.Event) {
 		if e.Progress == nil {
@@ -115,10 +117,10 @@ func (t *trial) replica() provisioner.ProvisionConfig {
 	dir := filepath.Join(t.dir, fmt.Sprint(t.launches))
 	return provisioner.ProvisionConfig{
 		PoolID: "gpu", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: t.dir, Engine: "llamacpp", Port: t.freePort(),
-		Model: provisioner.ModelConfig{ID: t.model}, GPU: provisioner.GPURequired,
+		Model: settings.Model{ID: t.model}, GPU: engine.GPURequired,
 		Flags:        []string{"--ctx-size", "512"},
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: t.server}},
-		Ready:        provisioner.ReadyConfig{Timeout: provisioner.Duration(time.Minute)},
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: t.server}},
+		Ready:        settings.Ready{Timeout: settings.Duration(time.Minute)},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/enginetest/conformance"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // The main job, with the real thing.
@@ -27,7 +28,7 @@ func TestConformance(t *testing.T) {
 			t.Helper()
 			return ep.ProvisionConfig{
 				PoolID: "files", ReplicaID: "r0", Engine: "files", Port: enginetest.FreePort(t, 1),
-				StateDir: t.TempDir(), Model: ep.ModelConfig{ID: t.TempDir()}, GPU: ep.GPUNone,
+				StateDir: t.TempDir(), Model: settings.Model{ID: t.TempDir()}, GPU: engine.GPUNone,
 			}
 		},
 	})

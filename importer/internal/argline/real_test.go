@@ -11,9 +11,11 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/test/host"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // failingLines are the lines that a real llama-server refuses here, and what it says.
@@ -87,8 +89,8 @@ func realConfig(t testing.TB) provisioner.ProvisionConfig {
 	}
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model}, GPU: provisioner.GPUOptional,
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: server}},
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: settings.Model{ID: model}, GPU: engine.GPUOptional,
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: server}},
 	}
 }
 

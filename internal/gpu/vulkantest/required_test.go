@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // log is what the engine of a launch has said.
@@ -25,22 +27,22 @@ func TestRequiredIsProven(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		visible string // "" for unset
-		devices provisioner.Devices
+		devices settings.Devices
 		want    []string
 	}{
 		"all of one":       {"0", nil, []string{"Vulkan0"}},
 		"by default":       {"", nil, []string{"Vulkan0"}},
 		"all of two":       {"0,0", nil, []string{"Vulkan0", "Vulkan1"}},
-		"the second":       {"0,0", provisioner.Devices{"Vulkan1"}, []string{"Vulkan1"}},
-		"by index":         {"", provisioner.Devices{"0"}, []string{"Vulkan0"}},
-		"as few as needed": {"", provisioner.Devices{"auto"}, []string{"Vulkan0"}},
+		"the second":       {"0,0", settings.Devices{"Vulkan1"}, []string{"Vulkan1"}},
+		"by index":         {"", settings.Devices{"0"}, []string{"Vulkan0"}},
+		"as few as needed": {"", settings.Devices{"auto"}, []string{"Vulkan0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := replica(t)
-			cfg.GPU, cfg.Devices = provisioner.GPURequired, tt.devices
+			cfg.GPU, cfg.Devices = engine.GPURequired, tt.devices
 			if tt.visible != "" {
-				cfg.Env = map[string]provisioner.EnvValue{visible: {Value: tt.visible}}
+				cfg.Env = map[string]settings.EnvValue{visible: {Value: tt.visible}}
 			}
 			p, h := ready(t, cfg)
 			if !slices.Equal(h.Devices, tt.want) || !strings.Contains(strings.Join(h.Args, " "), "--device "+strings.Join(tt.want, ",")) {
@@ -76,19 +78,19 @@ func TestRequiredIsRefused(t *testing.T) {
 			cfg.Flags = append(cfg.Flags, "--device", "none")
 		}, `of none leaves the GPU idle while "gpu" is required`},
 		"a device that is absent": {func(cfg *provisioner.ProvisionConfig) {
-			cfg.Devices = provisioner.Devices{"Vulkan7"}
+			cfg.Devices = settings.Devices{"Vulkan7"}
 		}, `cannot use GPU "Vulkan7": there is no such GPU; there are: `},
 		"an index that is absent": {func(cfg *provisioner.ProvisionConfig) {
-			cfg.Env = map[string]provisioner.EnvValue{visible: {Value: "7"}}
+			cfg.Env = map[string]settings.EnvValue{visible: {Value: "7"}}
 		}, "cannot use the GPU: "},
 		"no driver": {func(cfg *provisioner.ProvisionConfig) {
-			cfg.Env = map[string]provisioner.EnvValue{"VK_DRIVER_FILES": {Value: "/nonexistent.json"}}
+			cfg.Env = map[string]settings.EnvValue{"VK_DRIVER_FILES": {Value: "/nonexistent.json"}}
 		}, "cannot use the GPU: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := replica(t)
-			cfg.GPU = provisioner.GPURequired
+			cfg.GPU = engine.GPURequired
 			tt.change(&cfg)
 			p, err := provisioner.New(cfg, provisioner.WithCacheDir(t.TempDir()))
 			if err == nil {
@@ -113,8 +115,8 @@ func TestRequiredIsRefused(t *testing.T) {
 func TestOptionalFallsBack(t *testing.T) {
 	t.Parallel()
 	cfg := replica(t)
-	cfg.GPU = provisioner.GPUOptional
-	cfg.Env = map[string]provisioner.EnvValue{visible: {Value: "7"}}
+	cfg.GPU = engine.GPUOptional
+	cfg.Env = map[string]settings.EnvValue{visible: {Value: "7"}}
 	plan, err := provisioner.Plan(bounded(t), cfg, provisioner.WithCacheDir(t.TempDir()))
 	if err != nil || !slices.ContainsFunc(plan.Notes, func(note string) bool { return strings.HasPrefix(note, "gpu: no GPU is used: ") }) {
 		t.Errorf("notes %q (%v)", plan.Notes, err)

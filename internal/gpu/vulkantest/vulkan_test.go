@@ -17,8 +17,10 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
+	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // llamaServer is the engine of these tests: ENGINE_PROVISIONER_VULKAN, which "make test-vulkan" sets.
@@ -51,9 +53,9 @@ func replica(t testing.TB) provisioner.ProvisionConfig {
 	}
 	return provisioner.ProvisionConfig{
 		PoolID: "pool", ReplicaID: "r0", StateDir: filepath.Join(dir, "state"), Dir: dir,
-		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: provisioner.ModelConfig{ID: model},
+		Engine: "llamacpp", Port: enginetest.FreePort(t, 1), Model: settings.Model{ID: model},
 		Flags:        []string{"--ctx-size", "256", "--threads", "1", "--verbosity", "4"},
-		Provisioning: provisioner.Provisioning{Binary: &provisioner.BinaryConfig{Path: path}},
+		Provisioning: settings.Provisioning{Binary: &settings.Binary{Path: path}},
 	}
 }
 
@@ -137,7 +139,7 @@ func TestEngineListsDevices(t *testing.T) {
 func TestNoneHidesTheDevice(t *testing.T) {
 	t.Parallel()
 	cfg := replica(t)
-	cfg.GPU = provisioner.GPUNone
+	cfg.GPU = engine.GPUNone
 	p, h := ready(t, cfg)
 	for device, mib := range weightsOn(t, log(t, p)) {
 		if !strings.HasPrefix(device, "CPU") {
@@ -153,8 +155,8 @@ func TestNoneHidesTheDevice(t *testing.T) {
 func TestUnmanagedIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	cfg := replica(t)
-	cfg.GPU = provisioner.GPUUnmanaged
-	cfg.Env = map[string]provisioner.EnvValue{visible: {Value: "0,0"}}
+	cfg.GPU = engine.GPUUnmanaged
+	cfg.Env = map[string]settings.EnvValue{visible: {Value: "0,0"}}
 	cfg.Flags = append(cfg.Flags, "--device", "Vulkan1")
 	p, _ := ready(t, cfg)
 	if on := weightsOn(t, log(t, p)); on["Vulkan1"] == 0 || on["Vulkan0"] != 0 {

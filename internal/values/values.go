@@ -1,4 +1,6 @@
-package config
+// Package values reads the values of a pools file that are more than plain text and numbers: times, sizes, command lines, modes
+// of files, names of GPUs and groups. It knows how each is written, and not by which key.
+package values
 
 import (
 	"errors"
@@ -17,44 +19,37 @@ import (
 
 // What texts in a file look like.
 const (
-	IDPattern     = `^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`
 	DevicePattern = `^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*|([0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]|` + listedDevice + `)$`
 	// listedDevice is how llama-server names the devices of its backends.
-	listedDevice  = `(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN|OPENVINO|HTP|MTL)[0-9]{1,3}|GPUOpenCL`
-	SizePattern   = `^([0-9]+)((?:[KMGT]i?)?B)$`
-	GroupPattern  = `^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`
-	HeaderPattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+	listedDevice = `(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN|OPENVINO|HTP|MTL)[0-9]{1,3}|GPUOpenCL`
+	SizePattern  = `^([0-9]+)((?:[KMGT]i?)?B)$`
+	GroupPattern = `^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`
 )
 
 var (
-	idText     = lazyregexp.New(IDPattern)
 	deviceText = lazyregexp.New(DevicePattern)
 	listedText = lazyregexp.New(`^(` + listedDevice + `)$`)
 	sizeText   = lazyregexp.New(SizePattern)
 	groupText  = lazyregexp.New(GroupPattern)
-	headerText = lazyregexp.New(HeaderPattern)
-	sha256Text = lazyregexp.New(`^[0-9A-Fa-f]{64}$`)
 )
 
 // AutoDevice stands for the GPUs that a start chooses.
 const AutoDevice = "auto"
 
-// IsID reports whether a pool or a replica can have the name.
-func IsID(name string) bool { return idText.MatchString(name) }
-
-// BadID tells what is wrong with a name, or "".
-func BadID(id string) string {
-	switch {
-	case IsID(id):
-		return ""
-	case len(id) > 63:
-		return fmt.Sprintf("is %d characters long, at most 63 are possible", len(id))
-	}
-	return fmt.Sprintf(`is %q; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`, id)
-}
-
 // fileModes are those that a handoff can have: nobody but its owner may write it.
 var fileModes = []string{"0600", "0640", "0644"}
+
+// IsFileMode reports whether a handoff can have the mode m.
+func IsFileMode(m string) bool { return slices.Contains(fileModes, m) }
+
+// IsGroup reports whether name can be that of a group.
+func IsGroup(name string) bool { return groupText.MatchString(name) }
+
+// IsDevice reports whether name can be that of a GPU.
+func IsDevice(name string) bool { return deviceText.MatchString(name) }
+
+// IsListed reports whether name is one by which an engine's executable lists a GPU.
+func IsListed(name string) bool { return listedText.MatchString(name) }
 
 var octalPrefix = lazyregexp.New(`^0o?`)
 
@@ -70,12 +65,13 @@ func FileMode(s strictyaml.Scalar) (string, error) {
 		}
 	}
 	if !slices.Contains(fileModes, mode) {
-		return "", errors.New(badFileMode(s.Text))
+		return "", errors.New(BadFileMode(s.Text))
 	}
 	return mode, nil
 }
 
-func badFileMode(m string) string {
+// BadFileMode says what is wrong with the mode m.
+func BadFileMode(m string) string {
 	return fmt.Sprintf(`must be "0600", "0640" (its group may read it) or "0644" (every user may), is %q`, m)
 }
 
@@ -140,7 +136,7 @@ func Size(s strictyaml.Scalar) (int64, error) {
 		if err != nil || n > maxSize/unit.bytes {
 			return 0, errors.New(sizeBounds(s.Text))
 		}
-		if wrong := badSize(n * unit.bytes); wrong != "" {
+		if wrong := BadSize(n * unit.bytes); wrong != "" {
 			return 0, errors.New(wrong)
 		}
 		return n * unit.bytes, nil
@@ -148,7 +144,8 @@ func Size(s strictyaml.Scalar) (int64, error) {
 	return 0, strictyaml.ErrKind
 }
 
-func badSize(bytes int64) string {
+// BadSize says what is wrong with a number of bytes; "" for nothing.
+func BadSize(bytes int64) string {
 	if bytes < minSize || bytes > maxSize {
 		return sizeBounds(SizeText(bytes))
 	}
@@ -198,23 +195,4 @@ func DurationOrZero(s strictyaml.Scalar) (time.Duration, error) {
 		return 0, nil
 	}
 	return Duration(s)
-}
-
-// Secret says where a secret is to be found.
-type Secret struct{ FromEnv, FromFile string }
-
-// bad tells what is wrong with a reference, or "".
-func (r Secret) bad() string {
-	switch {
-	case r.FromEnv == "" && r.FromFile == "":
-		return "says nowhere to find the secret; set from_env or from_file"
-	case r.FromEnv != "" && r.FromFile != "":
-		return "names two places for one secret; keep from_env or from_file"
-	case r.FromEnv != "" && !keys.IsVariable(r.FromEnv):
-		// The text is left out: it may be the secret itself.
-		return "from_env must be the name of a variable (letters, digits and _), not its value"
-	case strings.ContainsRune(r.FromFile, 0):
-		return "from_file holds a NUL character; remove it"
-	}
-	return ""
 }
