@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/settings"
@@ -225,7 +226,7 @@ func TestInboxKeepsWhatIsAsked(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	long := time.Now().Add(-2 * requestPatience)
+	long := time.Now().Add(-2 * mailbox.Patience)
 	for name, old := range map[string]bool{"new.json": false, "old.json": true, "new.taken": false, "new.answer": false, "old.answer": true} {
 		path := filepath.Join(dir, name)
 		data, _ := json.Marshal(request{Kind: requestReset})

@@ -6,23 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
-	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
 )
+
+// requestPeriod is the time between the manager's looks for requests.
+const requestPeriod = time.Second
 
 // inbox takes the requests that other programs put to a fleet.
 type inbox struct {
 	fleet  *Fleet
-	dir    string
+	box    mailbox.Box
 	reload func() ([]provisioner.ProvisionConfig, error) // nil: it cannot be asked for
 	file   string                                        // what reload reads, "" when that is not known
 	keeper keeper
@@ -30,22 +30,8 @@ type inbox struct {
 	leave  context.CancelFunc
 }
 
-// newInbox puts away what was asked of an earlier manager: what it has taken, its answers, and requests that nobody waits for
-// any more. A request younger than that is answered: whoever has put it may have seen this manager, which has the lock by
-// now, or waits for whoever comes.
 func newInbox(f *Fleet, o Options) *inbox {
-	b := &inbox{
-		fleet: f, dir: filepath.Join(f.state, state.RequestsName), reload: o.Configs, file: o.ConfigFile, keeper: keeper{fleet: f},
-	}
-	entries, _ := os.ReadDir(b.dir)
-	for _, entry := range entries {
-		info, err := entry.Info()
-		if err == nil && filepath.Ext(entry.Name()) == requestExt && time.Since(info.ModTime()) < requestPatience {
-			continue
-		}
-		_ = os.Remove(filepath.Join(b.dir, entry.Name()))
-	}
-	return b
+	return &inbox{fleet: f, box: mailbox.Open(f.state), reload: o.Configs, file: o.ConfigFile, keeper: keeper{fleet: f}}
 }
 
 func (b *inbox) start() {
@@ -64,29 +50,20 @@ func (b *inbox) run(ctx context.Context) {
 		case <-timer.C:
 			timer.Reset(wake.Until(time.Now(), requestPeriod))
 		}
-		entries, _ := os.ReadDir(b.dir) // whoever has removed the folder asks for nothing
-		for _, entry := range entries {
-			path := filepath.Join(b.dir, entry.Name())
-			switch filepath.Ext(path) {
-			case requestExt:
-				b.work.Go(func() { b.take(strings.TrimSuffix(path, requestExt)) })
-			case answerExt:
-				if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > answerPatience {
-					_ = os.Remove(path)
-				}
-			}
+		for _, question := range b.box.Waiting() {
+			b.work.Go(func() { b.take(question) })
 		}
 		b.keeper.look()
 	}
 }
 
 // take answers one request.
-func (b *inbox) take(stem string) {
-	if err := os.Rename(stem+requestExt, stem+takenExt); err != nil {
-		return // it was withdrawn
+func (b *inbox) take(question mailbox.Question) {
+	data, ours, err := question.Take()
+	if !ours {
+		return
 	}
 	var r request
-	data, err := state.Read(stem + takenExt)
 	if err == nil {
 		err = json.Unmarshal(data, &r)
 	}
@@ -100,9 +77,9 @@ func (b *inbox) take(stem string) {
 		all.Error = err.Error()
 	}
 	if data, err = json.Marshal(all); err == nil {
-		err = atomicfile.Replace(stem+answerExt, data)
+		err = question.Answer(data)
 	}
-	if err = errors.Join(err, os.Remove(stem+takenExt)); err != nil {
+	if err != nil {
 		b.fleet.log.Warn("cannot answer a request", "error", err)
 	}
 }

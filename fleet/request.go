@@ -9,19 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
-	"github.com/llama-orch/engine-provisioner/internal/access"
-	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/internal/caller"
-	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
-// request is what another program asks of the manager of a state directory. It travels by files in
-// <state>/requests: <id>.json is the question, which the manager renames to <id>.taken, and <id>.answer the answer.
-// A signal would need a process number from a file, which can be a stranger's by now; a socket's path must be short.
+// request is what another program asks of the manager of a state directory.
 type request struct {
 	Kind     requestKind          `json:"kind"`
 	Replicas []string             `json:"replicas,omitempty"` // as pool/replica; none: all
@@ -67,14 +62,6 @@ type answers struct {
 	Answers []Answer `json:"answers,omitempty"`
 	Error   string   `json:"error,omitempty"`
 }
-
-const (
-	requestExt, takenExt, answerExt = ".json", ".taken", ".answer"
-
-	requestPeriod   = time.Second      // between the manager's looks
-	requestPatience = 15 * time.Second // until a request that is not taken is withdrawn
-	answerPatience  = time.Hour        // until an answer is removed that nobody has fetched: who asked was interrupted
-)
 
 // RequestReset has the manager of a state directory ("" means .runtime) forget the failures of replicas, and start
 // them at once, as [Fleet.Start] does. None means all but those that were stopped by a
@@ -149,45 +136,14 @@ func named(replicas []provisioner.ReplicaID) []string {
 
 // put puts a request and waits for its answer.
 func (r request) put(ctx context.Context, dir string) ([]Answer, error) {
-	if !state.Managed(dir) {
-		return nil, fmt.Errorf("cannot ask for a %s in %q: %w", r.Kind, dir, provisioner.ErrNotManaged)
-	}
-	stem := filepath.Join(dir, state.RequestsName, proc.NewMark())
 	data, err := json.Marshal(r)
 	if err == nil {
-		err = atomicfile.Replace(stem+requestExt, data)
+		data, err = mailbox.Ask(ctx, dir, string(r.Kind), data)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask for a %s: %w", r.Kind, err)
+		return nil, err
 	}
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for began := time.Now(); ; {
-		there := state.Managed(dir) // first: a manager that ends answers before it lets go
-		data, err := state.Read(stem + answerExt)
-		switch {
-		case err == nil:
-			_ = os.Remove(stem + answerExt) // else the next manager does it
-			return readAnswers(data)
-		case !errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("cannot read the answer: %w", err)
-		case !there:
-			_ = os.Remove(stem + requestExt)
-			return nil, fmt.Errorf("the manager ended before it had answered: %w", provisioner.ErrNotManaged)
-		}
-		select {
-		case <-ctx.Done():
-			_ = os.Remove(stem + requestExt)
-			return nil, context.Cause(ctx)
-		case <-ticker.C:
-		}
-		switch late := time.Since(began) > requestPatience; {
-		case late && os.Remove(stem+requestExt) == nil:
-			return nil, fmt.Errorf("cannot ask for a %s: the manager does not take requests; it is suspended, hangs, or is of another version", r.Kind)
-		case late && !access.Exists(stem+takenExt) && !access.Exists(stem+answerExt): // in this order: the one goes when the other is there
-			return nil, fmt.Errorf("asked for a %s, but the manager could not write the answer; see its log and the free space", r.Kind)
-		}
-	}
+	return readAnswers(data)
 }
 
 func readAnswers(data []byte) ([]Answer, error) {

@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/settings"
@@ -169,14 +170,14 @@ func TestAnswersThatNobodyFetches(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	superviseReady(t, cfg)
 	answer := func(id string, age time.Duration) string {
-		path := filepath.Join(cfg.StateDir, state.RequestsName, id+answerExt)
+		path := filepath.Join(cfg.StateDir, state.RequestsName, id+mailbox.AnswerExt)
 		then := time.Now().Add(-age)
 		if err := errors.Join(os.WriteFile(path, []byte("{}"), 0o600), os.Chtimes(path, then, then)); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
-	fresh, old := answer("a", answerPatience/2), answer("b", 2*answerPatience)
+	fresh, old := answer("a", mailbox.AnswerPatience/2), answer("b", 2*mailbox.AnswerPatience)
 	eventually(t, "the old one is removed", func() bool { return !access.Exists(old) })
 	if !access.Exists(fresh) {
 		t.Error("the fresh one is removed")
@@ -218,12 +219,12 @@ func TestOddRequests(t *testing.T) {
 	_, err := request{Kind: "dance"}.put(bounded(t), s.replicas[0].files.State)
 	wantText(t, err, `this manager knows no request "dance"`)
 	stem := filepath.Join(cfg.StateDir, state.RequestsName, "planted")
-	if err := os.Symlink(cfg.Model.ID, stem+requestExt); err != nil {
+	if err := os.Symlink(cfg.Model.ID, stem+mailbox.QuestionExt); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a link is refused", func() bool { return access.Exists(stem + answerExt) })
+	eventually(t, "a link is refused", func() bool { return access.Exists(stem + mailbox.AnswerExt) })
 	var all answers
-	data, err := os.ReadFile(stem + answerExt)
+	data, err := os.ReadFile(stem + mailbox.AnswerExt)
 	if err == nil {
 		err = json.Unmarshal(data, &all)
 	}
