@@ -1,7 +1,6 @@
 package importer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,12 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/compose-spec/compose-go/v2/loader"
-	"github.com/compose-spec/compose-go/v2/template"
-	"github.com/compose-spec/compose-go/v2/types"
 	"go.yaml.in/yaml/v3"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/importer/internal/composefile"
 	"github.com/llama-orch/engine-provisioner/internal/shell"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 	"github.com/llama-orch/engine-provisioner/internal/variables"
@@ -93,7 +90,7 @@ func compose(data []byte, path string, opts []provisioner.Option) (*File, error)
 		file.notes = append(file.notes, fmt.Sprintf("decide: include %s: other files are not read; \"docker compose config\" writes all of them as one, which can be imported", show(values["include"])))
 	}
 	delete(values, "include")
-	delete(values, "version") // it means nothing, and the loader would log it
+	delete(values, "version") // it means nothing
 	services, ok := values["services"].(map[string]any)
 	if !ok || len(services) == 0 {
 		return nil, errors.New("it has no services")
@@ -104,13 +101,13 @@ func compose(data []byte, path string, opts []provisioner.Option) (*File, error)
 			f.prepare(name, of, services)
 		}
 	}
-	project, err := f.load(values, path)
+	known, err := composefile.Services(services, filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("cannot understand the Compose file: %s", show(err))
 	}
 	var others []string
 	for _, name := range keysOf(root, "services") {
-		service, ok := project.Services[name]
+		service, ok := known[name]
 		if !ok {
 			continue
 		}
@@ -125,7 +122,7 @@ func compose(data []byte, path string, opts []provisioner.Option) (*File, error)
 		}
 	}
 	for _, name := range others {
-		image := project.Services[name].Image
+		image := known[name].Image
 		file.notes = append(file.notes, fmt.Sprintf("left out: the service %s is no engine that is known%s", show(name), ofImage(image)))
 	}
 	if len(file.pools) == 0 {
@@ -171,7 +168,7 @@ func (f *composeFile) note(service, format string, args ...any) {
 // asTheyAre are the keys of a service in which a variable without a value can stay as it is.
 var asTheyAre = []string{"command", "entrypoint", "environment", "volumes", "image"}
 
-// prepare takes out of a service what would make the loader read other files, and gives variables their values.
+// prepare takes out of a service what is in other files, and gives variables their values.
 func (f *composeFile) prepare(name string, service map[string]any, services map[string]any) {
 	if extends := service["extends"]; extends != nil {
 		other, _ := extends.(string)
@@ -245,22 +242,4 @@ func expandAll(value any, keep bool) (any, []string) {
 		return m, all
 	}
 	return value, nil
-}
-
-// load gives the file to the library that knows its format.
-func (f *composeFile) load(values map[string]any, path string) (*types.Project, error) {
-	return loader.LoadWithContext(context.Background(), types.ConfigDetails{
-		WorkingDir:  filepath.Dir(path),
-		ConfigFiles: []types.ConfigFile{{Filename: path, Content: []byte{}, Config: values}},
-		Environment: types.Mapping{},
-	}, func(o *loader.Options) {
-		o.SetProjectName("import", true)
-		o.SkipInclude = true
-		o.SkipNormalization = true
-		o.SkipConsistencyCheck = true
-		o.SkipResolveEnvironment = true
-		o.SkipResolveLabels = true
-		o.Interpolate.Substitute = func(text string, _ template.Mapping) (string, error) { return text, nil } // it is done
-		o.Profiles = []string{"*"}
-	})
 }

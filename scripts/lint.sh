@@ -10,9 +10,10 @@ step() { echo "lint: $*"; }
 
 step "go mod tidy"
 go mod tidy -diff
-for module in examples/customengine internal/exposition/against internal/nvml/against; do
-	go -C $module mod tidy -diff
+for module in $(nested_modules); do
+	go -C "$module" mod tidy -diff
 done
+go -C internal/nvml/against mod tidy -diff
 
 step gofumpt
 unformatted=$(tool gofumpt -l .)
@@ -24,8 +25,9 @@ fi
 
 step "go vet, as built here and for a system that is not Linux"
 go vet ./...
-go -C examples/customengine vet ./...
-go -C internal/exposition/against vet ./...
+for module in $(nested_modules); do
+	go -C "$module" vet ./...
+done
 CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go -C internal/nvml/against vet ./...
 GOOS=darwin CGO_ENABLED=0 go vet ./...
 

@@ -37,3 +37,8 @@ provide_llama_server() {
 	fi
 	export ENGINE_PROVISIONER_LLAMA_SERVER="$server"
 }
+
+# nested_modules are the modules of their own in here, but for the tools, and for NVIDIA's binding, which needs a C compiler.
+nested_modules() {
+	find . -mindepth 2 -name go.mod -not -path './tools/*' -not -path './internal/nvml/*' -exec dirname {} \; | sort
+}

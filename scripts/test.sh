@@ -28,12 +28,11 @@ module=$(go list -m)
 $default go test $race $fresh -parallel $parallel -timeout 60m -coverpkg="$module,$module/fleet,$module/enginetest" -coverprofile=coverage.out "$@" $packages
 
 [ $# -eq 0 ] || exit 0 # a part of the tests covers a part
-# The example of a plug-in is a module of its own, as those of users are.
-# shellcheck disable=SC2086
-go -C examples/customengine test $race $fresh ./...
-# So is what our own readers are held against: Prometheus' reader of metrics pages.
-# shellcheck disable=SC2086
-go -C internal/exposition/against test $race $fresh ./...
+# Modules of their own are the example of a plug-in, as those of users are, and what parts of ours are held against.
+for module in $(nested_modules); do
+	# shellcheck disable=SC2086
+	go -C "$module" test $race $fresh ./...
+done
 # So is NVIDIA's own binding, which our calls are held against: it is made with cgo, of a header that calls parts of itself old.
 if command -v cc >/dev/null; then
 	CGO_CFLAGS="-O2 -Wno-deprecated-declarations" go -C internal/nvml/against test $fresh ./...
