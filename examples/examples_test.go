@@ -341,7 +341,7 @@ func start(t *testing.T, exe string, args ...string) *program {
 	t.Cleanup(cancel)
 	p := &program{t: t, cmd: exec.CommandContext(ctx, exe, args...)}
 	p.cmd.Dir = t.TempDir()
-	p.cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
+	p.cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "XDG_STATE_HOME="+t.TempDir())
 	p.cmd.Stderr = &p.stderr
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) } // so that its engine ends, too
 	p.cmd.WaitDelay = 10 * time.Second

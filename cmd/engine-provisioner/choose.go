@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/internal/runs"
 )
 
 // recorded are the replicas with a record that the flags name: of the file's when there is one, else of all.
@@ -21,7 +22,7 @@ func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error
 			return nil, "", err
 		}
 	} else {
-		configs, err := c.load()
+		configs, err := c.loadRun()
 		if err != nil {
 			return nil, "", err
 		}
@@ -74,6 +75,9 @@ func (c *cli) nothing(stateDir string) error {
 	if known, err := fleet.Statuses(stateDir); err == nil && len(known) > 0 {
 		return fmt.Errorf("no such replica has run with the state directory %q; "+
 			"\"engine-provisioner status\" shows those that have", stateDir)
+	}
+	if c.place.Dir == stateDir && !c.place.Sure && !c.onlyState {
+		return runs.Nowhere(c.configFile, fmt.Sprintf("nothing has run with %q", stateDir))
 	}
 	return fmt.Errorf("no replica has run with the state directory %q; name another one with --state-dir or --config", stateDir)
 }

@@ -27,7 +27,7 @@ func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Cleanup(func() { stderr.Close() })
 	cmd := exec.CommandContext(t.Context(), exe)
 	cmd.Args = append([]string{"engine-provisioner"}, args...) // by this name the test binary becomes the command
-	cmd.Env = append(append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0"), env...)
+	cmd.Env = append(append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "XDG_STATE_HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0"), env...)
 	cmd.Stderr = stderr // a file: no end of a pipe to wait for
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -73,7 +73,7 @@ func (c *cli) choice() (state string, of func(pool, replica string) bool, err er
 		state, err = c.state()
 		return state, c.chosen, err
 	}
-	configs, err := c.load()
+	configs, err := c.loadRun()
 	if err != nil {
 		return "", nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/fleet/metrics"
+	"github.com/llama-orch/engine-provisioner/internal/runs"
 )
 
 // runFlags are the flags of a run.
@@ -148,6 +149,11 @@ func (s *session) run(ctx context.Context) error {
 		return errors.Join(interruption(ctx), err)
 	}
 	s.engines = engines
+	if s.configFile != "" {
+		if err := runs.Note(s.configFile, engines.StateDir()); err != nil { // it serves all the same
+			s.show.say("note: " + err.Error())
+		}
+	}
 	s.show.watch(engines)
 	s.startStopped(ctx)
 	if s.metrics != nil {

@@ -44,6 +44,7 @@ func raw(text string) string {
 // TestNothingForeignReachesTheTerminal gives every command names with escape sequences: of files, folders, models, pools, keys,
 // values, flags and arguments, and of what an engine says. It speaks of them, and none comes through.
 func TestNothingForeignReachesTheTerminal(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Chdir(t.TempDir()) // where "init" writes
 	dir := filepath.Join(t.TempDir(), evil)

@@ -18,6 +18,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/runs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -85,6 +86,7 @@ type cli struct {
 	configFile string
 	onlyState  bool // the file was not named: it only says where the state directory is
 	stateDir   string
+	place      runs.Place // what locate has found
 	pools      []string
 	replica    string
 	names      []string // as arguments: POOL or POOL/REPLICA
@@ -242,12 +244,37 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// load reads the pools file and gives the chosen replicas.
+// load reads the pools file and gives the chosen replicas, as a run in this folder would have them.
 func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
 	config, err := provisioner.LoadConfig(c.configFile)
 	if err != nil {
 		return nil, err
 	}
+	return c.choose(config)
+}
+
+// loadRun is load for a command that looks at the run of the file, wherever that was started.
+func (c *cli) loadRun() ([]provisioner.ProvisionConfig, error) {
+	config, err := provisioner.LoadConfig(c.configFile)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := c.choose(config)
+	if err != nil || c.stateDir != "" || config.StateDir != "" {
+		return chosen, err
+	}
+	dir, err := c.locate()
+	if err != nil {
+		return nil, err
+	}
+	for i := range chosen {
+		chosen[i].StateDir = dir
+	}
+	return chosen, nil
+}
+
+// choose gives the replicas of a file that the flags and arguments name.
+func (c *cli) choose(config *provisioner.Config) ([]provisioner.ProvisionConfig, error) {
 	pools := c.pools
 	if len(pools) == 0 {
 		pools = []string{""}
@@ -300,12 +327,15 @@ func (c *cli) state() (string, error) {
 	if err == nil {
 		var replicas []provisioner.ProvisionConfig
 		if replicas, err = config.Replicas(""); err == nil {
+			if config.StateDir == "" {
+				return c.locate()
+			}
 			return replicas[0].StateDir, nil
 		}
 	}
 	if run, wrong := c.readAnyway(); c.onlyState && wrong == nil {
 		c.say(fmt.Sprintf("warning: %q is wrong (see engine-provisioner validate)", c.configFile))
-		return run.StateDir, nil
+		return c.orLocated(run.StateDir)
 	}
 	return "", err
 }

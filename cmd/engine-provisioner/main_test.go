@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 			env.Values[stateKey{}] = &scriptState{t: t, running: map[string]*background{}, env: env}
 			env.Setenv("PORT", strconv.Itoa(enginetest.FreePort(t, 10)))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, ".state"))
 			env.Setenv("NO_COLOR", "1")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector sleeps for a second at each exit
 			schema, err := filepath.Abs("../../config.schema.json")
@@ -92,8 +93,11 @@ func TestScripts(t *testing.T) {
 
 // stopDetached ends what a script that failed has left detached.
 func stopDetached(t testing.TB, dir string) {
-	for _, state := range []string{".runtime", "elsewhere"} {
-		state = filepath.Join(dir, state)
+	states, err := filepath.Glob(filepath.Join(dir, "*", ".runtime"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, state := range append(states, filepath.Join(dir, ".runtime"), filepath.Join(dir, "elsewhere")) {
 		all, _ := fleet.Statuses(state)
 		for _, s := range all {
 			if p, err := provisioner.Attach(state, s.ID()); err == nil {

@@ -30,7 +30,11 @@ instead by which keys each replica's engine differs from what would be run: what
 			if err := c.needFile(cmd); err != nil {
 				return err
 			}
-			configs, err := c.load()
+			load := c.load
+			if diff {
+				load = c.loadRun
+			}
+			configs, err := load()
 			if err != nil {
 				return err
 			}

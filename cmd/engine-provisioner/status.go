@@ -33,7 +33,11 @@ health checks of containers, and scripts.`,
 			found, stateDir, err := c.recorded()
 			c.compare(cmd.Context(), found)
 			if len(found) == 0 && err == nil {
-				c.say(c.nothing(stateDir).Error())
+				nothing := c.nothing(stateDir)
+				if c.configFile != "" && !c.onlyState {
+					return nothing
+				}
+				c.say(nothing.Error())
 				return nil
 			}
 			if c.output.json {
@@ -118,7 +122,7 @@ func (c *cli) compare(ctx context.Context, found []provisioner.Status) {
 	if c.configFile == "" {
 		return
 	}
-	configs, err := c.load()
+	configs, err := c.loadRun()
 	if err != nil {
 		return // it has been told
 	}

@@ -23,7 +23,7 @@ func (c *cli) stopCommand() *cobra.Command {
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
 Ready replicas are drained first: their drain hooks run, and running requests are finished, as the configuration says. Of
 others, running requests are finished. A replica that a run was about to start again stays stopped. It is no error if a
-replica does not run. Of a file that is wrong, the replicas are stopped if it still says which and where they are.`,
+replica does not run, but if none has ever run there. Of a file that is wrong, the replicas are stopped if it still says which and where they are.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(c.pools)+len(c.names) == 0 && !all && c.configFile == "" && (c.stateDir != "" || !c.findFile()) {
 				return &usageError{err: errors.New("no replicas are chosen; name them as POOL or POOL/REPLICA, or give --config or --all")}
@@ -101,8 +101,7 @@ func (c *cli) stopReplicas(ctx context.Context, limits provisioner.StopOptions) 
 		c.say("note: nothing was stopped; a stop needs no file: give --state-dir, which is the file's \"state_dir\" or .runtime beside it, and --pool or --all")
 	}
 	if len(found) == 0 && err == nil {
-		c.say(c.nothing(stateDir).Error())
-		return nil
+		return c.nothing(stateDir)
 	}
 	unwatch := context.AfterFunc(ctx, func() { c.say("still stopping; interrupt again to kill at once") })
 	defer unwatch()

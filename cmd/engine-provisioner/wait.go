@@ -104,7 +104,7 @@ func (c *cli) asked() ([]provisioner.Status, error) {
 		}
 		return slices.DeleteFunc(all, func(s provisioner.Status) bool { return !c.chosen(s.Pool, s.Replica) }), err
 	}
-	configs, err := c.load()
+	configs, err := c.loadRun()
 	if err != nil {
 		return nil, err
 	}

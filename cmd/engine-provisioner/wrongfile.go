@@ -19,9 +19,10 @@ func (c *cli) recordedAnyway() (found []provisioner.Status, stateDir string) {
 	if err != nil {
 		return nil, ""
 	}
-	stateDir = run.StateDir
-	if c.stateDir != "" {
-		stateDir = c.stateDir
+	if stateDir = c.stateDir; stateDir == "" {
+		if stateDir, err = c.orLocated(run.StateDir); err != nil {
+			return nil, ""
+		}
 	}
 	all, _ := fleet.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
 	for _, s := range all {
