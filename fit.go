@@ -21,6 +21,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/onelook"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -159,36 +160,62 @@ func fewest(memory *fit.Check, gpus []engine.GPU, describe func([]engine.GPU) (e
 
 // others are the launches of the replicas of a state directory beside cfg.
 func (o *options) others(ctx context.Context, cfg ProvisionConfig) []fit.Other {
-	stems, err := state.List(cfg.StateDir, state.RecordName)
+	var company []neighbor
+	var err error
+	if cfg.reserves() { // somebody is refused for it
+		company, err = neighbors(cfg.StateDir, readPeer)
+	} else {
+		company, err = companies.Of(cfg.StateDir).Get(func() ([]neighbor, error) { return neighbors(cfg.StateDir, rememberedPeer) })
+	}
 	if err != nil {
 		return nil // there is none yet
 	}
 	var others []fit.Other
-	for _, stem := range stems {
-		files, err := filesOf(cfg.StateDir, stem)
-		if err != nil || stem == cfg.fileStem() {
+	for _, n := range company {
+		if n.files.Stem == cfg.fileStem() || !n.locked && !o.lives(ctx, n.files, n.peer) {
 			continue
 		}
-		read := func() (*peer, error) { return readPeer(files) }
-		var rec *peer
-		if cfg.reserves() {
-			rec, err = read() // somebody is refused for it
-		} else {
-			rec, err = peers.Get(files.Record(), read)
-		}
-		if err != nil || rec.State.Final() || len(rec.Launch.Memory) == 0 || !o.lives(ctx, files, rec) {
-			continue
-		}
-		other := fit.Other{
-			Model: rec.Launch.ModelPath, PID: rec.Process.PID, GPUs: len(rec.Launch.GPUs),
-			Loading: (rec.State == StateStarting || rec.State == StatePreparing) && !access.Exists(files.Handoff()),
-		}
-		for _, m := range rec.Launch.Memory {
+		other := fit.Other{Model: n.Launch.ModelPath, PID: n.Process.PID, GPUs: len(n.Launch.GPUs), Loading: n.loading}
+		for _, m := range n.Launch.Memory {
 			other.Memory = append(other.Memory, fit.Need(m))
 		}
 		others = append(others, other)
 	}
 	return others
+}
+
+// neighbor is a launch that takes memory, if it lives.
+type neighbor struct {
+	*peer
+	files   state.Files
+	locked  bool // it lives
+	loading bool
+}
+
+// companies are the looks at state directories: n replicas that start at once have n neighbors each.
+var companies onelook.Looks[[]neighbor]
+
+func neighbors(dir string, read func(state.Files) (*peer, error)) ([]neighbor, error) {
+	stems, err := state.List(dir, state.RecordName)
+	if err != nil {
+		return nil, err
+	}
+	var all []neighbor
+	for _, stem := range stems {
+		files, err := filesOf(dir, stem)
+		if err != nil {
+			continue
+		}
+		rec, err := read(files)
+		if err != nil || rec.State.Final() || len(rec.Launch.Memory) == 0 {
+			continue
+		}
+		all = append(all, neighbor{
+			peer: rec, files: files, locked: state.Locked(files.LockPath()),
+			loading: (rec.State == StateStarting || rec.State == StatePreparing) && !access.Exists(files.Handoff()),
+		})
+	}
+	return all, nil
 }
 
 // peer is what a start reads of the records of all others. It must not be changed.
@@ -217,11 +244,12 @@ func readPeer(files state.Files) (*peer, error) {
 	})
 }
 
-// lives reports whether a launch has not ended while nobody was there to take note.
+func rememberedPeer(files state.Files) (*peer, error) {
+	return peers.Get(files.Record(), func() (*peer, error) { return readPeer(files) })
+}
+
+// lives reports whether a launch whose lock nobody holds has not ended all the same.
 func (o *options) lives(ctx context.Context, files state.Files, other *peer) bool {
-	if state.Locked(files.LockPath()) {
-		return true
-	}
 	if other.Launch.Mode != modeContainer || other.State == StatePreparing {
 		return false // a container holds no lock, but its start does
 	}

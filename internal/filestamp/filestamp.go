@@ -67,9 +67,5 @@ func Inode(f *os.File) string {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return ""
 	}
-	return identity(&st)
-}
-
-func identity(st *unix.Stat_t) string {
 	return fmt.Sprintf("%d:%d:%d.%d", st.Dev, st.Ino, st.Ctim.Sec, st.Ctim.Nsec)
 }

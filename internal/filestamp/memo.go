@@ -14,8 +14,14 @@ type Memo[T any] struct {
 }
 
 type kept[T any] struct {
-	file string // which the name stood for
+	file identity // which the name stood for
 	what T
+}
+
+// identity is that of a file's content: one that was replaced or written has another.
+type identity struct {
+	device, inode        uint64
+	seconds, nanoseconds int64
 }
 
 // mostKept bounds the memory for names that nobody asks for any more.
@@ -28,7 +34,7 @@ func (m *Memo[T]) Get(path string, read func() (T, error)) (T, error) {
 	if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return read() // which says what is wrong
 	}
-	now := identity(&st)
+	now := identity{uint64(st.Dev), st.Ino, int64(st.Ctim.Sec), int64(st.Ctim.Nsec)} //nolint:unconvert // they differ between systems
 	m.mu.Lock()
 	was, known := m.kept[path]
 	m.mu.Unlock()

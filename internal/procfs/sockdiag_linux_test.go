@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -103,47 +102,4 @@ func TestConnected(t *testing.T) {
 	conn.Close()
 	served.Close()
 	wait(0)
-}
-
-// One look serves all who asked before it began, and none who asked later.
-func TestShared(t *testing.T) {
-	t.Parallel()
-	var s shared[int]
-	looks, going, goOn := 0, make(chan struct{}), make(chan struct{})
-	look := func() (int, error) {
-		looks++
-		if looks == 1 {
-			close(going)
-			<-goOn
-		}
-		return looks, nil
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		if n, _ := s.get(look); n != 1 {
-			t.Errorf("the first is told %d", n)
-		}
-	})
-	<-going
-	asking := make(chan struct{}, 50)
-	for range 50 {
-		all.Go(func() {
-			asking <- struct{}{}
-			if n, _ := s.get(look); n < 2 {
-				t.Error("who asked while a look went on is told of that")
-			}
-		})
-	}
-	for range 50 {
-		<-asking
-	}
-	close(goOn)
-	all.Wait()
-	if looks > 51 {
-		t.Errorf("%d looks", looks)
-	}
-	before := looks
-	if n, _ := s.get(look); n != before+1 {
-		t.Errorf("a later question is told %d of %d", n, before)
-	}
 }

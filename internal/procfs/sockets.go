@@ -66,7 +66,7 @@ func Listeners(pid int, addr netip.Addr, port uint16) ([]uint64, error) {
 	// The tables also hold every connection, and the kernel walks its whole hash table of them: 35 ms on a busy machine
 	// with 1000 closed ones. Asking for listeners alone, and looking for their owner, takes 0.2 ms.
 	if sameNetwork(pid) {
-		if all, err := listening.get(diagListeners); err == nil {
+		if all, err := listening.Get(diagListeners); err == nil {
 			return reachable(all, addr, port), nil
 		}
 	}

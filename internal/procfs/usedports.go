@@ -12,7 +12,7 @@ import (
 // look answers all who asked before it began: the kernel takes milliseconds to write the tables where many connections have
 // been closed of late, as when a fleet was stopped that is started again.
 func UsesPort(port uint16) (bool, error) {
-	ports, err := used.get(readUsedPorts)
+	ports, err := used.Get(readUsedPorts)
 	return ports[port], err
 }
 
