@@ -23,6 +23,10 @@ func Denied(path, want string) string {
 	if err != nil {
 		return ""
 	}
+	mode := map[string]uint32{"read": unix.R_OK, "write": unix.W_OK, "execute": unix.X_OK}[want]
+	if unix.Access(path, mode) != unix.EACCES {
+		return "" // nor does any folder on the way
+	}
 	var folders []string
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		folders = append(folders, dir)
@@ -35,11 +39,7 @@ func Denied(path, want string) string {
 			return describe(dir, "enter")
 		}
 	}
-	mode := map[string]uint32{"read": unix.R_OK, "write": unix.W_OK, "execute": unix.X_OK}[want]
-	if unix.Access(path, mode) == unix.EACCES {
-		return describe(path, want)
-	}
-	return ""
+	return describe(path, want)
 }
 
 // Kind is what a file is, in the words of errors, such as "pipe".

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
@@ -25,12 +26,25 @@ var subcommand = lazyregexp.New(`^[a-z]{1,16}$`)
 
 // This is the program that calls.
 func This() Program {
-	s := Program{User: strconv.Itoa(os.Geteuid()), PID: os.Getpid(), Command: filepath.Base(os.Args[0])}
-	if u, err := user.LookupId(s.User); err == nil {
-		s.User = u.Username
-	}
+	s := Program{User: name(os.Geteuid()), PID: os.Getpid(), Command: filepath.Base(os.Args[0])}
 	if len(os.Args) > 1 && subcommand.MatchString(os.Args[1]) {
 		s.Command += " " + os.Args[1]
 	}
 	return s
+}
+
+// names are those of the users that this program has been: a look-up can go through the network, and each stop asks.
+var names sync.Map
+
+func name(uid int) string {
+	if known, ok := names.Load(uid); ok {
+		return known.(string)
+	}
+	number := strconv.Itoa(uid)
+	u, err := user.LookupId(number)
+	if err != nil {
+		return number
+	}
+	names.Store(uid, u.Username)
+	return u.Username
 }

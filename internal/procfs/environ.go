@@ -15,7 +15,7 @@ const execPatience = 2 * time.Second
 // In the middle of an exec a process has no environment: the old one is gone and the new one is not there yet. The end of
 // that is waited for, else a worker that is just being started would be nobody's.
 func (r *Reader) Environ(pid int) ([]byte, error) {
-	data, err := r.read(pid, "environ")
+	data, err := r.read(pid, "environ", false)
 	if err != nil || len(data) > 0 {
 		return data, err
 	}
@@ -25,7 +25,7 @@ func (r *Reader) Environ(pid int) ([]byte, error) {
 		if gone != nil || s.VirtBytes == 0 {
 			return nil, gone
 		}
-		data, err = r.read(pid, "environ")
+		data, err = r.read(pid, "environ", false)
 		if s.EnvEnd != 0 {
 			break // the exec was over before the environment was read again
 		}

@@ -10,7 +10,7 @@ type Reader struct {
 
 // Stat reads the stat of one process into s, which may be that of an earlier time.
 func (r *Reader) Stat(pid int, s *Stat) error {
-	data, err := r.read(pid, "stat")
+	data, err := r.read(pid, "stat", true)
 	if err != nil {
 		return err
 	}

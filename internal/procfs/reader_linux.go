@@ -14,7 +14,10 @@ import (
 
 // read is what a file of a process holds, valid until the next one is read. The calls are made without package os, which
 // allocates and asks the poller for each file: that was half of the time of a walk over all processes.
-func (r *Reader) read(pid int, name string) ([]byte, error) {
+//
+// whole says that the kernel gives the file in one piece, as all that is one line: then the piece need not be followed by
+// another question, which would be a third of the calls of a walk.
+func (r *Reader) read(pid int, name string, whole bool) ([]byte, error) {
 	r.path = strconv.AppendInt(append(r.path[:0], "/proc/"...), int64(pid), 10)
 	r.path = append(append(append(r.path, '/'), name...), 0)
 	fd, err := r.open()
@@ -25,13 +28,14 @@ func (r *Reader) read(pid int, name string) ([]byte, error) {
 	for n := 0; ; {
 		r.data = slices.Grow(r.data[:n], 1024)
 		r.data = r.data[:cap(r.data)]
+		room := len(r.data) - n
 		more, err := unix.Read(fd, r.data[n:])
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return nil, err
-		case more == 0:
-			return r.data[:n], nil
+		case more == 0, whole && more < room:
+			return r.data[:n+more], nil
 		default:
 			n += more
 		}

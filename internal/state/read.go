@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -27,11 +28,13 @@ func Read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("cannot read %q: it is a %s", path, access.Kind(info))
 	}
 	const limit = 1 << 20
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && len(data) > limit {
+	// With room for one more byte than there is said to be, so that the end is seen.
+	into := bytes.NewBuffer(make([]byte, 0, min(info.Size(), limit)+bytes.MinRead+1))
+	_, err = into.ReadFrom(io.LimitReader(f, limit+1))
+	if err == nil && into.Len() > limit {
 		err = fmt.Errorf("cannot read %q: larger than 1 MiB", path)
 	}
-	return data, err
+	return into.Bytes(), err
 }
 
 // CheckOwn refuses to write into what is no file of our own: a special file, or another name of somebody's file.
