@@ -71,7 +71,6 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Model:        engine.Field{Path: "/props", Key: "model_path"},
 		Slots:        m.Count("parallel"),
 		SlotsAt:      engine.Field{Path: "/props", Key: "total_slots"}, // "--parallel -1" is up to it
-		Asleep:       engine.Field{Path: "/props", Key: "is_sleeping"},
 		Answer:       &engine.AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
 		Grace:        5 * time.Second,
 		Causes:       causes(),
@@ -90,6 +89,9 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	if idle, err := strconv.Atoi(m.Said("sleep-idle-seconds")); err == nil && idle >= 0 {
 		// Until llama.cpp#27376 (August 2026) the page was a task like any other; b10621 has it.
 		spec.SleepsIdle, spec.MetricsWake = true, host.Binary.Build < 10621
+	}
+	if m.Says("sleep-idle-seconds") { // no other one sleeps, and need not be asked before each look at its metrics
+		spec.Asleep = engine.Field{Path: "/props", Key: "is_sleeping"}
 	}
 	if m.On("--metrics") {
 		// These four are there since the page exists; others came and went.
