@@ -26,17 +26,20 @@ type inbox struct {
 	reload func() ([]provisioner.ProvisionConfig, error) // nil: it cannot be asked for
 	file   string                                        // what reload reads, "" when that is not known
 	keeper keeper
+	period time.Duration // between looks
+	pulse  pulse
 	work   sync.WaitGroup
 	leave  context.CancelFunc
 }
 
 func newInbox(f *Fleet, o Options) *inbox {
-	return &inbox{fleet: f, box: mailbox.Open(f.state), reload: o.Configs, file: o.ConfigFile, keeper: keeper{fleet: f}}
+	return &inbox{fleet: f, box: mailbox.Open(f.state), reload: o.Configs, file: o.ConfigFile, keeper: keeper{fleet: f}, period: requestPeriod}
 }
 
 func (b *inbox) start() {
 	ctx, leave := context.WithCancel(context.Background())
 	b.leave = leave
+	b.pulse.beat()
 	b.work.Go(func() { b.run(ctx) })
 }
 
@@ -48,12 +51,13 @@ func (b *inbox) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-			timer.Reset(wake.Until(time.Now(), requestPeriod))
+			timer.Reset(wake.Until(time.Now(), b.period))
 		}
 		for _, question := range b.box.Waiting() {
 			b.work.Go(func() { b.take(question) })
 		}
 		b.keeper.look()
+		b.pulse.beat()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -16,21 +15,21 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/fleet/metrics"
 	"github.com/llama-orch/engine-provisioner/internal/runs"
+	"github.com/llama-orch/engine-provisioner/web"
 )
 
 // runFlags are the flags of a run.
 type runFlags struct {
-	detach  bool   // leave the engines alone once they are ready
-	stopped bool   // start also what a command has stopped
-	replace bool   // engines that were launched differently from the configuration
-	metrics string // where to serve metrics; "" nowhere
+	detach  bool // leave the engines alone once they are ready
+	stopped bool // start also what a command has stopped
+	replace bool // engines that were launched differently from the configuration
+	http    httpFlags
 }
 
 func (f *runFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "leave the engines running when they are ready, and return")
 	cmd.Flags().BoolVar(&f.replace, "replace-outdated", false, "replace engines that run with other settings than these")
-	cmd.Flags().StringVar(&f.metrics, "metrics-addr", "",
-		`serve Prometheus metrics at this address, such as "127.0.0.1:9464"; ":9464" is for this machine only`)
+	f.http.add(cmd)
 }
 
 // source is where a run has its configuration from, and what it is when somebody asks for it again.
@@ -42,8 +41,8 @@ type source interface {
 
 // runReplicas is the main job: start or adopt all chosen replicas, wait until they are ready, keep them alive, stop them.
 func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) error {
-	if flags.detach && flags.metrics != "" {
-		return &usageError{err: errors.New("--metrics-addr needs a run that stays; leave out --detach")}
+	if err := flags.http.check(flags.detach); err != nil {
+		return err
 	}
 	configs, err := from.load()
 	if err != nil {
@@ -55,13 +54,11 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 	if err := c.checkAll(ctx, configs); err != nil {
 		return err
 	}
-	var listener net.Listener
-	if flags.metrics != "" {
-		if listener, err = listenMetrics(ctx, flags.metrics); err != nil {
-			return err
-		}
-		defer listener.Close()
+	face, err := listenHTTP(ctx, flags.http)
+	if err != nil {
+		return err
 	}
+	defer face.close()
 	show := c.newReporter()
 	defer show.close()
 	manager, err := newNotifier()
@@ -70,7 +67,7 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 	}
 	defer manager.close()
 	s := &session{
-		cli: c, show: show, manager: manager, configs: configs, from: from, flags: flags, metrics: listener, counts: metrics.New(),
+		cli: c, show: show, manager: manager, configs: configs, from: from, flags: flags, face: face, counts: metrics.New(),
 		happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
 	}
 	return s.run(ctx)
@@ -129,7 +126,7 @@ type session struct {
 	configs []provisioner.ProvisionConfig
 	from    source
 	flags   runFlags
-	metrics net.Listener // nil: no metrics
+	face    *httpServer // nil: nothing is served
 	counts  *metrics.Collector
 	engines *fleet.Fleet
 
@@ -156,11 +153,9 @@ func (s *session) run(ctx context.Context) error {
 	}
 	s.show.watch(engines)
 	s.startStopped(ctx)
-	if s.metrics != nil {
+	if s.face != nil {
 		s.counts.Watch(engines)
-		server := serveMetrics(s.metrics, s.counts)
-		defer server.close()
-		s.show.say("metrics at " + server.url)
+		s.show.say(s.face.serve(web.New(engines, web.Options{Tokens: s.face.tokens, Metrics: metricsHandler(s.counts)})))
 	}
 	failed := s.start(ctx)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -14,16 +15,17 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
-func TestServeMetrics(t *testing.T) {
+func TestServeHTTP(t *testing.T) {
 	t.Parallel()
-	listener, err := listenMetrics(t.Context(), ":0")
+	s, err := listenHTTP(t.Context(), httpFlags{address: ":0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{Name: "engine_provisioner_test", Help: "A test."})
-	s := serveMetrics(listener, gauge)
-	if !strings.HasPrefix(s.url, "http://127.0.0.1:") {
-		t.Errorf("served at %s", s.url)
+	told := s.serve(metricsHandler(gauge))
+	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/metrics`).FindString(told)
+	if url == "" {
+		t.Fatalf("told: %s", told)
 	}
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	get := func(method, url string) (int, string) {
@@ -43,46 +45,39 @@ func TestServeMetrics(t *testing.T) {
 		}
 		return resp.StatusCode, string(body)
 	}
-	status, page := get(http.MethodGet, s.url)
+	status, page := get(http.MethodGet, url)
 	for _, name := range []string{"engine_provisioner_test", "go_goroutines", "process_start_time_seconds"} {
 		if !strings.Contains(page, "\n"+name+" ") {
 			t.Errorf("status %d, no %s on the page", status, name)
 		}
 	}
-	if status, _ := get(http.MethodPost, s.url); status != http.StatusMethodNotAllowed {
-		t.Errorf("POST: %d", status)
-	}
-	if status, _ := get(http.MethodGet, strings.TrimSuffix(s.url, "metrics")); status != http.StatusNotFound {
-		t.Errorf("another page: %d", status)
-	}
-
-	_, err = listenMetrics(t.Context(), listener.Addr().String())
+	_, err = listenHTTP(t.Context(), httpFlags{address: s.listener.Addr().String()})
 	if !errors.Is(err, provisioner.ErrBusy) || exitCode(err) != exitBusy {
 		t.Errorf("a second server: %v", err)
 	}
 
 	// A client that never ends its request does not hold up the end.
-	lazy, err := net.Dial("tcp", listener.Addr().String())
+	lazy, err := net.Dial("tcp", s.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lazy.Close()
 	fmt.Fprint(lazy, "GET /metrics HTTP/1.1\r\n")
 	s.close()
-	if again, err := net.Listen("tcp", listener.Addr().String()); err != nil {
+	if again, err := net.Listen("tcp", s.listener.Addr().String()); err != nil {
 		t.Errorf("the address is not free: %v", err)
 	} else {
 		again.Close()
 	}
 }
 
-func TestMetricsAddress(t *testing.T) {
+func TestHTTPAddress(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		":9464": "127.0.0.1:9464", "localhost:9464": "localhost:9464", "0.0.0.0:1": "0.0.0.0:1", "[::1]:9464": "[::1]:9464",
 		"9464": "", "": "", "host": "", "host:": "", "::1": "",
 	} {
-		got, err := metricsAddress(text)
+		got, err := httpAddress(text)
 		if got != want || (err != nil) != (want == "") {
 			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
 		}
