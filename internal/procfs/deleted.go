@@ -16,18 +16,12 @@ func OpenMoved(pid int, file string) *os.File {
 		file = filepath.Join(dir, filepath.Base(file))
 	}
 	for _, fd := range []string{"fd/1", "fd/2"} {
-		target, err := os.Readlink(path(pid, fd))
-		if err != nil || target == file || target != file+deleted && filepath.Dir(target) != filepath.Dir(file) {
-			continue
-		}
-		f, err := os.OpenFile(path(pid, fd), os.O_RDWR, 0)
-		if err != nil {
-			continue
-		}
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		f := openFile(path(pid, fd), os.O_RDWR, func(target string) bool {
+			return target != file && (target == file+deleted || filepath.Dir(target) == filepath.Dir(file))
+		})
+		if f != nil {
 			return f
 		}
-		f.Close()
 	}
 	return nil
 }

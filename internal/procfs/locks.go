@@ -2,7 +2,6 @@ package procfs
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,22 +40,4 @@ func Holders(path string) ([]Stat, error) {
 	}
 	all, err := Processes()
 	return slices.DeleteFunc(all, func(s Stat) bool { return !HoldsFile(s.PID, info) }), err
-}
-
-// OpenFiles are names in /proc for the open files of a process that are called name, or were when they were removed.
-func OpenFiles(pid int, name string) []string {
-	dir := path(pid, "fd")
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var found []string
-	for _, entry := range entries {
-		fd := filepath.Join(dir, entry.Name())
-		target, err := os.Readlink(fd)
-		if err == nil && filepath.Base(strings.TrimSuffix(target, " (deleted)")) == name {
-			found = append(found, fd)
-		}
-	}
-	return found
 }

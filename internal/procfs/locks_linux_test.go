@@ -47,10 +47,12 @@ func TestRemovedLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(OpenFiles(os.Getpid(), "test.lock"), func(name string) bool {
-		info, err := os.Stat(name)
-		return err == nil && os.SameFile(info, held)
-	}) {
+	found := false
+	for f := range OpenFiles(os.Getpid(), "test.lock") {
+		info, err := f.Stat()
+		found = found || err == nil && os.SameFile(info, held)
+	}
+	if !found {
 		t.Error("the file is not found")
 	}
 }

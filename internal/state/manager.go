@@ -52,12 +52,12 @@ func robbedManager(dir string, own *Lock) (n Note, there bool) {
 	}
 	dir = realPath(dir)
 	for _, pid := range procfs.FlockHolders() {
-		for _, file := range procfs.OpenFiles(pid, managerLockName) {
-			info, err := os.Stat(file)
+		for file := range procfs.OpenFiles(pid, managerLockName) {
+			info, err := file.Stat()
 			if err != nil || os.SameFile(info, held) {
 				continue
 			}
-			data, err := os.ReadFile(file)
+			data, err := read(file, file.Name())
 			if err == nil && json.Unmarshal(data, &n) == nil && n.State == dir && n.Process.PID == pid {
 				return n, true
 			}
