@@ -80,6 +80,7 @@ func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec reco
 	there.supply.places = rec.Launch.Places
 	engine, _ := o.engine(cfg.Engine)
 	same := cfg
+	same.Fit = "off" // how much memory there is now makes no difference to what is launched
 	if c := cfg.Provisioning.Container; cfg.contained() && rec.Runtime != "" && (c == nil || c.RuntimeSocket == "") {
 		container := settings.Container{}
 		if c != nil {

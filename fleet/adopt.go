@@ -26,7 +26,8 @@ func (r *replica) finish(p *provisioner.EngineProvisioner) {
 func (r *replica) takeUp(p *provisioner.EngineProvisioner) {
 	r.launch = p
 	r.past.Phase, r.past.RetryAt = provisioner.PhaseRunning, time.Time{}
-	r.keep(r.past)
+	r.stale = true
+	r.keepStale()
 }
 
 // recoveryEvent tells of a recovery.

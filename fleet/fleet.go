@@ -118,23 +118,26 @@ func (f *Fleet) takeOn(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 	turns := make(chan struct{}, adoptions)
 	var all sync.WaitGroup
 	for i, cfg := range cfgs {
-		r := newReplica(f, cfg)
-		replicas[i], configured[cfg.ID()] = r, r
 		one := left[cfg.ID()]
-		if one.Launch == nil {
-			continue
-		}
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			if one.Result == provisioner.RecoveredAdopted {
+			r := newReplica(f, cfg)
+			replicas[i] = r
+			switch {
+			case one.Launch == nil:
+			case one.Result == provisioner.RecoveredAdopted:
 				r.adopt(ctx, one.Launch)
-			} else {
+			default:
 				r.finish(one.Launch)
 			}
+			r.keepStale()
 		})
 	}
 	all.Wait()
+	for _, r := range replicas {
+		configured[r.id] = r
+	}
 	for _, one := range found {
 		e := recoveryEvent(one)
 		r := configured[one.ID()]

@@ -231,7 +231,9 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 // alone is a replica that no goroutine looks after.
 func alone(cfg provisioner.ProvisionConfig, stateDir string, opts ...provisioner.Option) *replica {
 	s := &Fleet{state: stateDir, opts: opts, log: slog.New(slog.DiscardHandler), tell: func(provisioner.Event) {}}
-	return newReplica(s, cfg)
+	r := newReplica(s, cfg)
+	r.keepStale()
+	return r
 }
 
 // A launch that could not be killed is not gone on with: the replica would count as stopped by somebody, for ever.

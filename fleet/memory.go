@@ -60,9 +60,7 @@ func (r *replica) resume(now time.Time) {
 		past.RetryAt = limit
 	}
 	r.past = past
-	if (err == nil || r.wasHeld) && past != kept.Restarts { // others read it, too
-		r.keep(past)
-	}
+	r.stale = (err == nil || r.wasHeld) && past != kept.Restarts // others read it, too
 }
 
 // keep keeps the replica's past for the next fleet and for other programs.
@@ -79,6 +77,14 @@ func (r *replica) keep(past provisioner.Restarts) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kept = true
+}
+
+// keepStale keeps the past of a replica that nobody looks after yet, where something else is on disk.
+func (r *replica) keepStale() {
+	if r.stale {
+		r.keep(r.past)
+		r.stale = false
+	}
 }
 
 // announce tells of a wait that an earlier fleet began and this one goes on with, and of a stop: else nothing would be

@@ -11,7 +11,7 @@ import (
 // count as hyphens, as they do for most engines.
 func Find(s engine.FlagSet, name string) (def engine.FlagDef, negated, ok bool) {
 	name = hyphens(name)
-	same := func(n string) bool { return hyphens(n) == name }
+	same := func(n string) bool { return len(n) == len(name) && hyphens(n) == name }
 	for _, d := range s.Defs {
 		if slices.ContainsFunc(d.Names, same) {
 			return d, false, true
