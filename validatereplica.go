@@ -24,7 +24,11 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	if known {
 		program = programOf(e, c)
 	}
-	k.Model(prefix+"model.", c.model(program.Model))
+	model := c.model(program.Model)
+	k.Paths(prefix, config.Pointers{
+		Model: model, APIKey: c.APIKey, Env: c.Env, Provisioning: c.Provisioning, Custom: c.Custom, Drain: c.Drain,
+	})
+	k.Model(prefix+"model.", model)
 	if c.Custom != nil && c.Engine != custom.Name {
 		k.Report(prefix+"custom", `belongs to the engine "custom", and this is %q; remove it, or change "engine"`, c.Engine)
 	}

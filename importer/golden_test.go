@@ -19,7 +19,9 @@ var undecided = map[string][]string{
 	"wrapper-env-only.yaml":            {"has no {host} and no {port}"},
 	"vllm-script.service":              {"has no {host} and no {port}"},
 	"serve.sh":                         {`"--threads" takes a number`},
-	"llama-specifiers-envfile.service": {`"-ngl" takes a whole number`, `"--ctx-size" takes a number`, "a value too many"},
+	"llama-specifiers-envfile.service": {"${MODEL_PATH} is not expanded", `"-ngl" takes a whole number`, `"--ctx-size" takes a number`, "a value too many"},
+	"vllm-own-entrypoint.yaml":         {"${VLLM_MODEL} is not expanded"},
+	"env-macros-matrix.yaml":           {"${env.MODELS} is not expanded", "${env.PREFIX} is not expanded"},
 }
 
 // TestGolden imports files of the shapes that people have: each key of them was found in public, and the texts are ours.

@@ -90,8 +90,6 @@ func badVolume(v string) string {
 		return fmt.Sprintf(`must be a path or a volume's name, ":" and a path in the container, such as "/data:/data:ro", is %q`, v)
 	case option != "" && option != "ro" && option != "rw":
 		return fmt.Sprintf(`ends with %q; only "ro" and "rw" are known`, ":"+option)
-	case strings.HasPrefix(source, "~"):
-		return fmt.Sprintf("is %q, and ~ is not expanded; write the whole path", v)
 	case !strings.HasPrefix(source, "/") && !namePattern.MatchString(source):
 		return fmt.Sprintf("begins with %q, which is neither an absolute path nor a volume's name", source)
 	}

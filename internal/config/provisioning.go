@@ -223,8 +223,6 @@ func (k *Checker) pythonPackage(key string, c settings.Package) {
 		switch {
 		case strings.ContainsRune(path.value, 0):
 			k.Report(path.key, "holds a NUL character; remove it")
-		case strings.HasPrefix(path.value, "~"):
-			k.Report(path.key, "is %q, and ~ is not expanded; write the whole path", path.value)
 		case strings.HasPrefix(path.value, "-"):
 			k.Report(path.key, "is %q; write a path", path.value)
 		}

@@ -26,9 +26,7 @@ func (k *Checker) Text(key, text string) {
 // StateDir checks the folder of the state.
 func (k *Checker) StateDir(key, dir string) {
 	k.Text(key, dir)
-	if strings.HasPrefix(dir, "~") {
-		k.Report(key, "is %q, and ~ is not expanded; write the whole path", dir)
-	}
+	k.path(key, dir)
 }
 
 // Duration checks a time; 0 stands for one that was left out.
