@@ -450,7 +450,7 @@ func TestAttachedDrainTimeout(t *testing.T) {
 
 func TestGaugesSum(t *testing.T) {
 	t.Parallel()
-	g := engine.Gauges{Path: "/metrics", Names: []string{"running", "waiting"}}
+	g := probe.Series{Path: "/metrics", Names: []string{"running", "waiting"}}
 	tests := map[string]struct {
 		page string
 		want int
@@ -467,7 +467,7 @@ func TestGaugesSum(t *testing.T) {
 		"no page":      {page: "{}", err: "is not valid Prometheus text"},
 	}
 	for name, test := range tests {
-		got, err := probe.RequestsOn([]byte(test.page), probe.Series(g))
+		got, err := probe.RequestsOn([]byte(test.page), g)
 		if test.err == "" && err != nil || got != test.want {
 			t.Errorf("%s: %d (%v), want %d", name, got, err, test.want)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -81,7 +82,7 @@ func TestOnlyTheEngineHasItsKey(t *testing.T) {
 				if notes := j.notes(); notes != "" {
 					t.Errorf("notes: %s", notes)
 				}
-				if _, err := stops.run.prober(settings.Duration(patience)).Requests(bounded(t), probe.Field{}, probe.Series(*stops.run.rec.Launch.Spec.Gauges)); err != nil {
+				if _, err := stops.run.prober(settings.Duration(patience)).Requests(bounded(t), probe.Field{}, *witness.Gauges(stops.run.rec.Launch.Spec.LaunchSpec)); err != nil {
 					t.Errorf("it has no key: %v", err)
 				}
 			}

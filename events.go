@@ -84,12 +84,15 @@ const (
 	StepBuild     Step = "build"     // an executable
 	StepResolve   Step = "resolve"   // which versions of a package and of what it needs are to be installed
 	StepInstall   Step = "install"   // a package with all that it needs
+	StepLoad      Step = "load"      // a model, by the engine, in bytes; told by Status alone
 )
 
 var stepWords = map[Step]string{
 	StepDownload: "downloading", StepUnpack: "unpacking", StepFetch: "fetching", StepConfigure: "configuring",
-	StepBuild: "building", StepResolve: "resolving", StepInstall: "installing",
+	StepBuild: "building", StepResolve: "resolving", StepInstall: "installing", StepLoad: "loading",
 }
+
+func (p Progress) inBytes() bool { return p.Step == StepDownload || p.Step == StepLoad }
 
 // String returns a text for people, such as "downloading chat.gguf: 1.2 GB of 4.7 GB, 85 MB/s, 41s left".
 func (p Progress) String() string {
@@ -98,12 +101,12 @@ func (p Progress) String() string {
 		return "waiting for " + cmp.Or(p.Holder, "another process") + " that is " + words + " " + p.What
 	}
 	number := func(n int64) string { return fmt.Sprint(n) }
-	if p.Step == StepDownload {
+	if p.inBytes() {
 		number = fetch.Bytes
 	}
 	var parts []string
 	switch {
-	case p.Total == 100 && p.Step != StepDownload:
+	case p.Total == 100 && !p.inBytes():
 		parts = append(parts, fmt.Sprintf("%d %%", p.Done))
 	case p.Total > 0:
 		parts = append(parts, number(p.Done)+" of "+number(p.Total))

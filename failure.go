@@ -179,6 +179,8 @@ type Incident struct {
 	Permanent bool
 	// Blameless says that neither the engine nor its settings are at fault, such as when a port or memory is taken.
 	Blameless bool
+	// Advice is what to do about it, for people; it may be empty.
+	Advice string
 }
 
 // IncidentOf reads it from the error of Start, of WaitReady, or of Err.
@@ -188,10 +190,12 @@ func IncidentOf(err error) Incident {
 	var config *ConfigError
 	var device *GPUError
 	switch {
-	case errors.As(err, &config), errors.As(err, &device):
+	case errors.As(err, &config):
 		i.Permanent = true
+	case errors.As(err, &device):
+		i.Permanent, i.Advice = true, device.Advice
 	case errors.As(err, &failure):
-		i.Permanent = !failure.Retry
+		i.Permanent, i.Advice = !failure.Retry, failure.Advice
 	}
 	for _, passing := range []error{ErrBusy, ErrNoMemory, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
 		if errors.Is(err, passing) {
@@ -226,6 +230,7 @@ type Restarts struct {
 	Last     string       `json:"last,omitempty"`     // the last failure, for people
 	Total    int          `json:"total"`              // restarts since the replica was supervised first
 	Cause    engine.Cause `json:"cause,omitempty"`    // of the last failure
+	Advice   string       `json:"advice,omitempty"`   // what to do about it, for people
 	// Served says that the replica has been ready with its present settings: nothing that it fails of is taken for hopeless.
 	Served bool `json:"served,omitempty"`
 }

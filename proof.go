@@ -24,6 +24,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/version"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
 )
 
 // proofError says that a healthy engine is not what it should be.
@@ -169,7 +170,7 @@ func (r *run) givesTokens(ctx context.Context, ask *probe.Prober) bool {
 			return false
 		case <-time.After(countInterval): // most engines have answered by then
 		}
-		work, _, err := ask.Within(timeout).Account(ctx, probe.Field(spec.Asleep), (*probe.Series)(spec.Gauges), (*probe.Series)(spec.Counters))
+		work, _, err := ask.Within(timeout).Account(ctx, probe.Field(spec.Asleep), witness.Gauges(spec.LaunchSpec), (*probe.Series)(spec.Counters))
 		if errors.Is(err, probe.ErrNoAnswer) {
 			timeout = ask.Longer(timeout)
 		}

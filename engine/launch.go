@@ -62,6 +62,8 @@ type LaunchSpec struct {
 	Gauges *Gauges `json:"gauges,omitempty"`
 	// Counters count what the engine has done; nil means that nobody can tell its work from its words.
 	Counters *Counters `json:"counters,omitempty"`
+	// Generated counts the tokens that come out of it, for people; nil means that nobody does.
+	Generated *Generated `json:"generated,omitempty"`
 	// Chatter finds lines of the log that are no sign of work, such as an engine's complaint that its workers hang. Lines about
 	// the pages that are asked here never are.
 	Chatter *regexp.Regexp `json:"chatter,omitempty"`
@@ -127,6 +129,8 @@ type MetricsContract struct {
 type Gauges struct {
 	Path  string   `json:"path"`  // of the metrics page
 	Names []string `json:"names"` // of series whose sum, over all their labels, is the number of requests
+	// Waiting are those of Names that count requests which wait; nil means that nobody tells them from the others.
+	Waiting []string `json:"waiting,omitempty"`
 }
 
 // Counters rise with the work of an engine: tokens, or steps of its model. One whose counters stand still although it has
@@ -134,6 +138,22 @@ type Gauges struct {
 type Counters struct {
 	Path  string   `json:"path"`  // of the metrics page
 	Names []string `json:"names"` // of series, summed over all their labels; those that an engine lacks are left out
+}
+
+// Generated says how many tokens an engine has generated.
+type Generated struct {
+	Path  string   `json:"path"`  // of the metrics page
+	Names []string `json:"names"` // of series whose sum, over all their labels, is that number; those that an engine lacks are left out
+	// Slots is where the tokens of requests in flight are told, of an engine whose series count them when a request is over; nil
+	// means nowhere.
+	Slots *Slots `json:"slots,omitempty"`
+}
+
+// Slots is a list in a JSON document that the running engine serves: what it computes at once.
+type Slots struct {
+	Path   string `json:"path"`   // the URL's path, such as "/slots"
+	Busy   string `json:"busy"`   // the key in an element that is true while the slot has a request, such as "is_processing"
+	Tokens string `json:"tokens"` // the key of how many tokens that has got, as in a [Field], such as "next_token.0.n_decoded"
 }
 
 // AnswerRequest is a completion request for one token.

@@ -165,6 +165,9 @@ func (e *engine) slots(w http.ResponseWriter, r *http.Request) {
 	all := make([]object, e.opts.slots)
 	for i := range all {
 		all[i] = object{"id": i, "n_ctx": 2048, "speculative": false, "is_processing": i < running}
+		if i < running {
+			all[i]["next_token"] = []object{{"n_decoded": e.steps()}}
+		}
 	}
 	reply(w, http.StatusOK, all)
 }

@@ -7,19 +7,24 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/board"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // eventFile keeps the events of a state directory.
 type eventFile struct {
-	dir  string
-	lost int // events since the file could not be written
+	dir   string
+	board *board.Board
+	lost  int // events since the file could not be written
 }
 
 // keep writes until events is closed. The first of several failures in a row is told to failed; the events that are
 // lost meanwhile are counted in the next one that can be written.
 func (f *eventFile) keep(events <-chan provisioner.Event, failed func(error)) {
 	for e := range events {
+		if f.board != nil {
+			_ = f.board.Keep() // of the moment: what fails is written again
+		}
 		if e.Kind == provisioner.EventProgress { // gone with the moment
 			f.lost += e.Missed
 			continue
@@ -68,6 +73,7 @@ func ReadEvents(ctx context.Context, stateDir string, follow bool) iter.Seq2[pro
 // observe has events go to the readers and the file, and to fn.
 func (f *Fleet) observe(fn func(provisioner.Event)) {
 	f.tell = func(e provisioner.Event) {
+		f.board.See(e)
 		if e = f.feed.Publish(e); fn != nil {
 			fn(e)
 		}
@@ -78,7 +84,7 @@ func (f *Fleet) observe(fn func(provisioner.Event)) {
 		}
 		f.tell(e)
 	}))
-	file := eventFile{dir: f.state}
+	file := eventFile{dir: f.state, board: f.board}
 	f.since = file.nextSeq()
 	f.feed.Continue(f.since)
 	events := f.feed.Subscribe(context.Background())

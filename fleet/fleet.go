@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/board"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/feed"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
@@ -29,6 +30,7 @@ type Fleet struct {
 	// a replica asks its launch for its status under its own.
 	attempts sync.Map
 	feed     feed.Feed
+	board    *board.Board
 	inbox    *inbox
 	kept     chan struct{} // closed when all events are in the file
 	since    uint64        // this manager's events have larger numbers
@@ -84,7 +86,7 @@ func Open(ctx context.Context, o Options, cfgs ...provisioner.ProvisionConfig) (
 	if err != nil {
 		return nil, err
 	}
-	f.state = dir
+	f.state, f.board = dir, board.New(dir)
 	if cfgs, err = f.checked(cfgs); err != nil {
 		return nil, err
 	}

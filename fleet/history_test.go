@@ -9,6 +9,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/caller"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -81,7 +82,7 @@ func TestAStopOfAWaitIsHistory(t *testing.T) {
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{DieLoading: &enginetest.Death{Code: 3}}))
 	cfg.Restart.InitialDelay, cfg.Restart.MaxDelay = settings.Duration(patience), settings.Duration(patience)
 	s, j := supervised(t, []provisioner.ProvisionConfig{cfg})
-	eventually(t, "a wait", func() bool { return waits(*s.Status()[0].Restarts) })
+	eventually(t, "a wait", func() bool { return policy.Waits(*s.Status()[0].Restarts) })
 	if _, err := RequestStop(bounded(t), cfg.StateDir, poolR0); err != nil {
 		t.Fatal(err)
 	}

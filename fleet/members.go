@@ -99,6 +99,7 @@ func (f *Fleet) removeThese(gone []*replica, o order) []Reloaded {
 	f.mu.Lock()
 	f.replicas = slices.DeleteFunc(slices.Clone(f.replicas), func(r *replica) bool { return slices.Contains(gone, r) })
 	f.mu.Unlock()
+	f.post()
 	var results []Reloaded
 	for i, r := range gone {
 		cfg, err := r.config(), errs[i]
@@ -122,6 +123,7 @@ func (f *Fleet) removeThese(gone []*replica, o order) []Reloaded {
 // launch begins to look after more replicas, and puts all in the order of cfgs.
 func (f *Fleet) launch(more []*replica, cfgs []provisioner.ProvisionConfig) error {
 	err := f.take(more, cfgs)
+	f.post()
 	for _, r := range more {
 		switch {
 		case err == nil:

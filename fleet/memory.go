@@ -6,6 +6,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -52,11 +53,11 @@ func (r *replica) resume(now time.Time) {
 	switch {
 	case r.wasHeld:
 		past.Phase, past.RetryAt, past.ReadyAt = provisioner.PhaseStopped, time.Time{}, time.Time{}
-	case !waits(past):
+	case !policy.Waits(past):
 		past.Phase, past.ReadyAt = provisioner.PhaseRunning, time.Time{}
 	}
 	// A clock that was set back must not make a wait longer than it can be, here or for who reads of it.
-	if limit := now.Add(policy(r.cfg.Restart).Longest(restart.Phase(past.Phase))); past.RetryAt.After(limit) {
+	if limit := now.Add(policy.Of(r.cfg.Restart).Longest(restart.Phase(past.Phase))); past.RetryAt.After(limit) {
 		past.RetryAt = limit
 	}
 	r.past = past
@@ -101,7 +102,7 @@ func (r *replica) announce() {
 		e.State, e.Cause = provisioner.StateStopped, ""
 		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so; reset it to start it (engine-provisioner reset %s)",
 			r.files.HeldBy(), r.name)
-	case waits(past) && wait > 0:
+	case policy.Waits(past) && wait > 0:
 		e.Message = fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait)
 	default:
 		return

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
@@ -129,7 +130,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 	switch o.kind {
 	case orderReset, orderStart:
 		if o.kind == orderStart || r.history().Phase != provisioner.PhaseStopped {
-			r.judge(happened(restart.Forgiven))
+			r.judge(policy.Happened(restart.Forgiven))
 		}
 		o.reply <- nil
 		return true
@@ -164,7 +165,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 		if p != nil {
 			err = r.halt(p, o)
 		}
-		r.judge(happened(restart.Unwanted))
+		r.judge(policy.Happened(restart.Unwanted))
 		o.reply <- err
 		return o.kind == orderStop
 	}

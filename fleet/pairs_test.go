@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/test/inmemory"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -91,7 +92,7 @@ var supervisorStates = []struct {
 	}},
 	{"waiting for its next try", func(t *testing.T, m *inmemory.Machine, s func() *Fleet) {
 		m.CannotRun = true
-		eventually(t, "a wait", func() bool { return waits(*s().Status()[0].Restarts) })
+		eventually(t, "a wait", func() bool { return policy.Waits(*s().Status()[0].Restarts) })
 	}},
 	{"adopted", func(t *testing.T, _ *inmemory.Machine, s func() *Fleet) {
 		noError(t, s().WaitReady(bounded(t)))

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
@@ -237,7 +238,7 @@ func (r *replica) obeyHalt(o order, p *provisioner.EngineProvisioner) {
 			err = nil
 		}
 	}
-	r.judge(happened(restart.Wanted))
+	r.judge(policy.Happened(restart.Wanted))
 	r.halted = true
 	o.reply <- err
 }
@@ -252,7 +253,7 @@ func (r *replica) obeyReload(o order, p *provisioner.EngineProvisioner) {
 			r.settleReload(err)
 		}
 	}
-	r.judge(happened(restart.Wanted))
+	r.judge(policy.Happened(restart.Wanted))
 }
 
 // obeyUpdate gives launch p, which is nil when there is none, settings that the provisioner alone acts on.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -87,7 +88,7 @@ func (r *replica) step() bool {
 		return r.obey(<-r.orders, nil)
 	case past.Phase == provisioner.PhaseRunning:
 		return r.runLaunch()
-	case waits(past):
+	case policy.Waits(past):
 		return r.rest(time.Until(past.RetryAt))
 	default:
 		return r.rest(0)
@@ -104,7 +105,7 @@ func (r *replica) rest(wait time.Duration) bool {
 	}
 	select {
 	case <-alarm:
-		r.judge(happened(restart.Due))
+		r.judge(policy.Happened(restart.Due))
 		return true
 	case o := <-r.orders:
 		return r.obey(o, nil)
@@ -131,7 +132,7 @@ func (r *replica) runLaunch() bool {
 			}
 			if err != nil {
 				if died, ok := errors.AsType[*provisioner.ExitError](err); ok && died.Ready { // before that was known here
-					r.judge(happened(restart.BecameReady))
+					r.judge(policy.Happened(restart.BecameReady))
 				}
 				r.ended(err, p)
 				return true
@@ -156,7 +157,7 @@ func (r *replica) runLaunch() bool {
 		r.proven = new(r.config())
 		r.served = decisive(*r.proven)
 	}
-	r.judge(happened(restart.BecameReady))
+	r.judge(policy.Happened(restart.BecameReady))
 	r.settleReload(nil)
 	go p.KeepHealthy(ctx, r.config().Liveness)
 	stable := time.NewTimer(time.Until(r.history().ReadyAt.Add(time.Duration(r.config().Restart.StableAfter))))
@@ -171,7 +172,7 @@ func (r *replica) runLaunch() bool {
 			}
 			return true
 		case <-stable.C:
-			r.judge(happened(restart.Due))
+			r.judge(policy.Happened(restart.Due))
 		case o := <-r.orders:
 			if !r.obey(o, p) {
 				return false
@@ -236,10 +237,9 @@ func (r *replica) ended(err error, p *provisioner.EngineProvisioner) {
 		r.stoppedElsewhere()
 		return
 	}
-	if r.settleReload(err) {
-		return
+	if !r.settleReload(err) {
+		r.judge(policy.Failed(err))
 	}
-	r.judge(failed(err))
 }
 
 // stoppedElsewhere takes note of a stop by another command: the replica stays stopped.
@@ -253,7 +253,7 @@ func (r *replica) stoppedElsewhere() {
 		r.update(func() { r.by = by })
 	}
 	r.dropReload(fmt.Errorf("%w by another command", provisioner.ErrStopped))
-	r.judge(happened(restart.Unwanted))
+	r.judge(policy.Happened(restart.Unwanted))
 }
 
 // note tells something that changes nothing.

@@ -13,6 +13,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/settings"
@@ -267,7 +268,7 @@ func TestStatusesOfSupervised(t *testing.T) {
 			phase := provisioner.Phase("-")
 			if s.Restarts != nil {
 				phase = s.Restarts.Phase
-				if waits(*s.Restarts) == s.Restarts.RetryAt.IsZero() {
+				if policy.Waits(*s.Restarts) == s.Restarts.RetryAt.IsZero() {
 					t.Errorf("%s: the next try is at %s", s.Replica, s.Restarts.RetryAt)
 				}
 			}

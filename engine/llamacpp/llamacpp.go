@@ -99,12 +99,16 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 			"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total",
 			"llamacpp:requests_processing", "llamacpp:requests_deferred",
 		}}
-		spec.Gauges = &engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
+		spec.Gauges = &engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}, Waiting: []string{"llamacpp:requests_deferred"}}
 		// Tokens are counted when a request is over, calls of llama_decode at once (server_metrics in server-context.cpp); old
 		// builds do not have those.
 		spec.Counters = &engine.Counters{Path: "/metrics", Names: []string{
 			"llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total", "llamacpp:n_decode_total",
 		}}
+		spec.Generated = &engine.Generated{
+			Path: "/metrics", Names: []string{"llamacpp:tokens_predicted_total"},
+			Slots: &engine.Slots{Path: "/slots", Busy: "is_processing", Tokens: "next_token.0.n_decoded"},
+		}
 	}
 	return spec, nil
 }

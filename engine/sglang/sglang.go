@@ -109,6 +109,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		spec.Counters = &engine.Counters{Path: "/metrics", Names: []string{
 			"sglang:generation_tokens_total", "sglang:prompt_tokens_total", "sglang:realtime_tokens_total",
 		}}
+		spec.Generated = &engine.Generated{Path: "/metrics", Names: []string{"sglang:generation_tokens_total"}}
 	}
 	return spec, nil
 }

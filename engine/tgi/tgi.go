@@ -90,7 +90,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Advice:     advice,
 		// A series is there from the first request on; which ones come before it differs.
 		Metrics: &engine.MetricsContract{Path: "/metrics"},
-		Gauges:  &engine.Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}},
+		Gauges:  &engine.Gauges{Path: "/metrics", Names: []string{"tgi_queue_size", "tgi_batch_current_size"}, Waiting: []string{"tgi_queue_size"}},
 		// Steps of the model that went well (backends/v3/src/backend.rs).
 		Counters: &engine.Counters{Path: "/metrics", Names: []string{"tgi_batch_inference_success"}},
 		// The router does, for --graceful-termination-timeout.

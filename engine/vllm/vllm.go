@@ -107,9 +107,10 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	if !m.Says("disable-log-stats") {
 		requests := []string{"vllm:num_requests_running", "vllm:num_requests_waiting"}
 		spec.Metrics = &engine.MetricsContract{Path: "/metrics", Required: requests}
-		spec.Gauges = &engine.Gauges{Path: "/metrics", Names: requests}
+		spec.Gauges = &engine.Gauges{Path: "/metrics", Names: requests, Waiting: requests[1:]}
 		// The first rises with each step of the engine, the second when a prompt is through (v1/metrics/loggers.py).
 		spec.Counters = &engine.Counters{Path: "/metrics", Names: []string{"vllm:generation_tokens_total", "vllm:prompt_tokens_total"}}
+		spec.Generated = &engine.Generated{Path: "/metrics", Names: []string{"vllm:generation_tokens_total"}}
 	}
 	return spec, nil
 }

@@ -135,7 +135,7 @@ type Processes interface {
 func Counter(ask *probe.Prober, spec engine.LaunchSpec, of Processes) Count {
 	timeout := ask.Timeout
 	return func(ctx context.Context) (int, life.Facts, error) {
-		n, err := ask.Within(timeout).Requests(ctx, probe.Field(spec.Asleep), probe.Series(*spec.Gauges))
+		n, err := ask.Within(timeout).Requests(ctx, probe.Field(spec.Asleep), probe.Series{Path: spec.Gauges.Path, Names: spec.Gauges.Names})
 		facts := life.Facts{Gone: of.Exited(), Page: spec.Gauges.Path, Answer: life.Fine}
 		var unanswered *probe.UnansweredError
 		switch {

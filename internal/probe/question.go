@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -83,6 +84,32 @@ func LookUp(doc any, key string) any {
 		}
 	}
 	return doc
+}
+
+// ErrNotServed says that an engine does not serve a page, and will not.
+var ErrNotServed = errors.New("it is not served")
+
+// SumWhere asks for a list and sums up the numbers under a key of those of its elements in which another key is true.
+func (p *Prober) SumWhere(ctx context.Context, path, where, key string) (sum int, err error) {
+	a, err := p.Get(ctx, path, maxJSONBody)
+	switch {
+	case err != nil:
+		return 0, err
+	case a.Status == http.StatusNotFound || a.Status == http.StatusNotImplemented:
+		return 0, ErrNotServed
+	case a.Status != http.StatusOK:
+		return 0, fmt.Errorf("cannot read %s: the engine answers %s", path, a)
+	}
+	var list []any
+	if err := json.Unmarshal(a.Body, &list); err != nil {
+		return 0, fmt.Errorf("cannot read %s: not a list in JSON: %w", path, err)
+	}
+	for _, element := range list {
+		if n, ok := LookUp(element, key).(float64); ok && LookUp(element, where) == true && n >= 0 && n < 1<<31 {
+			sum += int(n)
+		}
+	}
+	return sum, nil
 }
 
 // UnansweredError says that an engine gave no answer, which can be different the next time.

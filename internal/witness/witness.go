@@ -118,7 +118,7 @@ func (w *Witness) count(ctx context.Context, f *life.Facts) {
 		return
 	}
 	w.counts, w.busy = time.Now(), false
-	work, asleep, err := w.ask.Account(ctx, probe.Field(spec.Asleep), (*probe.Series)(spec.Gauges), (*probe.Series)(spec.Counters))
+	work, asleep, err := w.ask.Account(ctx, probe.Field(spec.Asleep), Gauges(spec), (*probe.Series)(spec.Counters))
 	var silent *probe.UnansweredError
 	switch {
 	case asleep:
@@ -128,6 +128,14 @@ func (w *Witness) count(ctx context.Context, f *life.Facts) {
 	case errors.As(err, &silent) && errors.Is(err, probe.ErrNoAnswer) && !probe.Unasked(err) && f.Answer == life.Fine:
 		f.Answer, f.Page, f.Said, w.busy = life.Silence, silent.Page, probe.ErrNoAnswer.Error(), true
 	}
+}
+
+// Gauges are the series that count the requests of an engine; nil where there are none.
+func Gauges(spec engine.LaunchSpec) *probe.Series {
+	if spec.Gauges == nil {
+		return nil
+	}
+	return &probe.Series{Path: spec.Gauges.Path, Names: spec.Gauges.Names}
 }
 
 // lookAround looks at all processes of the engine and at its log.

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
@@ -44,7 +43,7 @@ const RequestTime = 2 * time.Second
 func InFlight(t testing.TB, port, n int, body string) <-chan Result {
 	t.Helper()
 	metrics := probe.New("127.0.0.1", port, secret.Text{}, wait.Patience)
-	gauges := engine.Gauges{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
+	gauges := probe.Series{Path: "/metrics", Names: []string{"llamacpp:requests_processing", "llamacpp:requests_deferred"}}
 	for {
 		results, sent := make(chan Result, n), time.Now()
 		for range n {
@@ -59,7 +58,7 @@ func InFlight(t testing.TB, port, n int, body string) <-chan Result {
 			if err != nil {
 				return false
 			}
-			count, err := probe.RequestsOn(page, probe.Series(gauges))
+			count, err := probe.RequestsOn(page, gauges)
 			took := time.Since(sent)
 			counted = err == nil && count == n && (took < RequestTime/2 || took > 2*RequestTime) // these take longer
 			return counted
