@@ -9,12 +9,14 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/test/golden"
 )
 
-// TestConfigSchema runs the tests of the schema, which are a module of their own for the libraries that they need: the
-// committed schema is that of the types, and takes what the loader takes. With -update it is written anew.
-func TestConfigSchema(t *testing.T) {
+// TestSchemas runs the tests of the schemas, which are a module of their own for the libraries that they need: the committed
+// schemas are those of the types, and that of a pools file takes what the loader takes. With -update they are written anew.
+func TestSchemas(t *testing.T) {
 	t.Parallel()
 	// What the other module reads is read here as well: otherwise Go would take an old result of this test for the new one.
-	for _, pattern := range []string{"config.schema.json", "*.go", "settings/*.go", "engine/*.go", "internal/config/*.go", "internal/test/schema/*"} {
+	for _, pattern := range []string{
+		"config.schema.json", "*.go", "settings/*.go", "engine/*.go", "internal/config/*.go", "fleet/*.go", "web/*", "internal/test/schema/*.*",
+	} {
 		names, err := filepath.Glob(pattern)
 		if err != nil || len(names) == 0 {
 			t.Fatalf("%s: %v", pattern, err)
@@ -25,7 +27,7 @@ func TestConfigSchema(t *testing.T) {
 			}
 		}
 	}
-	args := []string{"-C", "internal/test/schema", "test", "."}
+	args := []string{"-C", "internal/test/schema", "test", "-count=1", "./..."}
 	if golden.Updating() {
 		args = append(args, "-update")
 	}

@@ -1,5 +1,5 @@
-// Package schema makes config.schema.json of the types of a pools file, and holds it against the loader. It is a module of its
-// own: what makes and reads schemas is needed by nothing else.
+// Package schema makes the schemas that are committed of the types that they describe, and holds that of a pools file against the
+// loader. It is a module of its own: what makes and reads schemas is needed by nothing else.
 package schema
 
 import (
