@@ -58,3 +58,9 @@ done
 if command -v shellcheck >/dev/null 2>&1; then
 	shellcheck -x scripts/*.sh packaging/*.sh .ci/run
 fi
+
+if command -v promtool >/dev/null 2>&1; then
+	step "alert rules"
+	promtool check rules contrib/prometheus/alerts.yml
+	promtool test rules contrib/prometheus/alerts_test.yml
+fi
