@@ -137,7 +137,7 @@ func requestOf(cfg ProvisionConfig) engine.Request {
 	if c := cfg.Custom; c != nil {
 		r.Custom = &engine.Custom{
 			Command: c.Command, Env: c.Env, KeyEnv: c.KeyEnv, Health: c.Health, Version: c.Version, Metrics: c.Metrics,
-			Gauges: c.Gauges, Counters: c.Counters, Answer: c.Answer, Grace: time.Duration(c.Grace), Aliases: c.Aliases,
+			Gauges: c.Gauges, Counters: c.Counters, Answer: c.Answer, OpenAI: c.OpenAI, Grace: time.Duration(c.Grace), Aliases: c.Aliases,
 		}
 	}
 	return r

@@ -43,6 +43,9 @@ type Handoff struct {
 	// DeviceMask are the GPUs in use by their indexes in PCI bus order, such as "GPU0,GPU1"; "" on the CPU.
 	DeviceMask string `json:"device_mask,omitempty"`
 
+	// OpenAIURL is the base URL of OpenAI's API, such as "http://127.0.0.1:8081/v1"; "" where the engine has none.
+	OpenAIURL string `json:"openai_url,omitempty"`
+
 	Schema     int                 `json:"schema"`
 	Generation int64               `json:"generation"` // grows with each launch of the replica
 	Process    *HandoffProcess     `json:"process,omitempty"`
@@ -287,6 +290,9 @@ func (r *run) handoff(proven proof) Handoff {
 		Process: &HandoffProcess{
 			PID: r.rec.Process.PID, StartTicks: r.rec.Process.StartTicks, BootID: r.rec.Process.BootID, LaunchID: r.rec.LaunchID,
 		},
+	}
+	if path := r.rec.Launch.Spec.OpenAI; path != "" {
+		h.OpenAIURL = h.URL + path
 	}
 	var mask []string
 	for _, g := range r.rec.Launch.GPUs {

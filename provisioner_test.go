@@ -118,6 +118,9 @@ func TestHandoffKeys(t *testing.T) {
 			key = true
 		}
 	}
+	if h, err := decodeHandoff("", data); err != nil || h.OpenAIURL != h.URL+"/v1" {
+		t.Errorf("OpenAI's API is at %q of %q (%v)", h.OpenAIURL, h.URL, err)
+	}
 	want := []string{"engine", "engine_version", "provisioning_mode", "url", "pool_id", "replica_id", "model", "flags"}
 	if len(keys) < len(want) || !reflect.DeepEqual(keys[:len(want)], want) {
 		t.Errorf("keys %v, want them to begin with %v", keys, want)

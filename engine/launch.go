@@ -39,6 +39,8 @@ type LaunchSpec struct {
 	// SpecialModel says that the flags name another form of the model, or other places for parts of it, so that a folder is not
 	// checked beyond its being there. It matters before the start alone.
 	SpecialModel bool `json:"-"`
+	// OpenAI is the path below which the engine has OpenAI's API, such as "/v1"; "" means that it has none.
+	OpenAI string `json:"openai,omitempty"`
 	// Version is where the running engine says its version; the zero value means nowhere.
 	Version Field `json:"version,omitzero"`
 	// Model is where the running engine says which model it serves: the path, or what stood for it on the command line. The

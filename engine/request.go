@@ -79,6 +79,7 @@ type Custom struct {
 	Metrics          *MetricsContract
 	Gauges, Counters []string
 	Answer           *AnswerRequest
+	OpenAI           string
 	Grace            time.Duration
 	Aliases          map[string]string
 }

@@ -30,6 +30,9 @@ type Custom struct {
 	// Answer is a request that must be answered with a 2xx before the server counts as ready, such as one for one token.
 	// {model} in its body is filled in. Left out, that proof is missing.
 	Answer *engine.AnswerRequest `json:"answer,omitempty"`
+	// OpenAI is the path below which the server has OpenAI's API, such as "/v1", which the handoff and the line of a ready
+	// replica then tell. Left out, it has none.
+	OpenAI string `json:"openai,omitempty"`
 	// Grace is the time between SIGTERM and SIGKILL where "stop.grace" says nothing. Left out, it is 5 seconds.
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
 	// Aliases are other spellings of flags, as keys, and what is passed instead: {-p: --parallel} also makes

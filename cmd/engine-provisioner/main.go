@@ -119,6 +119,7 @@ func (c *cli) rootCommand() *cobra.Command {
   engine-provisioner
   engine-provisioner --config pools.yaml --pool chat --detach
   engine-provisioner status
+  engine-provisioner ask "What is the capital of France?"
   engine-provisioner logs --pool chat -f
   engine-provisioner stop --config pools.yaml`,
 		Version:           thisVersion().String(),
@@ -141,7 +142,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.chooseFlags(root)
 	flags.add(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.logsCommand(),
+	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)

@@ -174,12 +174,12 @@ func (r *reporter) tell(e provisioner.Event) {
 		if e.Err != nil { // it serves, but is not what its settings call ready
 			r.reportError(about(name, e.Err))
 		} else if e.Handoff != nil {
-			fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Handoff.URL)
+			fmt.Fprintln(r.std.out, readyText(name, *e.Handoff))
 		}
 	case e.Kind == provisioner.EventNote:
 		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, r.inWords(e.Message))
 	case e.State == provisioner.StateReady:
-		fmt.Fprintf(r.std.out, "%s ready %s\n", name, e.Message)
+		fmt.Fprintln(r.std.out, readyText(name, *e.Handoff))
 	case e.State == provisioner.StateFailed: // its error is told
 	case e.State == provisioner.StateStarting:
 		fmt.Fprintf(r.std.err, "%s: starting (pid %d)\n", name, e.PID)
@@ -188,6 +188,15 @@ func (r *reporter) tell(e provisioner.Event) {
 	default:
 		fmt.Fprintf(r.std.err, "%s: %s\n", name, e.State)
 	}
+}
+
+// readyText says that a replica is ready, and what clients are to be told of it.
+func readyText(name string, h provisioner.Handoff) string {
+	text := name + " ready " + h.URL
+	if h.OpenAIURL != "" {
+		text += " (OpenAI API: " + h.OpenAIURL + ")"
+	}
+	return text
 }
 
 // foundText says what became of an engine that an earlier run left. What else is told of it follows the result.

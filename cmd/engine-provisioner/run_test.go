@@ -47,7 +47,7 @@ func TestRealModelWithoutFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if want := "tiny/r0 ready http://127.0.0.1:" + port + "\n"; line != want {
+	if want := "tiny/r0 ready http://127.0.0.1:" + port + " (OpenAI API: http://127.0.0.1:" + port + "/v1)\n"; line != want {
 		t.Fatalf("%q, %v; want %q", line, err, want)
 	}
 	all, err := fleet.Statuses(filepath.Join(dir, ".runtime"))

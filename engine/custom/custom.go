@@ -61,7 +61,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	c := *req.Custom
 	spec := engine.LaunchSpec{
 		Flags: flags, Env: env, KeyEnv: c.KeyEnv, KeySeparator: l.keySeparator(), Health: cmp.Or(c.Health, "/health"),
-		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: causes(),
+		Grace: cmp.Or(c.Grace, 5*time.Second), Causes: causes(), OpenAI: strings.TrimRight(c.OpenAI, "/"),
 	}
 	if len(host.GPUs) > 0 {
 		// Of no meaning on the CPU: Triton complains of the driver, and goes on.
@@ -234,11 +234,10 @@ func (l *launch) env() map[string]string {
 // check finds what is wrong beside the command.
 func (l *launch) check() {
 	c := l.c
-	if len(c.Command) > 0 {
-		l.checkAddress()
-	}
+	l.checkAddress()
 	l.checkKey()
 	l.checkPath("custom.health", cmp.Or(c.Health, "/health"))
+	l.checkPath("custom.openai", cmp.Or(c.OpenAI, "/"))
 	if c.Version != nil {
 		l.checkPath("custom.version.path", c.Version.Path)
 		if c.Version.Key == "" {
@@ -283,6 +282,7 @@ func (l *launch) check() {
 // checkAddress makes sure that the server is told what the rest of the file says of it.
 func (l *launch) checkAddress() {
 	switch host, port := l.stands["{host}"] || l.req.Expose, l.stands["{port}"]; {
+	case len(l.c.Command) == 0: // which is told
 	case !host && !port:
 		l.problem("custom.command", `has no {host} and no {port}, so that the server would listen anywhere; `+
 			`write both here, such as "--port={port}", or in "custom.env"`)

@@ -126,7 +126,7 @@ func TestCustomQuestions(t *testing.T) {
 	spec, err := custom.Engine{}.Launch(engine.Request{
 		Port: 8081, HasKey: true, Model: engine.Model{ID: `say "hi"`},
 		Custom: &engine.Custom{
-			Command: []string{"server", "{host}", "{port}"}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute,
+			Command: []string{"server", "{host}", "{port}"}, KeyEnv: "SERVER_KEY", Health: "/", OpenAI: "/v1/", Grace: time.Minute,
 			Version: &engine.Field{Path: "/v2", Key: "version"}, Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"a_total"}}, Gauges: []string{"busy", "waiting"},
 			Answer: &engine.AnswerRequest{Path: "/generate", Body: `{"model": "{model}"}`},
 		},
@@ -136,7 +136,7 @@ func TestCustomQuestions(t *testing.T) {
 	}
 	spec.Flags, spec.Causes = nil, nil
 	want := engine.LaunchSpec{
-		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", Grace: time.Minute, Version: engine.Field{Path: "/v2", Key: "version"},
+		Env: map[string]string{}, KeyEnv: "SERVER_KEY", Health: "/", OpenAI: "/v1", Grace: time.Minute, Version: engine.Field{Path: "/v2", Key: "version"},
 		Metrics: &engine.MetricsContract{Path: "/metrics", Required: []string{"a_total", "busy", "waiting"}},
 		Gauges:  &engine.Gauges{Path: "/metrics", Names: []string{"busy", "waiting"}}, MustAnswer: true,
 		Answer: &engine.AnswerRequest{Path: "/generate", Body: `{"model": "say \"hi\""}`},

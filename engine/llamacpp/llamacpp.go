@@ -67,6 +67,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		KeyEnv:       keyEnv,
 		KeySeparator: keySeparator,
 		Health:       "/health",
+		OpenAI:       "/v1",
 		Version:      engine.Field{Path: "/props", Key: "build_info"},
 		Model:        engine.Field{Path: "/props", Key: "model_path"},
 		Slots:        m.Count("parallel"),

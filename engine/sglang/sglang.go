@@ -73,6 +73,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 	spec := engine.LaunchSpec{
 		SpecialModel: python.SpecialModel(m),
 		Health:       "/health",
+		OpenAI:       "/v1",
 		// A healthy answer is one token, looked for once a second (http_server.py).
 		HealthTakes: time.Second,
 		GPUs:        gpus(m),

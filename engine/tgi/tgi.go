@@ -78,6 +78,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		SpecialModel: python.SpecialModel(m),
 		KeyEnv:       "API_KEY",
 		Health:       "/health",
+		OpenAI:       "/v1",
 		GPUs:         python.GPUs(m, "num-shard"),
 		Slots:        m.Count("max-batch-size"), // --max-concurrent-requests counts those that wait, too
 		Version:      engine.Field{Path: "/info", Key: "version"},

@@ -80,6 +80,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		SpecialModel: python.SpecialModel(m),
 		KeyEnv:       "VLLM_API_KEY",
 		Health:       "/health",
+		OpenAI:       "/v1",
 		GPUs:         gpus(m),
 		Context:      python.Context(m, "max-model-len", "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "hf-overrides", "hf-config-path"),
 		Version:      engine.Field{Path: "/version", Key: "version"},
