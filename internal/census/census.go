@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/onelook"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 )
 
@@ -21,24 +22,25 @@ import (
 type Census struct {
 	variable string // in environments, by which processes are found
 
-	mu    sync.Mutex
-	began time.Time // when the last look did
-	took  time.Duration
-	round uint64
-
-	// floor is the start, in ticks since boot, of the oldest processes that were read: nearly all processes of a machine are
-	// older than the launches of a program, and belong to none. It is the lowest that was asked for of late.
-	floor  uint64
+	looks  onelook.Look[struct{}]
+	asking sync.Mutex // for the next two
+	// lows are the starts, in ticks since boot, of the oldest processes that were asked for of late.
 	lows   [2]uint64
 	turned time.Time
 
+	mu    sync.RWMutex // for what follows, which a look changes
+	began time.Time    // when the last look did
+	took  time.Duration
+	round uint64
+	// floor is the start of the oldest processes that were read: nearly all processes of a machine are older than the launches
+	// of a program, and belong to none.
+	floor    uint64
 	reader   procfs.Reader
 	all      map[int]*process
 	sessions index[int]
 	groups   index[int]
 	children index[int]
 	marks    index[string]
-	visit    uint64
 }
 
 // process is one that was seen.
@@ -50,7 +52,6 @@ type process struct {
 	marks   []string // values of the variable, as its environment was when it was at envAt
 	envAt   [2]uint64
 	envRead bool
-	visited uint64
 }
 
 // index finds processes by what they have in common. Its slices are used again in the next round.
@@ -89,8 +90,8 @@ const (
 
 // Recent is how old an answer may be for who has no need of a fresh one.
 func (c *Census) Recent() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.mu.RLock()
+	defer c.mu.RUnlock()
 	return time.Now().Add(-min(max(goodFor, share*c.took), stalest))
 }
 
@@ -113,16 +114,15 @@ type Family struct {
 // Members are the processes of a family, by a look that began after asked, with the children of all of them. The dead that
 // wait to be reaped are left out. led says that the leader is there.
 func (c *Census) Members(f Family, asked time.Time) (members []procfs.Stat, led bool, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.look(f.Since, asked); err != nil {
-		return nil, false, err
-	}
-	c.visit++
+	err = c.view(f.Since, asked, func() { members, led = c.members(f) })
+	return members, led, err
+}
+
+// members is called with mu held.
+func (c *Census) members(f Family) (members []procfs.Stat, led bool) {
 	var found []*process
 	add := func(p *process) {
-		if p != nil && p.read == c.round && p.visited != c.visit && p.PID > 1 && p.PID != f.Not && p.StartTicks >= f.Since {
-			p.visited = c.visit
+		if p != nil && p.read == c.round && p.PID > 1 && p.PID != f.Not && p.StartTicks >= f.Since && !slices.Contains(found, p) {
 			found = append(found, p)
 		}
 	}
@@ -154,27 +154,25 @@ func (c *Census) Members(f Family, asked time.Time) (members []procfs.Stat, led 
 			members = append(members, p.Stat)
 		}
 	}
-	return members, led, nil
+	return members, led
 }
 
 // Led are the processes in the session or the group that a process leads or has led, since a start in ticks since boot.
-func (c *Census) Led(leader int, since uint64, asked time.Time) ([]procfs.Stat, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.look(since, asked); err != nil {
-		return nil, err
-	}
-	c.visit++
-	var led []procfs.Stat
-	for _, list := range [][]*process{c.sessions[leader], c.groups[leader]} {
-		for _, p := range list {
-			if p.visited != c.visit && p.StartTicks >= since {
-				p.visited = c.visit
+func (c *Census) Led(leader int, since uint64, asked time.Time) (led []procfs.Stat, err error) {
+	err = c.view(since, asked, func() {
+		session := c.sessions[leader]
+		for _, p := range session {
+			if p.StartTicks >= since {
 				led = append(led, p.Stat)
 			}
 		}
-	}
-	return led, nil
+		for _, p := range c.groups[leader] {
+			if p.StartTicks >= since && !slices.Contains(session, p) {
+				led = append(led, p.Stat)
+			}
+		}
+	})
+	return led, err
 }
 
 // there is called with mu held.
@@ -183,25 +181,53 @@ func (c *Census) there(id Identity) bool {
 	return p != nil && p.read == c.round && p.StartTicks == id.StartTicks
 }
 
-// look looks at the machine, unless a look that began after asked has read all that began since. Who asked while another
-// look went on has waited for that, and is served by the next one together with all others. It is called with mu held.
-func (c *Census) look(since uint64, asked time.Time) error {
+// view has read read what a look has found that began after asked, and that has read all that began since.
+func (c *Census) view(since uint64, asked time.Time, read func()) error {
+	for {
+		c.want(since)
+		c.mu.RLock()
+		if c.began.After(asked) && c.floor <= since {
+			defer c.mu.RUnlock()
+			read()
+			return nil
+		}
+		c.mu.RUnlock()
+		if _, err := c.looks.After(asked, c.look); err != nil {
+			return err
+		}
+	}
+}
+
+// want has looks read what began since, for some time.
+func (c *Census) want(since uint64) {
+	c.asking.Lock()
+	defer c.asking.Unlock()
 	c.lows[0] = min(c.lows[0], since)
-	if c.began.After(asked) && c.floor <= since {
-		return nil
+}
+
+// lowest is from when on a look reads.
+func (c *Census) lowest() uint64 {
+	c.asking.Lock()
+	defer c.asking.Unlock()
+	if now := time.Now(); now.Sub(c.turned) > lowsLast {
+		c.lows, c.turned = [2]uint64{math.MaxUint64, c.lows[0]}, now
 	}
+	return min(c.lows[0], c.lows[1])
+}
+
+// look looks at the machine.
+func (c *Census) look() (none struct{}, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	began := time.Now()
-	if began.Sub(c.turned) > lowsLast {
-		c.lows, c.turned = [2]uint64{since, c.lows[0]}, began
-	}
-	c.began, c.floor = time.Time{}, min(c.lows[0], c.lows[1])
+	c.began, c.floor = time.Time{}, c.lowest()
 	c.round++
 	if err := c.reader.Each(c.read); err != nil {
-		return err
+		return none, err
 	}
 	c.sort()
 	c.began, c.took = began, time.Since(began)
-	return nil
+	return none, nil
 }
 
 // read reads a process that was listed.
