@@ -8,14 +8,34 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/gpu/drm"
 	"github.com/llama-orch/engine-provisioner/internal/nvidia"
+	"github.com/llama-orch/engine-provisioner/internal/onelook"
 )
 
 // Node is the Driver of this node: NVIDIA's library, and what the kernel tells of the others. It does not look whether there
 // is one; the calls do.
-func Node() Driver { return node{nvidia.New(), drm.System(), cgroup.MemoryAvailable} }
+func Node() Driver { return node{together{nvidia.New()}, drm.System(), cgroup.MemoryAvailable} }
+
+// together asks NVIDIA's driver one question for all who ask at the same time: each wakes the GPUs and initializes the library,
+// which takes it longer than the answer. One that hangs is then waited for by one thread, and not by a thread each.
+type together struct{ *nvidia.Driver }
+
+// There is one such driver on a node, so there are no other looks to be told from these.
+var (
+	devices   onelook.Look[[]nvidia.Device]
+	processes onelook.Look[[]nvidia.Process]
+)
+
+// Devices is nvidia.Driver's.
+func (t together) Devices() ([]nvidia.Device, error) { return devices.Get(t.Driver.Devices) }
+
+// Processes is nvidia.Driver's.
+func (t together) Processes() ([]nvidia.Process, error) { return processes.Get(t.Driver.Processes) }
 
 type node struct {
-	nvidia    *nvidia.Driver
+	nvidia interface {
+		Devices() ([]nvidia.Device, error)
+		Processes() ([]nvidia.Process, error)
+	}
 	tree      drm.Tree
 	available func() uint64 // main memory in bytes; 0 when it is not known
 }
