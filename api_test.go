@@ -15,7 +15,7 @@ import (
 )
 
 // public are the packages that programs and authors of plug-ins import.
-var public = []string{".", "engine", "engine/flagline", "enginetest", "enginetest/conformance", "settings", "launch", "docker", "fleet", "fleet/metrics", "web", "node", "importer", "quickstart", "usage"}
+var public = []string{".", "engine", "engine/flagline", "enginetest", "enginetest/conformance", "settings", "report", "launch", "docker", "fleet", "fleet/metrics", "web", "node", "importer", "quickstart", "usage"}
 
 // TestAPI compares what can be imported with the record of it, so that no change of it goes unseen. No version has been published
 // that a tool could compare with; "go test -run TestAPI -update ." writes the record anew, and the changelog says what changed.

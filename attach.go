@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -170,11 +171,11 @@ func endOrphans(f state.Files, recorded bool) Recovered {
 	}
 	switch {
 	case err != nil:
-		found.Result, found.Reason, found.Err = RecoveredUnknown, "", err
+		found.Result, found.Reason, found.Err = report.RecoveredUnknown, "", err
 	case ended > 0:
-		found.Result = RecoveredStopped
+		found.Result = report.RecoveredStopped
 	case lost:
-		found.Result = RecoveredGone
+		found.Result = report.RecoveredGone
 	default:
 		return Recovered{}
 	}

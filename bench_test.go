@@ -32,7 +32,7 @@ func (s samples) report(b *testing.B, name string) {
 func BenchmarkStart(b *testing.B) {
 	cfg := fakeConfig(b, enginetest.Behavior{})
 	prepared := withFacts(b, cfg)
-	plan, err := Plan(b.Context(), cfg, prepared)
+	plan, err := planOf(b.Context(), cfg, prepared)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -165,7 +166,7 @@ func TestStartDownloadsRelease(t *testing.T) {
 		"llama-b11434-bin-win-cpu-x64.zip": []byte("PK"),
 	})
 	cache := t.TempDir()
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(cache), withReleases(s))
+	plan, err := planOf(bounded(t), cfg, WithCacheDir(cache), withReleases(s))
 	if err != nil || len(plan.Pending) != 1 || plan.Pending[0] != "download llama-server from release b11434 of ggml-org/llama.cpp" || len(s.requests()) > 0 {
 		t.Errorf("%q, %v, asked for %q", plan.Pending, err, s.requests())
 	}
@@ -189,7 +190,7 @@ func TestStartDownloadsRelease(t *testing.T) {
 			t.Errorf("%s takes room in the cache", path)
 		}
 	}
-	if steps := j.progress(); len(steps) < 2 || steps[0].Step != StepDownload || steps[len(steps)-1].Step != StepUnpack {
+	if steps := j.progress(); len(steps) < 2 || steps[0].Step != report.StepDownload || steps[len(steps)-1].Step != report.StepUnpack {
 		t.Errorf("progress: %v", steps)
 	}
 	if err := p.Stop(bounded(t)); err != nil {
@@ -219,7 +220,7 @@ func TestDownloadByURL(t *testing.T) {
 	if err != nil || !strings.HasSuffix(prepared.Binary.Path, "/files/b/llama-server") {
 		t.Errorf("%+v, %v", prepared.Binary.Path, err)
 	}
-	if plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); err != nil || strings.Contains(plan.Pending[0], "secret") {
+	if plan, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir())); err != nil || strings.Contains(plan.Pending[0], "secret") {
 		t.Errorf("%q, %v", plan.Pending, err)
 	}
 	b.URL, b.SHA256, b.Strip = s.put("/plain", []byte(engine)), sha256Of([]byte(engine)), 0
@@ -281,7 +282,7 @@ func TestDownloadInterrupted(t *testing.T) {
 	if _, err := p.Prepare(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if plan, err := Plan(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
+	if plan, err := planOf(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
 		t.Errorf("%q, %v", plan.Pending, err)
 	}
 	close(s.hold)

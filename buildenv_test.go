@@ -109,7 +109,7 @@ func TestPlanNamesWhatIsLeftBehind(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	plan, err := Plan(bounded(t), config.replica(0, 0))
+	plan, err := planOf(bounded(t), config.replica(0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}

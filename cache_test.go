@@ -212,7 +212,7 @@ func TestCacheOfABrokenDownload(t *testing.T) {
 	if _, err := p.Prepare(bounded(t)); err == nil {
 		t.Fatal("no error")
 	}
-	plan, err := Plan(bounded(t), r.cfg, WithCacheDir(cache))
+	plan, err := planOf(bounded(t), r.cfg, WithCacheDir(cache))
 	if err != nil || len(plan.Pending) != 1 || !strings.Contains(plan.Pending[0], " (the rest of ") {
 		t.Errorf("pending %q (%v)", plan.Pending, err)
 	}

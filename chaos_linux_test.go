@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // ownPidsEnv says that this process is the first one of a pid namespace.
@@ -81,7 +82,7 @@ func TestChaosReusedPid(t *testing.T) {
 		if err := writeRecord(p.run.files, rec); err != nil { // as if nobody had put it away
 			t.Fatal(err)
 		}
-		if _, found, err := Recover(t.Context(), cfg.StateDir); err != nil || len(found) != 1 || found[0].Result != RecoveredGone {
+		if _, found, err := Recover(t.Context(), cfg.StateDir); err != nil || len(found) != 1 || found[0].Result != report.RecoveredGone {
 			t.Errorf("Recover: %+v (%v)", found, err)
 		}
 		if err := writeRecord(p.run.files, rec); err != nil {

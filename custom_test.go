@@ -108,7 +108,7 @@ func TestCustomProgramIsMissing(t *testing.T) {
 	} {
 		cfg := customConfig(t, enginetest.Behavior{})
 		cfg.Custom.Command[0] = command
-		_, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
+		_, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir()))
 		wantText(t, err, want, `"custom.command"`)
 	}
 }

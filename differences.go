@@ -15,44 +15,19 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/values"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
-// Difference is a key of the configuration by which a launch differs from what Start would run now. Its zero value says
-// nothing.
-type Difference struct {
-	// Key is the key, such as "flags[2]" or "env.LANG"; in a container also "provisioning.container.shm_size". It is "Dir" for
-	// the folder of the file, and "" where the launch's record does not tell which key it is.
-	Key string `json:"key"`
-	// Why is what the key does not say, such as "the executable changed", for people; "" for nothing.
-	Why string `json:"why,omitempty"`
-	// Was and Now are the values, where they can be shown; of a flag, its words on the command line. Both are "" for what may
-	// be confidential, such as a variable.
-	Was string `json:"was,omitempty"`
-	Now string `json:"now,omitempty"`
-}
-
-// String returns the key with why, such as "provisioning.binary (the executable changed)".
-func (d Difference) String() string {
-	switch {
-	case d.Key == "":
-		return d.Why
-	case d.Why == "":
-		return d.Key
-	}
-	return d.Key + " (" + d.Why + ")"
-}
-
-// Differences tells by which keys the replica's recorded launch differs from what Start would run: another executable,
+// Differences tells by which keys the replica's recorded launch, another than this one, differs from what Start would run: another executable,
 // arguments, environment, address or GPUs. What has to be downloaded or built for cfg first is a difference, too; what
 // only the provisioner acts on, such as a grace period, is none. Executables that are named without a folder, and caches,
 // are looked for where the launch did that, whatever this program's environment says.
 //
 // It is nil when the launch is what Start would run. The error is ErrNotFound when nothing is recorded, or what Plan
 // returns.
-func Differences(ctx context.Context, cfg ProvisionConfig, opts ...Option) ([]Difference, error) {
-	p, err := New(cfg, opts...)
-	if err != nil {
+func (p *EngineProvisioner) Differences(ctx context.Context) ([]report.Difference, error) {
+	if err := p.unknown("compare"); err != nil {
 		return nil, err
 	}
 	files, err := filesOf(p.cfg.StateDir, p.cfg.fileStem())
@@ -75,7 +50,7 @@ func Differences(ctx context.Context, cfg ProvisionConfig, opts ...Option) ([]Di
 
 // differences tells by what a launch of cfg would differ from the recorded one, and what it would run if nothing is to be
 // got first.
-func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec record) ([]Difference, launchPlan, error) {
+func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec record) ([]report.Difference, launchPlan, error) {
 	there := *o
 	there.supply.places = rec.Launch.Places
 	engine, _ := o.engine(cfg.Engine)
@@ -109,45 +84,45 @@ func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec reco
 	}
 	all := slices.Concat(lack, plan.differences(cfg, rec.Launch))
 	for _, key := range cfg.rotated(rec.Launch) {
-		if !slices.ContainsFunc(all, func(d Difference) bool { return d.Key == key }) { // which another reference says already
-			all = append(all, Difference{Key: key, Why: "the secret changed"})
+		if !slices.ContainsFunc(all, func(d report.Difference) bool { return d.Key == key }) { // which another reference says already
+			all = append(all, report.Difference{Key: key, Why: "the secret changed"})
 		}
 	}
 	return all, plan, nil
 }
 
-func (p launchPlan) differences(cfg ProvisionConfig, was launchRecord) []Difference {
+func (p launchPlan) differences(cfg ProvisionConfig, was launchRecord) []report.Difference {
 	if was.Footprint.Empty() {
 		if p.hash(cfg) == was.ConfigHash {
 			return nil
 		}
 		return p.guessedDifferences(cfg, was)
 	}
-	var all []Difference
+	var all []report.Difference
 	for _, d := range was.Footprint.Differences(p.footprint(cfg)) {
 		if d.Key == cfg.executableKey() && d.Was == d.Now { // of the file, only the digest
 			d.Why = "the executable changed"
 		}
-		all = append(all, Difference(d))
+		all = append(all, d)
 	}
 	return all
 }
 
 // guessedDifferences tells of a launch whose version did not record by what it was made what its command line and its
 // executable tell, such as a default that has changed since.
-func (p launchPlan) guessedDifferences(cfg ProvisionConfig, was launchRecord) []Difference {
+func (p launchPlan) guessedDifferences(cfg ProvisionConfig, was launchRecord) []report.Difference {
 	now := footprint.Footprint{Flags: p.footprint(cfg).Flags}
-	var all []Difference
+	var all []report.Difference
 	if was.Digest != p.host.Binary.Digest {
-		all = append(all, Difference{Key: cfg.executableKey(), Why: "the executable changed"})
+		all = append(all, report.Difference{Key: cfg.executableKey(), Why: "the executable changed"})
 	}
 	if !strings.Contains(strings.Join(p.Args(), " "), engine.TempDirPlaceholder) { // which was a folder then
 		for _, d := range footprint.Guessed(was.Args, now).Differences(now) {
-			all = append(all, Difference(d))
+			all = append(all, d)
 		}
 	}
 	if len(all) == 0 {
-		all = []Difference{{Why: "the version that launched it did not record by what"}}
+		all = []report.Difference{{Why: "the version that launched it did not record by what"}}
 	}
 	return all
 }
@@ -244,7 +219,7 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 }
 
 // namesOf is the differences for people, in a line.
-func namesOf(differs []Difference) string {
+func namesOf(differs []report.Difference) string {
 	names := make([]string, len(differs))
 	for i, d := range differs {
 		names[i] = d.String()

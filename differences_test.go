@@ -13,13 +13,14 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // wantDifferences compares what differs from the recorded launch, as it is told.
-func wantDifferences(t *testing.T, cfg ProvisionConfig, want ...string) []Difference {
+func wantDifferences(t *testing.T, cfg ProvisionConfig, want ...string) []report.Difference {
 	t.Helper()
-	differs, err := Differences(bounded(t), cfg)
+	differs, err := differencesOf(bounded(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +91,11 @@ func TestDifferencesNameTheKey(t *testing.T) {
 	}
 	changed := cfg
 	changed.Flags = []string{"--ctx-size", "512", "--threads", "1"}
-	want := []Difference{{Key: "flags[2]", Was: "--threads 2", Now: "--threads 1"}}
+	want := []report.Difference{{Key: "flags[2]", Was: "--threads 2", Now: "--threads 1"}}
 	if got := wantDifferences(t, changed, "flags[2]"); !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
 	}
-	if differs, err := Differences(bounded(t), changed); len(differs) == 0 || err != nil {
+	if differs, err := differencesOf(bounded(t), changed); len(differs) == 0 || err != nil {
 		t.Errorf("differences %v (%v)", differs, err)
 	}
 }
@@ -119,7 +120,7 @@ func TestDifferencesAreNotTheAskersEnvironment(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Differences(bounded(t), cfg)
+	_, err := differencesOf(bounded(t), cfg)
 	wantText(t, err, "no executable \"llama-server\" in PATH; ")
 }
 

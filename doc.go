@@ -25,7 +25,7 @@
 // start can do beside it; KeepHealthy watches it; [IncidentOf] says what its end means for the next.
 //
 // The package handles no signals, prints nothing and has no state of its own; see [WithLogger] and
-// [WithEventFunc] for what it can tell. The folder docs of the repository says the rest: every key of a pools file
+// [WithEventFunc] for what it can tell, and package report for the words of it. The folder docs of the repository says the rest: every key of a pools file
 // (configuration.md), what is guaranteed (lifecycle.md), and the causes of failures (troubleshooting.md).
 //
 // # What ready means
@@ -40,7 +40,7 @@
 //
 // A [ConfigError] holds everything that is wrong with a configuration. A [GPUError] is about the GPUs. A [LockedError]
 // says that another manager has the state directory. What goes wrong
-// with an engine is a [StartError], an [ExitError] or a [NotReadyError], and all of these hold a [Failure]: its [Cause],
+// with an engine is a [StartError], an [ExitError] or a [NotReadyError], and all of these hold a [Failure]: its cause,
 // what to do about it, whether a retry can help, and the engine's last lines. Use [errors.As] to find them.
 //
 // # Engines of one's own

@@ -29,11 +29,11 @@ func TestEndOfAContextIsNoFaultOfTheEngine(t *testing.T) {
 		"Start":   func(ctx context.Context, p *EngineProvisioner) error { return p.Start(ctx) },
 		"Prepare": func(ctx context.Context, p *EngineProvisioner) error { _, err := p.Prepare(ctx); return err },
 		"Plan": func(ctx context.Context, p *EngineProvisioner) error {
-			_, err := Plan(ctx, p.cfg, WithCacheDir(p.opts.supply.dir))
+			_, err := planOf(ctx, p.cfg, WithCacheDir(p.opts.supply.dir))
 			return err
 		},
 		"Inspect": func(ctx context.Context, p *EngineProvisioner) error {
-			_, err := Inspect(ctx, p.cfg, WithCacheDir(p.opts.supply.dir))
+			_, err := inspect(ctx, p.cfg, WithCacheDir(p.opts.supply.dir))
 			return err
 		},
 	} {

@@ -223,12 +223,12 @@ func WithDrainHook(name string, fn func(context.Context, Handoff) error) Option 
 	return func(o *options) { o.drainHooks = append(o.drainHooks, goHook{name, fn}) }
 }
 
-// SuggestedProvisioning tells how a replica's executable can be had on a host that lacks it: a release that is downloaded, a
-// package that is installed, or an image, whichever comes first of those that suit the engine and "gpu". ok is false
-// where that is not known. Only Engine and GPU of cfg matter, and of opts those that add an engine.
-func SuggestedProvisioning(cfg ProvisionConfig, opts ...Option) (p settings.Provisioning, ok bool) {
+// SuggestedProvisioning tells how the executable can be had on a host that lacks it: a release that is downloaded, a package that is
+// installed, or an image, whichever comes first of those that suit the engine and "gpu". ok is false where that is not known.
+// Only Engine and GPU matter, and of opts those that add an engine.
+func (c ProvisionConfig) SuggestedProvisioning(opts ...Option) (p settings.Provisioning, ok bool) {
 	o := newOptions(opts)
-	return o.suggested(cfg)
+	return o.suggested(c)
 }
 
 func (o *options) suggested(cfg ProvisionConfig) (settings.Provisioning, bool) {

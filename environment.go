@@ -18,18 +18,13 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
-// EnvVar is one variable of an engine's environment. The value is left out: it may be a secret.
-type EnvVar struct {
-	Name   string `json:"name"`
-	Origin string `json:"origin"` // "inherited", "engine", "config", "api_key", "devices" or "provisioner"
-}
-
 // variable is an EnvVar with its value.
 type variable struct {
-	EnvVar
+	report.Variable
 	value string
 }
 
@@ -39,7 +34,7 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string
 	all := map[string]variable{}
 	layer := func(origin string, values map[string]string) {
 		for name, value := range values {
-			all[name] = variable{EnvVar{name, origin}, value}
+			all[name] = variable{report.Variable{Name: name, Origin: origin}, value}
 		}
 	}
 	layer("inherited", environ.Engine(environ.For{Hub: spec.FetchesFromHub, Contained: cfg.contained()}))
@@ -59,19 +54,13 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string
 	return slices.SortedFunc(maps.Values(all), func(a, b variable) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// LeftVariable is a variable that is set where the provisioner runs, that engines would heed, and that the engine does not get.
-type LeftVariable struct {
-	Name string `json:"name"`
-	How  string `json:"how"` // what to write instead; for people
-}
-
 // leftBehind are those of a launch.
-func leftBehind(cfg ProvisionConfig, e Engine, host engine.Host, passed []EnvVar) []LeftVariable {
-	var all []LeftVariable
+func leftBehind(cfg ProvisionConfig, e Engine, host engine.Host, passed []report.Variable) []report.LeftVariable {
+	var all []report.LeftVariable
 	for _, name := range environ.LeftBehind(func(name string) bool {
-		return slices.ContainsFunc(passed, func(v EnvVar) bool { return v.Name == name && v.Origin != "devices" })
+		return slices.ContainsFunc(passed, func(v report.Variable) bool { return v.Name == name && v.Origin != "devices" })
 	}) {
-		all = append(all, LeftVariable{Name: name, How: howToPass(cfg, e, host, name)})
+		all = append(all, report.LeftVariable{Name: name, How: howToPass(cfg, e, host, name)})
 	}
 	return all
 }
@@ -135,7 +124,7 @@ func entries(vars []variable) []string {
 }
 
 // plannedEnv names the variables of a launch without looking up a secret.
-func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]string) []EnvVar {
+func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]string) []report.Variable {
 	unread := secrets{env: map[string]secret.Text{}}
 	if cfg.APIKey != nil {
 		unread.keys = secret.Keys{secret.Of(redact.Word)}
@@ -146,9 +135,9 @@ func plannedEnv(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string]
 		}
 	}
 	vars := environment(cfg, spec, devices, unread, ownEnvironment("", ""))
-	names := make([]EnvVar, len(vars))
+	names := make([]report.Variable, len(vars))
 	for i, v := range vars {
-		names[i] = v.EnvVar
+		names[i] = v.Variable
 	}
 	return slices.Clip(names)
 }

@@ -44,8 +44,6 @@ var (
 	ErrNotRunning = errors.New("not running")
 	// ErrNotReady is returned by Drain and Resume for a launch that is not ready.
 	ErrNotReady = errors.New("not ready")
-	// ErrNotManaged says that no fleet is at work in a state directory.
-	ErrNotManaged = errors.New("no manager is at work there; start one first")
 )
 
 // Problem is one thing that is wrong with a configuration.

@@ -24,51 +24,21 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/onelook"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // ErrNoMemory is wrapped by the [StartError] of a replica whose model does not fit into the memory that is free, under
 // "fit: require".
 var ErrNoMemory = errors.New("not enough memory")
 
-// MemoryNeed is an estimate of what a launch needs of one kind of memory, beside what is free of it.
-type MemoryNeed struct {
-	// GPU is the ID of the GPU whose memory it is; "" means main memory.
-	GPU string `json:"gpu,omitempty"`
-	// Label is the same for people, such as "GPU 0".
-	Label string `json:"label"`
-	// Need is the estimate in bytes.
-	Need uint64 `json:"need"`
-	// Mapped is the part of Need that is the model's file, which replicas that map the same one share.
-	Mapped uint64 `json:"mapped,omitempty"`
-	// Free is what is free in bytes, less what other replicas have mapped, and what those that are still loading will take.
-	Free uint64 `json:"free"`
-	// Whole says that nobody tells how much of it is in use: Free is all that there is.
-	Whole bool `json:"whole,omitempty"`
-}
-
-// Fits reports whether there is enough.
-func (m MemoryNeed) Fits() bool { return fit.Need(m).Fits() }
-
-// String returns the numbers, such as "GPU 0 needs 5.2 GiB and has 3.1 GiB free".
-func (m MemoryNeed) String() string { return fit.Need(m).String() }
-
-// memoryNeeds are the needs as they are told and recorded.
-func memoryNeeds(needs []fit.Need) []MemoryNeed {
-	var told []MemoryNeed
-	for _, n := range needs {
-		told = append(told, MemoryNeed(n))
-	}
-	return told
-}
-
 // lacking is the needs that are not met.
-func lacking(needs []MemoryNeed) []MemoryNeed {
-	return slices.DeleteFunc(slices.Clone(needs), MemoryNeed.Fits)
+func lacking(needs []report.MemoryNeed) []report.MemoryNeed {
+	return slices.DeleteFunc(slices.Clone(needs), report.MemoryNeed.Fits)
 }
 
 // memoryError says that a model does not fit.
 type memoryError struct {
-	lacking []MemoryNeed
+	lacking []report.MemoryNeed
 	spec    engine.LaunchSpec // with the advice on this launch
 }
 
@@ -175,10 +145,7 @@ func (o *options) others(ctx context.Context, cfg ProvisionConfig) []fit.Other {
 		if n.files.Stem == cfg.fileStem() || !n.locked && !o.lives(ctx, n.files, n.peer) {
 			continue
 		}
-		other := fit.Other{Model: n.Launch.ModelPath, PID: n.Process.PID, GPUs: len(n.Launch.GPUs), Loading: n.loading}
-		for _, m := range n.Launch.Memory {
-			other.Memory = append(other.Memory, fit.Need(m))
-		}
+		other := fit.Other{Model: n.Launch.ModelPath, PID: n.Process.PID, GPUs: len(n.Launch.GPUs), Loading: n.loading, Memory: n.Launch.Memory}
 		others = append(others, other)
 	}
 	return others
@@ -226,10 +193,10 @@ type peer struct {
 	Replica  string  `json:"replica"`
 	Process  proc.ID `json:"process"`
 	Launch   struct {
-		Mode      string            `json:"provisioning_mode"`
-		ModelPath string            `json:"model_path"`
-		GPUs      []json.RawMessage `json:"gpus"`
-		Memory    []MemoryNeed      `json:"memory"`
+		Mode      string              `json:"provisioning_mode"`
+		ModelPath string              `json:"model_path"`
+		GPUs      []json.RawMessage   `json:"gpus"`
+		Memory    []report.MemoryNeed `json:"memory"`
 	} `json:"launch"`
 }
 

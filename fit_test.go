@@ -27,6 +27,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -161,7 +162,7 @@ func TestDevicesAuto(t *testing.T) {
 			t.Parallel()
 			cfg := ggufConfig(t, enginetest.Behavior{})
 			cfg.Devices = settings.DevicesAuto()
-			plan, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: c.gpus}), WithCacheDir(t.TempDir()))
+			plan, err := planOf(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: c.gpus}), WithCacheDir(t.TempDir()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -250,7 +251,7 @@ func TestFit(t *testing.T) {
 		t.Parallel()
 		cfg := ggufConfig(t, enginetest.Behavior{})
 		cfg.GPU = engine.GPUNone
-		plan, err := Plan(t.Context(), cfg, WithCacheDir(t.TempDir()))
+		plan, err := planOf(t.Context(), cfg, WithCacheDir(t.TempDir()))
 		if err != nil || len(plan.Memory) != 1 || plan.Memory[0].GPU != "" || plan.Memory[0].Need < 100<<20 || !plan.Memory[0].Fits() {
 			t.Errorf("%v (%v)", plan.Memory, err)
 		}
@@ -351,7 +352,7 @@ func TestFitForgetsTheDead(t *testing.T) {
 	}
 	gpu := gpuWith(0, 1<<30)
 	rec := record{Schema: state.RecordSchema, LaunchID: proc.NewMark(), Pool: "pool", Replica: "r1", State: StateStarting, Launch: launchRecord{
-		Memory: []MemoryNeed{{GPU: gpu.UUID, Label: "GPU 0", Need: 1 << 30}},
+		Memory: []report.MemoryNeed{{GPU: gpu.UUID, Label: "GPU 0", Need: 1 << 30}},
 	}}
 	if err := writeRecord(dead, rec); err != nil {
 		t.Fatal(err)
@@ -361,23 +362,23 @@ func TestFitForgetsTheDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir()))
+	plan, err := planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir()))
 	if err != nil || len(lacking(plan.Memory)) == 0 {
 		t.Errorf("a replica that is loading does not count: %v (%v)", plan.Memory, err)
 	}
 	lock.Release()
-	if plan, err = Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
+	if plan, err = planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
 		t.Errorf("a dead replica counts: %v (%v)", plan.Memory, err)
 	}
 	rec.Launch.Mode = "container"
 	if err := writeRecord(dead, rec); err != nil {
 		t.Fatal(err)
 	}
-	if plan, err = Plan(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) == 0 {
+	if plan, err = planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) == 0 {
 		t.Errorf("a container that is loading does not count: %v (%v)", plan.Memory, err)
 	}
 	gone := WithLauncher(&goneLauncher{})
-	if plan, err = Plan(t.Context(), cfg, driver, gone, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
+	if plan, err = planOf(t.Context(), cfg, driver, gone, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
 		t.Errorf("a dead container counts: %v (%v)", plan.Memory, err)
 	}
 }
@@ -412,7 +413,7 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 		return c
 	}
 	// taken is how much of the free memory counts as another's.
-	taken := func(c ProvisionConfig, beside ...ProvisionConfig) (mib int64, need MemoryNeed) {
+	taken := func(c ProvisionConfig, beside ...ProvisionConfig) (mib int64, need report.MemoryNeed) {
 		t.Helper()
 		for _, other := range beside {
 			p, _ := started(t, other, cache)
@@ -433,7 +434,7 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		need = MemoryNeed(check.Needs(memoryRun(spec.GGUF), nil)[0])
+		need = report.MemoryNeed(check.Needs(memoryRun(spec.GGUF), nil)[0])
 		return int64(1<<40-need.Free) >> 20, need
 	}
 	alone, need := taken(cfg)
@@ -495,11 +496,11 @@ func TestAutoIsNotOutdated(t *testing.T) {
 	driver := &fakeGPUs{gpus: []engine.GPU{gpuWith(0, 20<<30), gpuWith(1, 10<<30)}}
 	started(t, cfg, withGPUs(driver))
 	engineHasLoaded := &fakeGPUs{gpus: []engine.GPU{gpuWith(0, 5<<30), gpuWith(1, 10<<30)}}
-	if differs, err := Differences(bounded(t), cfg, withGPUs(engineHasLoaded)); len(differs) > 0 || err != nil {
+	if differs, err := differencesOf(bounded(t), cfg, withGPUs(engineHasLoaded)); len(differs) > 0 || err != nil {
 		t.Errorf("%v (%v)", differs, err)
 	}
 	cfg.Custom.Command = append(cfg.Custom.Command, "--metrics")
-	if differs, err := Differences(bounded(t), cfg, withGPUs(engineHasLoaded)); len(differs) == 0 || err != nil {
+	if differs, err := differencesOf(bounded(t), cfg, withGPUs(engineHasLoaded)); len(differs) == 0 || err != nil {
 		t.Errorf("another flag: %v (%v)", differs, err)
 	}
 }
@@ -544,7 +545,7 @@ func TestGPUsThatFlagsAskFor(t *testing.T) {
 	cfg.GPU, cfg.Flags = engine.GPURequired, []string{"-tp", "4"}
 	for _, devices := range []settings.Devices{nil, {"1"}, settings.DevicesAuto()} {
 		cfg.Devices = devices
-		_, err := Plan(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 1), gpuWith(1, 2)}}), WithCacheDir(t.TempDir()))
+		_, err := planOf(t.Context(), cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{gpuWith(0, 1), gpuWith(1, 2)}}), WithCacheDir(t.TempDir()))
 		var gpu *GPUError
 		if !errors.As(err, &gpu) {
 			t.Errorf("devices %v: %v", devices, err)

@@ -31,7 +31,7 @@ func TestMemoryNumbersAreTold(t *testing.T) {
 	if err := p.Start(t.Context()); !errors.As(err, &start) || !advice.MatchString(start.Advice) || !strings.HasSuffix(start.Advice, `; "fit: warn" tries all the same`) {
 		t.Errorf("refused with %v", err)
 	}
-	plan, err := Plan(t.Context(), cfg, small, WithCacheDir(t.TempDir()))
+	plan, err := planOf(t.Context(), cfg, small, WithCacheDir(t.TempDir()))
 	if err != nil || !regexp.MustCompile(`memory: `+numbers).MatchString(fmt.Sprint(plan.Notes)) {
 		t.Errorf("planned with %q (%v)", plan.Notes, err)
 	}

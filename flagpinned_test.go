@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/internal/test/enginetable"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -113,7 +114,7 @@ func TestFlagsOfThePinnedVersion(t *testing.T) {
 			if notes := fmt.Sprint(cfg.notes(spec)); notes != "[]" && tt.note == "" || !strings.Contains(notes, tt.note) {
 				t.Errorf("%s %s: notes %s, want %q", tt.engine.Name(), tt.flags, notes, tt.note)
 			}
-			if got := strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " "); !strings.HasSuffix(got, " "+tt.flags) && (tt.from.Binary != nil || tt.from.Container != nil) {
+			if got := strings.Join(report.Plan{Flags: spec.Flags}.Args(), " "); !strings.HasSuffix(got, " "+tt.flags) && (tt.from.Binary != nil || tt.from.Container != nil) {
 				t.Errorf("%s: got %q, want %q at the end", tt.engine.Name(), got, tt.flags)
 			}
 		case !errors.As(err, &bad) || !strings.Contains(err.Error(), tt.want):
@@ -131,7 +132,7 @@ func TestDefaultsOfTheEngine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.Join(LaunchPlan{Flags: spec.Flags[3:]}.Args(), " ")
+		return strings.Join(report.Plan{Flags: spec.Flags[3:]}.Args(), " ")
 	}
 	if got := argv(); got != "--ctx-size 4096" {
 		t.Errorf("llamacpp: got %q", got)

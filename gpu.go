@@ -20,16 +20,6 @@ var (
 	ErrNoGPU = gpu.ErrNone
 )
 
-// DetectGPUs lists the node's GPUs: those of NVIDIA in PCI bus order, each followed by its MIG partitions, then those of AMD
-// and of Intel. A GPU that is in a bad state, or that this user may not use, is listed with its Problem. A node without a
-// driver or a device is a *GPUError that wraps [ErrNoDriver] or [ErrNoGPU].
-//
-// A driver that hangs cannot be interrupted: when ctx ends first, its error comes back and the question is left behind.
-func DetectGPUs(ctx context.Context) ([]engine.GPU, error) {
-	devices, err := gpu.List(ctx, gpu.Node())
-	return devices, gpuError(err)
-}
-
 // gpuChoice is which GPUs a replica gets, and what confines it to them.
 type gpuChoice struct {
 	gpu.Choice

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -118,7 +119,7 @@ func TestGPUOfAMD(t *testing.T) {
 		t.Parallel()
 		cfg := fakeConfig(t, enginetest.Behavior{Devices: listsNone})
 		cfg.GPU = engine.GPUOptional
-		plan, err := Plan(bounded(t), cfg, driver, WithCacheDir(t.TempDir()))
+		plan, err := planOf(bounded(t), cfg, driver, WithCacheDir(t.TempDir()))
 		if err != nil || len(plan.GPUs) > 0 || !slices.ContainsFunc(plan.Notes, func(n string) bool {
 			return strings.Contains(n, "gpu: no GPU is used: this llama-server has no backend")
 		}) {
@@ -209,10 +210,10 @@ func TestGPUMemoryInJSON(t *testing.T) {
 // A model is held against main memory where the GPU works in it, and against nothing where nobody knows how much there is.
 func TestFitOfUnifiedMemory(t *testing.T) {
 	t.Parallel()
-	needs := func(g engine.GPU, fit string) ([]MemoryNeed, error) {
+	needs := func(g engine.GPU, fit string) ([]report.MemoryNeed, error) {
 		cfg := ggufConfig(t, enginetest.Behavior{})
 		cfg.GPU, cfg.Fit, cfg.Flags = engine.GPURequired, fit, settings.Flags{"-ngl", "999", "--fit", "off"}
-		plan, err := Plan(bounded(t), cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{g}}), WithCacheDir(t.TempDir()))
+		plan, err := planOf(bounded(t), cfg, withGPUs(&fakeGPUs{gpus: []engine.GPU{g}}), WithCacheDir(t.TempDir()))
 		return plan.Memory, err
 	}
 	apart, err := needs(engine.GPU{UUID: "GPU-a", MemoryTotal: 80 << 30, MemoryFree: 79 << 30}, "warn")

@@ -25,14 +25,14 @@ func TestInspectPythonProgram(t *testing.T) {
 	ctx, cache := bounded(t), WithCacheDir(t.TempDir())
 	// Only the flags that the executable itself lists are known for sure.
 	cfg.Flags = []string{"--neu-flag", "1"}
-	if _, err := Plan(ctx, cfg, cache); err != nil {
+	if _, err := planOf(ctx, cfg, cache); err != nil {
 		t.Errorf("before an Inspect: %v", err)
 	}
 	if times() != 0 {
 		t.Errorf("a plan asked %d times", times())
 	}
 	for range 2 {
-		b, err := Inspect(ctx, cfg, cache)
+		b, err := inspect(ctx, cfg, cache)
 		if err != nil || b.Version != "0.32.0+cpu" || b.Build != 32000 || len(b.Digest) != 64 || !flagline.Has(b.Flags, "--new-flag") {
 			t.Fatalf("%+v, %v", b, err)
 		}
@@ -41,7 +41,7 @@ func TestInspectPythonProgram(t *testing.T) {
 		t.Errorf("asked %d times", times())
 	}
 	var config *ConfigError
-	if _, err := Plan(ctx, cfg, cache); !errors.As(err, &config) || !strings.Contains(err.Error(), "--new-flag") {
+	if _, err := planOf(ctx, cfg, cache); !errors.As(err, &config) || !strings.Contains(err.Error(), "--new-flag") {
 		t.Errorf("after an Inspect: %v", err)
 	}
 	// Another version behind the same script.
@@ -55,18 +55,18 @@ func TestInspectPythonProgram(t *testing.T) {
 	}
 	host.Distribution(t, prefix, "vllm", "0.34.0")
 	cfg.Flags = []string{"--new-flag", "1"}
-	plan, err := Plan(ctx, cfg, cache)
+	plan, err := planOf(ctx, cfg, cache)
 	if err != nil || plan.Version != "0.34.0" || !slices.Contains(plan.Args(), "--new-flag") {
 		t.Errorf("another version: %+v, %v", plan, err)
 	}
-	if _, err := Inspect(ctx, cfg, cache); err != nil || times() != 2 {
+	if _, err := inspect(ctx, cfg, cache); err != nil || times() != 2 {
 		t.Errorf("another version: asked %d times, %v", times(), err)
 	}
 	// Of an unknown version nothing is kept, and so nothing is asked.
 	if err := os.RemoveAll(filepath.Join(prefix, "lib")); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := Inspect(ctx, cfg, cache); err != nil || b.Version != "" || len(b.Flags.Defs) > 0 || times() != 2 {
+	if b, err := inspect(ctx, cfg, cache); err != nil || b.Version != "" || len(b.Flags.Defs) > 0 || times() != 2 {
 		t.Errorf("an unknown version: %+v, asked %d times, %v", b, times(), err)
 	}
 }

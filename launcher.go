@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -130,7 +131,7 @@ func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program engine
 		return engine.Binary{}, errNoLauncher
 	}
 	b, err := l.Fetch(ctx, targetOf(cfg, program), program, func(p launch.Progress) {
-		tell.progress(Progress{Step: StepDownload, What: p.What, Done: p.Done, Total: p.Total, Rate: p.Rate, Remaining: p.Remaining})
+		tell.progress(report.Progress{Step: report.StepDownload, What: p.What, Done: p.Done, Total: p.Total, Rate: p.Rate, Remaining: p.Remaining})
 	})
 	if err != nil {
 		return engine.Binary{}, err

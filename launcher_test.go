@@ -66,7 +66,7 @@ func TestLauncher(t *testing.T) {
 	t.Parallel()
 	cfg, l := containedConfig(t, enginetest.Behavior{})
 	l.missing = true
-	plan, err := Plan(bounded(t), cfg, WithLauncher(l), WithCacheDir(t.TempDir()))
+	plan, err := planOf(bounded(t), cfg, WithLauncher(l), WithCacheDir(t.TempDir()))
 	if err != nil || !slices.Equal(plan.Pending, []string{"pull the image"}) || l.fetched > 0 {
 		t.Errorf("plan %+v (%v)", plan, err)
 	}

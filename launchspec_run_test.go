@@ -60,7 +60,7 @@ func TestTempDirInFlags(t *testing.T) {
 	option := WithEngine(tuned{tune: func(s *engine.LaunchSpec) {
 		s.Flags = append(s.Flags, engine.Flag{Args: []string{"--slot-save-path", engine.TempDirPlaceholder + "/slots"}, Origin: engine.OriginProvisioner})
 	}})
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()), option)
+	plan, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir()), option)
 	if err != nil || !slices.Contains(plan.Args(), engine.TempDirPlaceholder+"/slots") {
 		t.Errorf("the plan is %q (%v)", plan.Args(), err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Manager is this program's hold of a state directory, of which one program at a time is the manager: the one that recovers
@@ -323,7 +324,7 @@ func (p *EngineProvisioner) keepWatch(ctx context.Context, pause time.Duration, 
 func adoptAlone(ctx context.Context, files state.Files, opts options) (found Recovered) {
 	err := caught.Do(opts.logger, files.Stem, func() { found = adopt(ctx, files, opts) })
 	if err != nil {
-		return Recovered{Replica: files.Stem, Result: RecoveredUnknown, Err: err}
+		return Recovered{Replica: files.Stem, Result: report.RecoveredUnknown, Err: err}
 	}
 	return found
 }

@@ -16,10 +16,12 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -80,11 +82,11 @@ func (r *hubRig) mustPrepare(t *testing.T) (string, *journal) {
 func TestHubCache(t *testing.T) {
 	t.Parallel()
 	r := newHubRig(t, "hf:"+hubRepo+":q4_k_m")
-	plan, err := Plan(bounded(t), r.cfg, WithCacheDir(t.TempDir()))
+	plan, err := planOf(bounded(t), r.cfg, WithCacheDir(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("download chat-Q4_K_M.gguf from %s, %s; ", r.API.URL, fetch.Bytes(int64(len(r.tiny))))
+	want := fmt.Sprintf("download chat-Q4_K_M.gguf from %s, %s; ", r.API.URL, bytesize.Decimal(int64(len(r.tiny))))
 	if len(plan.Pending) != 1 || !strings.HasPrefix(plan.Pending[0], want) || !strings.HasSuffix(plan.Pending[0], " are free") {
 		t.Errorf("pending: %q, want %q", plan.Pending, want)
 	}
@@ -125,7 +127,7 @@ func TestHubCache(t *testing.T) {
 	asked := len(r.Requests())
 	for _, id := range []string{"hf:" + hubRepo, "hf:" + hubRepo + "/chat-Q4_K_M.gguf", "hf:" + hubRepo + "@" + string(commit) + ":Q4_K_M"} {
 		r.cfg.Model.ID = id
-		if again, err := Plan(bounded(t), r.cfg, WithCacheDir(t.TempDir())); err != nil || again.Model != path || again.Pending != nil {
+		if again, err := planOf(bounded(t), r.cfg, WithCacheDir(t.TempDir())); err != nil || again.Model != path || again.Pending != nil {
 			t.Errorf("%s: %q, pending %q (%v), want %q", id, again.Model, again.Pending, err, path)
 		}
 	}
@@ -153,10 +155,10 @@ func TestHubCache(t *testing.T) {
 	}
 }
 
-func (j *journal) downloads() []Progress {
+func (j *journal) downloads() []report.Progress {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var all []Progress
+	var all []report.Progress
 	for _, e := range j.events {
 		if e.Kind == EventProgress {
 			all = append(all, *e.Progress)
@@ -353,7 +355,7 @@ func TestURLModel(t *testing.T) {
 	r := newHubRig(t, "")
 	r.cfg.Model = settings.Model{ID: r.API.URL + "/" + hubRepo + "/resolve/main/chat-Q4_K_M.gguf", SHA256: strings.ToUpper(sha256Of(r.tiny))}
 	cache := t.TempDir()
-	plan, err := Plan(bounded(t), r.cfg, WithCacheDir(cache))
+	plan, err := planOf(bounded(t), r.cfg, WithCacheDir(cache))
 	if err != nil || len(plan.Pending) != 1 || !strings.HasPrefix(plan.Pending[0], "download chat-Q4_K_M.gguf from "+r.API.URL+"; ") || r.Served() != 0 {
 		t.Fatalf("%q (%v)", plan.Pending, err)
 	}
@@ -363,7 +365,7 @@ func TestURLModel(t *testing.T) {
 		t.Fatalf("%q (%v), want %q", prepared.ModelPath, err, want)
 	}
 	r.Close()
-	if plan, err = Plan(bounded(t), r.cfg, WithCacheDir(cache)); err != nil || plan.Pending != nil || plan.Model != prepared.ModelPath {
+	if plan, err = planOf(bounded(t), r.cfg, WithCacheDir(cache)); err != nil || plan.Pending != nil || plan.Model != prepared.ModelPath {
 		t.Errorf("%+v (%v)", plan, err)
 	}
 

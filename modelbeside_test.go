@@ -31,7 +31,7 @@ func TestHubBeside(t *testing.T) {
 			}
 		}
 	}
-	plan, err := Plan(bounded(t), r.cfg, cache)
+	plan, err := planOf(bounded(t), r.cfg, cache)
 	if err != nil || filepath.Base(plan.Model) != "chat-Q4_K_M.gguf" {
 		t.Fatalf("%+v, %v", plan, err)
 	}
@@ -43,7 +43,7 @@ func TestHubBeside(t *testing.T) {
 	}
 	told("at the start", strings.Split(j.notes(), "\n"))
 	r.API.Close()
-	plan, err = Plan(bounded(t), r.cfg, cache)
+	plan, err = planOf(bounded(t), r.cfg, cache)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestHubBeside(t *testing.T) {
 	if err := os.WriteFile(projector, []byte("GGUF projector"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	plan, err = Plan(bounded(t), r.cfg, cache)
+	plan, err = planOf(bounded(t), r.cfg, cache)
 	if err != nil || !strings.Contains(fmt.Sprint(plan.Notes), `which is not used: to have it, write "--mmproj `+projector+`"`) {
 		t.Errorf("%q, %v", plan.Notes, err)
 	}

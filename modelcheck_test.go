@@ -30,11 +30,11 @@ func TestStartChecksTheModelFolder(t *testing.T) {
 	cfg := fakeVLLM(t)
 	cfg.Flags = []string{"--max-model-len", "4k"}
 	var start *StartError
-	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); !errors.As(err, &start) || start.Cause != engine.CauseBadFlag || start.Retry {
+	if _, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir())); !errors.As(err, &start) || start.Cause != engine.CauseBadFlag || start.Retry {
 		t.Errorf("a long context: %v", err)
 	}
 	cfg.Env = map[string]settings.EnvValue{"VLLM_ALLOW_LONG_MAX_MODEL_LEN": {Value: "1"}}
-	if _, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir())); err != nil {
+	if _, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir())); err != nil {
 		t.Errorf("a long context that is allowed: %v", err)
 	}
 	if err := os.Truncate(filepath.Join(cfg.Model.ID, "model-00001-of-00002.safetensors"), 100); err != nil {
@@ -66,7 +66,7 @@ func TestMissingModelMayBeARepository(t *testing.T) {
 	cfg := fakeVLLM(t)
 	for id, want := range map[string]bool{"Qwen/Qwen3-8B": true, "./Qwen/Qwen3-8B": false, "local:Qwen/Qwen3-8B": false} {
 		cfg.Model.ID = id
-		_, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
+		_, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir()))
 		var start *StartError
 		if !errors.As(err, &start) || start.Cause != engine.CauseModelMissing || strings.Contains(err.Error(), `or write "hf:Qwen/Qwen3-8B"`) != want {
 			t.Errorf("%s: %v", id, err)

@@ -22,7 +22,7 @@ func TestSuggestedProvisioning(t *testing.T) {
 			model = "m.gguf"
 		}
 		for i, gpu := range []engine.GPUPolicy{engine.GPURequired, engine.GPUNone} {
-			p, ok := SuggestedProvisioning(ProvisionConfig{Engine: name, GPU: gpu})
+			p, ok := ProvisionConfig{Engine: name, GPU: gpu}.SuggestedProvisioning()
 			if line := p.Line(); !ok || line != lines[i] {
 				t.Errorf("%s, gpu: %s: %q, want %q", name, gpu, line, lines[i])
 			}
@@ -38,7 +38,7 @@ func TestSuggestedProvisioning(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"custom", "no-such"} {
-		if p, ok := SuggestedProvisioning(ProvisionConfig{Engine: name}); ok {
+		if p, ok := (ProvisionConfig{Engine: name}).SuggestedProvisioning(); ok {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}

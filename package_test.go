@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -88,7 +89,7 @@ func TestStartInstalls(t *testing.T) {
 			t.Parallel()
 			cfg := packaged(t, installer)
 			cache := t.TempDir()
-			plan, err := Plan(bounded(t), cfg, WithCacheDir(cache))
+			plan, err := planOf(bounded(t), cfg, WithCacheDir(cache))
 			if err != nil || len(plan.Pending) != 1 || !strings.HasPrefix(plan.Pending[0], "install tiny-engine with "+installer+" into an environment of ") {
 				t.Fatalf("%q, %v", plan.Pending, err)
 			}
@@ -109,7 +110,7 @@ func TestStartInstalls(t *testing.T) {
 			first := engine.run.rec.Launch.Digest
 
 			wheel(t, cfg.Dir, "2.0", enginetest.Install(t, enginetest.Behavior{}))
-			if plan, err := Plan(bounded(t), cfg, WithCacheDir(cache)); err != nil || len(plan.Pending) > 0 {
+			if plan, err := planOf(bounded(t), cfg, WithCacheDir(cache)); err != nil || len(plan.Pending) > 0 {
 				t.Errorf("a start would install: %q, %v", plan.Pending, err)
 			}
 			again, _ := newLaunch(t, cfg, WithCacheDir(cache))
@@ -129,7 +130,7 @@ func TestStartInstalls(t *testing.T) {
 				t.Errorf("%+v, %v, %q", now.Binary.Path, err, j.notes())
 			}
 			for _, step := range j.progress() {
-				if step.Step != StepResolve {
+				if step.Step != report.StepResolve {
 					t.Errorf("%s, although nothing is installed", step)
 				}
 			}
@@ -167,7 +168,7 @@ func TestInstallLock(t *testing.T) {
 			if !errors.As(err, &failed) || !strings.Contains(string(mustRead(t, failed.LogPath)), "tiny") {
 				t.Errorf("%+v", failed)
 			}
-			if plan, err := Plan(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
+			if plan, err := planOf(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
 				t.Errorf("a failed installation counts: %+v, %v", plan.Pending, err)
 			}
 			sum, err := exec.Command("sha256sum", filepath.Join(cfg.Dir, "tiny_engine-1.0-py3-none-any.whl")).Output()
@@ -179,7 +180,7 @@ func TestInstallLock(t *testing.T) {
 				t.Error(err)
 			}
 			write(string(sum[:64]) + " # another")
-			if plan, err := Plan(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
+			if plan, err := planOf(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
 				t.Errorf("a lock that has changed is not seen: %+v, %v", plan.Pending, err)
 			}
 		})
@@ -231,7 +232,7 @@ func TestInstallCanceled(t *testing.T) {
 	if _, err := engine.Prepare(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if plan, err := Plan(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
+	if plan, err := planOf(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
 		t.Errorf("%q, %v", plan.Pending, err)
 	}
 	engine, _ = newLaunch(t, cfg, cache)

@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -38,8 +39,8 @@ type Prepared struct {
 // other waits and uses the result. Events of the kind EventProgress tell how far it is. The errors are those of Start;
 // of a launch that [Attach] or [Recover] has found, it is ErrStarted.
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
-	if p.found {
-		return Prepared{}, fmt.Errorf("cannot prepare %s: %w by another provisioner, and its configuration is not known here", p.cfg.Name(), ErrStarted)
+	if err := p.unknown("prepare"); err != nil {
+		return Prepared{}, err
 	}
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
@@ -66,8 +67,8 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, e Engine, te
 	binary, err := o.fetch(ctx, cfg, program, tell)
 	if err == nil {
 		err = finder.Fetch(ctx, &model, func(p models.Progress) {
-			tell.progress(Progress{
-				Step: StepDownload, What: p.What, Done: p.Done, Total: p.Total,
+			tell.progress(report.Progress{
+				Step: report.StepDownload, What: p.What, Done: p.Done, Total: p.Total,
 				Rate: p.Rate, Remaining: p.Remaining, Waiting: p.Waiting, Holder: p.Holder,
 			})
 		})
@@ -76,7 +77,7 @@ func (o *options) prepare(ctx context.Context, cfg ProvisionConfig, e Engine, te
 }
 
 // foresee is prepare as far as that goes without getting anything; pending says what there is to get, for which key.
-func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, e Engine) (prepared Prepared, pending []Difference, err error) {
+func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, e Engine) (prepared Prepared, pending []report.Difference, err error) {
 	defer caught.Into(&err, o.logger, cfg.Name())
 	program := programOf(e, cfg)
 	model, err := o.supply.models(cfg).Find(ctx, cfg.model(program.Model), false)
@@ -85,14 +86,14 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, e Engine) (p
 	}
 	prepared.ModelPath, prepared.gguf, prepared.revision, prepared.beside = model.Path, model.Header, model.Revision, model.Beside
 	if model.Pending != "" {
-		pending = append(pending, Difference{Key: "model.id", Why: model.Pending})
+		pending = append(pending, report.Difference{Key: "model.id", Why: model.Pending})
 	}
 	binary, toDo, err := o.locate(ctx, cfg, program)
 	switch {
 	case err != nil:
 		return Prepared{}, nil, err
 	case toDo != "":
-		return prepared, append(pending, Difference{Key: cfg.executableKey(), Why: toDo}), nil
+		return prepared, append(pending, report.Difference{Key: cfg.executableKey(), Why: toDo}), nil
 	}
 	prepared.Binary = binary
 	return prepared, pending, nil
@@ -111,45 +112,8 @@ func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	return p.opts.prepare(ctx, p.cfg, p.engine, p)
 }
 
-// LaunchPlan is what a launch would run, and why.
-type LaunchPlan struct {
-	Pool    string        `json:"pool"`
-	Replica string        `json:"replica"`
-	Engine  string        `json:"engine"`
-	Version string        `json:"engine_version"`
-	Binary  string        `json:"binary"` // absolute path of the executable
-	Dir     string        `json:"dir"`    // working directory
-	Flags   []engine.Flag `json:"flags"`  // the command line after the executable, in order
-	Env     []EnvVar      `json:"env"`    // names only
-	// LeftBehind are variables of the caller's environment that engines would heed and that this one does not get.
-	LeftBehind []LeftVariable `json:"left_behind,omitempty"`
-	Model      string         `json:"model"` // absolute path; of a model that is pending, where it will be
-	URL        string         `json:"url"`
-	GPUs       []engine.GPU   `json:"gpus"` // none: the CPU
-	// Memory is what the launch needs, by estimate, beside what is free; none when that cannot be told.
-	Memory  []MemoryNeed      `json:"memory,omitempty"`
-	Grace   settings.Duration `json:"grace"`
-	Record  string            `json:"record"`
-	Log     string            `json:"log"`
-	Handoff string            `json:"handoff"`
-	// Pending is what Start gets first, such as a build; for people. As long as there is something, Binary and Version may
-	// be empty, and Flags are those of the newest known version.
-	Pending []string `json:"pending,omitempty"`
-	// Notes are worth knowing before a start, and keep nothing from starting; for people.
-	Notes []string `json:"notes,omitempty"`
-}
-
-// Args returns the command line after the executable.
-func (p LaunchPlan) Args() []string {
-	args := []string{}
-	for _, f := range p.Flags {
-		args = append(args, f.Args...)
-	}
-	return args
-}
-
 // ownFlags are those that no other key than "flags" says, such as the model or the address: the user's and the defaults.
-func (p LaunchPlan) ownFlags() []engine.Flag {
+func (p launchPlan) ownFlags() []engine.Flag {
 	return slices.DeleteFunc(slices.Clone(p.Flags), func(f engine.Flag) bool { return f.Origin == engine.OriginProvisioner })
 }
 
@@ -167,20 +131,20 @@ func argsIn(temp string, flags []engine.Flag) []string {
 	return args
 }
 
-// Plan returns what Start would run for cfg on this host. Nothing is started but the executable's own --version and
-// --help, and nothing is written but what is learned from them, in the cache. The errors are those of Start.
-func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan, error) {
-	p, err := New(cfg, opts...)
-	if err != nil {
-		return LaunchPlan{}, err
+// Plan returns what Start would run on this host. Nothing is started but the executable's own --version and --help, and nothing is
+// written but what is learned from them, in the cache. The errors are those of Start; of a launch that [Attach] or [Recover] has
+// found, it is ErrStarted.
+func (p *EngineProvisioner) Plan(ctx context.Context) (report.Plan, error) {
+	if err := p.unknown("plan"); err != nil {
+		return report.Plan{}, err
 	}
 	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
 	if err != nil {
-		return LaunchPlan{}, p.startErrorIn(ctx, err)
+		return report.Plan{}, p.startErrorIn(ctx, err)
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
 	if err != nil {
-		return LaunchPlan{}, p.startErrorIn(ctx, err)
+		return report.Plan{}, p.startErrorIn(ctx, err)
 	}
 	plan.LeftBehind = leftBehind(p.cfg, p.engine, plan.host, plan.Env)
 	for _, first := range pending {
@@ -189,12 +153,20 @@ func Plan(ctx context.Context, cfg ProvisionConfig, opts ...Option) (LaunchPlan,
 	if numbers := plan.adviseMemory(); len(lacking(plan.Memory)) > 0 {
 		plan.Notes = append(plan.Notes, "memory: "+numbers)
 	}
-	return plan.LaunchPlan, nil
+	return plan.Plan, nil
+}
+
+// unknown is the error of what takes the configuration of a launch that another provisioner has started.
+func (p *EngineProvisioner) unknown(what string) error {
+	if !p.found {
+		return nil
+	}
+	return fmt.Errorf("cannot %s %s: %w by another provisioner, and its configuration is not known here", what, p.cfg.Name(), ErrStarted)
 }
 
 // launchPlan is a LaunchPlan with what only Start needs.
 type launchPlan struct {
-	LaunchPlan
+	report.Plan
 	spec   engine.LaunchSpec
 	host   engine.Host
 	files  state.Files
@@ -259,12 +231,12 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	}
 	devices := choice.env(cfg, gpus)
 	plan := launchPlan{spec: spec, host: host, files: files, places: o.supply.of(cfg), memory: memory, devices: devices}
-	plan.LaunchPlan = LaunchPlan{
+	plan.Plan = report.Plan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: e.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, devices),
 		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: settings.Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
-		Memory: memoryNeeds(memory.Needs(memoryRun(spec.GGUF), gpus)), Notes: portNotes(cfg.Port, spec.Ports),
+		Memory: memory.Needs(memoryRun(spec.GGUF), gpus), Notes: portNotes(cfg.Port, spec.Ports),
 	}
 	for _, n := range spec.Notes {
 		plan.Notes = append(plan.Notes, n.Key+": "+n.Message)

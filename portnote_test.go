@@ -26,7 +26,7 @@ func TestPortsOfTheKernelAreNoted(t *testing.T) {
 	cfg := fakeConfig(t, enginetest.Behavior{})
 	for port, notes := range map[int]int{inside: 1, outside: 0} {
 		cfg.Port = port
-		plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
+		plan, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir()))
 		if err != nil || len(plan.Notes) != notes {
 			t.Errorf("port %d: %q, %v", port, plan.Notes, err)
 		}

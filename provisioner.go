@@ -12,6 +12,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // EngineProvisioner is one launch of one engine. Like an exec.Cmd it cannot be used again: make a new one for the next
@@ -49,19 +50,19 @@ type EngineProvisioner struct {
 	since        time.Time // of state
 	run          *run      // nil before the engine runs
 	handoff      Handoff
-	heard        string      // what the engine answered last, while it loads
-	asked        bool        // its end is decided on, by the first of Stop, Release and condemn; see claim
-	killed       string      // the grace period, when it was not enough
-	drained      string      // how the drain went, for people
-	limits       StopOptions // of the stop that was first
-	early        bool        // its stop began before it was ready
-	by           *Stopper    // another program that has asked for the stop; nil for this one's own
-	released     bool        // it was Release
-	withdrawn    bool        // it is out of service; see Drain
-	passedOn     bool        // its engine goes on under another EngineProvisioner of this program; see passOn
-	final        *record     // of a launch that has ended
-	exit         *int        // its exit code, where it is known
-	failure      error       // why a running engine was given up
+	heard        string          // what the engine answered last, while it loads
+	asked        bool            // its end is decided on, by the first of Stop, Release and condemn; see claim
+	killed       string          // the grace period, when it was not enough
+	drained      string          // how the drain went, for people
+	limits       StopOptions     // of the stop that was first
+	early        bool            // its stop began before it was ready
+	by           *report.Stopper // another program that has asked for the stop; nil for this one's own
+	released     bool            // it was Release
+	withdrawn    bool            // it is out of service; see Drain
+	passedOn     bool            // its engine goes on under another EngineProvisioner of this program; see passOn
+	final        *record         // of a launch that has ended
+	exit         *int            // its exit code, where it is known
+	failure      error           // why a running engine was given up
 	err, stopErr error
 	drainErr     error // of a fatal drain hook
 }

@@ -573,7 +573,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	if strings.Contains(string(cmdline), canary) {
 		t.Error("the canary is in argv")
 	}
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(cache))
+	plan, err := planOf(bounded(t), cfg, WithCacheDir(cache))
 	if err != nil {
 		t.Fatal(err)
 	}

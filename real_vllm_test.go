@@ -171,7 +171,7 @@ func wantWhole(t *testing.T, results <-chan string, n int) {
 func TestRealVLLMChecks(t *testing.T) {
 	t.Parallel()
 	cfg, cache := vllmConfig(t), WithCacheDir(t.TempDir())
-	b, err := Inspect(atLeisure(t), cfg, cache)
+	b, err := inspect(atLeisure(t), cfg, cache)
 	if err != nil || b.Build < 10_000 || len(b.Flags.Defs) < 100 || !flagline.Has(b.Flags, "--max-model-len") {
 		t.Fatalf("version %q, build %d, %d flags, %v", b.Version, b.Build, len(b.Flags.Defs), err)
 	}

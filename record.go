@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -81,7 +82,7 @@ type launchRecord struct {
 	GPUs  []engine.GPU      `json:"gpus,omitempty"` // with their memory before the start
 	Ready settings.Ready    `json:"ready"`
 	// Memory is what the launch was going to take, for others that start while it loads.
-	Memory  []MemoryNeed         `json:"memory,omitempty"`
+	Memory  []report.MemoryNeed  `json:"memory,omitempty"`
 	Secrets []settings.SecretRef `json:"secrets,omitempty"` // all of them, to keep them out of errors
 	// Seals tell whether the secrets that the engine was given are still those that the references lead to.
 	Seals secret.Seals `json:"seals,omitzero"`

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/test/jsonnames"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -122,7 +123,7 @@ func TestKeptTypesHaveNames(t *testing.T) {
 		engine.LaunchSpec{},               // which a record writes by a method of its own
 		engine.Binary{}, cache.Manifest{}, // of the cache
 	)
-	for _, typ := range []reflect.Type{reflect.TypeFor[engine.LaunchSpec](), reflect.TypeFor[engine.CausePattern](), reflect.TypeFor[Progress](), reflect.TypeFor[MemoryNeed]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[engine.LaunchSpec](), reflect.TypeFor[engine.CausePattern](), reflect.TypeFor[report.Progress](), reflect.TypeFor[report.MemoryNeed]()} {
 		if !seen[typ] {
 			t.Errorf("%s was not looked at", typ)
 		}

@@ -12,29 +12,18 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
-)
-
-// Recovery is what [Recover] did about a replica.
-type Recovery string
-
-// The outcomes of a recovery.
-const (
-	RecoveredAdopted Recovery = "adopted" // the engine runs on, under this provisioner
-	RecoveredStopped Recovery = "stopped" // it was ended: its stop was interrupted, only workers were left, or it has lost its port
-	RecoveredLeft    Recovery = "left"    // another program is stopping it, and is left to that
-	RecoveredGone    Recovery = "gone"    // it had died; what it left was put away
-	RecoveredUnknown Recovery = "unknown" // it could not be dealt with; see Err
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Recovered is what Recover found of one replica that was not ended properly.
 type Recovered struct {
-	Pool    string        `json:"pool"`
-	Replica string        `json:"replica"`
-	Result  Recovery      `json:"result"`
-	Reason  string        `json:"reason,omitempty"` // why it was stopped or left, for people
-	PID     int           `json:"pid,omitempty"`    // of an adopted engine
-	Took    time.Duration `json:"-"`                // encoded in seconds, as that of an Event
-	Err     error         `json:"-"`                // with RecoveredUnknown; encoded as its text
+	Pool    string          `json:"pool"`
+	Replica string          `json:"replica"`
+	Result  report.Recovery `json:"result"`
+	Reason  string          `json:"reason,omitempty"` // why it was stopped or left, for people
+	PID     int             `json:"pid,omitempty"`    // of an adopted engine
+	Took    time.Duration   `json:"-"`                // encoded in seconds, as that of an Event
+	Err     error           `json:"-"`                // with RecoveredUnknown; encoded as its text
 	// Launch is that of an adopted engine, or of one whose stop was to be finished; nil else.
 	Launch *EngineProvisioner `json:"-"`
 }
@@ -93,7 +82,7 @@ func Recover(ctx context.Context, stateDir string, opts ...Option) ([]*EnginePro
 	}
 	var adopted []*EngineProvisioner
 	for _, f := range found {
-		if f.Launch != nil && f.Result == RecoveredAdopted {
+		if f.Launch != nil && f.Result == report.RecoveredAdopted {
 			adopted = append(adopted, f.Launch)
 		}
 	}
@@ -111,7 +100,7 @@ func finish(ctx context.Context, found []Recovered) error {
 	var all sync.WaitGroup
 	for i := range found {
 		f := &found[i]
-		if f.Launch != nil && f.Result != RecoveredAdopted {
+		if f.Launch != nil && f.Result != report.RecoveredAdopted {
 			all.Go(func() { f.stop(ctx) })
 		}
 	}
@@ -131,10 +120,10 @@ func (f *Recovered) stop(ctx context.Context) {
 	case err := <-stopped:
 		f.Took += time.Since(begin)
 		if err != nil && !errors.Is(err, ErrKilled) {
-			f.Result, f.Reason, f.Err = RecoveredUnknown, "", err
+			f.Result, f.Reason, f.Err = report.RecoveredUnknown, "", err
 		}
 	case <-ctx.Done():
-		f.Result, f.Reason, f.Err = RecoveredUnknown, "", context.Cause(ctx)
+		f.Result, f.Reason, f.Err = report.RecoveredUnknown, "", context.Cause(ctx)
 	}
 }
 
@@ -176,7 +165,7 @@ func adopt(caller context.Context, files state.Files, opts options) Recovered {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && rec.State.Final() {
 		return endOrphans(files, err == nil)
 	}
-	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: RecoveredUnknown, Err: err}
+	found := Recovered{Pool: rec.Pool, Replica: rec.Replica, Result: report.RecoveredUnknown, Err: err}
 	if err != nil {
 		found.Replica = files.Stem
 		return found
@@ -184,7 +173,7 @@ func adopt(caller context.Context, files state.Files, opts options) Recovered {
 	p, err := attach(ctx, files, rec, opts)
 	switch {
 	case errors.Is(err, ErrNotRunning):
-		found.Result = RecoveredGone
+		found.Result = report.RecoveredGone
 	case err != nil:
 		found.Err = err
 	default:
@@ -193,10 +182,10 @@ func adopt(caller context.Context, files state.Files, opts options) Recovered {
 		go p.watch(p.run)
 		found.Result, found.Reason = p.fate()
 		switch found.Result {
-		case RecoveredLeft:
+		case report.RecoveredLeft:
 			p.Release()
 			found.Launch = nil
-		case RecoveredAdopted:
+		case report.RecoveredAdopted:
 			found.PID = p.Status().PID
 			if unread != nil {
 				p.note("it goes on, but not all of its secrets can be read: " + unread.Error())
@@ -212,23 +201,23 @@ func adopt(caller context.Context, files state.Files, opts options) Recovered {
 // fate is what becomes of a launch that was found alive, and why, where it is not adopted. Nobody asks it for its health: a
 // busy engine leaves that unanswered for minutes, and a suspended one for ever. What there is to be doubted is judged later,
 // with more time.
-func (p *EngineProvisioner) fate() (Recovery, string) {
+func (p *EngineProvisioner) fate() (report.Recovery, string) {
 	r := p.run
 	stopping := r.rec.Desired == desiredStopped
 	switch {
 	case stopping && r.files.BeingStopped():
-		return RecoveredLeft, "another command is stopping it"
+		return report.RecoveredLeft, "another command is stopping it"
 	case r.inst.Exited():
-		return RecoveredStopped, "its main process is gone"
+		return report.RecoveredStopped, "its main process is gone"
 	case stopping:
-		return RecoveredStopped, "its stop was interrupted"
+		return report.RecoveredStopped, "its stop was interrupted"
 	}
 	if _, ready := p.Handoff(); ready {
 		if err := r.checkListener(); err != nil {
-			return RecoveredStopped, err.Error()
+			return report.RecoveredStopped, err.Error()
 		}
 	}
-	return RecoveredAdopted, ""
+	return report.RecoveredAdopted, ""
 }
 
 // takeOver makes an attached launch, which is not watched yet, one that can be waited for. The error is about what could not

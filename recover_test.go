@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -388,7 +389,7 @@ func TestDamagedRecords(t *testing.T) {
 		if err := os.Remove(files.Record()); err != nil { // as it says
 			t.Fatal(err)
 		}
-		if _, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(found) != 1 || found[0].Result != RecoveredStopped {
+		if _, found, err := Recover(bounded(t), cfg.StateDir); err != nil || len(found) != 1 || found[0].Result != report.RecoveredStopped {
 			t.Errorf("%+v (%v)", found, err)
 		}
 		ready(t, cfg)
@@ -525,7 +526,7 @@ func TestRecoverWithoutRecord(t *testing.T) {
 				t.Fatal(err)
 			}
 			adopted, found, err := Recover(bounded(t), cfg.StateDir)
-			if err != nil || len(adopted) > 0 || len(found) != 1 || found[0].Result != RecoveredStopped {
+			if err != nil || len(adopted) > 0 || len(found) != 1 || found[0].Result != report.RecoveredStopped {
 				t.Fatalf("%v, %+v (%v)", adopted, found, err)
 			}
 			if alive(p.run.host().Leader.PID) || alive(worker) || access.Exists(p.run.files.Handoff()) || access.Exists(p.run.rec.TempDir) {
@@ -568,7 +569,7 @@ func TestRecoverLeavesStrangers(t *testing.T) {
 	}
 	lock.Release()
 	_, found, err := Recover(bounded(t), cfg.StateDir)
-	if err != nil || len(found) != 1 || found[0].Result != RecoveredUnknown || !errors.Is(found[0].Err, ErrBusy) {
+	if err != nil || len(found) != 1 || found[0].Result != report.RecoveredUnknown || !errors.Is(found[0].Err, ErrBusy) {
 		t.Errorf("%+v (%v)", found, err)
 	}
 	if err := errors.Join(in.Close(), stranger.Wait()); err != nil {

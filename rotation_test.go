@@ -30,7 +30,7 @@ func TestRotatedKey(t *testing.T) {
 	}
 	differs := func(want string) {
 		t.Helper()
-		got, err := Differences(bounded(t), cfg)
+		got, err := differencesOf(bounded(t), cfg)
 		if err != nil || namesOf(got) != want {
 			t.Errorf("differs by %q (%v), want %q", namesOf(got), err, want)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -18,7 +19,7 @@ import (
 type Comparison struct {
 	// Differs is by what the launch differs from what the configuration would launch. Where it is empty, the engine can run on
 	// under the configuration; see [EngineProvisioner.Update].
-	Differs []Difference
+	Differs []report.Difference
 	// Lacks is the *GPUError of an engine that serves, but does not meet "gpu: required"; nil else. Differs says it, too.
 	Lacks error
 
@@ -44,7 +45,7 @@ func (p *EngineProvisioner) Compare(ctx context.Context, cfg ProvisionConfig) (C
 		c.plan = &plan
 	}
 	c.Lacks = p.lacksGPU(ctx, cfg)
-	if c.Lacks != nil && !slices.ContainsFunc(differs, func(d Difference) bool { return d.Key == "gpu" }) {
+	if c.Lacks != nil && !slices.ContainsFunc(differs, func(d report.Difference) bool { return d.Key == "gpu" }) {
 		why := "the use of the GPU was not proven"
 		if !gpuDoubt(cfg, r.rec.Launch) {
 			why = "it does not use the GPU"
@@ -75,7 +76,7 @@ func (p *EngineProvisioner) Update(c Comparison) (*EngineProvisioner, error) {
 func (p *EngineProvisioner) Settle(ctx context.Context, cfg ProvisionConfig) (*EngineProvisioner, Comparison) {
 	c, err := p.Compare(ctx, cfg)
 	if err != nil {
-		c.Differs = append(c.Differs, Difference{Why: "it cannot be told by what"})
+		c.Differs = append(c.Differs, report.Difference{Why: "it cannot be told by what"})
 	}
 	p.mu.Lock()
 	p.cfg = c.cfg
@@ -117,12 +118,12 @@ func gpuDoubt(cfg ProvisionConfig, was launchRecord) bool {
 	return cfg.GPU == engine.GPURequired && was.GPU != engine.GPURequired
 }
 
-func gpuDifference(cfg ProvisionConfig, was launchRecord, why string) Difference {
-	return Difference{Key: "gpu", Why: why, Was: string(was.GPU), Now: string(cfg.GPU)}
+func gpuDifference(cfg ProvisionConfig, was launchRecord, why string) report.Difference {
+	return report.Difference{Key: "gpu", Why: why, Was: string(was.GPU), Now: string(cfg.GPU)}
 }
 
 // gpuLack is by what a launch that was made without a GPU differs from settings that require one.
-func gpuLack(cfg ProvisionConfig, was launchRecord) (lack []Difference) {
+func gpuLack(cfg ProvisionConfig, was launchRecord) (lack []report.Difference) {
 	if gpuDoubt(cfg, was) && len(was.GPUs) == 0 {
 		lack = append(lack, gpuDifference(cfg, was, "it runs without a GPU"))
 	}
@@ -164,15 +165,15 @@ func (p *EngineProvisioner) lacksGPU(ctx context.Context, cfg ProvisionConfig) e
 
 // Rehearse does what Start can do while another engine of the replica runs: it gets what is missing, and finds out what can
 // be found out without a free port, and returns what Start would run. The errors are those of Start.
-func (p *EngineProvisioner) Rehearse(ctx context.Context) (LaunchPlan, error) {
+func (p *EngineProvisioner) Rehearse(ctx context.Context) (report.Plan, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
 	prepared, err := p.prepared(ctx)
 	if err != nil {
-		return LaunchPlan{}, err
+		return report.Plan{}, err
 	}
 	plan, err := p.opts.plan(ctx, p.cfg, prepared)
-	return plan.LaunchPlan, err
+	return plan.Plan, err
 }
 
 // errEnding says that a launch is about to end, so that nothing about it can be changed any more.

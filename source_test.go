@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -111,10 +112,10 @@ func patiently(t testing.TB) context.Context {
 	return ctx
 }
 
-func (j *journal) progress() []Progress {
+func (j *journal) progress() []report.Progress {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var all []Progress
+	var all []report.Progress
 	for _, e := range j.events {
 		if e.Kind == EventProgress {
 			all = append(all, *e.Progress)
@@ -130,7 +131,7 @@ func TestStartBuilds(t *testing.T) {
 	p := newProject(t)
 	cfg, ledger := p.config("b11434")
 	cache := t.TempDir()
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(cache))
+	plan, err := planOf(bounded(t), cfg, WithCacheDir(cache))
 	if err != nil || len(plan.Pending) != 1 || plan.Binary != "" {
 		t.Fatalf("%+v, %v", plan, err)
 	}
@@ -151,13 +152,13 @@ func TestStartBuilds(t *testing.T) {
 	if err != nil || handoff.ProvisioningMode != "source" {
 		t.Fatalf("%+v, %v", handoff, err)
 	}
-	var steps []Step
+	var steps []report.Step
 	for _, now := range j.progress() {
 		if len(steps) == 0 || steps[len(steps)-1] != now.Step {
 			steps = append(steps, now.Step)
 		}
 	}
-	if want := []Step{StepFetch, StepConfigure, StepBuild}; !slices.Equal(steps, want) {
+	if want := []report.Step{report.StepFetch, report.StepConfigure, report.StepBuild}; !slices.Equal(steps, want) {
 		t.Errorf("steps: %v, want %v", steps, want)
 	}
 	if err := engine.Stop(bounded(t)); err != nil {
@@ -194,7 +195,7 @@ func TestStartBuilds(t *testing.T) {
 	if err := again.Start(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if plan, err := Plan(bounded(t), cfg, WithCacheDir(cache)); err != nil || len(plan.Pending) > 0 || plan.Binary == "" {
+	if plan, err := planOf(bounded(t), cfg, WithCacheDir(cache)); err != nil || len(plan.Pending) > 0 || plan.Binary == "" {
 		t.Errorf("%+v, %v", plan, err)
 	}
 	if got := ledger(); got != "configured\n" {
@@ -227,7 +228,7 @@ func TestBranchMoves(t *testing.T) {
 	}
 	first := prepare()
 	p.commit(map[string]string{"new.txt": "1"})
-	plan, err := Plan(bounded(t), cfg, cache)
+	plan, err := planOf(bounded(t), cfg, cache)
 	if err != nil || plan.Binary != first || len(plan.Pending) > 0 {
 		t.Errorf("a start would run %q, not %q (%q, %v)", plan.Binary, first, plan.Pending, err)
 	}
@@ -235,7 +236,7 @@ func TestBranchMoves(t *testing.T) {
 	if second == first {
 		t.Error("the branch has moved, and it was not built")
 	}
-	if plan, err = Plan(bounded(t), cfg, cache); err != nil || plan.Binary != second {
+	if plan, err = planOf(bounded(t), cfg, cache); err != nil || plan.Binary != second {
 		t.Errorf("a start would run %q, not %q (%v)", plan.Binary, second, err)
 	}
 	// A tag of the same commit is the same build.
@@ -283,7 +284,7 @@ func TestBuildFails(t *testing.T) {
 					t.Errorf("the log lacks %q:\n%s", c.want, log)
 				}
 			}
-			if plan, err := Plan(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
+			if plan, err := planOf(bounded(t), cfg, cache); err != nil || len(plan.Pending) != 1 {
 				t.Errorf("%+v, %v", plan, err)
 			}
 		})

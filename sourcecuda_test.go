@@ -93,7 +93,7 @@ func TestToolkitOutsidePath(t *testing.T) {
 	t.Setenv("CUDA_HOME", root)
 	t.Setenv("CUDACXX", "")
 	cfg, ledger := p.config("main", "-DGGML_CUDA=ON")
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
+	plan, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir()))
 	if err != nil || !strings.Contains(plan.Pending[0], nvcc) {
 		t.Errorf("%q, %v", plan.Pending, err)
 	}
@@ -122,7 +122,7 @@ func TestPlanExampleSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	gpus := &fakeGPUs{gpus: []engine.GPU{{Index: 0, UUID: "GPU-8dd4c4a1", Name: "NVIDIA GeForce RTX 3090"}}}
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()), withGPUs(gpus))
+	plan, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir()), withGPUs(gpus))
 	if err != nil || len(plan.Pending) != 1 {
 		t.Fatalf("%+v, %v", plan, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/usage"
 )
 
@@ -41,19 +42,19 @@ type Status struct {
 	// Drained says that it is out of service, by [EngineProvisioner.Drain], though its engine is ready.
 	Drained bool `json:"drained,omitempty"`
 	// StoppedBy is another program that has asked for the launch's stop, for whoever has the launch.
-	StoppedBy *Stopper `json:"stopped_by,omitempty"`
+	StoppedBy *report.Stopper `json:"stopped_by,omitempty"`
 
 	// Progress is how far its preparation or its load is; nil where there is none, or nobody tells: of a load, fleet.Measure does.
-	Progress *Progress `json:"progress,omitempty"`
+	Progress *report.Progress `json:"progress,omitempty"`
 	// Manager is the pid of the manager that looks after it; 0 when nobody does.
 	Manager int `json:"manager_pid,omitempty"`
 	// Usage is what the launch takes and does, where that was measured, as by fleet.Measure.
 	Usage *usage.Usage `json:"usage,omitempty"`
 
-	Restarts *Restarts `json:"restarts,omitempty"` // of a supervised replica, while its supervisor is there
-	Outdated bool      `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
+	Restarts *report.Restarts `json:"restarts,omitempty"` // of a supervised replica, while its supervisor is there
+	Outdated bool             `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
 	// Differs is by what; nil when it is not outdated, or a supervisor of an earlier version does not tell.
-	Differs []Difference `json:"differs,omitempty"`
+	Differs []report.Difference `json:"differs,omitempty"`
 }
 
 // ID returns the replica's name.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -49,15 +50,15 @@ func TestRecover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results := map[string]Recovery{}
+	results := map[string]report.Recovery{}
 	for _, f := range found {
 		results[f.Replica] = f.Result
 		if f.Err != nil {
 			t.Errorf("%s: %v", f.Replica, f.Err)
 		}
 	}
-	for name, want := range map[string]Recovery{
-		"healthy": RecoveredAdopted, "loading": RecoveredAdopted, "hanging": RecoveredAdopted, "interrupted": RecoveredStopped, "dead": RecoveredGone,
+	for name, want := range map[string]report.Recovery{
+		"healthy": report.RecoveredAdopted, "loading": report.RecoveredAdopted, "hanging": report.RecoveredAdopted, "interrupted": report.RecoveredStopped, "dead": report.RecoveredGone,
 	} {
 		if results[name] != want {
 			t.Errorf("%s: %q, want %q", name, results[name], want)

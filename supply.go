@@ -144,13 +144,12 @@ func (c ProvisionConfig) variable(name string) string {
 	return s.Reveal()
 }
 
-// Inspect finds out all that can be known of the executable that cfg asks for, and keeps it in the cache. Start and
-// [Plan] do so themselves, but for the flags of a Python program: "vllm serve --help=all" takes 7 to 17 s. They check
-// those against what an Inspect before them has found, by the version that is installed, and else leave them to the
-// engine.
-func Inspect(ctx context.Context, cfg ProvisionConfig, opts ...Option) (engine.Binary, error) {
-	p, err := New(cfg, opts...)
-	if err != nil {
+// Inspect finds out all that can be known of the executable that a launch would run, and keeps it in the cache. Start and Plan do so
+// themselves, but for the flags of a Python program: "vllm serve --help=all" takes 7 to 17 s. They check those against what an
+// Inspect before them has found, by the version that is installed, and else leave them to the engine. The errors are those of
+// Plan.
+func (p *EngineProvisioner) Inspect(ctx context.Context) (engine.Binary, error) {
+	if err := p.unknown("inspect"); err != nil {
 		return engine.Binary{}, err
 	}
 	program := programOf(p.engine, p.cfg)

@@ -77,7 +77,7 @@ func TestPlan(t *testing.T) {
 	cfg.Flags = []string{"-ngl", "0", "--ctx-size", "512"}
 	cfg.APIKey = &settings.SecretRef{FromEnv: "NOT_SET_AND_NOT_NEEDED"}
 	cfg.Env = map[string]settings.EnvValue{"GREETING": {Value: "hello"}}
-	plan, err := Plan(bounded(t), cfg, WithCacheDir(t.TempDir()))
+	plan, err := planOf(bounded(t), cfg, WithCacheDir(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}

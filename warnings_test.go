@@ -8,6 +8,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/sglang"
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -84,7 +85,7 @@ func TestOneNode(t *testing.T) {
 			t.Errorf("%s %q: %v, want %q", tt.engine.Name(), tt.flags, err, tt.want)
 		case tt.want == "" && err != nil:
 			t.Errorf("%s %q: %v", tt.engine.Name(), tt.flags, err)
-		case tt.want == "" && len(tt.flags) > 0 && !strings.HasSuffix(strings.Join(LaunchPlan{Flags: spec.Flags}.Args(), " "), strings.Fields(tt.flags)[len(strings.Fields(tt.flags))-1]):
+		case tt.want == "" && len(tt.flags) > 0 && !strings.HasSuffix(strings.Join(report.Plan{Flags: spec.Flags}.Args(), " "), strings.Fields(tt.flags)[len(strings.Fields(tt.flags))-1]):
 			t.Errorf("%s %q: %q", tt.engine.Name(), tt.flags, spec.Flags)
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -465,7 +466,7 @@ func TestAdoption(t *testing.T) {
 		}
 		time.Sleep(300 * time.Millisecond) // lines that nobody reads meanwhile
 		launches, found, err := provisioner.Recover(bounded(t), cfg.StateDir, provisioner.WithLauncher(rt.launcher))
-		if err != nil || len(launches) != 1 || len(found) != 1 || found[0].Result != provisioner.RecoveredAdopted {
+		if err != nil || len(launches) != 1 || len(found) != 1 || found[0].Result != report.RecoveredAdopted {
 			t.Fatalf("recovered %+v (%v)", found, err)
 		}
 		q := launches[0]

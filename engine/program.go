@@ -12,7 +12,7 @@ type Program struct {
 	Model ModelKind
 	// Distribution is the Python distribution that installs Command, such as "vllm"; "" means that it is no Python program.
 	// The version is then read from the distribution's metadata beside the executable, which takes a millisecond:
-	// "vllm --version" takes 16 s. HelpArgs are asked by provisioner.Inspect alone, once for each version.
+	// "vllm --version" takes 16 s. HelpArgs are asked by node.Inspect alone, once for each version.
 	Distribution string
 	// SourceFlags are what cmake is given before the configuration's "cmake_flags" when the engine is built from source, at a
 	// reference that stands for a commit; the commit is "" where it is not known yet. nil means nothing.

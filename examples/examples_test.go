@@ -18,6 +18,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -76,7 +77,7 @@ func TestPlans(t *testing.T) {
 		if strings.HasPrefix(cfg.Model.ID, "local:") {
 			cfg.Model.ID = "local:" + model
 		}
-		plan, err := provisioner.Plan(t.Context(), cfg, provisioner.WithCacheDir(t.TempDir()))
+		plan, err := node.Plan(t.Context(), cfg, provisioner.WithCacheDir(t.TempDir()))
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 			continue
@@ -185,7 +186,7 @@ func TestPlansOfEngines(t *testing.T) {
 			r.StateDir, r.GPU, r.Devices = t.TempDir(), engine.GPUOptional, []settings.Device{"GPU-of-no-machine"}
 			r.Model.ID = "hf:Qwen/Qwen3-0.6B"
 			r.Provisioning.Binary = &settings.Binary{Path: script}
-			plan, err := provisioner.Plan(t.Context(), r, provisioner.WithCacheDir(t.TempDir()))
+			plan, err := node.Plan(t.Context(), r, provisioner.WithCacheDir(t.TempDir()))
 			if err != nil {
 				t.Errorf("%s: %v", file, err)
 				continue

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // adopt makes an engine that runs already the present launch.
@@ -25,7 +26,7 @@ func (r *replica) finish(p *provisioner.EngineProvisioner) {
 
 func (r *replica) takeUp(p *provisioner.EngineProvisioner) {
 	r.launch = p
-	r.past.Phase, r.past.RetryAt = provisioner.PhaseRunning, time.Time{}
+	r.past.Phase, r.past.RetryAt = report.PhaseRunning, time.Time{}
 	r.stale = true
 	r.keepStale()
 }

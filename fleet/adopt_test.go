@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -79,7 +80,7 @@ func TestAdoptsWhatDoesNotAnswer(t *testing.T) {
 			if now := second.Status()[0]; now.PID != was.PID || now.LaunchID != was.LaunchID || now.State != provisioner.StateReady {
 				t.Errorf("was %+v\nnow %+v", was, now)
 			}
-			if got := j.recoveries(); len(got) != 1 || got[0].Message != string(provisioner.RecoveredAdopted) {
+			if got := j.recoveries(); len(got) != 1 || got[0].Message != string(report.RecoveredAdopted) {
 				t.Errorf("recoveries %+v", got)
 			}
 			_ = syscall.Kill(was.PID, syscall.SIGCONT)
@@ -250,9 +251,9 @@ func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{}).WithDefaults()
 	cfg.Restart.MaxDelay, cfg.Restart.InitialDelay, cfg.Restart.CooldownMax = settings.Duration(10*time.Second), settings.Duration(time.Second), settings.Duration(20*time.Minute)
-	for phase, limit := range map[provisioner.Phase]time.Duration{provisioner.PhaseBackoff: 13 * time.Second, provisioner.PhaseOpen: 25 * time.Minute} {
+	for phase, limit := range map[report.Phase]time.Duration{report.PhaseBackoff: 13 * time.Second, report.PhaseOpen: 25 * time.Minute} {
 		files := state.In(t.TempDir(), "pool-r0")
-		kept := keptRestarts{Pool: "pool", Replica: "r0", Restarts: provisioner.Restarts{Phase: phase, RetryAt: time.Now().AddDate(0, 6, 0)}}
+		kept := keptRestarts{Pool: "pool", Replica: "r0", Restarts: report.Restarts{Phase: phase, RetryAt: time.Now().AddDate(0, 6, 0)}}
 		if err := files.WriteRestarts(kept); err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -33,7 +34,7 @@ func TestAdoptedWithoutTheRequiredGPU(t *testing.T) {
 	}
 	wantText(t, err, `the adopted engine does not meet "gpu: required": it was started without one`)
 	now := second.Status()[0]
-	want := provisioner.Difference{Key: "gpu", Why: "it runs without a GPU", Was: "optional", Now: "required"}
+	want := report.Difference{Key: "gpu", Why: "it runs without a GPU", Was: "optional", Now: "required"}
 	if now.PID != was.PID || now.State != provisioner.StateReady || !now.Outdated || !slices.Contains(now.Differs, want) {
 		t.Errorf("%+v", now)
 	}
@@ -70,7 +71,7 @@ func TestAdoptedOnAGPUIsProven(t *testing.T) {
 				t.Errorf("WaitReady: %v", err)
 			}
 			now := second.Status()[0]
-			lacks := slices.ContainsFunc(now.Differs, func(d provisioner.Difference) bool { return d.Key == "gpu" })
+			lacks := slices.ContainsFunc(now.Differs, func(d report.Difference) bool { return d.Key == "gpu" })
 			if now.PID != was.PID || lacks != (used == 0) {
 				t.Errorf("%+v", now)
 			}
@@ -128,7 +129,7 @@ func TestAdoptedAsRequiredIsLookedAtAgain(t *testing.T) {
 				return
 			}
 			wantText(t, err, test.lacks)
-			want := provisioner.Difference{Key: "gpu", Why: "it does not use the GPU", Was: "required", Now: "required"}
+			want := report.Difference{Key: "gpu", Why: "it does not use the GPU", Was: "required", Now: "required"}
 			if !slices.Contains(now.Differs, want) {
 				t.Errorf("it differs by %+v", now.Differs)
 			}

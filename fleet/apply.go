@@ -11,6 +11,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Reloaded is what [Fleet.Apply] did about a replica.
@@ -106,7 +107,7 @@ func (f *Fleet) apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) [
 			added = append(added, i)
 			continue
 		}
-		if r.history().Phase == provisioner.PhaseStopped {
+		if r.history().Phase == report.PhaseStopped {
 			results[i].Result = ReloadStopped
 			r.update(func() { r.cfg = cfg })
 			continue

@@ -14,6 +14,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -167,7 +168,7 @@ func TestApplyKeepsWhatFails(t *testing.T) {
 	bad := dying(t, cfgs[1])
 	results := wantApplied(t, s, []provisioner.ProvisionConfig{cfgs[0], bad}, "r0 unchanged", "r1 failed")
 	wantText(t, results[1].Err, "bad new settings")
-	eventually(t, "its breaker is open", func() bool { return s.Status()[1].Restarts.Phase == provisioner.PhaseOpen })
+	eventually(t, "its breaker is open", func() bool { return s.Status()[1].Restarts.Phase == report.PhaseOpen })
 	wantApplied(t, s, cfgs, "r0 unchanged", "r1 reloaded")
 	wantApplied(t, s, cfgs[:1], "r0 unchanged", "r1 removed")
 

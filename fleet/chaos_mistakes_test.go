@@ -17,6 +17,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -188,16 +189,16 @@ func TestChaosModelReplaced(t *testing.T) {
 		}
 		if err := complete(was.URL, make(chan struct{})); err != nil { // all of it can be in memory already
 			died++
-			eventually(t, "a start has failed", func() bool { r := s.Status()[0].Restarts; return r.Failures > 1 || r.Phase == provisioner.PhaseFailed })
+			eventually(t, "a start has failed", func() bool { r := s.Status()[0].Restarts; return r.Failures > 1 || r.Phase == report.PhaseFailed })
 		}
 		if err := os.WriteFile(cfg.Model.ID, whole, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "it is ready", func() bool {
 			now := s.Status()[0]
-			return now.State == provisioner.StateReady || now.Restarts.Phase == provisioner.PhaseFailed
+			return now.State == provisioner.StateReady || now.Restarts.Phase == report.PhaseFailed
 		})
-		if now := s.Status()[0]; now.Restarts.Phase == provisioner.PhaseFailed {
+		if now := s.Status()[0]; now.Restarts.Phase == report.PhaseFailed {
 			t.Fatalf("round %d: given up: %s", n, now.Restarts.Last)
 		}
 		if err := complete(s.Status()[0].URL, make(chan struct{})); err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -256,7 +257,7 @@ func (c *chaosRig) torn(t *testing.T) (n int) {
 	path := filepath.Join(c.files.Dir(), "restarts.json")
 	data, err := state.Read(path)
 	if err == nil {
-		err = json.Unmarshal(data, &provisioner.Restarts{})
+		err = json.Unmarshal(data, &report.Restarts{})
 	}
 	bad(path, err)
 	for _, err := range ReadEvents(t.Context(), c.files.State, false) {

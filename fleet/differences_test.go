@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // wantDifferences compares what differs from the recorded launch, as it is told.
-func wantDifferences(t *testing.T, cfg provisioner.ProvisionConfig, want ...string) []provisioner.Difference {
+func wantDifferences(t *testing.T, cfg provisioner.ProvisionConfig, want ...string) []report.Difference {
 	t.Helper()
-	differs, err := provisioner.Differences(bounded(t), cfg)
+	differs, err := node.Differences(bounded(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -157,7 +158,7 @@ func TestStopReplicaWhilePreparing(t *testing.T) {
 	if err := s.Stop(bounded(t), provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}, provisioner.StopOptions{}); err != nil {
 		t.Error(err)
 	}
-	if got := s.Status()[0]; got.State != provisioner.StateStopped || got.Restarts.Phase != provisioner.PhaseStopped {
+	if got := s.Status()[0]; got.State != provisioner.StateStopped || got.Restarts.Phase != report.PhaseStopped {
 		t.Errorf("%+v, %+v", got, got.Restarts)
 	}
 	wantStates(t, j, provisioner.StatePreparing, provisioner.StateStopped)
@@ -173,7 +174,7 @@ func TestFailureAndStatusAgree(t *testing.T) {
 	if _, ok := errors.AsType[*provisioner.ExitError](s.WaitReady(bounded(t))); !ok {
 		t.Error("the engine did not die")
 	}
-	if got := *s.Status()[0].Restarts; got.Phase != provisioner.PhaseBackoff || got.Failures != 1 || got.RetryAt.IsZero() {
+	if got := *s.Status()[0].Restarts; got.Phase != report.PhaseBackoff || got.Failures != 1 || got.RetryAt.IsZero() {
 		t.Errorf("%+v", got)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -250,7 +251,7 @@ func TestEventFileKeepsEverything(t *testing.T) {
 		events = append(events, provisioner.Event{
 			Time: time.Now().UTC().Round(0), Pool: "p", Replica: "r0", LaunchID: "l", Kind: provisioner.EventRestart, State: provisioner.StateFailed, From: provisioner.StateReady,
 			Took: took, Attempt: 2, PID: 3, Cause: engine.CauseOOMGPU, ExitCode: &code, Message: "a\nb\x00\u2028\"", Missed: 4,
-			Restarts: &provisioner.Restarts{Phase: provisioner.PhaseOpen, RetryAt: time.Now().UTC().Round(0)}, Handoff: &provisioner.Handoff{URL: "u"},
+			Restarts: &report.Restarts{Phase: report.PhaseOpen, RetryAt: time.Now().UTC().Round(0)}, Handoff: &provisioner.Handoff{URL: "u"},
 		})
 	}
 	dir := t.TempDir()
@@ -298,7 +299,7 @@ func TestSupervisorsKeepTheirEvents(t *testing.T) {
 	cfg.APIKey = &settings.SecretRef{FromEnv: "EVENTS_TEST_KEY"}
 	cfg.Restart.StartBurst = 2
 	dying, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
-	eventually(t, "the breaker is open", func() bool { return dying.Status()[0].Restarts.Phase == provisioner.PhaseOpen })
+	eventually(t, "the breaker is open", func() bool { return dying.Status()[0].Restarts.Phase == report.PhaseOpen })
 	if err := dying.Shutdown(bounded(t)); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -61,7 +62,7 @@ func TestFailuresAreEncoded(t *testing.T) {
 		t.Errorf("a status: %s", text)
 	}
 
-	text, _ = encoded(t, provisioner.Recovered{Pool: "a", Replica: "r0", Result: provisioner.RecoveredUnknown, Took: 1500 * time.Microsecond, Err: errors.New("no rights")})
+	text, _ = encoded(t, provisioner.Recovered{Pool: "a", Replica: "r0", Result: report.RecoveredUnknown, Took: 1500 * time.Microsecond, Err: errors.New("no rights")})
 	if text != `{"pool":"a","replica":"r0","result":"unknown","took":0.0015,"error":"no rights"}` {
 		t.Errorf("a recovery: %s", text)
 	}

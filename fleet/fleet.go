@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/board"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/feed"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Fleet keeps replicas alive: it starts their engines, watches them, and starts them again by the rules of
@@ -128,7 +129,7 @@ func (f *Fleet) takeOn(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 			replicas[i] = r
 			switch {
 			case one.Launch == nil:
-			case one.Result == provisioner.RecoveredAdopted:
+			case one.Result == report.RecoveredAdopted:
 				r.adopt(ctx, one.Launch)
 			default:
 				r.finish(one.Launch)
@@ -144,7 +145,7 @@ func (f *Fleet) takeOn(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 		e := recoveryEvent(one)
 		r := configured[one.ID()]
 		switch {
-		case one.Launch == nil || one.Result != provisioner.RecoveredAdopted:
+		case one.Launch == nil || one.Result != report.RecoveredAdopted:
 		case r == nil:
 			e.Message = "left alone: it is not among the replicas to take care of"
 		default:
@@ -164,7 +165,7 @@ func (f *Fleet) takeOn(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 	for _, one := range found {
 		switch {
 		case one.Launch == nil || configured[one.ID()] != nil:
-		case one.Result == provisioner.RecoveredAdopted:
+		case one.Result == report.RecoveredAdopted:
 			one.Launch.Release()
 		default:
 			f.inbox.work.Go(func() { _ = one.Launch.Stop(context.Background()) }) // its events tell

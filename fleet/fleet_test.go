@@ -14,6 +14,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -59,7 +60,7 @@ func TestSuperviseRestartsACrashedEngine(t *testing.T) {
 		t.Error("the crashed engine's worker lives beside the new engine")
 	}
 	eventually(t, "the supervisor knows that it is ready", func() bool { return !s.Status()[0].Restarts.ReadyAt.IsZero() })
-	if r := s.Status()[0].Restarts; r.Attempts != 1 || r.Total != 1 || r.Phase != provisioner.PhaseRunning || !strings.Contains(r.Last, "exited with code 0") {
+	if r := s.Status()[0].Restarts; r.Attempts != 1 || r.Total != 1 || r.Phase != report.PhaseRunning || !strings.Contains(r.Last, "exited with code 0") {
 		t.Errorf("restarts %+v", r)
 	}
 	j.mu.Lock()
@@ -68,7 +69,7 @@ func TestSuperviseRestartsACrashedEngine(t *testing.T) {
 	if i < 0 {
 		t.Fatal("no event tells of the restart")
 	}
-	if e := j.events[i]; e.LaunchID != first.LaunchID || e.Restarts.Phase != provisioner.PhaseBackoff || e.Restarts.RetryAt.IsZero() {
+	if e := j.events[i]; e.LaunchID != first.LaunchID || e.Restarts.Phase != report.PhaseBackoff || e.Restarts.RetryAt.IsZero() {
 		t.Errorf("event %+v", e)
 	}
 	if second.PID == first.PID {
@@ -84,7 +85,7 @@ func TestSuperviseOpensTheBreaker(t *testing.T) {
 	if err := s.WaitReady(bounded(t)); !errors.As(err, &exit) {
 		t.Errorf("WaitReady: %v", err)
 	}
-	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseOpen })
+	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseOpen })
 	if r := s.Status()[0].Restarts; r.Failures != 3 || time.Until(r.RetryAt) < 50*time.Minute {
 		t.Errorf("restarts %+v", r)
 	}
@@ -103,9 +104,9 @@ func TestSupervisePastSurvives(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1}}))
 	s, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
-	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseOpen })
+	eventually(t, "the breaker is open", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseOpen })
 	want := *s.Status()[0].Restarts
-	same := func(got provisioner.Restarts) bool {
+	same := func(got report.Restarts) bool {
 		return got.Phase == want.Phase && got.Failures == want.Failures && got.Attempts == want.Attempts && got.RetryAt.Equal(want.RetryAt)
 	}
 	// As it is while the supervisor lives, and so after its crash, and after an orderly Release.
@@ -141,7 +142,7 @@ func TestSuperviseGivesUpOnAPermanentCause(t *testing.T) {
 	if err := s.WaitReady(bounded(t)); !errors.As(err, &start) || start.Cause != engine.CauseModelMissing {
 		t.Errorf("WaitReady: %v", err)
 	}
-	eventually(t, "it is given up", func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseFailed })
+	eventually(t, "it is given up", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseFailed })
 	if err := os.WriteFile(cfg.Model.ID, []byte(enginetest.GGUF), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +202,7 @@ func TestSuperviseSeesAnotherCommandsStop(t *testing.T) {
 	if err := other.Stop(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the supervisor knows", func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseStopped })
+	eventually(t, "the supervisor knows", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
 	if now := s.Status()[0]; now.State != provisioner.StateStopped {
 		t.Errorf("%+v", now)
 	}
@@ -223,7 +224,7 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 	if err := s.WaitReady(bounded(t)); !errors.Is(err, provisioner.ErrStopped) {
 		t.Errorf("WaitReady: %v", err)
 	}
-	if now := s.Status()[0]; now.Restarts.Phase != provisioner.PhaseStopped || now.Restarts.Attempts != 0 {
+	if now := s.Status()[0]; now.Restarts.Phase != report.PhaseStopped || now.Restarts.Attempts != 0 {
 		t.Errorf("%+v, restarts %+v", now, now.Restarts)
 	}
 }
@@ -298,7 +299,7 @@ func TestSuperviseAdopts(t *testing.T) {
 	if now.LaunchID != was.LaunchID || now.PID != was.PID || now.State != provisioner.StateReady || now.Outdated {
 		t.Errorf("was %+v\nnow %+v", was, now)
 	}
-	if got := j.recoveries(); len(got) != 1 || got[0].Message != string(provisioner.RecoveredAdopted) || got[0].PID != was.PID {
+	if got := j.recoveries(); len(got) != 1 || got[0].Message != string(report.RecoveredAdopted) || got[0].PID != was.PID {
 		t.Errorf("recoveries %+v", got)
 	}
 	if got := j.recoveries(); got[0].State != provisioner.StateReady || got[0].LaunchID != was.LaunchID || got[0].Handoff == nil ||

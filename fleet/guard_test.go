@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/llamacpp"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 // lockedBuffer is a log that goroutines write.
@@ -66,7 +67,7 @@ func TestAMistakeIsOneReplicasFailure(t *testing.T) {
 		wantText(t, results[1].Err, "other/", "internal error", "index out of range [3]", "report it")
 		cfgs[1].Flags = []string{"--ctx-size", "77"}
 	}
-	if _, err := provisioner.Plan(bounded(t), cfgs[1], opts...); !errors.As(err, new(*caught.PanicError)) {
+	if _, err := node.Plan(bounded(t), cfgs[1], opts...); !errors.As(err, new(*caught.PanicError)) {
 		t.Errorf("Plan: %v", err)
 	}
 	if now := s.Status()[0]; now.State != provisioner.StateReady || now.LaunchID != healthy.LaunchID {

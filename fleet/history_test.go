@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/caller"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -68,7 +69,7 @@ func TestAStopIsHistory(t *testing.T) {
 					return len(told) > 0
 				})
 				e := told[0]
-				if len(told) != 1 || e.State != provisioner.StateStopped || e.Message != c.want || e.StoppedBy == nil || *e.StoppedBy != provisioner.Stopper(caller.This()) {
+				if len(told) != 1 || e.State != provisioner.StateStopped || e.Message != c.want || e.StoppedBy == nil || *e.StoppedBy != report.Stopper(caller.This()) {
 					t.Errorf("%+v", told)
 				}
 			})
@@ -86,7 +87,7 @@ func TestAStopOfAWaitIsHistory(t *testing.T) {
 	if _, err := RequestStop(bounded(t), cfg.StateDir, poolR0); err != nil {
 		t.Fatal(err)
 	}
-	if notes := j.notes(); !strings.Contains(notes, "stopped by another command: "+provisioner.Stopper(caller.This()).String()) {
+	if notes := j.notes(); !strings.Contains(notes, "stopped by another command: "+report.Stopper(caller.This()).String()) {
 		t.Errorf("notes: %s", notes)
 	}
 	err := s.WaitReady(bounded(t))
@@ -112,5 +113,5 @@ func TestAStartThatIsCalledOff(t *testing.T) {
 	if !errors.Is(err, provisioner.ErrStopped) {
 		t.Error(err)
 	}
-	wantText(t, err, "pool/r0: stopped before it was ready, by another command: "+provisioner.Stopper(caller.This()).String())
+	wantText(t, err, "pool/r0: stopped before it was ready, by another command: "+report.Stopper(caller.This()).String())
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // hold keeps that somebody has stopped the replica, for the next fleet.
@@ -55,7 +56,7 @@ func (r *replica) awaitStop(ctx context.Context, p *provisioner.EngineProvisione
 	for _, f := range found {
 		switch {
 		case f.Launch == nil:
-		case f.Result == provisioner.RecoveredStopped:
+		case f.Result == report.RecoveredStopped:
 			if err := finishStop(f.Launch); !errors.Is(err, errStopFinished) {
 				return err
 			}

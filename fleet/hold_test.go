@@ -6,6 +6,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Whoever has stopped a replica under a manager finds it stopped under the next one.
@@ -51,7 +52,7 @@ func TestWhatWasStoppedStaysStopped(t *testing.T) {
 			if err := second.WaitReady(bounded(t)); err != nil {
 				t.Errorf("WaitReady waits for it: %v", err)
 			}
-			if now := second.Status()[0]; now.Restarts.Phase != provisioner.PhaseStopped || now.State != provisioner.StateStopped {
+			if now := second.Status()[0]; now.Restarts.Phase != report.PhaseStopped || now.State != provisioner.StateStopped {
 				t.Errorf("%+v, restarts %+v", now, now.Restarts)
 			}
 			wantNote(t, j, "it was stopped by pid ", "stays so; reset it to start it (engine-provisioner reset pool/r0)")

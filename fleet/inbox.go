@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // requestPeriod is the time between the manager's looks for requests.
@@ -158,7 +159,7 @@ func (f *Fleet) each(names []string, result string, do func(r *replica) error) (
 	}
 	var chosen []*replica
 	for _, r := range replicas {
-		if slices.Contains(names, r.name) || len(names) == 0 && r.history().Phase != provisioner.PhaseStopped {
+		if slices.Contains(names, r.name) || len(names) == 0 && r.history().Phase != report.PhaseStopped {
 			chosen = append(chosen, r)
 		}
 	}

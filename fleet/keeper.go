@@ -9,6 +9,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // keeper makes again what somebody removes from the state directory of a fleet: the manager's lock, the folders, and
@@ -63,7 +64,7 @@ func (r *replica) restore() error {
 	}
 	past := r.history()
 	r.keep(past)
-	if past.Phase == provisioner.PhaseStopped {
+	if past.Phase == report.PhaseStopped {
 		r.hold()
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/board"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/test/client"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/usage"
 )
 
@@ -95,7 +96,7 @@ func TestMeasureOfALoad(t *testing.T) {
 		return s.State == provisioner.StateStarting && s.Progress != nil && s.Progress.Done > 0
 	})
 	p, size := s.Progress, int64(len(enginetest.GGUF))
-	if p.Step != provisioner.StepLoad || p.What != "model.gguf" || p.Total != size || p.Done != size {
+	if p.Step != report.StepLoad || p.What != "model.gguf" || p.Total != size || p.Done != size {
 		t.Errorf("%+v", p)
 	}
 	if s.Usage.Running != nil || s.Usage.Tokens != nil {
@@ -112,15 +113,15 @@ func TestStatusesOfThoseThatPrepare(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := board.New(dir)
-	b.See(provisioner.Event{Pool: "pool", Replica: "r0", Kind: provisioner.EventProgress, Progress: &provisioner.Progress{Step: provisioner.StepBuild, Done: 7, Total: 100}})
+	b.See(provisioner.Event{Pool: "pool", Replica: "r0", Kind: provisioner.EventProgress, Progress: &report.Progress{Step: report.StepBuild, Done: 7, Total: 100}})
 	if err := b.Post([]board.Entry{{ReplicaID: poolR1, Engine: "vllm", Model: "m"}, {ReplicaID: poolR0, Engine: "llamacpp"}, {ReplicaID: poolR9}}); err != nil {
 		t.Fatal(err)
 	}
-	kept := keptRestarts{Pool: "pool", Replica: "r1", Restarts: provisioner.Restarts{Phase: provisioner.PhaseBackoff, RetryAt: time.Now().Add(time.Hour), Last: "why", Advice: "what to do"}}
+	kept := keptRestarts{Pool: "pool", Replica: "r1", Restarts: report.Restarts{Phase: report.PhaseBackoff, RetryAt: time.Now().Add(time.Hour), Last: "why", Advice: "what to do"}}
 	if err := state.In(dir, "pool-r1").WriteRestarts(kept); err != nil {
 		t.Fatal(err)
 	}
-	if err := state.In(dir, "pool-r9").WriteRestarts(keptRestarts{Pool: "pool", Replica: "r9", Restarts: provisioner.Restarts{Phase: provisioner.PhaseStopped}}); err != nil {
+	if err := state.In(dir, "pool-r9").WriteRestarts(keptRestarts{Pool: "pool", Replica: "r9", Restarts: report.Restarts{Phase: report.PhaseStopped}}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := Statuses(dir)

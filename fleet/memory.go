@@ -7,23 +7,22 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
-	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
-	"github.com/llama-orch/engine-provisioner/settings"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // keptRestarts is what the fleet of a replica keeps on disk: for the next one, which otherwise would never open a
 // breaker if it crashes together with its engines, and for "status" in any other program. Only the manager writes it.
 type keptRestarts struct {
-	Pool     string                   `json:"pool"`
-	Replica  string                   `json:"replica"`
-	Engine   string                   `json:"engine"`
-	Outdated bool                     `json:"outdated,omitempty"` // also for versions that know no Differs
-	Differs  []provisioner.Difference `json:"differs,omitempty"`
+	Pool     string              `json:"pool"`
+	Replica  string              `json:"replica"`
+	Engine   string              `json:"engine"`
+	Outdated bool                `json:"outdated,omitempty"` // also for versions that know no Differs
+	Differs  []report.Difference `json:"differs,omitempty"`
 	// ServedSettings stands for the settings that were ready last.
 	ServedSettings string `json:"served_settings,omitempty"`
-	provisioner.Restarts
+	report.Restarts
 }
 
 func readRestarts(f state.Files) (keptRestarts, error) {
@@ -39,7 +38,7 @@ func forgive(f state.Files, kept keptRestarts) error {
 	if kept.ServedSettings == "" && !f.Held() { // one that is held is still to be found by its name
 		return os.Remove(f.Restarts())
 	}
-	kept.Restarts = provisioner.Restarts{Phase: provisioner.PhaseRunning, Total: kept.Total}
+	kept.Restarts = report.Restarts{Phase: report.PhaseRunning, Total: kept.Total}
 	return f.WriteRestarts(kept)
 }
 
@@ -48,13 +47,13 @@ func (r *replica) resume(now time.Time) {
 	kept, err := readRestarts(r.files) // whatever is wrong with it, the replica begins anew
 	past := kept.Restarts
 	r.served = kept.ServedSettings
-	past.Served = r.served == decisive(r.cfg)
+	past.Served = r.served == policy.Decisive(r.cfg)
 	r.wasHeld = r.files.Held()
 	switch {
 	case r.wasHeld:
-		past.Phase, past.RetryAt, past.ReadyAt = provisioner.PhaseStopped, time.Time{}, time.Time{}
+		past.Phase, past.RetryAt, past.ReadyAt = report.PhaseStopped, time.Time{}, time.Time{}
 	case !policy.Waits(past):
-		past.Phase, past.ReadyAt = provisioner.PhaseRunning, time.Time{}
+		past.Phase, past.ReadyAt = report.PhaseRunning, time.Time{}
 	}
 	// A clock that was set back must not make a wait longer than it can be, here or for who reads of it.
 	if limit := now.Add(policy.Of(r.cfg.Restart).Longest(restart.Phase(past.Phase))); past.RetryAt.After(limit) {
@@ -65,7 +64,7 @@ func (r *replica) resume(now time.Time) {
 }
 
 // keep keeps the replica's past for the next fleet and for other programs.
-func (r *replica) keep(past provisioner.Restarts) {
+func (r *replica) keep(past report.Restarts) {
 	cfg, differs := r.config(), r.differs()
 	kept := keptRestarts{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: len(differs) > 0, Differs: differs,
@@ -98,7 +97,7 @@ func (r *replica) announce() {
 	}
 	wait := past.RetryAt.Sub(now).Round(100 * time.Millisecond)
 	switch {
-	case past.Phase == provisioner.PhaseStopped:
+	case past.Phase == report.PhaseStopped:
 		e.State, e.Cause = provisioner.StateStopped, ""
 		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so; reset it to start it (engine-provisioner reset %s)",
 			r.files.HeldBy(), r.name)
@@ -108,13 +107,4 @@ func (r *replica) announce() {
 		return
 	}
 	r.tell(e)
-}
-
-// decisive stands for all that decides on a launch before anything is looked at on the node. What only the provisioner acts on is
-// left out.
-func decisive(c provisioner.ProvisionConfig) string {
-	dir := c.Dir
-	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = settings.Restart{}, settings.Liveness{}, settings.Drain{}, settings.Ready{}, settings.Stop{}, settings.Logs{}
-	c.Fit, c.Expose, c.Handoff, c.Download = "", false, settings.Handoff{}, settings.Download{}
-	return cache.Hash(c, dir)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 var (
@@ -47,7 +48,7 @@ func TestAHeaderIsOneReplicasProblem(t *testing.T) {
 			t.Errorf("%s: %+v", c.key, results[1].Err)
 		}
 		// The next manager's first step is the same.
-		if _, err := provisioner.Plan(bounded(t), bad); err == nil || !strings.Contains(err.Error(), c.key) {
+		if _, err := node.Plan(bounded(t), bad); err == nil || !strings.Contains(err.Error(), c.key) {
 			t.Errorf("a plan of %s: %v", c.key, err)
 		}
 		if now := s.Status()[0]; now.State != provisioner.StateReady || now.LaunchID != healthy.LaunchID || statusAt(t, now.URL+"/health") != 200 {

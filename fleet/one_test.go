@@ -12,6 +12,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -97,7 +98,7 @@ func TestRestart(t *testing.T) {
 	if err := s.Stop(bounded(t), poolR0, provisioner.StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Reset(bounded(t), poolR0); err != nil || s.Status()[0].Restarts.Phase != provisioner.PhaseStopped {
+	if err := s.Reset(bounded(t), poolR0); err != nil || s.Status()[0].Restarts.Phase != report.PhaseStopped {
 		t.Errorf("Reset starts one that was stopped: %+v (%v)", s.Status()[0], err)
 	}
 	if err := s.Restart(bounded(t), poolR0, provisioner.StopOptions{}); err != nil {

@@ -8,6 +8,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // order is what a replica is told to do.
@@ -18,7 +19,7 @@ type order struct {
 	now   provisioner.Comparison      // of an update, where a launch runs
 	firm  bool                        // of a reload: no settings of before come back
 	reply chan error                  // of one element
-	by    *provisioner.Stopper        // of a stop that another program has asked for
+	by    *report.Stopper             // of a stop that another program has asked for
 }
 
 type orderKind int
@@ -108,7 +109,7 @@ func (r *replica) halt(p *provisioner.EngineProvisioner, o order) error {
 }
 
 // tellStopper says which other program has asked for a stop, where launch p has nothing to stop and so says nothing.
-func (r *replica) tellStopper(p *provisioner.EngineProvisioner, by *provisioner.Stopper) {
+func (r *replica) tellStopper(p *provisioner.EngineProvisioner, by *report.Stopper) {
 	if by == nil {
 		return
 	}
@@ -129,7 +130,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 	r.halted = false
 	switch o.kind {
 	case orderReset, orderStart:
-		if o.kind == orderStart || r.history().Phase != provisioner.PhaseStopped {
+		if o.kind == orderStart || r.history().Phase != report.PhaseStopped {
 			r.judge(policy.Happened(restart.Forgiven))
 		}
 		o.reply <- nil

@@ -14,6 +14,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -50,7 +51,7 @@ func TestApplyUpdatesInPlace(t *testing.T) {
 		wantApplied(t, s, []provisioner.ProvisionConfig{next}, "r0 unchanged")
 		cfg = next
 	}
-	if r := s.Status()[0].Restarts; r.Phase != provisioner.PhaseRunning || r.Total != 0 || r.ReadyAt.After(time.Now()) {
+	if r := s.Status()[0].Restarts; r.Phase != report.PhaseRunning || r.Total != 0 || r.ReadyAt.After(time.Now()) {
 		t.Errorf("restarts %+v", r)
 	}
 	wantDifferences(t, cfg)
@@ -81,7 +82,7 @@ func TestUpdatedEngineIsLookedAfter(t *testing.T) {
 	cfg.Restart.Mode = "never"
 	wantApplied(t, s, []provisioner.ProvisionConfig{cfg}, "r0 updated")
 	enginetest.Kill(t, was.URL, enginetest.Death{Code: 7, Stderr: "a pity\n"})
-	eventually(t, "it is given up", func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseFailed })
+	eventually(t, "it is given up", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseFailed })
 	if last := s.Status()[0].Restarts.Last; !strings.Contains(last, "exited with code 7 after it was ready") {
 		t.Errorf("it is said to have ended of %q", last)
 	}
@@ -222,7 +223,7 @@ func TestApplyTriesAgain(t *testing.T) {
 	s, _ := supervised(t, cfgs)
 	eventually(t, "one is given up, the other ready", func() bool {
 		now := s.Status()
-		return now[0].State == provisioner.StateReady && now[1].Restarts.Phase == provisioner.PhaseFailed
+		return now[0].State == provisioner.StateReady && now[1].Restarts.Phase == report.PhaseFailed
 	})
 	next := slices.Clone(cfgs)
 	next[0].Flags = []string{"--ctx-size", "777"}
@@ -239,7 +240,7 @@ func TestApplyTriesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	enginetest.Kill(t, s.Status()[1].URL, enginetest.Death{Code: 1})
-	eventually(t, "its breaker is open", func() bool { return s.Status()[1].Restarts.Phase == provisioner.PhaseOpen })
+	eventually(t, "its breaker is open", func() bool { return s.Status()[1].Restarts.Phase == report.PhaseOpen })
 	if err := os.WriteFile(cfgs[1].Model.ID, []byte(enginetest.GGUF), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // completes asks for some tokens and reports whether they came.
@@ -44,7 +45,7 @@ func TestRealModelIsCopiedOver(t *testing.T) {
 	}
 	halfway := s.Status()[0].Restarts.Failures
 	eventually(t, "starts with half of it have failed", func() bool { return s.Status()[0].Restarts.Failures > halfway+2 })
-	if r := s.Status()[0].Restarts; r.Phase == provisioner.PhaseFailed || r.Cause != engine.CauseModelCorrupt {
+	if r := s.Status()[0].Restarts; r.Phase == report.PhaseFailed || r.Cause != engine.CauseModelCorrupt {
 		t.Errorf("restarts %+v", r)
 	}
 	if err := os.WriteFile(cfg.Model.ID, whole, 0o600); err != nil {

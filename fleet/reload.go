@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // reload is a change of a replica's configuration that is not decided yet.
@@ -177,7 +178,7 @@ func (r *replica) rehearse(ctx context.Context, cfg provisioner.ProvisionConfig)
 }
 
 // differs is by what the launch differs from the present settings.
-func (r *replica) differs() []provisioner.Difference {
+func (r *replica) differs() []report.Difference {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.outdated
@@ -202,7 +203,7 @@ func (r *replica) weigh(ctx context.Context, cfg provisioner.ProvisionConfig) (w
 	present, launch, outdated, past := r.cfg, r.launch, r.outdated, r.past
 	r.mu.Unlock()
 	cfg = cfg.WithDefaults()
-	alike := decisive(present) == decisive(cfg)
+	alike := policy.Decisive(present) == policy.Decisive(cfg)
 	what = todoUpdate
 	if keys, err := footprint.Keys(present, cfg); err == nil && len(keys) == 0 && present.Dir == cfg.Dir && len(outdated) == 0 {
 		what = todoNothing
@@ -211,7 +212,7 @@ func (r *replica) weigh(ctx context.Context, cfg provisioner.ProvisionConfig) (w
 		switch {
 		case !alike:
 			return todoRelaunch, now
-		case past.Phase != provisioner.PhaseRunning:
+		case past.Phase != report.PhaseRunning:
 			return todoRetry, now
 		}
 		return what, now // it is being started

@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -162,7 +163,7 @@ func TestKillHurriesAReload(t *testing.T) {
 			if took := time.Since(began); took > patience {
 				t.Errorf("the stop took %s", took)
 			}
-			if now := s.Status()[0]; now.Restarts.Phase != provisioner.PhaseStopped {
+			if now := s.Status()[0]; now.Restarts.Phase != report.PhaseStopped {
 				t.Errorf("%+v", now.Restarts)
 			}
 			if err := <-reloaded; !errors.Is(err, provisioner.ErrStopped) {

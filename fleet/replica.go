@@ -14,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // replica is one replica under a Fleet. Its goroutine, run, decides everything; others send it orders.
@@ -42,15 +43,15 @@ type replica struct {
 	mu       sync.Mutex
 	cfg      provisioner.ProvisionConfig
 	launch   *provisioner.EngineProvisioner // the present launch, or the last one
-	past     provisioner.Restarts
-	kept     bool                     // its past is on disk
-	outdated []provisioner.Difference // by what the launch differs from the present settings
-	leaving  bool                     // it was removed from the configuration
-	lacking  error                    // a *GPUError: what the adopted launch runs without, and must not by the present settings; else nil
-	wasHeld  bool                     // it was stopped under an earlier fleet, and nobody has started it since
-	by       *provisioner.Stopper     // the other program that has stopped it last; nil when none has, or it is not known
-	last     error                    // why the last launch ended; nil while one is ready
-	changed  chan struct{}            // closed and replaced whenever one of these changes
+	past     report.Restarts
+	kept     bool                // its past is on disk
+	outdated []report.Difference // by what the launch differs from the present settings
+	leaving  bool                // it was removed from the configuration
+	lacking  error               // a *GPUError: what the adopted launch runs without, and must not by the present settings; else nil
+	wasHeld  bool                // it was stopped under an earlier fleet, and nobody has started it since
+	by       *report.Stopper     // the other program that has stopped it last; nil when none has, or it is not known
+	last     error               // why the last launch ended; nil while one is ready
+	changed  chan struct{}       // closed and replaced whenever one of these changes
 }
 
 func newReplica(f *Fleet, cfg provisioner.ProvisionConfig) *replica {
@@ -86,7 +87,7 @@ func (r *replica) step() bool {
 	switch past := r.history(); {
 	case r.halted:
 		return r.obey(<-r.orders, nil)
-	case past.Phase == provisioner.PhaseRunning:
+	case past.Phase == report.PhaseRunning:
 		return r.runLaunch()
 	case policy.Waits(past):
 		return r.rest(time.Until(past.RetryAt))
@@ -98,7 +99,7 @@ func (r *replica) step() bool {
 // rest waits for an order, or for as long as wait if it is positive.
 func (r *replica) rest(wait time.Duration) bool {
 	var alarm <-chan time.Time
-	if r.history().Phase != provisioner.PhaseFailed && r.history().Phase != provisioner.PhaseStopped {
+	if r.history().Phase != report.PhaseFailed && r.history().Phase != report.PhaseStopped {
 		timer := time.NewTimer(max(wait, 0))
 		defer timer.Stop()
 		alarm = timer.C
@@ -155,7 +156,7 @@ func (r *replica) runLaunch() bool {
 	}
 	if !r.isOutdated() {
 		r.proven = new(r.config())
-		r.served = decisive(*r.proven)
+		r.served = policy.Decisive(*r.proven)
 	}
 	r.judge(policy.Happened(restart.BecameReady))
 	r.settleReload(nil)
@@ -272,7 +273,7 @@ func (r *replica) config() provisioner.ProvisionConfig {
 	return r.cfg
 }
 
-func (r *replica) history() provisioner.Restarts {
+func (r *replica) history() report.Restarts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.past
@@ -287,18 +288,6 @@ func (r *replica) update(change func()) {
 	r.changed = make(chan struct{})
 }
 
-// isReady reports whether the present launch is ready.
-func (r *replica) isReady() bool {
-	past := r.history()
-	return past.Phase == provisioner.PhaseRunning && !past.ReadyAt.IsZero()
-}
-
-// atRest reports whether nothing runs, nor will by itself.
-func (r *replica) atRest() bool {
-	phase := r.history().Phase
-	return phase == provisioner.PhaseFailed || phase == provisioner.PhaseStopped || closed(r.done)
-}
-
 // waitReady returns when the replica is ready or not wanted any more, or with the failure that came first.
 func (r *replica) waitReady(ctx context.Context) error {
 	for {
@@ -308,13 +297,13 @@ func (r *replica) waitReady(ctx context.Context) error {
 		switch {
 		case leaving:
 			return nil
-		case past.Phase == provisioner.PhaseRunning && !past.ReadyAt.IsZero():
+		case past.Phase == report.PhaseRunning && !past.ReadyAt.IsZero():
 			return lacking
 		case last != nil:
 			return last
-		case past.Phase == provisioner.PhaseStopped && by != nil:
+		case past.Phase == report.PhaseStopped && by != nil:
 			return fmt.Errorf("%s: %w before it was ready, by another command: %s", r.name, provisioner.ErrStopped, by)
-		case past.Phase == provisioner.PhaseStopped:
+		case past.Phase == report.PhaseStopped:
 			return fmt.Errorf("%s: %w before it was ready", r.name, provisioner.ErrStopped)
 		}
 		select {
@@ -334,9 +323,9 @@ func (r *replica) waitEnd(ctx context.Context) (ended bool, err error) {
 		phase, last, changed := r.past.Phase, r.last, r.changed
 		r.mu.Unlock()
 		switch phase {
-		case provisioner.PhaseFailed:
+		case report.PhaseFailed:
 			return true, last
-		case provisioner.PhaseStopped:
+		case report.PhaseStopped:
 			return true, nil
 		}
 		select {

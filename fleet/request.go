@@ -14,14 +14,18 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/internal/caller"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
+
+// ErrNotManaged says that no fleet is at work in a state directory.
+var ErrNotManaged = mailbox.ErrNotManaged
 
 // request is what another program asks of the manager of a state directory.
 type request struct {
-	Kind     requestKind          `json:"kind"`
-	Replicas []string             `json:"replicas,omitempty"` // as pool/replica; none: all
-	By       *provisioner.Stopper `json:"by,omitempty"`       // who asks, with requestStop
-	File     string               `json:"file,omitempty"`     // the one that who asks has changed, with requestReload
+	Kind     requestKind     `json:"kind"`
+	Replicas []string        `json:"replicas,omitempty"` // as pool/replica; none: all
+	By       *report.Stopper `json:"by,omitempty"`       // who asks, with requestStop
+	File     string          `json:"file,omitempty"`     // the one that who asks has changed, with requestReload
 }
 
 type requestKind string
@@ -72,7 +76,7 @@ func RequestReset(ctx context.Context, stateDir string, replicas ...provisioner.
 		return nil, err
 	}
 	answered, err := request{Kind: requestReset, Replicas: named(replicas)}.put(ctx, state)
-	if errors.Is(err, provisioner.ErrNotManaged) {
+	if errors.Is(err, ErrNotManaged) {
 		return resetUnmanaged(state, named(replicas))
 	}
 	return answered, err
@@ -122,7 +126,7 @@ func RequestStop(ctx context.Context, stateDir string, replicas ...provisioner.R
 	if err != nil {
 		return nil, err
 	}
-	return request{Kind: requestStop, Replicas: named(replicas), By: new(provisioner.Stopper(caller.This()))}.put(ctx, state)
+	return request{Kind: requestStop, Replicas: named(replicas), By: new(report.Stopper(caller.This()))}.put(ctx, state)
 }
 
 // named are replicas as requests name them.

@@ -16,6 +16,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -29,7 +31,7 @@ func TestRequestReset(t *testing.T) {
 		t.Error("what is not there was reset")
 	}
 	s, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
-	open := func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseOpen }
+	open := func() bool { return s.Status()[0].Restarts.Phase == report.PhaseOpen }
 	eventually(t, "the breaker is open", open)
 	before := s.Status()[0].LaunchID
 	if _, err := RequestReset(bounded(t), cfg.StateDir, poolR9); err == nil {
@@ -44,7 +46,7 @@ func TestRequestReset(t *testing.T) {
 		before = s.Status()[0].LaunchID
 	}
 	got, err := RequestStop(bounded(t), cfg.StateDir, poolR0)
-	if err != nil || len(got) != 1 || got[0].Result != "stopped" || s.Status()[0].Restarts.Phase != provisioner.PhaseStopped {
+	if err != nil || len(got) != 1 || got[0].Result != "stopped" || s.Status()[0].Restarts.Phase != report.PhaseStopped {
 		t.Errorf("the stop of a replica that waits: %+v (%v), %+v", got, err, s.Status()[0].Restarts)
 	}
 	if got, err := RequestReset(bounded(t), cfg.StateDir); err != nil || len(got) != 0 {
@@ -72,7 +74,7 @@ func TestRequestReset(t *testing.T) {
 	slow := cfg // it adds no failures of its own
 	slow.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
 	next, _ := supervised(t, []provisioner.ProvisionConfig{slow})
-	if past := next.Status()[0].Restarts; past.Phase == provisioner.PhaseOpen || past.Failures > 2 {
+	if past := next.Status()[0].Restarts; past.Phase == report.PhaseOpen || past.Failures > 2 {
 		t.Errorf("the next supervisor remembers %+v", past)
 	}
 }
@@ -80,7 +82,7 @@ func TestRequestReset(t *testing.T) {
 func TestRequestReload(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
-	if _, err := RequestReload(bounded(t), cfg.StateDir, ""); !errors.Is(err, provisioner.ErrNotManaged) {
+	if _, err := RequestReload(bounded(t), cfg.StateDir, ""); !errors.Is(err, ErrNotManaged) {
 		t.Errorf("without a manager: %v", err)
 	}
 	present := cfg
@@ -137,7 +139,7 @@ func TestRequestStartAndRestart(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	for _, ask := range []func(context.Context, string, ...provisioner.ReplicaID) ([]Answer, error){RequestStart, RequestRestart} {
-		if _, err := ask(bounded(t), cfg.StateDir); !errors.Is(err, provisioner.ErrNotManaged) {
+		if _, err := ask(bounded(t), cfg.StateDir); !errors.Is(err, ErrNotManaged) {
 			t.Errorf("without a manager: %v", err)
 		}
 	}
@@ -195,7 +197,7 @@ func TestStopReplica(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if now := s.Status()[0]; now.State != provisioner.StateStopped || now.Restarts.Phase != provisioner.PhaseStopped {
+	if now := s.Status()[0]; now.State != provisioner.StateStopped || now.Restarts.Phase != report.PhaseStopped {
 		t.Errorf("%+v", now)
 	}
 	if err := s.Start(bounded(t), poolR0); err != nil {
@@ -265,7 +267,7 @@ func TestStatusesOfSupervised(t *testing.T) {
 		}
 		got = ""
 		for _, s := range all {
-			phase := provisioner.Phase("-")
+			phase := report.Phase("-")
 			if s.Restarts != nil {
 				phase = s.Restarts.Phase
 				if policy.Waits(*s.Restarts) == s.Restarts.RetryAt.IsZero() {
@@ -282,13 +284,13 @@ func TestStatusesOfSupervised(t *testing.T) {
 		}
 	}()
 	eventually(t, "all are told", func() bool { return table() == want })
-	if differs, err := provisioner.Differences(bounded(t), old); len(differs) == 0 || err != nil {
+	if differs, err := node.Differences(bounded(t), old); len(differs) == 0 || err != nil {
 		t.Errorf("differences %v (%v)", differs, err)
 	}
-	if differs, err := provisioner.Differences(bounded(t), fine); len(differs) > 0 || err != nil {
+	if differs, err := node.Differences(bounded(t), fine); len(differs) > 0 || err != nil {
 		t.Errorf("differences %v (%v)", differs, err)
 	}
-	if _, err := provisioner.Differences(bounded(t), lost); err == nil {
+	if _, err := node.Differences(bounded(t), lost); err == nil {
 		t.Error("a replica without a model could be compared")
 	}
 	if err := s.Release(); err != nil {

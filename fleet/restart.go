@@ -9,6 +9,12 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
+// isReady reports whether the present launch is ready.
+func (r *replica) isReady() bool { return policy.Ready(r.history()) }
+
+// atRest reports whether nothing runs, nor will by itself.
+func (r *replica) atRest() bool { return policy.AtRest(r.history()) || closed(r.done) }
+
 // judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
 func (r *replica) judge(e policy.Incident) {
 	before, cfg := r.history(), r.config()
@@ -16,7 +22,7 @@ func (r *replica) judge(e policy.Incident) {
 		r.unhold()
 	}
 	past := before
-	past.Served = r.served == decisive(cfg)
+	past.Served = r.served == policy.Decisive(cfg)
 	now, what := policy.Judge(cfg.Restart, past, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
 	if now == before {
 		return

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -88,7 +89,7 @@ func TestServedComesBack(t *testing.T) {
 			}
 			enginetest.Kill(t, was.URL, enginetest.Death{Code: 1})
 			eventually(t, "several starts have failed", func() bool { return s.Status()[0].Restarts.Failures > 3 })
-			if r := s.Status()[0].Restarts; !r.Served || r.Phase == provisioner.PhaseFailed || r.Hindered > 0 {
+			if r := s.Status()[0].Restarts; !r.Served || r.Phase == report.PhaseFailed || r.Hindered > 0 {
 				t.Errorf("restarts %+v", r)
 			}
 			if err := c.back(); err != nil {
@@ -110,7 +111,7 @@ func TestServedIsKept(t *testing.T) {
 	if err := os.Remove(cfg.Model.ID); err != nil {
 		t.Fatal(err)
 	}
-	wantPhase := func(cfg provisioner.ProvisionConfig, phase provisioner.Phase, served bool) {
+	wantPhase := func(cfg provisioner.ProvisionConfig, phase report.Phase, served bool) {
 		t.Helper()
 		s, _ := supervised(t, []provisioner.ProvisionConfig{cfg})
 		var missing *provisioner.StartError
@@ -126,12 +127,12 @@ func TestServedIsKept(t *testing.T) {
 		}
 	}
 	cfg.Restart.StartBurst, cfg.Drain.Timeout = 2, new(settings.Duration(time.Second)) // the provisioner's matter
-	wantPhase(cfg, provisioner.PhaseOpen, true)
+	wantPhase(cfg, report.PhaseOpen, true)
 	if _, err := RequestReset(bounded(t), cfg.StateDir); err != nil {
 		t.Fatal(err)
 	}
-	wantPhase(cfg, provisioner.PhaseOpen, true)
+	wantPhase(cfg, report.PhaseOpen, true)
 	other := cfg
 	other.Flags = []string{"--ctx-size", "777"}
-	wantPhase(other, provisioner.PhaseFailed, false)
+	wantPhase(other, report.PhaseFailed, false)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/usage"
 )
 
@@ -25,7 +26,7 @@ func (r *replica) status() provisioner.Status {
 	switch {
 	case launch != nil:
 		s = launch.Status()
-	case past.Phase == provisioner.PhaseStopped:
+	case past.Phase == report.PhaseStopped:
 		s.State = provisioner.StateStopped
 	}
 	s.Restarts, s.Outdated, s.Differs = &past, len(outdated) > 0, outdated
@@ -60,7 +61,7 @@ func Measure(ctx context.Context, m *usage.Meter, all []provisioner.Status) erro
 		}
 		if all[i].Usage = u; u != nil && u.Load != nil && all[i].State == provisioner.StateStarting {
 			l := u.Load
-			all[i].Progress = &provisioner.Progress{Step: provisioner.StepLoad, What: l.Model, Done: l.Done, Total: l.Total, Rate: l.Rate, Remaining: l.Remaining}
+			all[i].Progress = &report.Progress{Step: report.StepLoad, What: l.Model, Done: l.Done, Total: l.Total, Rate: l.Rate, Remaining: l.Remaining}
 		}
 	}
 	return err
@@ -130,10 +131,10 @@ func addPosted(f state.Files, s *provisioner.Status, e board.Entry) {
 	switch {
 	case s.PID != 0:
 		s.Outdated, s.Differs = kept.Outdated, kept.Differs
-	case policy.Waits(kept.Restarts) || kept.Phase == provisioner.PhaseFailed:
+	case policy.Waits(kept.Restarts) || kept.Phase == report.PhaseFailed:
 		s.State = provisioner.StateFailed
 	case s.State != "" && !s.State.Final():
-	case err != nil || kept.Phase == provisioner.PhaseRunning && kept.ReadyAt.IsZero(): // the next launch has no record yet
+	case err != nil || kept.Phase == report.PhaseRunning && kept.ReadyAt.IsZero(): // the next launch has no record yet
 		*s = provisioner.Status{Pool: e.Pool, Replica: e.Replica, State: provisioner.StatePreparing}
 	case s.State == "":
 		s.State = provisioner.StateStopped

@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -49,7 +50,7 @@ func TestSuperviseFinishesAStop(t *testing.T) {
 			rig.kill(t, order, "draining", 0)
 			p := s.replicas[0].launch
 			awaitDone(t, p)
-			eventually(t, "the supervisor takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseStopped })
+			eventually(t, "the supervisor takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
 			wantNote(t, j, finished)
 			if _, err := os.Lstat(rig.files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the handoff is there (%v)", err)
@@ -96,7 +97,7 @@ func TestStopsOfOtherProgramsTakeTurns(t *testing.T) {
 			t.Errorf("Stop: %v", err)
 		}
 	}
-	eventually(t, "the supervisor takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == provisioner.PhaseStopped })
+	eventually(t, "the supervisor takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
 	if notes := j.notes() + told.notes(); strings.Contains(notes, finished) || strings.Contains(notes, "in flight; waiting") {
 		t.Errorf("somebody else has taken part: %q", notes)
 	}
@@ -114,7 +115,7 @@ func TestRecoverGoesOnWithADrain(t *testing.T) {
 	order.Stop = true
 	rig.kill(t, order, "draining", 0)
 	_, found, err := provisioner.Recover(bounded(t), cfg.StateDir)
-	if err != nil || len(found) != 1 || found[0].Result != provisioner.RecoveredStopped || found[0].Reason != "its stop was interrupted" {
+	if err != nil || len(found) != 1 || found[0].Result != report.RecoveredStopped || found[0].Reason != "its stop was interrupted" {
 		t.Errorf("%+v (%v)", found, err)
 	}
 	if r := <-results; r.Err != nil || r.Status != 200 {

@@ -86,7 +86,7 @@ func (d *doctor) engines(ctx context.Context) {
 		case e.Command == "":
 		case e.Binary == "":
 			missing = append(missing, e.Command)
-			if p, ok := provisioner.SuggestedProvisioning(provisioner.ProvisionConfig{Engine: e.Name}, d.opts...); ok {
+			if p, ok := (provisioner.ProvisionConfig{Engine: e.Name}).SuggestedProvisioning(d.opts...); ok {
 				offers += fmt.Sprintf("\n%s: %s", e.Name, p.Line())
 			}
 		case e.Problem != "":

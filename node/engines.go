@@ -74,7 +74,7 @@ func look(ctx context.Context, name string, opts []provisioner.Option) Engine {
 		return found
 	}
 	wanted := binary.Wanted{Name: program.Command, Path: os.Getenv("PATH"), Key: "provisioning.binary.path"}
-	if p, ok := provisioner.SuggestedProvisioning(sample, opts...); ok {
+	if p, ok := sample.SuggestedProvisioning(opts...); ok {
 		wanted.Else = p.Line()
 	}
 	path, err := wanted.Find()

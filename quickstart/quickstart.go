@@ -118,7 +118,7 @@ const driverTimeout = 30 * time.Second
 func (h *host) lookForGPUs(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, driverTimeout)
 	defer cancel()
-	h.gpus, h.noGPU = provisioner.DetectGPUs(ctx)
+	h.gpus, h.noGPU = node.GPUs(ctx)
 }
 
 // draft decides what the request leaves open.
@@ -146,7 +146,7 @@ func (h *host) draft(req Request, m model, opts []provisioner.Option) (*Draft, e
 		}
 		d.decided("gpu", string(d.Pool.GPU), why)
 	}
-	if p, ok := provisioner.SuggestedProvisioning(d.Pool.ProvisionConfig, opts...); ok && req.Obtain && chosen.Binary == "" {
+	if p, ok := d.Pool.ProvisionConfig.SuggestedProvisioning(opts...); ok && req.Obtain && chosen.Binary == "" {
 		d.Pool.Provisioning = p
 		d.decided("provisioning", brought(p), fmt.Sprintf("there is no %s in PATH", chosen.Command))
 	}

@@ -21,7 +21,7 @@ type Provisioning struct {
 	Container *Container `json:"container,omitempty"`
 }
 
-// Line returns what provisioner.SuggestedProvisioning has found, as people write it in a file.
+// Line returns what provisioner.ProvisionConfig.SuggestedProvisioning has found, as people write it in a file.
 func (p Provisioning) Line() string {
 	switch {
 	case p.Binary != nil:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // healthz tells whether the manager works, whatever its engines do: who restarts it for an engine's sake helps nobody.
@@ -64,7 +65,7 @@ func unready(s provisioner.Status) string {
 }
 
 // outlook is why a replica failed, in one word, and what is to come of it.
-func outlook(r *provisioner.Restarts) string {
+func outlook(r *report.Restarts) string {
 	if r == nil {
 		return ""
 	}
@@ -73,13 +74,13 @@ func outlook(r *provisioner.Restarts) string {
 		text = " (" + string(r.Cause) + ")"
 	}
 	switch r.Phase {
-	case provisioner.PhaseFailed:
+	case report.PhaseFailed:
 		return text + ", given up"
-	case provisioner.PhaseStopped:
+	case report.PhaseStopped:
 		return text + ", stopped"
-	case provisioner.PhaseBackoff:
+	case report.PhaseBackoff:
 		return text + ", next try at " + r.RetryAt.UTC().Format(time.RFC3339)
-	case provisioner.PhaseOpen:
+	case report.PhaseOpen:
 		return text + ", breaker open, next try at " + r.RetryAt.UTC().Format(time.RFC3339)
 	default:
 		return text

@@ -9,6 +9,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // The probes tell of the manager and of its replicas, and not of one by the other.
@@ -62,10 +63,10 @@ func TestEmptyFleetIsReady(t *testing.T) {
 func TestUnready(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 12, 1, 3, 4, 5, 0, time.UTC)
-	failed := func(phase provisioner.Phase) provisioner.Status {
+	failed := func(phase report.Phase) provisioner.Status {
 		return provisioner.Status{
 			State: provisioner.StateFailed, Heard: "secret words", Exit: "secret words", Failure: &provisioner.Failure{Evidence: "secret words"},
-			Restarts: &provisioner.Restarts{Phase: phase, Cause: "out_of_memory", RetryAt: at, Last: "secret words"},
+			Restarts: &report.Restarts{Phase: phase, Cause: "out_of_memory", RetryAt: at, Last: "secret words"},
 		}
 	}
 	for _, c := range []struct {
@@ -77,11 +78,11 @@ func TestUnready(t *testing.T) {
 		{provisioner.Status{State: provisioner.StateNew}, "new"},
 		{provisioner.Status{State: provisioner.StateDraining}, "draining"},
 		{provisioner.Status{State: provisioner.StateFailed}, "failed"},
-		{failed(provisioner.PhaseBackoff), "failed (out_of_memory), next try at 2026-12-01T03:04:05Z"},
-		{failed(provisioner.PhaseOpen), "failed (out_of_memory), breaker open, next try at 2026-12-01T03:04:05Z"},
-		{failed(provisioner.PhaseFailed), "failed (out_of_memory), given up"},
-		{failed(provisioner.PhaseStopped), "failed (out_of_memory), stopped"},
-		{failed(provisioner.PhaseRunning), "failed (out_of_memory)"},
+		{failed(report.PhaseBackoff), "failed (out_of_memory), next try at 2026-12-01T03:04:05Z"},
+		{failed(report.PhaseOpen), "failed (out_of_memory), breaker open, next try at 2026-12-01T03:04:05Z"},
+		{failed(report.PhaseFailed), "failed (out_of_memory), given up"},
+		{failed(report.PhaseStopped), "failed (out_of_memory), stopped"},
+		{failed(report.PhaseRunning), "failed (out_of_memory)"},
 	} {
 		if got := unready(c.status); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.status, got, c.want)

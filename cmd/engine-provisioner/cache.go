@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/node"
 )
 
@@ -110,9 +110,9 @@ func countItems(all []node.CacheItem) string {
 	case 0:
 		return "nothing"
 	case 1:
-		return "1 item, " + fetch.Bytes(sum)
+		return "1 item, " + bytesize.Decimal(sum)
 	}
-	return fmt.Sprintf("%d items, %s", len(all), fetch.Bytes(sum))
+	return fmt.Sprintf("%d items, %s", len(all), bytesize.Decimal(sum))
 }
 
 func (c *cli) showCache(items []node.CacheItem) error {
@@ -127,7 +127,7 @@ func (c *cli) showCache(items []node.CacheItem) error {
 	w := tabwriter.NewWriter(c.std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "KIND\tSIZE\tUSED\tNAME\tNOTE")
 	for _, item := range items {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", item.Kind, fetch.Bytes(item.Bytes), item.UsedAt.Local().Format(time.DateOnly), item.Name, cacheNote(item))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", item.Kind, bytesize.Decimal(item.Bytes), item.UsedAt.Local().Format(time.DateOnly), item.Name, cacheNote(item))
 	}
 	return w.Flush()
 }

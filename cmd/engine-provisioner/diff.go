@@ -9,14 +9,16 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // planDiff is by what the last launch of a replica differs from what would be run.
 type planDiff struct {
-	Pool    string                   `json:"pool"`
-	Replica string                   `json:"replica"`
-	Running bool                     `json:"running"`
-	Differs []provisioner.Difference `json:"differs"` // null when it has never run
+	Pool    string              `json:"pool"`
+	Replica string              `json:"replica"`
+	Running bool                `json:"running"`
+	Differs []report.Difference `json:"differs"` // null when it has never run
 }
 
 func (c *cli) showDiff(ctx context.Context, config provisioner.ProvisionConfig) error {
@@ -28,13 +30,13 @@ func (c *cli) showDiff(ctx context.Context, config provisioner.ProvisionConfig) 
 	} else if err != nil {
 		return err
 	}
-	d.Differs, err = provisioner.Differences(ctx, config, withContainers()...)
+	d.Differs, err = node.Differences(ctx, config, withContainers()...)
 	never := errors.Is(err, provisioner.ErrNotFound)
 	if err != nil && !never {
 		return err
 	}
 	if d.Differs == nil && !never {
-		d.Differs = []provisioner.Difference{}
+		d.Differs = []report.Difference{}
 	}
 	if c.output.json {
 		return writeJSON(c.std.out, d)
@@ -62,7 +64,7 @@ func (d planDiff) summary(never bool) string {
 }
 
 // change says what becomes of a key, for people.
-func change(d provisioner.Difference) string {
+func change(d report.Difference) string {
 	switch {
 	case d.Was != "" && d.Now != "":
 		return fmt.Sprintf("was %s, will be %s", printable(d.Was), printable(d.Now))

@@ -13,6 +13,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 func (c *cli) eventsCommand() *cobra.Command {
@@ -90,7 +91,7 @@ func eventText(e provisioner.Event) string {
 	switch {
 	case e.Kind == provisioner.EventState:
 		what = string(e.State)
-	case e.Kind == provisioner.EventRestart && e.Restarts != nil && e.Restarts.Phase == provisioner.PhaseFailed:
+	case e.Kind == provisioner.EventRestart && e.Restarts != nil && e.Restarts.Phase == report.PhaseFailed:
 		what = "given up"
 	}
 	var details []string
@@ -109,7 +110,7 @@ func eventText(e provisioner.Event) string {
 	detail(e.Cause != "", "cause %s", e.Cause)
 	detail(e.StoppedBy != nil && e.State.Final(), "by %s", e.StoppedBy)
 	if r := e.Restarts; r != nil {
-		detail(r.Phase == provisioner.PhaseOpen, "breaker open")
+		detail(r.Phase == report.PhaseOpen, "breaker open")
 		detail(!r.RetryAt.IsZero(), "next try %s", r.RetryAt.Local().Format(time.DateTime))
 	}
 	name := "-"

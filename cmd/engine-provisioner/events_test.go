@@ -7,6 +7,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 func TestEventText(t *testing.T) {
@@ -34,11 +35,11 @@ func TestEventText(t *testing.T) {
 		}),
 		begin + "chat/r0  restart  (next try 2026-05-04 03:02:03)": event(provisioner.Event{
 			Kind: provisioner.EventRestart, State: provisioner.StateFailed,
-			Restarts: &provisioner.Restarts{Phase: provisioner.PhaseBackoff, RetryAt: at.Add(2 * time.Second)},
+			Restarts: &report.Restarts{Phase: report.PhaseBackoff, RetryAt: at.Add(2 * time.Second)},
 		}),
 		begin + "chat/r0  given up  (cause model_missing)": event(provisioner.Event{
 			Kind: provisioner.EventRestart, State: provisioner.StateFailed, Cause: engine.CauseModelMissing,
-			Message: "told by the failure before it", Restarts: &provisioner.Restarts{Phase: provisioner.PhaseFailed},
+			Message: "told by the failure before it", Restarts: &report.Restarts{Phase: report.PhaseFailed},
 		}),
 		begin + "chat/r0  recovery  (pid 12, took 3ms)  adopted": event(provisioner.Event{
 			Kind: provisioner.EventRecovery, PID: 12, Took: 0.003, Message: "adopted",

@@ -15,6 +15,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/fleet/metrics"
 	"github.com/llama-orch/engine-provisioner/internal/runs"
+	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/web"
 )
 
@@ -90,7 +92,7 @@ func (c *cli) checkEach(ctx context.Context, configs []provisioner.ProvisionConf
 	var all sync.WaitGroup
 	for i, config := range configs {
 		all.Go(func() {
-			_, err := provisioner.Plan(ctx, config, withContainers()...)
+			_, err := node.Plan(ctx, config, withContainers()...)
 			errs[i] = about(config.Name(), err)
 		})
 	}
@@ -266,11 +268,11 @@ func (s *session) event(e provisioner.Event) {
 	s.counts.Observe(e)
 	s.mu.Lock()
 	switch {
-	case e.Kind == provisioner.EventRestart && e.Restarts.Phase == provisioner.PhaseFailed:
+	case e.Kind == provisioner.EventRestart && e.Restarts.Phase == report.PhaseFailed:
 		s.given[e.Pool+"/"+e.Replica] = e.Err
 	case e.Kind == provisioner.EventProgress:
 		s.goesOn = true
-	case e.Kind == provisioner.EventRecovery && e.Recovery == provisioner.RecoveredAdopted && e.State != "": // one without a state is not of this run
+	case e.Kind == provisioner.EventRecovery && e.Recovery == report.RecoveredAdopted && e.State != "": // one without a state is not of this run
 		s.adopted = true
 		if e.Err != nil {
 			s.lacking[e.Pool+"/"+e.Replica] = e.Err

@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 // dump writes what a process has inherited into the folder in $to. The shell blocks signals for a moment when it starts
@@ -192,7 +193,7 @@ exec nice -n 5 "$0" "$@"`
 			names = append(names, name)
 		}
 	}
-	plan, err := provisioner.Plan(t.Context(), planned(t, path))
+	plan, err := node.Plan(t.Context(), planned(t, path))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/hubtest"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 // runner runs the tests and fails when a fake engine is left behind.
@@ -80,7 +81,7 @@ func TestScripts(t *testing.T) {
 			if name != "gpu" {
 				return false, fmt.Errorf("unknown condition %q", name)
 			}
-			_, err := provisioner.DetectGPUs(t.Context())
+			_, err := node.GPUs(t.Context())
 			return err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -15,6 +15,8 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 func (c *cli) planCommand() *cobra.Command {
@@ -45,8 +47,8 @@ instead by which keys each replica's engine differs from what would be run: what
 					continue
 				}
 				c.inspect(cmd.Context(), config)
-				var plan provisioner.LaunchPlan
-				if plan, errs[i] = provisioner.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
+				var plan report.Plan
+				if plan, errs[i] = node.Plan(cmd.Context(), config, withContainers()...); errs[i] == nil {
 					errs[i] = c.showPlan(plan)
 				}
 				errs[i] = about(config.Name(), errs[i])
@@ -67,7 +69,7 @@ func (c *cli) inspect(ctx context.Context, config provisioner.ProvisionConfig) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_, _ = provisioner.Inspect(ctx, config)
+		_, _ = node.Inspect(ctx, config)
 	}()
 	select {
 	case <-done:
@@ -77,7 +79,7 @@ func (c *cli) inspect(ctx context.Context, config provisioner.ProvisionConfig) {
 	}
 }
 
-func (c *cli) showPlan(plan provisioner.LaunchPlan) error {
+func (c *cli) showPlan(plan report.Plan) error {
 	if c.output.json {
 		return writeJSON(c.std.out, plan)
 	}
@@ -85,7 +87,7 @@ func (c *cli) showPlan(plan provisioner.LaunchPlan) error {
 }
 
 // writePlan writes a plan for people.
-func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
+func writePlan(out io.Writer, plan report.Plan) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%s/%s: %s %s\n", plan.Pool, plan.Replica, plan.Engine, orDash(plan.Version))
 	for _, row := range [][2]string{
@@ -129,7 +131,7 @@ func writePlan(out io.Writer, plan provisioner.LaunchPlan) error {
 }
 
 // memory says the numbers of an estimate.
-func memory(needs []provisioner.MemoryNeed) string {
+func memory(needs []report.MemoryNeed) string {
 	if len(needs) == 0 {
 		return "no estimate"
 	}

@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // reporter tells of a run as it goes. Whatever is told is queued and written by one goroutine: a launch waits for its
@@ -27,13 +28,13 @@ type reporter struct {
 	// Of the goroutine alone.
 	engines  *fleet.Fleet
 	loading  map[string]time.Time // when the load began, by the replica's name
-	progress map[string]provisioner.Progress
+	progress map[string]report.Progress
 	isSteady bool // everything was ready once: from now on a failure is followed by a restart
 }
 
 func (c *cli) newReporter() *reporter {
 	r := &reporter{
-		cli: c, display: newDisplay(c.screen, c.output.json), loading: map[string]time.Time{}, progress: map[string]provisioner.Progress{},
+		cli: c, display: newDisplay(c.screen, c.output.json), loading: map[string]time.Time{}, progress: map[string]report.Progress{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	go r.work()
@@ -129,7 +130,7 @@ func (r *reporter) event(e provisioner.Event) { r.do(func() { r.tell(e) }) }
 
 func (r *reporter) tell(e provisioner.Event) {
 	name := e.Pool + "/" + e.Replica
-	var before provisioner.Progress
+	var before report.Progress
 	switch e.Kind {
 	case provisioner.EventProgress:
 		before = r.progress[name]
@@ -201,7 +202,7 @@ func readyText(name string, h provisioner.Handoff) string {
 
 // foundText says what became of an engine that an earlier run left. What else is told of it follows the result.
 func foundText(result string) string {
-	if rest, gone := strings.CutPrefix(result, string(provisioner.RecoveredGone)); gone {
+	if rest, gone := strings.CutPrefix(result, string(report.RecoveredGone)); gone {
 		return "the engine of an earlier run is gone" + rest
 	}
 	return "found, " + result
@@ -209,11 +210,11 @@ func foundText(result string) string {
 
 // outlook says what follows a failure.
 func outlook(e provisioner.Event) string {
-	if e.Restarts.Phase == provisioner.PhaseFailed {
+	if e.Restarts.Phase == report.PhaseFailed {
 		return "given up"
 	}
 	wait := e.Restarts.RetryAt.Sub(e.Time).Round(100 * time.Millisecond)
-	if e.Restarts.Phase == provisioner.PhaseOpen {
+	if e.Restarts.Phase == report.PhaseOpen {
 		return fmt.Sprintf("%d starts in a row failed; the next one is in %s", e.Restarts.Failures+e.Restarts.Trials, wait)
 	}
 	if wait <= 0 {

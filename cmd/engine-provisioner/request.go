@@ -46,7 +46,7 @@ The command returns when all is done. Interrupting it does not stop the reload.`
 			err := c.request(cmd.Context(), func(ctx context.Context, stateDir string) ([]fleet.Answer, error) {
 				return fleet.RequestReload(ctx, stateDir, c.configFile)
 			})
-			if errors.Is(err, provisioner.ErrNotManaged) {
+			if errors.Is(err, fleet.ErrNotManaged) {
 				c.say("to replace engines that were left running, start a run with --replace-outdated")
 			}
 			return err
@@ -95,7 +95,7 @@ func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]
 			errs = append(errs, errors.New(a.Error))
 		}
 	}
-	if errors.Is(err, provisioner.ErrNotManaged) {
+	if errors.Is(err, fleet.ErrNotManaged) {
 		return err // which some commands can do without
 	}
 	if len(answers) == 0 && err == nil {

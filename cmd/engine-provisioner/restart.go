@@ -18,7 +18,7 @@ Without arguments, all of them. The manager of the state directory starts them, 
 replicas of the pools file are started and left running, as by --detach.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := c.requestNamed(cmd.Context(), fleet.RequestStart)
-			if !errors.Is(err, provisioner.ErrNotManaged) {
+			if !errors.Is(err, fleet.ErrNotManaged) {
 				return err
 			}
 			return c.startDetached(cmd)
@@ -41,7 +41,7 @@ the state directory does it. Where there is none, the replicas of the pools file
 What has changed in the file is not looked at by a manager: that is what "reload" does.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := c.requestNamed(cmd.Context(), fleet.RequestRestart)
-			if !errors.Is(err, provisioner.ErrNotManaged) {
+			if !errors.Is(err, fleet.ErrNotManaged) {
 				return err
 			}
 			if err := c.needFileWithoutManager(cmd); err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // standing says how many replicas are fit to be used.
@@ -37,7 +38,7 @@ func (s *session) allServe() bool {
 
 // lacks reports whether a replica runs without the GPU that its settings require.
 func lacks(status provisioner.Status) bool {
-	return slices.ContainsFunc(status.Differs, func(d provisioner.Difference) bool { return d.Key == "gpu" })
+	return slices.ContainsFunc(status.Differs, func(d report.Difference) bool { return d.Key == "gpu" })
 }
 
 // isLacking reports whether err is that of an adopted engine that serves without the GPU that it requires.
@@ -58,7 +59,7 @@ func (s *session) failures() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, status := range all {
-		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == provisioner.PhaseFailed {
+		if err := s.given[status.Pool+"/"+status.Replica]; err != nil && status.Restarts.Phase == report.PhaseFailed {
 			return &toldError{err}
 		}
 		if err := s.lacking[status.Pool+"/"+status.Replica]; err != nil && lacks(status) {
@@ -85,7 +86,7 @@ func (s *session) startStopped(ctx context.Context) {
 
 // held reports whether a replica is left stopped because a command has stopped it.
 func held(status provisioner.Status) bool {
-	return status.Restarts != nil && status.Restarts.Phase == provisioner.PhaseStopped
+	return status.Restarts != nil && status.Restarts.Phase == report.PhaseStopped
 }
 
 // leaveReady leaves the engines alone that are ready, and stops the others: nobody would tell when they are.

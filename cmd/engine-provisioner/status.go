@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -86,20 +88,20 @@ func outlookOf(s provisioner.Status, now time.Time) string {
 		return ", outdated" + because(s.Differs)
 	case r == nil || s.PID > 0:
 		return ""
-	case r.Phase == provisioner.PhaseFailed:
+	case r.Phase == report.PhaseFailed:
 		return ", given up"
-	case r.Phase == provisioner.PhaseStopped && s.State == provisioner.StateFailed:
+	case r.Phase == report.PhaseStopped && s.State == provisioner.StateFailed:
 		return ", stopped"
-	case r.Phase == provisioner.PhaseBackoff:
+	case r.Phase == report.PhaseBackoff:
 		return ", next try in " + until(r.RetryAt, now)
-	case r.Phase == provisioner.PhaseOpen:
+	case r.Phase == report.PhaseOpen:
 		return ", breaker open, next try in " + until(r.RetryAt, now)
 	}
 	return ""
 }
 
 // because names what differs, shortly: a status is one line.
-func because(differs []provisioner.Difference) string {
+func because(differs []report.Difference) string {
 	const most = 4
 	var names []string
 	for i, d := range differs {
@@ -131,7 +133,7 @@ func (c *cli) compare(ctx context.Context, found []provisioner.Status) {
 		if at < 0 || s.PID == 0 {
 			continue
 		}
-		differs, err := provisioner.Differences(ctx, configs[at], withContainers()...)
+		differs, err := node.Differences(ctx, configs[at], withContainers()...)
 		if err != nil {
 			c.say(fmt.Sprintf("note: cannot find out whether %s/%s is outdated: %v", s.Pool, s.Replica, err))
 			continue

@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 func (c *cli) stopCommand() *cobra.Command {
@@ -164,13 +165,13 @@ func stopCrashed(ctx context.Context, stateDir string, s provisioner.Status) err
 // stopWaiting stops a replica of which no engine was found: a run may be about to start one.
 func stopWaiting(ctx context.Context, stateDir string, s provisioner.Status, found error) error {
 	idle := errors.Is(found, provisioner.ErrNotRunning) || errors.Is(found, provisioner.ErrNotFound)
-	wanted := s.Restarts != nil && s.Restarts.Phase != provisioner.PhaseStopped
+	wanted := s.Restarts != nil && s.Restarts.Phase != report.PhaseStopped
 	if !wanted || !idle && !errors.Is(found, provisioner.ErrBusy) {
 		return found
 	}
 	answers, err := fleet.RequestStop(ctx, stateDir, s.ID())
 	switch {
-	case errors.Is(err, provisioner.ErrNotManaged) || err != nil && idle:
+	case errors.Is(err, fleet.ErrNotManaged) || err != nil && idle:
 		return found
 	case err == nil && answers[0].Error != "":
 		return errors.New(answers[0].Error)

@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -47,7 +48,7 @@ func TestStopOfACrashedEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	enginetest.Kill(t, was.URL, enginetest.Death{Code: 1})
-	for s.Status()[0].Restarts.Phase != provisioner.PhaseBackoff && ctx.Err() == nil {
+	for s.Status()[0].Restarts.Phase != report.PhaseBackoff && ctx.Err() == nil {
 		time.Sleep(2 * time.Millisecond)
 	}
 	if err := p.Stop(ctx); err != nil {
@@ -56,7 +57,7 @@ func TestStopOfACrashedEngine(t *testing.T) {
 	if err := stopCrashed(ctx, filepath.Join(dir, "state"), was); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if now := s.Status()[0]; now.Restarts.Phase != provisioner.PhaseStopped {
+	if now := s.Status()[0]; now.Restarts.Phase != report.PhaseStopped {
 		t.Errorf("it is started again: %+v", now.Restarts)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // errNotReady says that replicas that were asked about are not ready.
@@ -138,7 +139,7 @@ func hopeless(s provisioner.Status) bool {
 	if s.State != provisioner.StateFailed {
 		return false
 	}
-	return s.Restarts == nil || s.Restarts.Phase == provisioner.PhaseFailed || s.Restarts.Phase == provisioner.PhaseStopped
+	return s.Restarts == nil || s.Restarts.Phase == report.PhaseFailed || s.Restarts.Phase == report.PhaseStopped
 }
 
 // standing says where replicas stand, in one line.

@@ -16,6 +16,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/node"
 )
 
 // asked is what an engine was asked to describe.
@@ -55,7 +56,7 @@ func description(t *testing.T, s Subject) {
 	flags := slices.Clone(cfg.Flags) // before anybody can have changed them
 	spy := &observed{Engine: s.Engine}
 	options := append([]provisioner.Option{provisioner.WithCacheDir(t.TempDir())}, s.Options...)
-	if _, err := provisioner.Plan(t.Context(), cfg, append(options, provisioner.WithEngine(spy))...); err != nil {
+	if _, err := node.Plan(t.Context(), cfg, append(options, provisioner.WithEngine(spy))...); err != nil {
 		t.Fatal(err)
 	}
 	a, _ := spy.seen()

@@ -17,6 +17,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Collector is the metrics of one fleet. What happened is counted as it happens, by Observe; how things stand is
@@ -81,8 +82,8 @@ func New() *Collector {
 		logBytes: desc("log_bytes", "What the logs of the replica take on disk."),
 		gpu:      desc("gpu", "1 for each GPU that a replica with a process was given, by UUID, or else by PCI address.", "gpu"),
 	}
-	for _, result := range []provisioner.Recovery{
-		provisioner.RecoveredAdopted, provisioner.RecoveredStopped, provisioner.RecoveredGone, provisioner.RecoveredUnknown,
+	for _, result := range []report.Recovery{
+		report.RecoveredAdopted, report.RecoveredStopped, report.RecoveredGone, report.RecoveredUnknown,
 	} {
 		c.adoptions.WithLabelValues(string(result)) // a series that begins with its first increase shows no increase
 	}
@@ -106,7 +107,7 @@ func (c *Collector) Observe(e provisioner.Event) {
 		c.adoptions.WithLabelValues(string(e.Recovery)).Inc()
 		return
 	case provisioner.EventRestart:
-		if e.Restarts != nil && (e.Restarts.Phase == provisioner.PhaseBackoff || e.Restarts.Phase == provisioner.PhaseOpen) {
+		if e.Restarts != nil && (e.Restarts.Phase == report.PhaseBackoff || e.Restarts.Phase == report.PhaseOpen) {
 			c.restarts.WithLabelValues(e.Pool, e.Replica, string(e.Cause)).Inc()
 			c.counted[replica{e.Pool, e.Replica}] = true
 		}
@@ -185,7 +186,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		if dir, err := replicas.LogDir(s.ID()); err == nil { // else it was removed just now
 			folders[replica{s.Pool, s.Replica}] = dir
 		}
-		gauge(c.breaker, truth(s.Restarts != nil && s.Restarts.Phase == provisioner.PhaseOpen), s.Pool, s.Replica)
+		gauge(c.breaker, truth(s.Restarts != nil && s.Restarts.Phase == report.PhaseOpen), s.Pool, s.Replica)
 	}
 	for r, size := range c.logs.of(folders) {
 		gauge(c.logBytes, float64(size), r.pool, r.id)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/pylock"
@@ -96,11 +97,11 @@ func (i installation) room(ctx context.Context) error {
 	words := fmt.Sprintf("%s comes with %d packages", i.Command, i.lock.Packages)
 	switch {
 	case unknown == 0:
-		words += fmt.Sprintf(" of %s", fetch.Bytes(size))
+		words += fmt.Sprintf(" of %s", bytesize.Decimal(size))
 	case size > 0:
-		words += fmt.Sprintf(" of at least %s (%d do not tell)", fetch.Bytes(size), unknown)
+		words += fmt.Sprintf(" of at least %s (%d do not tell)", bytesize.Decimal(size), unknown)
 	}
-	i.tell.Note(fmt.Sprintf("%s; %s are free in the cache", words, fetch.Bytes(fetch.Free(i.entry.Dir))))
+	i.tell.Note(fmt.Sprintf("%s; %s are free in the cache", words, bytesize.Decimal(fetch.Free(i.entry.Dir))))
 	if err := fetch.EnsureSpace(i.entry.Dir, 2*size); err != nil {
 		return i.fail(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -216,7 +217,7 @@ func (r requester) document(ctx context.Context, url string, limit int64) ([]byt
 	case err != nil:
 		return nil, err
 	case int64(len(data)) > limit:
-		return nil, fmt.Errorf("it has more than the %s that are allowed", Bytes(limit))
+		return nil, fmt.Errorf("it has more than the %s that are allowed", bytesize.Decimal(limit))
 	}
 	return data, nil
 }
@@ -236,7 +237,7 @@ type slowError struct {
 }
 
 func (e *slowError) Error() string {
-	return fmt.Sprintf("%s came within %s, less than the %s a minute of \"download.min_per_minute\"", Bytes(e.came), e.within.Round(time.Millisecond), Bytes(e.least))
+	return fmt.Sprintf("%s came within %s, less than the %s a minute of \"download.min_per_minute\"", bytesize.Decimal(e.came), e.within.Round(time.Millisecond), bytesize.Decimal(e.least))
 }
 
 // watched is a body that breaks when it brings nothing for too long, or too little.

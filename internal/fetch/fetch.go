@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
 
@@ -74,7 +75,7 @@ type SpaceError struct {
 
 func (e *SpaceError) Error() string {
 	return fmt.Sprintf("%s more must fit into %q, which has %s free; make room there, or choose a folder on another disk",
-		Bytes(e.Need), e.Dir, Bytes(e.Free))
+		bytesize.Decimal(e.Need), e.Dir, bytesize.Decimal(e.Free))
 }
 
 func (e *SpaceError) Unwrap() error { return syscall.ENOSPC }
@@ -182,7 +183,7 @@ func (d *transfer) attempt(ctx context.Context) (resumed bool, err error) {
 		return false, err
 	}
 	if src.size > d.MaxSize {
-		return false, fmt.Errorf("it has %s, more than the %s that are allowed", Bytes(src.size), Bytes(d.MaxSize))
+		return false, fmt.Errorf("it has %s, more than the %s that are allowed", bytesize.Decimal(src.size), bytesize.Decimal(d.MaxSize))
 	}
 	if d.Size > 0 && src.size > 0 && src.size != d.Size {
 		return false, fmt.Errorf("it has %d bytes, but should have %d", src.size, d.Size)
@@ -219,22 +220,6 @@ func EnsureSpace(dir string, need int64) error {
 		return nil //nolint:nilerr // a file system that cannot tell is written to until it refuses
 	}
 	return &SpaceError{Dir: dir, Need: need, Free: int64(free)}
-}
-
-// Bytes writes a number of bytes for people, such as "1.5 GB".
-func Bytes(n int64) string {
-	const units = "kMGTPE"
-	if n < 1000 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	value, unit := float64(n)/1000, 0
-	for ; value >= 999.5 && unit < len(units)-1; unit++ {
-		value /= 1000
-	}
-	if value < 9.95 {
-		return fmt.Sprintf("%.1f %cB", value, units[unit])
-	}
-	return fmt.Sprintf("%.0f %cB", value, units[unit])
 }
 
 // Missing is how many bytes of a file are still to come; 0 when it is there, -1 when that is not known.

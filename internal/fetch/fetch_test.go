@@ -569,17 +569,6 @@ func TestRemaining(t *testing.T) {
 	}
 }
 
-func TestBytes(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int64]string{
-		0: "0 bytes", 999: "999 bytes", 1000: "1.0 kB", 999_600: "1.0 MB", 9_940_000: "9.9 MB", 98_000_000: "98 MB", 5e12: "5.0 TB",
-	} {
-		if got := Bytes(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
-	}
-}
-
 // FuzzResume has any state beside a part: what is taken over covers the file once and counts no byte that is not there.
 func FuzzResume(f *testing.F) {
 	digest := digestOf(nil)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 )
 
 // transfer brings one file.
@@ -257,7 +259,7 @@ func (d *transfer) stream(ctx context.Context, src source, p *part, r *byteRange
 		}
 	}
 	if r.to < 0 {
-		return fmt.Errorf("it has more than the %s that are allowed", Bytes(d.MaxSize))
+		return fmt.Errorf("it has more than the %s that are allowed", bytesize.Decimal(d.MaxSize))
 	}
 	return nil
 }

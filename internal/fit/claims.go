@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Claims are what others have, or are going to have, of memory that counts as free.
@@ -32,11 +33,11 @@ func FileOf(path string) File {
 
 // Other is a launch that has not ended.
 type Other struct {
-	Memory  []Need // as it was estimated
-	Model   string // the path of its model
-	Loading bool   // it is not ready yet
-	PID     int    // of its process
-	GPUs    int    // how many it has
+	Memory  []report.MemoryNeed // as it was estimated
+	Model   string              // the path of its model
+	Loading bool                // it is not ready yet
+	PID     int                 // of its process
+	GPUs    int                 // how many it has
 }
 
 // Claim is what the others have. held asks for the GPU memory of each process; it is called once, and only where it matters.

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // What others map of one file counts once; what they are still going to take counts less what they have.
@@ -18,14 +20,14 @@ func TestClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	const nobody = 1 << 30 // no process has this number
-	mapping := []Need{{Need: 100, Mapped: 80}}
+	mapping := []report.MemoryNeed{{Need: 100, Mapped: 80}}
 	asked := 0
 	got := Claim([]Other{
 		{Memory: mapping, Model: file, PID: nobody, Loading: true},
 		{Memory: mapping, Model: link, PID: nobody},
-		{Memory: []Need{{GPU: "GPU-a", Need: 50}, {GPU: "GPU-b", Need: 50}}, PID: nobody, Loading: true, GPUs: 2},
-		{Memory: []Need{{GPU: "GPU-a", Need: 50}}, PID: nobody + 1, Loading: true, GPUs: 1},
-		{Memory: []Need{{GPU: "GPU-a", Need: 50}}, PID: nobody + 2}, // it has what it needs
+		{Memory: []report.MemoryNeed{{GPU: "GPU-a", Need: 50}, {GPU: "GPU-b", Need: 50}}, PID: nobody, Loading: true, GPUs: 2},
+		{Memory: []report.MemoryNeed{{GPU: "GPU-a", Need: 50}}, PID: nobody + 1, Loading: true, GPUs: 1},
+		{Memory: []report.MemoryNeed{{GPU: "GPU-a", Need: 50}}, PID: nobody + 2}, // it has what it needs
 	}, func() map[int]uint64 {
 		asked++
 		return map[int]uint64{nobody: 40, nobody + 1: 500}

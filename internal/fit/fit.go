@@ -7,45 +7,18 @@ package fit
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	"slices"
 
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
-// Need is an estimate of what a launch needs of one kind of memory, beside what is free of it.
-type Need struct {
-	GPU    string // the ID of the GPU whose memory it is; "" means main memory
-	Label  string // the same for people, such as "GPU 0"
-	Need   uint64 // the estimate in bytes
-	Mapped uint64 // the part of Need that is the model's file, which launches that map the same one share
-	Free   uint64 // what is free in bytes, less what others have mapped and are going to take
-	Whole  bool   // nobody tells how much of it is in use: Free is all that there is
-}
-
-// Fits reports whether there is enough.
-func (n Need) Fits() bool { return n.Need <= n.Free }
-
-// String returns the numbers, such as "GPU 0 needs 5.2 GiB and has 3.1 GiB free".
-func (n Need) String() string {
-	if n.Whole {
-		return fmt.Sprintf("%s needs %s of %s; how much of that is free is not known", n.Label, Bytes(n.Need), Bytes(n.Free))
-	}
-	return fmt.Sprintf("%s needs %s and has %s free", n.Label, Bytes(n.Need), Bytes(n.Free))
-}
-
-// Bytes writes a number of bytes as Need does.
-func Bytes(n uint64) string {
-	if n < 1<<30 {
-		return fmt.Sprintf("%d MiB", (n+1<<19)>>20)
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-}
-
 // Lacking is the needs that are not met.
-func Lacking(needs []Need) []Need { return slices.DeleteFunc(slices.Clone(needs), Need.Fits) }
+func Lacking(needs []report.MemoryNeed) []report.MemoryNeed {
+	return slices.DeleteFunc(slices.Clone(needs), report.MemoryNeed.Fits)
+}
 
 // Run is what the memory of a launch depends on beside the model. Its Shares may be left out: then they go by free memory.
 type Run struct {
@@ -73,7 +46,7 @@ type Check struct {
 
 // Needs estimates one launch, and where it lacks memory, the least that the engine can do with. It is nil where the engine
 // finds room by itself.
-func (c *Check) Needs(run *Run, gpus []gpu.Device) []Need {
+func (c *Check) Needs(run *Run, gpus []gpu.Device) []report.MemoryNeed {
 	if c == nil || run == nil {
 		return nil
 	}
@@ -94,7 +67,7 @@ func (c *Check) least(run Run, gpus []gpu.Device) Run {
 }
 
 // estimate is the memory of one launch as it is configured.
-func (c *Check) estimate(run *Run, gpus []gpu.Device) []Need {
+func (c *Check) estimate(run *Run, gpus []gpu.Device) []report.MemoryNeed {
 	if c == nil || run == nil {
 		return nil
 	}
@@ -102,7 +75,7 @@ func (c *Check) estimate(run *Run, gpus []gpu.Device) []Need {
 	if !known {
 		return nil
 	}
-	var all []Need
+	var all []report.MemoryNeed
 	for i, g := range gpus {
 		free, known := c.free(g)
 		switch {
@@ -110,7 +83,7 @@ func (c *Check) estimate(run *Run, gpus []gpu.Device) []Need {
 		case g.Unified: // it is main memory
 			need.Host += need.GPUs[i]
 		case known:
-			all = append(all, Need{GPU: g.ID(), Label: "GPU " + gpu.Number(g), Need: need.GPUs[i], Free: free, Whole: !g.MemoryFree.Known()})
+			all = append(all, report.MemoryNeed{GPU: g.ID(), Label: "GPU " + gpu.Number(g), Need: need.GPUs[i], Free: free, Whole: !g.MemoryFree.Known()})
 		}
 	}
 	if c.HostFree > 0 {
@@ -121,7 +94,7 @@ func (c *Check) estimate(run *Run, gpus []gpu.Device) []Need {
 			}
 			taken += bytes
 		}
-		all = append(all, Need{Label: "main memory", Need: need.Host, Mapped: need.Mapped, Free: c.HostFree - min(c.HostFree, taken)})
+		all = append(all, report.MemoryNeed{Label: "main memory", Need: need.Host, Mapped: need.Mapped, Free: c.HostFree - min(c.HostFree, taken)})
 	}
 	return all
 }

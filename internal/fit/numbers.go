@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 )
@@ -20,10 +21,10 @@ func (c *Check) Numbers(run *Run, gpus []gpu.Device) string {
 	if !known {
 		return ""
 	}
-	words := []string{fmt.Sprintf("by estimate the weights take %s and the KV cache %s", Bytes(need.Weights), Bytes(need.Cache))}
+	words := []string{fmt.Sprintf("by estimate the weights take %s and the KV cache %s", bytesize.Binary(need.Weights), bytesize.Binary(need.Cache))}
 	short := Lacking(c.Needs(run, gpus))
 	for _, m := range short {
-		words = append(words, fmt.Sprintf("%s lacks %s", m.Label, Bytes(m.Need-m.Free)))
+		words = append(words, fmt.Sprintf("%s lacks %s", m.Label, bytesize.Binary(m.Need-m.Free)))
 	}
 	if len(short) > 0 {
 		if ways := c.ways(tried, gpus); len(ways) > 0 {

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Footprint is what one launch depends on. The zero value is that of a launch of which nothing is known.
@@ -25,14 +27,6 @@ type Flag struct {
 }
 
 func (f Flag) text() string { return strings.Join(f.Args, " ") }
-
-// Difference is a key by which two launches differ.
-type Difference struct {
-	Key string
-	Why string // what the key does not say, such as "the executable changed"; "" for nothing
-	Was string // the value of the earlier launch; "" where there is none, or it may not be shown
-	Now string // that of the later one
-}
 
 // Guessed is that of a launch of which the command line alone is known. Its flags have the keys that those of the same
 // name have in next.
@@ -81,28 +75,28 @@ func (f Footprint) Empty() bool { return f.Flags == nil && f.Values == nil && f.
 
 // Differences names the keys by which the next launch would differ: those of the command line in its order, then the rest
 // by name, each once.
-func (f Footprint) Differences(next Footprint) []Difference {
+func (f Footprint) Differences(next Footprint) []report.Difference {
 	all := flagDifferences(f.Flags, next.Flags)
 	all = append(all, valueDifferences(f.Values, next.Values)...)
 	for _, d := range valueDifferences(f.Digests, next.Digests) {
-		all = append(all, Difference{Key: d.Key, Why: d.Why})
+		all = append(all, report.Difference{Key: d.Key, Why: d.Why})
 	}
 	named := map[string]bool{}
-	return slices.DeleteFunc(all, func(d Difference) bool {
+	return slices.DeleteFunc(all, func(d report.Difference) bool {
 		again := named[d.Key]
 		named[d.Key] = true
 		return again
 	})
 }
 
-func valueDifferences(was, now map[string]string) (all []Difference) {
+func valueDifferences(was, now map[string]string) (all []report.Difference) {
 	keys := slices.AppendSeq(slices.Collect(maps.Keys(was)), maps.Keys(now))
 	slices.Sort(keys)
 	for _, key := range slices.Compact(keys) {
 		before, had := was[key]
 		after, has := now[key]
 		if had != has || before != after {
-			all = append(all, Difference{Key: key, Why: comesOrGoes(had, has), Was: before, Now: after})
+			all = append(all, report.Difference{Key: key, Why: comesOrGoes(had, has), Was: before, Now: after})
 		}
 	}
 	return all
@@ -120,17 +114,17 @@ func comesOrGoes(had, has bool) string {
 
 // flagDifferences compares command lines. A flag that stands elsewhere is no difference as long as another one explains
 // why: an element that is put in moves all that follow.
-func flagDifferences(was, now []Flag) []Difference {
+func flagDifferences(was, now []Flag) []report.Difference {
 	if slices.Equal(args(was), args(now)) {
 		return nil
 	}
 	gone, come := without(was, now), without(now, was)
 	if len(gone)+len(come) == 0 {
-		return []Difference{{Key: "flags", Why: "in another order"}}
+		return []report.Difference{{Key: "flags", Why: "in another order"}}
 	}
-	var all []Difference
+	var all []report.Difference
 	for _, f := range come {
-		d := Difference{Key: keyOf(f), Now: f.text()}
+		d := report.Difference{Key: keyOf(f), Now: f.text()}
 		if i := slices.IndexFunc(gone, func(g Flag) bool { return keyOf(g) == d.Key && g.Args[0] == f.Args[0] }); i >= 0 {
 			d.Was = gone[i].text()
 			gone = slices.Delete(gone, i, i+1)
@@ -143,16 +137,16 @@ func flagDifferences(was, now []Flag) []Difference {
 		all = append(all, d)
 	}
 	for _, f := range gone {
-		all = append(all, Difference{Key: keyOf(f), Why: "removed", Was: f.text()})
+		all = append(all, report.Difference{Key: keyOf(f), Why: "removed", Was: f.text()})
 	}
 	return merge(all)
 }
 
 // merge leaves one difference for each key.
-func merge(all []Difference) []Difference {
-	var merged []Difference
+func merge(all []report.Difference) []report.Difference {
+	var merged []report.Difference
 	for _, d := range all {
-		i := slices.IndexFunc(merged, func(m Difference) bool { return m.Key == d.Key })
+		i := slices.IndexFunc(merged, func(m report.Difference) bool { return m.Key == d.Key })
 		if i < 0 {
 			merged = append(merged, d)
 			continue

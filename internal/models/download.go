@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -91,13 +92,13 @@ func (m *Model) size() error {
 	}
 	m.Pending = fmt.Sprintf("download %s from %s", fileNames(names), m.files[0].host)
 	if known > 0 {
-		m.Pending += fmt.Sprintf(", %s", fetch.Bytes(missing))
+		m.Pending += fmt.Sprintf(", %s", bytesize.Decimal(missing))
 	}
 	if known > missing {
-		m.Pending += fmt.Sprintf(" (the rest of %s)", fetch.Bytes(known))
+		m.Pending += fmt.Sprintf(" (the rest of %s)", bytesize.Decimal(known))
 	}
 	if free := fetch.Free(dir); free > 0 {
-		m.Pending += fmt.Sprintf("; %s are free", fetch.Bytes(free))
+		m.Pending += fmt.Sprintf("; %s are free", bytesize.Decimal(free))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/internal/nvml"
+	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -40,12 +41,12 @@ func driverIsQuick(ctx context.Context, t *trial) (string, error) {
 	var longest, plans time.Duration
 	for range 5 {
 		began := time.Now()
-		if _, err := provisioner.DetectGPUs(ctx); err != nil {
+		if _, err := node.GPUs(ctx); err != nil {
 			return "", err
 		}
 		longest = max(longest, time.Since(began))
 		began = time.Now()
-		if _, err := provisioner.Plan(ctx, t.replica(), t.cache()); err != nil {
+		if _, err := node.Plan(ctx, t.replica(), t.cache()); err != nil {
 			return "", err
 		}
 		plans = max(plans, time.Since(began))

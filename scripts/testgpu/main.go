@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		}
 		return 0
 	}
-	return report(out, try(ctx, &t, only))
+	return tell(out, try(ctx, &t, only))
 }
 
 // result is what became of an assumption.
@@ -112,7 +112,7 @@ func try(ctx context.Context, t *trial, only string) []result {
 	return results
 }
 
-func report(out io.Writer, results []result) int {
+func tell(out io.Writer, results []result) int {
 	code, table := 0, tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "#\tassumption\tresult\ttook\tseen")
 	for _, r := range results {

@@ -13,6 +13,8 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/node"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 func memoryReturns(ctx context.Context, t *trial) (string, error) {
@@ -52,7 +54,7 @@ func estimateHolds(ctx context.Context, t *trial) (string, error) {
 	for _, flags := range []string{"-c 512", "-c 2048", "-c 2048 -ctk q8_0", "-c 2048 -ub 128", "-c 2048 -ub 1024 -b 1024"} {
 		cfg := t.replica()
 		cfg.Flags = strings.Fields(flags)
-		plan, err := provisioner.Plan(ctx, cfg, t.cache())
+		plan, err := node.Plan(ctx, cfg, t.cache())
 		if err != nil {
 			return "", err
 		}
@@ -60,7 +62,7 @@ func estimateHolds(ctx context.Context, t *trial) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		i := slices.IndexFunc(plan.Memory, func(m provisioner.MemoryNeed) bool { return m.GPU == t.gpu.uuid })
+		i := slices.IndexFunc(plan.Memory, func(m report.MemoryNeed) bool { return m.GPU == t.gpu.uuid })
 		if i < 0 {
 			return "", fmt.Errorf("%s: nothing is estimated", flags)
 		}
@@ -96,11 +98,11 @@ func fitsWhatFits(ctx context.Context, t *trial) (string, error) {
 	for _, percent := range []uint64{95, 105} {
 		cfg := t.replica()
 		cfg.Fit = "require"
-		plan, err := provisioner.Plan(ctx, cfg, t.cache())
+		plan, err := node.Plan(ctx, cfg, t.cache())
 		if err != nil {
 			return "", err
 		}
-		i := slices.IndexFunc(plan.Memory, func(m provisioner.MemoryNeed) bool { return m.GPU == t.gpu.uuid })
+		i := slices.IndexFunc(plan.Memory, func(m report.MemoryNeed) bool { return m.GPU == t.gpu.uuid })
 		if i < 0 {
 			return "", errors.New("nothing is estimated")
 		}

@@ -18,6 +18,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 const (
@@ -36,9 +37,9 @@ type Posted struct {
 // Entry is about one replica.
 type Entry struct {
 	provisioner.ReplicaID
-	Engine   string                `json:"engine"`
-	Model    string                `json:"model,omitempty"`
-	Progress *provisioner.Progress `json:"progress,omitempty"`
+	Engine   string           `json:"engine"`
+	Model    string           `json:"model,omitempty"`
+	Progress *report.Progress `json:"progress,omitempty"`
 }
 
 // Of is about a replica with this configuration.
@@ -52,14 +53,14 @@ type Board struct {
 
 	mu       sync.Mutex
 	entries  []Entry
-	progress map[provisioner.ReplicaID]*provisioner.Progress
+	progress map[provisioner.ReplicaID]*report.Progress
 	changed  bool      // since it was written
 	written  time.Time // when that was
 }
 
 // New is the board of a state directory. It writes nothing yet.
 func New(dir string) *Board {
-	return &Board{dir: dir, progress: map[provisioner.ReplicaID]*provisioner.Progress{}}
+	return &Board{dir: dir, progress: map[provisioner.ReplicaID]*report.Progress{}}
 }
 
 // See takes note of an event. It writes nothing, and so returns at once.
@@ -76,7 +77,7 @@ func (b *Board) See(e provisioner.Event) {
 }
 
 // Progress is how far the preparation of a replica is; nil when there is none.
-func (b *Board) Progress(id provisioner.ReplicaID) *provisioner.Progress {
+func (b *Board) Progress(id provisioner.ReplicaID) *report.Progress {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.progress[id]

@@ -9,6 +9,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 var id = provisioner.ReplicaID{Pool: "chat", Replica: "r0"}
@@ -16,7 +17,7 @@ var id = provisioner.ReplicaID{Pool: "chat", Replica: "r0"}
 func event(kind provisioner.EventKind, done int64) provisioner.Event {
 	e := provisioner.Event{Pool: id.Pool, Replica: id.Replica, Kind: kind}
 	if kind == provisioner.EventProgress {
-		e.Progress = &provisioner.Progress{Step: provisioner.StepDownload, What: "chat.gguf", Done: done, Total: 100}
+		e.Progress = &report.Progress{Step: report.StepDownload, What: "chat.gguf", Done: done, Total: 100}
 	}
 	return e
 }

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -39,11 +38,14 @@ const (
 	AnswerPatience = time.Hour
 )
 
+// ErrNotManaged says that no manager is there to be asked.
+var ErrNotManaged = errors.New("no manager is at work there; start one first")
+
 // Ask puts a question to the manager of a state directory, and waits for its answer. what names it for people, such as
 // "reload". The error is ErrNotManaged when there is no manager, or ctx's cause: then a question that was not taken is withdrawn.
 func Ask(ctx context.Context, dir, what string, question []byte) (answer []byte, err error) {
 	if !state.Managed(dir) {
-		return nil, fmt.Errorf("cannot ask for a %s in %q: %w", what, dir, provisioner.ErrNotManaged)
+		return nil, fmt.Errorf("cannot ask for a %s in %q: %w", what, dir, ErrNotManaged)
 	}
 	stem := filepath.Join(dir, state.RequestsName, proc.NewMark())
 	if err := atomicfile.Replace(stem+QuestionExt, question); err != nil {
@@ -62,7 +64,7 @@ func Ask(ctx context.Context, dir, what string, question []byte) (answer []byte,
 			return nil, fmt.Errorf("cannot read the answer: %w", err)
 		case !there:
 			_ = os.Remove(stem + QuestionExt)
-			return nil, fmt.Errorf("the manager ended before it had answered: %w", provisioner.ErrNotManaged)
+			return nil, fmt.Errorf("the manager ended before it had answered: %w", ErrNotManaged)
 		}
 		select {
 		case <-ctx.Done():

@@ -7,14 +7,24 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
 // Waits reports whether the replica is to be started again at RetryAt.
-func Waits(s provisioner.Restarts) bool { return historyOf(s).Waits() }
+func Waits(s report.Restarts) bool { return historyOf(s).Waits() }
 
-func historyOf(s provisioner.Restarts) restart.History {
+// Ready reports whether the present launch is ready.
+func Ready(s report.Restarts) bool { return s.Phase == report.PhaseRunning && !s.ReadyAt.IsZero() }
+
+// AtRest reports whether nothing will run by itself.
+func AtRest(s report.Restarts) bool {
+	return s.Phase == report.PhaseFailed || s.Phase == report.PhaseStopped
+}
+
+func historyOf(s report.Restarts) restart.History {
 	return restart.History{
 		Phase: restart.Phase(s.Phase), Attempts: s.Attempts, Failures: s.Failures, Hindered: s.Hindered, Trials: s.Trials, Trial: s.Trial,
 		RetryAt: s.RetryAt, ReadyAt: s.ReadyAt, Total: s.Total, Served: s.Served,
@@ -22,9 +32,9 @@ func historyOf(s provisioner.Restarts) restart.History {
 }
 
 // following is s after it has become h.
-func following(s provisioner.Restarts, h restart.History) provisioner.Restarts {
-	return provisioner.Restarts{
-		Phase: provisioner.Phase(h.Phase), Attempts: h.Attempts, Failures: h.Failures, Hindered: h.Hindered, Trials: h.Trials, Trial: h.Trial,
+func following(s report.Restarts, h restart.History) report.Restarts {
+	return report.Restarts{
+		Phase: report.Phase(h.Phase), Attempts: h.Attempts, Failures: h.Failures, Hindered: h.Hindered, Trials: h.Trials, Trial: h.Trial,
 		RetryAt: h.RetryAt, ReadyAt: h.ReadyAt, Last: s.Last, Total: h.Total, Cause: s.Cause, Advice: s.Advice, Served: h.Served,
 	}
 }
@@ -51,7 +61,7 @@ func Failed(err error) Incident {
 }
 
 // Judge lets the policy judge an incident.
-func Judge(c settings.Restart, s provisioner.Restarts, e Incident, now time.Time, random float64) (provisioner.Restarts, restart.Decision) {
+func Judge(c settings.Restart, s report.Restarts, e Incident, now time.Time, random float64) (report.Restarts, restart.Decision) {
 	h, what := Of(c).Next(historyOf(s), e.Event, now, random)
 	then := following(s, h)
 	switch {
@@ -70,4 +80,13 @@ func Of(c settings.Restart) restart.Policy {
 		StableAfter: time.Duration(c.StableAfter), StartBurst: c.StartBurst, Cooldown: time.Duration(c.Cooldown),
 		CooldownMax: time.Duration(c.CooldownMax), GiveUpAfter: c.GiveUpAfter,
 	}
+}
+
+// Decisive stands for all that decides on a launch before anything is looked at on the node. What only the provisioner acts on is
+// left out.
+func Decisive(c provisioner.ProvisionConfig) string {
+	dir := c.Dir
+	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = settings.Restart{}, settings.Liveness{}, settings.Drain{}, settings.Ready{}, settings.Stop{}, settings.Logs{}
+	c.Fit, c.Expose, c.Handoff, c.Download = "", false, settings.Handoff{}, settings.Download{}
+	return cache.Hash(c, dir)
 }

@@ -9,6 +9,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -117,7 +118,7 @@ func TestOptionalFallsBack(t *testing.T) {
 	cfg := replica(t)
 	cfg.GPU = engine.GPUOptional
 	cfg.Env = map[string]settings.EnvValue{visible: {Value: "7"}}
-	plan, err := provisioner.Plan(bounded(t), cfg, provisioner.WithCacheDir(t.TempDir()))
+	plan, err := node.Plan(bounded(t), cfg, provisioner.WithCacheDir(t.TempDir()))
 	if err != nil || !slices.ContainsFunc(plan.Notes, func(note string) bool { return strings.HasPrefix(note, "gpu: no GPU is used: ") }) {
 		t.Errorf("notes %q (%v)", plan.Notes, err)
 	}
