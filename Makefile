@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo release test-release test test-vllm test-vulkan test-gpu test-source test-containers test-systemd cover lint fuzz bench clean chaos
+.PHONY: help demo release test-release test test-vllm test-vulkan test-gpu test-source test-containers test-systemd test-page cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ fuzz: ## run each fuzz target for 10 seconds (FUZZTIME=1m for longer)
 
 chaos: ## kill managers 5,000 times and more (CHAOS_ROUNDS, CHAOS_CYCLES, CHAOS_REAL, CHAOS_LOAD, CHAOS_MISTAKES)
 	@scripts/chaos.sh
+
+test-page: ## look at the page of the HTTP face with a real browser, a headless Chromium (root where it is missing, 100 MB)
+	@scripts/test-page.sh
 
 test-source: ## build the real llama.cpp from source, run it and ask it (10 minutes of CPU time), and a file of it with CUDA (570 MB)
 	@scripts/test-source.sh

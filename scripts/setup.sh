@@ -38,6 +38,20 @@ provide_llama_server() {
 	export ENGINE_PROVISIONER_LLAMA_SERVER="$server"
 }
 
+# provide_chromium finds a Chromium, or installs one where it may. It does not fail: what needs it says that it is left out.
+provide_chromium() {
+	[ -z "${ENGINE_PROVISIONER_CHROMIUM:-}" ] || return 0
+	for name in chromium-headless-shell chromium chromium-browser google-chrome; do
+		ENGINE_PROVISIONER_CHROMIUM=$(command -v $name) && export ENGINE_PROVISIONER_CHROMIUM && return 0
+	done
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ -z "${1:-}" ]; then
+		apt-get update -q >&2 &&
+			DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium-headless-shell >&2 &&
+			provide_chromium again && return 0
+	fi
+	note "there is no Chromium, and none could be installed: nobody looks at the page; install chromium, or run this as root on Debian"
+}
+
 # nested_modules are the modules of their own in here, but for the tools, and for NVIDIA's binding, which needs a C compiler.
 nested_modules() {
 	find . -mindepth 2 -name go.mod -not -path './tools/*' -not -path './internal/nvml/*' -exec dirname {} \; | sort

@@ -17,10 +17,10 @@ const (
 )
 
 // events is the stream of events, as server-sent events whose ids are the events' numbers. It begins after the number of the
-// header Last-Event-ID, which browsers send when they come again, or of ?after=; without, or when that number is not of
-// this fleet, with a snapshot.
+// header Last-Event-ID, which browsers send when they come again, or of ?after=, or with what is kept of the time that ?since=
+// names, such as 15m; without, or when that number is not of this fleet, with a snapshot.
 func (s *face) events(w http.ResponseWriter, r *http.Request) {
-	after, resumed, err := resume(r)
+	from, err := beginning(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -37,9 +37,9 @@ func (s *face) events(w http.ResponseWriter, r *http.Request) {
 	_ = to.control.SetReadDeadline(time.Time{}) // the server's, for the request, would end the stream
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events until there are 4 KiB of them
-	if now := s.snapshot(); !resumed || after > now.Seq {
-		after = now.Seq
-		if to.send("snapshot", after, now) != nil {
+	if now := s.snapshot(); from.now || from.after > now.Seq {
+		from.after = now.Seq
+		if to.send("snapshot", now.Seq, now) != nil {
 			return
 		}
 	} else if to.write(":\n\n") != nil { // the headers: who waits for the first event knows that it is connected
@@ -47,10 +47,13 @@ func (s *face) events(w http.ResponseWriter, r *http.Request) {
 	}
 	tick := time.NewTicker(quiet)
 	defer tick.Stop()
-	events := s.fleet.EventsAfter(r.Context(), after)
+	events := s.fleet.EventsAfter(r.Context(), from.after)
 	for {
 		select {
 		case e, ok := <-events:
+			if ok && e.Time.Before(from.since) {
+				continue
+			}
 			if !ok || to.send("", e.Seq, e) != nil {
 				return
 			}
@@ -63,17 +66,30 @@ func (s *face) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// resume is the number after which a reader goes on, if it says one.
-func resume(r *http.Request) (after uint64, resumed bool, err error) {
-	text := cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after"))
-	if text == "" {
-		return 0, false, nil
+// start is where a stream begins.
+type start struct {
+	now   bool      // nothing of before is asked for
+	after uint64    // the number of an event
+	since time.Time // zero for no limit
+}
+
+func beginning(r *http.Request) (start, error) {
+	query := r.URL.Query()
+	if text := cmp.Or(r.Header.Get("Last-Event-ID"), query.Get("after")); text != "" {
+		after, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return start{}, fmt.Errorf("cannot go on after event %q: write the number of an event", text)
+		}
+		return start{after: after}, nil
 	}
-	after, err = strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, false, fmt.Errorf("cannot go on after event %q: write the number of an event", text)
+	if text := query.Get("since"); text != "" {
+		ago, err := time.ParseDuration(text)
+		if err != nil || ago < 0 {
+			return start{}, fmt.Errorf("cannot begin %q ago: write a time such as 15m", text)
+		}
+		return start{since: time.Now().Add(-ago)}, nil
 	}
-	return after, true, nil
+	return start{now: true}, nil
 }
 
 // stream is one reader of server-sent events.

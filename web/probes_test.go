@@ -66,7 +66,7 @@ func TestUnready(t *testing.T) {
 	failed := func(phase report.Phase) provisioner.Status {
 		return provisioner.Status{
 			State: provisioner.StateFailed, Heard: "secret words", Exit: "secret words", Failure: &provisioner.Failure{Evidence: "secret words"},
-			Restarts: &report.Restarts{Phase: phase, Cause: "out_of_memory", RetryAt: at, Last: "secret words"},
+			Restarts: &report.Restarts{Phase: phase, Cause: "oom_host", RetryAt: at, Last: "secret words"},
 		}
 	}
 	for _, c := range []struct {
@@ -78,11 +78,11 @@ func TestUnready(t *testing.T) {
 		{provisioner.Status{State: provisioner.StateNew}, "new"},
 		{provisioner.Status{State: provisioner.StateDraining}, "draining"},
 		{provisioner.Status{State: provisioner.StateFailed}, "failed"},
-		{failed(report.PhaseBackoff), "failed (out_of_memory), next try at 2026-12-01T03:04:05Z"},
-		{failed(report.PhaseOpen), "failed (out_of_memory), breaker open, next try at 2026-12-01T03:04:05Z"},
-		{failed(report.PhaseFailed), "failed (out_of_memory), given up"},
-		{failed(report.PhaseStopped), "failed (out_of_memory), stopped"},
-		{failed(report.PhaseRunning), "failed (out_of_memory)"},
+		{failed(report.PhaseBackoff), "failed (oom_host), next try at 2026-12-01T03:04:05Z"},
+		{failed(report.PhaseOpen), "failed (oom_host), breaker open, next try at 2026-12-01T03:04:05Z"},
+		{failed(report.PhaseFailed), "failed (oom_host), given up"},
+		{failed(report.PhaseStopped), "failed (oom_host), stopped"},
+		{failed(report.PhaseRunning), "failed (oom_host)"},
 	} {
 		if got := unready(c.status); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.status, got, c.want)

@@ -9,7 +9,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
 
-// Snapshot is where the replicas of a fleet stand: what /status answers, and what /events begins with.
+// Snapshot is where the replicas of a fleet stand: what /status answers, with their usage, and what /events begins with, without.
 type Snapshot struct {
 	// Seq is the number of the last event that is certainly in it: what follows comes from /events after that number.
 	Seq uint64 `json:"seq"`
@@ -32,8 +32,10 @@ func (s *face) snapshot() Snapshot {
 	return Snapshot{Seq: seq, Time: time.Now().UTC(), Replicas: all}
 }
 
-func (s *face) status(w http.ResponseWriter, _ *http.Request) {
-	answerJSON(w, s.snapshot())
+func (s *face) status(w http.ResponseWriter, r *http.Request) {
+	now := s.snapshot()
+	s.recorder.add(r.Context(), now.Replicas)
+	answerJSON(w, now)
 }
 
 func answerJSON(w http.ResponseWriter, v any) {

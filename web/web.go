@@ -1,5 +1,5 @@
-// Package web is the HTTP face of a fleet: probes, the status of its replicas, their events as a stream, their logs, and
-// the metrics that its owner mounts. It owns the paths, what each of them answers, and who may see it.
+// Package web is the HTTP face of a fleet: probes, the status of its replicas, their events as a stream, their logs, a page for
+// people, and the metrics that its owner mounts. It owns the paths, what each of them answers, and who may see it.
 //
 //	replicas, err := fleet.Open(ctx, fleet.Options{}, cfgs...)
 //	…
@@ -30,6 +30,7 @@ type Options struct {
 // face serves one fleet.
 type face struct {
 	fleet    *fleet.Fleet
+	recorder *recorder
 	streams  chan struct{} // holds a token for each stream that is served
 	patience time.Duration // how long a reader may take for what it was sent
 }
@@ -38,7 +39,7 @@ type face struct {
 // http.StripPrefix takes off. The context of its requests must tell at which address they came in, as that of http.Server does;
 // else they count as from another machine. The server's ReadTimeout and WriteTimeout do not end its streams.
 func New(f *fleet.Fleet, o Options) http.Handler {
-	s := &face{fleet: f, streams: make(chan struct{}, maxStreams), patience: 10 * time.Second}
+	s := &face{fleet: f, recorder: newRecorder(f), streams: make(chan struct{}, maxStreams), patience: 10 * time.Second}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
@@ -46,7 +47,8 @@ func New(f *fleet.Fleet, o Options) http.Handler {
 		mux.Handle("GET /metrics", o.Metrics)
 	}
 	for path, serve := range map[string]http.HandlerFunc{
-		"/status": s.status, "/status.schema.json": statusSchema, "/events": s.events, "/logs": s.logs,
+		"/{$}": servePage, "/status": s.status, "/status.schema.json": statusSchema, "/events": s.events, "/usage": s.usage,
+		"/logs": s.logs,
 	} {
 		mux.Handle("GET "+path, o.Tokens.known(serve))
 	}

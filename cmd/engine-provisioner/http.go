@@ -28,7 +28,7 @@ type httpFlags struct {
 
 func (f *httpFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.address, "http-addr", "", `serve status, events, probes and metrics at this address, such as "127.0.0.1:9464"; `+
+	flags.StringVar(&f.address, "http-addr", "", `serve a page, status, events, probes and metrics at this address, such as "127.0.0.1:9464"; `+
 		`":9464" is for this machine only`)
 	flags.StringVar(&f.tokenFile, "http-token-file", "", "a file with the token that all of it asks for but probes and metrics; other machines need one")
 	flags.StringVar(&f.tokenEnv, "http-token-env", "", "the variable with that token")
@@ -122,11 +122,11 @@ func (s *httpServer) serve(handler http.Handler) string {
 	url := "http://" + s.listener.Addr().String()
 	switch at, ok := s.listener.Addr().(*net.TCPAddr); {
 	case s.keyed:
-		return "status at " + url + "/status, with the token; metrics at " + url + "/metrics"
+		return "page at " + url + "/, with the token as the password; metrics at " + url + "/metrics"
 	case ok && at.IP.IsLoopback():
-		return "status at " + url + "/status, metrics at " + url + "/metrics"
+		return "page at " + url + "/, metrics at " + url + "/metrics"
 	default:
-		return "probes and metrics at " + url + "/metrics; for the rest other machines need a token (--http-token-file)"
+		return "probes and metrics at " + url + "/metrics; for the page other machines need a token (--http-token-file)"
 	}
 }
 

@@ -10,9 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/metrics"
 )
 
 func TestServeHTTP(t *testing.T) {
@@ -21,8 +20,7 @@ func TestServeHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gauge := prometheus.NewGauge(prometheus.GaugeOpts{Name: "engine_provisioner_test", Help: "A test."})
-	told := s.serve(metricsHandler(gauge))
+	told := s.serve(metricsHandler(metrics.New()))
 	url := regexp.MustCompile(`http://127\.0\.0\.1:\d+/metrics`).FindString(told)
 	if url == "" {
 		t.Fatalf("told: %s", told)
@@ -46,7 +44,7 @@ func TestServeHTTP(t *testing.T) {
 		return resp.StatusCode, string(body)
 	}
 	status, page := get(http.MethodGet, url)
-	for _, name := range []string{"engine_provisioner_test", "go_goroutines", "process_start_time_seconds"} {
+	for _, name := range []string{`engine_provisioner_adoptions_total{result="adopted"}`, "go_goroutines", "process_start_time_seconds"} {
 		if !strings.Contains(page, "\n"+name+" ") {
 			t.Errorf("status %d, no %s on the page", status, name)
 		}
