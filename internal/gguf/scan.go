@@ -92,7 +92,7 @@ type header struct {
 // scan reads the header of a file with so many bytes. It holds everything that it finds against the size of the file and
 // against what is possible, so that whoever looks at the header afterwards need not.
 func scan(src io.ReaderAt, size int64) (*header, error) {
-	c := &cursor{src: src, size: size, order: binary.LittleEndian}
+	c := &cursor{src: src, size: size}
 	h := &header{size: size, keys: map[string]value{}}
 	if magic := string(c.bytes(int(min(4, size)))); c.err == nil && magic != "GGUF" {
 		return nil, fmt.Errorf(`%w: it begins with %q instead of "GGUF"`, ErrFormat, magic)
@@ -180,15 +180,15 @@ func (c *cursor) number(k kind) uint64 {
 	case kindInt8:
 		return uint64(int64(int8(b[0])))
 	case kindUint16:
-		return uint64(c.order.Uint16(b))
+		return uint64(binary.LittleEndian.Uint16(b))
 	case kindInt16:
-		return uint64(int64(int16(c.order.Uint16(b))))
+		return uint64(int64(int16(binary.LittleEndian.Uint16(b))))
 	case kindInt32:
-		return uint64(int64(int32(c.order.Uint32(b))))
+		return uint64(int64(int32(binary.LittleEndian.Uint32(b))))
 	case kindUint32, kindFloat32:
-		return uint64(c.order.Uint32(b))
+		return uint64(binary.LittleEndian.Uint32(b))
 	default:
-		return c.order.Uint64(b)
+		return binary.LittleEndian.Uint64(b)
 	}
 }
 
