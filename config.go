@@ -7,6 +7,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/config"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -228,7 +229,7 @@ func (c ProvisionConfig) WithDefaults() ProvisionConfig {
 }
 
 // contained reports whether the engine runs in a container.
-func (c ProvisionConfig) contained() bool { return c.Provisioning.Mode == modeContainer }
+func (c ProvisionConfig) contained() bool { return c.Provisioning.Mode == perform.ModeContainer }
 
 // pullsAlways reports whether a start asks the registry, whatever is there.
 func (c ProvisionConfig) pullsAlways() bool {

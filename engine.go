@@ -20,6 +20,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/launch"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -149,7 +150,7 @@ type Option func(*options)
 
 type options struct {
 	engines   []Engine
-	launchers []launch.Launcher
+	launchers perform.Launchers
 	logger    *slog.Logger
 	onEvent   func(Event)
 	supply    supply
@@ -246,7 +247,7 @@ func obtainable(program engine.Program) (settings.Provisioning, bool) {
 	case program.Package != "":
 		return settings.Provisioning{Mode: "package", Package: &settings.Package{Requirements: []string{program.Package}}}, true
 	case program.Image.Name != "" && program.Image.Tag != "":
-		return settings.Provisioning{Mode: modeContainer}, true
+		return settings.Provisioning{Mode: perform.ModeContainer}, true
 	}
 	return settings.Provisioning{}, false
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
@@ -122,7 +123,7 @@ func (r *run) exitError(exit launch.Exit, ready bool) *ExitError {
 	f := r.failure(found.Cause, found.Evidence, lines)
 	f.Advice = cmp.Or(found.Advice, f.Advice)
 	f.Retry = f.Retry || ready
-	if f.Cause == engine.CausePortInUse && r.rec.Launch.Mode != modeContainer { // there the port is the container's own
+	if f.Cause == engine.CausePortInUse && r.rec.Launch.Mode != perform.ModeContainer { // there the port is the container's own
 		r.explainBind(&f)
 	}
 	more := diagnosis.Finding{Cause: f.Cause, Evidence: f.Evidence, Advice: f.Advice, Retry: f.Retry}

@@ -22,6 +22,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/onelook"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -217,7 +218,7 @@ func rememberedPeer(files state.Files) (*peer, error) {
 
 // lives reports whether a launch whose lock nobody holds has not ended all the same.
 func (o *options) lives(ctx context.Context, files state.Files, other *peer) bool {
-	if other.Launch.Mode != modeContainer || other.State == StatePreparing {
+	if other.Launch.Mode != perform.ModeContainer || other.State == StatePreparing {
 		return false // a container holds no lock, but its start does
 	}
 	rec, err := readRecord(files)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
 	"github.com/llama-orch/engine-provisioner/launch"
@@ -46,11 +47,20 @@ func (l *stubLauncher) Ask(ctx context.Context, _ launch.Target, _ engine.Progra
 
 // Reserve and Find know no more of a launch than a launcher may.
 func (*stubLauncher) Reserve(_ launch.Target, ref launch.Ref) (launch.Instance, error) {
-	return hostLauncher{newOptions(nil).cgroup}.Reserve(ProvisionConfig{}, launchRef{Ref: ref})
+	return onHost().Reserve(launch.Target{}, false, perform.Ref{Ref: ref})
 }
 
 func (*stubLauncher) Find(ctx context.Context, ref launch.Ref) (launch.Instance, error) {
-	return hostLauncher{}.Find(ctx, launchRef{Ref: ref})
+	return onHost().Find(ctx, perform.Ref{Ref: ref})
+}
+
+// onHost performs launches by processes of this host.
+func onHost() perform.Performer {
+	by, err := perform.Launchers(nil).Performer("binary", newOptions(nil).cgroup)
+	if err != nil {
+		panic(err)
+	}
+	return by
 }
 
 // containedConfig is a replica for a stubLauncher.
@@ -87,7 +97,7 @@ func TestLauncher(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].State != StateReady {
 		t.Errorf("statuses %+v (%v)", all, err)
 	}
-	if _, err := Attach(cfg.StateDir, poolR0); !errors.Is(err, errNoLauncher) {
+	if _, err := Attach(cfg.StateDir, poolR0); !errors.Is(err, perform.ErrNoLauncher) {
 		t.Errorf("Attach: %v", err)
 	}
 	if err := p.Stop(bounded(t)); err != nil {

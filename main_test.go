@@ -18,6 +18,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -163,7 +164,7 @@ func awaitDone(t testing.TB, p *EngineProvisioner) {
 }
 
 // host is a launch of processes, for tests that do something to them.
-func (r *run) host() *hostInstance { return r.inst.(*hostInstance) }
+func (r *run) host() *perform.Processes { return r.inst.(*perform.Processes) }
 
 // nothingLeft fails the test unless every trace of the launch is gone: processes, port, handoff, temporary folder.
 func nothingLeft(t testing.TB, p *EngineProvisioner) {

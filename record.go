@@ -13,9 +13,11 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/launch"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -205,6 +207,38 @@ func (r *record) readSchema1(data []byte) error {
 	}
 	r.Schema = state.RecordSchema
 	return nil
+}
+
+// find takes hold of a recorded launch.
+func (o *options) find(ctx context.Context, files state.Files, rec record) (launch.Instance, error) {
+	by, err := o.launchers.Performer(rec.Launch.Mode, o.cgroup)
+	if err != nil {
+		return nil, err
+	}
+	return by.Find(ctx, rec.ref(files.State))
+}
+
+// refer takes over what has become known of the launch.
+func (r *record) refer(inst launch.Instance) {
+	ref := inst.Ref()
+	r.TempDir, r.Runtime = ref.TempDir, ref.Runtime
+	if host, ok := inst.(*perform.Processes); ok {
+		r.Cgroup, r.Process = host.Launch.Ref.Cgroup, host.Launch.Ref.Process
+	}
+	if pid := inst.PID(); pid > 0 && pid != r.Process.PID {
+		r.Process = proc.Identify(pid)
+	}
+}
+
+// ref is what finds the launch of a record.
+func (r record) ref(state string) perform.Ref {
+	return perform.Ref{
+		Ref: launch.Ref{
+			StateDir: state, Pool: r.Pool, Replica: r.Replica, LaunchID: r.LaunchID, StartedAt: r.StartedAt, Log: r.Log,
+			TempDir: r.TempDir, Runtime: r.Runtime,
+		},
+		Cgroup: r.Cgroup, Process: r.Process, ShmNamed: r.ShmNamed,
+	}
 }
 
 func (p *EngineProvisioner) newLogKeeper(r *run) *state.LogKeeper {

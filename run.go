@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -98,7 +99,7 @@ func (r *run) progress() life.Facts {
 		now.Log += info.Size()
 	}
 	look := r.inst.Observe // a load that dies leaves what it had mapped
-	if host, ok := r.inst.(*hostInstance); ok {
+	if host, ok := r.inst.(*perform.Processes); ok {
 		look = host.Glance // which many that load share
 	}
 	members, _ := look()
@@ -205,7 +206,7 @@ func (p *EngineProvisioner) graceOf(allowed time.Duration) (context.Context, con
 // outlast lets a server that has outlived the main process end until ctx does. It reports whether nothing is left but
 // workers.
 func (p *EngineProvisioner) outlast(ctx context.Context, r *run) bool {
-	host, ok := r.inst.(*hostInstance) // a container ends with its main process
+	host, ok := r.inst.(*perform.Processes) // a container ends with its main process
 	if !ok {
 		return true
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -180,11 +181,11 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	defer log.Close()
 	r.rec.Generation, r.rec.Log = n, files.Log(n)
-	by, err := p.opts.performer(p.cfg.Provisioning.Mode)
+	by, err := p.opts.launchers.Performer(p.cfg.Provisioning.Mode, p.opts.cgroup)
 	if err != nil {
 		return nil, err
 	}
-	if r.inst, err = by.Reserve(p.cfg, r.rec.ref(files.State)); err != nil {
+	if r.inst, err = by.Reserve(target(p.cfg), p.cfg.tied(), r.rec.ref(files.State)); err != nil {
 		return nil, err
 	}
 	r.rec.refer(r.inst)
@@ -207,8 +208,8 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 
 	// 4. The process.
 	own := ownEnvironment(r.rec.LaunchID, r.rec.TempDir)
-	if host, ok := r.inst.(*hostInstance); ok {
-		host.files = launchFiles{log, lock.Share()}
+	if host, ok := r.inst.(*perform.Processes); ok {
+		host.Files = perform.Files{Log: log, Lock: lock.Share()}
 	}
 	program := programOf(p.engine, p.cfg)
 	err = r.inst.Start(ctx, launch.Launch{

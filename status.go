@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -132,7 +133,7 @@ func statusIn(f state.Files, rec record, opts options) (Status, error) {
 		return s, nil
 	}
 	switch inst, err := opts.find(context.Background(), f, rec); {
-	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, errNoLauncher): // the record is all that there is
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, perform.ErrNoLauncher): // the record is all that there is
 	case err != nil:
 		return s, fmt.Errorf("cannot tell whether %s/%s runs: %w", rec.Pool, rec.Replica, err)
 	default:

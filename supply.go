@@ -15,6 +15,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/models"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
+	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -165,4 +168,80 @@ func (p *EngineProvisioner) Inspect(ctx context.Context) (engine.Binary, error) 
 		return engine.Binary{}, p.startErrorIn(ctx, err)
 	}
 	return b, nil
+}
+
+// target is what a Launcher reads of cfg.
+func target(cfg ProvisionConfig) launch.Target {
+	to := launch.Target{Host: cfg.Host, Port: cfg.Port, Env: plainEnv(cfg), Keyed: cfg.APIKey != nil}
+	if c := cfg.Provisioning.Container; c != nil {
+		to.Container = launch.Container{
+			Pull: c.Pull, RuntimeSocket: c.RuntimeSocket, Network: c.Network, Volumes: c.Volumes, Entrypoint: c.Entrypoint,
+			ShmSize: int64(c.ShmSize), IPC: c.IPC, User: c.User, GPUDriver: c.GPUDriver,
+		}
+	}
+	return to
+}
+
+// targetOf is target with the image of the engine where the configuration names none.
+func targetOf(cfg ProvisionConfig, program engine.Program) launch.Target {
+	to, c := target(cfg), settings.Container{}
+	if cfg.Provisioning.Container != nil {
+		c = *cfg.Provisioning.Container
+	}
+	to.Container.Image = c.Reference(program.Image)
+	return to
+}
+
+// locate finds what the engine of cfg is run from. pending says what there is to get first.
+func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engine.Program) (b engine.Binary, pending string, err error) {
+	if !cfg.contained() {
+		path, pending, err := o.supply.executable(cfg, program).Find(ctx)
+		if err != nil || pending != "" {
+			return engine.Binary{}, pending, err
+		}
+		b, err = o.supply.inspector().Inspect(ctx, path, program, plainEnv(cfg))
+		return b, "", err
+	}
+	l, ok := o.launchers.Of(perform.ModeContainer)
+	if !ok {
+		return engine.Binary{}, "", perform.ErrNoLauncher
+	}
+	if b, pending, err = l.Locate(ctx, targetOf(cfg, program), program); err != nil || pending != "" {
+		return engine.Binary{}, pending, err
+	}
+	b, err = o.contained(ctx, l, cfg, program, b)
+	return b, "", err
+}
+
+// fetch is locate that gets what is missing.
+func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program engine.Program, tell listener) (engine.Binary, error) {
+	if !cfg.contained() {
+		path, err := o.supply.executable(cfg, program).Get(ctx, acquiring(tell))
+		if err != nil {
+			return engine.Binary{}, err
+		}
+		return o.supply.inspector().Inspect(ctx, path, program, plainEnv(cfg))
+	}
+	l, ok := o.launchers.Of(perform.ModeContainer)
+	if !ok {
+		return engine.Binary{}, perform.ErrNoLauncher
+	}
+	b, err := l.Fetch(ctx, targetOf(cfg, program), program, func(p launch.Progress) {
+		tell.progress(report.Progress{Step: report.StepDownload, What: p.What, Done: p.Done, Total: p.Total, Rate: p.Rate, Remaining: p.Remaining})
+	})
+	if err != nil {
+		return engine.Binary{}, err
+	}
+	return o.contained(ctx, l, cfg, program, b)
+}
+
+// contained completes the facts about what is in an image. The metadata of a Python distribution cannot be seen from
+// outside, and to ask a vLLM costs 17 s: its running server says its version.
+func (o *options) contained(ctx context.Context, l launch.Launcher, cfg ProvisionConfig, program engine.Program, b engine.Binary) (engine.Binary, error) {
+	if program.Distribution != "" {
+		return b, nil
+	}
+	return o.supply.inspector().Facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
+		return l.Ask(ctx, targetOf(cfg, program), program, b, args)
+	})
 }
