@@ -126,6 +126,7 @@ func (k *checker) config(c *Config) {
 		}
 		k.replica(key+".", c.replica(i, 0))
 	}
+	k.Empty(*c)
 	for _, p := range k.options.beside(replicas) {
 		k.Report(p.Key, "%s", p.Message)
 	}

@@ -12,6 +12,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/internal/values"
 	"github.com/llama-orch/engine-provisioner/report"
 )
 
@@ -62,9 +63,9 @@ func (g *durationValue) String() string {
 }
 
 func (g *durationValue) Set(text string) error {
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return errors.New(`write a number with the unit s, m or h, such as "30s" or "72h"`)
+	d, err := values.ParseDuration(text)
+	if err != nil {
+		return err
 	}
 	*g = durationValue(d)
 	return nil

@@ -9,12 +9,21 @@ import (
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
+// What names of images and what belongs to them look like.
+const (
+	ImagePattern   = `^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`
+	TagPattern     = `^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`
+	DigestPattern  = `^sha256:[0-9a-f]{64}$`
+	NetworkPattern = `^[A-Za-z0-9][A-Za-z0-9_.-]*$`
+	UserPattern    = `^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`
+)
+
 var (
-	imagePattern       = lazyregexp.New(`^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
-	tagPattern         = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	imageDigestPattern = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
-	namePattern        = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	userPattern        = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
+	imagePattern       = lazyregexp.New(ImagePattern)
+	tagPattern         = lazyregexp.New(TagPattern)
+	imageDigestPattern = lazyregexp.New(DigestPattern)
+	namePattern        = lazyregexp.New(NetworkPattern)
+	userPattern        = lazyregexp.New(UserPattern)
 )
 
 // Container checks what is said of a container. own is the engine's image.

@@ -88,7 +88,10 @@ func (k *Checker) binary(key string, c settings.Binary, program engine.Program) 
 	}
 }
 
-var refPattern = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_./+@-]*$`)
+// RefPattern is what tags, branches, commits and targets look like.
+const RefPattern = `^[A-Za-z0-9_][A-Za-z0-9_./+@-]*$`
+
+var refPattern = lazyregexp.New(RefPattern)
 
 // source checks the block of a pools file.
 func (k *Checker) source(key string, c settings.Source) {

@@ -59,7 +59,7 @@ func (k *Checker) Model(prefix string, m models.Request) {
 	case m.ID == "" && k.Written(key):
 		k.Report(key, "is empty; %s", missing["model.id"])
 		return
-	case m.ID == "" && m.Kind != models.Kind(engine.ModelAny):
+	case m.ID == "" && (m.Kind != models.Kind(engine.ModelAny) || k.Written(strings.TrimSuffix(prefix, "."))):
 		k.Report(key, "is missing; %s", missing["model.id"])
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -306,8 +307,14 @@ type field struct {
 	oneof []string // the texts that validate's tag allows; the rule itself is checked there
 }
 
-// fieldsOf lists the fields of a struct and of those embedded in it by their json names.
+// known is what fieldsOf has found, by type: a file has the same few types again and again.
+var known sync.Map
+
+// fieldsOf lists the fields of a struct and of those embedded in it by their json names. The list is not to be changed.
 func fieldsOf(t reflect.Type) []field {
+	if fields, ok := known.Load(t); ok {
+		return fields.([]field) //nolint:errcheck,forcetypeassert // nothing else is in there
+	}
 	var fields []field
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -316,6 +323,7 @@ func fieldsOf(t reflect.Type) []field {
 			fields = append(fields, field{name, f.Index, strings.Fields(oneof)})
 		}
 	}
+	known.Store(t, fields)
 	return fields
 }
 

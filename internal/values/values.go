@@ -22,15 +22,18 @@ const (
 	DevicePattern = `^((0|[1-9][0-9]{0,3})|(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]*|([0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]|` + listedDevice + `)$`
 	// listedDevice is how llama-server names the devices of its backends.
 	listedDevice = `(CUDA|ROCm|Vulkan|SYCL|MUSA|CANN|OPENVINO|HTP|MTL)[0-9]{1,3}|GPUOpenCL`
-	SizePattern  = `^([0-9]+)((?:[KMGT]i?)?B)$`
-	GroupPattern = `^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`
+	// DurationPattern is narrower than what Go reads, which also takes signs and numbers that begin or end with their point.
+	DurationPattern = `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`
+	SizePattern     = `^([0-9]+)((?:[KMGT]i?)?B)$`
+	GroupPattern    = `^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?$`
 )
 
 var (
-	deviceText = lazyregexp.New(DevicePattern)
-	listedText = lazyregexp.New(`^(` + listedDevice + `)$`)
-	sizeText   = lazyregexp.New(SizePattern)
-	groupText  = lazyregexp.New(GroupPattern)
+	deviceText   = lazyregexp.New(DevicePattern)
+	listedText   = lazyregexp.New(`^(` + listedDevice + `)$`)
+	durationText = lazyregexp.New(DurationPattern)
+	sizeText     = lazyregexp.New(SizePattern)
+	groupText    = lazyregexp.New(GroupPattern)
 )
 
 // AutoDevice stands for the GPUs that a start chooses.
@@ -77,7 +80,8 @@ func BadFileMode(m string) string {
 
 // Group reads the name or the number of a group.
 func Group(s strictyaml.Scalar) (string, error) {
-	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !groupText.MatchString(s.Text) {
+	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !groupText.MatchString(s.Text) ||
+		s.Kind == strictyaml.Number && strings.Contains(s.Text, ".") {
 		return "", strictyaml.ErrKind
 	}
 	return s.Text, nil
@@ -170,6 +174,18 @@ func Flags(s strictyaml.Scalar) ([]string, error) {
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
+var errDuration = errors.New(`write a number with the unit s, m or h, such as "30s" or "72h"`)
+
+// ParseDuration reads a time by the one grammar that files, flags and the schema have: numbers with units, and 0. It is
+// not negative.
+func ParseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || !durationText.MatchString(text) {
+		return 0, errDuration
+	}
+	return d, nil
+}
+
 // Duration reads a time with its unit, which is more than 0.
 func Duration(s strictyaml.Scalar) (time.Duration, error) {
 	switch s.Kind {
@@ -179,9 +195,11 @@ func Duration(s strictyaml.Scalar) (time.Duration, error) {
 	default:
 		return 0, strictyaml.ErrKind
 	}
-	d, err := time.ParseDuration(s.Text)
+	d, err := ParseDuration(s.Text)
 	if err != nil {
-		return 0, strictyaml.ErrKind
+		if d, err = time.ParseDuration(s.Text); err != nil || d > 0 {
+			return 0, strictyaml.ErrKind
+		}
 	}
 	if wrong := keys.BadDuration(d); wrong != "" {
 		return 0, errors.New(wrong)
@@ -191,7 +209,7 @@ func Duration(s strictyaml.Scalar) (time.Duration, error) {
 
 // DurationOrZero is Duration where 0 has a meaning.
 func DurationOrZero(s strictyaml.Scalar) (time.Duration, error) {
-	if d, err := time.ParseDuration(s.Text); s.Kind == strictyaml.Text && err == nil && d == 0 {
+	if d, err := ParseDuration(s.Text); s.Kind == strictyaml.Text && err == nil && d == 0 {
 		return 0, nil
 	}
 	return Duration(s)

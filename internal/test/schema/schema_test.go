@@ -99,6 +99,9 @@ func generateSchema(t *testing.T) string {
 			if property, ok := def.Properties.Get(key); ok && key != "" {
 				property.Description = oneLine(strings.Replace(property.Description, f.Name, key, 1))
 				applyRules(t, property, f.Tag.Get("validate"))
+				if f.Type.Kind() == reflect.String && property.Type == "string" && property.Enum == nil && property.Pattern == "" {
+					property.MinLength = ptr(1) // an empty text is no value
+				}
 			}
 		}
 	}
@@ -119,12 +122,27 @@ func generateSchema(t *testing.T) string {
 	hook.OneOf = []*jsonschema.Schema{{Required: []string{"http"}}, {Required: []string{"command"}}}
 	command, _ := hook.Properties.Get("command")
 	command.MinItems = ptr(1)
+	command.PrefixItems = []*jsonschema.Schema{{Type: "string", MinLength: ptr(1)}}
 	command, _ = s.Definitions["CustomConfig"].Properties.Get("command")
 	command.MinItems = ptr(1)
+	command.PrefixItems = []*jsonschema.Schema{{Type: "string", MinLength: ptr(1)}}
 	network, _ := s.Definitions["ContainerConfig"].Properties.Get("network")
 	network.Not = &jsonschema.Schema{Const: "none"}
-	id, _ := s.Definitions["ModelConfig"].Properties.Get("id")
-	id.MinLength = ptr(1)
+	for key, pattern := range map[string]string{
+		"image": config.ImagePattern, "tag": config.TagPattern, "digest": config.DigestPattern,
+		"network": config.NetworkPattern, "user": config.UserPattern,
+	} {
+		property, _ := s.Definitions["ContainerConfig"].Properties.Get(key)
+		property.Pattern = pattern
+	}
+	ref, _ := s.Definitions["SourceConfig"].Properties.Get("ref")
+	ref.Pattern = config.RefPattern
+	targets, _ := s.Definitions["SourceConfig"].Properties.Get("targets")
+	targets.Items.Pattern = config.RefPattern
+	jobs, _ := s.Definitions["SourceConfig"].Properties.Get("jobs")
+	jobs.Minimum = "1"
+	keyEnv, _ := s.Definitions["CustomConfig"].Properties.Get("key_env")
+	keyEnv.Pattern = keys.VariablePattern
 	headers, _ := s.Definitions["HTTPHook"].Properties.Get("headers")
 	headers.PropertyNames = &jsonschema.Schema{Pattern: config.HeaderPattern}
 	secret := s.Definitions["SecretRef"]
@@ -145,7 +163,7 @@ func generateSchema(t *testing.T) string {
 func unionSchema(of reflect.Type) *jsonschema.Schema {
 	switch of {
 	case reflect.TypeFor[settings.Duration]():
-		return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`, Examples: []any{"90s", "5m"}}
+		return &jsonschema.Schema{Type: "string", Pattern: values.DurationPattern, Examples: []any{"90s", "5m"}}
 	case reflect.TypeFor[settings.Size]():
 		return &jsonschema.Schema{Type: "string", Pattern: values.SizePattern, Examples: []any{"64MiB", "1GiB"}}
 	case reflect.TypeFor[settings.FileMode]():
@@ -159,11 +177,11 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 		}}
 	case reflect.TypeFor[settings.Device]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-			{Type: "integer", Minimum: "0"}, {Type: "string", Pattern: values.DevicePattern},
+			{Type: "integer", Minimum: "0", Maximum: "9999"}, {Type: "string", Pattern: values.DevicePattern},
 		}}
 	case reflect.TypeFor[settings.Devices]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-			{Type: "string", Const: values.AutoDevice}, {Type: "array", Items: unionSchema(reflect.TypeFor[settings.Device]())},
+			{Type: "string", Const: values.AutoDevice}, {Const: []string{values.AutoDevice}}, {Type: "array", Items: unionSchema(reflect.TypeFor[settings.Device]())},
 		}}
 	case reflect.TypeFor[settings.Flags]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
