@@ -162,6 +162,16 @@ func TestEvents(t *testing.T) {
 		}
 		seen = max(seen, e.Seq)
 	}
+	recent := follow(t, client, url+"/events?since=1h", "")
+	if e := recent.event(); e.Seq == 0 || e.Seq > last-2 {
+		t.Errorf("the first event of the last hour is %d", e.Seq)
+	}
+	recent.body.Close()
+	for _, wrong := range []string{"yesterday", "-1m", "15"} {
+		if code, body := get(t, client, url+"/events?since="+wrong); code != http.StatusBadRequest || !strings.Contains(body, "such as 15m") {
+			t.Errorf("since %s: %d %q", wrong, code, body)
+		}
+	}
 	// The number of another state directory is none to go on from.
 	other := follow(t, client, url+"/events", strconv.FormatUint(last+1e9, 10))
 	if s := other.snapshot(); s.Seq != last || s.Replicas[0].State != provisioner.StateReady {
