@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ import (
 type runFlags struct {
 	detach  bool // leave the engines alone once they are ready
 	stopped bool // start also what a command has stopped
+	keep    bool // go on where some replicas do not start
 	replace bool // engines that were launched differently from the configuration
 	http    httpFlags
 }
@@ -31,6 +33,8 @@ type runFlags struct {
 func (f *runFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "leave the engines running when they are ready, and return")
 	cmd.Flags().BoolVar(&f.replace, "replace-outdated", false, "replace engines that run with other settings than these")
+	cmd.Flags().BoolVar(&f.keep, "keep-going", os.Getenv("NOTIFY_SOCKET") != "",
+		"leave the ready replicas up when others do not start, and try those again; the default under systemd")
 	f.http.add(cmd)
 }
 
@@ -53,8 +57,10 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 	if i := slices.IndexFunc(configs, dies); flags.detach && i >= 0 {
 		return &usageError{err: fmt.Errorf("%s would die with this command, by its \"on_manager_exit: kill\"; leave out --detach", configs[i].Name())}
 	}
-	if err := c.checkAll(ctx, configs); err != nil {
-		return err
+	if !flags.keep { // else what is wrong with one is no matter of the others
+		if err := c.checkAll(ctx, configs); err != nil {
+			return err
+		}
 	}
 	face, err := listenHTTP(ctx, flags.http)
 	if err != nil {
@@ -63,6 +69,9 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 	defer face.close()
 	show := c.newReporter()
 	defer show.close()
+	if flags.keep {
+		show.steady("")
+	}
 	manager, err := newNotifier()
 	if err != nil {
 		show.say("note: " + err.Error())
@@ -162,15 +171,19 @@ func (s *session) run(ctx context.Context) error {
 	failed := s.start(ctx)
 	switch {
 	case failed == nil:
-	case !s.tookOver() || interruption(ctx) != nil:
-		return errors.Join(failed, s.stopAll())
+	case !s.goesOnWithout() || interruption(ctx) != nil:
+		stopped := s.stopAll()
+		if interruption(ctx) == nil {
+			s.why("", failed)
+		}
+		return errors.Join(failed, stopped)
 	case s.flags.detach:
 		return errors.Join(failed, s.leaveReady())
 	}
 	if s.flags.detach && interruption(ctx) == nil {
 		return s.release()
 	}
-	s.show.steady()
+	s.show.steady(s.standing())
 	s.manager.ready(s.standing())
 	ended := make(chan error, 1)
 	waiting, stop := context.WithCancel(context.Background())
@@ -186,7 +199,9 @@ func (s *session) run(ctx context.Context) error {
 			if err != nil {
 				err = &toldError{err}
 			}
-			return errors.Join(err, s.stopAll())
+			stopped := s.stopAll()
+			s.why("no replica runs any more, nor will by itself", err)
+			return errors.Join(err, stopped)
 		case <-ctx.Done():
 			s.show.say("stopping")
 			return errors.Join(s.failures(), s.stopAll())
@@ -195,10 +210,13 @@ func (s *session) run(ctx context.Context) error {
 }
 
 // start waits until all replicas are ready. The first failure ends the run: whoever starts engines by hand or from a
-// script wants to know, and not to be retried for. A run that took over engines goes on: they serve, and must not fall
-// with a replica that does not start.
+// script wants to know, and not to be retried for. A run that took over engines, or is told to keep going, goes on: they
+// serve, and must not fall with a replica that does not start.
 func (s *session) start(ctx context.Context) error {
 	err := s.awaitReady(ctx)
+	if err != nil && s.flags.keep {
+		s.awaitSettled(ctx)
+	}
 	if s.flags.replace && (err == nil || s.isLacking(err)) {
 		if err = s.replaceOutdated(ctx); err != nil && interruption(ctx) == nil {
 			return &toldError{err} // the old engines serve, but that is not what was asked for
@@ -224,6 +242,25 @@ func (s *session) awaitReady(ctx context.Context) error {
 		select {
 		case err := <-began:
 			return err
+		case <-s.happened:
+			s.manager.status(s.standing())
+			if s.preparing() {
+				s.manager.preparing(s.startTime())
+			}
+		}
+	}
+}
+
+// awaitSettled waits until each replica is ready or has failed once, of which one has.
+func (s *session) awaitSettled(ctx context.Context) {
+	loads := func(status provisioner.Status) bool {
+		r := status.Restarts
+		return status.State != provisioner.StateReady && r != nil && r.Phase == report.PhaseRunning && r.Attempts == 0
+	}
+	for slices.ContainsFunc(s.engines.Status(), loads) {
+		select {
+		case <-ctx.Done():
+			return
 		case <-s.happened:
 			s.manager.status(s.standing())
 			if s.preparing() {

@@ -41,10 +41,10 @@ type streams struct {
 // run is the whole command; it returns the exit status.
 func run(ctx context.Context, args []string, std streams) int {
 	out := &attentive{w: std.out}
-	screen := std.err
+	page, screen := std.out, std.err
 	// Whoever has named a file, a repository, a GPU or a process does nothing to the terminal of who reads of it.
 	std.out, std.err = tail.Writer(out), tail.Writer(std.err)
-	c := &cli{std: std, screen: screen}
+	c := &cli{std: std, page: page, screen: screen}
 	ctx, c.signals = watchSignals(ctx)
 	defer c.signals.stop()
 
@@ -79,6 +79,7 @@ func (c *cli) outcome(lost error) int {
 // cli is what all commands share during one run.
 type cli struct {
 	std     streams
+	page    io.Writer // stdout as it is
 	screen  io.Writer // stderr as it is, to be drawn on
 	signals *signals
 	began   bool // the arguments were understood

@@ -16,7 +16,7 @@ import (
 func (c *cli) replicaArguments(cmd *cobra.Command) {
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		for _, arg := range args {
-			if info, err := os.Stat(arg); err == nil && !info.IsDir() {
+			if info, err := os.Stat(arg); err == nil && !info.IsDir() && strings.Contains(arg, ".") { // no pool has a dot
 				return noArguments(cmd, []string{arg}) // a pools file without --config
 			}
 			if pool, replica, whole := strings.Cut(arg, "/"); pool == "" || whole && (replica == "" || strings.Contains(replica, "/")) {

@@ -102,8 +102,15 @@ func (r *reporter) work() {
 // watch says whose engines are reported on.
 func (r *reporter) watch(engines *fleet.Fleet) { r.do(func() { r.engines = engines }) }
 
-// steady says that everything was ready once.
-func (r *reporter) steady() { r.do(func() { r.isSteady = true }) }
+// steady says that from now on a failure is followed by a restart, and to who sits there how many are ready.
+func (r *reporter) steady(standing string) {
+	r.do(func() {
+		r.isSteady = true
+		if r.display.size != nil && standing != "" {
+			fmt.Fprintln(r.std.err, standing+"; Ctrl-C stops them")
+		}
+	})
+}
 
 // say tells people something.
 func (r *reporter) say(text string) {
@@ -175,12 +182,12 @@ func (r *reporter) tell(e provisioner.Event) {
 		if e.Err != nil { // it serves, but is not what its settings call ready
 			r.reportError(about(name, e.Err))
 		} else if e.Handoff != nil {
-			fmt.Fprintln(r.std.out, readyText(name, *e.Handoff))
+			fmt.Fprintln(r.std.out, readyText(name, e.Handoff.URL, e.Handoff))
 		}
 	case e.Kind == provisioner.EventNote:
 		fmt.Fprintf(r.std.err, "%s: note: %s\n", name, r.inWords(e.Message))
 	case e.State == provisioner.StateReady:
-		fmt.Fprintln(r.std.out, readyText(name, *e.Handoff))
+		fmt.Fprintln(r.std.out, readyText(name, e.Message, e.Handoff))
 	case e.State == provisioner.StateFailed: // its error is told
 	case e.State == provisioner.StateStarting:
 		fmt.Fprintf(r.std.err, "%s: starting (pid %d)\n", name, e.PID)
@@ -192,9 +199,9 @@ func (r *reporter) tell(e provisioner.Event) {
 }
 
 // readyText says that a replica is ready, and what clients are to be told of it.
-func readyText(name string, h provisioner.Handoff) string {
-	text := name + " ready " + h.URL
-	if h.OpenAIURL != "" {
+func readyText(name, url string, h *provisioner.Handoff) string {
+	text := name + " ready " + url
+	if h != nil && h.OpenAIURL != "" {
 		text += " (OpenAI API: " + h.OpenAIURL + ")"
 	}
 	return text

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -20,6 +21,29 @@ func (s *session) standing() string {
 		}
 	}
 	return fmt.Sprintf("%d of %d replicas ready", ready, len(all))
+}
+
+// goesOnWithout reports whether the run goes on though not all replicas have started.
+func (s *session) goesOnWithout() bool {
+	return s.tookOver() || s.flags.keep && slices.ContainsFunc(s.engines.Status(), func(status provisioner.Status) bool {
+		return status.State == provisioner.StateReady
+	})
+}
+
+// why says at last why the run ends: what was told of that can be far up by now.
+func (s *session) why(text string, err error) {
+	if err != nil {
+		first, _, _ := strings.Cut(s.inWords(err.Error()), "\n")
+		if text != "" {
+			text += ": "
+		}
+		text += first
+	} else {
+		text += "; commands have stopped all"
+	}
+	if len(s.configs) > 1 || err == nil { // else it was told just now
+		s.show.say("ended: " + text)
+	}
 }
 
 // tookOver reports whether the run goes on with engines of an earlier one.
