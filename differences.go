@@ -117,9 +117,7 @@ func (p launchPlan) guessedDifferences(cfg ProvisionConfig, was launchRecord) []
 		all = append(all, report.Difference{Key: cfg.executableKey(), Why: "the executable changed"})
 	}
 	if !strings.Contains(strings.Join(p.Args(), " "), engine.TempDirPlaceholder) { // which was a folder then
-		for _, d := range footprint.Guessed(was.Args, now).Differences(now) {
-			all = append(all, d)
-		}
+		all = append(all, footprint.Guessed(was.Args, now).Differences(now)...)
 	}
 	if len(all) == 0 {
 		all = []report.Difference{{Why: "the version that launched it did not record by what"}}

@@ -110,7 +110,7 @@ func requestOf(cfg ProvisionConfig) engine.Request {
 	r := engine.Request{
 		Model: engine.Model{ID: cfg.Model.ID}, Host: cfg.Host, Port: cfg.Port, Expose: cfg.Expose,
 		Flags: cfg.Flags, EngineDefaults: cfg.Defaults == "engine", Env: plainEnv(cfg), HasKey: cfg.APIKey != nil,
-		GPU: engine.GPUPolicy(cfg.GPU), ReserveMemory: cfg.reserves(),
+		GPU: cfg.GPU, ReserveMemory: cfg.reserves(),
 		DrainTimeout: time.Duration(*cfg.Drain.Timeout), Grace: time.Duration(cfg.Stop.Grace),
 	}
 	if name, revision, hub := models.HubName(cfg.Model.ID); hub {

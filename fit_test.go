@@ -434,7 +434,7 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		need = report.MemoryNeed(check.Needs(memoryRun(spec.GGUF), nil)[0])
+		need = check.Needs(memoryRun(spec.GGUF), nil)[0]
 		return int64(1<<40-need.Free) >> 20, need
 	}
 	alone, need := taken(cfg)

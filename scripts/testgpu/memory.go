@@ -106,7 +106,7 @@ func fitsWhatFits(ctx context.Context, t *trial) (string, error) {
 		if i < 0 {
 			return "", errors.New("nothing is estimated")
 		}
-		if h, err = t.holding(ctx, (before.Free-own-uint64(plan.Memory[i].Need)*percent/100)>>20); err != nil {
+		if h, err = t.holding(ctx, (before.Free-own-plan.Memory[i].Need*percent/100)>>20); err != nil {
 			return "", err
 		}
 		now, err := t.memory()

@@ -124,7 +124,7 @@ type Question struct{ stem string }
 // an error it is to be answered by that.
 func (q Question) Take() (data []byte, ours bool, err error) {
 	if err := os.Rename(q.stem+QuestionExt, q.stem+takenExt); err != nil {
-		return nil, false, nil
+		return nil, false, nil //nolint:nilerr // somebody else has it, or it was withdrawn
 	}
 	data, err = state.Read(q.stem + takenExt)
 	return data, true, err
