@@ -313,7 +313,7 @@ var known sync.Map
 // fieldsOf lists the fields of a struct and of those embedded in it by their json names. The list is not to be changed.
 func fieldsOf(t reflect.Type) []field {
 	if fields, ok := known.Load(t); ok {
-		return fields.([]field) //nolint:errcheck,forcetypeassert // nothing else is in there
+		return fields.([]field)
 	}
 	var fields []field
 	for _, f := range reflect.VisibleFields(t) {
