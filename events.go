@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -38,6 +39,8 @@ type Event struct {
 	// StoppedBy is the other program that has asked for a stop, with the states from StateDraining on. Message tells how that
 	// went.
 	StoppedBy *report.Stopper `json:"stopped_by,omitempty"`
+	// Hold says that the replica is held from now on, or still, with EventNote.
+	Hold *hold.Hold `json:"hold,omitempty"`
 	// Missed is how many events the reader has missed between the one before and this one, because it was too slow.
 	Missed int `json:"missed,omitempty"`
 }

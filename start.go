@@ -10,6 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/holds"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
@@ -79,11 +80,23 @@ func (p *EngineProvisioner) within(ctx context.Context) (context.Context, contex
 	return ctx, func(cause error) { stop(); cancel(cause) }
 }
 
+// checkHold refuses what somebody holds; the error wraps hold.ErrHeld.
+func (p *EngineProvisioner) checkHold() error {
+	files, err := filesOf(p.cfg.StateDir, p.cfg.fileStem())
+	if err == nil {
+		err = holds.Check(files, p.cfg.Name())
+	}
+	return err
+}
+
 // start does the work of Start. Each step is safe to be killed at: the record is written before the process exists,
 // and the process holds the replica's lock and carries the launch's mark from its first instruction on.
 func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	defer caught.Into(&err, p.opts.logger, p.cfg.Name())
 	// 1. Everything that can be checked before anything is touched.
+	if err := p.checkHold(); err != nil {
+		return nil, err
+	}
 	secrets, err := readSecrets(p.cfg)
 	if err != nil {
 		return nil, err
@@ -116,6 +129,9 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	defer lock.Release()
+	if err := p.checkHold(); err != nil { // what was got meanwhile may have taken hours
+		return nil, err
+	}
 	last, err := readRecord(files)
 	if errors.Is(err, state.ErrNewer) {
 		return nil, err // a container of that version holds no lock

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/hold"
+	"github.com/llama-orch/engine-provisioner/internal/holds"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
@@ -44,6 +46,8 @@ type Status struct {
 	Drained bool `json:"drained,omitempty"`
 	// StoppedBy is another program that has asked for the launch's stop, for whoever has the launch.
 	StoppedBy *report.Stopper `json:"stopped_by,omitempty"`
+	// Hold says who keeps the replica stopped, and why; nil when nobody does.
+	Hold *hold.Hold `json:"hold,omitempty"`
 
 	// Progress is how far its preparation or its load is; nil where there is none, or nobody tells: of a load, fleet.Measure does.
 	Progress *report.Progress `json:"progress,omitempty"`
@@ -117,6 +121,7 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 		}
 		s, err := statusIn(files, rec, newOptions(opts))
 		failed = errors.Join(failed, err)
+		s.Hold = holds.Of(files, time.Now())
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Status) int {

@@ -13,6 +13,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/restarts"
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -253,12 +254,12 @@ func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 	cfg.Restart.MaxDelay, cfg.Restart.InitialDelay, cfg.Restart.CooldownMax = settings.Duration(10*time.Second), settings.Duration(time.Second), settings.Duration(20*time.Minute)
 	for phase, limit := range map[report.Phase]time.Duration{report.PhaseBackoff: 13 * time.Second, report.PhaseOpen: 25 * time.Minute} {
 		files := state.In(t.TempDir(), "pool-r0")
-		kept := keptRestarts{Pool: "pool", Replica: "r0", Restarts: report.Restarts{Phase: phase, RetryAt: time.Now().AddDate(0, 6, 0)}}
+		kept := restarts.Kept{Pool: "pool", Replica: "r0", Restarts: report.Restarts{Phase: phase, RetryAt: time.Now().AddDate(0, 6, 0)}}
 		if err := files.WriteRestarts(kept); err != nil {
 			t.Fatal(err)
 		}
 		r := alone(cfg, files.State)
-		kept, err := readRestarts(files)
+		kept, err := restarts.Read(files)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,6 +51,7 @@ const (
 	ReloadRemoved   ReloadResult = "removed"   // it is not among the configurations: it was drained and stopped
 	ReloadFailed    ReloadResult = "failed"    // see Err
 	ReloadSkipped   ReloadResult = "skipped"   // another replica of the pool failed before
+	ReloadHeld      ReloadResult = "held"      // somebody holds it: it has the new settings, and is started with them when that is over
 	ReloadStopped   ReloadResult = "stopped"   // it was stopped by a command, and stays so; Reset starts it with the new settings
 )
 
@@ -108,7 +109,9 @@ func (f *Fleet) apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) [
 			continue
 		}
 		if r.history().Phase == report.PhaseStopped {
-			results[i].Result = ReloadStopped
+			if results[i].Result = ReloadStopped; r.hold() != nil {
+				results[i].Result = ReloadHeld
+			}
 			r.update(func() { r.cfg = cfg })
 			continue
 		}
@@ -182,14 +185,17 @@ func (f *Fleet) addAll(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 			if err == nil {
 				err = replicas[n].waitReady(ctx)
 			}
-			if results[i].Result = ReloadStarted; err != nil {
+			switch results[i].Result = ReloadStarted; {
+			case err != nil:
 				results[i].Result, results[i].Err = ReloadFailed, err
+			case replicas[n].hold() != nil:
+				results[i].Result = ReloadHeld
 			}
 		})
 	}
 	all.Wait()
 	for n, i := range added { // one that ran already may run with other settings
-		if results[i].Err == nil && replicas[n].isOutdated() {
+		if results[i].Result == ReloadStarted && replicas[n].isOutdated() {
 			if err := f.reload(ctx, replicas[n], cfgs[i], nil); err != nil {
 				results[i].Result, results[i].Err = ReloadFailed, err
 			}

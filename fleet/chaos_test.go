@@ -24,6 +24,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/hooks"
 	"github.com/llama-orch/engine-provisioner/internal/local"
@@ -49,6 +50,7 @@ type chaosOrder struct {
 	Port               int
 	Flags              []string
 	Failpoint          string // where it kills itself; "" leaves that to the test
+	Held               bool   // have the replica held once it is ready
 	Hold               bool   // keep the engine; else it is stopped and started for ever
 	Stop               bool   // be no manager, but a command that stops the engine
 	Patient            bool   // default liveness, and a drain that waits for everybody
@@ -116,6 +118,13 @@ func chaosMain() {
 				return err
 			}
 			fmt.Println("ready")
+			if order.Held {
+				h, err := hold.New("new driver", 0)
+				if err != nil {
+					return err
+				}
+				return s.Hold(ctx, poolR0, h, provisioner.StopOptions{})
+			}
 			if order.Hold {
 				wanted, stop := signal.NotifyContext(ctx, os.Interrupt)
 				<-wanted.Done()
@@ -437,6 +446,37 @@ func TestChaosManagerKilled(t *testing.T) {
 	all.Wait()
 	t.Logf("chaos: %d rounds of at most %d, %d managers killed (%d at failpoints): %d orphans, %d torn files",
 		min(int(next.Load()), rounds), rounds, kills.Load(), atFailpoints.Load(), orphans.Load(), torn.Load())
+}
+
+// A manager that is killed over a hold leaves a held replica, whatever its engine had come to.
+func TestChaosManagerKilledOverAHold(t *testing.T) {
+	t.Parallel()
+	c := newChaosRig(t)
+	rounds, _ := chaosCount(t, "CHAOS_HOLDS", 1)
+	for range rounds {
+		failpoint := []string{"before_unpublish", "before_term", "after_term"}[rand.IntN(3)]
+		order := c.order
+		order.Held, order.Failpoint = true, failpoint
+		c.kill(t, order, "", 0)
+		s, err := opened(bounded(t), []provisioner.ProvisionConfig{order.config()}, order.cache())
+		if err == nil {
+			err = s.WaitReady(bounded(t))
+		}
+		if err != nil {
+			t.Fatal(failpoint, err)
+		}
+		eventually(t, "its engine is gone", func() bool { all, _ := c.processes(); return len(all) == 0 && s.Status()[0].PID == 0 })
+		wantHeld(t, s.Status()[0], failpoint)
+		c.noHandoff(t)
+		if err := s.Unhold(bounded(t), poolR0); err != nil {
+			t.Error(failpoint, err)
+		}
+		untilReady(t, s, "")
+		if err := s.Shutdown(bounded(t)); err != nil {
+			t.Error(failpoint, err)
+		}
+	}
+	t.Logf("chaos: %d managers killed over a hold: %d replicas held, 0 orphans", rounds, rounds)
 }
 
 // Of managers that race for one state directory, one wins.

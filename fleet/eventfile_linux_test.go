@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/feed"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -22,7 +23,7 @@ func TestEventFileOnAFullDisk(t *testing.T) {
 		// A process that another test is just starting has all files of this one until its exec.
 		eventually(t, "nobody has a file of it open", func() bool { return syscall.Unmount(dir, 0) == nil })
 	})
-	f := &eventFile{dir: dir}
+	f := &feed.File{Dir: dir}
 	event := func(n int) provisioner.Event {
 		e := numbered(n)
 		e.Message = strings.Repeat("y", 60_000)
@@ -32,8 +33,8 @@ func TestEventFileOnAFullDisk(t *testing.T) {
 		t.Errorf("failures: %v", failures)
 	}
 	kept := keptEvents(t, dir) // whole lines alone
-	if len(kept) != 4 || f.lost != 2 {
-		t.Errorf("%d events kept, %d lost", len(kept), f.lost)
+	if len(kept) != 4 || f.Lost != 2 {
+		t.Errorf("%d events kept, %d lost", len(kept), f.Lost)
 	}
 	if err := os.Rename(filepath.Join(dir, state.EventsName), filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/feed"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
@@ -26,14 +27,14 @@ import (
 // numbered is an event that is told apart by its PID.
 func numbered(n int) provisioner.Event { return provisioner.Event{PID: n, Kind: provisioner.EventNote} }
 
-// keepAll writes events through an eventFile and returns what it could not do.
-func keepAll(f *eventFile, events ...provisioner.Event) (failures []error) {
+// keepAll writes events through a feed.File and returns what it could not do.
+func keepAll(f *feed.File, events ...provisioner.Event) (failures []error) {
 	in := make(chan provisioner.Event, len(events))
 	for _, e := range events {
 		in <- e
 	}
 	close(in)
-	f.keep(in, func(err error) { failures = append(failures, err) })
+	f.Keep(in, func(err error) { failures = append(failures, err) })
 	return failures
 }
 
@@ -60,7 +61,7 @@ func large(n int) provisioner.Event {
 func TestEventFileRotates(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	f := &eventFile{dir: dir}
+	f := &feed.File{Dir: dir}
 	for n := 1; n <= 40; n++ {
 		if failures := keepAll(f, large(n)); failures != nil {
 			t.Fatal(failures)
@@ -108,7 +109,7 @@ func TestReadEventsFollows(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f := &eventFile{dir: dir}
+	f := &feed.File{Dir: dir}
 	for n := 1; n <= total; n++ {
 		keepAll(f, large(n))
 		if n%9 == 0 { // between two looks, there is at most one rotation
@@ -152,7 +153,7 @@ func TestEventFileHeals(t *testing.T) {
 			if err := os.WriteFile(path, []byte(c.before), 0o644); err != nil { //nolint:gosec // a wrong mode is what is tested
 				t.Fatal(err)
 			}
-			if failures := keepAll(&eventFile{dir: dir}, numbered(2)); failures != nil {
+			if failures := keepAll(&feed.File{Dir: dir}, numbered(2)); failures != nil {
 				t.Error(failures)
 			}
 			var got []int
@@ -215,7 +216,7 @@ func TestEventFileRefusesStrangeFiles(t *testing.T) {
 			if err := plant(path); err != nil {
 				t.Fatal(err)
 			}
-			f := &eventFile{dir: dir}
+			f := &feed.File{Dir: dir}
 			if failures := keepAll(f, numbered(1), numbered(2), numbered(3)); len(failures) != 1 {
 				t.Errorf("failures: %v", failures)
 			}
@@ -255,7 +256,7 @@ func TestEventFileKeepsEverything(t *testing.T) {
 		})
 	}
 	dir := t.TempDir()
-	if failures := keepAll(&eventFile{dir: dir}, events...); failures != nil {
+	if failures := keepAll(&feed.File{Dir: dir}, events...); failures != nil {
 		t.Error(failures)
 	}
 	kept := keptEvents(t, dir)

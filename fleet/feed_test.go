@@ -9,6 +9,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/feed"
 )
 
 func TestSupervisorEvents(t *testing.T) {
@@ -146,7 +147,7 @@ func numbersAfter(t *testing.T, s *Fleet, after, last uint64) (events []provisio
 func wantNumbers(t *testing.T, events []provisioner.Event) {
 	t.Helper()
 	for i, e := range events[1:] {
-		if before := events[i].Seq; e.Seq != before+1 && (e.Seq%seqStep != 1 || e.Seq < before) || e.Missed > 0 {
+		if before := events[i].Seq; e.Seq != before+1 && (e.Seq%feed.SeqStep != 1 || e.Seq < before) || e.Missed > 0 {
 			t.Errorf("number %d follows %d (%d missed)", e.Seq, before, e.Missed)
 		}
 	}

@@ -72,7 +72,7 @@ type Options struct {
 // An adopted engine that was launched differently from its present configuration goes on and is marked as outdated in
 // Status, until it is replaced by Reload. Adopted engines that are not among cfgs are let go: they run on, and Add adopts
 // them. A replica that was stopped by Stop or another command, while an earlier Fleet looked after it, stays stopped until
-// Start or Reload; WaitReady does not wait for it. An engine that another program is stopping is started when that is over.
+// Start or Reload, and one that is held until that is over; WaitReady does not wait for them. An engine that another program is stopping is started when that is over.
 // The error is a *ConfigError, a *LockedError when another manager has the state directory, or ctx's cause: then all engines
 // are let go.
 func Open(ctx context.Context, o Options, cfgs ...provisioner.ProvisionConfig) (*Fleet, error) {
@@ -202,9 +202,8 @@ func (f *Fleet) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command; of an
-// empty fleet, at once. The
-// error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause, and
+// Wait returns when no replica runs any more, nor will by itself: each was given up, or stopped by another command, and none is
+// held; of an empty fleet, at once. The error joins why each was given up; it is nil when all were stopped. When ctx ends first, it is ctx's cause, and
 // ErrReleased after Release.
 func (f *Fleet) Wait(ctx context.Context) error {
 	for {
@@ -225,7 +224,7 @@ func (f *Fleet) Wait(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		rest := slices.Equal(replicas, f.all()) && !slices.ContainsFunc(replicas, func(r *replica) bool { return !r.atRest() })
+		rest := slices.Equal(replicas, f.all()) && !slices.ContainsFunc(replicas, func(r *replica) bool { return !r.atRest() || r.hold() != nil })
 		done()
 		if rest {
 			return errors.Join(failed...)

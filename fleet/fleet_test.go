@@ -14,6 +14,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/board"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -231,7 +232,7 @@ func TestSuperviseSeesAnotherCommandsStopOfALoad(t *testing.T) {
 
 // alone is a replica that no goroutine looks after.
 func alone(cfg provisioner.ProvisionConfig, stateDir string, opts ...provisioner.Option) *replica {
-	s := &Fleet{state: stateDir, opts: opts, log: slog.New(slog.DiscardHandler), tell: func(provisioner.Event) {}}
+	s := &Fleet{state: stateDir, opts: opts, log: slog.New(slog.DiscardHandler), tell: func(provisioner.Event) {}, board: board.New(stateDir)}
 	r := newReplica(s, cfg)
 	r.keepStale()
 	return r

@@ -3,81 +3,173 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
-	"github.com/llama-orch/engine-provisioner/report"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
+	"github.com/llama-orch/engine-provisioner/hold"
+	"github.com/llama-orch/engine-provisioner/internal/holds"
+	"github.com/llama-orch/engine-provisioner/internal/restart"
 )
 
-// hold keeps that somebody has stopped the replica, for the next fleet.
-func (r *replica) hold() {
-	if err := r.files.Hold(); err != nil {
-		r.log.Warn(err.Error(), "replica", r.name)
+// Hold stops a replica, as [Fleet.Stop] does, with the same errors, and keeps it stopped: no Start, Reload or Apply, no restart,
+// adoption or next Fleet starts it, until Unhold or until the time of h is over. A hold takes the place of an earlier one. When
+// ctx ends, the stop goes on without the caller.
+func (f *Fleet) Hold(ctx context.Context, id provisioner.ReplicaID, h hold.Hold, limits provisioner.StopOptions) error {
+	if err := limits.Validate(); err != nil {
+		return err
 	}
-}
-
-// unhold forgets that somebody has stopped the replica.
-func (r *replica) unhold() {
-	if err := r.files.Unhold(); err != nil {
-		r.log.Warn(err.Error(), "replica", r.name)
-	}
-}
-
-// errStopFinished says that a stop that another program had begun is over.
-var errStopFinished = errors.New("the stop by another program is over")
-
-// finishStop does what is left of a stop whose program has died.
-func finishStop(p *provisioner.EngineProvisioner) error {
-	err := p.Stop(context.Background())
-	if err == nil || errors.Is(err, provisioner.ErrKilled) || errors.Is(err, provisioner.ErrDrainAborted) && !errors.Is(err, provisioner.ErrUnkillable) {
-		return errStopFinished
-	}
-	return err
-}
-
-// awaitStop waits as long as another command stops the replica's engine, which may drain it for minutes. If that command
-// dies over it, its stop is finished. The error is errStopFinished when the replica was to be kept stopped.
-func (r *replica) awaitStop(ctx context.Context, p *provisioner.EngineProvisioner) error {
-	if !r.files.BeingStopped() {
-		return nil
-	}
-	r.note("another command is stopping its engine; the start waits for that")
-	for r.files.BeingStopped() {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	found, err := r.fleet.manager.Recover(ctx, []provisioner.ReplicaID{r.config().ID()}, r.opts...)
+	r, err := f.find(id)
 	if err != nil {
 		return err
 	}
-	for _, f := range found {
-		switch {
-		case f.Launch == nil:
-		case f.Result == report.RecoveredStopped:
-			if err := finishStop(f.Launch); !errors.Is(err, errStopFinished) {
-				return err
-			}
-		default:
-			f.Launch.Release() // somebody has started it: the start tells
+	h.Node = false
+	return r.insist(ctx, order{kind: orderHold, hold: h, stop: limits})
+}
+
+// Unhold ends the hold of a replica, which is started, unless it was stopped by other means, too. The error is ErrNotFound, or
+// a *hold.Error where all replicas are held. Ending a hold that is none does nothing.
+func (f *Fleet) Unhold(ctx context.Context, id provisioner.ReplicaID) error {
+	return f.order(ctx, id, order{kind: orderUnhold})
+}
+
+// HoldAll is Hold of all replicas of the state directory, those included that are added later.
+func (f *Fleet) HoldAll(ctx context.Context, h hold.Hold, limits provisioner.StopOptions) error {
+	if err := limits.Validate(); err != nil {
+		return err
+	}
+	h.Node = true
+	return joined(f.place(ctx, nil, h, limits))
+}
+
+// UnholdAll ends what HoldAll has begun. Replicas with a hold of their own stay held.
+func (f *Fleet) UnholdAll(ctx context.Context) error { return joined(f.lift(ctx, nil)) }
+
+// place holds the named replicas, or with none of them all.
+func (f *Fleet) place(ctx context.Context, names []string, h hold.Hold, limits provisioner.StopOptions) ([]Answer, error) {
+	if h.Node = len(names) == 0; h.Node {
+		if err := holds.PlaceAll(f.state, h); err != nil {
+			return nil, err
+		}
+		names = f.names()
+	}
+	return f.each(names, ResultHeld, func(r *replica) error { return r.insist(ctx, order{kind: orderHold, hold: h, stop: limits}) })
+}
+
+// lift ends the holds of the named replicas, or with none of them that of all.
+func (f *Fleet) lift(ctx context.Context, names []string) ([]Answer, error) {
+	node := len(names) == 0
+	if node {
+		if err := holds.LiftAll(f.state); err != nil {
+			return nil, err
+		}
+		names = f.names()
+	}
+	return f.each(names, ResultUnheld, func(r *replica) error { return r.ask(ctx, order{kind: orderUnhold, hold: hold.Hold{Node: node}}) })
+}
+
+func (f *Fleet) names() (all []string) {
+	for _, r := range f.all() {
+		all = append(all, r.name)
+	}
+	return all
+}
+
+func joined(all []Answer, err error) error {
+	errs := []error{err}
+	for _, a := range all {
+		if a.Error != "" {
+			errs = append(errs, errors.New(a.Error))
 		}
 	}
-	if r.files.Held() {
-		return errStopFinished
+	return errors.Join(errs...)
+}
+
+func (r *replica) hold() *hold.Hold {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
+}
+
+// obeyHold ends launch p, which is nil when there is none. The hold is on disk first: the next fleet has to know it also when
+// this one dies over the drain.
+func (r *replica) obeyHold(o order, p *provisioner.EngineProvisioner) {
+	h, err := &o.hold, error(nil)
+	if own := r.hold(); h.Node && own != nil && !own.Node {
+		h = own
+	} else if !h.Node {
+		err = holds.Place(r.files, *h)
+	}
+	if err != nil {
+		o.reply <- err
+		return
+	}
+	r.update(func() { r.held = h })
+	r.tellNote(h.String(), h)
+	r.dropReload(&hold.Error{Replica: r.name, Hold: *h})
+	if p != nil {
+		err = r.halt(p, o)
+	}
+	r.judge(policy.Happened(restart.Unwanted))
+	o.reply <- err
+}
+
+// lift ends the replica's hold, or looks whether that of the node is over. The replica is to run then, unless it was stopped, too.
+func (r *replica) lift(node bool) error {
+	if !node {
+		if err := holds.Lift(r.files); err != nil {
+			return err
+		}
+	}
+	was, now := r.hold(), holds.Of(r.files, time.Now())
+	ends := was != nil && now == nil
+	if ends && !r.files.Held() {
+		r.judge(policy.Happened(restart.Wanted)) // first: one that is stopped and not held seems to be at its end
+	}
+	r.update(func() { r.held = now })
+	if ends {
+		r.tellNote("not held any more", nil)
+	}
+	if now != nil && !node {
+		return &hold.Error{Replica: r.name, Hold: *now}
 	}
 	return nil
 }
 
-// afterStop decides what follows when another program's stop is over: the replica stays stopped where that was said under a
-// manager, and is started where it was said to nobody.
-func (r *replica) afterStop(p *provisioner.EngineProvisioner) {
-	if !p.Status().State.Final() { // it was not started
-		_ = p.Stop(context.Background())
+// holdPeriod is the longest time between two looks at the clock, which may be set, and stands still while the machine sleeps.
+const holdPeriod = 30 * time.Second
+
+// restHeld waits for an order, or for the end of the hold. An engine that runs all the same is stopped: somebody has held it
+// where there was no fleet, or this one's predecessor has died over it.
+func (r *replica) restHeld() bool {
+	r.mu.Lock()
+	h, p := r.held, r.launch
+	r.mu.Unlock()
+	if p != nil && p.Running() {
+		r.note(fmt.Sprintf("it runs, and is %s: its engine is stopped", h))
+		if err := r.halt(p, order{}); err != nil && !errors.Is(err, provisioner.ErrKilled) {
+			r.note(err.Error())
+		}
+		r.ending = nil
+		r.judge(policy.Happened(restart.Unwanted))
 	}
-	r.ending = nil
-	if r.files.Held() {
-		r.stoppedElsewhere()
+	var alarm <-chan time.Time
+	if !h.Until.IsZero() {
+		timer := time.NewTimer(min(time.Until(h.Until), holdPeriod))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	select {
+	case <-alarm:
+		if !h.Over(time.Now()) {
+			return true
+		}
+		if err := r.lift(h.Node); err != nil {
+			r.log.Warn(err.Error(), "replica", r.name)
+		}
+		return true
+	case o := <-r.orders:
+		return r.obey(o, nil)
 	}
 }

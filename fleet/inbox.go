@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -105,9 +105,7 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 		return b.fleet.each(r.Replicas, ResultStopped, func(r *replica) error { return r.ask(ctx, order{kind: orderStop, by: by}) })
 	case r.Kind == requestStart:
 		if len(r.Replicas) == 0 { // also those that were stopped: who says "start" means them above all
-			for _, one := range b.fleet.all() {
-				r.Replicas = append(r.Replicas, one.name)
-			}
+			r.Replicas = b.fleet.names()
 		}
 		return b.fleet.each(r.Replicas, ResultReady, func(r *replica) error {
 			if err := r.ask(ctx, order{kind: orderStart}); err != nil {
@@ -119,9 +117,13 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 		return b.fleet.each(r.Replicas, ResultRestarted, func(r *replica) error {
 			return b.fleet.Restart(ctx, r.id, provisioner.StopOptions{})
 		})
+	case r.Kind == requestHold && r.Hold != nil:
+		return b.fleet.place(ctx, r.Replicas, *r.Hold, provisioner.StopOptions{})
+	case r.Kind == requestUnhold:
+		return b.fleet.lift(ctx, r.Replicas)
 	case r.Kind == requestReload && b.reload == nil:
 		return nil, errors.New("this manager has no configuration to read again; it is a program that calls Reload itself")
-	case r.Kind == requestReload && r.File != "" && b.file != "" && !sameFile(r.File, b.file):
+	case r.Kind == requestReload && r.File != "" && b.file != "" && !access.SameFile(r.File, b.file):
 		return nil, fmt.Errorf("nothing was reloaded: the manager reads %q, and not %q; change that file, or stop the manager and start one with the other", b.file, r.File)
 	case r.Kind == requestReload:
 		cfgs, err := b.reload()
@@ -137,16 +139,6 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 	default:
 		return nil, fmt.Errorf("this manager knows no request %q", r.Kind)
 	}
-}
-
-// sameFile reports whether two paths are of one file. Those that are equal are, whatever has become of it.
-func sameFile(a, b string) bool {
-	if a == b {
-		return true
-	}
-	first, err := os.Stat(a)
-	second, also := os.Stat(b)
-	return err == nil && also == nil && os.SameFile(first, second)
 }
 
 // each does something to the named replicas, or to all of which nobody has said that they shall not run.

@@ -8,6 +8,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/holds"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -64,8 +65,13 @@ func (r *replica) restore() error {
 	}
 	past := r.history()
 	r.keep(past)
-	if past.Phase == report.PhaseStopped {
-		r.hold()
+	switch h := r.hold(); {
+	case h != nil && !h.Node:
+		return holds.Place(r.files, *h)
+	case h != nil:
+		return holds.PlaceAll(r.files.State, *h)
+	case past.Phase == report.PhaseStopped:
+		r.keepStopped()
 	}
 	return nil
 }

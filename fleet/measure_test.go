@@ -8,6 +8,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/board"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/restarts"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/test/client"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -117,11 +118,11 @@ func TestStatusesOfThoseThatPrepare(t *testing.T) {
 	if err := b.Post([]board.Entry{{ReplicaID: poolR1, Engine: "vllm", Model: "m"}, {ReplicaID: poolR0, Engine: "llamacpp"}, {ReplicaID: poolR9}}); err != nil {
 		t.Fatal(err)
 	}
-	kept := keptRestarts{Pool: "pool", Replica: "r1", Restarts: report.Restarts{Phase: report.PhaseBackoff, RetryAt: time.Now().Add(time.Hour), Last: "why", Advice: "what to do"}}
+	kept := restarts.Kept{Pool: "pool", Replica: "r1", Restarts: report.Restarts{Phase: report.PhaseBackoff, RetryAt: time.Now().Add(time.Hour), Last: "why", Advice: "what to do"}}
 	if err := state.In(dir, "pool-r1").WriteRestarts(kept); err != nil {
 		t.Fatal(err)
 	}
-	if err := state.In(dir, "pool-r9").WriteRestarts(keptRestarts{Pool: "pool", Replica: "r9", Restarts: report.Restarts{Phase: report.PhaseStopped}}); err != nil {
+	if err := state.In(dir, "pool-r9").WriteRestarts(restarts.Kept{Pool: "pool", Replica: "r9", Restarts: report.Restarts{Phase: report.PhaseStopped}}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := Statuses(dir)

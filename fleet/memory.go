@@ -2,55 +2,28 @@ package fleet
 
 import (
 	"fmt"
-	"os"
+	"math/rand/v2"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/restarts"
+	"github.com/llama-orch/engine-provisioner/hold"
+	"github.com/llama-orch/engine-provisioner/internal/holds"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
-	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
 )
 
-// keptRestarts is what the fleet of a replica keeps on disk: for the next one, which otherwise would never open a
-// breaker if it crashes together with its engines, and for "status" in any other program. Only the manager writes it.
-type keptRestarts struct {
-	Pool     string              `json:"pool"`
-	Replica  string              `json:"replica"`
-	Engine   string              `json:"engine"`
-	Outdated bool                `json:"outdated,omitempty"` // also for versions that know no Differs
-	Differs  []report.Difference `json:"differs,omitempty"`
-	// ServedSettings stands for the settings that were ready last.
-	ServedSettings string `json:"served_settings,omitempty"`
-	report.Restarts
-}
-
-func readRestarts(f state.Files) (keptRestarts, error) {
-	var kept keptRestarts
-	if err := f.ReadRestarts(&kept); err != nil {
-		return keptRestarts{}, err
-	}
-	return kept, nil
-}
-
-// forgive forgets the failures, but not what was ready before them.
-func forgive(f state.Files, kept keptRestarts) error {
-	if kept.ServedSettings == "" && !f.Held() { // one that is held is still to be found by its name
-		return os.Remove(f.Restarts())
-	}
-	kept.Restarts = report.Restarts{Phase: report.PhaseRunning, Total: kept.Total}
-	return f.WriteRestarts(kept)
-}
-
 // resume takes over what an earlier fleet kept, as far as it matters to one that is told to run the replica.
 func (r *replica) resume(now time.Time) {
-	kept, err := readRestarts(r.files) // whatever is wrong with it, the replica begins anew
+	kept, err := restarts.Read(r.files) // whatever is wrong with it, the replica begins anew
 	past := kept.Restarts
 	r.served = kept.ServedSettings
 	past.Served = r.served == policy.Decisive(r.cfg)
+	r.held = holds.Of(r.files, now)
 	r.wasHeld = r.files.Held()
 	switch {
-	case r.wasHeld:
+	case r.wasHeld, r.held != nil:
 		past.Phase, past.RetryAt, past.ReadyAt = report.PhaseStopped, time.Time{}, time.Time{}
 	case !policy.Waits(past):
 		past.Phase, past.ReadyAt = report.PhaseRunning, time.Time{}
@@ -60,13 +33,13 @@ func (r *replica) resume(now time.Time) {
 		past.RetryAt = limit
 	}
 	r.past = past
-	r.stale = (err == nil || r.wasHeld) && past != kept.Restarts // others read it, too
+	r.stale = (err == nil || r.wasHeld || r.held != nil) && past != kept.Restarts // others read it, too
 }
 
 // keep keeps the replica's past for the next fleet and for other programs.
 func (r *replica) keep(past report.Restarts) {
 	cfg, differs := r.config(), r.differs()
-	kept := keptRestarts{
+	kept := restarts.Kept{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: cfg.Engine, Outdated: len(differs) > 0, Differs: differs,
 		ServedSettings: r.served, Restarts: past,
 	}
@@ -97,6 +70,9 @@ func (r *replica) announce() {
 	}
 	wait := past.RetryAt.Sub(now).Round(100 * time.Millisecond)
 	switch {
+	case r.held != nil:
+		e.State, e.Cause, e.Hold = provisioner.StateStopped, "", r.held
+		e.Message = (&hold.Error{Replica: r.name, Hold: *r.held}).Error()
 	case past.Phase == report.PhaseStopped:
 		e.State, e.Cause = provisioner.StateStopped, ""
 		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so; reset it to start it (engine-provisioner reset %s)",
@@ -107,4 +83,46 @@ func (r *replica) announce() {
 		return
 	}
 	r.tell(e)
+}
+
+// isReady reports whether the present launch is ready.
+func (r *replica) isReady() bool { return policy.Ready(r.history()) }
+
+// atRest reports whether nothing runs, nor will by itself.
+func (r *replica) atRest() bool { return policy.AtRest(r.history()) || closed(r.done) }
+
+// judge lets the restart policy decide, keeps the result on disk and tells of it. Only run calls it.
+func (r *replica) judge(e policy.Incident) {
+	before, cfg := r.history(), r.config()
+	if e.Kind == restart.Forgiven || e.Kind == restart.Wanted {
+		r.forgetStop()
+	}
+	past := before
+	past.Served = r.served == policy.Decisive(cfg)
+	now, what := policy.Judge(cfg.Restart, past, e, time.Now(), rand.Float64()) //nolint:gosec // jitter, not a secret
+	if now == before {
+		return
+	}
+	r.keep(now)
+	launchID := ""
+	r.update(func() {
+		r.past = now
+		switch e.Kind {
+		case restart.Forgiven, restart.Wanted:
+			r.last, r.wasHeld = nil, false
+		case restart.BecameReady:
+			r.last = nil
+		case restart.Ended: // with what follows from it, so that nobody sees the one without the other
+			r.last = e.Err
+		}
+		if r.launch != nil {
+			launchID = r.launch.Status().LaunchID
+		}
+	})
+	if what == restart.Wait || what == restart.GiveUp {
+		r.tell(provisioner.Event{
+			Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: launchID, Kind: provisioner.EventRestart,
+			State: provisioner.StateFailed, Cause: now.Cause, Attempt: before.Attempts + 1, Message: e.Text, Restarts: &now, Err: e.Err,
+		})
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
+	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -20,6 +21,7 @@ type order struct {
 	firm  bool                        // of a reload: no settings of before come back
 	reply chan error                  // of one element
 	by    *report.Stopper             // of a stop that another program has asked for
+	hold  hold.Hold                   // of a hold; of its end, whether it is the node's
 }
 
 type orderKind int
@@ -33,6 +35,8 @@ const (
 	orderReload
 	orderUpdate // settings that change nothing about the launch
 	orderHalt   // stop, until the next order, for a reload of several
+	orderHold   // stop, until orderUnhold or until the time is over
+	orderUnhold
 )
 
 // over is what answers whoever comes after a last order; nil when there is none.
@@ -48,7 +52,9 @@ func (o *order) over() error {
 }
 
 // asIs reports whether a launch that runs goes on through the order as it is.
-func (o *order) asIs() bool { return o.kind == orderReset || o.kind == orderStart }
+func (o *order) asIs() bool {
+	return o.kind == orderReset || o.kind == orderStart || o.kind == orderUnhold
+}
 
 // ask gives an order and waits for its outcome.
 func (r *replica) ask(ctx context.Context, o order) error {
@@ -128,7 +134,17 @@ func (r *replica) tellStopper(p *provisioner.EngineProvisioner, by *report.Stopp
 // is to be let alone from now on.
 func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 	r.halted = false
+	if h := r.hold(); h != nil && (o.kind == orderStart || o.kind == orderReload || o.kind == orderHalt) {
+		o.reply <- &hold.Error{Replica: r.name, Hold: *h}
+		return true
+	}
 	switch o.kind {
+	case orderHold:
+		r.obeyHold(o, p)
+		return true
+	case orderUnhold:
+		o.reply <- r.lift(o.hold.Node)
+		return true
 	case orderReset, orderStart:
 		if o.kind == orderStart || r.history().Phase != report.PhaseStopped {
 			r.judge(policy.Happened(restart.Forgiven))
@@ -158,7 +174,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 		return false
 	default: // orderStop, orderEnd
 		if o.kind == orderStop {
-			r.hold() // first: the next fleet has to know it also when this one dies over the drain
+			r.keepStopped() // first: the next fleet has to know it also when this one dies over the drain
 		}
 		r.dropReload(provisioner.ErrStopped)
 		var err error

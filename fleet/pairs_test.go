@@ -8,6 +8,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
+	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/test/inmemory"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -27,6 +28,10 @@ func supervisorCalls(s *Fleet, cfg provisioner.ProvisionConfig) []inmemory.Call 
 		{Name: "Reset", Do: func() { _ = s.Start(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}) }},
 		{Name: "StopReplica", Do: func() {
 			_ = s.Stop(ctx, provisioner.ReplicaID{Pool: cfg.PoolID, Replica: cfg.ReplicaID}, provisioner.StopOptions{})
+		}},
+		{Name: "Hold and Unhold", Do: func() {
+			_ = s.Hold(ctx, cfg.ID(), hold.Hold{Reason: "test"}, provisioner.StopOptions{})
+			_ = s.Unhold(ctx, cfg.ID())
 		}},
 		{Name: "Reload", Do: func() { _ = s.Reload(ctx, changed(cfg)) }},
 		{Name: "Apply", Do: func() { _, _ = s.Apply(ctx, []provisioner.ProvisionConfig{changed(cfg)}) }},

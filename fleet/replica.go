@@ -11,6 +11,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
+	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -49,6 +50,7 @@ type replica struct {
 	leaving  bool                // it was removed from the configuration
 	lacking  error               // a *GPUError: what the adopted launch runs without, and must not by the present settings; else nil
 	wasHeld  bool                // it was stopped under an earlier fleet, and nobody has started it since
+	held     *hold.Hold          // in force; nil when nobody holds it
 	by       *report.Stopper     // the other program that has stopped it last; nil when none has, or it is not known
 	last     error               // why the last launch ended; nil while one is ready
 	changed  chan struct{}       // closed and replaced whenever one of these changes
@@ -85,6 +87,8 @@ func (r *replica) run() {
 // step does what is next; it returns false when the replica was told to end.
 func (r *replica) step() bool {
 	switch past := r.history(); {
+	case r.hold() != nil:
+		return r.restHeld()
 	case r.halted:
 		return r.obey(<-r.orders, nil)
 	case past.Phase == report.PhaseRunning:
@@ -245,7 +249,7 @@ func (r *replica) ended(err error, p *provisioner.EngineProvisioner) {
 
 // stoppedElsewhere takes note of a stop by another command: the replica stays stopped.
 func (r *replica) stoppedElsewhere() {
-	r.hold()
+	r.keepStopped()
 	r.mu.Lock()
 	p := r.launch
 	r.mu.Unlock()
@@ -260,10 +264,15 @@ func (r *replica) stoppedElsewhere() {
 // note tells something that changes nothing.
 func (r *replica) note(message string) {
 	r.log.Warn(message, "replica", r.name)
+	r.tellNote(message, nil)
+}
+
+// tellNote is note without a warning; h is the hold that it is about, if it is about one.
+func (r *replica) tellNote(message string, h *hold.Hold) {
 	cfg, now := r.config(), r.status()
 	r.tell(provisioner.Event{
 		Time: time.Now().UTC(), Pool: cfg.PoolID, Replica: cfg.ReplicaID, LaunchID: now.LaunchID, Kind: provisioner.EventNote, State: now.State, PID: now.PID,
-		Message: message,
+		Message: message, Hold: h,
 	})
 }
 
@@ -286,54 +295,4 @@ func (r *replica) update(change func()) {
 	change()
 	close(r.changed)
 	r.changed = make(chan struct{})
-}
-
-// waitReady returns when the replica is ready or not wanted any more, or with the failure that came first.
-func (r *replica) waitReady(ctx context.Context) error {
-	for {
-		r.mu.Lock()
-		past, last, lacking, leaving, changed, by := r.past, r.last, r.lacking, r.leaving || r.wasHeld, r.changed, r.by
-		r.mu.Unlock()
-		switch {
-		case leaving:
-			return nil
-		case past.Phase == report.PhaseRunning && !past.ReadyAt.IsZero():
-			return lacking
-		case last != nil:
-			return last
-		case past.Phase == report.PhaseStopped && by != nil:
-			return fmt.Errorf("%s: %w before it was ready, by another command: %s", r.name, provisioner.ErrStopped, by)
-		case past.Phase == report.PhaseStopped:
-			return fmt.Errorf("%s: %w before it was ready", r.name, provisioner.ErrStopped)
-		}
-		select {
-		case <-changed:
-		case <-r.done:
-			return fmt.Errorf("%s: %w", r.name, r.over)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// waitEnd returns when the replica was given up, with why, or stopped; ended is false when ctx ends first.
-func (r *replica) waitEnd(ctx context.Context) (ended bool, err error) {
-	for {
-		r.mu.Lock()
-		phase, last, changed := r.past.Phase, r.last, r.changed
-		r.mu.Unlock()
-		switch phase {
-		case report.PhaseFailed:
-			return true, last
-		case report.PhaseStopped:
-			return true, nil
-		}
-		select {
-		case <-changed:
-		case <-r.done:
-			return true, nil
-		case <-ctx.Done():
-			return false, nil
-		}
-	}
 }

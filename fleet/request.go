@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/unmanaged"
+	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/caller"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -25,6 +24,7 @@ type request struct {
 	Kind     requestKind     `json:"kind"`
 	Replicas []string        `json:"replicas,omitempty"` // as pool/replica; none: all
 	By       *report.Stopper `json:"by,omitempty"`       // who asks, with requestStop
+	Hold     *hold.Hold      `json:"hold,omitempty"`     // with requestHold
 	File     string          `json:"file,omitempty"`     // the one that who asks has changed, with requestReload
 }
 
@@ -36,6 +36,8 @@ const (
 	requestStop    requestKind = "stop"
 	requestStart   requestKind = "start"
 	requestRestart requestKind = "restart"
+	requestHold    requestKind = "hold"
+	requestUnhold  requestKind = "unhold"
 )
 
 // Answer is what became of a replica that a request was about.
@@ -53,6 +55,8 @@ const (
 	ResultStopped   = "stopped"   // it is stopped, and left so
 	ResultReady     = "ready"     // it was started, or ran already, and is ready
 	ResultRestarted = "restarted" // another engine is ready with the same configuration
+	ResultHeld      = "held"      // it is stopped, and kept so
+	ResultUnheld    = "unheld"    // it is not held any more
 	ResultFailed    = "failed"    // see Error
 )
 
@@ -77,7 +81,7 @@ func RequestReset(ctx context.Context, stateDir string, replicas ...provisioner.
 	}
 	answered, err := request{Kind: requestReset, Replicas: named(replicas)}.put(ctx, state)
 	if errors.Is(err, ErrNotManaged) {
-		return resetUnmanaged(state, named(replicas))
+		return doneAnswers(ResultForgotten)(unmanaged.Reset(state, named(replicas)))
 	}
 	return answered, err
 }
@@ -129,6 +133,36 @@ func RequestStop(ctx context.Context, stateDir string, replicas ...provisioner.R
 	return request{Kind: requestStop, Replicas: named(replicas), By: new(report.Stopper(caller.This()))}.put(ctx, state)
 }
 
+// RequestHold has the manager of a state directory ("" means .runtime) hold replicas, as [Fleet.Hold] does; none means all, as
+// [Fleet.HoldAll]. When there is no manager, engines that run are stopped here, as [provisioner.EngineProvisioner.Stop] does, and
+// the next manager finds the hold; opts are for these stops. The error is ErrNotFound when there is nothing of one of them.
+func RequestHold(ctx context.Context, stateDir string, h hold.Hold, replicas []provisioner.ReplicaID, opts ...provisioner.Option) ([]Answer, error) {
+	dir, err := state.Dir(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	answered, err := request{Kind: requestHold, Replicas: named(replicas), Hold: &h}.put(ctx, dir)
+	if errors.Is(err, ErrNotManaged) {
+		return doneAnswers(ResultHeld)(unmanaged.Hold(ctx, dir, h, replicas, opts))
+	}
+	return answered, err
+}
+
+// RequestUnhold has the manager of a state directory ("" means .runtime) end the holds of replicas, as [Fleet.Unhold] does; none
+// means that of all, as [Fleet.UnholdAll]. When there is no manager, the next one starts them. The errors are as those of
+// RequestHold.
+func RequestUnhold(ctx context.Context, stateDir string, replicas ...provisioner.ReplicaID) ([]Answer, error) {
+	dir, err := state.Dir(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	answered, err := request{Kind: requestUnhold, Replicas: named(replicas)}.put(ctx, dir)
+	if errors.Is(err, ErrNotManaged) {
+		return doneAnswers(ResultUnheld)(unmanaged.Unhold(dir, replicas))
+	}
+	return answered, err
+}
+
 // named are replicas as requests name them.
 func named(replicas []provisioner.ReplicaID) []string {
 	var names []string
@@ -161,56 +195,17 @@ func readAnswers(data []byte) ([]Answer, error) {
 	return all.Answers, nil
 }
 
-// resetUnmanaged forgets failures where no manager is at work.
-func resetUnmanaged(dir string, replicas []string) ([]Answer, error) {
-	var manager *provisioner.Manager
-	_, err := os.Stat(dir)
-	if err == nil {
-		manager, err = provisioner.Manage(dir)
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && len(replicas) == 0:
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	defer manager.Release()
-	stems, err := state.List(dir, state.RestartsName)
-	if err != nil {
-		return nil, err
-	}
-	var done []Answer
-	for _, stem := range stems {
-		files := state.In(dir, stem)
-		kept, err := readRestarts(files)
-		name := kept.Pool + "/" + kept.Replica
-		if err != nil || len(replicas) > 0 && !slices.Contains(replicas, name) {
-			continue
+// doneAnswers makes answers of what was done without a manager.
+func doneAnswers(result string) func([]unmanaged.Done, error) ([]Answer, error) {
+	return func(done []unmanaged.Done, err error) ([]Answer, error) {
+		var all []Answer
+		for _, d := range done {
+			a := Answer{Pool: d.ID.Pool, Replica: d.ID.Replica, Result: result}
+			if d.Err != nil {
+				a.Result, a.Error = ResultFailed, d.Err.Error()
+			}
+			all = append(all, a)
 		}
-		err = forgive(files, kept)
-		if err == nil && len(replicas) > 0 { // as a manager does it: one that was stopped is started only by its name
-			err = files.Unhold()
-		}
-		if err != nil {
-			return done, fmt.Errorf("cannot reset %s: %w", name, err)
-		}
-		done = append(done, Answer{Pool: kept.Pool, Replica: kept.Replica, Result: ResultForgotten})
+		return all, err
 	}
-	for _, name := range replicas {
-		if slices.ContainsFunc(done, func(a Answer) bool { return a.ID().String() == name }) {
-			continue
-		}
-		id, err := provisioner.ParseReplicaID(name)
-		if err != nil || !hasRun(dir, id) {
-			return done, fmt.Errorf("cannot reset %q: %w; the state directory has nothing of such a replica", name, provisioner.ErrNotFound)
-		}
-		done = append(done, Answer{Pool: id.Pool, Replica: id.Replica, Result: ResultForgotten}) // it had no failures
-	}
-	return done, nil
-}
-
-// hasRun reports whether the state directory knows a replica.
-func hasRun(dir string, id provisioner.ReplicaID) bool {
-	all, _ := Statuses(dir) // what cannot be read of others does not matter
-	return slices.ContainsFunc(all, func(s provisioner.Status) bool { return s.ID() == id })
 }

@@ -9,6 +9,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/hold"
 )
 
 // The exit statuses. An interruption is 128 and the signal's number, as shells have it.
@@ -112,7 +113,7 @@ func exitCode(err error) int {
 		return exitGPU
 	case failure.Cause == engine.CauseBadAddress, failure.Cause == engine.CausePortForbidden, failure.Cause == engine.CauseUnauthorized:
 		return exitUsage
-	case errors.Is(err, provisioner.ErrBusy), failure.Cause == engine.CausePortInUse:
+	case errors.Is(err, provisioner.ErrBusy), errors.Is(err, hold.ErrHeld), failure.Cause == engine.CausePortInUse:
 		return exitBusy
 	case errors.As(err, &exited):
 		return exitExited

@@ -143,7 +143,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.chooseFlags(root)
 	flags.add(root)
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
+	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.holdCommand(), c.unholdCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)

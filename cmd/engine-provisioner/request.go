@@ -120,7 +120,10 @@ func resultText(a fleet.Answer) string {
 	case fleet.ReloadStopped:
 		return "stopped, and left so"
 	}
-	if a.Result == fleet.ResultForgotten {
+	switch a.Result {
+	case fleet.ResultUnheld:
+		return "not held any more"
+	case fleet.ResultForgotten:
 		return "its failures are forgotten; no manager looks after it, so nothing was started"
 	}
 	return a.Result

@@ -84,6 +84,8 @@ func (c *cli) statusTable(all []provisioner.Status) error {
 // outlookOf says what is to come of a replica, for people.
 func outlookOf(s provisioner.Status, now time.Time) string {
 	switch r := s.Restarts; {
+	case s.Hold != nil && s.PID == 0:
+		return ", " + s.Hold.String()
 	case s.Outdated:
 		return ", outdated" + because(s.Differs)
 	case r == nil || s.PID > 0:

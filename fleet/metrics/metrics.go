@@ -33,6 +33,7 @@ type Collector struct {
 
 	state    *prometheus.Desc
 	breaker  *prometheus.Desc
+	held     *prometheus.Desc
 	logBytes *prometheus.Desc
 	gpu      *prometheus.Desc
 	logs     logSizes
@@ -79,6 +80,7 @@ func New() *Collector {
 		exitTime: gauge("last_exit_timestamp_seconds", "When the last engine ended."),
 		state:    desc("state", "1 for the state of the replica's present or last launch, 0 for the others.", "state"),
 		breaker:  desc("breaker_open", "1 while the replica is not started because too many starts have failed."),
+		held:     desc("held", "1 while somebody holds the replica, which keeps it stopped."),
 		logBytes: desc("log_bytes", "What the logs of the replica take on disk."),
 		gpu:      desc("gpu", "1 for each GPU that a replica with a process was given, by UUID, or else by PCI address.", "gpu"),
 	}
@@ -161,6 +163,7 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	}
 	to <- c.state
 	to <- c.breaker
+	to <- c.held
 	to <- c.logBytes
 	to <- c.gpu
 }
@@ -187,6 +190,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 			folders[replica{s.Pool, s.Replica}] = dir
 		}
 		gauge(c.breaker, truth(s.Restarts != nil && s.Restarts.Phase == report.PhaseOpen), s.Pool, s.Replica)
+		gauge(c.held, truth(s.Hold != nil), s.Pool, s.Replica)
 	}
 	for r, size := range c.logs.of(folders) {
 		gauge(c.logBytes, float64(size), r.pool, r.id)

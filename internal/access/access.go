@@ -94,3 +94,13 @@ func name(uid int) string {
 	}
 	return fmt.Sprintf("uid %d", uid)
 }
+
+// SameFile reports whether two paths are of one file. Those that are equal are, whatever has become of it.
+func SameFile(a, b string) bool {
+	if a == b {
+		return true
+	}
+	first, err := os.Stat(a)
+	second, also := os.Stat(b)
+	return err == nil && also == nil && os.SameFile(first, second)
+}

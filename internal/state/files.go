@@ -27,6 +27,7 @@ import (
 //	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
 //	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
 //	<state>/<pool>-<replica>/held.json    says that somebody has stopped the replica
+//	<state>/<pool>-<replica>/hold.json    who holds the replica, and why; <state>/hold.json who holds all of them
 //	<state>/engines/<pool>-<replica>.json the handoff
 //	<state>/events.jsonl, events.1.jsonl  what happened; events.lock is held by whoever writes it
 //	<state>/id                            what containers of this directory bear

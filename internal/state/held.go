@@ -18,6 +18,15 @@ import (
 // by whom. As long as it is there, managers leave the replica stopped; whoever starts it removes the file.
 const heldName = "held.json"
 
+// holdName is the file of a hold, which is kept whatever is told to start.
+const holdName = "hold.json"
+
+// HoldPath is the path of the replica's hold.
+func (f Files) HoldPath() string { return filepath.Join(f.Dir(), holdName) }
+
+// NodeHoldPath is the path of the hold of all replicas of a state directory.
+func NodeHoldPath(dir string) string { return filepath.Join(dir, holdName) }
+
 func (f Files) heldPath() string { return filepath.Join(f.Dir(), heldName) }
 
 // Hold says that the replica is to stay stopped. The first word stands.

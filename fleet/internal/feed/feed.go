@@ -1,5 +1,5 @@
-// Package feed passes the events of a fleet on to any number of readers, and waits for none of them. It owns their numbers and
-// what each reader has still to read; the file of events is not its matter.
+// Package feed passes the events of a fleet on to any number of readers, and waits for none of them. It owns their numbers,
+// what each reader has still to read, and the one reader that keeps them in the file of events.
 package feed
 
 import (
