@@ -2,11 +2,9 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
@@ -50,20 +48,6 @@ func namesOf(all []provisioner.Status) (names []string) {
 		names = append(names, s.Pool+"/"+s.Replica)
 	}
 	return names
-}
-
-// one is the single replica that the flags name.
-func (c *cli) one() (provisioner.Status, string, error) {
-	found, stateDir, err := c.recorded()
-	switch {
-	case len(found) == 1:
-		return found[0], stateDir, nil // what is wrong with another's record does not matter
-	case err != nil:
-		return provisioner.Status{}, "", err
-	case len(found) == 0:
-		return provisioner.Status{}, "", c.nothing(stateDir)
-	}
-	return provisioner.Status{}, "", &usageError{err: errors.New("several replicas match; name one: " + strings.Join(namesOf(found), ", "))}
 }
 
 // nothing says that no record matches.
