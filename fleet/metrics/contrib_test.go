@@ -25,7 +25,7 @@ func TestContribNamesWhatThereIs(t *testing.T) {
 		}
 		labels[found[1]] = append(strings.Split(found[2], ","), "job", "instance", "le")
 	}
-	if len(labels) != 10 {
+	if len(labels) != 11 {
 		t.Fatalf("%d series: %v", len(labels), labels)
 	}
 	series := regexp.MustCompile(`engine_provisioner_\w+`)
