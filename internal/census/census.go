@@ -183,7 +183,7 @@ func (c *Census) there(id Identity) bool {
 
 // view has read read what a look has found that began after asked, and that has read all that began since.
 func (c *Census) view(since uint64, asked time.Time, read func()) error {
-	for {
+	for after := asked; ; after = time.Now() { // a look that is recent enough may not have read what is wanted now
 		c.want(since)
 		c.mu.RLock()
 		if c.began.After(asked) && c.floor <= since {
@@ -192,7 +192,7 @@ func (c *Census) view(since uint64, asked time.Time, read func()) error {
 			return nil
 		}
 		c.mu.RUnlock()
-		if _, err := c.looks.After(asked, c.look); err != nil {
+		if _, err := c.looks.After(after, c.look); err != nil {
 			return err
 		}
 	}

@@ -279,3 +279,27 @@ func BenchmarkLook(b *testing.B) {
 		}
 	}
 }
+
+// Who asks for older processes than the last look has read, and would be content with its age, is answered by another look.
+func TestRecentAndOlder(t *testing.T) {
+	t.Parallel()
+	c := New(variable)
+	asked := time.Now()
+	own := os.Getpid()
+	if _, err := c.Led(own, startOf(t, own)+1<<40, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.Led(own, startOf(t, own), asked)
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it looks for ever")
+	}
+}
