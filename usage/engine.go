@@ -15,6 +15,8 @@ func (l *launch) question(ctx context.Context, u *Usage) {
 	if spec.Gauges == nil && spec.Generated == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if u.Asleep = l.ask.Asleep(ctx, probe.Field(spec.Asleep)); u.Asleep || spec.MetricsWake {
 		return
 	}

@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// patience is how long an engine or a driver may take to answer. One that is saturated says nothing of its requests, and
+	// patience is how long an engine may take with all its answers, or a driver with its one. One that is saturated says nothing of its requests, and
 	// nobody who looks at a table waits for it.
 	patience = time.Second
 	// atOnce is how many engines are asked at once.
-	atOnce = 16
+	atOnce = 64
 )
 
 // Replica names a replica, as package provisioner's ReplicaID does.
@@ -60,7 +60,7 @@ type launch struct {
 }
 
 // Measure measures the launches that these replicas have now. What it returns is in their order; nil stands for one of which
-// no process runs. Questions to the engines take up to two seconds together, and ctx ends them early: of one that does not
+// no process runs. Questions take up to a second for each 64 engines, and ctx ends them early: of one that does not
 // answer, the rest is told. The error joins what is wrong with records, and why processes cannot be listed.
 func (m *Meter) Measure(ctx context.Context, replicas []Replica) ([]*Usage, error) {
 	m.mu.Lock()

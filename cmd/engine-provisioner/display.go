@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/table"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -104,10 +105,10 @@ func (d *display) line(l load, width int) string {
 	if len(words) > 1 {
 		rest = " · " + strings.Join(words[1:], " · ")
 	}
-	if columns(head) >= width {
-		return shorten(head, width)
+	if table.Columns(head) >= width {
+		return table.Shorten(head, width)
 	}
-	rest = shorten(rest, width-columns(head))
+	rest = table.Shorten(rest, width-table.Columns(head))
 	if d.colour && rest != "" {
 		rest = "\x1b[2m" + rest + "\x1b[0m"
 	}
@@ -130,39 +131,4 @@ func (l load) words() []string {
 		}
 	}
 	return words
-}
-
-// shorten cuts text to a number of columns.
-func shorten(text string, width int) string {
-	if columns(text) <= width {
-		return text
-	}
-	used := 1 // the mark
-	for i, r := range text {
-		used += runeColumns(r)
-		if used > width {
-			return strings.TrimRight(text[:i], " ") + "…"
-		}
-	}
-	return text
-}
-
-func columns(text string) int {
-	n := 0
-	for _, r := range text {
-		n += runeColumns(r)
-	}
-	return n
-}
-
-// runeColumns takes everything from Hangul on for wide: a line that is too short does no harm, one that wraps does. A
-// tab is as wide as it can be.
-func runeColumns(r rune) int {
-	switch {
-	case r == '\t':
-		return 8
-	case r >= 0x1100 && r < 0x2000 || r >= 0x2e80:
-		return 2
-	}
-	return 1
 }

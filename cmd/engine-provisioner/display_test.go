@@ -11,6 +11,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/table"
 )
 
 func writeLog(t *testing.T, text string) string {
@@ -106,7 +107,7 @@ func TestShorten(t *testing.T) {
 		{"", 0, ""},
 	}
 	for _, tt := range tests {
-		if got := shorten(tt.text, tt.width); got != tt.want {
+		if got := table.Shorten(tt.text, tt.width); got != tt.want {
 			t.Errorf("shorten(%q, %d) = %q, want %q", tt.text, tt.width, got, tt.want)
 		}
 	}

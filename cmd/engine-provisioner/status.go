@@ -3,16 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/table"
+	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/node"
-	"github.com/llama-orch/engine-provisioner/report"
+	"github.com/llama-orch/engine-provisioner/usage"
 )
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -20,10 +22,11 @@ func (c *cli) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [POOL[/REPLICA]]...",
 		Short: "Show the replicas of a state directory and their states",
-		Long: `Show the replicas of a state directory and their states. For those that a run in the foreground looks after, it also shows
-when they are tried again, and whether they were given up. With --config, engines that run with other settings than those
-of the file are shown as outdated. With --check the exit status is 0 only when all of them are ready, and 4 otherwise: for
-health checks of containers, and scripts.`,
+		Long: `Show the replicas of a state directory: where they stand and how far a preparation or a load is, what they take of this machine,
+the requests and tokens of their engines, and below one that has failed, why and what to do. The last line says who looks after
+them. A narrow terminal lacks the columns on the right, and --output json has all. With --config, engines that run with other
+settings than those of the file are shown as outdated. With --check the exit status is 0 only when all of them are ready, and
+4 otherwise: for health checks of containers, and scripts.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check {
 				found, err := c.asked()
@@ -34,6 +37,7 @@ health checks of containers, and scripts.`,
 			}
 			found, stateDir, err := c.recorded()
 			c.compare(cmd.Context(), found)
+			c.measure(cmd.Context(), stateDir, found)
 			if len(found) == 0 && err == nil {
 				nothing := c.nothing(stateDir)
 				if c.configFile != "" && !c.onlyState {
@@ -64,62 +68,39 @@ health checks of containers, and scripts.`,
 	return cmd
 }
 
+// ratesOver is how long a look takes that tells rates: the kernel counts processors' time in steps of 10 ms.
+const ratesOver = 300 * time.Millisecond
+
+// measure adds what the replicas take and do. What cannot be measured is no error: where they stand is known.
+func (c *cli) measure(ctx context.Context, stateDir string, all []provisioner.Status) {
+	meter, err := usage.NewMeter(stateDir)
+	if err == nil {
+		err = fleet.Measure(ctx, meter, all)
+	}
+	if err == nil && slices.ContainsFunc(all, func(s provisioner.Status) bool { return s.Usage != nil }) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(ratesOver):
+		}
+		err = fleet.Measure(ctx, meter, all)
+	}
+	if err != nil {
+		c.say("note: " + err.Error())
+	}
+}
+
 func (c *cli) statusTable(all []provisioner.Status) error {
-	w := tabwriter.NewWriter(c.std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "POOL\tREPLICA\tSTATE\tPID\tURL\tUPTIME\tVERSION")
-	for _, s := range all {
-		state, pid, url, uptime := string(s.State), "-", "-", "-"
-		if s.PID > 0 {
-			pid, uptime = fmt.Sprint(s.PID), time.Since(s.StartedAt).Truncate(time.Second).String()
-			url = s.URL
-		} else if s.State == provisioner.StateFailed && s.Exit != "" {
-			state += " (" + s.Exit + ")"
+	t, out := table.Table{Now: time.Now()}, c.std.out
+	if d := newDisplay(c.page, false); d.size != nil {
+		out, t.Colour = c.page, d.colour // the colours, that is: the table has no other text that does something to a terminal
+		if width, _, err := d.size(); err == nil && width > 0 {
+			t.Width = width
 		}
-		state += outlookOf(s, time.Now())
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Pool, s.Replica, state, pid, url, uptime, orDash(s.Version))
 	}
-	return w.Flush()
+	_, err := io.WriteString(out, strings.Join(t.Lines(all), "\n")+"\n")
+	return err
 }
-
-// outlookOf says what is to come of a replica, for people.
-func outlookOf(s provisioner.Status, now time.Time) string {
-	switch r := s.Restarts; {
-	case s.Hold != nil && s.PID == 0:
-		return ", " + s.Hold.String()
-	case s.Outdated:
-		return ", outdated" + because(s.Differs)
-	case r == nil || s.PID > 0:
-		return ""
-	case r.Phase == report.PhaseFailed:
-		return ", given up"
-	case r.Phase == report.PhaseStopped && s.State == provisioner.StateFailed:
-		return ", stopped"
-	case r.Phase == report.PhaseBackoff:
-		return ", next try in " + until(r.RetryAt, now)
-	case r.Phase == report.PhaseOpen:
-		return ", breaker open, next try in " + until(r.RetryAt, now)
-	}
-	return ""
-}
-
-// because names what differs, shortly: a status is one line.
-func because(differs []report.Difference) string {
-	const most = 4
-	var names []string
-	for i, d := range differs {
-		if i == most {
-			names = append(names, fmt.Sprintf("%d more", len(differs)-most))
-			break
-		}
-		names = append(names, d.String())
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return ": " + strings.Join(names, ", ")
-}
-
-func until(at, now time.Time) string { return max(0, at.Sub(now)).Round(time.Second).String() }
 
 // compare marks what runs with other settings than those of the file, if one was named.
 func (c *cli) compare(ctx context.Context, found []provisioner.Status) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/table"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -150,7 +151,7 @@ func standing(all []provisioner.Status) string {
 		if s.State == provisioner.StateNew {
 			state = "not started"
 		}
-		words = append(words, s.Pool+"/"+s.Replica+" is "+state+outlookOf(s, time.Now()))
+		words = append(words, s.Pool+"/"+s.Replica+" is "+state+table.Outlook(s, time.Now()))
 	}
 	return strings.Join(words, ", ")
 }
