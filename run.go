@@ -129,7 +129,8 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 	defer timer.Stop()
 	var judge life.Judge
 	var size int64
-	judge.See(time.Now(), life.Facts{}) // a short load need not pay for a look at /proc
+	last := time.Now()
+	judge.See(last, life.Facts{}) // a short load need not pay for a look at /proc
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,9 +146,14 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 				return
 			}
 		}
-		if judge.See(time.Now(), now).Quiet >= limit {
+		at := time.Now()
+		if at.Sub(last) > limit/2 { // this program was held up: it has not seen whether the engine was suspended meanwhile
+			judge = life.Judge{}
+		}
+		last = at
+		if judge.See(at, now).Quiet >= limit {
 			if now.Held = r.held(); now.Held != "" {
-				judge.See(time.Now(), now) // which begins anew when it goes on
+				judge.See(at, now) // which begins anew when it goes on
 				continue
 			}
 			cancel(fmt.Errorf("%w for %s (no log line, no CPU time, no memory growth)", errStalled, limit))
