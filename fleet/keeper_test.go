@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -70,7 +71,14 @@ func TestHandoffIsWrittenAgain(t *testing.T) {
 func TestStateDirectoryGoesAway(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]func(state string) error{
-		"removed":  os.RemoveAll,
+		"removed": func(state string) (err error) {
+			for range 1000 { // the manager writes into it meanwhile
+				if err = os.RemoveAll(state); !errors.Is(err, syscall.ENOTEMPTY) {
+					break
+				}
+			}
+			return err
+		},
 		"moved":    func(state string) error { return os.Rename(state, state+".old") },
 		"the lock": func(dir string) error { return os.Remove(state.ManagerLock(dir)) },
 		"the lock, and replaced": func(dir string) error {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/hold"
@@ -41,7 +42,7 @@ func Check(f state.Files, replica string) error {
 
 func read(path string, now time.Time) *hold.Hold {
 	data, err := state.Read(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // where a file is in the way of the folder, others say so
 		return nil
 	}
 	h := &hold.Hold{}
