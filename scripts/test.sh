@@ -29,10 +29,10 @@ $default go test $race $fresh -parallel $parallel -timeout 60m -coverpkg="$modul
 
 [ $# -eq 0 ] || exit 0 # a part of the tests covers a part
 # Modules of their own are the example of a plug-in, as those of users are, and what parts of ours are held against.
-for module in $(nested_modules); do
-	[ "$module" != ./internal/test/schema ] || continue # TestSchemas has run those
+for nested in $(nested_modules); do
+	[ "$nested" != ./internal/test/schema ] || continue # TestSchemas has run those
 	# shellcheck disable=SC2086
-	go -C "$module" test $race $fresh ./...
+	go -C "$nested" test $race $fresh ./...
 done
 # So is NVIDIA's own binding, which our calls are held against: it is made with cgo, of a header that calls parts of itself old.
 if command -v cc >/dev/null; then
