@@ -60,7 +60,7 @@ echo "engine: $server"
 echo "model:  $model"
 
 step "Build bin/engine-provisioner"
-go build -o bin/ ./cmd/engine-provisioner ./scripts/ask
+go build -o bin/ ./cmd/engine-provisioner
 echo "built in $SECONDS s so far"
 
 # The example as it stands, but for this machine's paths and a port that nobody listens on.
@@ -94,7 +94,8 @@ step "The handoff file ${handoff#"$work"/}"
 cat "$handoff"
 
 step "$question"
-bin/ask "$handoff" "$question"
+# With the system prompt of its own template the small model rambles in French.
+bin/engine-provisioner ask --state-dir "$work/.runtime" --system "You are a helpful assistant." --max-tokens 48 --temperature 0 "$question"
 
 step "Ctrl-C"
 kill -INT "$pid"
