@@ -19,6 +19,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/test/client"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
 )
 
@@ -37,7 +38,7 @@ type reader struct {
 }
 
 // follow opens the stream after the number of an event, if it is not "".
-func follow(t *testing.T, client *http.Client, url, after string) *reader {
+func follow(t *testing.T, caller *http.Client, url, after string) *reader {
 	t.Helper()
 	ctx, cancel := context.WithCancel(wait.Bounded(t))
 	t.Cleanup(cancel)
@@ -48,7 +49,7 @@ func follow(t *testing.T, client *http.Client, url, after string) *reader {
 	if after != "" {
 		req.Header.Set("Last-Event-ID", after)
 	}
-	resp, err := client.Do(req) //nolint:bodyclose // the reader closes it
+	resp, err := caller.Do(req) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +127,8 @@ func (r *reader) snapshot() Snapshot {
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	f := open(t, config(t, enginetest.Behavior{}))
-	url, client := serve(t, f, Options{})
-	first := follow(t, client, url+"/events", "")
+	url, caller := serve(t, f, Options{})
+	first := follow(t, caller, url+"/events", "")
 	last := first.snapshot().Seq
 	next := func(r *reader) provisioner.Event {
 		t.Helper()
@@ -149,12 +150,12 @@ func TestEvents(t *testing.T) {
 	}
 	// It comes again after each event, as over a bad connection.
 	for ready := false; !ready; {
-		again := follow(t, client, url+"/events", strconv.FormatUint(last, 10))
+		again := follow(t, caller, url+"/events", strconv.FormatUint(last, 10))
 		e := next(again)
 		ready = e.Kind == provisioner.EventState && e.State == provisioner.StateReady
 		again.body.Close()
 	}
-	all := follow(t, client, url+"/events?after=0", "")
+	all := follow(t, caller, url+"/events?after=0", "")
 	for seen := uint64(0); seen < last; {
 		e := all.event()
 		if e.Seq != 0 && e.Seq <= seen {
@@ -162,22 +163,22 @@ func TestEvents(t *testing.T) {
 		}
 		seen = max(seen, e.Seq)
 	}
-	recent := follow(t, client, url+"/events?since=1h", "")
+	recent := follow(t, caller, url+"/events?since=1h", "")
 	if e := recent.event(); e.Seq == 0 || e.Seq > last-2 {
 		t.Errorf("the first event of the last hour is %d", e.Seq)
 	}
 	recent.body.Close()
 	for _, wrong := range []string{"yesterday", "-1m", "15"} {
-		if code, body := get(t, client, url+"/events?since="+wrong); code != http.StatusBadRequest || !strings.Contains(body, "such as 15m") {
+		if code, body := client.Get(t, caller, url+"/events?since="+wrong); code != http.StatusBadRequest || !strings.Contains(body, "such as 15m") {
 			t.Errorf("since %s: %d %q", wrong, code, body)
 		}
 	}
 	// The number of another state directory is none to go on from.
-	other := follow(t, client, url+"/events", strconv.FormatUint(last+1e9, 10))
+	other := follow(t, caller, url+"/events", strconv.FormatUint(last+1e9, 10))
 	if s := other.snapshot(); s.Seq != last || s.Replicas[0].State != provisioner.StateReady {
 		t.Errorf("the snapshot is %+v", s)
 	}
-	if code, body := get(t, client, url+"/events?after=-1"); code != http.StatusBadRequest || !strings.Contains(body, "the number of an event") {
+	if code, body := client.Get(t, caller, url+"/events?after=-1"); code != http.StatusBadRequest || !strings.Contains(body, "the number of an event") {
 		t.Errorf("%d %q", code, body)
 	}
 	// The streams end with the fleet, after its last event.
@@ -221,14 +222,14 @@ func TestEventsOutlastTheServersTimeouts(t *testing.T) {
 		_ = server.Close()
 		<-ended
 	})
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	caller := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	url := "http://" + listener.Addr().String() + "/events"
 	wait.Until(t, "a request is read in time", func() bool { // which a busy machine may not do
 		req, err := http.NewRequestWithContext(wait.Bounded(t), http.MethodGet, url, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := client.Do(req)
+		resp, err := caller.Do(req)
 		if err != nil {
 			return false
 		}
@@ -298,11 +299,11 @@ func TestEventsAreServedToSoMany(t *testing.T) {
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	f := open(t, config(t, enginetest.Behavior{DieReady: &enginetest.Death{Code: 3, Stderr: "<b>out & over</b>"}}))
-	url, client := serve(t, f, Options{})
+	url, caller := serve(t, f, Options{})
 	wait.Until(t, "it has failed once", func() bool { return f.Status()[0].Restarts.Total > 0 })
 	dir := t.TempDir()
 	for _, name := range []string{"status.schema.json", "status"} {
-		code, text := get(t, client, url+"/"+name)
+		code, text := client.Get(t, caller, url+"/"+name)
 		if code != http.StatusOK {
 			t.Fatalf("%s: %d", name, code)
 		}
@@ -324,7 +325,7 @@ func TestStatus(t *testing.T) {
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	f := open(t, config(t, enginetest.Behavior{LogText: "\x1b[31mred\x1b[0m <b>bold</b> \x07 end\n"}))
-	url, client := serve(t, f, Options{})
+	url, caller := serve(t, f, Options{})
 	if err := f.WaitReady(wait.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -335,13 +336,13 @@ func TestLogs(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		code, text := get(t, client, url+"/logs?replica=pool/r0")
+		code, text := client.Get(t, caller, url+"/logs?replica=pool/r0")
 		if code != http.StatusOK || !strings.Contains(text, "red <b>bold</b>  end\n") || strings.Contains(text, "\x1b") {
 			t.Errorf("%d %q", code, text)
 		}
 	}
 	for query, want := range map[string]int{"": http.StatusBadRequest, "?replica=pool/r1": http.StatusNotFound} {
-		if code, text := get(t, client, url+"/logs"+query); code != want {
+		if code, text := client.Get(t, caller, url+"/logs"+query); code != want {
 			t.Errorf("logs%s: %d %q", query, code, text)
 		}
 	}

@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -77,7 +76,7 @@ func open(t *testing.T, cfgs ...provisioner.ProvisionConfig) *fleet.Fleet {
 }
 
 // serve is a handler on loopback, with a client that keeps no connections.
-func serve(t *testing.T, f *fleet.Fleet, o Options) (url string, client *http.Client) {
+func serve(t *testing.T, f *fleet.Fleet, o Options) (url string, caller *http.Client) {
 	t.Helper()
 	handler := New(f, o)
 	server := httptest.NewServer(handler)
@@ -86,23 +85,4 @@ func serve(t *testing.T, f *fleet.Fleet, o Options) (url string, client *http.Cl
 		server.Close()
 	})
 	return server.URL, &http.Client{Timeout: wait.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
-}
-
-// get is the status and the body of an answer.
-func get(t *testing.T, client *http.Client, url string) (code int, body string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(wait.Bounded(t), http.MethodGet, url, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
 }

@@ -8,6 +8,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/test/client"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -17,10 +18,10 @@ func TestProbes(t *testing.T) {
 	t.Parallel()
 	ready := config(t, enginetest.Behavior{})
 	f := open(t, ready)
-	url, client := serve(t, f, Options{})
+	url, caller := serve(t, f, Options{})
 	want := func(path string, code int, text string) {
 		t.Helper()
-		if got, body := get(t, client, url+path); got != code || !strings.Contains(body, text) {
+		if got, body := client.Get(t, caller, url+path); got != code || !strings.Contains(body, text) {
 			t.Errorf("%s: %d %q, want %d %q", path, got, body, code, text)
 		}
 	}
@@ -53,8 +54,8 @@ func TestProbes(t *testing.T) {
 
 func TestEmptyFleetIsReady(t *testing.T) {
 	t.Parallel()
-	url, client := serve(t, open(t), Options{})
-	if code, body := get(t, client, url+"/readyz"); code != http.StatusOK || body != "0 of 0 ready\n" {
+	url, caller := serve(t, open(t), Options{})
+	if code, body := client.Get(t, caller, url+"/readyz"); code != http.StatusOK || body != "0 of 0 ready\n" {
 		t.Errorf("%d %q", code, body)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/test/client"
 	"github.com/llama-orch/engine-provisioner/internal/test/wait"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/usage"
@@ -101,13 +102,13 @@ func TestRecorder(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	f := open(t, config(t, enginetest.Behavior{}))
-	url, client := serve(t, f, Options{})
+	url, caller := serve(t, f, Options{})
 	if err := f.WaitReady(wait.Bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	// A measurement may come before the list of processes that it shares with others has the engine's.
 	wait.Until(t, "it is measured", func() bool {
-		code, text := get(t, client, url+"/usage")
+		code, text := client.Get(t, caller, url+"/usage")
 		var m Measured
 		if err := json.Unmarshal([]byte(text), &m); err != nil || code != http.StatusOK {
 			t.Fatalf("%d %s: %v", code, text, err)
@@ -118,10 +119,10 @@ func TestUsage(t *testing.T) {
 	})
 	wait.Until(t, "a status tells it", func() bool {
 		var s Snapshot
-		_, text := get(t, client, url+"/status")
+		_, text := client.Get(t, caller, url+"/status")
 		return json.Unmarshal([]byte(text), &s) == nil && s.Replicas[0].Usage != nil && s.Replicas[0].Usage.Processes > 0
 	})
-	if code, text := get(t, client, url+"/usage?after=yesterday"); code != http.StatusBadRequest {
+	if code, text := client.Get(t, caller, url+"/usage?after=yesterday"); code != http.StatusBadRequest {
 		t.Errorf("%d %s", code, text)
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -12,6 +11,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/metrics"
+	"github.com/llama-orch/engine-provisioner/internal/test/client"
 )
 
 func TestServeHTTP(t *testing.T) {
@@ -25,25 +25,7 @@ func TestServeHTTP(t *testing.T) {
 	if url == "" {
 		t.Fatalf("told: %s", told)
 	}
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	get := func(method, url string) (int, string) {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(body)
-	}
-	status, page := get(http.MethodGet, url)
+	status, page := client.Get(t, &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}, url)
 	for _, name := range []string{`engine_provisioner_adoptions_total{result="adopted"}`, "go_goroutines", "process_start_time_seconds"} {
 		if !strings.Contains(page, "\n"+name+" ") {
 			t.Errorf("status %d, no %s on the page", status, name)

@@ -1,6 +1,6 @@
 // Package client is who uses an engine while a test does something to it.
 //
-// Tests of the root and of fleet call it, and nothing else.
+// Tests of the root, of what stands on it and of the command call it, and nothing else.
 package client
 
 import (
@@ -33,6 +33,25 @@ func One(url, body string) Result {
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	return Result{resp.StatusCode, string(data), err}
+}
+
+// Get is the status and the body of an answer to c, which must come.
+func Get(t testing.TB, c *http.Client, url string) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(wait.Bounded(t), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
 }
 
 // RequestTime is how long a request takes that a drain waits for.
