@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/acquire"
 	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
@@ -105,7 +106,7 @@ func (p *EngineProvisioner) startError(err error) error {
 		f.Advice = diagnosis.Advice(engine.CauseDownload)
 	}
 	f.Retry = diagnosis.Retryable(f.Cause)
-	return &StartError{Failure: f, Err: err}
+	return &StartError{Failure: f, Err: access.Explain(err)}
 }
 
 // transient reports whether err says that the machine is too busy, which is not the executable's fault.

@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
+
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // runtime is a Docker or Podman on this machine.
@@ -57,6 +59,9 @@ func (l *Launcher) runtime(ctx context.Context, socket string) (*runtime, error)
 	defer cancel()
 	version, err := api.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
+		if denied := access.Denied(strings.TrimPrefix(host, "unix://"), "write"); denied != "" {
+			err = fmt.Errorf("%w: %s; %s", fs.ErrPermission, denied, access.Remedy) // the client says less
+		}
 		return nil, errors.Join(fmt.Errorf("cannot reach the container runtime at %q: %w; start it, or name another socket in "+
 			`"provisioning.container.runtime_socket"`, host, err), api.Close())
 	}

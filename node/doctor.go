@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,7 +178,11 @@ func (d *doctor) stateDirectory(stateDir string) {
 	}
 	f, err := os.CreateTemp(dir, ".doctor-")
 	if err != nil {
-		d.problem(name, "cannot write to it: "+err.Error(), `make it writable or set another "state_dir"`)
+		fix := `make it writable or set another "state_dir"`
+		if denied := access.Denied(dir, "write"); denied != "" {
+			fix = denied + `; run as the owner, or set another "state_dir"`
+		}
+		d.problem(name, "cannot write to it: "+err.Error(), fix)
 		return
 	}
 	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
@@ -198,8 +201,8 @@ func (d *doctor) replicas(stateDir string) {
 	all, err := provisioner.Statuses(stateDir)
 	if err != nil {
 		fix := "move the broken record away after making sure that its engine is gone"
-		if path, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrPermission) {
-			fix = cmp.Or(access.Denied(path.Path, "read"), "this user may not read it") + "; run this as the owner"
+		if errors.Is(err, fs.ErrPermission) {
+			fix = access.Remedy
 		}
 		d.problem("replicas", err.Error(), fix)
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"slices"
 	"strings"
@@ -62,6 +64,8 @@ func (c *cli) printEvents(ctx context.Context, follow bool, lines int, wanted fu
 	for e, err := range fleet.ReadEvents(ctx, state, follow) {
 		kept = true
 		switch {
+		case errors.Is(err, fs.ErrPermission):
+			return err
 		case err != nil:
 			c.say("note: " + tail.Clean(err.Error()))
 			continue

@@ -13,6 +13,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -94,6 +95,7 @@ func (c *cli) reportError(err error) {
 	if readerGone(err) {
 		return
 	}
+	err = access.Explain(err)
 	if c.output.json {
 		e := newErrorEvent(err)
 		e.Message, e.Advice = c.inWords(e.Message), c.inWords(e.Advice)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // TempPattern matches the temporary files of Write and Replace.
@@ -39,7 +41,7 @@ func ReplaceFor(path string, data []byte, mode fs.FileMode, gid int) error {
 	// CreateTemp opens with O_EXCL and 0600, so a planted link is never followed.
 	f, err := os.CreateTemp(dir, tempOf(path)+"*")
 	if err != nil {
-		return fmt.Errorf("cannot write %q: %w", path, err)
+		return fmt.Errorf("cannot write %q: %w", path, access.Explain(err))
 	}
 	if gid >= 0 {
 		err = f.Chown(-1, gid)
@@ -58,7 +60,7 @@ func ReplaceFor(path string, data []byte, mode fs.FileMode, gid int) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot write %q: %w", path, err), os.Remove(f.Name()))
+		return errors.Join(fmt.Errorf("cannot write %q: %w", path, access.Explain(err)), os.Remove(f.Name()))
 	}
 	return nil
 }
@@ -81,7 +83,7 @@ func Clear(path string) error {
 // Remove removes a file or an empty folder; one that is gone already is no error.
 func Remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return access.Explain(err)
 	}
 	return nil
 }

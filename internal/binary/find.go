@@ -60,7 +60,7 @@ func (w Wanted) find() (string, error) {
 	info, err := os.Stat(path)
 	switch mode := fileMode(info); {
 	case errors.Is(err, fs.ErrPermission):
-		return "", fmt.Errorf("cannot look at the engine's executable: %w: %s; give that right, or set %q", err, access.Denied(path, "execute"), w.Key)
+		return "", fmt.Errorf("cannot look at the engine's executable: %w; or set %q", access.Explain(err), w.Key)
 	case err != nil:
 		return "", fmt.Errorf("cannot find the engine's executable: %w; set %q", err, w.Key)
 	case !mode.IsRegular():

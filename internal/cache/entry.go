@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/procfs"
@@ -33,7 +34,7 @@ const manifestName = "manifest.json"
 
 // unusable says what to do about a cache that cannot be written to.
 func unusable(err error) error {
-	return fmt.Errorf("cannot use the cache: %w; set XDG_CACHE_HOME to a folder that this user can write to", err)
+	return fmt.Errorf("cannot use the cache: %w; set XDG_CACHE_HOME to a folder that this user can write to", access.Explain(err))
 }
 
 // checkOwn refuses a folder of executables in which somebody else could put others. It need not exist.
@@ -45,7 +46,7 @@ func checkOwn(dir string) error {
 	case err != nil:
 		return unusable(err)
 	case !state.Ours(info):
-		return fmt.Errorf("cannot use %q: it belongs to another user, who could replace what is in it; set another XDG_CACHE_HOME", dir)
+		return fmt.Errorf("cannot use %q: it belongs to another user, %s, who could replace what is in it; run as the owner, or set another XDG_CACHE_HOME", dir, access.Owner(info))
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("cannot use %q: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
 	}

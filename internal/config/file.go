@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/foreign"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 	"github.com/llama-orch/engine-provisioner/internal/values"
@@ -43,6 +44,9 @@ func ReadFile(path string) ([]byte, error) {
 // unread says why a file was not read. The path is left out, which the error of a configuration names already.
 func unread(err error) error {
 	if p, ok := errors.AsType[*os.PathError](err); ok {
+		if denied := access.Denied(p.Path, "read"); denied != "" {
+			return fmt.Errorf("cannot read the configuration: %w: %s; %s", p.Err, denied, access.Remedy)
+		}
 		err = p.Err
 	}
 	return fmt.Errorf("cannot read the configuration: %w", err)

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 )
@@ -103,7 +104,7 @@ func (e *TimeoutError) Timeout() bool { return true }
 // An error does not contain the token, nor the user or query of a URL.
 func Download(ctx context.Context, f File) error {
 	if err := download(ctx, f); err != nil {
-		return fmt.Errorf("cannot download %s: %w", Redact(f.URL), err)
+		return fmt.Errorf("cannot download %s: %w", Redact(f.URL), access.Explain(err))
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (m *Model) check() (err error) {
 	f, err := os.OpenFile(m.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would make it wait for a writer
 	if err != nil {
 		if denied := access.Denied(m.Path, "read"); denied != "" {
-			return &Error{Missing, fmt.Errorf("%w: %s; give that user the right (chmod, chown), or run as the owner", err, denied)}
+			return &Error{Missing, fmt.Errorf("%w: %s; %s", err, denied, access.Remedy)}
 		}
 		return &Error{Missing, fmt.Errorf("%w; check \"model.id\"", err)}
 	}

@@ -123,11 +123,11 @@ func readFile(path string) (text, where string, err error) {
 		if err == nil {
 			err = fmt.Errorf("%q is a %s", path, access.Kind(info))
 		}
-		return "", "", fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
+		return "", "", fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", access.Explain(err))
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", "", fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", err)
+		return "", "", fmt.Errorf("cannot read the secret: %w; name a readable file in \"from_file\"", access.Explain(err))
 	}
 	defer f.Close()
 	const limit = 16 << 10

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
 // Files are the files of one replica:
@@ -101,7 +103,7 @@ func (f Files) StopLock() string { return filepath.Join(f.Dir(), "stop.lock") }
 func List(state, file string) ([]string, error) {
 	entries, err := os.ReadDir(state)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nobody may say that nothing runs
-		return nil, fmt.Errorf("cannot list the replicas: %w", err)
+		return nil, fmt.Errorf("cannot list the replicas: %w", access.Explain(err))
 	}
 	var stems []string
 	for _, entry := range entries {

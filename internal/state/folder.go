@@ -32,7 +32,7 @@ func create(dirs ...string) error {
 			return err
 		}
 		if denied := access.Denied(dir, "write"); denied != "" {
-			return fmt.Errorf("cannot use the state directory: %s; run as that user, or set another \"state_dir\"", denied)
+			return fmt.Errorf("cannot use the state directory: %s; run as the owner, or set another \"state_dir\"", denied)
 		}
 	}
 	return nil
@@ -51,7 +51,7 @@ func cannotCreate(dir string, err error) error {
 		parent = filepath.Dir(parent)
 	}
 	if denied := access.Denied(parent, "write"); denied != "" {
-		return fmt.Errorf(doing+": %s; run as that user, or set another \"state_dir\"", err, denied)
+		return fmt.Errorf(doing+": %s; run as the owner, or set another \"state_dir\"", err, denied)
 	}
 	return fmt.Errorf(doing+"; make its parent writable or set \"state_dir\"", err)
 }
@@ -61,11 +61,11 @@ func CheckPrivate(dir string) error {
 	info, err := os.Lstat(dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("cannot use the state directory: %w", err)
+		return fmt.Errorf("cannot use the state directory: %w", access.Explain(err))
 	case !info.IsDir():
 		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, access.Kind(info))
 	case !Ours(info):
-		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, who could replace what is in it; set another \"state_dir\"", dir)
+		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, %s, who could replace what is in it; run as the owner, or set another \"state_dir\"", dir, access.Owner(info))
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
 	}

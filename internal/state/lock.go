@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/flock"
 )
 
@@ -50,7 +51,7 @@ func TryLock(path string) (*Lock, error) {
 			return nil, fmt.Errorf("cannot open the lock file %q: it is a symbolic link; remove it", path)
 		}
 		if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("cannot open the lock file: %w; make its folder writable", err)
+			return nil, fmt.Errorf("cannot open the lock file: %w; make its folder writable", access.Explain(err))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the lock file: %w", err)

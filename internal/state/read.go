@@ -54,5 +54,6 @@ func CheckOwn(path string, info fs.FileInfo) error {
 
 // Open opens a file to read. It follows no link and waits for no writer of a pipe.
 func Open(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	return f, access.Explain(err)
 }
