@@ -342,7 +342,7 @@ func TestProgressExtendsTheStallLimit(t *testing.T) {
 // Somebody who holds a loading engine, such as a debugger, has all the time.
 func TestSuspendedLoad(t *testing.T) {
 	t.Parallel()
-	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: 500 * time.Millisecond})
+	cfg := fakeConfig(t, enginetest.Behavior{LoadTime: 800 * time.Millisecond}) // most of it is still to come when it goes on, and silent
 	cfg.Ready.Stall = settings.Duration(2 * time.Second)
 	p, _ := started(t, cfg)
 	pid := p.Status().PID

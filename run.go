@@ -151,11 +151,14 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 			judge = life.Judge{}
 		}
 		last = at
-		if judge.See(at, now).Quiet >= limit {
+		quiet := judge.See(at, now).Quiet
+		if quiet > 0 {
 			if now.Held = r.held(); now.Held != "" {
 				judge.See(at, now) // which begins anew when it goes on
 				continue
 			}
+		}
+		if quiet >= limit {
 			cancel(fmt.Errorf("%w for %s (no log line, no CPU time, no memory growth)", errStalled, limit))
 			return
 		}
