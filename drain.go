@@ -272,7 +272,7 @@ func headersOf(h settings.HTTPHook, read func(settings.SecretRef) (secret.Text, 
 		if value.Secret != nil {
 			s, err := read(*value.Secret)
 			if err != nil {
-				return nil, nil, fmt.Errorf("headers.%s: %w", name, err)
+				return nil, secret.Redactor{}, fmt.Errorf("headers.%s: %w", name, err)
 			}
 			hidden = append(hidden, s)
 			text = s.Reveal()

@@ -93,6 +93,9 @@ func TestMeasureOfALoad(t *testing.T) {
 	}
 	var s provisioner.Status
 	eventually(t, "it loads", func() bool {
+		if all, err := Statuses(cfg.StateDir); err != nil || len(all) == 0 { // its preparation is about to be told
+			return false
+		}
 		s = measured(t, m, cfg.StateDir)
 		return s.State == provisioner.StateStarting && s.Progress != nil && s.Progress.Done > 0
 	})

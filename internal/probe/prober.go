@@ -160,7 +160,7 @@ func (p *Prober) read(resp *http.Response, limit int64) (Answer, error) {
 	if err == nil && int64(len(body)) > limit {
 		err = fmt.Errorf("the answer is larger than %d bytes", limit)
 	}
-	if len(p.redact) > 0 && resp.StatusCode >= 300 {
+	if p.redact.Knows() && resp.StatusCode >= 300 {
 		body = []byte(p.redact.Text(string(body)))
 	}
 	return Answer{resp.StatusCode, body}, PlainError(err)

@@ -142,30 +142,40 @@ func readFile(path string) (text, where string, err error) {
 	return text, fmt.Sprintf("the secret file %q", path), nil
 }
 
-// Redactor takes secrets out of text that an engine wrote. The zero value knows none.
-type Redactor []string
+// Redactor takes secrets out of text that an engine wrote. The zero value knows none. Like a Text it shows none to what prints it.
+type Redactor struct{ words *[]string }
+
+// Knows reports whether there is a secret to take out.
+func (r Redactor) Knows() bool { return r.words != nil && len(*r.words) > 0 }
+
+// Format prints that there is something, and not what.
+func (Redactor) Format(w fmt.State, _ rune) { fmt.Fprint(w, redact.Word) }
 
 // NewRedactor knows each secret as it is and in the forms in which an engine might print it.
 func NewRedactor(secrets ...Text) Redactor {
-	var r Redactor
+	var words []string
 	for _, s := range secrets {
 		text := s.Reveal()
 		quoted, _ := json.Marshal(text) // a string always has a form in JSON
-		r = append(
-			r, text, tail.Clean(text), string(quoted[1:len(quoted)-1]), url.QueryEscape(text), url.PathEscape(text),
+		words = append(
+			words, text, tail.Clean(text), string(quoted[1:len(quoted)-1]), url.QueryEscape(text), url.PathEscape(text),
 			// Without padding they are found in a text with padding, too.
 			base64.RawStdEncoding.EncodeToString([]byte(text)), base64.RawURLEncoding.EncodeToString([]byte(text)),
 		)
 	}
-	slices.Sort(r)
-	return slices.DeleteFunc(slices.Compact(r), func(s string) bool { return s == "" })
+	slices.Sort(words)
+	words = slices.DeleteFunc(slices.Compact(words), func(s string) bool { return s == "" })
+	return Redactor{&words}
 }
 
 // Text hides every byte that belongs to a secret, also where two of them overlap or touch.
 func (r Redactor) Text(s string) string {
+	if !r.Knows() {
+		return s
+	}
 	hidden := make([]bool, len(s))
 	found := false
-	for _, word := range r {
+	for _, word := range *r.words {
 		for from := 0; ; from++ {
 			i := strings.Index(s[from:], word)
 			if i < 0 {
@@ -195,7 +205,7 @@ func (r Redactor) Text(s string) string {
 
 // Lines is Text for each of some lines.
 func (r Redactor) Lines(lines []string) []string {
-	if len(r) == 0 {
+	if !r.Knows() {
 		return lines
 	}
 	clean := make([]string, len(lines))
