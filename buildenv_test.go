@@ -19,6 +19,7 @@ func hide(t *testing.T) (cfg func(ProvisionConfig) ProvisionConfig, look func(fi
 	secrets := map[string]string{
 		"CHAT_APIKEY": "s3cret-1", "DATABASE_URL": "s3cret-2", "DB_PASS": "s3cret-3", "PGPASSWORD": "s3cret-4", "HF_TOKEN": "s3cret-5",
 		"CMAKE_LICENSE_KEY": "s3cret-6", "GITHUB_TOKEN": "s3cret-7",
+		"CMAKE_DATABASE": "s3cret-8", "DATA_ROOT": "s3cret-9", "PIP_CHAT": "s3cret-10", "UV_CHAT": "s3cret-11",
 	}
 	for name, value := range secrets {
 		t.Setenv(name, value)
@@ -26,7 +27,10 @@ func hide(t *testing.T) (cfg func(ProvisionConfig) ProvisionConfig, look func(fi
 	t.Setenv("CFLAGS", "-O1") // what a build is for goes on
 	return func(cfg ProvisionConfig) ProvisionConfig {
 			cfg.APIKey = &settings.SecretRef{FromEnv: "CHAT_APIKEY"}
-			cfg.Env = map[string]settings.EnvValue{"DB": {Secret: &settings.SecretRef{FromEnv: "DATABASE_URL"}}}
+			cfg.Env = map[string]settings.EnvValue{}
+			for _, name := range []string{"DATABASE_URL", "CMAKE_DATABASE", "DATA_ROOT", "PIP_CHAT", "UV_CHAT"} { // the names of some are on a list
+				cfg.Env["MY_"+name] = settings.EnvValue{Secret: &settings.SecretRef{FromEnv: name}}
+			}
 			return cfg
 		}, func(file string) {
 			t.Helper()
@@ -156,6 +160,34 @@ func TestHubTokenGoesToWhoFetches(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// What one pool of a file reads a secret from, no engine of another pool gets, nor a hook, whatever its name is like.
+func TestSecretsOfOtherPoolsStayBehind(t *testing.T) {
+	t.Setenv("CUDA_DB", "s3cret")
+	config, err := ParseConfig([]byte(`pools:
+  - {id: a, engine: llamacpp, port: 8081, model: {id: m.gguf}, env: {DB: {from_env: CUDA_DB}}}
+  - {id: b, engine: llamacpp, port: 8082, model: {id: m.gguf}}
+`), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"DB", ""} {
+		cfg := config.replica(i, 0)
+		s, err := readSecrets(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range environment(cfg, engine.LaunchSpec{}, nil, s, nil) {
+			if v.value == "s3cret" && v.Name != want {
+				t.Errorf("the engine of %s gets %s", cfg.Name(), v.Name)
+			}
+		}
+		hook, err := hookEnvironment(cfg, &run{}, Handoff{})
+		if err != nil || strings.Contains(strings.Join(hook, "\n"), "s3cret") {
+			t.Errorf("the hook of %s: %q, %v", cfg.Name(), hook, err)
 		}
 	}
 }

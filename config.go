@@ -8,6 +8,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -134,6 +135,7 @@ func ParseConfig(data []byte, file string, opts ...Option) (*Config, error) {
 	for i := range c.Pools {
 		c.Pools[i].Dir = from.Dir
 	}
+	from.Secrets = secret.References(c)
 	k.config(c)
 	err = k.err()
 	if is := config.Foreign(data, file); err != nil && is != "" {

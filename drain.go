@@ -3,7 +3,6 @@ package provisioner
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -214,7 +213,7 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 	}
 	for i, h := range p.cfg.Drain.Hooks {
 		one := hookRun{abort: h.OnFailure == "abort"}
-		perform := func(ctx context.Context) error { return runHookCommand(ctx, h.Command, r, handoff) }
+		perform := func(ctx context.Context) error { return runHookCommand(ctx, h.Command, p.cfg, r, handoff) }
 		what := "command"
 		if h.HTTP != nil {
 			perform = func(ctx context.Context) error {
@@ -304,27 +303,14 @@ func sendHook(ctx context.Context, h settings.HTTPHook, cfg ProvisionConfig, rea
 }
 
 // hookEnvironment is what a hook's command is started with.
-func hookEnvironment(r *run, h Handoff) ([]string, error) {
-	handoff, err := json.Marshal(h)
-	if err != nil {
-		return nil, err
-	}
-	env := environ.Hook()
-	env["ENGINE_PROVISIONER_POOL"] = r.rec.Pool
-	env["ENGINE_PROVISIONER_REPLICA"] = r.rec.Replica
-	env["ENGINE_PROVISIONER_URL"] = h.URL
-	env["ENGINE_PROVISIONER_PID"] = fmt.Sprint(r.rec.Process.PID)
-	env["ENGINE_PROVISIONER_HANDOFF"] = string(handoff)
-	var list []string
-	for name, value := range env {
-		list = append(list, name+"="+value)
-	}
-	return list, nil
+func hookEnvironment(cfg ProvisionConfig, r *run, h Handoff) ([]string, error) {
+	about := hook.About{Pool: r.rec.Pool, Replica: r.rec.Replica, URL: h.URL, PID: r.rec.Process.PID, Handoff: h}
+	return about.Environment(environ.Hook(cfg.secretVariables()))
 }
 
 // runHookCommand runs a command until it ends or ctx does, and leaves nothing of its process group.
-func runHookCommand(ctx context.Context, argv []string, r *run, h Handoff) error {
-	env, err := hookEnvironment(r, h)
+func runHookCommand(ctx context.Context, argv []string, cfg ProvisionConfig, r *run, h Handoff) error {
+	env, err := hookEnvironment(cfg, r, h)
 	if err != nil {
 		return err
 	}

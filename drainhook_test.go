@@ -101,7 +101,7 @@ func TestDrainHooksInOrder(t *testing.T) {
 	if got := r.calls(); !slices.Equal(got, []string{want}) {
 		t.Errorf("the router got  %q\nwant %q", got, want)
 	}
-	env, offered := map[string]string{}, environ.Hook()
+	env, offered := map[string]string{}, environ.Hook(nil)
 	data, err := os.ReadFile(filepath.Join(cfg.Dir, "env"))
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string
 			all[name] = variable{report.Variable{Name: name, Origin: origin}, value}
 		}
 	}
-	layer("inherited", environ.Engine(environ.For{Hub: spec.FetchesFromHub, Contained: cfg.contained()}))
+	layer("inherited", environ.Engine(environ.For{Hub: spec.FetchesFromHub, Contained: cfg.contained(), Secrets: cfg.secretVariables()}))
 	if cfg.GPU == engine.GPUUnmanaged && !cfg.contained() {
 		layer("inherited", environ.Matching(gpu.Variables()))
 	}
@@ -52,6 +52,15 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string
 	layer("devices", devices)
 	layer("provisioner", own)
 	return slices.SortedFunc(maps.Values(all), func(a, b variable) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// secretVariables are the variables from which this replica, or another one of its file, reads secrets.
+func (c ProvisionConfig) secretVariables() environ.Secrets {
+	names := secret.References(c)
+	if c.origin != nil {
+		names = append(names, c.origin.Secrets...)
+	}
+	return names
 }
 
 // leftBehind are those of a launch.

@@ -48,9 +48,9 @@ func (o *options) gpuBuild(ctx context.Context, cfg ProvisionConfig, program eng
 		build.What, build.Runtime = "this image", gpu.RuntimeOfImage(binary.Path)
 	case binary.Path == "":
 	case program.Distribution != "":
-		build.Python, build.Runtime = true, gpu.RuntimeOf(o.supply.inspector().Accelerator(binary, program))
+		build.Python, build.Runtime = true, gpu.RuntimeOf(o.supply.inspector(cfg).Accelerator(binary, program))
 	default:
-		listed, words, err := o.supply.inspector().Devices(ctx, binary, program, plainEnv(cfg), found.String())
+		listed, words, err := o.supply.inspector(cfg).Devices(ctx, binary, program, plainEnv(cfg), found.String())
 		if err == nil && listed != nil {
 			build.Asked, build.Listed, build.Words = true, listed, words
 		}

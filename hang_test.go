@@ -120,7 +120,7 @@ func TestAskLeavesNothing(t *testing.T) {
 	writeProgram(t, path, script)
 	ctx, cancel := context.WithCancel(bounded(t))
 	failed := make(chan error, 1)
-	go func() { _, err := tool.Ask(ctx, path, []string{"--version"}, nil); failed <- err }()
+	go func() { _, err := tool.Ask(ctx, path, []string{"--version"}, nil, nil); failed <- err }()
 	var pid int
 	eventually(t, "the child runs", func() bool {
 		text, err := os.ReadFile(pidFile)

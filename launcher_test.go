@@ -42,7 +42,7 @@ func (l *stubLauncher) Fetch(_ context.Context, _ launch.Target, _ engine.Progra
 
 func (l *stubLauncher) Ask(ctx context.Context, _ launch.Target, _ engine.Program, b engine.Binary, args []string) (string, error) {
 	l.asked = append(l.asked, args)
-	return tool.Ask(ctx, b.Path, args, nil)
+	return tool.Ask(ctx, b.Path, args, nil, nil)
 }
 
 // Reserve and Find know no more of a launch than a launcher may.

@@ -83,7 +83,7 @@ func (p *EngineProvisioner) checkIdentity(ctx context.Context, ask *probe.Prober
 	if known != "" && !version.Same(running, known) {
 		// A wrapper script around an engine that was upgraded looks the same as before. The running engine is right.
 		p.note(fmt.Sprintf("the running engine says version %q, its executable said %q; asking the executable again next time", running, known))
-		p.opts.supply.inspector().Forget(r.rec.Launch.Digest, programOf(p.engine, p.cfg), plainEnv(p.cfg))
+		p.opts.supply.inspector(p.cfg).Forget(r.rec.Launch.Digest, programOf(p.engine, p.cfg), plainEnv(p.cfg))
 	}
 	return running, nil
 }

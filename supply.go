@@ -84,10 +84,11 @@ func (s supply) executable(cfg ProvisionConfig, program engine.Program) acquire.
 	if p := cfg.Provisioning; p.Mode == "source" {
 		return acquire.Source{
 			Cache: s.store(), Config: acquire.SourceConfig(*p.Source), Dir: cfg.Dir, Command: program.Command, Flags: program.SourceFlags,
+			Secrets: cfg.secretVariables(),
 		}
 	}
 	if p := cfg.Provisioning; p.Mode == "package" {
-		return acquire.Package{Cache: s.store(), Config: acquire.PackageConfig(*p.Package), Dir: cfg.Dir, Command: program.Command}
+		return acquire.Package{Cache: s.store(), Config: acquire.PackageConfig(*p.Package), Dir: cfg.Dir, Command: program.Command, Secrets: cfg.secretVariables()}
 	}
 	if b := cfg.Provisioning.Binary; b != nil && (b.URL != "" || b.Release != "") {
 		return acquire.Download{
@@ -114,11 +115,11 @@ func wanted(cfg ProvisionConfig, program engine.Program, searchPath string) bina
 }
 
 // inspector learns what executables are, and keeps it in the cache where there is one.
-func (s supply) inspector() binary.Inspector {
+func (s supply) inspector(cfg ProvisionConfig) binary.Inspector {
 	if dir := s.cache(); dir != "" {
-		return binary.Inspector{Dir: filepath.Join(dir, "binaries")}
+		return binary.Inspector{Dir: filepath.Join(dir, "binaries"), Secrets: cfg.secretVariables()}
 	}
-	return binary.Inspector{}
+	return binary.Inspector{Secrets: cfg.secretVariables()}
 }
 
 // models finds what a replica serves.
@@ -163,7 +164,7 @@ func (p *EngineProvisioner) Inspect(ctx context.Context) (engine.Binary, error) 
 	if err != nil {
 		return engine.Binary{}, p.startErrorIn(ctx, err)
 	}
-	b, err := p.opts.supply.inspector().Learn(ctx, path, program, plainEnv(p.cfg))
+	b, err := p.opts.supply.inspector(p.cfg).Learn(ctx, path, program, plainEnv(p.cfg))
 	if err != nil {
 		return engine.Binary{}, p.startErrorIn(ctx, err)
 	}
@@ -199,7 +200,7 @@ func (o *options) locate(ctx context.Context, cfg ProvisionConfig, program engin
 		if err != nil || pending != "" {
 			return engine.Binary{}, pending, err
 		}
-		b, err = o.supply.inspector().Inspect(ctx, path, program, plainEnv(cfg))
+		b, err = o.supply.inspector(cfg).Inspect(ctx, path, program, plainEnv(cfg))
 		return b, "", err
 	}
 	l, ok := o.launchers.Of(perform.ModeContainer)
@@ -220,7 +221,7 @@ func (o *options) fetch(ctx context.Context, cfg ProvisionConfig, program engine
 		if err != nil {
 			return engine.Binary{}, err
 		}
-		return o.supply.inspector().Inspect(ctx, path, program, plainEnv(cfg))
+		return o.supply.inspector(cfg).Inspect(ctx, path, program, plainEnv(cfg))
 	}
 	l, ok := o.launchers.Of(perform.ModeContainer)
 	if !ok {
@@ -241,7 +242,7 @@ func (o *options) contained(ctx context.Context, l launch.Launcher, cfg Provisio
 	if program.Distribution != "" {
 		return b, nil
 	}
-	return o.supply.inspector().Facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
+	return o.supply.inspector(cfg).Facts(ctx, b, program, plainEnv(cfg), func(args []string) (string, error) {
 		return l.Ask(ctx, targetOf(cfg, program), program, b, args)
 	})
 }

@@ -76,10 +76,13 @@ func (d *doctor) system() {
 		d.ok("open files", "the limit is %d", files.Cur)
 	}
 	build := runtime.GOOS + "/" + runtime.GOARCH + ", " + runtime.Version()
-	if nvidia.Available {
+	switch {
+	case nvidia.Available:
 		d.ok("build", "%s", build)
-	} else {
-		d.warning("build", build+": it cannot talk to NVIDIA's driver", "use GPUs on amd64 or arm64")
+	case runtime.GOARCH == "amd64", runtime.GOARCH == "arm64":
+		d.warning("build", build+", static: it cannot talk to NVIDIA's driver", "for GPUs of NVIDIA install the build that is not static")
+	default:
+		d.warning("build", build+": it cannot talk to NVIDIA's driver", "use GPUs of NVIDIA on amd64 or arm64")
 	}
 }
 

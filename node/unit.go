@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 )
 
 // UnitSpec says for which program [SystemdUnit] writes a unit.
@@ -220,41 +220,19 @@ func (u *unit) storage() {
 // secrets are the variables that the configuration reads, wherever it refers to one, and what can be said of the tokens that it
 // does not name and may need.
 func (u *unit) secrets() (names, tokens []string) {
-	found := map[string]bool{}
+	names = secret.References(u.replicas)
 	hub, release := false, false
 	for _, r := range u.replicas {
-		if data, err := json.Marshal(r); err == nil { // what was read from a file can be written
-			var all any
-			_ = json.Unmarshal(data, &all)
-			references(all, found)
-		}
 		hub = hub || strings.HasPrefix(r.Model.ID, "hf:")
 		release = release || r.Provisioning.Binary != nil && r.Provisioning.Binary.Release != ""
 	}
-	if hub && !found["HF_TOKEN"] {
+	if hub && !slices.Contains(names, "HF_TOKEN") {
 		tokens = append(tokens, "HF_TOKEN, for a gated or private model of the Hugging Face hub, belongs there, too.")
 	}
-	if release && !found["GITHUB_TOKEN"] {
+	if release && !slices.Contains(names, "GITHUB_TOKEN") {
 		tokens = append(tokens, "GITHUB_TOKEN, for more look-ups of releases an hour than the 60 without, belongs there, too.")
 	}
-	return slices.Sorted(maps.Keys(found)), tokens
-}
-
-// references finds the variables of all secrets in a configuration as it is written: {"from_env": NAME}.
-func references(value any, found map[string]bool) {
-	switch value := value.(type) {
-	case map[string]any:
-		if name, ok := value["from_env"].(string); ok && len(value) == 1 {
-			found[name] = true
-		}
-		for _, v := range value {
-			references(v, found)
-		}
-	case []any:
-		for _, v := range value {
-			references(v, found)
-		}
-	}
+	return names, tokens
 }
 
 // hardening is what engines can run with. A user's service manager may not do most of it.

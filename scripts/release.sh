@@ -51,13 +51,19 @@ for arch in ${RELEASE_ARCHS:-amd64 arm64}; do
 		CGO_ENABLED=0 GOARCH=$arch go build -buildvcs=true -trimpath -ldflags '-s -w' "$@" -o "$out" ./cmd/engine-provisioner
 	}
 	build "$files/engine-provisioner"
-	# Without NVIDIA's library there is nothing that needs a C library, and an image needs nothing but the executable.
+	# Without NVIDIA's library there is nothing that needs a C library: for musl, old systems, and an image that holds nothing else.
 	build "$files/static/engine-provisioner" -tags static
 	VERSION=$(go version -m "$files/engine-provisioner" | awk '$1 == "mod" { print $3 }')
 	VERSION=${VERSION#v}
 	name=engine-provisioner_${VERSION}_linux_$arch
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --mode=go=rX,u+rw,a-s \
-		-C "$files" -cf - engine-provisioner man completion engine-provisioner.service | gzip --best --no-name >"$dist/$name.tar.gz"
+	archive() { # archive NAME FOLDER FILE...
+		local out="$dist/$1.tar.gz"
+		tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --mode=go=rX,u+rw,a-s \
+			-C "$2" -cf - "${@:3}" | gzip --best --no-name >"$out"
+	}
+	archive "$name" "$files" engine-provisioner man completion engine-provisioner.service
+	cp -r "$files/man" "$files/completion" "$files/engine-provisioner.service" "$files/static/"
+	archive "${name}_static" "$files/static" engine-provisioner man completion engine-provisioner.service
 	find "$files" packaging LICENSE CHANGELOG.md -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
 	for packager in deb rpm; do
 		ARCH=$arch VERSION=$VERSION FILES=$files tool nfpm package --config packaging/nfpm.yaml --packager $packager --target "$dist/" >/dev/null

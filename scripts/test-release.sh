@@ -72,4 +72,8 @@ TRY
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 sed -i "s|PORT|$port|; s|SERVER|$ENGINE_PROVISIONER_LLAMA_SERVER|" "$work/root/tmp/pools.yaml"
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$work/root" sh /tmp/try.sh
+# The static executable needs nothing at all: no library, no file of the system.
+mkdir "$work/empty"
+tar -C "$work/empty" -xzf "$work"/first/*_static.tar.gz engine-provisioner
+env -i chroot "$work/empty" /engine-provisioner version | grep ', static' || fail "the static executable does not say so, or does not run"
 echo "test-release: the deb was installed in a clean root, and an engine ran there"

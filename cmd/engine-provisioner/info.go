@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -93,6 +94,7 @@ type version struct {
 	Revision string `json:"revision,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	Static   bool   `json:"static,omitempty"` // it needs no library, and cannot use NVIDIA's
 }
 
 func (c *cli) versionCommand() *cobra.Command {
@@ -112,21 +114,33 @@ func (c *cli) versionCommand() *cobra.Command {
 }
 
 func (v version) String() string {
-	return fmt.Sprintf("engine-provisioner %s (%s, %s)", v.Version, v.Go, v.Platform)
+	build := ""
+	if v.Static {
+		build = ", static: without NVIDIA's library"
+	}
+	return fmt.Sprintf("engine-provisioner %s (%s, %s%s)", v.Version, v.Go, v.Platform, build)
 }
 
 func thisVersion() version {
+	info, _ := debug.ReadBuildInfo() // none without modules
+	return versionOf(info)
+}
+
+// versionOf is what was written into a program when it was built.
+func versionOf(info *debug.BuildInfo) version {
 	v := version{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	if info == nil {
 		return v
 	}
 	if info.Main.Version != "" {
 		v.Version = info.Main.Version
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		switch s.Key {
+		case "vcs.revision":
 			v.Revision = s.Value
+		case "-tags":
+			v.Static = slices.Contains(strings.Split(s.Value, ","), "static")
 		}
 	}
 	return v

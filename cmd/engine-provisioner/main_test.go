@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -338,4 +339,19 @@ func runHere(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	status = run(context.Background(), args, streams{strings.NewReader(""), &out, &errs})
 	return status, out.String(), errs.String()
+}
+
+// A static build says that it is one, and what it lacks.
+func TestVersionOfTheBuild(t *testing.T) {
+	t.Parallel()
+	for tags, want := range map[string]bool{"": false, "netgo": false, "netgo,static": true, "static": true, "nonstatic": false} {
+		info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "-tags", Value: tags}, {Key: "vcs.revision", Value: "abc"}}}
+		v := versionOf(info)
+		if v.Static != want || strings.Contains(v.String(), "static") != want || v.Revision != "abc" {
+			t.Errorf("%q: %s, %+v", tags, v, v)
+		}
+	}
+	if v := versionOf(nil); v.Version != "(devel)" || v.Static {
+		t.Errorf("%+v", v)
+	}
 }

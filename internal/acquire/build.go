@@ -48,7 +48,7 @@ func (b build) make(ctx context.Context, lock *os.File) (cache.Manifest, error) 
 	}
 	defer log.Close()
 	b.shop = tool.Shop{
-		Dir: b.entry.Dir, For: environ.Build, Log: log, Lock: lock,
+		Dir: b.entry.Dir, For: environ.Build, Secrets: b.Secrets, Log: log, Lock: lock,
 		// The folder is another for each commit, and so would be the hash of each file.
 		Env: []string{"CCACHE_BASEDIR=" + b.entry.Dir, "CCACHE_NOHASHDIR=1"},
 	}

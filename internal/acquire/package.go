@@ -28,8 +28,9 @@ import (
 type Package struct {
 	Cache   cache.Cache
 	Config  PackageConfig
-	Dir     string // what relative paths refer to, and where the installers run
-	Command string // the executable that a package brings
+	Dir     string          // what relative paths refer to, and where the installers run
+	Command string          // the executable that a package brings
+	Secrets environ.Secrets // of the configuration, which the installers do not get
 }
 
 // installer is what makes the environment.
@@ -178,7 +179,7 @@ func (p Package) checkPip(ctx context.Context, with installer) error {
 
 func (p Package) shop() tool.Shop {
 	return tool.Shop{
-		Dir: cmp.Or(p.Dir, "."), For: environ.Install,
+		Dir: cmp.Or(p.Dir, "."), For: environ.Install, Secrets: p.Secrets,
 		Env: []string{"PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_NO_INPUT=1", "UV_NO_PROGRESS=1", "PYTHONNOUSERSITE=1"},
 	}
 }

@@ -29,6 +29,7 @@ type Source struct {
 	Dir     string                            // what a relative path of a repository refers to
 	Command string                            // the engine's usual executable
 	Flags   func(ref, commit string) []string // what the engine needs of cmake, below the configuration's own; nil for nothing
+	Secrets environ.Secrets                   // of the configuration, which neither git nor the build gets
 }
 
 var fullCommit = lazyregexp.New(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
@@ -111,7 +112,7 @@ func (s Source) Get(ctx context.Context, tell Listener) (string, error) {
 		return "", err
 	}
 	tell.Progress(Progress{Step: StepFetch, What: s.Config.Ref})
-	shop := tool.Shop{Dir: "/", For: environ.Git} // where nobody else can have put a repository, with settings that git would heed
+	shop := tool.Shop{Dir: "/", For: environ.Git, Secrets: s.Secrets} // where nobody else can have put a repository, with settings that git would heed
 	commit, err := s.commit(ctx, shop, tools.Git, tell)
 	if err != nil {
 		return "", err
@@ -193,7 +194,7 @@ func (s Source) key(commit string, tools cmake.Tools) (string, error) {
 		}
 		parts = append(parts, tool, file, info.Size(), info.ModTime().UnixNano())
 	}
-	for _, entry := range (tool.Shop{For: environ.Build}).Environment() {
+	for _, entry := range (tool.Shop{For: environ.Build, Secrets: s.Secrets}).Environment() {
 		if name, _, _ := strings.Cut(entry, "="); environ.Match(decisive, name) {
 			parts = append(parts, entry)
 		}

@@ -56,7 +56,7 @@ func TestInspectAsksOnce(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	path, times := counted(t)
-	i := Inspector{filepath.Join(t.TempDir(), "cache")}
+	i := Inspector{Dir: filepath.Join(t.TempDir(), "cache")}
 	inspect := func(env map[string]string) engine.Binary {
 		t.Helper()
 		b, err := i.Inspect(ctx, path, plainProgram, env)
@@ -102,7 +102,7 @@ func TestInspectWithoutACache(t *testing.T) {
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i := Inspector{filepath.Join(blocked, "cache")} // cannot be created
+	i := Inspector{Dir: filepath.Join(blocked, "cache")} // cannot be created
 	for range 2 {
 		if b, err := i.Inspect(t.Context(), path, plainProgram, nil); err != nil || b.Version != "v1" {
 			t.Errorf("%+v, %v", b, err)
@@ -120,7 +120,7 @@ func TestInspectWithoutACache(t *testing.T) {
 	if stray, err := filepath.Glob("facts-*.json"); err != nil || len(stray) > 0 {
 		t.Errorf("without a folder, files came into the working directory: %v, %v", stray, err)
 	}
-	damaged := Inspector{t.TempDir()}
+	damaged := Inspector{Dir: t.TempDir()}
 	if _, err := damaged.Inspect(t.Context(), path, plainProgram, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestDistributionVersion(t *testing.T) {
 func TestKeptNames(t *testing.T) {
 	t.Parallel()
 	path, _ := counted(t)
-	i := Inspector{t.TempDir()}
+	i := Inspector{Dir: t.TempDir()}
 	if _, err := i.digest(path); err != nil {
 		t.Fatal(err)
 	}

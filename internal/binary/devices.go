@@ -34,7 +34,7 @@ func (i Inspector) Devices(ctx context.Context, b engine.Binary, program engine.
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	output, err := tool.Ask(ctx, b.Path, program.DevicesArgs, env)
+	output, err := tool.Ask(ctx, b.Path, program.DevicesArgs, env, i.Secrets)
 	if err != nil {
 		return nil, "", err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -24,7 +25,10 @@ import (
 
 // Inspector learns what an executable is by asking it, once per content: llama-server needs 10 ms for its help, but a
 // vLLM needs 17 s. What it learns is kept in Dir, or not at all when that is "".
-type Inspector struct{ Dir string }
+type Inspector struct {
+	Dir     string
+	Secrets environ.Secrets // of the configuration, which no executable is told that is asked
+}
 
 // askTimeout bounds the questions to an executable on the way to a start.
 const askTimeout = 60 * time.Second
@@ -41,7 +45,7 @@ func (i Inspector) Inspect(ctx context.Context, path string, program engine.Prog
 	return i.Facts(ctx, engine.Binary{Path: path, Digest: digest}, program, env, func(args []string) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		return tool.Ask(ctx, path, args, env)
+		return tool.Ask(ctx, path, args, env, i.Secrets)
 	})
 }
 

@@ -30,7 +30,7 @@ func (i Inspector) Learn(ctx context.Context, path string, program engine.Progra
 	}
 	ctx, cancel := context.WithTimeout(ctx, helpTimeout)
 	defer cancel()
-	output, err := tool.Ask(ctx, path, program.HelpArgs, env)
+	output, err := tool.Ask(ctx, path, program.HelpArgs, env, i.Secrets)
 	if err != nil {
 		return engine.Binary{}, err
 	}

@@ -28,6 +28,7 @@ type Origin struct {
 	Dir       string
 	Prefix    string // the part of the file that this is about, such as "pools[0]"; "" for all of it
 	Positions map[string]strictyaml.Position
+	Secrets   []string // the variables from which any part of the file reads secrets
 }
 
 // Inside is the origin of a part.

@@ -33,25 +33,53 @@ var notEngines = []string{
 	"ZE_AFFINITY_MASK", "ZE_ENABLE_PCI_ID_DEVICE_ORDER", "CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
 }
 
-// hub are the tokens of the Hugging Face hub, for who fetches from it.
-var hub = []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
+// hub are the tokens of the Hugging Face hub, and whether they are sent unasked, for who fetches from it.
+var hub = []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN"}
 
 // hubAddress is what a container gets of who fetches from the hub: its image has an environment of its own, and paths of this
 // host mean nothing in it.
 var hubAddress = []string{"HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "*_PROXY", "*_proxy"}
 
-// secrets are what names of secrets end with. No list lets them through that does not name them.
-var secrets = []string{
-	"*_TOKEN", "*_KEY", "*APIKEY", "*_SECRET", "*_PASSWORD", "*_PASSWD", "*_PASS", "*_PASSPHRASE", "*_CREDENTIALS",
+// secretWords are parts of the names of secrets, between underscores.
+var secretWords = []string{
+	"TOKEN", "TOKENS", "KEY", "KEYS", "SECRET", "SECRETS", "PASSWORD", "PASSWORDS", "PASSWD", "PWD", "PASS", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS",
+	"AUTH", "AUTHORIZATION", "PAT", "DSN",
 }
 
-// Secret reports whether a variable is a secret, by its name.
-func Secret(name string) bool { return Match(secrets, strings.ToUpper(name)) }
+// secretEnds are what such a part may end with.
+var secretEnds = []string{"*APIKEY", "*TOKEN", "*SECRET", "*PASSWORD", "*PASSWD"}
+
+// places are how the names of variables end that say where a secret is, and not what it is.
+var places = []string{"*_PATH", "*_FILE", "*_DIR", "*_ROOT"}
+
+// Secret reports whether a variable is a secret, by its name. No list lets it through that does not name it in full.
+func Secret(name string) bool {
+	name = strings.ToUpper(name)
+	return !Match(places, name) && slices.ContainsFunc(strings.Split(name, "_"), func(part string) bool {
+		return slices.Contains(secretWords, part) || Match(secretEnds, part)
+	})
+}
+
+// Secrets are names of variables from which a configuration reads secrets. What they hold is for whom the configuration names:
+// like a secret by its name, no one else gets it because of a pattern.
+type Secrets []string
+
+// free reports whether a variable is on one of the lists, in full, or by a pattern and is no secret of the configuration.
+func (s Secrets) free(name string, lists ...[]string) bool {
+	for _, list := range lists {
+		if slices.Contains(list, name) || Match(list, name) && !slices.Contains(s, name) {
+			return true
+		}
+	}
+	return false
+}
 
 // For is what an engine is started for, as far as that decides what it gets.
 type For struct {
 	Hub       bool // it fetches from the Hugging Face hub by itself
 	Contained bool // in a container
+
+	Secrets Secrets // of the configuration that it is of
 }
 
 // Engine is what an engine gets.
@@ -59,9 +87,9 @@ func Engine(purpose For) map[string]string {
 	env := map[string]string{}
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
-		passes := (Match(everywhere, name) || Match(engines, name)) && !Match(notEngines, name) && !Secret(name)
+		passes := purpose.Secrets.free(name, everywhere, engines) && !Match(notEngines, name) && !Secret(name)
 		if purpose.Contained {
-			passes = purpose.Hub && Match(hubAddress, name)
+			passes = purpose.Hub && purpose.Secrets.free(name, hubAddress)
 		}
 		if passes || purpose.Hub && Match(hub, name) {
 			env[name] = value
@@ -103,7 +131,7 @@ func Matching(patterns []string) map[string]string {
 }
 
 // Hook is what a hook gets.
-func Hook() map[string]string { return Engine(For{}) }
+func Hook(secrets Secrets) map[string]string { return Engine(For{Secrets: secrets}) }
 
 // told are names of variables that engines and what they are made of would heed.
 var told = []string{
@@ -156,25 +184,34 @@ var makers = []string{
 // notMakers are the exceptions: of a hook of git's around us.
 var notMakers = []string{"GIT_*"}
 
-// Tools is what a tool gets, as "NAME=value". Installers are given the passwords of their indexes.
-func Tools(kind Tool) []string {
+// installers are what pip and uv are told, the passwords of their indexes among it.
+var installers = []string{"PIP_*", "UV_*", "NETRC"}
+
+// notInstallers are the exceptions: what uploads packages.
+var notInstallers = []string{"UV_PUBLISH_*"}
+
+// gitSettings are settings that the environment brings to git, with what a server asks for.
+var gitSettings = []string{"GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_*", "GIT_CONFIG_VALUE_*"}
+
+// Tools is what a tool gets, as "NAME=value".
+func Tools(kind Tool, secrets Secrets) []string {
 	var env []string
 	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); goesTo(kind, name) {
+		if name, _, _ := strings.Cut(entry, "="); goesTo(kind, name, secrets) {
 			env = append(env, entry)
 		}
 	}
 	return env
 }
 
-func goesTo(kind Tool, name string) bool {
-	built := Match(makers, name) && !Match(notMakers, name) && !Secret(name)
-	common := Match(everywhere, name) || Match(dirs, name)
+func goesTo(kind Tool, name string, secrets Secrets) bool {
+	built := secrets.free(name, makers) && !Match(notMakers, name) && !Secret(name)
+	common := secrets.free(name, everywhere, dirs)
 	switch kind {
-	case Git: // the settings that are in the environment may hold what a server asks for
-		return common || Match(ways, name) || name == "GIT_CONFIG_COUNT" || Match([]string{"GIT_CONFIG_KEY_*", "GIT_CONFIG_VALUE_*"}, name)
+	case Git:
+		return common || secrets.free(name, ways, gitSettings)
 	case Install:
-		return common || built || Match(ways, name) || Match([]string{"PIP_*", "UV_*", "NETRC"}, name)
+		return common || built || secrets.free(name, ways, installers) && !Match(notInstallers, name)
 	}
 	return common || built
 }

@@ -51,7 +51,7 @@ var shell = map[string]string{
 	"CHAT_APIKEY": "k", "DATABASE_URL": "postgres://u:p@h", "DB_PASS": "p", "PGPASSWORD": "p", "CUDA_APIKEY": "k", "CMAKE_TOKEN": "t",
 	"CC": "gcc-13", "CFLAGS": "-O2", "CMAKE_PREFIX_PATH": "/opt", "CUDACXX": "/nvcc", "OpenSSL_ROOT": "/ssl", "MAKEFLAGS": "-j9", "DESTDIR": "/d",
 	"GIT_DIR": "/g", "GIT_SSH_COMMAND": "ssh -i k", "SSH_AUTH_SOCK": "/s", "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
-	"GIT_CONFIG_VALUE_0": "Authorization: x", "PIP_INDEX_URL": "https://u:p@index.lan", "UV_INDEX_LAN_PASSWORD": "p", "VIRTUAL_ENV": "/v",
+	"GIT_CONFIG_VALUE_0": "Authorization: x", "HF_TOKEN_2": "hf_z", "NVIDIA_REGISTRY_AUTH": "a", "CUDA_DB_DSN": "d", "NIX_GITHUB_PAT": "p", "UV_PUBLISH_TOKEN": "u", "PIP_INDEX_URL": "https://u:p@index.lan", "UV_INDEX_LAN_PASSWORD": "p", "VIRTUAL_ENV": "/v",
 }
 
 // has compares what a program gets of the shell with what it should get, and with nothing else.
@@ -95,7 +95,7 @@ func TestEngine(t *testing.T) {
 	want := append(slices.Clone(common), "HF_HOME", "CUDA_HOME", "OMP_NUM_THREADS", "NVIDIA_DRIVER_CAPABILITIES", "NCCL_DEBUG",
 		"ONEAPI_ROOT", "ROCM_PATH", "VK_ICD_FILENAMES")
 	has(t, Engine(For{}), want...)
-	has(t, Hook(), want...)
+	has(t, Hook(nil), want...)
 	has(t, Engine(For{Hub: true}), append(want, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")...)
 	has(t, Engine(For{Contained: true}))
 	has(t, Engine(For{Contained: true, Hub: true}), "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTPS_PROXY", "no_proxy")
@@ -128,9 +128,9 @@ func TestTools(t *testing.T) {
 	paths := append(slices.Clone(common), "TMPDIR", "XDG_CONFIG_HOME")
 	ssh := []string{"GIT_SSH_COMMAND", "SSH_AUTH_SOCK"}
 	makers := []string{"CC", "CFLAGS", "CMAKE_PREFIX_PATH", "CUDACXX", "CUDA_HOME", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCM_PATH", "ONEAPI_ROOT", "OpenSSL_ROOT", "HIP_VISIBLE_DEVICES"}
-	has(t, pairs(Tools(Git)), slices.Concat(paths, ssh, []string{"GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"})...)
-	has(t, pairs(Tools(Build)), slices.Concat(paths, makers)...)
-	has(t, pairs(Tools(Install)), slices.Concat(paths, ssh, makers, []string{"PIP_INDEX_URL", "UV_INDEX_LAN_PASSWORD"})...)
+	has(t, pairs(Tools(Git, nil)), slices.Concat(paths, ssh, []string{"GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"})...)
+	has(t, pairs(Tools(Build, nil)), slices.Concat(paths, makers)...)
+	has(t, pairs(Tools(Install, nil)), slices.Concat(paths, ssh, makers, []string{"PIP_INDEX_URL", "UV_INDEX_LAN_PASSWORD"})...)
 }
 
 func TestLeftBehind(t *testing.T) {
@@ -164,4 +164,57 @@ func FuzzMatch(f *testing.F) {
 			t.Errorf("%q does not end with %q", a+b, b)
 		}
 	})
+}
+
+// What a name says is a secret, and what only says where one is.
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"HF_TOKEN", "HF_TOKEN_2", "hf_token", "OPENAI_APIKEY", "API_KEYS", "PGPASSWORD", "DB_PASS", "DB_PWD", "GITHUB_PAT", "SENTRY_DSN", "NPM_AUTH",
+		"AWS_SECRET_ACCESS_KEY", "GOOGLE_CREDENTIALS", "CITOKEN", "TOKEN",
+	} {
+		if !Secret(name) {
+			t.Errorf("%s is none", name)
+		}
+	}
+	for _, name := range []string{
+		"PATH", "HF_HOME", "HF_TOKEN_PATH", "SSL_KEY_FILE", "TOKENIZERS_PARALLELISM", "MONKEY", "KEYBOARD", "CUDA_COMPAT", "OMP_NUM_THREADS", "PASSAGE", "",
+	} {
+		if Secret(name) {
+			t.Errorf("%s is one", name)
+		}
+	}
+}
+
+// What the configuration reads a secret from goes to nobody because of a pattern that it happens to match; what is named in full
+// goes on, since the configuration may name a proxy, or the token of the hub, for one engine.
+func TestSecretsOfTheConfiguration(t *testing.T) {
+	named := map[string]string{"CUDA_DB": "s", "HF_CHAT": "s", "CMAKE_URL": "s", "LICENSE_ROOT": "s", "PIP_LICENSE": "s", "UV_CHAT": "s", "GIT_HTTP_CHAT": "s", "LC_CHAT": "s"}
+	full := map[string]string{"HTTPS_PROXY": "http://u:p@proxy", "HF_TOKEN": "hf_x"}
+	var secrets Secrets
+	for _, all := range []map[string]string{named, full} {
+		for name, value := range all {
+			t.Setenv(name, value)
+			secrets = append(secrets, name)
+		}
+	}
+	for who, got := range map[string]map[string]string{
+		"engine": Engine(For{Hub: true, Secrets: secrets}), "container": Engine(For{Hub: true, Contained: true, Secrets: secrets}), "hook": Hook(secrets),
+		"git": pairs(Tools(Git, secrets)), "build": pairs(Tools(Build, secrets)), "install": pairs(Tools(Install, secrets)),
+	} {
+		for name := range named {
+			if _, there := got[name]; there {
+				t.Errorf("%s gets %s", who, name)
+			}
+		}
+		if who != "container" && got["HTTPS_PROXY"] == "" {
+			t.Errorf("%s does not get the proxy", who)
+		}
+		if _, there := got["HF_TOKEN"]; there != (who == "engine" || who == "container") {
+			t.Errorf("%s, the token of the hub: %v", who, there)
+		}
+	}
+	if got := pairs(Tools(Install, nil)); got["PIP_LICENSE"] == "" || got["LICENSE_ROOT"] == "" {
+		t.Errorf("without a configuration that names them they go on, so this shows nothing: %v", got)
+	}
 }

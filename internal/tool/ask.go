@@ -19,12 +19,13 @@ import (
 )
 
 // Ask runs the executable with args and returns what it prints on both streams. A wrapper may start processes of its
-// own, which go with the question, also when it took too long; they are found like those of a launch.
-func Ask(ctx context.Context, path string, args []string, env map[string]string) (string, error) {
+// own, which go with the question, also when it took too long; they are found like those of a launch. It gets env, and what engines
+// get of this program's environment without secrets.
+func Ask(ctx context.Context, path string, args []string, env map[string]string, secrets environ.Secrets) (string, error) {
 	var list []string
 	// os.DevNull is no folder, so no configuration file is found below it.
 	all := map[string]string{"XDG_CONFIG_HOME": os.DevNull}
-	maps.Copy(all, environ.Engine(environ.For{}))
+	maps.Copy(all, environ.Engine(environ.For{Secrets: secrets}))
 	maps.Copy(all, env)
 	for name, value := range all {
 		list = append(list, name+"="+value)

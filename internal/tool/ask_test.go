@@ -33,18 +33,18 @@ func TestAsk(t *testing.T) {
 		"head -c 3000000 /dev/zero":                     strings.Repeat("\x00", 1<<20),
 		"exit 0":                                        "",
 	} {
-		got, err := Ask(t.Context(), "/bin/sh", []string{"-c", body}, nil)
+		got, err := Ask(t.Context(), "/bin/sh", []string{"-c", body}, nil, nil)
 		if err != nil || got != want {
 			t.Errorf("%s: %d bytes %.20q (%v), want %d bytes", body, len(got), got, err, len(want))
 		}
 	}
-	_, err = Ask(t.Context(), "/bin/sh", []string{"-c", "cat '" + pipe + "' &\necho why; exit 3"}, nil)
+	_, err = Ask(t.Context(), "/bin/sh", []string{"-c", "cat '" + pipe + "' &\necho why; exit 3"}, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "why") {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(10*time.Millisecond, cancel)
-	if _, err := Ask(ctx, "/bin/sh", []string{"-c", "cat '" + pipe + "'; :"}, nil); !errors.Is(err, context.Canceled) {
+	if _, err := Ask(ctx, "/bin/sh", []string{"-c", "cat '" + pipe + "'; :"}, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 }
@@ -60,7 +60,7 @@ func TestAskAFreshExecutable(t *testing.T) {
 	}
 	defer f.Close()
 	time.AfterFunc(30*time.Millisecond, func() { f.Close() })
-	if got, err := Ask(t.Context(), path, nil, nil); err != nil || got != "1\n" {
+	if got, err := Ask(t.Context(), path, nil, nil, nil); err != nil || got != "1\n" {
 		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -25,17 +25,20 @@ import (
 // Shop runs the programs that build or install an engine. Each is ended with all that it has started: when it has
 // ended by itself, and when the context ends.
 type Shop struct {
-	Dir  string       // where they run
-	For  environ.Tool // what they are, which decides what they get of the environment of this program
-	Env  []string     // beside that
-	Log  *os.File     // what they say
-	Lock *os.File     // what they hold, so that nobody else works there before the last of them has ended; nil: nothing
+	Dir string       // where they run
+	For environ.Tool // what they are, which decides what they get of the environment of this program
+	Env []string     // beside that
+
+	Secrets environ.Secrets // of the configuration, which they do not get
+
+	Log  *os.File // what they say
+	Lock *os.File // what they hold, so that nobody else works there before the last of them has ended; nil: nothing
 }
 
 // Environment is what the programs get, beside their mark.
 func (w Shop) Environment() []string {
 	// Nobody is there to answer a question, and messages are read by patterns.
-	env := append(environ.Tools(w.For), "LC_ALL=C.UTF-8", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS_REQUIRE=never")
+	env := append(environ.Tools(w.For, w.Secrets), "LC_ALL=C.UTF-8", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=", "SSH_ASKPASS_REQUIRE=never")
 	return append(env, w.Env...)
 }
 
