@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -115,12 +116,25 @@ func notOneOf(value string, allowed []string) string {
 	return message
 }
 
+// otherEngines are engines that have no name here, with what runs them.
+var otherEngines = map[string]string{
+	"llama.cpp": "llamacpp", "llama-server": "llamacpp", "llama": "llamacpp", "ggml": "llamacpp", "gguf": "llamacpp",
+	"text-generation-inference": "tgi", "huggingface": "tgi",
+	"ollama": "examples/ollama.yaml", "triton": "examples/triton.yaml", "llamafile": "examples/llamafile.yaml",
+}
+
 // UnknownEngine says that there is no engine of that name, and what there is.
 func UnknownEngine(name string, known []string) string {
+	switch other := otherEngines[strings.ToLower(name)]; {
+	case strings.Contains(other, "/"):
+		return fmt.Sprintf("unknown engine %q; write \"engine: custom\", as %s does", name, other)
+	case other != "" && slices.Contains(known, other):
+		return fmt.Sprintf("unknown engine %q; write %q", name, other)
+	}
 	if near := nearest.Of(name, known); near != "" {
 		return fmt.Sprintf("unknown engine %q; did you mean %q?", name, near)
 	}
-	return fmt.Sprintf("unknown engine %q; the engines here are %s", name, strings.Join(known, ", "))
+	return fmt.Sprintf("unknown engine %q; the engines here are %s, of which \"custom\" runs any other HTTP server", name, strings.Join(known, ", "))
 }
 
 // UnknownPool says that there is no pool of that name, and what there is.

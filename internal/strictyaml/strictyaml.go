@@ -38,6 +38,8 @@ type Problem struct {
 	Message string
 	Unknown bool   // the key itself is unknown
 	Meant   string // the key that an unknown key probably stands for; "" when none is near
+	Strange bool   // the key itself is unknown, and nothing in Decode's target is like it
+	Value   Scalar // that of a strange key, where it is a single one; it may be a secret
 }
 
 // Type tells how a type is read that is not written as its Go kind says.
@@ -139,7 +141,7 @@ func (d *decoder) valueAs(n *yaml.Node, v reflect.Value, key string, t *Type) {
 		d.nodes--
 		d.value(n, v.Elem(), key)
 	case reflect.Struct:
-		if d.want(n, key, yaml.MappingNode, wantBlock(v.Type())) {
+		if d.want(n, key, yaml.MappingNode, wantBlock(v.Type(), n, key)) {
 			d.block(n, v, key, false)
 		}
 	case reflect.Map:
@@ -247,11 +249,11 @@ func (d *decoder) block(n *yaml.Node, v reflect.Value, key string, quiet bool) {
 			d.value(value, v.FieldByIndex(fields[i].index), path)
 			return
 		}
-		d.unknown(k, key, v.Type(), quiet)
+		d.unknown(k, value, key, v.Type(), quiet)
 	})
 }
 
-func (d *decoder) unknown(k *yaml.Node, parent string, t reflect.Type, quiet bool) {
+func (d *decoder) unknown(k, value *yaml.Node, parent string, t reflect.Type, quiet bool) {
 	names := namesOf(t)
 	p := Problem{Position: position(k), Key: keys.Join(parent, k.Value), Unknown: true}
 	near := nearest.Of(k.Value, names)
@@ -266,6 +268,8 @@ func (d *decoder) unknown(k *yaml.Node, parent string, t reflect.Type, quiet boo
 		p.Message = fmt.Sprintf("unknown key; the keys here are %s", strings.Join(names, ", "))
 	default:
 		p.Message = fmt.Sprintf("unknown key %s; the keys here are %s", keys.Quoted(k.Value), strings.Join(names, ", "))
+		p.Strange = true
+		p.Value, _ = scalarOf(value)
 	}
 	d.problems = append(d.problems, p)
 }

@@ -58,10 +58,15 @@ func describe(n *yaml.Node, quiet bool) string {
 	return "the text " + keys.Quoted(s.Text)
 }
 
-func wantBlock(t reflect.Type) string {
+// wantBlock says which block belongs in the place of n: that with n as its first key, where it is text that fits there.
+func wantBlock(t reflect.Type, n *yaml.Node, key string) string {
 	names := namesOf(t)
 	if len(names) > 4 {
 		return "a block of keys"
+	}
+	first := fieldsOf(t)[0]
+	if s, ok := scalarOf(n); ok && s.Kind == Text && key != "" && len(first.oneof) == 0 && t.FieldByIndex(first.index).Type.Kind() == reflect.String {
+		return fmt.Sprintf("a block such as {%s: %s}", names[0], keys.Quoted(s.Text))
 	}
 	return fmt.Sprintf("a block such as {%s: …}", strings.Join(names, ": …, "))
 }
