@@ -200,11 +200,11 @@ func (d *doctor) stateDirectory(stateDir string) {
 func (d *doctor) replicas(stateDir string) {
 	all, err := provisioner.Statuses(stateDir)
 	if err != nil {
-		fix := "move the broken record away after making sure that its engine is gone"
+		fix := "" // it says what to do
 		if errors.Is(err, fs.ErrPermission) {
 			fix = access.Remedy
 		}
-		d.problem("replicas", err.Error(), fix)
+		d.problem("replicas", strings.TrimSuffix(err.Error(), "; "+fix), fix)
 	}
 	for _, s := range all {
 		name := fmt.Sprintf("replica %s/%s", s.Pool, s.Replica)

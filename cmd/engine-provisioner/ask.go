@@ -19,6 +19,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
+// enoughTokens ends what a small model would go on with for ever: some never tell that they have come to an end.
+const enoughTokens = 1024
+
 func (c *cli) askCommand() *cobra.Command {
 	var q chat.Question
 	var temperature float64
@@ -66,7 +69,7 @@ Without PROMPT, or with "-", the question is read from stdin.`,
 		return named(cmd, args)
 	}
 	cmd.Flags().StringVar(&q.System, "system", "", "the system prompt (default: that of the model's template)")
-	cmd.Flags().IntVar(&q.MaxTokens, "max-tokens", 0, "end the answer after this many tokens; 0 means that the engine decides")
+	cmd.Flags().IntVar(&q.MaxTokens, "max-tokens", enoughTokens, "end the answer after this many tokens; 0 leaves its length to the engine")
 	cmd.Flags().Float64Var(&temperature, "temperature", 0, "how freely tokens are chosen; 0 always takes the likeliest (default: the engine's)")
 	return cmd
 }
@@ -146,7 +149,7 @@ func (c *cli) ask(ctx context.Context, h provisioner.Handoff, q chat.Question) e
 			Rate: a.Rate(), First: a.First.Seconds(), Took: a.Took.Seconds(),
 		})
 	}
-	c.say(askedText(h.ID().String(), a))
+	c.say(askedText(h.ID().String(), a, q.MaxTokens))
 	return nil
 }
 
@@ -165,7 +168,7 @@ type askResult struct {
 }
 
 // askedText says who has answered, and how fast.
-func askedText(name string, a chat.Answer) string {
+func askedText(name string, a chat.Answer, most int) string {
 	text := name + ": "
 	if a.Tokens > 0 {
 		text += count(a.Tokens, "token") + " in "
@@ -175,8 +178,11 @@ func askedText(name string, a chat.Answer) string {
 		text += fmt.Sprintf(", %.1f tokens/s", rate)
 	}
 	text += ", the first after " + a.First.Round(10*time.Millisecond).String()
-	if a.Cut {
-		text += "; it was cut by a limit"
+	switch {
+	case a.Cut && most > 0:
+		text += fmt.Sprintf("; it was cut, by --max-tokens %d or the engine's own limit", most)
+	case a.Cut:
+		text += "; it was cut by a limit of the engine"
 	}
 	return text
 }

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/plantext"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -44,7 +45,7 @@ func (c *cli) showDiff(ctx context.Context, config provisioner.ProvisionConfig) 
 	fmt.Fprintf(c.std.out, "%s: %s\n", config.Name(), d.summary(never))
 	w := tabwriter.NewWriter(c.std.out, 0, 0, 2, ' ', 0)
 	for _, difference := range d.Differs {
-		fmt.Fprintf(w, "  %s\t%s\n", orDash(difference.Key), change(difference))
+		fmt.Fprintf(w, "  %s\t%s\n", orDash(difference.Key), plantext.Change(difference))
 	}
 	return w.Flush()
 }
@@ -62,21 +63,3 @@ func (d planDiff) summary(never bool) string {
 	}
 	return "does not run; it differs from its last launch:"
 }
-
-// change says what becomes of a key, for people.
-func change(d report.Difference) string {
-	switch {
-	case d.Was != "" && d.Now != "":
-		return fmt.Sprintf("was %s, will be %s", printable(d.Was), printable(d.Now))
-	case d.Now != "":
-		return "will be " + printable(d.Now)
-	case d.Was != "":
-		return "was " + printable(d.Was)
-	case d.Why != "":
-		return d.Why
-	}
-	return "changed"
-}
-
-// printable is text from a configuration or a record, fit for a terminal.
-func printable(text string) string { return words([]string{text}) }

@@ -49,27 +49,32 @@ With --follow it also prints what happens from now on, in later runs too, until 
 }
 
 func (c *cli) printEvents(ctx context.Context, follow bool, lines int, wanted func(provisioner.Event) bool) error {
-	state, of, err := c.choice()
+	state, chosen, err := c.choice()
 	if err != nil {
 		return err
 	}
 	about := func(e provisioner.Event) bool { // what is about no replica is about all
-		return wanted(e) && (e.Pool == "" || of(e.Pool, e.Replica))
+		return wanted(e) && (e.Pool == "" || chosen(e.Pool, e.Replica))
 	}
 	from := uint64(0)
 	if lines >= 0 {
 		from = lastBut(lines, fleet.ReadEvents(ctx, state, false), about)
 	}
-	kept := false
+	known, kept := c.knownReplicas(), false
+	var lost error
 	for e, err := range fleet.ReadEvents(ctx, state, follow) {
-		kept = true
-		switch {
-		case errors.Is(err, fs.ErrPermission):
+		if errors.Is(err, fs.ErrPermission) {
 			return err
-		case err != nil:
+		}
+		if err != nil {
+			lost = &toldError{err}
 			c.say("note: " + tail.Clean(err.Error()))
 			continue
-		case e.Seq <= from && lines >= 0, !about(e):
+		}
+		if kept = true; e.Pool != "" {
+			known = append(known, e.Pool+"/"+e.Replica)
+		}
+		if e.Seq <= from && lines >= 0 || !about(e) {
 			continue
 		}
 		if c.output.json {
@@ -81,10 +86,15 @@ func (c *cli) printEvents(ctx context.Context, follow bool, lines int, wanted fu
 			return fmt.Errorf("cannot print: %w", err)
 		}
 	}
-	if !kept && !follow {
-		c.say(fmt.Sprintf("no events are kept in %q; runs in the foreground keep them", cmp.Or(state, ".runtime")))
+	switch {
+	case follow:
+		return nil
+	case !kept && lost != nil:
+		return lost
+	case !kept:
+		c.say(fmt.Sprintf("no events are kept in %q; managers keep them", cmp.Or(state, ".runtime")))
 	}
-	return nil
+	return c.unknown(slices.Compact(slices.Sorted(slices.Values(known))))
 }
 
 // lastBut is the number of the last event before the last n that are wanted; 0 where there are no more than those.

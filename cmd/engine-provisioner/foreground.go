@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,7 +82,26 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 		cli: c, show: show, manager: manager, configs: configs, from: from, flags: flags, face: face, counts: metrics.New(),
 		happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
 	}
-	return s.run(ctx)
+	err = s.run(ctx)
+	if len(configs) == 1 {
+		c.tellRest(ctx, configs[0], err)
+	}
+	return err
+}
+
+// tellRest tells what else is wrong with a replica that could not be started: whoever mends one thing after the other would start
+// it as many times.
+func (c *cli) tellRest(ctx context.Context, config provisioner.ProvisionConfig, err error) {
+	_, start := errors.AsType[*provisioner.StartError](err)
+	_, gpu := errors.AsType[*provisioner.GPUError](err)
+	if !start && !gpu || ctx.Err() != nil {
+		return
+	}
+	for _, more := range node.Problems(ctx, config, withContainers()...) {
+		if !strings.Contains(err.Error(), more.Error()) {
+			c.reportError(about(config.Name(), more))
+		}
+	}
 }
 
 // dies reports whether a replica's engine ends with this program.
@@ -97,19 +117,23 @@ func (c *cli) checkAll(ctx context.Context, configs []provisioner.ProvisionConfi
 
 // checkEach finds out what is wrong with any replica, without starting one.
 func (c *cli) checkEach(ctx context.Context, configs []provisioner.ProvisionConfig) error {
-	errs := make([]error, len(configs))
+	errs := make([][]error, len(configs))
 	var all sync.WaitGroup
 	for i, config := range configs {
 		all.Go(func() {
-			_, err := node.Plan(ctx, config, withContainers()...)
-			errs[i] = about(config.Name(), err)
+			if _, err := node.Plan(ctx, config, withContainers()...); err == nil {
+				return
+			}
+			for _, err := range node.Problems(ctx, config, withContainers()...) {
+				errs[i] = append(errs[i], about(config.Name(), err))
+			}
 		})
 	}
 	all.Wait()
 	if err := interruption(ctx); err != nil {
 		return err
 	}
-	return c.reportAll(errs)
+	return c.reportAll(slices.Concat(errs...))
 }
 
 // reportAll tells all errors, each text once, and returns the first.
@@ -157,7 +181,7 @@ func (s *session) run(ctx context.Context) error {
 		return errors.Join(interruption(ctx), err)
 	}
 	s.engines = engines
-	if s.configFile != "" {
+	if s.configFile != "" && s.configFile != stdin {
 		if err := runs.Note(s.configFile, engines.StateDir()); err != nil { // it serves all the same
 			s.show.say("note: " + err.Error())
 		}

@@ -10,67 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
-	"github.com/llama-orch/engine-provisioner/node"
 )
-
-func (c *cli) doctorCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "doctor",
-		Short: "Check whether this host can run engines",
-		Long: `Check whether this host can run engines: executables, GPUs, the state directory, the kernel. Each line begins
-with "ok", "warning" or "problem"; below the last two stands what to do. The exit status is 1 if there is a problem.`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			stateDir, err := c.state()
-			if err != nil {
-				return err
-			}
-			problems := 0
-			for _, check := range node.Diagnose(cmd.Context(), stateDir) {
-				if check.Level == node.CheckProblem {
-					problems++
-				}
-				c.showCheck(check)
-			}
-			c.checkConfig()
-			if err := interruption(cmd.Context()); err != nil {
-				return err
-			}
-			if problems > 0 {
-				return &toldError{fmt.Errorf("%s found", count(problems, "problem"))}
-			}
-			return nil
-		},
-	}
-	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", `the pools file, for its "state_dir" (default: pools.yaml, if it is here)`)
-	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", `the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
-	return cmd
-}
-
-// checkConfig warns of what the configuration may suffer from on this host. What is wrong with it, "validate" tells.
-func (c *cli) checkConfig() {
-	if c.configFile == "" {
-		return
-	}
-	config, err := provisioner.LoadConfig(c.configFile)
-	if err != nil {
-		return
-	}
-	for _, w := range config.Warnings() {
-		c.showCheck(node.Check{Name: "configuration", Level: node.CheckWarning, Detail: warningText(c.configFile, w)})
-	}
-}
-
-func (c *cli) showCheck(check node.Check) {
-	if c.output.json {
-		_ = writeJSON(c.std.out, check) // where stdout is gone there is nobody to tell
-		return
-	}
-	fmt.Fprintf(c.std.out, "%-8s %s: %s\n", check.Level, check.Name, check.Detail)
-	if check.Fix != "" {
-		fmt.Fprintf(c.std.out, "         -> %s\n", strings.ReplaceAll(check.Fix, "\n", "\n            "))
-	}
-}
 
 func (c *cli) schemaCommand() *cobra.Command {
 	return &cobra.Command{

@@ -16,6 +16,9 @@ func (c *cli) locate() (string, error) {
 	if c.place.Dir != "" {
 		return c.place.Dir, nil
 	}
+	if c.configFile == stdin { // which is of no folder but this one
+		return state.Dir("")
+	}
 	place, err := runs.Locate(c.configFile, holds)
 	if errors.Is(err, runs.ErrSeveral) {
 		return "", &usageError{err: err}

@@ -8,14 +8,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/help"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/runs"
@@ -84,7 +85,8 @@ type cli struct {
 	signals *signals
 	began   bool // the arguments were understood
 
-	configFile string
+	configFile string // "-" for stdin
+	stdin      *provisioner.Config
 	onlyState  bool // the file was not named: it only says where the state directory is
 	stateDir   string
 	place      runs.Place // what locate has found
@@ -127,7 +129,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		Args:              knownCommand,
+		Args:              c.knownCommand,
 		PersistentPreRun:  func(*cobra.Command, []string) { c.began = true },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.needFile(cmd); err != nil {
@@ -143,6 +145,14 @@ func (c *cli) rootCommand() *cobra.Command {
 	c.chooseFlags(root)
 	flags.add(root)
 	root.SetFlagErrorFunc(suggestFlag)
+	help.Install(root, func() int {
+		d := newDisplay(c.page, false)
+		if d.size == nil {
+			return 0
+		}
+		width, _, _ := d.size() // 0 where it cannot be told
+		return width
+	})
 	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.holdCommand(), c.unholdCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
@@ -154,7 +164,7 @@ func (c *cli) rootCommand() *cobra.Command {
 // placeFlags adds the flags that say where a command looks.
 func (c *cli) placeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.VarP((*onceValue)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
+	f.VarP((*onceValue)(&c.configFile), "config", "c", "the pools file, or - for stdin (default: pools.yaml, if it is here)")
 	f.StringVar(&c.stateDir, "state-dir", "",
 		`the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
@@ -184,7 +194,11 @@ func (c *cli) chooseFlags(cmd *cobra.Command) {
 	pools := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return poolsOf(c.knownReplicas()), cobra.ShellCompDirectiveNoFileComp
 	}
+	replicas := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return c.replicasOf(c.knownReplicas()), cobra.ShellCompDirectiveNoFileComp
+	}
 	_ = cmd.RegisterFlagCompletionFunc("pool", pools)
+	_ = cmd.RegisterFlagCompletionFunc("replica", replicas)
 }
 
 // noArguments refuses arguments of a command that has none.
@@ -212,7 +226,7 @@ var elsewhere = map[string]string{
 }
 
 // knownCommand refuses arguments of the root command, which are commands that do not exist.
-func knownCommand(root *cobra.Command, args []string) error {
+func (c *cli) knownCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
@@ -222,6 +236,9 @@ func knownCommand(root *cobra.Command, args []string) error {
 	}
 	if hint := elsewhere[args[0]]; hint != "" {
 		return fmt.Errorf("unknown command %q; %s", args[0], hint)
+	}
+	if all := c.knownReplicas(); slices.Contains(all, args[0]) || slices.Contains(poolsOf(all), args[0]) {
+		return fmt.Errorf("unknown command %q; \"engine-provisioner start %s\" starts that, and --pool runs it in the foreground", args[0], args[0])
 	}
 	if name := nearest.Of(args[0], known); name != "" {
 		return fmt.Errorf("unknown command %q; did you mean %q?", args[0], name)
@@ -244,100 +261,4 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; did you mean --%s?", err, name)
 	}
 	return err
-}
-
-// load reads the pools file and gives the chosen replicas, as a run in this folder would have them.
-func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
-	config, err := provisioner.LoadConfig(c.configFile)
-	if err != nil {
-		return nil, err
-	}
-	return c.choose(config)
-}
-
-// loadRun is load for a command that looks at the run of the file, wherever that was started.
-func (c *cli) loadRun() ([]provisioner.ProvisionConfig, error) {
-	config, err := provisioner.LoadConfig(c.configFile)
-	if err != nil {
-		return nil, err
-	}
-	chosen, err := c.choose(config)
-	if err != nil || c.stateDir != "" || config.StateDir != "" {
-		return chosen, err
-	}
-	dir, err := c.locate()
-	if err != nil {
-		return nil, err
-	}
-	for i := range chosen {
-		chosen[i].StateDir = dir
-	}
-	return chosen, nil
-}
-
-// choose gives the replicas of a file that the flags and arguments name.
-func (c *cli) choose(config *provisioner.Config) ([]provisioner.ProvisionConfig, error) {
-	pools := c.pools
-	if len(pools) == 0 {
-		pools = []string{""}
-	}
-	var chosen []provisioner.ProvisionConfig
-	var names []string
-	seen := map[string]bool{}
-	for _, pool := range pools {
-		replicas, err := config.Replicas(pool)
-		if err != nil {
-			return nil, &usageError{err: err}
-		}
-		for _, r := range replicas {
-			names = append(names, r.Name())
-			if seen[r.Name()] || !c.chosen(r.PoolID, r.ReplicaID) {
-				continue
-			}
-			seen[r.Name()] = true
-			if c.stateDir != "" {
-				r.StateDir = c.stateDir
-			}
-			chosen = append(chosen, r)
-		}
-	}
-	if err := c.unknown(names); err != nil {
-		return nil, err
-	}
-	return chosen, nil
-}
-
-// reload is load, for whoever asks a run to read its file again.
-func (c *cli) reload() ([]provisioner.ProvisionConfig, error) { return c.load() }
-
-// file is the pools file by its absolute path: who asks for a reload may be in another folder.
-func (c *cli) file() string {
-	path, err := filepath.Abs(c.configFile)
-	if err != nil {
-		return "" // then a reload of any file is one of this
-	}
-	return path
-}
-
-// state is the state directory that --state-dir, the file or the default names.
-func (c *cli) state() (string, error) {
-	c.findState()
-	if c.stateDir != "" || c.configFile == "" {
-		return c.stateDir, nil
-	}
-	config, err := provisioner.LoadConfig(c.configFile)
-	if err == nil {
-		var replicas []provisioner.ProvisionConfig
-		if replicas, err = config.Replicas(""); err == nil {
-			if config.StateDir == "" {
-				return c.locate()
-			}
-			return replicas[0].StateDir, nil
-		}
-	}
-	if run, wrong := c.readAnyway(); c.onlyState && wrong == nil {
-		c.say(fmt.Sprintf("warning: %q is wrong (see engine-provisioner validate)", c.configFile))
-		return c.orLocated(run.StateDir)
-	}
-	return "", err
 }

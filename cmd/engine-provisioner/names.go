@@ -84,7 +84,11 @@ func (c *cli) knownReplicas() (found []string) {
 		file = usualFile
 	}
 	if file != "" {
-		if config, err := provisioner.LoadConfig(file); err == nil {
+		config, err := c.stdin, error(nil) // completion reads no stdin
+		if file != stdin {
+			config, err = provisioner.LoadConfig(file)
+		}
+		if err == nil && config != nil {
 			replicas, _ := config.Replicas("") // a wrong file completes nothing
 			for _, r := range replicas {
 				found = append(found, r.Name())
@@ -106,4 +110,15 @@ func poolsOf(replicas []string) (pools []string) {
 		pools = append(pools, pool)
 	}
 	return slices.Compact(pools)
+}
+
+// replicasOf are what --replica can be, each once: of the pools that --pool names, or of all.
+func (c *cli) replicasOf(names []string) (replicas []string) {
+	for _, name := range names {
+		if pool, replica, _ := strings.Cut(name, "/"); len(c.pools) == 0 || slices.Contains(c.pools, pool) {
+			replicas = append(replicas, replica)
+		}
+	}
+	slices.Sort(replicas)
+	return slices.Compact(replicas)
 }

@@ -11,11 +11,10 @@ import (
 
 func (c *cli) prepareCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "prepare [--config FILE]",
+		Use:   "prepare [--config FILE] [POOL[/REPLICA]]...",
 		Short: "Build, install and download what is missing, without starting anything",
 		Long: `Build, install and download what is missing, without starting anything. A run does this by itself; this command does it
 in advance. It also checks whether branches and tags have moved. It can be interrupted and repeated.`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.needFile(cmd); err != nil {
 				return err
@@ -49,6 +48,7 @@ in advance. It also checks whether branches and tags have moved. It can be inter
 		},
 	}
 	c.chooseFlags(cmd)
+	c.replicaArguments(cmd)
 	return cmd
 }
 

@@ -46,6 +46,9 @@ The unit's time limits are derived from the file: print it again when "ready.tim
 			if err := c.needFile(cmd); err != nil {
 				return err
 			}
+			if c.configFile == stdin {
+				return &usageError{err: errors.New("a unit names its file; write it to one")}
+			}
 			config, err := provisioner.LoadConfig(c.configFile)
 			if err != nil {
 				return err

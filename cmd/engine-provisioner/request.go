@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/hold"
 )
 
 func (c *cli) resetCommand() *cobra.Command {
@@ -43,6 +44,9 @@ error changes nothing, and nor does the name of another file than the manager's.
 The command returns when all is done. Interrupting it does not stop the reload.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.configFile == stdin {
+				return &usageError{err: errors.New("the manager reads a file again; name that, or none")}
+			}
 			err := c.request(cmd.Context(), func(ctx context.Context, stateDir string) ([]fleet.Answer, error) {
 				return fleet.RequestReload(ctx, stateDir, c.configFile)
 			})
@@ -92,7 +96,7 @@ func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]
 			fmt.Fprintf(c.std.out, "%s/%s: %s\n", a.Pool, a.Replica, resultText(a))
 		}
 		if a.Error != "" {
-			errs = append(errs, errors.New(a.Error))
+			errs = append(errs, refused(stateDir, a))
 		}
 	}
 	if errors.Is(err, fleet.ErrNotManaged) {
@@ -102,6 +106,27 @@ func (c *cli) request(ctx context.Context, ask func(context.Context, string) ([]
 		c.say("there was nothing to do")
 	}
 	return c.reportAll(append(errs, err))
+}
+
+// answerError is what a manager has answered, and which error of the library that was, as far as it can be told.
+type answerError struct {
+	text string
+	is   error
+}
+
+func (e *answerError) Error() string { return e.text }
+func (e *answerError) Unwrap() error { return e.is }
+
+// refused is the error of an answer. Scripts can tell that of a replica that is held from others.
+func refused(stateDir string, a fleet.Answer) error {
+	err := &answerError{text: a.Error}
+	all, _ := fleet.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
+	if slices.ContainsFunc(all, func(s provisioner.Status) bool {
+		return s.Hold != nil && s.Pool == a.Pool && s.Replica == a.Replica
+	}) {
+		err.is = hold.ErrHeld
+	}
+	return err
 }
 
 // resultText is a result for people, with what they can do about it.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/report"
 )
 
@@ -56,7 +57,7 @@ func (s *session) tookOver() bool {
 // allServe reports whether every replica serves that is not left stopped.
 func (s *session) allServe() bool {
 	return !slices.ContainsFunc(s.engines.Status(), func(status provisioner.Status) bool {
-		return status.State != provisioner.StateReady && !held(status)
+		return status.State != provisioner.StateReady && !isStopped(status)
 	})
 }
 
@@ -97,19 +98,19 @@ func (s *session) failures() error {
 // all: whoever starts a manager wants it to run something, and that one has ended when the last replica was stopped.
 func (s *session) startStopped(ctx context.Context) {
 	all := s.engines.Status()
-	if !s.flags.stopped && slices.ContainsFunc(all, func(status provisioner.Status) bool { return !held(status) }) {
+	if !s.flags.stopped && slices.ContainsFunc(all, func(status provisioner.Status) bool { return !isStopped(status) }) {
 		return
 	}
 	for _, status := range all {
-		if !held(status) {
+		if !isStopped(status) {
 			continue
 		}
 		_ = s.engines.Start(ctx, status.ID()) // it fails with ctx, which the run notices
 	}
 }
 
-// held reports whether a replica is left stopped because a command has stopped it.
-func held(status provisioner.Status) bool {
+// isStopped reports whether a replica is left stopped because a command has stopped it.
+func isStopped(status provisioner.Status) bool {
 	return status.Restarts != nil && status.Restarts.Phase == report.PhaseStopped
 }
 
@@ -131,15 +132,26 @@ func (s *session) leaveReady() error {
 	return err
 }
 
-// release leaves the engines alone, unless one of them has died meanwhile.
+// release leaves the engines alone, unless one of them has died meanwhile. Whoever has asked for a replica by a start, or for
+// nothing else, and does not get it because it is held, must not believe that it runs.
 func (s *session) release() error {
-	for _, status := range s.engines.Status() {
-		if status.State != provisioner.StateReady && !held(status) {
+	all, held, ready := s.engines.Status(), error(nil), false
+	for _, status := range all {
+		switch {
+		case status.State == provisioner.StateReady:
+			ready = true
+		case status.Hold != nil:
+			held = &hold.Error{Replica: status.ID().String(), Hold: *status.Hold}
+		case !isStopped(status):
 			err := fmt.Errorf("%s/%s died before it could be left alone", status.Pool, status.Replica)
 			return errors.Join(err, s.stopAll())
 		}
 	}
-	return s.engines.Release()
+	err := s.engines.Release()
+	if held != nil && (s.flags.stopped || !ready) {
+		err = errors.Join(err, held)
+	}
+	return err
 }
 
 // stopAll ends all engines at once. A second signal ends their grace.

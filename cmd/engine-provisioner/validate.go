@@ -42,19 +42,23 @@ flags of an engine only as far as they are known without it. "plan" does that.`,
 			return c.reportAll(errs)
 		},
 	}
-	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
+	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", "the pools file, or - for stdin (default: pools.yaml, if it is here)")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	return cmd
 }
 
 func (c *cli) validate(file string) error {
-	config, err := provisioner.LoadConfig(file)
+	of := cli{std: c.std, configFile: file}
+	config, err := of.config()
 	if err != nil {
 		return err
 	}
 	replicas, err := config.Replicas("")
 	if err != nil {
 		return err
+	}
+	if file == stdin {
+		file = "stdin"
 	}
 	if c.output.json {
 		return writeJSON(c.std.out, validFile{file, true, len(config.Pools), len(replicas), config.Warnings()})

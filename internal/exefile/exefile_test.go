@@ -3,7 +3,9 @@ package exefile
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -78,6 +80,32 @@ func TestProblem(t *testing.T) {
 	}
 	if got := Problem(self) + Problem(t.TempDir()) + Problem("/nonexistent"); got != "" {
 		t.Errorf("nothing is wrong with these: %q", got)
+	}
+}
+
+// A script whose first line leaves its interpreter to env is started, and ends like one that has no such program.
+func TestExitProblem(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for name, c := range map[string]struct{ content, want string }{
+		"missing":          {"#!/usr/bin/env no-such-python\nx\n", `its interpreter "no-such-python" is not in PATH`},
+		"missing, with -S": {"#!/usr/bin/env -S no-such-python -u\nx\n", `its interpreter "no-such-python" is not in PATH`},
+		"there":            {"#!/usr/bin/env sh\nexit 127\n", ""},
+		"of a shell":       {"#!/bin/sh\nno-such-program\n", ""},
+		"another flag":     {"#!/usr/bin/env -i no-such-python\nx\n", ""},
+		"one line":         {"#!/bin/sh -c 'exit 127'", ""},
+	} {
+		path := filepath.Join(folder, "engine")
+		if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := exec.Command("/bin/sh", "-c", "exit 127").Run()
+		if got := ExitProblem(path, "/usr/bin:/bin", err); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+		if got := ExitProblem(path, "", errors.New("another")) + ExitProblem("/nonexistent", "", err); got != "" {
+			t.Errorf("%s: %q of another error", name, got)
+		}
 	}
 }
 

@@ -46,7 +46,10 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"empty":               {nil, "is empty"},
 		"two bytes":           {[]byte("GG"), `begins with "GG"`},
-		"a web page":          {[]byte("<!doctype html>"), `begins with "<!do" instead`},
+		"a web page":          {[]byte("<!doctype html>"), "a page of HTML"},
+		"a pointer":           {[]byte("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"},
+		"an older format":     {[]byte("tjgg\x03\x00\x00\x00"), "a format before GGUF"},
+		"something":           {[]byte("something"), `begins with "some" instead`},
 		"the magic alone":     {[]byte("GGUF"), "ends within its header"},
 		"half a header":       {whole[:1000], "ends within its header"},
 		"half of the weights": {whole[:len(whole)/2], "bytes"},

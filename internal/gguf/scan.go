@@ -95,7 +95,7 @@ func scan(src io.ReaderAt, size int64) (*header, error) {
 	c := &cursor{src: src, size: size}
 	h := &header{size: size, keys: map[string]value{}}
 	if magic := string(c.bytes(int(min(4, size)))); c.err == nil && magic != "GGUF" {
-		return nil, fmt.Errorf(`%w: it begins with %q instead of "GGUF"`, ErrFormat, magic)
+		return nil, fmt.Errorf("%w: %s", ErrFormat, instead(magic))
 	}
 	switch version := c.uint32(); {
 	case c.err != nil:

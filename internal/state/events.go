@@ -3,6 +3,7 @@ package state
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -237,7 +238,7 @@ func (r *eventReader[E]) open(name string) (*os.File, bool) {
 		}
 		file.Close()
 	}
-	return nil, r.fail(fmt.Errorf("cannot read events: %w", err))
+	return nil, r.fail(fmt.Errorf("cannot read events: %w", cmp.Or(CheckFolder(r.dir), err)))
 }
 
 func (r *eventReader[E]) switchTo(next *os.File) {

@@ -101,6 +101,9 @@ func (f Files) StopLock() string { return filepath.Join(f.Dir(), "stop.lock") }
 
 // List names the replicas that have a file, such as their record.
 func List(state, file string) ([]string, error) {
+	if err := CheckFolder(state); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(state)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nobody may say that nothing runs
 		return nil, fmt.Errorf("cannot list the replicas: %w", access.Explain(err))

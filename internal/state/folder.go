@@ -72,6 +72,14 @@ func CheckPrivate(dir string) error {
 	return nil
 }
 
+// CheckFolder refuses what is no folder at the path of a state directory: nobody may take it for one in which nothing runs.
+func CheckFolder(dir string) error {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return fmt.Errorf("cannot look into %q: it is a %s, not a state directory; remove it or set another \"state_dir\"", dir, access.Kind(info))
+	}
+	return nil
+}
+
 // Ours reports whether a file is this user's, or root's, who can do everything anyway.
 func Ours(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)

@@ -1,6 +1,7 @@
 package tool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func Ask(ctx context.Context, path string, args []string, env map[string]string,
 			Args:    strings.Join(append([]string{path}, args...), " "),
 			Lines:   tail.Last(tail.Text(out.String())),
 			Err:     errors.Join(context.Cause(ctx), err),
-			Problem: exefile.StartProblem(path, err),
+			Problem: cmp.Or(exefile.StartProblem(path, err), exefile.ExitProblem(path, all["PATH"], err)),
 			Took:    time.Since(began),
 		}
 	}

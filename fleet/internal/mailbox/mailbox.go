@@ -44,6 +44,9 @@ var ErrNotManaged = errors.New("no manager is at work there; start one first")
 // Ask puts a question to the manager of a state directory, and waits for its answer. what names it for people, such as
 // "reload". The error is ErrNotManaged when there is no manager, or ctx's cause: then a question that was not taken is withdrawn.
 func Ask(ctx context.Context, dir, what string, question []byte) (answer []byte, err error) {
+	if err := state.CheckFolder(dir); err != nil {
+		return nil, fmt.Errorf("cannot ask for a %s: %w", what, err)
+	}
 	if denied := access.Denied(state.ManagerLock(dir), "read"); denied != "" { // then nobody can tell whether there is one
 		return nil, fmt.Errorf("cannot ask for a %s in %q: %w: %s; %s", what, dir, fs.ErrPermission, denied, access.Remedy)
 	}
