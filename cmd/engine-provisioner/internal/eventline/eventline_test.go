@@ -1,4 +1,4 @@
-package main
+package eventline
 
 import (
 	"strings"
@@ -10,7 +10,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/report"
 )
 
-func TestEventText(t *testing.T) {
+func TestText(t *testing.T) {
 	t.Parallel()
 	code, at := 7, time.Date(2026, 5, 4, 3, 2, 1, 5e6, time.Local)
 	event := func(e provisioner.Event) provisioner.Event {
@@ -48,11 +48,11 @@ func TestEventText(t *testing.T) {
 			Kind: provisioner.EventNote, Message: "-", Missed: 4,
 		}),
 	} {
-		if got := eventText(e); got != want {
+		if got := Text(e); got != want {
 			t.Errorf("%q\nwant %q", got, want)
 		}
 	}
-	if got := eventText(provisioner.Event{Pool: "a\x1b]0;evil\a", Message: "\x9b31m"}); strings.ContainsAny(got, "\x1b\a\u009b") {
+	if got := Text(provisioner.Event{Pool: "a\x1b]0;evil\a", Message: "\x9b31m"}); strings.ContainsAny(got, "\x1b\a\u009b") {
 		t.Errorf("control characters in %q", got)
 	}
 }
