@@ -11,6 +11,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/hook"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -65,6 +66,8 @@ func (k *Checker) httpHook(prefix string, h settings.HTTPHook, of hook.Replica) 
 		k.Report(prefix+"url", `must be an address such as "http://router:8080/drain/{pool}"`)
 	case u.User != nil:
 		k.Report(prefix+"url", `holds a user or a password; write headers: {Authorization: {from_file: PATH}} instead`)
+	case redact.InURL(h.URL) != "":
+		k.Report(prefix+"url", `holds %s; write headers: {Authorization: {from_file: PATH}} instead`, redact.InURL(h.URL))
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
 		key := keys.Join(prefix+"headers", name)

@@ -25,7 +25,7 @@ type Pointers struct {
 // Paths refuses paths that a shell would expand, and nobody does here: with them, another file is named than is meant.
 func (k *Checker) Paths(prefix string, p Pointers) {
 	if ref, err := p.Model.Ref(); err == nil && ref.Path != "" {
-		k.path(prefix+"model.id", p.Model.ID)
+		k.path(prefix+"model.id", strings.TrimPrefix(p.Model.ID, "local:"))
 	}
 	if p.APIKey != nil {
 		k.path(prefix+"api_key.from_file", p.APIKey.FromFile)
@@ -75,8 +75,8 @@ func (k *Checker) secretPaths(key string, values map[string]settings.EnvValue) {
 	}
 }
 
-// variable is one of a shell, as in "$HOME/x", "${HOME}/x" and "$(pwd)/x".
-var variable = lazyregexp.New(`\$(\{[^}]*\}|\([^)]*\)|[A-Za-z_][A-Za-z0-9_]*)`)
+// variable is one of a shell, as in "$HOME/x", "${HOME}/x", "$(pwd)/x" and "`pwd`/x".
+var variable = lazyregexp.New("\\$(\\{[^}]*\\}|\\([^)]*\\)|[A-Za-z_][A-Za-z0-9_]*)|`[^`]*`")
 
 // path checks one path. A program may be handed a folder whose name has a "$"; who writes one into a file means a variable.
 func (k *Checker) path(key, path string) {

@@ -6,12 +6,14 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/strictyaml"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -134,10 +136,10 @@ func badRepo(repo string) string {
 	if err != nil {
 		return "is no URL that can be read" // its text may hold a secret
 	}
-	_, password := u.User.Password()
+	if wrong := redact.InURL(repo); wrong != "" {
+		return "holds " + wrong + "; remove it, and give git a credential helper instead"
+	}
 	switch {
-	case password || u.User != nil && u.Scheme == "https":
-		return "holds a user or password; remove it, and give git a credential helper instead"
 	case u.Scheme == "https", u.Scheme == "ssh", u.Scheme == "file":
 		return ""
 	}
@@ -167,8 +169,8 @@ func (k *Checker) download(key string, c settings.Binary, program engine.Program
 	}
 	if c.URL != "" {
 		switch err := fetch.CheckURL(c.URL); {
-		case credentials.MatchString(c.URL):
-			k.Report(key+".url", "holds a user or password; remove it")
+		case redact.InURL(c.URL) != "":
+			k.Report(key+".url", "holds %s; remove it", redact.InURL(c.URL))
 		case err != nil:
 			k.Report(key+".url", "%v", err)
 		}
@@ -189,7 +191,19 @@ var installerOwned = []string{
 	"--output-file", "--format", "--upgrade", "--editable",
 }
 
-var shortOwned = lazyregexp.New(`^-[tproUe]`) // the same in short, whatever follows
+// shortOwned are the same in short, whatever follows. They may stand behind others that take no value.
+var shortOwned = lazyregexp.New(`^-[qvIhVn]*[tproUe]`)
+
+// ownedByUs reports whether an argument is one of installerOwned, or what pip takes for one: it knows a flag by its beginning.
+func ownedByUs(name string) bool {
+	return name != "--pre" && strings.HasPrefix(name, "--") &&
+		slices.ContainsFunc(installerOwned, func(owned string) bool { return strings.HasPrefix(owned, name) })
+}
+
+// endsLine reports whether a character ends a line for some reader of requirements; Python knows ten of them.
+func endsLine(r rune) bool {
+	return unicode.IsControl(r) && r != '\t' || r == '\u2028' || r == '\u2029'
+}
 
 func (k *Checker) pythonPackage(key string, c settings.Package) {
 	switch {
@@ -202,12 +216,14 @@ func (k *Checker) pythonPackage(key string, c settings.Package) {
 	for i, r := range c.Requirements {
 		at := fmt.Sprintf("%s.requirements[%d]", key, i)
 		switch {
-		case strings.TrimSpace(r) == "" || strings.ContainsAny(r, "\x00\n\r"):
+		case strings.TrimSpace(r) == "" || strings.ContainsFunc(r, endsLine) || strings.HasSuffix(r, "\\"):
 			k.Report(at, "is no requirement; write one, such as \"vllm==0.32.0\"")
-		case strings.HasPrefix(r, "-"):
+		case redact.InURL(r) != "":
+			k.Report(at, "holds %s; remove it, and use a netrc file or a keyring", redact.InURL(r))
+		case slices.ContainsFunc(strings.Fields(r), func(word string) bool { return strings.HasPrefix(word, "-") }):
 			k.Report(at, "is %q; arguments of the installer belong into \"extra_args\"", r)
-		case credentials.MatchString(r):
-			k.Report(at, "holds a user or password; remove it, and use a netrc file or a keyring")
+		case strings.Contains(r, "${"):
+			k.Report(at, "is %q, and an installer may put a variable there; write what is meant", r)
 		}
 	}
 	for i, arg := range c.ExtraArgs {
@@ -216,10 +232,10 @@ func (k *Checker) pythonPackage(key string, c settings.Package) {
 		switch {
 		case arg == "" || strings.ContainsRune(arg, 0):
 			k.Report(at, "is empty or holds a NUL character; remove it")
-		case slices.Contains(installerOwned, name), shortOwned.MatchString(arg):
+		case redact.InURL(arg) != "":
+			k.Report(at, "holds %s; remove it, and use a netrc file, a keyring, or a variable of the installer", redact.InURL(arg))
+		case ownedByUs(name), shortOwned.MatchString(arg):
 			k.Report(at, "is %q, which is decided for you; remove it", arg)
-		case credentials.MatchString(arg):
-			k.Report(at, "holds a user or password; remove it, and use a netrc file, a keyring, or a variable of the installer")
 		}
 	}
 	for _, path := range []struct{ key, value string }{{key + ".lock", c.Lock}, {key + ".python", c.Python}} {
@@ -231,6 +247,3 @@ func (k *Checker) pythonPackage(key string, c settings.Package) {
 		}
 	}
 }
-
-// credentials is the part of a URL that no file should hold.
-var credentials = lazyregexp.New(`https?://[^/@\s]*@|://[^/@\s]*:[^/@\s]*@`)

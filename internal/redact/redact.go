@@ -6,6 +6,7 @@
 package redact
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -24,6 +25,10 @@ var (
 	// What tokens of the hub, of services that speak OpenAI's protocol, and of code hosts look like under any name.
 	secretShape = lazyregexp.New(`\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,})`)
 	userInURL   = lazyregexp.New(`://[^/@\s]+@`)
+	// The user alone is a token for a web server, and a name for ssh. Clients differ in how many slashes they want, and of which kind.
+	loginInURL = lazyregexp.New(`(?i)https?:[/\\]*[^/\\?#@\s]*@|://[^/?#@\s]*:[^/@\s]*@`)
+	parameter  = lazyregexp.New(`[?&;#]([^=&;#\s]+)=[^&;#\s{]`) // what is filled in, as in "?key={pool}", is none
+	signature  = lazyregexp.New(`(?i)^(sig|signature|jwt|pwd|auth|.*-signature)$`)
 )
 
 // Flag reports whether the value of a flag, such as "--api-key", is likely to be a secret.
@@ -65,6 +70,20 @@ func Args(args []string) []string {
 		hide = hide && !flag || Flag(arg) // a flag may take several
 	}
 	return args
+}
+
+// InURL tells what the URLs in a text have that no file should hold, in the words of an error; "" for nothing.
+func InURL(text string) string {
+	if loginInURL.MatchString(text) {
+		return "a user or password"
+	}
+	for _, m := range parameter.FindAllStringSubmatch(text, -1) {
+		name, err := url.QueryUnescape(m[1])
+		if strings.Contains(text, ":/") && (err != nil || Name(name) || signature.MatchString(name)) {
+			return "what looks like a secret in the query of a URL"
+		}
+	}
+	return ""
 }
 
 // HasUser reports whether a text has a URL with a user in it, whose password may be there as well.
