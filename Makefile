@@ -54,4 +54,4 @@ test-release: ## build a release twice, compare, install the deb in a clean root
 	@scripts/test-release.sh
 
 clean: ## remove what was built here; the downloads stay
-	rm -rf bin dist coverage.out
+	rm -rf bin demo dist coverage.out

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Shows the whole job: a real engine with a real small model is started, handed off, asked and stopped. Whatever
-# cannot be had on this machine is replaced by the next best, and said.
+# cannot be had on this machine is replaced by the next best, and said. It all lies in ./demo, and stays there to be tried.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
@@ -14,7 +14,11 @@ fail() {
 	exit 1
 }
 
-work=$(mktemp -d)
+work=$PWD/demo
+if [ -x "$work/engine-provisioner" ] && (cd "$work" && ./engine-provisioner status --check) 2>/dev/null; then
+	fail "it runs already, in ./demo; stop it first: (cd demo && ./engine-provisioner stop)"
+fi
+mkdir -p "$work"
 pid=
 clean_up() {
 	status=$?
@@ -26,13 +30,11 @@ clean_up() {
 			sleep 0.1
 		done
 	done
-	if [ $status -eq 0 ]; then
-		rm -rf "$work"
-	else
+	if [ $status -ne 0 ]; then
 		for log in "$work"/.runtime/*/logs/*.log; do
 			[ ! -f "$log" ] || { echo "the end of $log:" && tail -n 15 "$log"; } >&2
 		done
-		echo "demo: failed; configuration, state and logs are in $work" >&2
+		echo "demo: failed; configuration, state and logs are in ./demo" >&2
 	fi
 }
 trap clean_up EXIT
@@ -61,25 +63,29 @@ echo "model:  $model"
 
 step "Build bin/engine-provisioner"
 go build -o bin/ ./cmd/engine-provisioner
+ln -sf ../bin/engine-provisioner "$work/"
+[ "$model" -ef "$work/${model##*/}" ] || ln -sf "$model" "$work/"
 echo "built in $SECONDS s so far"
 
-# The example as it stands, but for this machine's paths and a port that nobody listens on.
+# The example as it stands, but for this machine's executable and a port that nobody listens on.
 port=8081
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
 	port=$((port + 1))
 done
 text=$(<examples/demo.yaml)
 text=${text/'port: 8081'/"port: $port"}
-text=${text/'./SmolLM2-135M-Instruct.Q4_1.gguf'/"local:$model"}
+text=${text/'SmolLM2-135M-Instruct.Q4_1.gguf'/"${model##*/}"}
 text=${text/'path: llama-server'/"path: \"$server\""}
-printf '%s\n' "$text" >"$work/demo.yaml"
+printf '%s\n' "$text" >"$work/pools.yaml"
 
-step "engine-provisioner --config demo.yaml"
-cat "$work/demo.yaml"
-echo
+step "cd demo; cat pools.yaml"
+cd "$work"
+cat pools.yaml
+
+step "./engine-provisioner"
 # Job control, because without it the shell starts what is in the background with SIGINT ignored.
 set -m
-bin/engine-provisioner --config "$work/demo.yaml" &
+./engine-provisioner &
 pid=$!
 set +m
 handoff=$work/.runtime/engines/demo-r0.json
@@ -90,12 +96,12 @@ until [ -f "$handoff" ]; do
 	sleep 0.05
 done
 
-step "The handoff file ${handoff#"$work"/}"
+step "cat ${handoff#"$work"/}, the handoff file"
 cat "$handoff"
 
-step "$question"
+step "./engine-provisioner ask \"$question\""
 # With the system prompt of its own template the small model rambles in French.
-bin/engine-provisioner ask --state-dir "$work/.runtime" --system "You are a helpful assistant." --max-tokens 48 --temperature 0 "$question"
+./engine-provisioner ask --system "You are a helpful assistant." --max-tokens 48 --temperature 0 "$question"
 
 step "Ctrl-C"
 kill -INT "$pid"
@@ -109,3 +115,12 @@ if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
 fi
 echo "stopped: the engine is gone, its port is free, and the handoff file is removed"
 printf '\nThe demo took %s s.\n' "$SECONDS"
+
+step "Now try"
+cat <<'TRY'
+cd demo                                        # the command, the model and pools.yaml are there
+./engine-provisioner --http-addr :9464 &       # the same again, with a page: http://127.0.0.1:9464/
+./engine-provisioner ask --max-tokens 60 "Tell me a short story"
+./engine-provisioner status
+./engine-provisioner stop
+TRY
