@@ -228,13 +228,13 @@ func TestPictureIsOfThisTree(t *testing.T) {
 			sources = append(sources, f)
 		}
 	}
-	_, picture, _ := strings.Cut(section(t, "README.md", "Architecture"), "\n```files\n")
+	_, picture, _ := strings.Cut(section(t, "CONTRIBUTING.md", "Layout"), "\n```files\n")
 	picture, _, _ = strings.Cut(picture, "```")
 	named := map[string]bool{}
 	for _, f := range regexp.MustCompile(`\w+\.go\b`).FindAllString(picture, -1) {
 		named[f] = true
 	}
-	wantSame(t, "README.md, Architecture", named, sources)
+	wantSame(t, "CONTRIBUTING.md, Layout", named, sources)
 
 	folders, err := os.ReadDir("internal")
 	if err != nil {
@@ -242,7 +242,7 @@ func TestPictureIsOfThisTree(t *testing.T) {
 	}
 	for _, f := range folders {
 		if !strings.Contains(picture, " "+f.Name()) {
-			t.Errorf("README.md, Architecture: internal/%s is missing", f.Name())
+			t.Errorf("CONTRIBUTING.md, Layout: internal/%s is missing", f.Name())
 		}
 	}
 }
