@@ -52,8 +52,8 @@ type ProvisionConfig struct {
 	Engine string `json:"engine" validate:"required,id"`
 	// Host is the IP address to listen on. Left out, it is 127.0.0.1. Any other than a loopback address needs "expose".
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
-	// Expose allows a "host" that other machines can reach, which then needs an "api_key". Left out, it is false.
-	Expose bool `json:"expose,omitempty"`
+	// Expose allows a "host" that other machines can reach: true, with an "api_key", or "open", without: behind a gateway. Left out: false.
+	Expose settings.Expose `json:"expose,omitempty"`
 	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
 	// Model is the model to serve. The engine "custom" can do without.
@@ -68,6 +68,8 @@ type ProvisionConfig struct {
 	// keys decide may not be set here: CUDA_VISIBLE_DEVICES never but with "gpu: unmanaged", variables of other vendors not
 	// beside Devices or "gpu: none".
 	Env map[string]settings.EnvValue `json:"env,omitempty"`
+	// InheritEnv are names, or beginnings such as "UCX_*", of variables of the provisioner's that the engine gets, too; never secrets.
+	InheritEnv []string `json:"inherit_env,omitempty" validate:"max=64"`
 	// APIKey is where the key that clients must present comes from. Left out, the engine asks for none.
 	APIKey *settings.SecretRef `json:"api_key,omitempty"`
 	// GPU says whether a GPU must be used: "required", "optional" or "none"; "unmanaged" leaves it to Flags and Env. Left out,

@@ -43,8 +43,10 @@ func (p *EngineProvisioner) drain(r *run) {
 	early := p.early
 	p.mu.Unlock()
 	var err error
-	if !early { // hooks are about what was published
-		err = p.runHooks(ctx, r)
+	if !early { // hooks are about what was published, and so are those who do not know yet that it is no more
+		if err = p.runHooks(ctx, r); err == nil {
+			drain.Settle(ctx, time.Duration(p.cfg.Stop.Settle))
+		}
 	}
 	if err == nil {
 		outcome = p.awaitIdle(ctx, r)

@@ -344,6 +344,57 @@ func TestNoDrain(t *testing.T) {
 	})
 }
 
+// An idle replica serves on for its time once its handoff is gone, also when another provisioner stops it; a kill cuts it short.
+func TestSettle(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, time.Millisecond)
+	cfg.Stop.Settle = settings.Duration(20 * time.Second)
+	p := abandoned(t, cfg)
+	j := &journal{}
+	attached, err := Attach(cfg.StateDir, poolR0, WithEventFunc(j.add))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := stopping(t.Context(), attached)
+	awaitDraining(t, attached)
+	if _, err := os.Stat(attached.run.files.Handoff()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the handoff is there: %v", err)
+	}
+	if r := client.One(probe.URL(cfg.Host, cfg.Port)+"/completion", `{"prompt":"x"}`); r.Err != nil || r.Status != 200 {
+		t.Errorf("the client got %+v", r)
+	}
+	if err := attached.Kill(bounded(t)); err != nil && !errors.Is(err, ErrKilled) {
+		t.Error(err)
+	}
+	if err := <-stopped; err != nil && !errors.Is(err, ErrKilled) {
+		t.Error(err)
+	}
+	_, _ = p.run.host().Leader.Child().Wait()
+	nothingLeft(t, p)
+}
+
+// A short time comes to its end by itself.
+func TestSettles(t *testing.T) {
+	t.Parallel()
+	cfg := busyConfig(t, time.Millisecond)
+	cfg.Stop.Settle = settings.Duration(20 * time.Millisecond)
+	p, j := ready(t, cfg)
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	at := map[State]time.Time{}
+	for _, e := range j.events {
+		if e.Kind == EventState {
+			at[e.State] = e.Time
+		}
+	}
+	if took := at[StateStopping].Sub(at[StateDraining]); took < 20*time.Millisecond {
+		t.Errorf("it was stopped after %s", took)
+	}
+}
+
 // Another provisioner drains as the first one would have, with the key and the hooks.
 func TestAttachedDrain(t *testing.T) {
 	t.Parallel()

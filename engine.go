@@ -108,7 +108,7 @@ func (c ProvisionConfig) Describe(opts ...Option) (engine.Program, engine.Launch
 func requestOf(cfg ProvisionConfig) engine.Request {
 	cfg = cfg.WithDefaults()
 	r := engine.Request{
-		Model: engine.Model{ID: cfg.Model.ID}, Host: cfg.Host, Port: cfg.Port, Expose: cfg.Expose,
+		Model: engine.Model{ID: cfg.Model.ID}, Host: cfg.Host, Port: cfg.Port, Expose: cfg.Expose != "",
 		Flags: cfg.Flags, EngineDefaults: cfg.Defaults == "engine", Env: plainEnv(cfg), HasKey: cfg.APIKey != nil,
 		GPU: cfg.GPU, ReserveMemory: cfg.reserves(),
 		DrainTimeout: time.Duration(*cfg.Drain.Timeout), Grace: time.Duration(cfg.Stop.Grace),

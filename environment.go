@@ -41,6 +41,7 @@ func environment(cfg ProvisionConfig, spec engine.LaunchSpec, devices map[string
 	if cfg.GPU == engine.GPUUnmanaged && !cfg.contained() {
 		layer("inherited", environ.Matching(gpu.Variables()))
 	}
+	layer("inherited", environ.Chosen(cfg.InheritEnv))
 	layer("engine", spec.Env)
 	layer("config", plainEnv(cfg))
 	for name, value := range s.env {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/config"
+	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
 	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -236,12 +238,13 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, devices),
 		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: settings.Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
-		Memory: memory.Needs(memoryRun(spec.GGUF), gpus), Notes: portNotes(cfg.Port, spec.Ports),
+		Memory: memory.Needs(memoryRun(spec.GGUF), gpus), Notes: ephemeral.OfKernel().Notes(cfg.Port, spec.Ports),
 	}
 	for _, n := range spec.Notes {
 		plan.Notes = append(plan.Notes, n.Key+": "+n.Message)
 	}
 	plan.Notes = append(plan.Notes, choice.notes(cfg)...)
+	plan.Notes = append(plan.Notes, config.OpenNotes(cfg.Host, cfg.Expose, cfg.APIKey != nil)...)
 	if cfg.tied() {
 		plan.Notes = append(plan.Notes, `on_manager_exit: when the manager is killed, the kernel kills the main process alone; `+
 			`what that has started and does not end by itself stays until the next run or "stop"`)

@@ -12,7 +12,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
-	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
 	"github.com/llama-orch/engine-provisioner/internal/exefile"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/life"
@@ -297,16 +296,4 @@ func ourEngine(pid int) (what, advice string) {
 	}
 	return fmt.Sprintf("the engine %s/%s of the state directory %q", rec.Pool, rec.Replica, files.State),
 		fmt.Sprintf(`stop that one (engine-provisioner stop --state-dir %s --pool %s), or change "port"`, files.State, rec.Pool)
-}
-
-// portNotes are the notes about the ports of a launch.
-func portNotes(port int, beside []engine.Port) []string {
-	ports := ephemeral.OfKernel()
-	var all []string
-	for _, p := range append([]engine.Port{{Number: port}}, beside...) {
-		if note := ports.Note(p.Number); note != "" {
-			all = append(all, note)
-		}
-	}
-	return all
 }

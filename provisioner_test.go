@@ -579,7 +579,7 @@ func TestRelease(t *testing.T) {
 func TestListenOnAllAddresses(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{})
-	cfg.Host, cfg.Expose = "0.0.0.0", true
+	cfg.Host, cfg.Expose = "0.0.0.0", settings.ExposeKeyed
 	key := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(key, []byte("k\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -39,6 +39,7 @@ type record struct {
 	Host    string            `json:"host"`
 	Port    int               `json:"port"`
 	Grace   settings.Duration `json:"grace"`
+	Settle  settings.Duration `json:"settle,omitempty"` // how long it serves without its handoff
 	// LoadGrace is the grace of a stop before readiness; 0 means Grace.
 	LoadGrace settings.Duration `json:"load_grace,omitempty"`
 

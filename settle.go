@@ -243,7 +243,7 @@ func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
 	}
 	r.Launch.Ready, r.Launch.GPU = cfg.Ready, cfg.GPU
 	r.Model, r.Drain, r.Logs, r.APIKey, r.Handoff = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey, cfg.Handoff
-	r.Grace, r.LoadGrace = cfg.Stop.Grace, 0
+	r.Grace, r.LoadGrace, r.Settle = cfg.Stop.Grace, 0, cfg.Stop.Settle
 	if cfg.Stop.Grace == 0 {
 		r.Grace, r.LoadGrace = settings.Duration(r.Launch.Spec.Grace), settings.Duration(r.Launch.Spec.LoadGrace)
 	}

@@ -197,6 +197,9 @@ func (c *Config) Warnings(opts ...Option) []Problem {
 			}
 		}
 		cfg := c.replica(i, 0)
+		for _, note := range config.OpenNotes(cfg.Host, cfg.Expose, cfg.APIKey != nil) {
+			all = append(all, locate(c.origin, Problem{Key: fmt.Sprintf("pools[%d].host", i), Message: note}))
+		}
 		if e, known := o.engine(cfg.Engine); known {
 			spec, _ := describe(e, cfg, engine.Host{}) // what is wrong with it, Validate tells
 			all = append(all, cfg.notes(spec)...)
@@ -245,6 +248,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	k.Provisioning(prefix+"provisioning", c.Provisioning, c.Engine, program)
 	k.container(prefix, c, program.Image)
 	k.Environment(prefix+"env", c.Env, gpu.Policy(c.GPU), c.Devices)
+	k.Inherited(prefix+"inherit_env", c.InheritEnv)
 	if c.APIKey != nil {
 		k.Secret(prefix+"api_key", *c.APIKey)
 	}
@@ -252,7 +256,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	k.Ready(prefix+"ready.", c.Ready)
 	k.Restart(prefix+"restart.", c.Restart)
 	k.Liveness(prefix+"liveness.", c.Liveness)
-	k.Duration(prefix+"stop.grace", c.Stop.Grace)
+	k.Stop(prefix, c.Stop, c.Drain)
 	k.Duration(prefix+"download.timeout", c.Download.Timeout)
 	k.Logs(prefix+"logs.", c.Logs)
 	k.Size(prefix+"download.min_per_minute", c.Download.MinPerMinute)

@@ -122,11 +122,37 @@ model.id: is missing; refer to the model, such as "local:/models/chat.gguf"`},
 			func(c *ProvisionConfig) { c.Host = "::" },
 			`host: other machines can reach ::; write "expose: true" and an api_key to allow that, or use 127.0.0.1`,
 		},
-		{func(c *ProvisionConfig) { c.Host, c.Expose, c.APIKey = "::", true, &settings.SecretRef{FromEnv: "K"} }, ""},
+		{func(c *ProvisionConfig) {
+			c.Host, c.Expose, c.APIKey = "::", settings.ExposeKeyed, &settings.SecretRef{FromEnv: "K"}
+		}, ""},
+		{
+			func(c *ProvisionConfig) { c.Host, c.Expose = "::", settings.ExposeKeyed },
+			`api_key: is missing, and other machines can reach ::; write {from_env: NAME} or {from_file: PATH}, or "expose: open" where a gateway before it asks for the key`,
+		},
+		{func(c *ProvisionConfig) { c.Host, c.Expose = "::", settings.ExposeOpen }, ""},
+		{func(c *ProvisionConfig) { c.Expose = "yes" }, `expose: must be true, false or "open", is "yes"`},
+		{func(c *ProvisionConfig) { c.InheritEnv = []string{"UCX_*", "MY_NAME"} }, ""},
+		{
+			func(c *ProvisionConfig) {
+				c.InheritEnv = []string{"*", "X*", "A=B", "LLAMA_ARG_*", "HF_TOKEN", "TMPDIR", "CUDA_VISIBLE_DEVICES"}
+			},
+			`7 problems in the configuration:
+inherit_env[0]: must be the name of a variable, or how names begin and "*", such as "NCCL_*", is "*"
+inherit_env[1]: is "X*", which may be anybody's; write more of the name, up to a _ at least
+inherit_env[2]: must be the name of a variable, or how names begin and "*", such as "NCCL_*", is "A=B"
+inherit_env[3]: may not have "LLAMA_ARG_*", which stands for flags; write "flags" instead
+inherit_env[4]: may not have "HF_TOKEN", which is a secret by its name; write "env: {HF_TOKEN: {from_env: HF_TOKEN}}"
+inherit_env[5]: may not have "TMPDIR"; every launch has a folder of its own; remove it
+inherit_env[6]: may not have "CUDA_VISIBLE_DEVICES"; write "devices" or "gpu" instead`,
+		},
 		{func(c *ProvisionConfig) { c.Host = "127.3.2.1" }, ""},
 		{
 			func(c *ProvisionConfig) { c.Devices = []settings.Device{"first"} },
 			`devices[0]: must be a GPU's index, such as 0, its UUID, such as "GPU-…", or its PCI address, is "first"`,
+		},
+		{
+			func(c *ProvisionConfig) { c.Stop.Settle, c.Drain.Timeout = settings.Duration(time.Minute), nil },
+			`stop.settle: is 1m0s, and the drain that it is a part of ends after 30s; write a longer "drain.timeout"`,
 		},
 		{func(c *ProvisionConfig) { c.Stop.Grace = -1 }, "stop.grace: must not be negative; leave it out for the default"},
 		{

@@ -34,11 +34,12 @@ func TestApplyUpdatesInPlace(t *testing.T) {
 		"restart.initial_delay": func(c *provisioner.ProvisionConfig) {
 			c.Restart.InitialDelay = settings.Duration(20 * time.Millisecond)
 		},
-		"ready.stall": func(c *provisioner.ProvisionConfig) { c.Ready.Stall = settings.Duration(time.Minute) },
-		"logs.keep":   func(c *provisioner.ProvisionConfig) { c.Logs.Keep = 2 },
-		"fit":         func(c *provisioner.ProvisionConfig) { c.Fit = "off" },
-		"expose":      func(c *provisioner.ProvisionConfig) { c.Expose = true },
-		"model.id":    func(c *provisioner.ProvisionConfig) { c.Model.ID = "local:" + c.Model.ID }, // the same file
+		"ready.stall":        func(c *provisioner.ProvisionConfig) { c.Ready.Stall = settings.Duration(time.Minute) },
+		"logs.keep":          func(c *provisioner.ProvisionConfig) { c.Logs.Keep = 2 },
+		"fit":                func(c *provisioner.ProvisionConfig) { c.Fit = "off" },
+		"expose":             func(c *provisioner.ProvisionConfig) { c.Expose = settings.ExposeKeyed },
+		"restart.open_limit": func(c *provisioner.ProvisionConfig) { c.Restart.OpenLimit = settings.Duration(time.Hour) },
+		"model.id":           func(c *provisioner.ProvisionConfig) { c.Model.ID = "local:" + c.Model.ID }, // the same file
 	} {
 		next := cfg
 		change(&next)

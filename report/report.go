@@ -31,6 +31,7 @@ type Restarts struct {
 	Trials   int          `json:"trials"`             // starts of the open breaker that failed
 	Trial    bool         `json:"trial,omitempty"`    // the breaker is half open: this launch decides
 	RetryAt  time.Time    `json:"retry_at,omitzero"`  // of the next start, in backoff and open
+	OpenedAt time.Time    `json:"opened_at,omitzero"` // since when the breaker is open, without having been ready
 	ReadyAt  time.Time    `json:"ready_at,omitzero"`  // of the launch that runs
 	Last     string       `json:"last,omitempty"`     // the last failure, for people
 	Total    int          `json:"total"`              // restarts since the replica was supervised first

@@ -55,6 +55,10 @@ type Stop struct {
 	// Grace is the time between SIGTERM and SIGKILL. Left out, it is the engine's own default: 5 seconds for llamacpp and
 	// custom, 15 for vllm and 30 for sglang, each with the time for what is in flight, 185 for tgi.
 	Grace Duration `json:"grace,omitempty" validate:"min=0"`
+	// Settle is how long a ready replica still serves once its handoff is gone, whatever it has to do: routers that learn of that with a
+	// delay, such as those of a cluster, send it requests until then. It is part of the drain, whose timeout bounds it. Left out, an
+	// idle replica is stopped at once.
+	Settle Duration `json:"settle,omitempty" validate:"min=0"`
 }
 
 // Handoff says who may read the handoff file. What is given allows reading it and finding it: of the state directory,

@@ -97,6 +97,9 @@ type Restart struct {
 	// GiveUpAfter is how many starts of an open breaker may fail before the replica is failed for good, until Reset. Left
 	// out, it tries for ever.
 	GiveUpAfter int `json:"give_up_after,omitempty" validate:"omitempty,min=1,max=1000"`
+	// OpenLimit is how long the breaker may be open before its last start, after which the replica is failed for good, too. A run
+	// whose replicas have all failed ends with the cause's status, so that who watches the run sees it. Left out, it tries for ever.
+	OpenLimit Duration `json:"open_limit,omitempty"`
 }
 
 // WithDefaults fills in what was left out.

@@ -50,6 +50,9 @@ type Logs struct {
 	// MaxPoolSize is how much all logs of the pool may take, at least max_size. Those of launches that have ended go
 	// first, then the share of each replica shrinks. Left out, it is 512MiB, or max_size if that is more.
 	MaxPoolSize Size `json:"max_pool_size,omitempty"`
+	// Stdout says that a run of the command repeats the engines' output on its own stdout, where that is what is kept, as of a
+	// container. The library does nothing about it. Left out, it is false.
+	Stdout bool `json:"stdout,omitempty"`
 }
 
 // WithDefaults fills in what was left out.

@@ -25,6 +25,28 @@ func DevicesAuto() Devices { return Devices{values.AutoDevice} }
 // Auto reports whether a start chooses.
 func (d Devices) Auto() bool { return len(d) == 1 && d[0] == values.AutoDevice }
 
+// Expose says who may reach a replica from other machines. In a file it is true, false or "open". Its zero value is nobody.
+type Expose string
+
+// The values of Expose but nobody's.
+const (
+	ExposeKeyed Expose = "true" // who has the "api_key"
+	ExposeOpen  Expose = "open" // everybody
+)
+
+// MarshalJSON writes true, false or "open".
+func (e Expose) MarshalJSON() ([]byte, error) {
+	if e == ExposeOpen {
+		return json.Marshal(string(e))
+	}
+	return json.Marshal(e == ExposeKeyed)
+}
+
+// UnmarshalJSON reads true, false or "open".
+func (e *Expose) UnmarshalJSON(data []byte) error {
+	return values.Unmarshal(e, data, values.ExposeType[Expose]())
+}
+
 // EnvValue is a value of an environment variable or of a header: plain text, or a reference to a secret. Its zero value
 // is the empty text.
 type EnvValue struct {

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/repeat"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/fleet/metrics"
 	"github.com/llama-orch/engine-provisioner/internal/runs"
@@ -31,12 +31,15 @@ type runFlags struct {
 	http    httpFlags
 }
 
-func (f *runFlags) add(cmd *cobra.Command) {
+func (f *runFlags) add(cmd *cobra.Command, c *cli) {
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "leave the engines running when they are ready, and return")
 	cmd.Flags().BoolVar(&f.replace, "replace-outdated", false, "replace engines that run with other settings than these")
 	cmd.Flags().BoolVar(&f.keep, "keep-going", os.Getenv("NOTIFY_SOCKET") != "",
 		"leave the ready replicas up when others do not start, and try those again; the default under systemd")
 	f.http.add(cmd)
+	cmd.Flags().StringVar(&c.terminationLog, "termination-log", "",
+		"a file to leave the cause in when the run fails, in a pod /dev/termination-log")
+	_ = cmd.MarkFlagFilename("termination-log")
 }
 
 // source is where a run has its configuration from, and what it is when somebody asks for it again.
@@ -80,7 +83,7 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 	defer manager.close()
 	s := &session{
 		cli: c, show: show, manager: manager, configs: configs, from: from, flags: flags, face: face, counts: metrics.New(),
-		happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
+		logs: repeat.New(c.logLine, c.say), happened: make(chan struct{}, 1), given: map[string]error{}, lacking: map[string]error{},
 	}
 	err = s.run(ctx)
 	if len(configs) == 1 {
@@ -164,6 +167,7 @@ type session struct {
 	face    *httpServer // nil: nothing is served
 	counts  *metrics.Collector
 	engines *fleet.Fleet
+	logs    *repeat.Logs
 
 	happened chan struct{} // holds one token when there was an event
 
@@ -187,6 +191,7 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}
 	s.show.watch(engines)
+	defer func() { s.logs.Look(engines); s.logs.Close() }()
 	s.startStopped(ctx)
 	if s.face != nil {
 		s.counts.Watch(engines)
@@ -218,7 +223,7 @@ func (s *session) run(ctx context.Context) error {
 		case <-s.manager.due():
 			s.manager.alive()
 		case <-s.happened:
-			s.manager.status(s.standing())
+			s.heed()
 		case err := <-ended: // nothing runs any more, nor will
 			if err != nil {
 				err = &toldError{err}
@@ -267,7 +272,7 @@ func (s *session) awaitReady(ctx context.Context) error {
 		case err := <-began:
 			return err
 		case <-s.happened:
-			s.manager.status(s.standing())
+			s.heed()
 			if s.preparing() {
 				s.manager.preparing(s.startTime())
 			}
@@ -286,30 +291,12 @@ func (s *session) awaitSettled(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.happened:
-			s.manager.status(s.standing())
+			s.heed()
 			if s.preparing() {
 				s.manager.preparing(s.startTime())
 			}
 		}
 	}
-}
-
-// preparing reports whether a preparation has told how far it is since the last call.
-func (s *session) preparing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was := s.goesOn
-	s.goesOn = false
-	return was
-}
-
-// startTime is how long a start can take behind its preparation.
-func (s *session) startTime() time.Duration {
-	longest := 20 * time.Minute // the default of ready.timeout
-	for _, config := range s.configs {
-		longest = max(longest, time.Duration(config.Ready.Timeout))
-	}
-	return longest + 5*time.Minute
 }
 
 // replaceOutdated gives the adopted engines the present configuration, one after the other.

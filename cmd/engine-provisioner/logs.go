@@ -87,7 +87,7 @@ func (c *cli) printLogs(ctx context.Context, all []provisioner.Status, wanted lo
 
 // printLog prints the logs of one replica.
 func (c *cli) printLog(ctx context.Context, status provisioner.Status, wanted logsWanted, before prefix) error {
-	p, name := launchlog.Printer{Write: c.logLine(status, before)}, status.ID().String()
+	p, name := launchlog.Printer{Write: c.printerOf(status, before)}, status.ID().String()
 	path := status.Log
 	if path == "" && status.Restarts != nil { // no launch has got so far
 		return fmt.Errorf("%s has no log yet; it failed with: %s", name, status.Restarts.Last)
@@ -135,24 +135,37 @@ func (c *cli) printLog(ctx context.Context, status provisioner.Status, wanted lo
 	return p.Follow(ctx, began)
 }
 
-// logLine writes a line of a log.
-func (c *cli) logLine(status provisioner.Status, before prefix) func(launch int64, line string) error {
+// printerOf writes the lines of one replica's log.
+func (c *cli) printerOf(status provisioner.Status, before prefix) func(launch int64, line string) error {
 	w := c.std.out
 	if before.end != "" {
 		w = c.page // what is shown there are colours of our own, and clean lines
 	}
 	return func(launch int64, line string) error {
-		if !c.output.json {
-			_, err := fmt.Fprintln(w, before.text+before.end+line)
-			return err
+		if c.output.json {
+			return writeJSON(c.std.out, logLine{Pool: status.Pool, Replica: status.Replica, Launch: launch, Line: line})
 		}
-		return writeJSON(c.std.out, struct {
-			Pool    string `json:"pool"`
-			Replica string `json:"replica"`
-			Launch  int64  `json:"launch"`
-			Line    string `json:"line"`
-		}{status.Pool, status.Replica, launch, line})
+		_, err := fmt.Fprintln(w, before.text+before.end+line)
+		return err
 	}
+}
+
+// logLine is a line of a log as --output json tells it.
+type logLine struct {
+	Event   string `json:"event,omitempty"` // "log" among the events of a run
+	Pool    string `json:"pool"`
+	Replica string `json:"replica"`
+	Launch  int64  `json:"launch"`
+	Line    string `json:"line"`
+}
+
+// logLine repeats what an engine of a run has written.
+func (c *cli) logLine(id provisioner.ReplicaID, launch int64, line string) error {
+	if c.output.json {
+		return writeJSON(c.std.out, logLine{"log", id.Pool, id.Replica, launch, line})
+	}
+	_, err := fmt.Fprintf(c.std.out, "%s | %s\n", id, line)
+	return err
 }
 
 // prefix is what begins each line of one of several logs.

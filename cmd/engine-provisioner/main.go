@@ -17,6 +17,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/help"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/pod"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/runs"
@@ -25,7 +26,7 @@ import (
 
 func main() {
 	proc.CloseOnExec()
-	beInit()
+	pod.BeInit()
 	// A panic, or the SIGABRT of systemd's watchdog, shall end this program by that signal. Otherwise Go exits with 2, which
 	// says that the configuration is wrong: then no service manager starts it again.
 	debug.SetTraceback("crash")
@@ -65,6 +66,11 @@ func run(ctx context.Context, args []string, std streams) int {
 	if !errors.As(err, &told) {
 		c.reportError(err)
 	}
+	if c.terminationLog != "" {
+		if lost := pod.LeaveMessage(c.terminationLog, c.inWords(err.Error()), failureOf(err).LogTail); lost != nil {
+			fmt.Fprintf(c.std.err, "note: %v\n", lost)
+		}
+	}
 	return exitCode(err)
 }
 
@@ -95,7 +101,8 @@ type cli struct {
 	names      []string // as arguments: POOL or POOL/REPLICA
 	output     outputFormat
 
-	words func(string) string // puts texts for people in words of this command; nil leaves them
+	terminationLog string              // where a run says why it ended; "": nowhere
+	words          func(string) string // puts texts for people in words of this command; nil leaves them
 }
 
 const rootLong = `engine-provisioner runs the LLM engines of a pools file: it starts them, proves that they are ready, keeps them alive,
@@ -143,7 +150,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.PersistentFlags().VarP(&c.output, "output", "o",
 		`output format: "text", or "json" for one JSON object a line on stdout`)
 	c.chooseFlags(root)
-	flags.add(root)
+	flags.add(root, c)
 	root.SetFlagErrorFunc(suggestFlag)
 	help.Install(root, func() int {
 		d := newDisplay(c.page, false)
@@ -155,7 +162,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	})
 	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.holdCommand(), c.unholdCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
-		c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
+		c.installCommand(), c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root

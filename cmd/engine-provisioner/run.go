@@ -43,7 +43,7 @@ The pool is named after the model. After a run that was killed, the next one of 
 		},
 	}
 	addModelFlags(cmd, &req)
-	flags.add(cmd)
+	flags.add(cmd, c)
 	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", "the directory of records, logs and handoffs (default: .runtime)")
 	_ = cmd.MarkFlagDirname("state-dir")
 	return cmd

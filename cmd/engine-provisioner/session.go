@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/hold"
@@ -22,6 +23,30 @@ func (s *session) standing() string {
 		}
 	}
 	return fmt.Sprintf("%d of %d replicas ready", ready, len(all))
+}
+
+// heed acts on what has happened.
+func (s *session) heed() {
+	s.manager.status(s.standing())
+	s.logs.Look(s.engines)
+}
+
+// preparing reports whether a preparation has told how far it is since the last call.
+func (s *session) preparing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.goesOn
+	s.goesOn = false
+	return was
+}
+
+// startTime is how long a start can take behind its preparation.
+func (s *session) startTime() time.Duration {
+	longest := 20 * time.Minute // the default of ready.timeout
+	for _, config := range s.configs {
+		longest = max(longest, time.Duration(config.Ready.Timeout))
+	}
+	return longest + 5*time.Minute
 }
 
 // goesOnWithout reports whether the run goes on though not all replicas have started.

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 )
 
 // Base is a cgroup below which this process may make others. Its zero value is none.
@@ -100,6 +102,7 @@ func (g *Group) Remove() error {
 type OOM struct {
 	path   string
 	before uint64
+	limit  uint64 // what the group may have; 0 for no limit, or none that is known
 }
 
 // WatchOOM counts from now on what is killed in the base and below it.
@@ -109,7 +112,26 @@ func (b Base) WatchOOM() OOM {
 	if !known {
 		return OOM{}
 	}
-	return OOM{path, before}
+	return OOM{path: path, before: before}
+}
+
+// WatchOwnOOM counts from now on what is killed in the group of this process that limits its memory, and below it. What this process
+// starts is in there, too. A process that is in no group but the machine's own knows nothing.
+func WatchOwnOOM() OOM {
+	m, err := memoryOfThisProcess()
+	if err != nil || m.dir == m.mount {
+		return OOM{}
+	}
+	path := filepath.Join(m.dir, m.events)
+	before, known := oomKills(path)
+	if !known {
+		return OOM{}
+	}
+	limit, err := number(filepath.Join(m.dir, m.limit))
+	if err != nil || limit >= noLimit {
+		limit = 0
+	}
+	return OOM{path, before, limit}
 }
 
 // WatchMachineOOM counts from now on what is killed on the whole machine; Linux tells since 4.13.
@@ -119,13 +141,17 @@ func WatchMachineOOM() OOM {
 	if !known {
 		return OOM{}
 	}
-	return OOM{path, before}
+	return OOM{path: path, before: before}
 }
 
-// Kills is the count, and where it stands; known is false where the kernel does not count.
+// Kills is the count, and where it stands, with the limit that there is; known is false where the kernel does not count.
 func (o OOM) Kills() (n uint64, where string, known bool) {
 	now, known := oomKills(o.path)
-	return now - min(o.before, now), o.path, known
+	where = o.path
+	if o.limit > 0 {
+		where = fmt.Sprintf("%s, where the limit is %s", where, bytesize.Binary(o.limit))
+	}
+	return now - min(o.before, now), where, known
 }
 
 // OOMKills is the count of the group alone, since it was made. Only a group with accounting of its own has one.
@@ -169,10 +195,24 @@ var errNone = errors.New("no cgroup v2")
 // own is the folder of the cgroup that a process is in, and that of the hierarchy's mount, by the texts of its
 // /proc/<pid>/cgroup and mountinfo. On a hybrid system the hierarchy lies beside those of version 1.
 func own(cgroup, mountinfo string) (dir, mount string, err error) {
+	unified := func(id, controllers string) bool { return id == "0" && controllers == "" }
+	return find(cgroup, mountinfo, unified, func(kind, _ string) bool { return kind == "cgroup2" })
+}
+
+// ownMemory is own for the hierarchy of version 1 that limits memory, where there is one.
+func ownMemory(cgroup, mountinfo string) (dir, mount string, err error) {
+	memory := func(list string) bool { return slices.Contains(strings.Split(list, ","), "memory") }
+	return find(cgroup, mountinfo, func(_, controllers string) bool { return memory(controllers) },
+		func(kind, options string) bool { return kind == "cgroup" && memory(options) })
+}
+
+// find is the folder of a process's group in the hierarchy that two functions know: by a line of /proc/<pid>/cgroup, and by the kind
+// and the options of a mount.
+func find(cgroup, mountinfo string, is func(id, controllers string) bool, mounted func(kind, options string) bool) (dir, mount string, err error) {
 	path, found := "", false
 	for line := range strings.Lines(cgroup) {
-		if rest, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			path, found = rest, true
+		if parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(parts) == 3 && is(parts[0], parts[1]) {
+			path, found = parts[2], true
 		}
 	}
 	if !found {
@@ -181,7 +221,7 @@ func own(cgroup, mountinfo string) (dir, mount string, err error) {
 	for line := range strings.Lines(mountinfo) {
 		fields := strings.Fields(line)
 		dash := slices.Index(fields, "-")
-		if dash < 6 || len(fields) < dash+2 || fields[dash+1] != "cgroup2" {
+		if dash < 6 || len(fields) < dash+2 || !mounted(fields[dash+1], fields[len(fields)-1]) {
 			continue
 		}
 		root, mount := fields[3], unescape.Replace(fields[4])

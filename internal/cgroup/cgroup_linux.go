@@ -24,25 +24,39 @@ func Delegated() (Base, error) {
 }
 
 // MemoryLeft is how many bytes of memory the limits of this process's cgroups still let it take; false where there is no
-// limit, as with cgroups of version 1.
+// limit.
 func MemoryLeft() (left uint64, limited bool) {
-	dir, mount, err := ofThisProcess()
+	m, err := memoryOfThisProcess()
 	if err != nil {
 		return 0, false
 	}
-	return memoryLeft(dir, mount)
+	return m.left()
+}
+
+func memoryOfThisProcess() (limits, error) {
+	cgroup, mountinfo, err := thisProcess()
+	if err != nil {
+		return limits{}, err
+	}
+	return memoryOf(cgroup, mountinfo)
 }
 
 func ofThisProcess() (dir, mount string, err error) {
-	cgroup, err := os.ReadFile("/proc/self/cgroup")
+	cgroup, mountinfo, err := thisProcess()
 	if err != nil {
 		return "", "", err
 	}
-	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	return own(cgroup, mountinfo)
+}
+
+// thisProcess is what the kernel says of the groups of this process, and of where they are mounted.
+func thisProcess() (cgroup, mountinfo string, err error) {
+	groups, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", "", err
 	}
-	return own(string(cgroup), string(mountinfo))
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	return string(groups), string(mounts), err
 }
 
 func delegated(dir, mount string) (Base, error) {

@@ -75,6 +75,7 @@ func types() map[reflect.Type]strictyaml.Type {
 		reflect.TypeFor[settings.Devices]():   values.DevicesType[settings.Devices](),
 		reflect.TypeFor[settings.Device]():    values.DeviceType[settings.Device](),
 		reflect.TypeFor[settings.FileMode]():  values.FileModeType[settings.FileMode](),
+		reflect.TypeFor[settings.Expose]():    values.ExposeType[settings.Expose](),
 		reflect.TypeFor[settings.Group]():     values.GroupType[settings.Group](),
 		reflect.TypeFor[settings.EnvValue](): values.EnvType(
 			func(text string) settings.EnvValue { return settings.EnvValue{Value: text} },

@@ -22,7 +22,15 @@ func (k *Checker) Ready(prefix string, c settings.Ready) {
 // Restart checks when a replica is started again.
 func (k *Checker) Restart(prefix string, c settings.Restart) {
 	k.times(prefix, limit{"initial_delay", c.InitialDelay}, limit{"max_delay", c.MaxDelay}, limit{"stable_after", c.StableAfter},
-		limit{"cooldown", c.Cooldown}, limit{"cooldown_max", c.CooldownMax})
+		limit{"cooldown", c.Cooldown}, limit{"cooldown_max", c.CooldownMax}, limit{"open_limit", c.OpenLimit})
+}
+
+// Stop checks how a replica is stopped.
+func (k *Checker) Stop(prefix string, c settings.Stop, d settings.Drain) {
+	k.times(prefix+"stop.", limit{"grace", c.Grace}, limit{"settle", c.Settle})
+	if most := *d.WithDefaults().Timeout; c.Settle > most && c.Settle > 0 {
+		k.Report(prefix+"stop.settle", "is %s, and the drain that it is a part of ends after %s; write a longer \"drain.timeout\"", c.Settle, most)
+	}
 }
 
 // Liveness checks how a replica is watched.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -79,19 +80,32 @@ func (k *Checker) Model(prefix string, m models.Request) {
 }
 
 // Address checks that nobody is let in by oversight.
-func (k *Checker) Address(prefix, host string, expose, hasKey bool) {
-	addr, err := netip.ParseAddr(host)
-	if err != nil || addr.Unmap().IsLoopback() {
-		return
-	}
+func (k *Checker) Address(prefix, host string, expose settings.Expose, hasKey bool) {
 	switch {
-	case !expose:
+	case expose != "" && expose != settings.ExposeKeyed && expose != settings.ExposeOpen:
+		k.Report(prefix+"expose", "must be true, false or %q, is %q", settings.ExposeOpen, string(expose))
+	case !reachable(host):
+	case expose == "":
 		k.Report(prefix+"host", "other machines can reach %s; write \"expose: true\" and an api_key to allow that, "+
 			"or use 127.0.0.1", host)
-	case !hasKey:
-		k.Report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}",
-			host)
+	case expose == settings.ExposeKeyed && !hasKey:
+		k.Report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}, "+
+			"or \"expose: open\" where a gateway before it asks for the key", host)
 	}
+}
+
+// OpenNotes are what is to be known of a replica that everybody can use.
+func OpenNotes(host string, expose settings.Expose, hasKey bool) []string {
+	if !reachable(host) || expose != settings.ExposeOpen || hasKey {
+		return nil
+	}
+	return []string{fmt.Sprintf("expose: open: other machines can reach %s, and no key is asked for: whoever reaches the port can use the engine", host)}
+}
+
+// reachable reports whether other machines reach host, which may be no address.
+func reachable(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && !addr.Unmap().IsLoopback()
 }
 
 // Environment checks the variables of an engine that is to use devices.
@@ -112,6 +126,15 @@ func (k *Checker) Environment(prefix string, env map[string]settings.EnvValue, p
 			k.Report(key, "holds a NUL character; remove it")
 		case value.Secret != nil:
 			k.Secret(key, *value.Secret)
+		}
+	}
+}
+
+// Inherited checks the variables that are chosen of this program's own.
+func (k *Checker) Inherited(key string, patterns []string) {
+	for i, p := range patterns {
+		if bad := environ.BadPattern(p); bad != "" {
+			k.Report(fmt.Sprintf("%s[%d]", key, i), "%s", bad)
 		}
 	}
 }

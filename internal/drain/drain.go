@@ -85,6 +85,14 @@ func Await(ctx context.Context, count Count, alone func() bool, limit time.Durat
 	}
 }
 
+// Settle lets an engine serve on for a time, for those who do not know yet that its handoff is gone, unless ctx ends.
+func Settle(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
 // Alone reports whether no client has a connection to the port of a process. Then it has no request: none that is still being
 // parsed, and none whose last bytes are to be sent. It is false where that cannot be seen, as of a container's network.
 func Alone(pid, port int) bool {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/llama-orch/engine-provisioner/engine"
 )
 
 // Range is a range of ports, both ends included. The zero value holds none.
@@ -80,4 +82,15 @@ func (p Ports) Note(port int) string {
 	}
 	return fmt.Sprintf("the kernel gives port %d to outgoing connections, too (%d-%d): a client of anything may have it when the engine starts; "+
 		"choose one outside that range, or add it to the sysctl net.ipv4.ip_local_reserved_ports", port, p.Range.First, p.Range.Last)
+}
+
+// Notes are those about the ports of a launch.
+func (p Ports) Notes(port int, beside []engine.Port) []string {
+	var all []string
+	for _, one := range append([]engine.Port{{Number: port}}, beside...) {
+		if note := p.Note(one.Number); note != "" {
+			all = append(all, note)
+		}
+	}
+	return all
 }

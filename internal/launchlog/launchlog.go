@@ -154,7 +154,7 @@ func (p *Printer) Follow(ctx context.Context, began func(launch int64)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return p.Print(true)
 		case <-ticker.C:
 		}
 	}

@@ -52,7 +52,7 @@ func Reserve(ref Ref, name string, base func() (cgroup.Base, error)) (*Launch, e
 		return nil, err
 	}
 	i := &Launch{Ref: ref, Tree: proc.Tree{Mark: ref.ID, Since: proc.Now()}}
-	i.oom.machine = cgroup.WatchMachineOOM()
+	i.oom.own, i.oom.machine = cgroup.WatchOwnOOM(), cgroup.WatchMachineOOM()
 	// Not delegated is the usual case; doctor tells of it.
 	if base, err := base(); err == nil {
 		i.Tree.Group = base.Group(name)

@@ -9,6 +9,7 @@ import (
 // oomWatch is what the kernel counts of its own kills for want of memory, where it counts them for this program.
 type oomWatch struct {
 	shared  cgroup.OOM // of all engines below the delegated cgroup
+	own     cgroup.OOM // of this program's own group with a limit, as a container's, where what it starts is, too
 	machine cgroup.OOM // of all processes
 }
 
@@ -18,6 +19,9 @@ func (o *oomWatch) look(group *cgroup.Group, exit *Exit) {
 	if !known {
 		exit.OOMShared = true
 		kills, where, known = o.shared.Kills()
+	}
+	if !known {
+		kills, where, known = o.own.Kills()
 	}
 	if !known {
 		kills, where, known = o.machine.Kills()

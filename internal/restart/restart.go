@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Policy is the numbers to decide by. All but GiveUpAfter are needed.
+// Policy is the numbers to decide by. All but GiveUpAfter and OpenLimit are needed.
 type Policy struct {
 	Never        bool          // an engine that has ended is not started again
 	InitialDelay time.Duration // before the first restart of an engine that was not stable; each further one waits longer
@@ -20,7 +20,8 @@ type Policy struct {
 	StartBurst   int           // starts in a row that fail before readiness until the breaker opens
 	Cooldown     time.Duration // of an open breaker before its first try; each further one waits longer
 	CooldownMax  time.Duration
-	GiveUpAfter  int // tries of an open breaker that fail until there are no more; 0: it tries for ever
+	GiveUpAfter  int           // tries of an open breaker that fail until there are no more; 0: it tries for ever
+	OpenLimit    time.Duration // how long a breaker may be open until its last try; 0: for ever
 }
 
 // factor is by how much a delay grows; jitterShare by how much of itself a delay is lengthened at random, so that replicas
@@ -51,6 +52,7 @@ type History struct {
 	Trials   int       // starts of the open breaker that failed
 	Trial    bool      // the breaker is half open: this launch decides
 	RetryAt  time.Time // of the next start, in Backoff and Open
+	OpenedAt time.Time // since when the breaker is open; zero when the replica has been ready since then
 	ReadyAt  time.Time // of the launch that runs
 	Total    int       // restarts since the replica was supervised first
 	// Served says that the replica has been ready with the settings that it has: what it fails of now came later, and can
@@ -112,7 +114,7 @@ func (p Policy) Next(h History, e Event, now time.Time, random float64) (History
 		if h.Phase != Running || !h.ReadyAt.IsZero() {
 			return h, Nothing
 		}
-		h.ReadyAt, h.Failures, h.Hindered = now, 0, 0
+		h.ReadyAt, h.Failures, h.Hindered, h.OpenedAt = now, 0, 0, time.Time{}
 		return h, Nothing
 	case Due:
 		return p.pass(h, now)
@@ -164,20 +166,35 @@ func (p Policy) fail(h History, e Event, now time.Time, random float64) (History
 	if !wasReady {
 		h.Failures++
 	}
+	open := func(trials int) (History, Decision) {
+		if h.OpenedAt.IsZero() {
+			h.OpenedAt = now
+		}
+		decided, what := wait(Open, grow(p.Cooldown, p.CooldownMax, trials))
+		if last := h.OpenedAt.Add(p.OpenLimit); p.OpenLimit > 0 && last.Before(decided.RetryAt) {
+			decided.RetryAt = last // one more before it is given up
+		}
+		return decided, what
+	}
 	switch {
 	case stable: // which nobody can be for long who fails again and again; a wait would only be time in which nobody is served
 		return wait(Backoff, 0)
 	case h.Trial:
 		h.Trials++
-		if p.GiveUpAfter > 0 && h.Trials >= p.GiveUpAfter {
+		if p.GiveUpAfter > 0 && h.Trials >= p.GiveUpAfter || p.expired(h, now) {
 			h.Phase, h.Trial = Failed, false
 			return h, GiveUp
 		}
-		return wait(Open, grow(p.Cooldown, p.CooldownMax, h.Trials))
+		return open(h.Trials)
 	case h.Failures >= p.StartBurst:
-		return wait(Open, grow(p.Cooldown, p.CooldownMax, 0))
+		return open(0)
 	}
 	return wait(Backoff, grow(p.InitialDelay, p.MaxDelay, h.Attempts-1))
+}
+
+// expired reports whether the breaker has been open for as long as it may.
+func (p Policy) expired(h History, now time.Time) bool {
+	return p.OpenLimit > 0 && !h.OpenedAt.IsZero() && now.Sub(h.OpenedAt) >= p.OpenLimit
 }
 
 // Longest is the longest wait that there can be in a phase.

@@ -18,6 +18,34 @@ func usual(p Policy) Policy {
 	return p
 }
 
+// TestOpenLimit proves that a breaker is not open for longer than it may, that the last start is at its end, and that a time of
+// readiness begins it anew.
+func TestOpenLimit(t *testing.T) {
+	t.Parallel()
+	p := usual(Policy{StartBurst: 1, OpenLimit: 12 * time.Minute})
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var h History
+	step := func(kind Kind, after time.Duration, random float64, want Decision, phase Phase, wait time.Duration) {
+		t.Helper()
+		now = now.Add(after)
+		var got Decision
+		if h, got = p.Next(h, Event{Kind: kind}, now, random); got != want || h.Phase != phase || h.Waits() && h.RetryAt.Sub(now) != wait {
+			t.Fatalf("decision %d in phase %q until %s, want %d in %q until %s", got, h.Phase, h.RetryAt.Sub(now), want, phase, wait)
+		}
+	}
+	step(Wanted, 0, 0, Launch, Running, 0)
+	step(Ended, 0, 0, Wait, Open, 5*time.Minute)
+	step(Due, 5*time.Minute, 0, Launch, Running, 0)
+	step(Ended, time.Minute, 0.99, Wait, Open, 6*time.Minute) // and not 10
+	step(Due, 6*time.Minute, 0, Launch, Running, 0)
+	step(BecameReady, time.Second, 0, Nothing, Running, 0)
+	step(Ended, time.Minute, 0, Wait, Open, 12*time.Minute) // and not 20: half open until stable
+	step(Due, 12*time.Minute, 0, Launch, Running, 0)
+	step(Ended, time.Second, 0, GiveUp, Failed, 0)
+	step(Forgiven, 0, 0, Launch, Running, 0)
+	step(Ended, time.Second, 0, Wait, Open, 5*time.Minute)
+}
+
 // TestPolicy walks the policy through lives of engines; the delays are those without jitter.
 func TestPolicy(t *testing.T) {
 	t.Parallel()

@@ -67,7 +67,7 @@ func CheckPrivate(dir string) error {
 	case !Ours(info):
 		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, %s, who could replace what is in it; run as the owner, or set another \"state_dir\"", dir, access.Owner(info))
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); run chmod 700 on it", dir, info.Mode().Perm())
+		return fmt.Errorf("cannot use %q as a state directory: others may write to it (mode %#o); %s", dir, info.Mode().Perm(), closing(dir, info))
 	}
 	return nil
 }
@@ -78,6 +78,18 @@ func CheckFolder(dir string) error {
 		return fmt.Errorf("cannot look into %q: it is a %s, not a state directory; remove it or set another \"state_dir\"", dir, access.Kind(info))
 	}
 	return nil
+}
+
+// closing says what to do about a folder that others may write to. A volume's own folder has the mode that its driver
+// gives it (of Kubernetes' emptyDir 0777), and belongs to root.
+func closing(dir string, info fs.FileInfo) string {
+	own, _ := info.Sys().(*syscall.Stat_t)
+	above, err := os.Stat(filepath.Dir(dir))
+	mounted := err == nil && above.Sys().(*syscall.Stat_t).Dev != own.Dev
+	if mounted || int(own.Uid) != os.Geteuid() {
+		return fmt.Sprintf("set \"state_dir\" to a folder below it, such as %q, which is made", filepath.Join(dir, "state"))
+	}
+	return "run chmod 700 on it"
 }
 
 // Ours reports whether a file is this user's, or root's, who can do everything anyway.

@@ -92,6 +92,11 @@ func GroupType[T ~string]() strictyaml.Type {
 	return strictyaml.Type{Want: `the name or number of a group of users, such as "llm"`, Scalar: text[T](Group)}
 }
 
+// ExposeType is how is written who may reach a replica.
+func ExposeType[T ~string]() strictyaml.Type {
+	return strictyaml.Type{Want: `true, false or "open"`, Scalar: text[T](Expose)}
+}
+
 const wantSecret = "{from_env: NAME} or {from_file: PATH}"
 
 // SecretType is how references to secrets are written.

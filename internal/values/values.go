@@ -87,6 +87,17 @@ func Group(s strictyaml.Scalar) (string, error) {
 	return s.Text, nil
 }
 
+// Expose reads who may reach a replica: "true" with a key, "open" without, "" for nobody.
+func Expose(s strictyaml.Scalar) (string, error) {
+	switch {
+	case s.Kind == strictyaml.Bool && s.Text == "false":
+		return "", nil
+	case s.Kind == strictyaml.Bool && s.Text == "true", s.Kind == strictyaml.Text && s.Text == "open":
+		return s.Text, nil
+	}
+	return "", strictyaml.ErrKind
+}
+
 // Device reads the index or the UUID of a GPU.
 func Device(s strictyaml.Scalar) (string, error) {
 	if s.Kind != strictyaml.Text && s.Kind != strictyaml.Number || !deviceText.MatchString(s.Text) && s.Text != AutoDevice {

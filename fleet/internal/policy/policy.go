@@ -27,7 +27,7 @@ func AtRest(s report.Restarts) bool {
 func historyOf(s report.Restarts) restart.History {
 	return restart.History{
 		Phase: restart.Phase(s.Phase), Attempts: s.Attempts, Failures: s.Failures, Hindered: s.Hindered, Trials: s.Trials, Trial: s.Trial,
-		RetryAt: s.RetryAt, ReadyAt: s.ReadyAt, Total: s.Total, Served: s.Served,
+		RetryAt: s.RetryAt, OpenedAt: s.OpenedAt, ReadyAt: s.ReadyAt, Total: s.Total, Served: s.Served,
 	}
 }
 
@@ -35,7 +35,7 @@ func historyOf(s report.Restarts) restart.History {
 func following(s report.Restarts, h restart.History) report.Restarts {
 	return report.Restarts{
 		Phase: report.Phase(h.Phase), Attempts: h.Attempts, Failures: h.Failures, Hindered: h.Hindered, Trials: h.Trials, Trial: h.Trial,
-		RetryAt: h.RetryAt, ReadyAt: h.ReadyAt, Last: s.Last, Total: h.Total, Cause: s.Cause, Advice: s.Advice, Served: h.Served,
+		RetryAt: h.RetryAt, OpenedAt: h.OpenedAt, ReadyAt: h.ReadyAt, Last: s.Last, Total: h.Total, Cause: s.Cause, Advice: s.Advice, Served: h.Served,
 	}
 }
 
@@ -78,7 +78,7 @@ func Of(c settings.Restart) restart.Policy {
 	return restart.Policy{
 		Never: c.Mode == "never", InitialDelay: time.Duration(c.InitialDelay), MaxDelay: time.Duration(c.MaxDelay),
 		StableAfter: time.Duration(c.StableAfter), StartBurst: c.StartBurst, Cooldown: time.Duration(c.Cooldown),
-		CooldownMax: time.Duration(c.CooldownMax), GiveUpAfter: c.GiveUpAfter,
+		CooldownMax: time.Duration(c.CooldownMax), GiveUpAfter: c.GiveUpAfter, OpenLimit: time.Duration(c.OpenLimit),
 	}
 }
 
@@ -87,6 +87,6 @@ func Of(c settings.Restart) restart.Policy {
 func Decisive(c provisioner.ProvisionConfig) string {
 	dir := c.Dir
 	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = settings.Restart{}, settings.Liveness{}, settings.Drain{}, settings.Ready{}, settings.Stop{}, settings.Logs{}
-	c.Fit, c.Expose, c.Handoff, c.Download = "", false, settings.Handoff{}, settings.Download{}
+	c.Fit, c.Expose, c.Handoff, c.Download = "", "", settings.Handoff{}, settings.Download{}
 	return cache.Hash(c, dir)
 }

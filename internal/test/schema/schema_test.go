@@ -171,6 +171,8 @@ func unionSchema(of reflect.Type) *jsonschema.Schema {
 			{Type: "string", Pattern: "^(0o?)?6(00|40|44)$", Examples: []any{"0640", "0644"}},
 			{Type: "integer", Enum: []any{600, 640, 644, 0o600, 0o640, 0o644}}, // what 0640 is depends on the version of YAML
 		}}
+	case reflect.TypeFor[settings.Expose]():
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "boolean"}, {Type: "string", Const: string(settings.ExposeOpen)}}}
 	case reflect.TypeFor[settings.Group]():
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
 			{Type: "string", Pattern: values.GroupPattern}, {Type: "integer", Minimum: "0"},

@@ -1,4 +1,4 @@
-package main
+package pod
 
 import (
 	"errors"
@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// beInit returns, unless this program is the first of its pid namespace, as in a container: then it does what the kernel
+// BeInit returns, unless this program is the first of its pid namespace, as in a container: then it does what the kernel
 // expects of that one. Processes whose parents die become its children, and stay in the table of processes until it reaps
 // them; an engine's workers leave some at each restart. So the work is done by a child, and this process reaps whatever
 // ends, passes signals on, and ends as the child does. To reap all children in the process that waits for engines would
 // take their exit statuses away.
-func beInit() {
+func BeInit() {
 	if os.Getpid() != 1 {
 		return
 	}
@@ -40,7 +40,7 @@ func beInit() {
 		switch pid, err := syscall.Wait4(-1, &status, 0, nil); {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
-			os.Exit(exitFailed) // no child, which cannot be
+			os.Exit(1) // no child, which cannot be
 		case pid != child:
 		case status.Signaled():
 			os.Exit(128 + int(status.Signal()))
