@@ -26,7 +26,7 @@ type Event struct {
 	// Took is, in seconds, with EventState how long the state before lasted, so that of a ready launch is its load; with
 	// EventRecovery how long the recovery took.
 	Took     float64          `json:"took,omitempty"`
-	Attempt  int              `json:"attempt,omitempty"` // of a supervised launch: 1, and 1 more for each failure since the replica was stable
+	Attempt  int              `json:"attempt,omitempty"` // of a managed launch: 1, and 1 more for each failure since the replica was stable
 	PID      int              `json:"pid,omitempty"`
 	Cause    engine.Cause     `json:"cause,omitempty"`     // with StateFailed: why
 	ExitCode *int             `json:"exit_code,omitempty"` // of an engine that ended, where it is known; -1 when a signal ended it
@@ -55,8 +55,8 @@ type EventKind string
 const (
 	EventState    EventKind = "state"    // the launch changed its state
 	EventNote     EventKind = "note"     // worth telling, changes nothing
-	EventRestart  EventKind = "restart"  // a supervisor will start the replica again at Restarts.RetryAt, or has given it up
-	EventRecovery EventKind = "recovery" // what a supervisor did about what an earlier one had left
+	EventRestart  EventKind = "restart"  // a manager will start the replica again at Restarts.RetryAt, or has given it up
+	EventRecovery EventKind = "recovery" // what a manager did about what an earlier one had left
 	EventProgress EventKind = "progress" // how far a preparation is, a few times a second; these are not kept in the file of events
 )
 

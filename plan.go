@@ -247,7 +247,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	plan.Notes = append(plan.Notes, config.OpenNotes(cfg.Host, cfg.Expose, cfg.APIKey != nil)...)
 	if cfg.tied() {
 		plan.Notes = append(plan.Notes, `on_manager_exit: when the manager is killed, the kernel kills the main process alone; `+
-			`what that has started and does not end by itself stays until the next run or "stop"`)
+			`what that has started and does not end by itself stays until the next manager or "stop"`)
 	}
 	return plan, nil
 }

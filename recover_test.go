@@ -380,12 +380,12 @@ func TestDamagedRecords(t *testing.T) {
 		}
 		p, _ := newLaunch(t, cfg)
 		err := p.Start(bounded(t))
-		wantText(t, err, "remove the file: the next run ends the engine")
+		wantText(t, err, "remove the file: the next manager ends the engine")
 		if !errors.Is(err, ErrBusy) {
 			t.Errorf("Start: %v", err)
 		}
 		_, err = Attach(cfg.StateDir, poolR0)
-		wantText(t, err, "remove the file: the next run ends the engine")
+		wantText(t, err, "remove the file: the next manager ends the engine")
 		if err := os.Remove(files.Record()); err != nil { // as it says
 			t.Fatal(err)
 		}

@@ -56,9 +56,9 @@ type Status struct {
 	// Usage is what the launch takes and does, where that was measured, as by fleet.Measure.
 	Usage *usage.Usage `json:"usage,omitempty"`
 
-	Restarts *report.Restarts `json:"restarts,omitempty"` // of a supervised replica, while its supervisor is there
-	Outdated bool             `json:"outdated,omitempty"` // it was launched differently from what its supervisor was told
-	// Differs is by what; nil when it is not outdated, or a supervisor of an earlier version does not tell.
+	Restarts *report.Restarts `json:"restarts,omitempty"` // of a managed replica, while its manager is there
+	Outdated bool             `json:"outdated,omitempty"` // it was launched differently from what its manager was told
+	// Differs is by what; nil when it is not outdated, or a manager of an earlier version does not tell.
 	Differs []report.Difference `json:"differs,omitempty"`
 }
 

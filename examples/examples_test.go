@@ -34,6 +34,14 @@ func TestPoolsFiles(t *testing.T) {
 		t.Fatalf("pools files: %v (%v)", files, err)
 	}
 	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const schema = "# yaml-language-server: $schema=https://"
+		if !strings.HasPrefix(string(text), schema) || !strings.Contains(string(text), "\n# Change first: ") {
+			t.Errorf("%s lacks the line of the schema, for editors, or does not say what to change first", file)
+		}
 		config, err := provisioner.LoadConfig(file)
 		if err != nil {
 			t.Error(err)

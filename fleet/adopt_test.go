@@ -20,7 +20,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
-// handOver ends a supervisor as an upgrade does, and reaps its engines, which are this process's children, in its stead.
+// handOver ends a manager as an upgrade does, and reaps its engines, which are this process's children, in its stead.
 func handOver(t *testing.T, s *Fleet) {
 	t.Helper()
 	replicas := s.all()
@@ -263,7 +263,7 @@ func TestResumeAfterTheClockWasSetBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for who, at := range map[string]time.Time{"the supervisor": r.past.RetryAt, "whoever reads the file": kept.RetryAt} {
+		for who, at := range map[string]time.Time{"the manager": r.past.RetryAt, "whoever reads the file": kept.RetryAt} {
 			if wait := time.Until(at); wait <= 0 || wait > limit {
 				t.Errorf("%s: %s waits for %s", phase, who, wait)
 			}

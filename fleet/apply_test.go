@@ -269,7 +269,7 @@ func TestApplyMovesPorts(t *testing.T) {
 	wantApplied(t, s, cfgs, "r0 reloaded", "r1 reloaded")
 }
 
-// A supervisor that ends in the middle of a change ends all of it.
+// A manager that ends in the middle of a change ends all of it.
 func TestStopDuringApply(t *testing.T) {
 	t.Parallel()
 	cfgs := fakeConfigs(t, 2, enginetest.Behavior{})

@@ -44,7 +44,7 @@ func fill(t *testing.T, dir string) (free func()) {
 }
 
 // A full disk costs what would have been written, never what was there: engines run on, records stay whole, and the
-// supervisor goes on when there is room again.
+// manager goes on when there is room again.
 func TestChaosFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := mountTmpfs(t, "2m")

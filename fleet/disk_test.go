@@ -34,7 +34,7 @@ func (h *hangingStep) end() {
 	}
 }
 
-// Nor does a supervisor's status, which metrics and what systemd is told come from.
+// Nor does a manager's status, which metrics and what systemd is told come from.
 func TestSupervisorStatusDoesNotWaitForTheDisk(t *testing.T) {
 	t.Parallel()
 	disk, hang := hangAt(t, "before_publish")

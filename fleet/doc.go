@@ -5,7 +5,7 @@
 //
 // It owns what is remembered between the launches of a replica, the order of what is done to a pool, the requests of other
 // programs, and the file of events. Daemons that keep engines alive call it, and the command does. It performs nothing of a
-// launch by itself: everything is done through what package provisioner exports, so that another supervisor could be
+// launch by itself: everything is done through what package provisioner exports, so that another manager could be
 // written beside it. One manager at a time has a state directory.
 //
 // A file is a noun or a verb: fleet (the type, and what it takes on), members and ending (who comes, and Shutdown and Release of

@@ -271,7 +271,7 @@ func TestEventFileKeepsEverything(t *testing.T) {
 	}
 }
 
-// A supervisor goes on without the file, and tells it once.
+// A manager goes on without the file, and tells it once.
 func TestSuperviseWithoutEventFile(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))

@@ -60,7 +60,7 @@ func TestSuperviseRestartsACrashedEngine(t *testing.T) {
 	if alive(worker) {
 		t.Error("the crashed engine's worker lives beside the new engine")
 	}
-	eventually(t, "the supervisor knows that it is ready", func() bool { return !s.Status()[0].Restarts.ReadyAt.IsZero() })
+	eventually(t, "the manager knows that it is ready", func() bool { return !s.Status()[0].Restarts.ReadyAt.IsZero() })
 	if r := s.Status()[0].Restarts; r.Attempts != 1 || r.Total != 1 || r.Phase != report.PhaseRunning || !strings.Contains(r.Last, "exited with code 0") {
 		t.Errorf("restarts %+v", r)
 	}
@@ -100,7 +100,7 @@ func TestSuperviseOpensTheBreaker(t *testing.T) {
 	}
 }
 
-// The breaker stays open although the supervisor was replaced: one that crashes with its engines would never open it.
+// The breaker stays open although the manager was replaced: one that crashes with its engines would never open it.
 func TestSupervisePastSurvives(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{LoadTime: time.Hour, DieLoading: &enginetest.Death{Code: 1}}))
@@ -110,23 +110,23 @@ func TestSupervisePastSurvives(t *testing.T) {
 	same := func(got report.Restarts) bool {
 		return got.Phase == want.Phase && got.Failures == want.Failures && got.Attempts == want.Attempts && got.RetryAt.Equal(want.RetryAt)
 	}
-	// As it is while the supervisor lives, and so after its crash, and after an orderly Release.
+	// As it is while the manager lives, and so after its crash, and after an orderly Release.
 	for _, end := range []func() error{func() error { return nil }, s.Release} {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
 		if got := alone(cfg.WithDefaults(), cfg.StateDir).history(); !same(got) {
-			t.Errorf("the next supervisor reads %+v, want %+v", got, want)
+			t.Errorf("the next manager reads %+v, want %+v", got, want)
 		}
 	}
 	next, j := supervised(t, []provisioner.ProvisionConfig{cfg})
 	if got := *next.Status()[0].Restarts; !same(got) {
-		t.Errorf("the next supervisor goes on with %+v, want %+v", got, want)
+		t.Errorf("the next manager goes on with %+v, want %+v", got, want)
 	}
 	if notes := j.notes(); !strings.Contains(notes, "it failed under an earlier manager, and is started in ") {
 		t.Errorf("a wait that goes on is not told: %q", notes)
 	}
-	// Nobody waits for a supervisor that has let go.
+	// Nobody waits for a manager that has let go.
 	if err := s.Wait(bounded(t)); !errors.Is(err, provisioner.ErrReleased) {
 		t.Errorf("Wait after Release: %v", err)
 	}
@@ -203,7 +203,7 @@ func TestSuperviseSeesAnotherCommandsStop(t *testing.T) {
 	if err := other.Stop(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the supervisor knows", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
+	eventually(t, "the manager knows", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
 	if now := s.Status()[0]; now.State != provisioner.StateStopped {
 		t.Errorf("%+v", now)
 	}

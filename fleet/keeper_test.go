@@ -20,7 +20,7 @@ import (
 func TestHandoffIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	for who, begin := range map[string]func(t *testing.T) (state.Files, provisioner.Handoff, *journal){
-		"a supervisor": func(t *testing.T) (state.Files, provisioner.Handoff, *journal) {
+		"a manager": func(t *testing.T) (state.Files, provisioner.Handoff, *journal) {
 			s, j := superviseReady(t, briskly(fakeConfig(t, enginetest.Behavior{})))
 			h, _ := s.all()[0].launch.Handoff()
 			return s.all()[0].files, h, j

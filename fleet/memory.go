@@ -75,7 +75,7 @@ func (r *replica) announce() {
 		e.Message = (&hold.Error{Replica: r.name, Hold: *r.held}).Error()
 	case past.Phase == report.PhaseStopped:
 		e.State, e.Cause = provisioner.StateStopped, ""
-		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so; reset it to start it (engine-provisioner reset %s)",
+		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so until it is started (engine-provisioner start %s)",
 			r.files.HeldBy(), r.name)
 	case policy.Waits(past) && wait > 0:
 		e.Message = fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait)

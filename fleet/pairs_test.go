@@ -20,7 +20,7 @@ func noError(t *testing.T, err error) {
 	}
 }
 
-// supervisorCalls are the public methods of a supervisor of cfg.
+// supervisorCalls are the public methods of a manager of cfg.
 func supervisorCalls(s *Fleet, cfg provisioner.ProvisionConfig) []inmemory.Call {
 	ctx := context.Background()
 	return []inmemory.Call{
@@ -59,7 +59,7 @@ func changed(cfg provisioner.ProvisionConfig) provisioner.ProvisionConfig {
 	return cfg
 }
 
-// supervisorStates bring a supervisor's replica into a state.
+// supervisorStates bring a manager's replica into a state.
 var supervisorStates = []struct {
 	name string
 	in   func(t *testing.T, m *inmemory.Machine, s func() *Fleet)
@@ -114,13 +114,13 @@ var supervisorStates = []struct {
 	}},
 }
 
-// Nor do two methods of a supervisor. The short form calls each two in three or four of the states.
+// Nor do two methods of a manager. The short form calls each two in three or four of the states.
 func TestChaosTwoCallsOfASupervisor(t *testing.T) {
 	t.Parallel()
 	_, long := chaosCount(t, "CHAOS_ROUNDS", 0)
 	var pairs atomic.Int64
 	t.Cleanup(func() {
-		t.Logf("chaos: %d pairs of calls in %d states of a supervisor, none hung", pairs.Load(), len(supervisorStates))
+		t.Logf("chaos: %d pairs of calls in %d states of a manager, none hung", pairs.Load(), len(supervisorStates))
 	})
 	for n, state := range supervisorStates {
 		t.Run(state.name, func(t *testing.T) {

@@ -322,7 +322,7 @@ func TestApplySwapComesBack(t *testing.T) {
 	wantText(t, s.Reload(bounded(t), taken), "cannot reload a/r0, nothing was changed: port ", "is that of b/r1; change both at once")
 }
 
-// A swap that is called off by the end of the supervisor leaves nothing.
+// A swap that is called off by the end of the manager leaves nothing.
 func TestStopDuringSwap(t *testing.T) {
 	t.Parallel()
 	before, after := swapped(t, "a", "b")

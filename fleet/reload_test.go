@@ -79,7 +79,7 @@ func TestReloadComesBackToWhatWasReady(t *testing.T) {
 	}
 }
 
-// What is got ready for a reload can take hours of download. The end of the supervisor does not wait for it.
+// What is got ready for a reload can take hours of download. The end of the manager does not wait for it.
 func TestStopCallsOffARehearsal(t *testing.T) {
 	t.Parallel()
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))

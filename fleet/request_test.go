@@ -75,7 +75,7 @@ func TestRequestReset(t *testing.T) {
 	slow.Provisioning.Binary = &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{LoadTime: time.Hour})}
 	next, _ := supervised(t, []provisioner.ProvisionConfig{slow})
 	if past := next.Status()[0].Restarts; past.Phase == report.PhaseOpen || past.Failures > 2 {
-		t.Errorf("the next supervisor remembers %+v", past)
+		t.Errorf("the next manager remembers %+v", past)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestOddRequests(t *testing.T) {
 	}
 }
 
-// TestStatusesOfSupervised proves that any other program sees what a supervisor is about to do.
+// TestStatusesOfSupervised proves that any other program sees what a manager is about to do.
 func TestStatusesOfSupervised(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -298,7 +298,7 @@ func TestStatusesOfSupervised(t *testing.T) {
 	}
 	want = "backoff failed - false\nfine ready - false\nold ready - false\nopen failed - false\n"
 	if table() != want {
-		t.Error("without a supervisor nothing is about to be done")
+		t.Error("without a manager nothing is about to be done")
 	}
 	for _, id := range []string{"fine", "old"} {
 		p, err := provisioner.Attach(dir, provisioner.ReplicaID{Pool: "pool", Replica: id})

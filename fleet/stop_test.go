@@ -55,7 +55,7 @@ func TestWhatWasStoppedStaysStopped(t *testing.T) {
 			if now := second.Status()[0]; now.Restarts.Phase != report.PhaseStopped || now.State != provisioner.StateStopped {
 				t.Errorf("%+v, restarts %+v", now, now.Restarts)
 			}
-			wantNote(t, j, "it was stopped by pid ", "stays so; reset it to start it (engine-provisioner reset pool/r0)")
+			wantNote(t, j, "it was stopped by pid ", "stays so until it is started (engine-provisioner start pool/r0)")
 			if err := second.Start(bounded(t), poolR0); err != nil {
 				t.Fatal(err)
 			}

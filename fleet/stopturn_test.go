@@ -50,7 +50,7 @@ func TestSuperviseFinishesAStop(t *testing.T) {
 			rig.kill(t, order, "draining", 0)
 			p := s.replicas[0].launch
 			awaitDone(t, p)
-			eventually(t, "the supervisor takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
+			eventually(t, "the manager takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
 			wantNote(t, j, finished)
 			if _, err := os.Lstat(rig.files.Handoff()); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the handoff is there (%v)", err)
@@ -97,7 +97,7 @@ func TestStopsOfOtherProgramsTakeTurns(t *testing.T) {
 			t.Errorf("Stop: %v", err)
 		}
 	}
-	eventually(t, "the supervisor takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
+	eventually(t, "the manager takes it for stopped", func() bool { return s.Status()[0].Restarts.Phase == report.PhaseStopped })
 	if notes := j.notes() + told.notes(); strings.Contains(notes, finished) || strings.Contains(notes, "in flight; waiting") {
 		t.Errorf("somebody else has taken part: %q", notes)
 	}

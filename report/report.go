@@ -1,5 +1,5 @@
 // Package report has what is told of launches and of the replicas that they are of: what a launch would run, how far its preparation
-// is, by what it differs from a configuration, and what a supervisor remembers and has done. These are types without deeds, which
+// is, by what it differs from a configuration, and what a manager remembers and has done. These are types without deeds, which
 // encode to JSON: package provisioner fills them in for one launch, and package fleet for many.
 package report
 
@@ -10,10 +10,10 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 )
 
-// Phase is where a supervised replica stands between its launches.
+// Phase is where a managed replica stands between its launches.
 type Phase string
 
-// The phases of a supervised replica.
+// The phases of a managed replica.
 const (
 	PhaseRunning Phase = "running" // a launch is being started, loads, or is ready
 	PhaseBackoff Phase = "backoff" // waiting to be started again
@@ -22,7 +22,7 @@ const (
 	PhaseStopped Phase = "stopped" // stopped because somebody asked
 )
 
-// Restarts is what a supervisor remembers of a replica's failures. It survives the supervisor's own crash.
+// Restarts is what a manager remembers of a replica's failures. It survives the manager's own crash.
 type Restarts struct {
 	Phase    Phase        `json:"phase"`
 	Attempts int          `json:"attempts"`           // failures since the replica was last stable

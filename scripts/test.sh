@@ -24,6 +24,8 @@ parallel=$(($(getconf _NPROCESSORS_ONLN) * 4))
 # The tests of the fleet try what the root does for it, and those of the command what both do. enginetest is among them since a
 # test that is run again as an engine says so on its stderr when nothing in it is counted.
 module=$(go list -m)
+# A tree that was never built is silent for minutes, and so are the largest packages afterwards.
+echo "building the tests of $(echo "$packages" | wc -l) packages; each is told when it and those before it are done, the largest, the root, last" >&2
 # shellcheck disable=SC2086
 $default go test $race $fresh -parallel $parallel -timeout 60m -coverpkg="$module,$module/fleet,$module/enginetest" -coverprofile=coverage.out "$@" $packages
 

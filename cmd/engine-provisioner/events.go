@@ -25,7 +25,7 @@ func (c *cli) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events [POOL[/REPLICA]]...",
 		Short: "Print what has happened to the replicas",
-		Long: `Print what has happened to the replicas, oldest first, as kept by the runs of this state directory.
+		Long: `Print what has happened to the replicas, oldest first, as kept by the managers of this state directory.
 With --follow it also prints what happens from now on, in later runs too, until it is interrupted (exit status 0). --lines and --since leave out what was before.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var oldest time.Time

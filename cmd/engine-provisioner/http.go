@@ -45,7 +45,7 @@ func (f *httpFlags) add(cmd *cobra.Command) {
 func (f *httpFlags) check(detach bool) error {
 	switch {
 	case detach && f.address != "":
-		return &usageError{err: errors.New("--http-addr needs a run that stays; leave out --detach")}
+		return &usageError{err: errors.New("--http-addr needs a manager that stays; leave out --detach")}
 	case f.address == "" && cmp.Or(f.tokenEnv, f.tokenFile) != "":
 		return &usageError{err: errors.New("a token for HTTP needs an address to serve at; add --http-addr")}
 	case f.tokenEnv != "" && f.tokenFile != "":

@@ -109,10 +109,10 @@ const rootLong = `engine-provisioner runs the LLM engines of a pools file: it st
 and stops them.
 
 Without a command it checks the file, which is ./pools.yaml unless --config names another one, and the host, adopts the replicas that already run, starts the others, and prints
-the URL of each one when it is ready. Until all are ready, the first failure ends the run. Afterwards it stays in the
+the URL of each one when it is ready. Until all are ready, the first failure ends the command. Afterwards it stays in the
 foreground and restarts engines that die. SIGINT, SIGTERM, or SIGHUP (the terminal was closed) stop the engines; running
 requests are finished first. A second signal ends all waiting at once. With --detach the engines continue to run when
-they are ready; "status", "logs" and "stop" then work on them. "reload" makes a run use the changed file.
+they are ready; "status", "logs" and "stop" then work on them. "reload" makes the manager, which is the command that stays, use the changed file.
 
 Exit status: 0 done, 1 failed, 2 usage or configuration, 3 GPU missing or too small, 4 not ready in time, 5 engine
 exited, 6 busy (another manager, or the port is taken), 129, 130 or 143 interrupted by SIGHUP, SIGINT or SIGTERM before

@@ -51,7 +51,7 @@ The command returns when all is done. Interrupting it does not stop the reload.`
 				return fleet.RequestReload(ctx, stateDir, c.configFile)
 			})
 			if errors.Is(err, fleet.ErrNotManaged) {
-				c.say("to replace engines that were left running, start a run with --replace-outdated")
+				c.say("to replace engines that were left running, start a manager with --replace-outdated")
 			}
 			return err
 		},

@@ -126,6 +126,9 @@ func (s *session) startStopped(ctx context.Context) {
 	if !s.flags.stopped && slices.ContainsFunc(all, func(status provisioner.Status) bool { return !isStopped(status) }) {
 		return
 	}
+	if !s.flags.stopped && slices.ContainsFunc(all, func(status provisioner.Status) bool { return status.Hold == nil }) {
+		s.show.say("all replicas were left stopped; they are started")
+	}
 	for _, status := range all {
 		if !isStopped(status) {
 			continue

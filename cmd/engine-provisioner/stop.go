@@ -24,7 +24,7 @@ func (c *cli) stopCommand() *cobra.Command {
 		Short: "Stop running replicas",
 		Long: `Stop running replicas, whoever started them, and return when their processes are gone and their ports are free.
 Ready replicas are drained first: their drain hooks run, and running requests are finished, as the configuration says. Of
-others, running requests are finished. A replica that a run was about to start again stays stopped. It is no error if a
+others, running requests are finished. A replica that a manager was about to start again stays stopped. It is no error if a
 replica does not run, but if none has ever run there. Of a file that is wrong, the replicas are stopped if it still says which and where they are.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(c.pools)+len(c.names) == 0 && !all && c.configFile == "" && (c.stateDir != "" || !c.findFile()) {
@@ -148,7 +148,7 @@ func (c *cli) stopReplica(stateDir string, s provisioner.Status, limits provisio
 	return stopCrashed(c.signals.hurried, stateDir, s)
 }
 
-// stopCrashed comes after the stop of a running replica. An engine that died just before that has crashed, for the run that
+// stopCrashed comes after the stop of a running replica. An engine that died just before that has crashed, for the manager that
 // looks after it, which would start another one.
 func stopCrashed(ctx context.Context, stateDir string, s provisioner.Status) error {
 	all, _ := fleet.Statuses(stateDir, withContainers()...) // what cannot be read of others does not matter
@@ -163,7 +163,7 @@ func stopCrashed(ctx context.Context, stateDir string, s provisioner.Status) err
 	return nil
 }
 
-// stopWaiting stops a replica of which no engine was found: a run may be about to start one.
+// stopWaiting stops a replica of which no engine was found: a manager may be about to start one.
 func stopWaiting(ctx context.Context, stateDir string, s provisioner.Status, found error) error {
 	idle := errors.Is(found, provisioner.ErrNotRunning) || errors.Is(found, provisioner.ErrNotFound)
 	wanted := s.Restarts != nil && s.Restarts.Phase != report.PhaseStopped

@@ -27,7 +27,7 @@ import (
 //	<state>/<pool>-<replica>/stop.lock    held by the program that stops the engine
 //	<state>/<pool>-<replica>/engine.pid   for people and monitoring; never read back
 //	<state>/<pool>-<replica>/logs/<n>.log the output of launch n
-//	<state>/<pool>-<replica>/restarts.json what a supervisor remembers
+//	<state>/<pool>-<replica>/restarts.json what a manager remembers
 //	<state>/<pool>-<replica>/held.json    says that somebody has stopped the replica
 //	<state>/<pool>-<replica>/hold.json    who holds the replica, and why; <state>/hold.json who holds all of them
 //	<state>/engines/<pool>-<replica>.json the handoff

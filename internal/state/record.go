@@ -102,7 +102,7 @@ func ReadRecord[R any](f Files, decode func(data []byte, schema int) (R, Head, e
 		err = fmt.Errorf("it is not the record of %q", f.Stem)
 	}
 	if err != nil {
-		return none, fmt.Errorf("cannot read the record %q: %w; remove the file: the next run ends the engine, if one is left", f.Record(), err)
+		return none, fmt.Errorf("cannot read the record %q: %w; remove the file: the next manager ends the engine, if one is left", f.Record(), err)
 	}
 	f.last.keep(text, what)
 	return what, nil

@@ -10,13 +10,13 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
-// RestartsName is the name of the file of what a replica's supervisor remembers, in the replica's folder.
+// RestartsName is the name of the file of what a replica's manager remembers, in the replica's folder.
 const RestartsName = "restarts.json"
 
-// Restarts is the path of what the replica's supervisor remembers.
+// Restarts is the path of what the replica's manager remembers.
 func (f Files) Restarts() string { return filepath.Join(f.Dir(), RestartsName) }
 
-// ReadRestarts reads what the replica's supervisor remembers.
+// ReadRestarts reads what the replica's manager remembers.
 func (f Files) ReadRestarts(into any) error {
 	data, err := Read(f.Restarts())
 	if err == nil {
@@ -28,7 +28,7 @@ func (f Files) ReadRestarts(into any) error {
 	return nil
 }
 
-// WriteRestarts keeps what the replica's supervisor remembers.
+// WriteRestarts keeps what the replica's manager remembers.
 func (f Files) WriteRestarts(kept any) error {
 	data, err := json.MarshalIndent(kept, "", "  ")
 	if err != nil {
