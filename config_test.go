@@ -222,7 +222,7 @@ func TestLoadConfigFile(t *testing.T) {
 	}
 	for _, test := range []struct{ path, want string }{
 		{filepath.Join(dir, "none.yaml"), "cannot read the configuration: no such file or directory"},
-		{dir, "cannot read the configuration: not a regular file; give the path of a YAML or JSON file"},
+		{dir, "cannot read the configuration: it is a folder; name the file in it"},
 		{big, "the file is larger than 1 MiB; is it a pools file?"},
 		{latin, "1:1: the file is not UTF-8 text; save the file as UTF-8"},
 	} {

@@ -31,7 +31,7 @@ func TestEnemies(t *testing.T) {
 	for name, c := range map[string]struct{ file, text, want string }{
 		"nothing":            {"x.yaml", "", "line 1: the file is empty"},
 		"binary":             {"x.service", "[Service]\x00ExecStart=x", "none of the files"},
-		"gguf":               {"m.gguf", "GGUF\x03\x00\x00\x00", "none of the files"},
+		"gguf":               {"m.gguf", "GGUF\x03\x00\x00\x00", "it is a model"},
 		"not utf-8":          {"compose.yaml", "services:\n  x: {image: \xff}", "not UTF-8"},
 		"huge":               {"compose.yaml", strings.Repeat(" ", 1<<20) + service, "larger than 1 MiB"},
 		"brackets":           {"compose.yaml", "services: " + strings.Repeat("[", 1<<19), "nested deeper"},

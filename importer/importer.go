@@ -8,6 +8,7 @@
 package importer
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -62,6 +63,9 @@ func ReadFile(path string, opts ...provisioner.Option) (*File, error) {
 
 // Data is [ReadFile] of data that was read from the file of that name.
 func Data(data []byte, name string, opts ...provisioner.Option) (*File, error) {
+	if bytes.HasPrefix(data, []byte("GGUF")) {
+		return nil, fmt.Errorf("cannot import %q: it is a model; \"engine-provisioner init\" makes a pools file for one", name)
+	}
 	if len(data) > maxSize {
 		return nil, fmt.Errorf("cannot import %q: it is larger than 1 MiB", name)
 	}

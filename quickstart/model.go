@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
@@ -156,6 +157,8 @@ func localModel(typed, file string, info fs.FileInfo) (model, error) {
 		return model{}, fmt.Errorf("it is one file of a model; name its folder, %q", filepath.Dir(file))
 	case strings.HasSuffix(file, ".gguf") || startsLikeGGUF(file):
 		return m, nil
+	case slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(file))):
+		return model{}, fmt.Errorf("it is no GGUF file; a pools file is run by: engine-provisioner --config %q", file)
 	}
 	return model{}, errors.New("it is no GGUF file; name one, or a folder with weights (*.safetensors)")
 }

@@ -41,6 +41,9 @@ Without PROMPT, or with "-", the question is read from stdin.`,
 			if cmd.Flags().Changed("temperature") {
 				q.Temperature = &temperature
 			}
+			if strings.TrimSpace(q.Prompt) == "" {
+				return errEmpty
+			}
 			if q.Prompt == "-" {
 				prompt, err := c.readPrompt()
 				if err != nil {
@@ -74,6 +77,8 @@ Without PROMPT, or with "-", the question is read from stdin.`,
 	return cmd
 }
 
+var errEmpty = &usageError{err: errors.New("the question is empty")}
+
 // readPrompt reads the question from stdin.
 func (c *cli) readPrompt() (string, error) {
 	if f, is := c.std.in.(*os.File); is && term.IsTerminal(int(f.Fd())) {
@@ -85,7 +90,7 @@ func (c *cli) readPrompt() (string, error) {
 		return "", fmt.Errorf("cannot read the question: %w", err)
 	}
 	if strings.TrimSpace(string(data)) == "" {
-		return "", &usageError{err: errors.New("the question is empty")}
+		return "", errEmpty
 	}
 	return string(data), nil
 }
@@ -140,8 +145,11 @@ func (c *cli) ask(ctx context.Context, h provisioner.Handoff, q chat.Question) e
 	if !ended {
 		fmt.Fprintln(c.std.out)
 	}
+	if stopped := interruption(ctx); stopped != nil {
+		return stopped
+	}
 	if err != nil {
-		return errors.Join(interruption(ctx), about(h.ID().String(), fmt.Errorf("cannot ask %s: %w", h.ID(), err)))
+		return about(h.ID().String(), fmt.Errorf("cannot ask %s: %w", h.ID(), err))
 	}
 	if c.output.json {
 		return writeJSON(c.std.out, askResult{

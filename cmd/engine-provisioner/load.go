@@ -60,6 +60,9 @@ func (c *cli) loadRun() ([]provisioner.ProvisionConfig, error) {
 
 // choose gives the replicas of a file that the flags and arguments name.
 func (c *cli) choose(config *provisioner.Config) ([]provisioner.ProvisionConfig, error) {
+	if err := c.misplaced(); err != nil {
+		return nil, err
+	}
 	pools := c.pools
 	if len(pools) == 0 {
 		pools = []string{""}

@@ -9,16 +9,14 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/help"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/hint"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/pod"
-	"github.com/llama-orch/engine-provisioner/internal/nearest"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/runs"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -136,8 +134,13 @@ func (c *cli) rootCommand() *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		Args:              c.knownCommand,
-		PersistentPreRun:  func(*cobra.Command, []string) { c.began = true },
+		Args: func(root *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return hint.Command(root, args, c.knownReplicas())
+		},
+		PersistentPreRun: func(*cobra.Command, []string) { c.began = true },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.needFile(cmd); err != nil {
 				return err
@@ -151,7 +154,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		`output format: "text", or "json" for one JSON object a line on stdout`)
 	c.chooseFlags(root)
 	flags.add(root, c)
-	root.SetFlagErrorFunc(suggestFlag)
+	root.SetFlagErrorFunc(hint.Flag)
 	help.Install(root, func() int {
 		d := newDisplay(c.page, false)
 		if d.size == nil {
@@ -163,9 +166,27 @@ func (c *cli) rootCommand() *cobra.Command {
 	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.holdCommand(), c.unholdCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.installCommand(), c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
+	root.InitDefaultCompletionCmd()
+	root.SetHelpCommand(helpCommand())
+	hint.Groups(root)
 	formats := cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", formats)
 	return root
+}
+
+// helpCommand is cobra's, but for a word that is no command: that is an error, and no page about something else.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return &usageError{err: hint.Command(cmd.Root(), args, nil), help: cmd.Root().CommandPath() + " --help"}
+			}
+			return of.Help()
+		},
+	}
 }
 
 // placeFlags adds the flags that say where a command looks.
@@ -213,59 +234,5 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() && cmd.Flags().Lookup("config") != nil {
-		return fmt.Errorf("unexpected argument %q; did you mean --config %s?", args[0], args[0])
-	}
-	return fmt.Errorf("unexpected argument %q", args[0])
-}
-
-// elsewhere are words that other tools have for what is spelt differently here.
-var elsewhere = map[string]string{
-	"up":    `"engine-provisioner --config FILE" starts what the file names, and --detach leaves it running`,
-	"serve": `"engine-provisioner run MODEL" starts one model, "engine-provisioner --config FILE" what a file names`,
-	"ps":    `"engine-provisioner status" shows the replicas`,
-	"list":  `"engine-provisioner status" shows the replicas`,
-	"ls":    `"engine-provisioner status" shows the replicas`,
-	"down":  `"engine-provisioner stop --config FILE" stops what the file names, "stop --all" all of the state directory`,
-	"rm":    `"engine-provisioner stop POOL/REPLICA" stops one and leaves nothing behind but its logs`,
-	"kill":  `"engine-provisioner stop --grace 0 POOL/REPLICA" kills at once`,
-	"pull":  `"engine-provisioner prepare --config FILE" brings what is missing`,
-}
-
-// knownCommand refuses arguments of the root command, which are commands that do not exist.
-func (c *cli) knownCommand(root *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var known []string
-	for _, cmd := range root.Commands() {
-		known = append(known, cmd.Name())
-	}
-	if hint := elsewhere[args[0]]; hint != "" {
-		return fmt.Errorf("unknown command %q; %s", args[0], hint)
-	}
-	if all := c.knownReplicas(); slices.Contains(all, args[0]) || slices.Contains(poolsOf(all), args[0]) {
-		return fmt.Errorf("unknown command %q; \"engine-provisioner start %s\" starts that, and --pool runs it in the foreground", args[0], args[0])
-	}
-	if name := nearest.Of(args[0], known); name != "" {
-		return fmt.Errorf("unknown command %q; did you mean %q?", args[0], name)
-	}
-	if info, err := os.Stat(args[0]); err == nil && !info.IsDir() {
-		return fmt.Errorf("unknown command %q; did you mean --config %s?", args[0], args[0])
-	}
-	return fmt.Errorf("unknown command %q", args[0])
-}
-
-// suggestFlag names the flag that was probably meant.
-func suggestFlag(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
-		return err
-	}
-	var known []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-	if name := nearest.Of(unknown.GetSpecifiedName(), known); name != "" {
-		return fmt.Errorf("%w; did you mean --%s?", err, name)
-	}
-	return err
+	return hint.Argument(cmd, args[0])
 }

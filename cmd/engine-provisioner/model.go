@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/hint"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/quickstart"
@@ -35,9 +36,9 @@ func addModelFlags(cmd *cobra.Command, req *quickstart.Request) {
 	})
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if _, unknown := errors.AsType[*pflag.NotExistError](err); unknown {
-			return fmt.Errorf(`%w; flags of the engine stand behind "--"`, suggestFlag(cmd, err))
+			return fmt.Errorf(`%w; flags of the engine stand behind "--"`, hint.Flag(cmd, err))
 		}
-		return err
+		return hint.Flag(cmd, err)
 	})
 }
 

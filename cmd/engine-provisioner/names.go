@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
 // replicaArguments lets a command name what it is about: POOL or POOL/REPLICA, as replicas are printed everywhere.
@@ -57,22 +58,41 @@ func (c *cli) unknown(replicas []string) error {
 	if len(replicas) > 0 {
 		there = "there are: " + strings.Join(replicas, ", ")
 	}
-	wrong := func(format string, args ...any) error { return &usageError{err: fmt.Errorf(format, args...)} }
+	if err := c.misplaced(); err != nil {
+		return err
+	}
+	wrong := func(what, name string, known []string) error {
+		pool, _, _ := strings.Cut(name, "/")
+		if near := nearest.Of(name, known); near != "" && !strings.HasPrefix(near, pool+"/") { // of its own pool, all are listed
+			return &usageError{err: fmt.Errorf("no %s %q; did you mean %q? %s%s", what, name, near, strings.ToUpper(there[:1]), there[1:])}
+		}
+		return &usageError{err: fmt.Errorf("no %s %q; %s", what, name, there)}
+	}
 	for _, id := range c.pools {
 		if !has(func(pool, _ string) bool { return pool == id }) {
-			return wrong("no pool %q; %s", id, there)
+			return wrong("pool", id, poolsOf(replicas))
 		}
 	}
 	for _, name := range c.names {
 		if !has(func(pool, replica string) bool { return names(name, pool, replica) }) {
-			return wrong("no replica or pool %q; %s", name, there)
+			return wrong("replica or pool", name, append(poolsOf(replicas), replicas...))
 		}
 	}
 	if !has(c.chosen) && c.replica != "" {
-		return wrong("no replica %q; %s", c.replica, there)
+		return wrong("replica", c.replica, nil)
 	}
 	if !has(c.chosen) && c.chooses() {
-		return wrong("no replica is meant by all of these names together; %s", there)
+		return &usageError{err: fmt.Errorf("no replica is meant by all of these names together; %s", there)}
+	}
+	return nil
+}
+
+// misplaced is the error about a whole name behind a flag that takes a part of one.
+func (c *cli) misplaced() error {
+	for flag, values := range map[string][]string{"pool": c.pools, "replica": {c.replica}} {
+		if i := slices.IndexFunc(values, func(name string) bool { return strings.Contains(name, "/") }); i >= 0 {
+			return &usageError{err: fmt.Errorf("--%s %s: that is a whole name; write it without --%s", flag, values[i], flag)}
+		}
 	}
 	return nil
 }

@@ -16,10 +16,6 @@ func (c *cli) renderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render",
 		Short: "Print files for other programs, such as a systemd unit",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return &usageError{err: errors.New("nothing to render is named; there is: systemd"), help: "engine-provisioner render --help"}
-		},
 	}
 	cmd.AddCommand(c.renderSystemdCommand())
 	return cmd

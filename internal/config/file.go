@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ func ReadFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, unread(err)
+	}
+	if info.IsDir() {
+		return nil, unread(errors.New("it is a folder; name the file in it"))
 	}
 	if !info.Mode().IsRegular() {
 		return nil, unread(errors.New("not a regular file; give the path of a YAML or JSON file"))
@@ -88,6 +92,10 @@ func types() map[reflect.Type]strictyaml.Type {
 // Decode reads data into a value. It reports whether data can be a pools file, and remembers in the origin where each key
 // stands.
 func (k *Checker) Decode(data []byte, into any) bool {
+	if bytes.HasPrefix(data, []byte("GGUF")) {
+		k.Report("", "the file is a model, not a pools file; run it: engine-provisioner run %q", cmp.Or(k.origin.File, "FILE"))
+		return false
+	}
 	if len(data) > maxFile {
 		k.Report("", "the file is larger than 1 MiB; is it a pools file?")
 		return false
