@@ -168,9 +168,13 @@ func (k *Checker) download(key string, c settings.Binary, program engine.Program
 		k.Report(key+".sha256", "is no sha256, which has 64 hexadecimal digits")
 	}
 	if c.URL != "" {
+		address := c.URL
+		if redact.Signed(address) { // for a time: an object store knows no other way, and what is told of it hides that
+			address, _, _ = strings.Cut(address, "?")
+		}
 		switch err := fetch.CheckURL(c.URL); {
-		case redact.InURL(c.URL) != "":
-			k.Report(key+".url", "holds %s; remove it", redact.InURL(c.URL))
+		case redact.InURL(address) != "":
+			k.Report(key+".url", "holds %s; remove it", redact.InURL(address))
 		case err != nil:
 			k.Report(key+".url", "%v", err)
 		}

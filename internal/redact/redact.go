@@ -28,6 +28,7 @@ var (
 	// The user alone is a token for a web server, and a name for ssh. Clients differ in how many slashes they want, and of which kind.
 	loginInURL = lazyregexp.New(`(?i)https?:[/\\]*[^/\\?#@\s]*@|://[^/?#@\s]*:[^/@\s]*@`)
 	parameter  = lazyregexp.New(`[?&;#]([^=&;#\s]+)=[^&;#\s{]`) // what is filled in, as in "?key={pool}", is none
+	signed     = lazyregexp.New(`(?i)^(sig|signature|x-(amz|goog)-signature)$`)
 	signature  = lazyregexp.New(`(?i)^(sig|signature|jwt|pwd|auth|.*-signature)$`)
 )
 
@@ -84,6 +85,11 @@ func InURL(text string) string {
 		}
 	}
 	return ""
+}
+
+// Signed reports whether a URL holds the signature that an object store gives an address for a time.
+func Signed(address string) bool {
+	return slices.ContainsFunc(parameter.FindAllStringSubmatch(address, -1), func(m []string) bool { return signed.MatchString(m[1]) })
 }
 
 // HasUser reports whether a text has a URL with a user in it, whose password may be there as well.
