@@ -115,7 +115,7 @@ port: is missing; give the first replica's port, such as 8081
 model.id: is missing; refer to the model, such as "local:/models/chat.gguf"`},
 		{
 			func(c *ProvisionConfig) { c.ReplicaID = "../r0" },
-			`ReplicaID: is "../r0"; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`,
+			`ReplicaID: is "../r0"; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends, such as "r0"`,
 		},
 		{func(c *ProvisionConfig) { c.Port = 70000 }, "port: must be from 1 to 65535, is 70000"},
 		{

@@ -110,6 +110,9 @@ func badHost(host string) string {
 
 func notOneOf(value string, allowed []string) string {
 	message := fmt.Sprintf("must be %s, is %q", strictyaml.Or(allowed), value)
+	if word := otherWords[strings.ToLower(value)]; slices.Contains(allowed, word) {
+		return message + fmt.Sprintf("; write %q", word)
+	}
 	if near := nearest.Of(value, allowed); near != "" && len(allowed) > 1 {
 		message += fmt.Sprintf("; did you mean %q?", near)
 	}

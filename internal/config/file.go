@@ -103,7 +103,7 @@ func (k *Checker) Decode(data []byte, into any) bool {
 	positions, problems := strictyaml.Decode(data, into, types())
 	k.origin.Positions = positions
 	for _, p := range problems {
-		k.problems = append(k.problems, Problem{Line: p.Line, Column: p.Column, Key: p.Key, Message: cmp.Or(elsewhere(p), p.Message)})
+		k.problems = append(k.problems, Problem{Line: p.Line, Column: p.Column, Key: p.Key, Message: cmp.Or(elsewhere(p), alone(p), p.Message)})
 		if !p.Unknown {
 			k.skip[p.Key] = true
 		}

@@ -16,6 +16,7 @@ const (
 )
 
 var (
+	notInID    = lazyregexp.New(`[^a-z0-9_]+`)
 	idText     = lazyregexp.New(IDPattern)
 	headerText = lazyregexp.New(HeaderPattern)
 	sha256Text = lazyregexp.New(`^[0-9A-Fa-f]{64}$`)
@@ -32,7 +33,12 @@ func BadID(id string) string {
 	case len(id) > 63:
 		return fmt.Sprintf("is %d characters long, at most 63 are possible", len(id))
 	}
-	return fmt.Sprintf(`is %q; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`, id)
+	message := fmt.Sprintf(`is %q; use lower-case letters, digits, "-" and "_", with a letter or digit at both ends`, id)
+	like := strings.Trim(notInID.ReplaceAllString(strings.ToLower(id), "-"), "-_")
+	if IsID(like) {
+		message += fmt.Sprintf(", such as %q", like)
+	}
+	return message
 }
 
 // badSecret tells what is wrong with a reference, or "".

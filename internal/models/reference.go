@@ -44,6 +44,11 @@ type Ref struct {
 func (r Request) Ref() (Ref, error) {
 	id, kind := r.ID, r.Kind
 	scheme := schemeOf(id)
+	if scheme == "https" && r.SHA256 == "" && kind != Any {
+		if page, err := OfPage(id); err == nil && page != "" {
+			return Ref{}, fmt.Errorf("is an address of the Hugging Face hub; write %q", page)
+		}
+	}
 	switch {
 	case scheme == "hf" && kind == Folder:
 		if err := checkHubName(id); err != nil {

@@ -25,7 +25,11 @@ func (d *decoder) parse(data []byte) *yaml.Node {
 		return d.shape(root)
 	}
 	if looksLikeJSON.Match(data) {
-		d.report(root, "", "cannot read this as JSON: %v", err)
+		hint := ""
+		if strings.HasPrefix(err.Error(), "invalid character '}' looking for beginning of object key") || strings.HasPrefix(err.Error(), "invalid character ']' looking for beginning of value") {
+			hint = "; remove the comma before it"
+		}
+		d.report(root, "", "cannot read this as JSON: %v%s", err, hint)
 		return nil
 	}
 	if openBrackets(data) > maxBrackets {
@@ -95,6 +99,7 @@ var syntaxHints = map[string]string{
 	"mapping values are not allowed in this context":        `check the indentation, and quote text that holds ": "`,
 	"found character that cannot start any token":           "quote text that begins with @, `, % or a tab, and indent with spaces",
 	"found a tab character that violates indentation":       "indent with spaces",
+	"found unknown escape character":                        `in double quotes \ begins an escape; put a text with \ into single quotes`,
 	"did not find expected key":                             "check the indentation",
 	"did not find expected '-' indicator":                   "check the indentation",
 	"did not find expected ',' or ']'":                      "close the list with ]",

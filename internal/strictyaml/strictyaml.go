@@ -38,7 +38,7 @@ type Problem struct {
 	Unknown bool   // the key itself is unknown
 	Meant   string // the key that an unknown key probably stands for; "" when none is near
 	Strange bool   // the key itself is unknown, and nothing in Decode's target is like it
-	Value   Scalar // that of a strange key, where it is a single one; it may be a secret
+	Value   Scalar // that of a strange key, or in the place of a block or list, where it is a single one; it may be a secret
 }
 
 // Type tells how a type is read that is not written as its Go kind says.
@@ -144,11 +144,11 @@ func (d *decoder) valueAs(n *yaml.Node, v reflect.Value, key string, t *Type) {
 			d.block(n, v, key, false)
 		}
 	case reflect.Map:
-		if d.want(n, key, yaml.MappingNode, "a block of keys") {
+		if d.want(n, key, yaml.MappingNode, "a block of keys, such as {NAME: …}") {
 			d.entries(n, v, key)
 		}
 	case reflect.Slice:
-		if d.want(n, key, yaml.SequenceNode, "a list such as [a, b]") {
+		if d.want(n, key, yaml.SequenceNode, wantList(v.Type())) {
 			v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 			var each *Type
 			if t != nil {
@@ -232,6 +232,7 @@ func (d *decoder) want(n *yaml.Node, key string, kind yaml.Kind, want string) bo
 		return true
 	}
 	d.report(n, key, "must be %s, is %s", want, describe(n, n.Kind == yaml.ScalarNode && kind == yaml.SequenceNode))
+	d.problems[len(d.problems)-1].Value, _ = scalarOf(n)
 	return false
 }
 

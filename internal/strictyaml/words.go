@@ -71,6 +71,14 @@ func wantBlock(t reflect.Type, n *yaml.Node, key string) string {
 	return fmt.Sprintf("a block such as {%s: …}", strings.Join(names, ": …, "))
 }
 
+// wantList says how a list is written of what t holds.
+func wantList(t reflect.Type) string {
+	if t.Elem().Kind() == reflect.Struct {
+		return `a list of blocks, each of which begins with "- "`
+	}
+	return "a list such as [a, b]"
+}
+
 // Or lists texts as alternatives.
 func Or(texts []string) string {
 	list := ""
