@@ -95,6 +95,10 @@ type ProvisionConfig struct {
 	Drain settings.Drain `json:"drain,omitzero"`
 	// Stop says how the replica is stopped.
 	Stop settings.Stop `json:"stop,omitzero"`
+	// Needs are the pools whose replicas must be ready before a fleet starts this one, which is ended before they are.
+	Needs []string `json:"needs,omitempty" validate:"max=16"`
+	// OnLoss is "restart" or "ignore": what a fleet does when one that it needs ends. Left out, it is "restart", once that is ready again.
+	OnLoss string `json:"on_loss,omitempty" validate:"omitempty,oneof=restart ignore"`
 	// OnManagerExit is "adopt" or "kill": whether the engine outlives the program that started it, for the next one to
 	// adopt, or is killed with it, however that ends (Linux only). Left out, it is "adopt". With "kill", a program that is
 	// killed takes the main process alone: workers that do not end by themselves stay until the next one, or a stop.
@@ -223,7 +227,7 @@ func (c ProvisionConfig) WithDefaults() ProvisionConfig {
 	c.Fit = cmp.Or(c.Fit, "warn")
 	c.Provisioning.Mode = cmp.Or(c.Provisioning.Mode, "binary")
 	c.Ready = c.Ready.WithDefaults()
-	c.OnManagerExit = cmp.Or(c.OnManagerExit, "adopt")
+	c.OnManagerExit, c.OnLoss = cmp.Or(c.OnManagerExit, "adopt"), cmp.Or(c.OnLoss, "restart")
 	c.Restart = c.Restart.WithDefaults()
 	c.Liveness = c.Liveness.WithDefaults()
 	c.Drain = c.Drain.WithDefaults()

@@ -264,29 +264,6 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 	return nil
 }
 
-// headersOf are the headers of a hook's request, with the secrets that read finds, and what takes the secrets among them out of a text.
-func headersOf(h settings.HTTPHook, read func(settings.SecretRef) (secret.Text, error)) (http.Header, secret.Redactor, error) {
-	header := http.Header{}
-	var hidden []secret.Text
-	for name, value := range h.Headers {
-		text := value.Value
-		if value.Secret != nil {
-			s, err := read(*value.Secret)
-			if err != nil {
-				return nil, secret.Redactor{}, fmt.Errorf("headers.%s: %w", name, err)
-			}
-			hidden = append(hidden, s)
-			text = s.Reveal()
-			// The scheme ("Bearer …") is no secret, and what comes after it is one by itself.
-			if _, token, found := strings.Cut(text, " "); found && token != "" {
-				hidden = append(hidden, secret.Of(token))
-			}
-		}
-		header.Set(name, text)
-	}
-	return header, secret.NewRedactor(hidden...), nil
-}
-
 // hooked is what the placeholders of a request stand for.
 func (c ProvisionConfig) hooked() hook.Replica {
 	return hook.Replica{Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(port.Loopback(c.WithDefaults().Host), c.Port), Port: c.Port}
@@ -294,7 +271,7 @@ func (c ProvisionConfig) hooked() hook.Replica {
 
 // sendHook makes the request of a hook. Its errors hold neither the query of the address nor a header.
 func sendHook(ctx context.Context, h settings.HTTPHook, cfg ProvisionConfig, read func(settings.SecretRef) (secret.Text, error)) error {
-	header, redact, err := headersOf(h, read)
+	header, redact, err := hook.Headers(h.Headers, read)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/hook"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
@@ -205,11 +206,11 @@ func readSecrets(cfg ProvisionConfig) (secrets, error) {
 		s.env[name] = v
 	}
 	// These are read again when they are needed; what cannot be read shall be known before the start.
-	for i, hook := range cfg.Drain.Hooks {
-		if hook.HTTP == nil {
+	for i, h := range cfg.Drain.Hooks {
+		if h.HTTP == nil {
 			continue
 		}
-		if _, _, err := headersOf(*hook.HTTP, cfg.readSecret); err != nil {
+		if _, _, err := hook.Headers(h.HTTP.Headers, cfg.readSecret); err != nil {
 			failed = append(failed, fmt.Errorf("drain.hooks[%d].http.%w", i, err))
 		}
 	}

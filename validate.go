@@ -139,7 +139,7 @@ func (o *options) beside(replicas []ProvisionConfig) []Problem {
 	for i, c := range replicas {
 		members[i] = config.Member{
 			Pool: c.PoolID, Name: c.Name(), StateDir: c.StateDir, Stem: c.fileStem(), Group: string(c.Handoff.Group),
-			Origin: c.origin, Port: c.Port, Sides: sides[i],
+			Origin: c.origin, Port: c.Port, Sides: sides[i], Needs: c.Needs,
 		}
 	}
 	var problems []Problem

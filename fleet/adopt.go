@@ -34,21 +34,6 @@ func (r *replica) takeUp(p *provisioner.EngineProvisioner) {
 	r.keepStale()
 }
 
-// recoveryEvent tells of a recovery.
-func recoveryEvent(f provisioner.Recovered) provisioner.Event {
-	e := provisioner.Event{
-		Time: time.Now().UTC(), Pool: f.Pool, Replica: f.Replica, Kind: provisioner.EventRecovery, Recovery: f.Result, PID: f.PID, Message: string(f.Result),
-		Took: f.Took.Round(time.Microsecond).Seconds(),
-	}
-	switch {
-	case f.Err != nil:
-		e.Message += ": " + f.Err.Error()
-	case f.Reason != "":
-		e.Message += ": " + f.Reason
-	}
-	return e
-}
-
 // keepStopped keeps that somebody has stopped the replica, for the next fleet.
 func (r *replica) keepStopped() {
 	if err := r.files.Hold(); err != nil {

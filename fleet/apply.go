@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -35,7 +37,7 @@ func (r Reloaded) MarshalJSON() ([]byte, error) {
 		plain
 		Error   string               `json:"error,omitempty"`
 		Failure *provisioner.Failure `json:"failure,omitempty"`
-	}{plain(r), told(r.Err), failure})
+	}{plain(r), outcome.Text(r.Err), failure})
 }
 
 // ReloadResult is the outcome of Apply for one replica.
@@ -115,7 +117,7 @@ func (f *Fleet) apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) [
 			r.update(func() { r.cfg = cfg })
 			continue
 		}
-		if what, now := r.weigh(ctx, cfg); what != todoNothing {
+		if what, now := r.weigh(ctx, cfg); what != policy.Nothing {
 			changed = append(changed, &change{replica: r, cfg: cfg, what: what, now: now, result: &results[i]})
 		}
 	}

@@ -3,8 +3,12 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/needs"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/report"
 )
 
@@ -56,4 +60,54 @@ func (r *replica) waitEnd(ctx context.Context) (ended bool, err error) {
 			return false, nil
 		}
 	}
+}
+
+// stand is where the replica stands, for those that need it.
+func (r *replica) stand() needs.Stand {
+	now := r.status()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stand := needs.Stand{Since: now.StartedAt, Words: string(now.State), Changed: r.changed}
+	if p := r.launch; p != nil && p.Running() && !now.State.Final() {
+		stand.Launch, stand.Ready = now.LaunchID, policy.Ready(r.past)
+	}
+	return stand
+}
+
+// needed are the replicas that this one needs.
+func (r *replica) needed() []needs.Replica {
+	var all []needs.Replica
+	for _, other := range r.fleet.all() {
+		if slices.Contains(r.config().Needs, other.id.Pool) {
+			all = append(all, needs.Replica{Name: other.name, Stand: other.stand})
+		}
+	}
+	return all
+}
+
+// awaitNeeds returns when those are ready that launch p needs, or were when it began. lost gets the loss of one, until ctx ends.
+func (r *replica) awaitNeeds(ctx context.Context, p *provisioner.EngineProvisioner, lost chan<- error) (err error) {
+	all := r.needed()
+	if len(all) == 0 {
+		return nil
+	}
+	var with needs.Launches
+	if now := p.Status(); now.State == provisioner.StateNew {
+		with, err = needs.Await(ctx, all, func(name, words string) {
+			r.tell(provisioner.Event{
+				Time: time.Now().UTC(), Pool: r.id.Pool, Replica: r.id.Replica, Kind: provisioner.EventProgress, State: provisioner.StateNew,
+				Progress: &report.Progress{Step: report.StepWait, What: name, Holder: words},
+			})
+		})
+	} else if r.config().OnLoss != "ignore" {
+		with, err = needs.Found(all, now.StartedAt)
+	}
+	if err == nil && r.config().OnLoss != "ignore" {
+		go func() {
+			if err := needs.Watch(ctx, all, with); err != nil {
+				lost <- err
+			}
+		}()
+	}
+	return err
 }

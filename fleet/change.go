@@ -3,11 +3,12 @@ package fleet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/turns"
 )
 
@@ -15,7 +16,7 @@ import (
 type change struct {
 	*replica
 	cfg    provisioner.ProvisionConfig
-	what   todo
+	what   policy.Todo
 	now    provisioner.Comparison
 	result *Reloaded
 }
@@ -32,14 +33,14 @@ func (f *Fleet) changeAll(ctx context.Context, changes []*change) {
 	var launches []*change
 	for _, c := range changes {
 		switch c.what {
-		case todoUpdate:
+		case policy.Update:
 			c.end(ReloadUpdated, c.ask(ctx, order{kind: orderUpdate, cfg: c.cfg, now: c.now}))
-		case todoRelaunch:
+		case policy.Relaunch:
 			launches = append(launches, c)
 		}
 	}
 	for _, c := range changes {
-		if c.what != todoRetry {
+		if c.what != policy.Retry {
 			continue
 		}
 		err := c.retry(ctx, c.cfg)
@@ -113,15 +114,15 @@ func (f *Fleet) swapNow(ctx context.Context, group []*change, absent map[*replic
 		}
 	}
 	if errors.Join(errs...) != nil {
-		return blame(going, errs, "nothing was changed")
+		return outcome.OfSwap(namesOf(going), errs, "nothing was changed")
 	}
 	if errs = haltAndStart(ctx, going, after); errors.Join(errs...) == nil {
 		return errs
 	}
 	if back := errors.Join(haltAndStart(ctx, going, before)...); back != nil {
-		return blame(going, errs, "and the old settings do not work any more: "+back.Error())
+		return outcome.OfSwap(namesOf(going), errs, "and the old settings do not work any more: "+back.Error())
 	}
-	return blame(going, errs, "the old settings are back")
+	return outcome.OfSwap(namesOf(going), errs, "the old settings are back")
 }
 
 // haltAndStart stops replicas, and then starts them with other settings and waits for them.
@@ -143,16 +144,10 @@ func haltAndStart(ctx context.Context, going []*replica, cfgs []provisioner.Prov
 	})
 }
 
-// blame says to each of a group what came of it, and why.
-func blame(going []*replica, errs []error, outcome string) []error {
-	told := make([]error, len(errs))
-	for i, r := range going {
-		if errs[i] != nil {
-			told[i] = fmt.Errorf("cannot reload %s, %s: %w", r.name, outcome, errs[i])
-			continue
-		}
-		other := slices.IndexFunc(errs, func(err error) bool { return err != nil })
-		told[i] = fmt.Errorf("cannot reload %s, %s: %s, with which it changes ports, failed: %w", r.name, outcome, going[other].name, errs[other])
+func namesOf(replicas []*replica) []string {
+	names := make([]string, len(replicas))
+	for i, r := range replicas {
+		names[i] = r.name
 	}
-	return told
+	return names
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/needs"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
 )
 
 // Shutdown stops all engines at once, each as [provisioner.EngineProvisioner.Stop] does, and gives the state directory back:
@@ -70,37 +72,35 @@ func (f *Fleet) end(ctx context.Context, o order) error {
 func (f *Fleet) finish(replicas []*replica, o order) {
 	defer close(f.done)
 	f.inbox.leave()
-	f.ended = joinStops(dismiss(replicas, o))
+	f.ended = outcome.OfStops(dismiss(replicas, o))
 	f.inbox.work.Wait()
 	f.changing <- struct{}{} // a change that is under way is at work in the state directory, and about to see the end
 	f.letGo()
 	<-f.changing
 }
 
-// joinStops joins what came of stops. A kill, which is a remark, is told where nothing else is wrong: beside a failure it
-// would be taken for all that happened.
-func joinStops(errs []error) error {
-	failed := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil || errors.Is(err, provisioner.ErrKilled) })
-	if len(failed) == 0 {
-		return errors.Join(errs...)
-	}
-	return errors.Join(failed...)
-}
-
 // dismiss gives replicas their last order and returns what came of it, one error for each. One that has got its last
 // order before is no failure.
+//
+// Those that others need end when these have. To be let go is no end.
 func dismiss(replicas []*replica, o order) []error {
 	errs := make([]error, len(replicas))
-	var all sync.WaitGroup
-	for i, r := range replicas {
-		all.Go(func() {
-			if err := r.insist(context.Background(), o); !errors.Is(err, provisioner.ErrStopped) {
-				errs[i] = err
-			}
-			<-r.done
-		})
+	waves := [][]*replica{replicas}
+	if o.kind == orderEnd {
+		waves = needs.Ends(replicas, func(r *replica) (string, []string) { return r.id.Pool, r.config().Needs })
 	}
-	all.Wait()
+	for _, wave := range waves {
+		var all sync.WaitGroup
+		for _, r := range wave {
+			all.Go(func() {
+				if err := r.insist(context.Background(), o); !errors.Is(err, provisioner.ErrStopped) {
+					errs[slices.Index(replicas, r)] = err
+				}
+				<-r.done
+			})
+		}
+		all.Wait()
+	}
 	return errs
 }
 

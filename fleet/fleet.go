@@ -11,6 +11,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/board"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/feed"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -142,7 +143,7 @@ func (f *Fleet) takeOn(ctx context.Context, cfgs []provisioner.ProvisionConfig, 
 		configured[r.id] = r
 	}
 	for _, one := range found {
-		e := recoveryEvent(one)
+		e := outcome.OfRecovery(one)
 		r := configured[one.ID()]
 		switch {
 		case one.Launch == nil || one.Result != report.RecoveredAdopted:

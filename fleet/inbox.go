@@ -11,6 +11,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
@@ -133,7 +134,7 @@ func (b *inbox) answer(r request) ([]Answer, error) {
 		results, err := b.fleet.Apply(ctx, cfgs)
 		var all []Answer
 		for _, done := range results {
-			all = append(all, Answer{Pool: done.Pool, Replica: done.Replica, Result: string(done.Result), Error: told(done.Err)})
+			all = append(all, Answer{Pool: done.Pool, Replica: done.Replica, Result: string(done.Result), Error: outcome.Text(done.Err)})
 		}
 		return all, err
 	default:

@@ -1,14 +1,13 @@
 package fleet
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/restarts"
-	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/holds"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -63,26 +62,9 @@ func (r *replica) keepStale() {
 // announce tells of a wait that an earlier fleet began and this one goes on with, and of a stop: else nothing would be
 // heard of the replica for half an hour, or for ever.
 func (r *replica) announce() {
-	past, now := r.past, time.Now()
-	e := provisioner.Event{
-		Time: now.UTC(), Pool: r.cfg.PoolID, Replica: r.cfg.ReplicaID, Kind: provisioner.EventNote, State: provisioner.StateNew, Cause: past.Cause,
-		Attempt: past.Attempts + 1,
+	if e, ok := outcome.OfStand(r.id, r.past, r.held, r.files.HeldBy(), time.Now()); ok {
+		r.tell(e)
 	}
-	wait := past.RetryAt.Sub(now).Round(100 * time.Millisecond)
-	switch {
-	case r.held != nil:
-		e.State, e.Cause, e.Hold = provisioner.StateStopped, "", r.held
-		e.Message = (&hold.Error{Replica: r.name, Hold: *r.held}).Error()
-	case past.Phase == report.PhaseStopped:
-		e.State, e.Cause = provisioner.StateStopped, ""
-		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so until it is started (engine-provisioner start %s)",
-			r.files.HeldBy(), r.name)
-	case policy.Waits(past) && wait > 0:
-		e.Message = fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait)
-	default:
-		return
-	}
-	r.tell(e)
 }
 
 // isReady reports whether the present launch is ready.

@@ -195,14 +195,6 @@ func (r *replica) goesOnWith(p *provisioner.EngineProvisioner, o order) bool {
 	return o.asIs() || o.kind == orderUpdate && r.launch == p
 }
 
-// told is an error as results encode it.
-func told(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
 // stopWaiting says that a caller has stopped waiting for what goes on.
 func stopWaiting(ctx context.Context, what string) error {
 	return fmt.Errorf("no longer waiting for %s, which goes on: %w", what, context.Cause(ctx))

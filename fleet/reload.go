@@ -10,7 +10,6 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
-	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -45,7 +44,7 @@ func (f *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) err
 		return err
 	}
 	what, now := r.weigh(ctx, cfg)
-	if what == todoRelaunch {
+	if what == policy.Relaunch {
 		if err := r.rehearse(ctx, cfg); err != nil {
 			return err
 		}
@@ -59,11 +58,11 @@ func (f *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) err
 		return fmt.Errorf("cannot reload %s: %w", r.name, err)
 	}
 	switch what {
-	case todoNothing:
+	case policy.Nothing:
 		return nil
-	case todoUpdate:
+	case policy.Update:
 		return r.ask(ctx, order{kind: orderUpdate, cfg: cfg, now: now})
-	case todoRetry:
+	case policy.Retry:
 		return r.retry(ctx, cfg)
 	}
 	return f.replace(ctx, r, cfg, nil)
@@ -187,33 +186,19 @@ func (r *replica) differs() []report.Difference {
 // isOutdated reports whether the launch was made with other settings than the present ones.
 func (r *replica) isOutdated() bool { return len(r.differs()) > 0 }
 
-// todo is what new settings ask for.
-type todo int
-
-const (
-	todoNothing todo = iota // it has them
-	todoUpdate              // the engine runs on under them
-	todoRetry               // it does not run, and would be launched with the same again
-	todoRelaunch
-)
-
 // weigh tells what giving the replica a configuration takes; now is what that means for the launch that runs.
-func (r *replica) weigh(ctx context.Context, cfg provisioner.ProvisionConfig) (what todo, now provisioner.Comparison) {
+func (r *replica) weigh(ctx context.Context, cfg provisioner.ProvisionConfig) (what policy.Todo, now provisioner.Comparison) {
 	r.mu.Lock()
-	present, launch, outdated, past := r.cfg, r.launch, r.outdated, r.past
+	present, launch, outdated, past := r.cfg, r.launch, len(r.outdated) > 0, r.past
 	r.mu.Unlock()
 	cfg = cfg.WithDefaults()
-	alike := policy.Decisive(present) == policy.Decisive(cfg)
-	what = todoUpdate
-	if keys, err := footprint.Keys(present, cfg); err == nil && len(keys) == 0 && present.Dir == cfg.Dir && len(outdated) == 0 {
-		what = todoNothing
-	}
+	what, alike := policy.Weigh(present, cfg, outdated)
 	if launch == nil || !launch.Running() {
 		switch {
 		case !alike:
-			return todoRelaunch, now
+			return policy.Relaunch, now
 		case past.Phase != report.PhaseRunning:
-			return todoRetry, now
+			return policy.Retry, now
 		}
 		return what, now // it is being started
 	}
@@ -221,10 +206,10 @@ func (r *replica) weigh(ctx context.Context, cfg provisioner.ProvisionConfig) (w
 	defer cancel()
 	now, err := launch.Compare(ctx, cfg)
 	switch {
-	case err != nil && alike && len(outdated) == 0: // whatever is away, the engine runs without it
+	case err != nil && alike && !outdated: // whatever is away, the engine runs without it
 		return what, now
 	case err != nil, len(now.Differs) > 0:
-		return todoRelaunch, now
+		return policy.Relaunch, now
 	}
 	return what, now
 }

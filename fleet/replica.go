@@ -10,6 +10,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/needs"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
@@ -126,8 +127,8 @@ func (r *replica) runLaunch() bool {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	began := make(chan error, 1)
-	go func() { began <- r.bringUp(ctx, p) }()
+	began, lost := make(chan error, 1), make(chan error, 1)
+	go func() { began <- r.bringUp(ctx, p, lost) }()
 	for pending := true; pending; {
 		select {
 		case err := <-began:
@@ -143,6 +144,11 @@ func (r *replica) runLaunch() bool {
 				return true
 			}
 			pending = false
+		case err := <-lost:
+			cancel(err)
+			<-began
+			r.ended(err, p)
+			return true
 		case o := <-r.orders:
 			if !o.asIs() {
 				cancel(o.over())
@@ -175,6 +181,9 @@ func (r *replica) runLaunch() bool {
 			} else {
 				r.stoppedElsewhere()
 			}
+			return true
+		case err := <-lost:
+			r.ended(err, p)
 			return true
 		case <-stable.C:
 			r.judge(policy.Happened(restart.Due))
@@ -209,10 +218,13 @@ func (r *replica) nextLaunch() (*provisioner.EngineProvisioner, error) {
 }
 
 // bringUp starts the launch, unless it was adopted, and waits until it is ready.
-func (r *replica) bringUp(ctx context.Context, p *provisioner.EngineProvisioner) (err error) {
+func (r *replica) bringUp(ctx context.Context, p *provisioner.EngineProvisioner, lost chan<- error) (err error) {
 	defer caught.Into(&err, r.log, r.name)
 	if p == r.ending {
 		return finishStop(p)
+	}
+	if err := r.awaitNeeds(ctx, p, lost); err != nil {
+		return err
 	}
 	if p.Status().State == provisioner.StateNew {
 		if err := r.awaitStop(ctx, p); err != nil {
@@ -240,6 +252,11 @@ func (r *replica) ended(err error, p *provisioner.EngineProvisioner) {
 	}
 	if errors.Is(err, provisioner.ErrStopped) { // nobody here has asked for it, or there would be an order
 		r.stoppedElsewhere()
+		return
+	}
+	if _, lost := errors.AsType[*needs.LostError](err); lost { // no failure of this one's
+		r.note(err.Error() + "; it is started again when that is ready")
+		r.judge(policy.Happened(restart.Wanted))
 		return
 	}
 	if !r.settleReload(err) {

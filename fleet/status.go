@@ -45,21 +45,7 @@ func (f *Fleet) post() {
 // state directory that m is of, by [Statuses] or of a Fleet. Who shows rates measures with the same m again and again: of a
 // launch's first measurement there are none. See [usage.Meter.Measure] for how long that takes, and the error.
 func Measure(ctx context.Context, m *usage.Meter, all []provisioner.Status) error {
-	replicas := make([]usage.Replica, len(all))
-	for i, s := range all {
-		replicas[i] = usage.Replica{Pool: s.Pool, Replica: s.Replica}
-	}
-	measured, err := m.Measure(ctx, replicas)
-	for i, u := range measured {
-		if all[i].State.Final() {
-			continue // what is left of it is about to be swept
-		}
-		if all[i].Usage = u; u != nil && u.Load != nil && all[i].State == provisioner.StateStarting {
-			l := u.Load
-			all[i].Progress = &report.Progress{Step: report.StepLoad, What: l.Model, Done: l.Done, Total: l.Total, Rate: l.Rate, Remaining: l.Remaining}
-		}
-	}
-	return err
+	return restarts.Measure(ctx, m, all)
 }
 
 // Statuses returns the status of every replica of a state directory ("" means .runtime), as [provisioner.Statuses] does, and what

@@ -34,6 +34,7 @@ const (
 	StepResolve   Step = "resolve"   // which versions of a package and of what it needs are to be installed
 	StepInstall   Step = "install"   // a package with all that it needs
 	StepLoad      Step = "load"      // a model, by the engine, in bytes; told by a status alone
+	StepWait      Step = "wait"      // for What, a replica that it needs, of which Holder says where it stands
 )
 
 var stepWords = map[Step]string{
@@ -45,6 +46,9 @@ func (p Progress) inBytes() bool { return p.Step == StepDownload || p.Step == St
 
 // String returns a text for people, such as "downloading chat.gguf: 1.2 GB of 4.7 GB, 85 MB/s, 41s left".
 func (p Progress) String() string {
+	if p.Step == StepWait {
+		return fmt.Sprintf("waiting for %s, which it needs (%s)", p.What, p.Holder)
+	}
 	words := stepWords[p.Step]
 	if p.Waiting {
 		return "waiting for " + cmp.Or(p.Holder, "another process") + " that is " + words + " " + p.What

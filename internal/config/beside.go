@@ -15,6 +15,7 @@ type Member struct {
 	Origin     *Origin // nil for one made in Go
 	Port       int
 	Sides      []engine.Port // beside Port
+	Needs      []string      // pools
 }
 
 // Beside finds replicas that cannot run beside each other. The key of a problem counts from the file, or says which element of
@@ -67,5 +68,5 @@ func Beside(replicas []Member) []Problem {
 			}
 		}
 	}
-	return problems
+	return append(problems, needs(replicas)...)
 }

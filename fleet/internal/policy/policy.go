@@ -8,6 +8,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
+	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
@@ -87,6 +88,28 @@ func Of(c settings.Restart) restart.Policy {
 func Decisive(c provisioner.ProvisionConfig) string {
 	dir := c.Dir
 	c.Restart, c.Liveness, c.Drain, c.Ready, c.Stop, c.Logs = settings.Restart{}, settings.Liveness{}, settings.Drain{}, settings.Ready{}, settings.Stop{}, settings.Logs{}
+	c.Needs, c.OnLoss = nil, ""
 	c.Fit, c.Expose, c.Handoff, c.Download = "", "", settings.Handoff{}, settings.Download{}
 	return cache.Hash(c, dir)
+}
+
+// Todo is what new settings ask for.
+type Todo int
+
+// What there may be to do.
+const (
+	Nothing  Todo = iota // it has them
+	Update               // the engine runs on under them
+	Retry                // it does not run, and would be launched with the same again
+	Relaunch             // another launch
+)
+
+// Weigh tells what settings ask of a launch that the present ones have made; alike is whether a launch would be the same, as far as
+// that is told before anything is looked at on the node.
+func Weigh(present, next provisioner.ProvisionConfig, outdated bool) (what Todo, alike bool) {
+	what = Update
+	if keys, err := footprint.Keys(present, next); err == nil && len(keys) == 0 && present.Dir == next.Dir && !outdated {
+		what = Nothing
+	}
+	return what, Decisive(present) == Decisive(next)
 }
