@@ -44,7 +44,7 @@ func (f *runFlags) add(cmd *cobra.Command, c *cli) {
 
 // source is where a run has its configuration from, and what it is when somebody asks for it again.
 type source interface {
-	load() ([]provisioner.ProvisionConfig, error)
+	toRun() ([]provisioner.ProvisionConfig, error)
 	reload() ([]provisioner.ProvisionConfig, error)
 	file() string // the absolute path of the pools file; "" when there is none
 }
@@ -54,7 +54,7 @@ func (c *cli) runReplicas(ctx context.Context, flags runFlags, from source) erro
 	if err := flags.http.check(flags.detach); err != nil {
 		return err
 	}
-	configs, err := from.load()
+	configs, err := from.toRun()
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 )
@@ -36,6 +37,36 @@ func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
 		return nil, err
 	}
 	return c.choose(config)
+}
+
+// toRun is load with the pools that the chosen ones need: nothing becomes ready without them.
+func (c *cli) toRun() ([]provisioner.ProvisionConfig, error) {
+	chosen, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	config, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(chosen); i++ { // what is added may need others
+		for _, pool := range chosen[i].Needs {
+			if slices.ContainsFunc(chosen, func(r provisioner.ProvisionConfig) bool { return r.PoolID == pool }) {
+				continue
+			}
+			more, err := config.Replicas(pool)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range more {
+				if c.stateDir != "" {
+					r.StateDir = c.stateDir
+				}
+				chosen = append(chosen, r)
+			}
+		}
+	}
+	return chosen, nil
 }
 
 // loadRun is load for a command that looks at the run of the file, wherever that was started.
@@ -93,12 +124,12 @@ func (c *cli) choose(config *provisioner.Config) ([]provisioner.ProvisionConfig,
 	return chosen, nil
 }
 
-// reload is load, for whoever asks the manager to read its file again.
+// reload is toRun, for whoever asks the manager to read its file again.
 func (c *cli) reload() ([]provisioner.ProvisionConfig, error) {
 	if c.configFile == stdin {
 		return nil, errors.New("the configuration came from stdin, which cannot be read again; stop the manager, and start it with the new one")
 	}
-	return c.load()
+	return c.toRun()
 }
 
 // file is the pools file by its absolute path: who asks for a reload may be in another folder.

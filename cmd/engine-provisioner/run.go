@@ -52,7 +52,7 @@ The pool is named after the model. After a run that was killed, the next one of 
 // oneModel is what a run without a file runs.
 type oneModel struct{ replica provisioner.ProvisionConfig }
 
-func (o oneModel) load() ([]provisioner.ProvisionConfig, error) {
+func (o oneModel) toRun() ([]provisioner.ProvisionConfig, error) {
 	return []provisioner.ProvisionConfig{o.replica}, nil
 }
 
