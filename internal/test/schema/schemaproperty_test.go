@@ -154,6 +154,8 @@ var schemaCannot = map[string]string{
 	"must be from 64KiB to 1TiB":                          "a pattern does not count",
 	"flags[0]: ":                                          "the engine judges its flags",
 	"unknown engine":                                      "programs have engines of their own",
+	"unknown pool":                                        "two keys",
+	"so that none of them can be the":                     "two keys",
 	"the drain that it is a part of ends":                 "two keys",
 	"must be the name of a variable, or how names begin":  "the loader says which names may not be chosen",
 	"cannot provide":                                      "two keys",
