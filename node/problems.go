@@ -13,7 +13,10 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -40,8 +43,13 @@ func foresee(ctx context.Context, cfg provisioner.ProvisionConfig, opts []provis
 	plan, err := Plan(ctx, cfg, opts...)
 	add(err)
 	if err != nil && ctx.Err() == nil {
+		silent := deaf(err)
 		for _, rest := range behind(cfg, opts) {
-			if _, err := Plan(ctx, rest, opts...); !pretence(err) {
+			if silent && rest.Provisioning.Mode == cfg.Provisioning.Mode && rest.Provisioning.Binary == cfg.Provisioning.Binary {
+				continue // that it does not answer is known, and took a minute to learn
+			}
+			_, err := Plan(ctx, rest, opts...)
+			if silent = silent || deaf(err); !pretence(err) {
 				add(err)
 			}
 		}
@@ -49,10 +57,40 @@ func foresee(ctx context.Context, cfg provisioner.ProvisionConfig, opts []provis
 	for _, err := range secretsOf(cfg) {
 		add(fmt.Errorf("%s: %w", cfg.Name(), err))
 	}
-	if problem, err := port.Try(cmp.Or(cfg.Host, "127.0.0.1"), cfg.Port, nil); err == nil && problem.Reason == port.Taken && !runs(cfg, opts) {
-		add(fmt.Errorf("%s: port %d is not free: %s; %s", cfg.Name(), cfg.Port, problem.Text, problem.Advice))
-	}
+	add(portOf(cfg, opts))
 	return plan, all
+}
+
+// deaf reports whether an error is that of an executable that never answers.
+func deaf(err error) bool {
+	ask, ok := errors.AsType[*tool.AskError](err)
+	return ok && ask.Deaf()
+}
+
+// portOf is the error of a start whose port somebody else has.
+func portOf(cfg provisioner.ProvisionConfig, opts []provisioner.Option) error {
+	problem, err := port.Try(cmp.Or(cfg.Host, "127.0.0.1"), cfg.Port, ofEngine)
+	if err != nil || problem.Reason != port.Taken || runs(cfg, opts) {
+		return nil
+	}
+	return &provisioner.StartError{
+		Failure: provisioner.Failure{Replica: cfg.Name(), Cause: engine.CausePortInUse, Advice: problem.Advice, Retry: true},
+		Err:     fmt.Errorf("port %d is not free: %s", cfg.Port, problem.Text),
+	}
+}
+
+// ofEngine tells a process of an engine that was started here, whatever its state directory: it prints to its log.
+func ofEngine(pid int) (what, advice string) {
+	state := filepath.Dir(filepath.Dir(filepath.Dir(procfs.Output(pid)))) // <state>/<replica>/logs/<n>.log
+	all, _ := provisioner.Statuses(state)                                 // what is none has none
+	launch, marked := procfs.Env(pid, proc.MarkEnv)
+	for _, s := range all {
+		if marked && s.LaunchID == launch {
+			return fmt.Sprintf("the engine %s of the state directory %q", s.ID(), state),
+				fmt.Sprintf(`stop that one (engine-provisioner stop --state-dir %s %s), or change "port"`, state, s.ID())
+		}
+	}
+	return "", ""
 }
 
 // behind are cfg as if its model were yet to be fetched, then as if it needed no GPU, and as if its executable were yet to be

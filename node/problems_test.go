@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -91,6 +92,9 @@ func TestProblemsOfThePort(t *testing.T) {
 	cfg := replicaOf(t, "port: "+l, "gpu: none", "model: {id: absent.gguf}")
 	cfg.Provisioning = settings.Provisioning{Binary: &settings.Binary{Path: enginetest.Install(t, enginetest.Behavior{})}}
 	got := Problems(t.Context(), cfg, provisioner.WithCacheDir(t.TempDir()))
+	if _, ok := errors.AsType[*provisioner.StartError](got[len(got)-1]); !ok {
+		t.Errorf("%T", got[len(got)-1])
+	}
 	if last := got[len(got)-1].Error(); !strings.Contains(last, "port "+l+" is not free: it is taken by ") {
 		t.Error(got)
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -122,9 +121,12 @@ func (c *cli) readyOne() (provisioner.Handoff, error) {
 }
 
 func (c *cli) ask(ctx context.Context, h provisioner.Handoff, q chat.Question) error {
-	key, err := keyOf(h)
-	if err != nil {
-		return err
+	key := secret.Of("")
+	if ref := h.Auth; ref != nil {
+		var err error
+		if key, err = secret.First(ref.FromEnv, ref.FromFile); err != nil {
+			return fmt.Errorf("cannot ask %s without its key: %w", h.ID(), err)
+		}
 	}
 	q.URL, q.Key = h.OpenAIURL, key.Reveal()
 	var text strings.Builder
@@ -157,7 +159,7 @@ func (c *cli) ask(ctx context.Context, h provisioner.Handoff, q chat.Question) e
 			Rate: a.Rate(), First: a.First.Seconds(), Took: a.Took.Seconds(),
 		})
 	}
-	c.say(askedText(h.ID().String(), a, q.MaxTokens))
+	c.say(h.ID().String() + ": " + a.Told(q.MaxTokens))
 	return nil
 }
 
@@ -173,45 +175,4 @@ type askResult struct {
 	Rate    float64 `json:"tokens_per_second,omitempty"`
 	First   float64 `json:"first_token_seconds"`
 	Took    float64 `json:"took_seconds"`
-}
-
-// askedText says who has answered, and how fast.
-func askedText(name string, a chat.Answer, most int) string {
-	text := name + ": "
-	if a.Tokens > 0 {
-		text += count(a.Tokens, "token") + " in "
-	}
-	text += a.Took.Round(10 * time.Millisecond).String()
-	if rate := a.Rate(); rate > 0 {
-		text += fmt.Sprintf(", %.1f tokens/s", rate)
-	}
-	text += ", the first after " + a.First.Round(10*time.Millisecond).String()
-	switch {
-	case a.Cut && most > 0:
-		text += fmt.Sprintf("; it was cut, by --max-tokens %d or the engine's own limit", most)
-	case a.Cut:
-		text += "; it was cut by a limit of the engine"
-	}
-	return text
-}
-
-// keyOf is the key that a replica asks for.
-func keyOf(h provisioner.Handoff) (secret.Text, error) {
-	var key secret.Text
-	var err error
-	switch ref := h.Auth; {
-	case ref == nil:
-		return secret.Of(""), nil
-	case ref.FromFile != "":
-		var keys secret.Keys
-		if keys, err = secret.KeysFromFile(ref.FromFile); err == nil {
-			key = keys.First()
-		}
-	default:
-		key, err = secret.FromEnv(ref.FromEnv)
-	}
-	if err != nil {
-		return key, fmt.Errorf("cannot ask %s without its key: %w", h.ID(), err)
-	}
-	return key, nil
 }

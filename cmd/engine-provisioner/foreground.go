@@ -100,8 +100,9 @@ func (c *cli) tellRest(ctx context.Context, config provisioner.ProvisionConfig, 
 	if !start && !gpu || ctx.Err() != nil {
 		return
 	}
-	for _, more := range node.Problems(ctx, config, withContainers()...) {
-		if !strings.Contains(err.Error(), more.Error()) {
+	told := failureOf(err).Cause
+	for _, more := range problems(ctx, config, err) {
+		if same := failureOf(more).Cause; !strings.Contains(err.Error(), more.Error()) && (same == "" || same != told) {
 			c.reportError(about(config.Name(), more))
 		}
 	}
@@ -124,10 +125,11 @@ func (c *cli) checkEach(ctx context.Context, configs []provisioner.ProvisionConf
 	var all sync.WaitGroup
 	for i, config := range configs {
 		all.Go(func() {
-			if _, err := node.Plan(ctx, config, withContainers()...); err == nil {
+			_, err := node.Plan(ctx, config, withContainers()...)
+			if err == nil {
 				return
 			}
-			for _, err := range node.Problems(ctx, config, withContainers()...) {
+			for _, err := range problems(ctx, config, err) {
 				errs[i] = append(errs[i], about(config.Name(), err))
 			}
 		})

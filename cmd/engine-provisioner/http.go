@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -119,7 +121,7 @@ func (s *httpServer) serve(handler http.Handler) string {
 		defer close(s.done)
 		_ = s.http.Serve(s.listener) // ends by close
 	}()
-	url := "http://" + s.listener.Addr().String()
+	url := "http://" + reachable(s.listener.Addr())
 	switch at, ok := s.listener.Addr().(*net.TCPAddr); {
 	case s.keyed:
 		return "page at " + url + "/, with the token as the password; metrics at " + url + "/metrics"
@@ -128,6 +130,15 @@ func (s *httpServer) serve(handler http.Handler) string {
 	default:
 		return "probes and metrics at " + url + "/metrics; for the page other machines need a token (--http-token-file)"
 	}
+}
+
+// reachable is where others find a listener: one on all addresses has none that they could use.
+func reachable(listener net.Addr) string {
+	at, ok := listener.(*net.TCPAddr)
+	if name, err := os.Hostname(); ok && err == nil && at.IP.IsUnspecified() {
+		return net.JoinHostPort(name, strconv.Itoa(at.Port))
+	}
+	return listener.String()
 }
 
 // close lets the answers under way end, for a moment.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,6 +64,25 @@ func TestHTTPAddress(t *testing.T) {
 		}
 		if err != nil && exitCode(err) != exitUsage {
 			t.Errorf("%q: exit status %d", text, exitCode(err))
+		}
+	}
+}
+
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	name, err := os.Hostname()
+	if err != nil {
+		t.Skip(err)
+	}
+	for listener, want := range map[string]string{
+		"127.0.0.1:9464": "127.0.0.1:9464", "[::1]:9464": "[::1]:9464", "0.0.0.0:9464": name + ":9464", "[::]:9464": name + ":9464",
+	} {
+		at, err := net.ResolveTCPAddr("tcp", listener)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reachable(at); got != want {
+			t.Errorf("%s: %q, want %q", listener, got, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/plantext"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -57,26 +59,43 @@ instead by which keys each replica's engine differs from what would be run: what
 
 // plan shows what would be run, or returns all that keeps it from that.
 func (c *cli) plan(ctx context.Context, config provisioner.ProvisionConfig) []error {
-	c.inspect(ctx, config)
+	if err := c.inspect(ctx, config); deaf(err) {
+		return []error{err}
+	}
 	plan, err := node.Plan(ctx, config, withContainers()...)
 	if err != nil {
-		return node.Problems(ctx, config, withContainers()...)
+		return problems(ctx, config, err)
 	}
 	return []error{c.showPlan(plan)}
 }
 
+// problems are all that keep a replica from starting, of which err is the first that was found.
+func problems(ctx context.Context, config provisioner.ProvisionConfig, err error) []error {
+	if deaf(err) {
+		return []error{err}
+	}
+	return node.Problems(ctx, config, withContainers()...)
+}
+
+// deaf reports whether an error is that of an executable that never answers: to ask it again takes another minute.
+func deaf(err error) bool {
+	ask, ok := errors.AsType[*tool.AskError](err)
+	return ok && ask.Deaf()
+}
+
 // inspect has the executable asked for its flags, if that was not done before. What is wrong with it, the plan tells.
-func (c *cli) inspect(ctx context.Context, config provisioner.ProvisionConfig) {
-	done := make(chan struct{})
+func (c *cli) inspect(ctx context.Context, config provisioner.ProvisionConfig) error {
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
-		_, _ = node.Inspect(ctx, config)
+		_, err := node.Inspect(ctx, config)
+		done <- err
 	}()
 	select {
-	case <-done:
+	case err := <-done:
+		return err
 	case <-time.After(time.Second):
 		fmt.Fprintln(c.std.err, "asking the engine for its flags; this is done once for each version")
-		<-done
+		return <-done
 	}
 }
 

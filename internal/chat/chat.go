@@ -45,6 +45,29 @@ func (a Answer) Rate() float64 {
 	return float64(a.Tokens-1) / (a.Took - a.First).Seconds()
 }
 
+// Told is how long it took and how fast it was, for people. most is what the question allowed, 0 for no limit.
+func (a Answer) Told(most int) string {
+	text := ""
+	if a.Tokens > 0 {
+		text = fmt.Sprintf("%d tokens in ", a.Tokens)
+		if a.Tokens == 1 {
+			text = "1 token in "
+		}
+	}
+	text += a.Took.Round(10 * time.Millisecond).String()
+	if rate := a.Rate(); rate > 0 {
+		text += fmt.Sprintf(", %.1f tokens/s", rate)
+	}
+	text += ", the first after " + a.First.Round(10*time.Millisecond).String()
+	switch {
+	case a.Cut && most > 0:
+		text += fmt.Sprintf("; it was cut, by --max-tokens %d or the engine's own limit", most)
+	case a.Cut:
+		text += "; it was cut by a limit of the engine"
+	}
+	return text
+}
+
 // Ask puts the question. tell gets each piece of the answer as it comes, and of what the model thinks before it; its
 // error ends the answer.
 func Ask(ctx context.Context, q Question, tell func(piece string, thought bool) error) (Answer, error) {

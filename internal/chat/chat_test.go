@@ -122,3 +122,22 @@ func TestRate(t *testing.T) {
 		}
 	}
 }
+
+// How long, how fast, and that an answer was cut, by whom.
+func TestTold(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]struct {
+		answer Answer
+		most   int
+	}{
+		"1s, the first after 500ms":                                                        {Answer{First: time.Second / 2, Took: time.Second}, 10},
+		"1 token in 1s, the first after 1s":                                                {Answer{Tokens: 1, First: time.Second, Took: time.Second}, 10},
+		"11 tokens in 2s, 10.0 tokens/s, the first after 1s":                               {Answer{Tokens: 11, First: time.Second, Took: 2 * time.Second}, 10},
+		"1s, the first after 1s; it was cut by a limit of the engine":                      {Answer{First: time.Second, Took: time.Second, Cut: true}, 0},
+		"1s, the first after 1s; it was cut, by --max-tokens 10 or the engine's own limit": {Answer{First: time.Second, Took: time.Second, Cut: true}, 10},
+	} {
+		if got := c.answer.Told(c.most); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
