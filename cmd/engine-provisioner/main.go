@@ -163,7 +163,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		width, _, _ := d.size() // 0 where it cannot be told
 		return width
 	})
-	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.holdCommand(), c.unholdCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
+	root.AddCommand(c.runCommand(), c.initCommand(), c.startCommand(), c.stopCommand(), c.restartCommand(), c.holdCommand(), c.unholdCommand(), c.resetCommand(), c.reloadCommand(), c.statusCommand(), c.topCommand(), c.waitCommand(), c.askCommand(), c.logsCommand(),
 		c.eventsCommand(), c.validateCommand(), c.planCommand(), c.prepareCommand(), c.cacheCommand(), c.doctorCommand(),
 		c.installCommand(), c.enginesCommand(), c.importCommand(), c.renderCommand(), c.schemaCommand(), c.versionCommand())
 	root.InitDefaultCompletionCmd()

@@ -18,7 +18,7 @@ import (
 )
 
 func (c *cli) statusCommand() *cobra.Command {
-	var check bool
+	var check, watch bool
 	cmd := &cobra.Command{
 		Use:   "status [POOL[/REPLICA]]...",
 		Short: "Show the replicas of a state directory and their states",
@@ -35,37 +35,47 @@ settings than those of the file are shown as outdated. With --check the exit sta
 				}
 				return err
 			}
-			found, stateDir, err := c.recorded()
-			c.compare(cmd.Context(), found)
-			c.measure(cmd.Context(), stateDir, found)
-			if len(found) == 0 && err == nil {
-				nothing := c.nothing(stateDir)
-				if c.configFile != "" && !c.onlyState {
-					return nothing
-				}
-				c.say(nothing.Error())
-				return nil
+			if watch {
+				return c.watchStatus(cmd.Context(), func() error { return c.showStatus(cmd.Context()) })
 			}
-			if c.output.json {
-				for _, s := range found {
-					if err := writeJSON(c.std.out, s); err != nil {
-						return err
-					}
-				}
-				return err
-			}
-			if len(found) > 0 {
-				if failed := c.statusTable(found); err == nil {
-					err = failed
-				}
-			}
-			return err
+			return c.showStatus(cmd.Context())
 		},
 	}
 	c.chooseFlags(cmd)
 	c.replicaArguments(cmd)
 	cmd.Flags().BoolVar(&check, "check", false, "print nothing, and exit with 0 only when all are ready")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show them again and again until it is interrupted: on a terminal as \"top\" does")
+	cmd.MarkFlagsMutuallyExclusive("check", "watch")
 	return cmd
+}
+
+// showStatus shows the replicas once.
+func (c *cli) showStatus(ctx context.Context) error {
+	found, stateDir, err := c.recorded()
+	c.compare(ctx, found)
+	c.measure(ctx, stateDir, found)
+	if len(found) == 0 && err == nil {
+		nothing := c.nothing(stateDir)
+		if c.configFile != "" && !c.onlyState {
+			return nothing
+		}
+		c.say(nothing.Error())
+		return nil
+	}
+	if c.output.json {
+		for _, s := range found {
+			if err := writeJSON(c.std.out, s); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	if len(found) > 0 {
+		if failed := c.statusTable(found); err == nil {
+			err = failed
+		}
+	}
+	return err
 }
 
 // ratesOver is how long a look takes that tells rates: the kernel counts processors' time in steps of 10 ms.

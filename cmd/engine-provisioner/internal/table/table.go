@@ -45,10 +45,10 @@ func (t Table) columns() []column {
 		}},
 		{"UP", true, func(s provisioner.Status) string { return age(s, t.Now) }},
 		{"CPU", true, processors},
-		{"RAM", true, memory},
+		{"RAM", true, Memory},
 		{"VRAM", true, gpuMemory},
-		{"RUN/WAIT", true, requests},
-		{"TOK/S", true, tokens},
+		{"RUN/WAIT", true, Requests},
+		{"TOK/S", true, Tokens},
 		{"RESTARTS", true, restarts},
 		{"LAST CAUSE", false, cause},
 	}

@@ -15,12 +15,18 @@ import (
 	"github.com/llama-orch/engine-provisioner/report"
 )
 
+// Word is a state in a word for people.
+func Word(state provisioner.State) string {
+	if state == provisioner.StateStarting {
+		return "loading"
+	}
+	return string(state)
+}
+
 // State is where a replica stands, shortly: a load and a preparation with how far they are.
 func State(s provisioner.Status, now time.Time) string {
-	word := string(s.State)
+	word := Word(s.State)
 	switch {
-	case s.State == provisioner.StateStarting:
-		word = "loading"
 	case s.State == provisioner.StateReady && s.Usage != nil && s.Usage.Asleep:
 		word = "asleep"
 	case s.State == provisioner.StateReady && s.Drained:
@@ -162,7 +168,8 @@ func processors(s provisioner.Status) string {
 	return fmt.Sprintf("%.0f%%", 100**s.Usage.CPU)
 }
 
-func memory(s provisioner.Status) string {
+// Memory is what its processes take, "-" where nobody can tell.
+func Memory(s provisioner.Status) string {
 	if s.Usage == nil || s.Usage.Processes == 0 {
 		return none
 	}
@@ -176,7 +183,8 @@ func gpuMemory(s provisioner.Status) string {
 	return bytesize.Binary(uint64(max(0, *s.Usage.GPUMemory)))
 }
 
-func requests(s provisioner.Status) string {
+// Requests are those that run, and those that wait; "-" where nobody can tell.
+func Requests(s provisioner.Status) string {
 	switch u := s.Usage; {
 	case u == nil || u.Running == nil:
 		return none
@@ -187,7 +195,8 @@ func requests(s provisioner.Status) string {
 	}
 }
 
-func tokens(s provisioner.Status) string {
+// Tokens are those a second; "-" where nobody can tell.
+func Tokens(s provisioner.Status) string {
 	if s.Usage == nil || s.Usage.TokenRate == nil {
 		return none
 	}
