@@ -134,7 +134,7 @@ func TestExplain(t *testing.T) {
 		got := without(t, func() string {
 			err := c.try()
 			explained := Explain(err)
-			if c.want == "" && explained != err {
+			if c.want == "" && fmt.Sprint(explained) != fmt.Sprint(err) {
 				return fmt.Sprintf("%v became %v", err, explained)
 			}
 			if explained == nil {
