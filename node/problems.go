@@ -70,13 +70,13 @@ func deaf(err error) bool {
 // portOf is the error of a start whose port somebody else has.
 func portOf(cfg provisioner.ProvisionConfig, opts []provisioner.Option) error {
 	problem, err := port.Try(cmp.Or(cfg.Host, "127.0.0.1"), cfg.Port, ofEngine)
-	if err != nil || problem.Reason != port.Taken || runs(cfg, opts) {
-		return nil
+	if err == nil && problem.Reason == port.Taken && !runs(cfg, opts) {
+		return &provisioner.StartError{
+			Failure: provisioner.Failure{Replica: cfg.Name(), Cause: engine.CausePortInUse, Advice: problem.Advice, Retry: true},
+			Err:     fmt.Errorf("port %d is not free: %s", cfg.Port, problem.Text),
+		}
 	}
-	return &provisioner.StartError{
-		Failure: provisioner.Failure{Replica: cfg.Name(), Cause: engine.CausePortInUse, Advice: problem.Advice, Retry: true},
-		Err:     fmt.Errorf("port %d is not free: %s", cfg.Port, problem.Text),
-	}
+	return nil
 }
 
 // ofEngine tells a process of an engine that was started here, whatever its state directory: it prints to its log.

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/exefile"
 )
 
 // Error says that the executable is missing or cannot be used.
@@ -62,9 +63,14 @@ func (w Wanted) find() (string, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return "", fmt.Errorf("cannot look at the engine's executable: %w; or set %q", access.Explain(err), w.Key)
 	case err != nil:
+		if why := access.Missing(path); why != "" && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s", err, why)
+		}
 		return "", fmt.Errorf("cannot find the engine's executable: %w; set %q", err, w.Key)
 	case !mode.IsRegular():
 		return "", fmt.Errorf("the engine's executable %q is a %s; name the executable file", path, access.Kind(info))
+	case mode.Perm()&0o111 == 0 && exefile.Problem(path) != "":
+		return "", fmt.Errorf("the engine's executable %q cannot be run: %s; name the executable file", path, exefile.Problem(path))
 	case mode.Perm()&0o111 == 0:
 		return "", fmt.Errorf("the engine's executable %q is not executable; run chmod +x on it", path)
 	case mode.Perm()&0o002 != 0:

@@ -38,6 +38,8 @@ func Problem(path string) string {
 		return "it is a program for Windows"
 	case isMachO(head):
 		return "it is a program for macOS"
+	case bytes.HasPrefix(head, []byte("GGUF")):
+		return "it is a model"
 	case bytes.HasPrefix(head, []byte("version https://git-lfs")):
 		return "it is a pointer of Git LFS, not the program; fetch it with git lfs pull"
 	case !bytes.ContainsRune(head, 0):

@@ -63,6 +63,7 @@ func TestProblem(t *testing.T) {
 		"no first line":  {[]byte("exec llama-server\n"), `without "#!"`},
 		"for Windows":    {[]byte("MZ\x90\x00"), "for Windows"},
 		"Git LFS":        {[]byte("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"},
+		"a model":        {[]byte("GGUF\x03\x00\x00\x00"), "it is a model"},
 		"something":      {[]byte{1, 0, 2}, "it is no program"},
 		"a long line":    {append([]byte("#!/"), bytes.Repeat([]byte("x"), 5000)...), "too long"},
 	} {

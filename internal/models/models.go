@@ -105,6 +105,9 @@ func (m *Model) check() (err error) {
 		if denied := access.Denied(m.Path, "read"); denied != "" {
 			return &Error{Missing, fmt.Errorf("%w: %s; %s", err, denied, access.Remedy)}
 		}
+		if why := access.Missing(m.Path); why != "" && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s", err, why)
+		}
 		return &Error{Missing, fmt.Errorf("%w; check \"model.id\"", err)}
 	}
 	defer f.Close()

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -44,7 +45,7 @@ func cannotCreate(dir string, err error) error {
 	parent := dir
 	for parent != filepath.Dir(parent) {
 		if info, statErr := os.Stat(parent); statErr == nil && !info.IsDir() {
-			return fmt.Errorf(doing+": %q is a %s; remove it or set another \"state_dir\"", err, parent, access.Kind(info))
+			return fmt.Errorf(doing+": %q is a %s; %s", err, parent, access.Kind(info), instead(info))
 		} else if statErr == nil {
 			break
 		}
@@ -53,7 +54,18 @@ func cannotCreate(dir string, err error) error {
 	if denied := access.Denied(parent, "write"); denied != "" {
 		return fmt.Errorf(doing+": %s; run as the owner, or set another \"state_dir\"", err, denied)
 	}
+	if access.Exists(parent) && errors.Is(err, fs.ErrNotExist) { // as below /proc
+		return fmt.Errorf(doing+": no folders can be made in %q; set another \"state_dir\"", err, parent)
+	}
 	return fmt.Errorf(doing+"; make its parent writable or set \"state_dir\"", err)
+}
+
+// instead is what to do about a file that is in the way of a state directory. Devices are nobody's to remove.
+func instead(info fs.FileInfo) string {
+	if kind := info.Mode().Type(); kind == 0 || kind == fs.ModeSymlink {
+		return "remove it or set another \"state_dir\""
+	}
+	return "set another \"state_dir\""
 }
 
 // CheckPrivate refuses a folder in which another user could replace our files.
@@ -63,7 +75,7 @@ func CheckPrivate(dir string) error {
 	case err != nil:
 		return fmt.Errorf("cannot use the state directory: %w", access.Explain(err))
 	case !info.IsDir():
-		return fmt.Errorf("cannot use %q as a state directory: it is a %s; remove it or set another \"state_dir\"", dir, access.Kind(info))
+		return fmt.Errorf("cannot use %q as a state directory: it is a %s; %s", dir, access.Kind(info), instead(info))
 	case !Ours(info):
 		return fmt.Errorf("cannot use %q as a state directory: it belongs to another user, %s, who could replace what is in it; run as the owner, or set another \"state_dir\"", dir, access.Owner(info))
 	case info.Mode().Perm()&0o022 != 0:
@@ -75,7 +87,7 @@ func CheckPrivate(dir string) error {
 // CheckFolder refuses what is no folder at the path of a state directory: nobody may take it for one in which nothing runs.
 func CheckFolder(dir string) error {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-		return fmt.Errorf("cannot look into %q: it is a %s, not a state directory; remove it or set another \"state_dir\"", dir, access.Kind(info))
+		return fmt.Errorf("cannot look into %q: it is a %s, not a state directory; %s", dir, access.Kind(info), instead(info))
 	}
 	return nil
 }
