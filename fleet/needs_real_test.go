@@ -20,9 +20,9 @@ func TestExampleOfNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	real, port := realConfig(t, tiny), enginetest.FreePort(t, 2)
+	as, port := realConfig(t, tiny), enginetest.FreePort(t, 2)
 	for i := range cfgs {
-		cfgs[i].StateDir, cfgs[i].Port, cfgs[i].Model, cfgs[i].Provisioning, cfgs[i].GPU = real.StateDir, port+i, real.Model, real.Provisioning, engine.GPUNone
+		cfgs[i].StateDir, cfgs[i].Port, cfgs[i].Model, cfgs[i].Provisioning, cfgs[i].GPU = as.StateDir, port+i, as.Model, as.Provisioning, engine.GPUNone
 	}
 	s, j := supervised(t, cfgs)
 	if err := s.WaitReady(bounded(t)); err != nil {

@@ -146,7 +146,7 @@ func (r *replica) runLaunch() bool {
 			pending = false
 		case err := <-lost:
 			cancel(err)
-			<-began
+			_ = <-began // it was called off
 			r.ended(err, p)
 			return true
 		case o := <-r.orders:
