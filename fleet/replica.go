@@ -144,10 +144,10 @@ func (r *replica) runLaunch() bool {
 				return true
 			}
 			pending = false
-		case err := <-lost:
-			cancel(err)
-			_ = <-began // it was called off
-			r.ended(err, p)
+		case loss := <-lost:
+			cancel(loss)
+			<-began //nolint:errcheck // it was called off
+			r.ended(loss, p)
 			return true
 		case o := <-r.orders:
 			if !o.asIs() {
