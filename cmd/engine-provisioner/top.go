@@ -62,7 +62,7 @@ func (c *cli) top(ctx context.Context, out *os.File) error {
 	}
 	err = top.Run(ctx, source, c.std.in.(*os.File), out, newDisplay(c.page, false).colour, c.say)
 	if interruption(ctx) != nil {
-		return nil // whoever ends a view wants nothing more
+		return nil //nolint:nilerr // whoever ends a view wants nothing more
 	}
 	return err
 }

@@ -184,8 +184,8 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		then = m.look(false)
 	case eventsMsg:
 		for _, e := range msg {
-			kept := append(m.events[e.ID()], e)
-			m.events[e.ID()] = kept[max(0, len(kept)-keptEvents):]
+			m.events[e.ID()] = append(m.events[e.ID()], e)
+			m.events[e.ID()] = m.events[e.ID()][max(0, len(m.events[e.ID()])-keptEvents):]
 		}
 		then = m.nextEvents
 	case logMsg:
