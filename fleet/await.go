@@ -74,22 +74,17 @@ func (r *replica) stand() needs.Stand {
 	return stand
 }
 
-// needed are the replicas that this one needs.
-func (r *replica) needed() []needs.Replica {
-	var all []needs.Replica
-	for _, other := range r.fleet.all() {
-		if slices.Contains(r.config().Needs, other.id.Pool) {
-			all = append(all, needs.Replica{Name: other.name, Stand: other.stand})
-		}
-	}
-	return all
-}
-
 // awaitNeeds returns when those are ready that launch p needs, or were when it began. lost gets the loss of one, until ctx ends.
 func (r *replica) awaitNeeds(ctx context.Context, p *provisioner.EngineProvisioner, lost chan<- error) (err error) {
-	all := r.needed()
-	if len(all) == 0 {
+	pools, minds := r.config().Needs, r.config().OnLoss != "ignore"
+	if len(pools) == 0 {
 		return nil
+	}
+	var all []needs.Replica
+	for _, other := range r.fleet.all() {
+		if slices.Contains(pools, other.id.Pool) {
+			all = append(all, needs.Replica{Name: other.name, Stand: other.stand})
+		}
 	}
 	var with needs.Launches
 	if now := p.Status(); now.State == provisioner.StateNew {
@@ -99,10 +94,10 @@ func (r *replica) awaitNeeds(ctx context.Context, p *provisioner.EngineProvision
 				Progress: &report.Progress{Step: report.StepWait, What: name, Holder: words},
 			})
 		})
-	} else if r.config().OnLoss != "ignore" {
+	} else if minds {
 		with, err = needs.Found(all, now.StartedAt)
 	}
-	if err == nil && r.config().OnLoss != "ignore" {
+	if err == nil && minds {
 		go func() {
 			if err := needs.Watch(ctx, all, with); err != nil {
 				lost <- err

@@ -62,7 +62,7 @@ func (r *replica) keepStale() {
 // announce tells of a wait that an earlier fleet began and this one goes on with, and of a stop: else nothing would be
 // heard of the replica for half an hour, or for ever.
 func (r *replica) announce() {
-	if e, ok := outcome.OfStand(r.id, r.past, r.held, r.files.HeldBy(), time.Now()); ok {
+	if e, ok := outcome.OfStand(r.id, r.past, r.held, r.files.HeldBy, time.Now()); ok {
 		r.tell(e)
 	}
 }

@@ -193,7 +193,7 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}
 	s.show.watch(engines)
-	defer func() { s.logs.Look(engines); s.logs.Close() }()
+	defer func() { s.logs.Look(engines, engines.Status()); s.logs.Close() }()
 	s.startStopped(ctx)
 	if s.face != nil {
 		s.counts.Watch(engines)
@@ -214,8 +214,9 @@ func (s *session) run(ctx context.Context) error {
 	if s.flags.detach && interruption(ctx) == nil {
 		return s.release()
 	}
-	s.show.steady(s.standing())
-	s.manager.ready(s.standing())
+	now := readyOf(engines.Status())
+	s.show.steady(now)
+	s.manager.ready(now)
 	ended := make(chan error, 1)
 	waiting, stop := context.WithCancel(context.Background())
 	defer stop()

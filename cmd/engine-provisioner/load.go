@@ -41,11 +41,11 @@ func (c *cli) load() ([]provisioner.ProvisionConfig, error) {
 
 // toRun is load with the pools that the chosen ones need: nothing becomes ready without them.
 func (c *cli) toRun() ([]provisioner.ProvisionConfig, error) {
-	chosen, err := c.load()
+	config, err := c.config()
 	if err != nil {
 		return nil, err
 	}
-	config, err := c.config()
+	chosen, err := c.choose(config)
 	if err != nil {
 		return nil, err
 	}

@@ -13,10 +13,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/report"
 )
 
-// standing says how many replicas are fit to be used.
-func (s *session) standing() string {
+// readyOf says how many replicas are fit to be used.
+func readyOf(all []provisioner.Status) string {
 	ready := 0
-	all := s.engines.Status()
 	for _, status := range all {
 		if status.State == provisioner.StateReady {
 			ready++
@@ -27,8 +26,9 @@ func (s *session) standing() string {
 
 // heed acts on what has happened.
 func (s *session) heed() {
-	s.manager.status(s.standing())
-	s.logs.Look(s.engines)
+	all := s.engines.Status()
+	s.manager.status(readyOf(all))
+	s.logs.Look(s.engines, all)
 }
 
 // preparing reports whether a preparation has told how far it is since the last call.

@@ -63,8 +63,8 @@ func Text(err error) string {
 }
 
 // OfStand is what is told of a replica that a new fleet takes on, where an earlier one has left it waiting or stopped; ok is false
-// where there is nothing to tell. by is who has stopped it.
-func OfStand(id provisioner.ReplicaID, past report.Restarts, held *hold.Hold, by string, now time.Time) (e provisioner.Event, ok bool) {
+// where there is nothing to tell. by reads who has stopped it, where that matters.
+func OfStand(id provisioner.ReplicaID, past report.Restarts, held *hold.Hold, by func() string, now time.Time) (e provisioner.Event, ok bool) {
 	e = provisioner.Event{
 		Time: now.UTC(), Pool: id.Pool, Replica: id.Replica, Kind: provisioner.EventNote, State: provisioner.StateNew, Cause: past.Cause,
 		Attempt: past.Attempts + 1,
@@ -76,7 +76,7 @@ func OfStand(id provisioner.ReplicaID, past report.Restarts, held *hold.Hold, by
 		e.Message = (&hold.Error{Replica: id.String(), Hold: *held}).Error()
 	case past.Phase == report.PhaseStopped:
 		e.State, e.Cause = provisioner.StateStopped, ""
-		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so until it is started (engine-provisioner start %s)", by, id)
+		e.Message = fmt.Sprintf("it was stopped by %s under an earlier manager, and stays so until it is started (engine-provisioner start %s)", by(), id)
 	case policy.Waits(past) && wait > 0:
 		e.Message = fmt.Sprintf("it failed under an earlier manager, and is started in %s", wait)
 	default:

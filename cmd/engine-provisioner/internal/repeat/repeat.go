@@ -34,12 +34,14 @@ func New(line func(provisioner.ReplicaID, int64, string) error, note func(string
 	return l
 }
 
-// Look begins with the logs that are there now, and goes on with those of their replicas' next launches. One goroutine calls it.
-func (l *Logs) Look(engines *fleet.Fleet) {
-	for _, status := range engines.Status() {
+// Look begins with the logs that are there now, by where the replicas stand, and goes on with those of their replicas' next launches. One goroutine calls it.
+func (l *Logs) Look(engines *fleet.Fleet, all []provisioner.Status) {
+	for _, status := range all {
 		id := status.ID()
-		config, err := engines.Config(id)
-		if err != nil || !config.Logs.Stdout || status.Log == "" || l.followed[id] {
+		if status.Log == "" || l.followed[id] {
+			continue
+		}
+		if config, err := engines.Config(id); err != nil || !config.Logs.Stdout {
 			continue
 		}
 		lines := -1
