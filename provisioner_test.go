@@ -186,8 +186,12 @@ func TestStartErrors(t *testing.T) {
 			cause:  engine.CauseLibMissing, text: []string{"is a folder"},
 		},
 		"not executable": {
-			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = cfg.Model.ID },
+			change: func(t *testing.T, cfg *ProvisionConfig) { chmod(t, cfg.Provisioning.Binary.Path, 0o644) },
 			cause:  engine.CauseLibMissing, text: []string{"is not executable; run chmod +x"},
+		},
+		"a model in its place": {
+			change: func(_ *testing.T, cfg *ProvisionConfig) { cfg.Provisioning.Binary.Path = cfg.Model.ID },
+			cause:  engine.CauseLibMissing, text: []string{"it is a model; name the executable file"},
 		},
 		"world-writable": {
 			change: func(t *testing.T, cfg *ProvisionConfig) { chmod(t, cfg.Provisioning.Binary.Path, 0o777) },
