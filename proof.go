@@ -138,7 +138,7 @@ func (p *EngineProvisioner) askFirst(ctx context.Context, ask *probe.Prober, r *
 		trying, giveUp := context.WithCancelCause(ctx)
 		var watch sync.WaitGroup
 		watch.Go(func() { r.watchProgress(trying, idle, false, giveUp) })
-		offered, err = ask.AskToken(trying, spec.Answer.Path, spec.Answer.Body, spec.MustAnswer)
+		offered, err = ask.AskToken(trying, witness.Token(spec.LaunchSpec))
 		giveUp(nil)
 		watch.Wait()
 		if !errors.Is(err, errStalled) || ctx.Err() != nil {
@@ -146,7 +146,7 @@ func (p *EngineProvisioner) askFirst(ctx context.Context, ask *probe.Prober, r *
 		}
 		p.note(fmt.Sprintf("no first token came for %s, and the engine does nothing; asking again", idle))
 	}
-	return ask.AskToken(ctx, spec.Answer.Path, spec.Answer.Body, spec.MustAnswer)
+	return ask.AskToken(ctx, witness.Token(spec.LaunchSpec))
 }
 
 const (

@@ -71,7 +71,7 @@ func TestQuestionsThatDoNotGetOut(t *testing.T) {
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	ask := p.run.prober(settings.Duration(5 * time.Second))
 	spec := p.run.rec.Launch.Spec
-	if offered, err := portless(ask, 2).AskToken(bounded(t), spec.Answer.Path, spec.Answer.Body, true); err != nil || !offered {
+	if offered, err := portless(ask, 2).AskToken(bounded(t), probe.Token{Path: spec.Answer.Path, Body: spec.Answer.Body, Must: true}); err != nil || !offered {
 		t.Errorf("a token: %t, %v", offered, err)
 	}
 	asked := 0

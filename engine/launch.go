@@ -75,6 +75,9 @@ type LaunchSpec struct {
 	Answer *AnswerRequest `json:"answer,omitempty"`
 	// MustAnswer says that a 4xx to Answer is a failure. Else it means that the model offers no completions.
 	MustAnswer bool `json:"must_answer,omitempty"`
+	// Garbled finds the error that answers Answer after a token was computed that the engine cannot make sense of, such as half
+	// a character. It proves as much as the token.
+	Garbled *regexp.Regexp `json:"garbled,omitempty"`
 	// GGUF is what the memory of an engine that loads a GGUF file depends on; nil means that it cannot be estimated.
 	GGUF *GGUFRun `json:"-"`
 	// Grace is how long the engine is given between SIGTERM and SIGKILL where the configuration says nothing.

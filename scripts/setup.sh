@@ -38,6 +38,20 @@ provide_llama_server() {
 	export ENGINE_PROVISIONER_LLAMA_SERVER="$server"
 }
 
+# provide_llama_builds puts older builds of llama-server into ENGINE_PROVISIONER_LLAMA_BUILDS; it fails only in CI.
+provide_llama_builds() {
+	[ -z "${ENGINE_PROVISIONER_LLAMA_BUILDS:-}" ] || return 0
+	if builds=$(scripts/llama-builds.sh); then
+		ENGINE_PROVISIONER_LLAMA_BUILDS=$(echo "$builds" | sed 's/ /=/' | paste -sd :)
+		export ENGINE_PROVISIONER_LLAMA_BUILDS
+	elif [ -n "${CI:-}" ]; then
+		echo "cannot go on without older builds of llama-server: CI is set" >&2
+		return 1
+	else
+		note "there are no older builds of llama-server"
+	fi
+}
+
 # provide_chromium finds a Chromium, or installs one where it may. It does not fail: what needs it says that it is left out.
 provide_chromium() {
 	[ -z "${ENGINE_PROVISIONER_CHROMIUM:-}" ] || return 0

@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
 provide_llama_server
+provide_llama_builds
 
 floor=85 # percent of the statements of the root and the fleet, by all tests
 
@@ -30,6 +31,13 @@ echo "building the tests of $(echo "$packages" | wc -l) packages; each is told w
 $default go test $race $fresh -parallel $parallel -timeout 60m -coverpkg="$module,$module/fleet,$module/enginetest" -coverprofile=coverage.out "$@" $packages
 
 [ $# -eq 0 ] || exit 0 # a part of the tests covers a part
+# What the real engine does, with its older builds too.
+for build in $(echo "${ENGINE_PROVISIONER_LLAMA_BUILDS:-}" | tr : ' '); do
+	echo "the tests of the real llama-server, with ${build%%=*}:" >&2
+	# shellcheck disable=SC2086
+	ENGINE_PROVISIONER_LLAMA_SERVER=${build#*=} $default go test $race $fresh -parallel "$parallel" -timeout 20m \
+		-skip '^TestRealVLLM|^TestRealSource|^TestRealCUDA|^TestRealBuilds' -run '^TestReal' . ./fleet
+done
 # Modules of their own are the example of a plug-in, as those of users are, and what parts of ours are held against.
 for nested in $(nested_modules); do
 	[ "$nested" != ./internal/test/schema ] || continue # TestSchemas has run those

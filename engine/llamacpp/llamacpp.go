@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/engine/flagline"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 )
 
 // Engine describes llama.cpp's llama-server.
@@ -52,6 +53,10 @@ func (Engine) Program(req engine.Request) engine.Program {
 	}
 }
 
+// garbled is what builds around b10068 to b10434 answer /completion with, status 500, when the text that came out is no whole
+// character, as one token of a Chinese text or of an emoji may be. b11669 answers with it.
+var garbled = lazyregexp.New(`The model produced output that does not match the expected`)
+
 // Launch puts the flags of the provisioner first, then its defaults, then the user's.
 func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	m := dialect.Merge(req, host)
@@ -73,6 +78,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Slots:        m.Count("parallel"),
 		SlotsAt:      engine.Field{Path: "/props", Key: "total_slots"}, // "--parallel -1" is up to it
 		Answer:       &engine.AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
+		Garbled:      garbled.Compiled(),
 		Grace:        5 * time.Second,
 		Causes:       causes(),
 		Advice:       memoryAdvice(m),

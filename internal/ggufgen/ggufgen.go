@@ -109,6 +109,7 @@ type tensor struct {
 	name       string
 	rows, cols int   // a row is contiguous in memory, and a vector is one row
 	more       []int // further dimensions
+	zeros      int   // rows at the beginning that hold nothing
 }
 
 func (t tensor) values() int { return t.rows * t.count() }
@@ -124,8 +125,13 @@ func (t tensor) count() int {
 
 func (p Params) tensors() []tensor {
 	width, ffn := p.Width, 2*p.Width
-	// Without "output.weight" the embedding serves for the output too.
-	list := []tensor{{name: "token_embd.weight", rows: width, cols: len(vocabulary())}, {name: "output_norm.weight", rows: width}}
+	list := []tensor{
+		{name: "token_embd.weight", rows: width, cols: len(vocabulary())},
+		{name: "output_norm.weight", rows: width},
+		// Zeros put the special tokens and the bytes in the middle of all, and about half of the words before them: more than
+		// the 40 that llama-server chooses from by default. So an answer neither ends by itself nor has half a character.
+		{name: "output.weight", rows: width, cols: len(vocabulary()), zeros: len(vocabulary()) - words},
+	}
 	layer := []tensor{
 		{name: "attn_norm", rows: width},
 		{name: "attn_q", rows: width, cols: width},
@@ -163,7 +169,10 @@ func (t tensor) writeData(w io.Writer, weights *noise) error {
 		_, err := w.Write(ones)
 		return err
 	}
-	for range t.count() {
+	if _, err := w.Write(make([]byte, 4*t.rows*t.zeros)); err != nil {
+		return err
+	}
+	for range t.count() - t.zeros {
 		if _, err := w.Write(weights.row(t.rows)); err != nil {
 			return err
 		}
@@ -213,28 +222,6 @@ const (
 
 	tensorFloat32 = 0
 )
-
-// Token types of a SentencePiece vocabulary.
-const (
-	tokenUnknown = 2
-	tokenControl = 3
-	tokenByte    = 6
-)
-
-type token struct {
-	text string
-	kind int32
-}
-
-// vocabulary is the least that llama.cpp takes: three special tokens, and one for each byte, so that any text can be
-// tokenized.
-func vocabulary() []token {
-	tokens := []token{{"<unk>", tokenUnknown}, {"<s>", tokenControl}, {"</s>", tokenControl}}
-	for b := range 256 {
-		tokens = append(tokens, token{fmt.Sprintf("<0x%02X>", b), tokenByte})
-	}
-	return tokens
-}
 
 // pair is a key of the metadata and its value.
 type pair struct {

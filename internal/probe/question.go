@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -165,15 +166,22 @@ func (p *Prober) CheckMetrics(ctx context.Context, path string, required []strin
 // unaskedPause is the time until a question is put again that did not get out of here.
 const unaskedPause = 250 * time.Millisecond
 
+// Token is a question for one token.
+type Token struct {
+	Path, Body string
+	Must       bool           // a 4xx is a failure
+	Garbled    *regexp.Regexp // finds the error of an engine that has computed a token; nil where none says so
+}
+
 // AskToken has the engine produce one token. It reports whether the model offers completions at all: embedding models
 // and rerankers refuse with a 4xx, which is no failure unless it must answer. The question takes as long as ctx allows: a
 // first token on a CPU can take longer than any probe. It is put again where it did not get out of here.
-func (p *Prober) AskToken(ctx context.Context, path, body string, must bool) (offered bool, err error) {
+func (p *Prober) AskToken(ctx context.Context, token Token) (offered bool, err error) {
 	patient := *p.Client
 	patient.Timeout = 0
 	var a Answer
 	for {
-		req, wrong := p.request(ctx, http.MethodPost, path, body)
+		req, wrong := p.request(ctx, http.MethodPost, token.Path, token.Body)
 		if wrong != nil {
 			return false, wrong
 		}
@@ -186,7 +194,7 @@ func (p *Prober) AskToken(ctx context.Context, path, body string, must bool) (of
 		case <-time.After(unaskedPause):
 		}
 	}
-	refused := p.unauthorized(path, a)
+	refused := p.unauthorized(token.Path, a)
 	switch {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
@@ -196,11 +204,13 @@ func (p *Prober) AskToken(ctx context.Context, path, body string, must bool) (of
 		return true, nil
 	case refused != nil: // says nothing of the model
 		return false, refused
-	case a.Status >= 400 && a.Status < 500 && !must:
+	case a.Status >= 400 && a.Status < 500 && !token.Must:
 		return false, nil
 	case a.Status == http.StatusNotImplemented: // of some versions of vLLM
 		return false, nil
+	case token.Garbled != nil && token.Garbled.Match(a.Body):
+		return true, nil
 	default:
-		return false, fmt.Errorf("the first token failed: %s answers %s", path, a)
+		return false, fmt.Errorf("the first token failed: %s answers %s", token.Path, a)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 )
@@ -16,6 +17,11 @@ type Chance struct {
 	Over <-chan struct{} // closed when it has come to its end
 
 	err error // why no token came; valid once Over is closed
+}
+
+// Token is the question for one token that an engine answers.
+func Token(spec engine.LaunchSpec) probe.Token {
+	return probe.Token{Path: spec.Answer.Path, Body: spec.Answer.Body, Must: spec.MustAnswer, Garbled: spec.Garbled}
 }
 
 // LastChance asks an engine of which nothing moves for one token. One that offers none is asked for its health with the same
@@ -47,7 +53,7 @@ func (e Engine) askLast(ctx context.Context, ask *probe.Prober) (err error) {
 				err = fmt.Errorf("%s answers %s", spec.Health, a)
 			}
 		} else {
-			_, err = ask.AskToken(ctx, spec.Answer.Path, spec.Answer.Body, spec.MustAnswer)
+			_, err = ask.AskToken(ctx, Token(spec))
 		}
 		if err == nil || ctx.Err() != nil {
 			return err

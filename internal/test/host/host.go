@@ -7,6 +7,7 @@ package host
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -18,6 +19,22 @@ func Skip(t testing.TB, why string) {
 		t.Fatal("cannot run, and CI must: " + why)
 	}
 	t.Skip(why)
+}
+
+// LlamaBuilds are older builds of llama-server, the path of each by its number: those of ENGINE_PROVISIONER_LLAMA_BUILDS, which
+// "make test" sets, such as "b10068=/path/to/llama-server:b10434=...".
+func LlamaBuilds(t testing.TB) map[string]string {
+	t.Helper()
+	builds := map[string]string{}
+	for _, build := range filepath.SplitList(os.Getenv("ENGINE_PROVISIONER_LLAMA_BUILDS")) {
+		if name, path, ok := strings.Cut(build, "="); ok {
+			builds[name] = path
+		}
+	}
+	if len(builds) == 0 {
+		Skip(t, "needs older builds of llama-server: set ENGINE_PROVISIONER_LLAMA_BUILDS, or run make test")
+	}
+	return builds
 }
 
 // Program writes an executable, and the folders above it. No other test forks meanwhile: its child would still have the file
