@@ -19,7 +19,8 @@ type load struct {
 	name  string
 	state provisioner.State
 	since time.Time
-	heard string // what the engine answered last
+	done  string // how far it is, such as "25%"; "" where that is not known
+	heard string // what is done now, or what the engine answered last
 	log   string // path of its log
 }
 
@@ -27,6 +28,7 @@ const (
 	redrawInterval = 100 * time.Millisecond
 	plainInterval  = 10 * time.Second // often enough for a log of a CI job to show life
 	maxLoads       = 8                // lines that are redrawn; more of them would push the rest off the screen
+	leastHeight    = 4                // of a terminal for two loads, a line about the rest, and the cursor
 )
 
 var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
@@ -68,12 +70,16 @@ func (d *display) show(loads []load) {
 	}
 	d.clear()
 	d.frame++
-	width, _, err := d.size()
+	width, height, err := d.size()
 	if err != nil || width < 20 {
 		width = 80
 	}
-	hidden := len(loads) - maxLoads
-	for _, l := range loads[:min(len(loads), maxLoads)] {
+	most := maxLoads
+	if err == nil && height > 0 { // what is drawn above the first row cannot be cleared
+		most = min(most, max(height, leastHeight)-2)
+	}
+	hidden := len(loads) - most
+	for _, l := range loads[:min(len(loads), most)] {
 		fmt.Fprintln(d.w, d.line(l, width-1)) // a full last column makes some terminals wrap
 		d.drawn++
 	}
@@ -121,9 +127,12 @@ func (l load) words() []string {
 	if l.state == provisioner.StatePreparing {
 		verb = "preparing"
 	}
+	if l.done != "" {
+		verb += " " + l.done
+	}
 	words := []string{fmt.Sprintf("%s for %s", verb, time.Since(l.since).Truncate(time.Second))}
-	if l.heard != "" {
-		words = append(words, tail.Clean(l.heard))
+	if heard := unlessLoading(l.heard); heard != "" {
+		words = append(words, tail.Clean(heard))
 	}
 	if l.log != "" {
 		if lines := tail.Last(tail.Lines(l.log)); len(lines) > 0 {
@@ -131,4 +140,13 @@ func (l load) words() []string {
 		}
 	}
 	return words
+}
+
+// unlessLoading is what an engine answers, unless that says no more than that it loads.
+func unlessLoading(heard string) string {
+	text, unavailable := strings.CutPrefix(heard, "503")
+	if unavailable && (strings.HasSuffix(text, "Service Unavailable") || strings.HasSuffix(text, "Loading model")) {
+		return ""
+	}
+	return heard
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,9 +32,9 @@ func TestDisplayOnTerminal(t *testing.T) {
 		d := &display{w: &out, size: func() (int, int, error) { return 60, 24, nil }, colour: true}
 		begin := time.Now()
 		time.Sleep(12*time.Second + 300*time.Millisecond)
-		loads := []load{{name: "default/r0", state: provisioner.StateStarting, since: begin, heard: "503 Loading model", log: log}}
+		loads := []load{{name: "default/r0", state: provisioner.StateStarting, since: begin, done: "25%", heard: "503 Service Unavailable: Loading model", log: log}}
 		d.show(loads)
-		want := "⠙ default/r0 loading for 12s\x1b[2m · 503 Loading model · load_te…\x1b[0m\n"
+		want := "⠙ default/r0 loading 25% for 12s\x1b[2m · load_tensors: offloadin…\x1b[0m\n"
 		if got := out.String(); got != want {
 			t.Errorf("got  %q\nwant %q", got, want)
 		}
@@ -76,6 +77,19 @@ func TestDisplayIsBounded(t *testing.T) {
 	}
 }
 
+// What does not fit into the window would scroll away, and could not be cleared.
+func TestDisplayFitsIntoTheWindow(t *testing.T) {
+	t.Parallel()
+	for height, lines := range map[int]int{0: maxLoads + 1, 1: 3, 4: 3, 6: 5, 8: 7, 24: maxLoads + 1} {
+		var out bytes.Buffer
+		d := &display{w: &out, size: func() (int, int, error) { return 80, height, nil }}
+		d.show(slices.Repeat([]load{{name: "default/r0", since: time.Now()}}, 30))
+		if got := strings.Count(out.String(), "\n"); got != lines || d.drawn != lines {
+			t.Errorf("%d rows: %d lines, %d counted, want %d", height, got, d.drawn, lines)
+		}
+	}
+}
+
 func TestDisplayElsewhere(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -84,8 +98,8 @@ func TestDisplayElsewhere(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("a plain display was redrawn: %q", out.String())
 	}
-	d.show([]load{{name: "default/r0", since: time.Now(), heard: "503 Loading model"}})
-	if got, want := out.String(), "default/r0: loading for 0s; 503 Loading model\n"; got != want {
+	d.show([]load{{name: "default/r0", since: time.Now(), heard: "503 Service Unavailable: no room"}})
+	if got, want := out.String(), "default/r0: loading for 0s; 503 Service Unavailable: no room\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/eventline"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/internal/natural"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -93,7 +94,7 @@ func (c *cli) printEvents(ctx context.Context, follow bool, lines int, wanted fu
 	case !kept:
 		c.say(fmt.Sprintf("no events are kept in %q; managers keep them", cmp.Or(state, ".runtime")))
 	}
-	return c.unknown(slices.Compact(slices.Sorted(slices.Values(known))))
+	return c.unknown(slices.Compact(slices.SortedFunc(slices.Values(known), natural.Compare)))
 }
 
 // lastBut is the number of the last event before the last n that are wanted; 0 where there are no more than those.

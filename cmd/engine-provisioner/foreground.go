@@ -38,7 +38,7 @@ func (f *runFlags) add(cmd *cobra.Command, c *cli) {
 		"leave the ready replicas up when others do not start, and try those again; the default under systemd")
 	f.http.add(cmd)
 	cmd.Flags().StringVar(&c.terminationLog, "termination-log", "",
-		"a file to leave the cause in when the run fails, in a pod /dev/termination-log")
+		"a file to leave the cause in when it fails, in a pod /dev/termination-log")
 	_ = cmd.MarkFlagFilename("termination-log")
 }
 

@@ -10,6 +10,7 @@ import (
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/internal/natural"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
 )
 
@@ -139,6 +140,6 @@ func (c *cli) replicasOf(names []string) (replicas []string) {
 			replicas = append(replicas, replica)
 		}
 	}
-	slices.Sort(replicas)
+	slices.SortFunc(replicas, natural.Compare)
 	return slices.Compact(replicas)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,8 +10,10 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/table"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/report"
+	"github.com/llama-orch/engine-provisioner/usage"
 )
 
 // reporter tells of a run as it goes. Whatever is told is queued and written by one goroutine: a launch waits for its
@@ -29,6 +32,8 @@ type reporter struct {
 	engines  *fleet.Fleet
 	loading  map[string]time.Time // when the load began, by the replica's name
 	progress map[string]report.Progress
+	meter    *usage.Meter // nil where loads cannot be measured
+	measured time.Time
 	isSteady bool // everything was ready once: from now on a failure is followed by a restart
 }
 
@@ -100,7 +105,12 @@ func (r *reporter) work() {
 }
 
 // watch says whose engines are reported on.
-func (r *reporter) watch(engines *fleet.Fleet) { r.do(func() { r.engines = engines }) }
+func (r *reporter) watch(engines *fleet.Fleet) {
+	r.do(func() {
+		r.engines = engines
+		r.meter, _ = usage.NewMeter(engines.StateDir()) // without it, loads are shown without how far they are
+	})
+}
 
 // steady says that from now on a failure is followed by a restart, and to who sits there how many are ready.
 func (r *reporter) steady(standing string) {
@@ -210,7 +220,7 @@ func readyText(name, url string, h *provisioner.Handoff) string {
 // foundText says what became of an engine that an earlier run left. What else is told of it follows the result.
 func foundText(result string) string {
 	if rest, gone := strings.CutPrefix(result, string(report.RecoveredGone)); gone {
-		return "the engine of an earlier run is gone" + rest
+		return "the engine of an earlier manager is gone" + rest
 	}
 	return "found, " + result
 }
@@ -237,21 +247,48 @@ func (r *reporter) loads() []load {
 		for _, name := range slices.Sorted(maps.Keys(r.loading)) {
 			l := load{name: name, state: provisioner.StatePreparing, since: r.loading[name]}
 			if p, ok := r.progress[name]; ok {
-				l.heard = p.String()
+				l.done, l.heard = table.Done(p), p.String()
 			}
 			all = append(all, l)
 		}
 		return all
 	}
+	var now []provisioner.Status
 	for _, s := range r.engines.Status() {
-		name := s.Pool + "/" + s.Replica
-		if since, loading := r.loading[name]; loading {
-			l := load{name: name, state: s.State, since: since, heard: s.Heard, log: s.Log}
-			if p, ok := r.progress[name]; ok {
-				l.heard, l.log = p.String(), "" // it would be that of the launch before
-			}
-			all = append(all, l)
+		if _, loading := r.loading[s.ID().String()]; loading {
+			now = append(now, s)
 		}
 	}
+	r.measure(now)
+	for _, s := range now {
+		name := s.ID().String()
+		l := load{name: name, state: s.State, since: r.loading[name], heard: s.Heard, log: s.Log}
+		if p, ok := r.progress[name]; ok {
+			l.done = table.Done(p)
+			if p.Step != report.StepLoad {
+				l.heard, l.log = p.String(), "" // it would be that of the launch before
+			}
+		}
+		all = append(all, l)
+	}
 	return all
+}
+
+// measureInterval is how often it is measured how far loads are.
+const measureInterval = time.Second
+
+// measure keeps how far loads are.
+func (r *reporter) measure(loading []provisioner.Status) {
+	if r.meter == nil || len(loading) == 0 || time.Since(r.measured) < measureInterval {
+		return
+	}
+	if err := fleet.Measure(context.Background(), r.meter, loading); err != nil {
+		return
+	}
+	for _, s := range loading {
+		if s.Progress != nil && s.Progress.Step == report.StepLoad {
+			r.progress[s.ID().String()] = *s.Progress
+		}
+	}
+	r.measured = time.Now()
 }

@@ -11,6 +11,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet"
 	"github.com/llama-orch/engine-provisioner/hold"
+	"github.com/llama-orch/engine-provisioner/internal/natural"
 )
 
 func (c *cli) resetCommand() *cobra.Command {
@@ -70,7 +71,7 @@ func (c *cli) requestNamed(ctx context.Context, ask func(context.Context, string
 			if err != nil {
 				return nil, err
 			}
-			if err := c.unknown(slices.Compact(slices.Sorted(slices.Values(append(c.knownReplicas(), namesOf(found)...))))); err != nil {
+			if err := c.unknown(slices.Compact(slices.SortedFunc(slices.Values(append(c.knownReplicas(), namesOf(found)...)), natural.Compare))); err != nil {
 				return nil, err
 			}
 			for _, s := range found {

@@ -57,7 +57,7 @@ func (o oneModel) toRun() ([]provisioner.ProvisionConfig, error) {
 }
 
 func (oneModel) reload() ([]provisioner.ProvisionConfig, error) {
-	return nil, errors.New("this is a run of one model, which has no file to read again; stop it, and run the model with other arguments")
+	return nil, errors.New("this manager is of one model, and has no file to read again; stop it, and run the model with other arguments")
 }
 
 func (oneModel) file() string { return "" }

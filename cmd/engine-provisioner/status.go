@@ -13,6 +13,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/table"
 	"github.com/llama-orch/engine-provisioner/fleet"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/node"
 	"github.com/llama-orch/engine-provisioner/usage"
 )
@@ -56,7 +57,7 @@ func (c *cli) showStatus(ctx context.Context) error {
 	c.measure(ctx, stateDir, found)
 	if len(found) == 0 && err == nil {
 		nothing := c.nothing(stateDir)
-		if c.configFile != "" && !c.onlyState {
+		if c.configFile != "" && !c.onlyState || c.stateDir != "" && !access.Exists(stateDir) { // who names something wants that
 			return nothing
 		}
 		c.say(nothing.Error())

@@ -68,13 +68,13 @@ func Locate(file string, holds func(dir string) Holding) (Place, error) {
 // ErrSeveral says that a pools file runs more than once, and in this folder not.
 var ErrSeveral = errors.New("runs with several state directories")
 
-// Nowhere says that no run of a file was found, and where it was looked for: here is what there is in this folder.
+// Nowhere says that no state directory of a file was found, and where it was looked for: here is what there is in this folder.
 func Nowhere(file, here string) error {
 	index := ", and this user has no home that could tell of other places"
 	if folder := Index(); folder != "" {
 		index = fmt.Sprintf(", and %q knows of no other place", folder)
 	}
-	return fmt.Errorf("no run of %q was found: %s%s; if there is one, name its directory with --state-dir", file, here, index)
+	return fmt.Errorf("no state directory of %q was found: %s%s; if there is one, name its directory with --state-dir", file, here, index)
 }
 
 // find returns the state directories, as absolute paths, that say that the pools file has run there: usual, if it does, and then

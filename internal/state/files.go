@@ -13,10 +13,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/natural"
 )
 
 // Files are the files of one replica:
@@ -114,6 +116,7 @@ func List(state, file string) ([]string, error) {
 			stems = append(stems, entry.Name())
 		}
 	}
+	slices.SortFunc(stems, natural.Compare)
 	return stems, nil
 }
 

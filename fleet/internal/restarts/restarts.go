@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -15,6 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/holds"
+	"github.com/llama-orch/engine-provisioner/internal/natural"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
 )
@@ -75,7 +75,7 @@ func Statuses(stateDir string, opts ...provisioner.Option) ([]provisioner.Status
 		all[at].Manager, all[at].Hold = posted.Manager.PID, holds.Of(files, time.Now())
 	}
 	slices.SortFunc(all, func(a, b provisioner.Status) int {
-		return cmp.Or(strings.Compare(a.Pool, b.Pool), strings.Compare(a.Replica, b.Replica))
+		return cmp.Or(natural.Compare(a.Pool, b.Pool), natural.Compare(a.Replica, b.Replica))
 	})
 	return all, failed
 }

@@ -32,13 +32,21 @@ func State(s provisioner.Status, now time.Time) string {
 	case s.State == provisioner.StateReady && s.Drained:
 		word = "drained"
 	}
-	if p := s.Progress; p != nil && p.Done >= 0 && p.Done < p.Total && !s.State.Final() { // a model in memory is not ready yet
-		word += fmt.Sprintf(" %d%%", 100*p.Done/p.Total)
+	if p := s.Progress; p != nil && !s.State.Final() {
+		word = strings.TrimSpace(word + " " + Done(*p))
 	}
 	if s.Outdated {
 		return word + ", outdated"
 	}
 	return word + Outlook(s, now)
+}
+
+// Done is how far something is, such as "25%"; "" where that is not known, or over: a model in memory is not ready yet.
+func Done(p report.Progress) string {
+	if p.Done < 0 || p.Done >= p.Total {
+		return ""
+	}
+	return fmt.Sprintf("%d%%", 100*p.Done/p.Total)
 }
 
 // Outlook says what is to come of a replica that does not run.
