@@ -19,7 +19,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/fit"
-	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/onelook"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
@@ -67,7 +66,7 @@ func (e *memoryError) advice() string {
 // adviseMemory puts the numbers of the estimate into the advice on a lack of memory, and returns them; "" where nothing
 // can be told.
 func (p *launchPlan) adviseMemory() string {
-	numbers := p.memory.Numbers(memoryRun(p.spec.GGUF), p.GPUs)
+	numbers := p.memory.Numbers(fit.RunOf(p.spec.GGUF), p.GPUs)
 	if numbers == "" {
 		return ""
 	}
@@ -78,31 +77,6 @@ func (p *launchPlan) adviseMemory() string {
 	}
 	p.spec.Advice = advice
 	return numbers
-}
-
-// memoryRun is what the memory of a launch depends on; nil where it cannot be estimated.
-func memoryRun(run *engine.GGUFRun) *fit.Run {
-	if run == nil {
-		return nil
-	}
-	return &fit.Run{
-		Settings: gguf.Settings{
-			Context: run.Context, Slots: run.Slots, Batch: run.Batch, MicroBatch: run.MicroBatch,
-			KeyType: run.KeyType, ValueType: run.ValueType, NoFlash: run.NoFlash, KVOnHost: run.KVOnHost, FullSWA: run.FullSWA,
-			Layers: run.Layers, Shares: run.Shares, Split: run.Split, MainGPU: run.MainGPU, Copied: run.Copied, NoRepack: run.NoRepack,
-			OnHost: slices.Concat(run.OnHost, expertsOnHost(run.ExpertsOnHost)),
-		},
-		LeastContext: run.LeastContext, Fits: run.Fits, Beside: run.Beside, Remedies: fit.Remedies(run.Remedies),
-	}
-}
-
-// expertsOnHost are expressions for the tensors of the experts of the first layers, or of all where n is negative.
-func expertsOnHost(n int) []string {
-	const most = 1 << 10 // no model has as many
-	if n < 0 {
-		return []string{gguf.Experts(`\d+`)}
-	}
-	return gguf.FirstExperts(min(n, most))
 }
 
 // memoryCheck looks at the machine and the replicas that are loading. It is nil when the engine's memory cannot be
@@ -125,7 +99,7 @@ func (o *options) memoryCheck(ctx context.Context, cfg ProvisionConfig, prepared
 func fewest(memory *fit.Check, gpus []engine.GPU, describe func([]engine.GPU) (engine.LaunchSpec, error)) ([]engine.GPU, error) {
 	return memory.Fewest(gpus, func(some []gpu.Device) (*fit.Run, int, error) {
 		spec, err := describe(some)
-		return memoryRun(spec.GGUF), spec.GPUs, err
+		return fit.RunOf(spec.GGUF), spec.GPUs, err
 	})
 }
 

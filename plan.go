@@ -238,7 +238,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, devices),
 		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: settings.Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
-		Memory: memory.Needs(memoryRun(spec.GGUF), gpus), Notes: ephemeral.OfKernel().Notes(cfg.Port, spec.Ports),
+		Memory: memory.Needs(fit.RunOf(spec.GGUF), gpus), Notes: ephemeral.OfKernel().Notes(cfg.Port, spec.Ports),
 	}
 	for _, n := range spec.Notes {
 		plan.Notes = append(plan.Notes, n.Key+": "+n.Message)

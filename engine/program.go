@@ -72,6 +72,7 @@ type Image struct {
 	Entrypoint []string // the command that a LaunchSpec's flags are for; nil means the image's own
 	Volumes    []string // caches that are worth keeping, such as "a-volume:/path"
 	ShmSize    int64    // of /dev/shm in bytes; 0 means the runtime's default
+	Executable string   // the path inside, or a name in PATH; "" means the first word of Entrypoint, or Program.Command
 }
 
 // HubVolume keeps what engines in containers download from the Hugging Face hub, for all of them.

@@ -15,9 +15,9 @@ import (
 func (c *cli) renderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render",
-		Short: "Print files for other programs, such as a systemd unit",
+		Short: "Print files for schedulers and service managers",
 	}
-	cmd.AddCommand(c.renderSystemdCommand())
+	cmd.AddCommand(c.renderSystemdCommand(), c.renderKubernetesCommand(), c.renderSlurmCommand(), c.renderComposeCommand(), c.renderQuadletCommand())
 	return cmd
 }
 

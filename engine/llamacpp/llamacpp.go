@@ -33,7 +33,7 @@ func (Engine) Dialect() *flagline.Dialect { return &dialect }
 
 // Program says how the executable is found and asked what it is.
 func (Engine) Program(req engine.Request) engine.Program {
-	image := engine.Image{Name: "ghcr.io/ggml-org/llama.cpp", Tag: "server-cuda"}
+	image := engine.Image{Name: "ghcr.io/ggml-org/llama.cpp", Tag: "server-cuda", Executable: "/app/llama-server"}
 	if req.GPU == engine.GPUNone {
 		image.Tag = "server" // the one without CUDA
 	}

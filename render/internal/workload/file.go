@@ -1,0 +1,105 @@
+package workload
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/fit"
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
+	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/settings"
+)
+
+// File is the pools file of one replica there. It is valid, or the error says by which key it is not.
+func (w Workload) File(stateDir string) (string, error) {
+	data, err := yaml.Marshal(provisioner.Config{StateDir: stateDir, Pools: []provisioner.Pool{w.Pool}})
+	if err == nil {
+		_, err = provisioner.ParseConfig(data, "pools.yaml")
+	}
+	if err != nil {
+		return "", fmt.Errorf("pool %q cannot be rendered: %w", w.Pool.ID, err)
+	}
+	return string(data), nil
+}
+
+// Hash stands for a text in names.
+func Hash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:5])
+}
+
+// Comments are the notes as comments of YAML, a shell or a unit, a line each.
+func (w Workload) Comments() string {
+	var b strings.Builder
+	for _, note := range w.Notes {
+		fmt.Fprintf(&b, "# note: %s\n", tail.Clean(strings.Join(strings.Fields(note), " ")))
+	}
+	return b.String()
+}
+
+// Label makes a DNS label of a name: of a service, which begins with a letter. It is at most 40 long, so that there is room for more.
+func Label(name string) string {
+	label := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return '-'
+	}, name)
+	if label == "" || label[0] < 'a' {
+		label = "p-" + label
+	}
+	const most = 40
+	if len(label) > most {
+		label = label[:most-11] + "-" + Hash(name)
+	}
+	return strings.TrimRight(label, "-")
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// Secrets in files, and those in variables.
+func (w Workload) Files() []Secret {
+	return slices.DeleteFunc(slices.Clone(w.Secrets), func(s Secret) bool { return s.File == "" })
+}
+
+// Variables are the secrets that are read from variables.
+func (w Workload) Variables() []Secret {
+	return slices.DeleteFunc(slices.Clone(w.Secrets), func(s Secret) bool { return s.Env == "" })
+}
+
+// estimate is the main memory that a replica takes by the header of its model, rounded up; 0 where the model is not here, or none of
+// GGUF.
+func estimate(cfg provisioner.ProvisionConfig, spec engine.LaunchSpec) settings.Size {
+	const step, unknown = 256 << 20, 0
+	file := cfg.Model.ID
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(cfg.Dir, file)
+	}
+	model, err := gguf.Open(file)
+	run := fit.RunOf(spec.GGUF)
+	if err != nil || run == nil {
+		return unknown
+	}
+	check := fit.Check{Model: model, File: fit.FileOf(file), HostFree: 1 << 62}
+	var most uint64
+	for _, need := range check.Needs(run, nil) {
+		most = max(most, cmp.Or(need.Need, 0))
+	}
+	if most == 0 {
+		return unknown
+	}
+	return settings.Size((most/step + 2) * step) // the engine's own, and the manager's
+}
