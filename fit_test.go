@@ -23,6 +23,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/engine/tgi"
 	"github.com/llama-orch/engine-provisioner/engine/vllm"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/ggufgen"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -434,7 +435,7 @@ func TestFitCountsAMappedFileOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		need = check.Needs(memoryRun(spec.GGUF), nil)[0]
+		need = check.Needs(fit.RunOf(spec.GGUF), nil)[0]
 		return int64(1<<40-need.Free) >> 20, need
 	}
 	alone, need := taken(cfg)

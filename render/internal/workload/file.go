@@ -70,16 +70,6 @@ func Label(name string) string {
 
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Secrets in files, and those in variables.
-func (w Workload) Files() []Secret {
-	return slices.DeleteFunc(slices.Clone(w.Secrets), func(s Secret) bool { return s.File == "" })
-}
-
-// Variables are the secrets that are read from variables.
-func (w Workload) Variables() []Secret {
-	return slices.DeleteFunc(slices.Clone(w.Secrets), func(s Secret) bool { return s.Env == "" })
-}
-
 // estimate is the main memory that a replica takes by the header of its model, rounded up; 0 where the model is not here, or none of
 // GGUF.
 func estimate(cfg provisioner.ProvisionConfig, spec engine.LaunchSpec) settings.Size {
