@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"sigs.k8s.io/yaml"
-
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/render/internal/workload"
 	"github.com/llama-orch/engine-provisioner/settings"
@@ -63,13 +61,13 @@ func Compose(config *provisioner.Config, o ContainerOptions) (File, error) {
 	if secrets := composeSecrets(all); len(secrets) > 0 {
 		doc["secrets"] = secrets
 	}
-	text, err := yaml.Marshal(doc)
+	text, err := workload.YAML(doc)
 	if err != nil {
 		return File{}, fmt.Errorf("cannot write a file of Compose: %w", err)
 	}
 	return File{
 		Name: "compose.yaml",
-		Text: "# Rendered by engine-provisioner. Change the pools file and render it again.\n" + notes + string(text),
+		Text: "# Rendered by engine-provisioner. Change the pools file and render it again.\n" + notes + text,
 	}, nil
 }
 

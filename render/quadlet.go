@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/render/internal/workload"
@@ -26,15 +27,21 @@ func Quadlet(config *provisioner.Config, o ContainerOptions) ([]File, error) {
 			failed = append(failed, err)
 			continue
 		}
+		executable, err := source("--executable", o.executable())
+		models, failure := source("the folder of its model", w.Model.Folder)
+		if err = errors.Join(err, failure); err != nil {
+			failed = append(failed, fmt.Errorf("pool %q cannot be rendered: %w", w.Pool.ID, err))
+			continue
+		}
 		files = append(files, File{Name: w.Name + ".pools.yaml", Text: file})
 		for i := range w.Replicas {
-			files = append(files, File{Name: fmt.Sprintf("%s-r%d.container", w.Name, i), Text: o.unit(w, i)})
+			files = append(files, File{Name: fmt.Sprintf("%s-r%d.container", w.Name, i), Text: o.unit(w, i, executable, models)})
 		}
 	}
 	return files, errors.Join(failed...)
 }
 
-func (o ContainerOptions) unit(w workload.Workload, replica int) string {
+func (o ContainerOptions) unit(w workload.Workload, replica int, executable, models string) string {
 	var b strings.Builder
 	key := func(name, format string, args ...any) { fmt.Fprintf(&b, name+"="+format+"\n", args...) }
 	fmt.Fprintf(&b, "# Pool %q, rendered by engine-provisioner. Change the pools file and render it again.\n", w.Pool.ID)
@@ -45,15 +52,15 @@ func (o ContainerOptions) unit(w workload.Workload, replica int) string {
 	b.WriteString("[Unit]\n")
 	key("Description", "LLM engine %s/r%d", w.Pool.ID, replica)
 	b.WriteString("\n[Container]\n")
-	key("Image", "%s", percents(w.Image))
+	key("Image", "%s", w.Image)
 	key("PodmanArgs", "--entrypoint=%s", workload.Command) // "Entrypoint" is of Podman 5.0 and newer
 	key("Exec", "--config %s/pools.yaml", workload.ConfigDir)
 	key("WorkingDir", "%s", workload.StateRoot)
-	key("Volume", "%s:%s:ro", word(o.executable()), workload.Command)
+	key("Volume", "%s:%s:ro", executable, workload.Command)
 	key("Volume", "./%s.pools.yaml:%s/pools.yaml:ro", w.Name, workload.ConfigDir)
 	key("Volume", "%s-r%d-state:%s", w.Name, replica, workload.StateRoot)
-	if w.Model.Folder != "" {
-		key("Volume", "%s:%s:ro", word(w.Model.Folder), workload.ModelDir)
+	if models != "" {
+		key("Volume", "%s:%s:ro", models, workload.ModelDir)
 	}
 	key("Environment", "HOME=/tmp")
 	if w.Model.Cached {
@@ -97,13 +104,11 @@ func name(s workload.Secret) string { return workload.Label(cmp.Or(s.File, s.Env
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%ds", int(d.Seconds())) }
 
-// percents is a text in a unit, where "%" begins what systemd fills in.
-func percents(text string) string { return strings.ReplaceAll(text, "%", "%%") }
-
-// word is a text in a unit as one word, whatever is in it.
-func word(text string) string {
-	if !strings.ContainsAny(text, " \t\"'\\") {
-		return percents(text)
+// source is a path as the first part of "Volume", which is one text and no words: quotes would be of the path. Podman takes it apart
+// at ":", which nothing escapes. It goes into a command line of systemd, which fills in what follows "%" and "$".
+func source(what, path string) (string, error) {
+	if strings.ContainsFunc(path, func(r rune) bool { return r == ':' || unicode.IsControl(r) }) {
+		return "", fmt.Errorf("%s is %q, which no unit can mount; rename it, or make a link to it without colons and control characters", what, path)
 	}
-	return percents(`"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`)
+	return strings.NewReplacer("%", "%%", "$", "$$").Replace(path), nil
 }

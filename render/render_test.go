@@ -17,6 +17,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/internal/unitvalue"
 	"github.com/llama-orch/engine-provisioner/render"
+	"github.com/llama-orch/engine-provisioner/render/internal/workload"
 	"github.com/llama-orch/engine-provisioner/render/kubernetes"
 )
 
@@ -90,7 +91,8 @@ func TestGolden(t *testing.T) {
 func TestNothingBreaksOut(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.OneOf(rapid.Just(hostile), rapid.StringMatching(`[ -~]{1,40}`)).Draw(t, "text")
+		text := rapid.OneOf(rapid.Just(hostile), rapid.StringMatching(`[ -~]{1,40}`),
+			rapid.StringOfN(rapid.SampledFrom([]rune("a \n\t\r%$'\"\\{}#:\x7f\u0085\u009f\ufeffé")), 1, 12, -1)).Draw(t, "text")
 		config := map[string]any{"pools": []any{map[string]any{
 			"id": rapid.StringMatching(`[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?`).Draw(t, "id"), "engine": "custom", "port": 8080, "expose": "open",
 			"host": "0.0.0.0", "gpu": "none", "replicas": rapid.IntRange(1, 3).Draw(t, "replicas"),
@@ -99,11 +101,11 @@ func TestNothingBreaksOut(t *testing.T) {
 			"env":    map[string]any{"A": text},
 			"custom": map[string]any{"command": []string{"serve", "--port={port}", text}},
 		}}}
-		data, err := yaml.Marshal(config)
+		data, err := workload.YAML(config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		parsed, err := provisioner.ParseConfig(data, "/srv/llm's $folder/pools.yaml")
+		parsed, err := provisioner.ParseConfig([]byte(data), "/srv/llm's $folder/pools.yaml")
 		if err != nil {
 			t.Skip(err) // such as what stands for a path
 		}
@@ -195,11 +197,12 @@ func TestWhatCannotWork(t *testing.T) {
 	for text, want := range map[string]string{
 		pool(""):               "kubernetes: nothing says which image has the engine; use mode \"container\", or name one with --engine-image",
 		pool(", expose: open"): "kubernetes: nothing says which image has the engine",
-		pool(", provisioning: {mode: container}"):                                                    "kubernetes: others reach it there: add an \"api_key\"",
-		pool(", provisioning: {mode: source, source: {repo: 'https://example.com/x.git', ref: b1}}"): "compose: mode \"source\" builds on the node",
-		pool(", provisioning: {binary: {path: ./bin/llama-server}}"):                                 "quadlet: \"provisioning.binary.path\" is relative",
-		pool(", provisioning: {mode: container} "):                                                   "slurm: a container's runtime starts it outside of the task",
-		pool(", stop: {grace: 20s}"):                                                                 "slurm: its stop.grace does not fit into the 30s",
+		pool(", provisioning: {mode: container}"):                                                                  "kubernetes: others reach it there: add an \"api_key\"",
+		pool(", provisioning: {mode: source, source: {repo: 'https://example.com/x.git', ref: b1}}"):               "compose: mode \"source\" builds on the node",
+		pool(", provisioning: {binary: {path: ./bin/llama-server}}"):                                               "quadlet: \"provisioning.binary.path\" is relative",
+		pool(", provisioning: {mode: container} "):                                                                 "slurm: a container's runtime starts it outside of the task",
+		strings.Replace(pool(", expose: open, host: 0.0.0.0, provisioning: {mode: container}"), "8080", "9464", 1): "kubernetes: its port 9464 is the manager's own there",
+		pool(", stop: {grace: 20s}"):                                                                               "slurm: its stop.grace does not fit into the 30s",
 		"pools:\n  - {id: a_b, engine: llamacpp, port: 8080, gpu: none, model: {id: m.gguf}}\n" +
 			"  - {id: a-b, engine: llamacpp, port: 8081, gpu: none, model: {id: m.gguf}}\n": "slurm: it would be named \"a-b\", as pool \"a_b\" is",
 	} {
@@ -218,6 +221,50 @@ func TestWhatCannotWork(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v, want %q", text, err, what)
+		}
+	}
+}
+
+// What flags say is checked as what a pools file says.
+func TestWhatFlagsCannotSay(t *testing.T) {
+	t.Parallel()
+	config := parse(t, "pools: [{id: a, engine: llamacpp, port: 8080, gpu: none, expose: open, host: 0.0.0.0, model: {id: m.gguf}}]")
+	stdin, err := provisioner.ParseConfig([]byte("pools: [{id: a, engine: llamacpp, port: 8080, gpu: none, model: {id: m.gguf}}]"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const image = "localhost/e:1\nPodmanArgs=--privileged"
+	for want, rendered := range map[string]func() error{
+		"--engine-image is": func() error {
+			_, err := render.Quadlet(config, render.ContainerOptions{EngineImage: image})
+			return err
+		},
+		"--image is": func() error {
+			_, err := kubernetes.Render(config, kubernetes.Options{EngineImage: "localhost/e:1", Image: image})
+			return err
+		},
+		"--executable is": func() error {
+			_, err := render.Quadlet(config, render.ContainerOptions{EngineImage: "localhost/e:1", Executable: "/a:b"})
+			return err
+		},
+		"give it more than": func() error {
+			_, err := render.Slurm(config, render.SlurmOptions{Time: 30 * time.Second})
+			return err
+		},
+		"is in no folder": func() error {
+			_, err := render.Compose(stdin, render.ContainerOptions{EngineImage: "localhost/e:1"})
+			return err
+		},
+		"no text; rename it": func() error {
+			bad := *config
+			bad.Pools = []provisioner.Pool{config.Pools[0]}
+			bad.Pools[0].Dir = "/srv/\xff"
+			_, err := render.Compose(&bad, render.ContainerOptions{EngineImage: "localhost/e:1"})
+			return err
+		},
+	} {
+		if err := rendered(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

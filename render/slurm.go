@@ -59,6 +59,10 @@ func batch(w workload.Workload, o SlurmOptions) (string, error) {
 		c.Drain.Timeout = new(settings.Duration(drain))
 		w.Stop = limit
 	}
+	if least := w.Stop + 2*workload.Margin; o.Time != 0 && o.Time < least {
+		return "", fmt.Errorf("pool %q cannot be rendered: a task of %s would be told to end as soon as it starts; give it more than %s with --time, or shorten \"drain.timeout\"",
+			w.Pool.ID, o.Time, least)
+	}
 	file, err := w.File("")
 	if err != nil {
 		return "", err

@@ -56,6 +56,9 @@ func Render(config *provisioner.Config, o Options) ([]File, error) {
 	o.Image = cmp.Or(o.Image, "engine-provisioner:latest")
 	o.GPUResource = cmp.Or(o.GPUResource, "nvidia.com/gpu")
 	o.CacheSize = cmp.Or(o.CacheSize, 100<<30)
+	if err := workload.CheckImage("--image", o.Image); err != nil {
+		return nil, err
+	}
 	all, err := workload.All(config, o.Pool, workload.Options{Image: o.EngineImage, Place: workload.Pod})
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"sigs.k8s.io/yaml"
 
 	"github.com/llama-orch/engine-provisioner/render/internal/workload"
 )
@@ -165,8 +164,7 @@ func marshal(object any) (string, error) {
 		return "", err
 	}
 	delete(plain, "status")
-	text, err := yaml.Marshal(pruned(plain))
-	return string(text), err
+	return workload.YAML(pruned(plain))
 }
 
 // pruned is a value without nulls; what is empty on purpose, such as emptyDir, stays.

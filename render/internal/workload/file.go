@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"sigs.k8s.io/yaml"
-
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/fit"
@@ -22,14 +20,14 @@ import (
 
 // File is the pools file of one replica there. It is valid, or the error says by which key it is not.
 func (w Workload) File(stateDir string) (string, error) {
-	data, err := yaml.Marshal(provisioner.Config{StateDir: stateDir, Pools: []provisioner.Pool{w.Pool}})
+	text, err := YAML(provisioner.Config{StateDir: stateDir, Pools: []provisioner.Pool{w.Pool}})
 	if err == nil {
-		_, err = provisioner.ParseConfig(data, "pools.yaml")
+		_, err = provisioner.ParseConfig([]byte(text), "pools.yaml")
 	}
 	if err != nil {
 		return "", fmt.Errorf("pool %q cannot be rendered: %w", w.Pool.ID, err)
 	}
-	return string(data), nil
+	return text, nil
 }
 
 // Hash stands for a text in names.

@@ -129,6 +129,9 @@ func of(p provisioner.Pool, o Options) (Workload, error) {
 			return Workload{}, err
 		}
 		w.model(program)
+		if err := w.placed(o); err != nil {
+			return Workload{}, err
+		}
 		w.secrets()
 	}
 	w.gpus(spec)
