@@ -27,7 +27,7 @@ and equal files give equal texts. What could not be carried over stands in comme
 			if err := c.needFile(cmd); err != nil {
 				return err
 			}
-			config, err := c.renderedConfig()
+			config, err := c.config()
 			if err != nil {
 				return err
 			}
@@ -43,17 +43,6 @@ and equal files give equal texts. What could not be carried over stands in comme
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("dir")
 	return cmd
-}
-
-func (c *cli) renderedConfig() (*provisioner.Config, error) {
-	if c.configFile != stdin {
-		return provisioner.LoadConfig(c.configFile)
-	}
-	data, err := io.ReadAll(io.LimitReader(c.std.in, 1<<20+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration from stdin: %w", err)
-	}
-	return provisioner.ParseConfig(data, "")
 }
 
 // writeRendered prints files, or writes them into a folder.
@@ -105,7 +94,7 @@ pool: its pods run this command in the image of the engine, with one replica eac
 		if err := run(cmd, args); err != nil || cmd.Flag("dir").Value.String() == "" {
 			return err
 		}
-		config, err := c.renderedConfig()
+		config, err := c.config()
 		if err != nil {
 			return err
 		}
