@@ -79,6 +79,7 @@ func attach(ctx context.Context, files state.Files, rec record, opts options) (*
 	cfg := ProvisionConfig{
 		PoolID: rec.Pool, ReplicaID: rec.Replica, Engine: rec.Engine, Host: rec.Host, Port: rec.Port, StateDir: files.State,
 		Model: settings.Model{ID: rec.Model}, Dir: rec.Dir, Drain: rec.Drain, Stop: settings.Stop{Settle: rec.Settle}, APIKey: rec.APIKey, Handoff: rec.Handoff,
+		Advertise: rec.Advertise,
 	}
 	p := newProvisioner(cfg.WithDefaults(), opts)
 	p.run, p.state, p.since, p.found, p.withdrawn = r, StateStarting, r.started, true, rec.Withdrawn

@@ -54,6 +54,10 @@ type ProvisionConfig struct {
 	Host string `json:"host,omitempty" validate:"omitempty,ip"`
 	// Expose allows a "host" that other machines can reach: true, with an "api_key", or "open", without: behind a gateway. Left out: false.
 	Expose settings.Expose `json:"expose,omitempty"`
+	// Advertise is the name or address by which others reach the replica, for the URL in its handoff; "{hostname}", "{pod_ip}" (the
+	// variable POD_IP) and "{interface:NAME}" stand for what they are at the start. Left out, the URL has the address that this
+	// machine reaches it by.
+	Advertise string `json:"advertise,omitempty"`
 	// Port is the first replica's TCP port, 1 to 65535; replica k listens on port+k.
 	Port int `json:"port" validate:"required,min=1,max=65535"`
 	// Model is the model to serve. The engine "custom" can do without.

@@ -56,6 +56,7 @@ func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec reco
 	engine, _ := o.engine(cfg.Engine)
 	same := cfg
 	same.Fit = "off" // how much memory there is now makes no difference to what is launched
+	same.Advertise = ""
 	if c := cfg.Provisioning.Container; cfg.contained() && rec.Runtime != "" && (c == nil || c.RuntimeSocket == "") {
 		container := settings.Container{}
 		if c != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/drain"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
@@ -266,7 +267,10 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 
 // hooked is what the placeholders of a request stand for.
 func (c ProvisionConfig) hooked() hook.Replica {
-	return hook.Replica{Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(port.Loopback(c.WithDefaults().Host), c.Port), Port: c.Port}
+	host, _ := advertise.Host(c.Advertise) // what the start could tell, and the handoff has
+	return hook.Replica{
+		Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(cmp.Or(host, port.Loopback(c.WithDefaults().Host)), c.Port), Port: c.Port,
+	}
 }
 
 // sendHook makes the request of a hook. Its errors hold neither the query of the address nor a header.

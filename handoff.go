@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/internal/drain"
-	"github.com/llama-orch/engine-provisioner/internal/port"
-	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
@@ -283,7 +281,7 @@ type proof struct {
 func (r *run) handoff(proven proof) Handoff {
 	h := Handoff{
 		Engine: r.rec.Engine, EngineVersion: proven.version, ProvisioningMode: r.rec.Launch.Mode,
-		URL: probe.URL(port.Loopback(r.rec.Host), r.rec.Port), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
+		URL: r.rec.url(), PoolID: r.rec.Pool, ReplicaID: r.rec.Replica,
 		Model: HandoffModel{ID: r.rec.Model, Path: r.rec.Launch.ModelPath},
 		Flags: r.rec.Launch.ownFlags(), Args: r.rec.Launch.Args, SlotsTotal: proven.slots, SlotsFree: proven.slots,
 		Schema: HandoffSchema, Generation: r.rec.Generation, Auth: r.auth(), ReadyAt: time.Now().UTC(), Answer: proven.answer,

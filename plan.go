@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
@@ -176,6 +178,7 @@ type launchPlan struct {
 	memory *fit.Check
 	// devices is what confines the engine to its GPUs: variables of its environment.
 	devices map[string]string
+	reached string // the host by which others reach it; "" means as this machine does
 }
 
 func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepared) (_ launchPlan, err error) {
@@ -226,17 +229,21 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	if err != nil {
 		return launchPlan{}, err
 	}
+	reached, err := advertise.Host(cfg.Advertise)
+	if err != nil {
+		return launchPlan{}, err
+	}
 	last, _ := readRecord(files)
 	grace := spec.Grace
 	if cfg.Stop.Grace > 0 {
 		grace = time.Duration(cfg.Stop.Grace)
 	}
 	devices := choice.env(cfg, gpus)
-	plan := launchPlan{spec: spec, host: host, files: files, places: o.supply.of(cfg), memory: memory, devices: devices}
+	plan := launchPlan{spec: spec, host: host, reached: reached, files: files, places: o.supply.of(cfg), memory: memory, devices: devices}
 	plan.Plan = report.Plan{
 		Pool: cfg.PoolID, Replica: cfg.ReplicaID, Engine: e.Name(), Version: prepared.Binary.Version,
 		Binary: prepared.Binary.Path, Dir: dir, Flags: spec.Flags, Env: plannedEnv(cfg, spec, devices),
-		Model: prepared.ModelPath, URL: probe.URL(port.Loopback(cfg.Host), cfg.Port), GPUs: gpus, Grace: settings.Duration(grace),
+		Model: prepared.ModelPath, URL: probe.URL(cmp.Or(reached, port.Loopback(cfg.Host)), cfg.Port), GPUs: gpus, Grace: settings.Duration(grace),
 		Record: files.Record(), Log: files.Log(last.Generation + 1), Handoff: files.Handoff(),
 		Memory: memory.Needs(fit.RunOf(spec.GGUF), gpus), Notes: ephemeral.OfKernel().Notes(cfg.Port, spec.Ports),
 	}
@@ -245,6 +252,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	}
 	plan.Notes = append(plan.Notes, choice.notes(cfg)...)
 	plan.Notes = append(plan.Notes, config.OpenNotes(cfg.Host, cfg.Expose, cfg.APIKey != nil)...)
+	plan.Notes = append(plan.Notes, config.LocalNotes(cfg.Host, cfg.Advertise)...)
 	if cfg.tied() {
 		plan.Notes = append(plan.Notes, `on_manager_exit: when the manager is killed, the kernel kills the main process alone; `+
 			`what that has started and does not end by itself stays until the next manager or "stop"`)

@@ -262,14 +262,25 @@ func TestRealOrphanIsFoundAndStopped(t *testing.T) {
 	nothingLeft(t, p)
 }
 
-// A llama-server that serves a model for embeddings offers no completions in some builds; either way it is ready.
+// A llama-server that is there for something else is asked for that: b11669 dies of a question for a token where it serves
+// embeddings of a model with an output of its own.
 func TestRealEmbeddings(t *testing.T) {
 	t.Parallel()
-	cfg := realConfig(t, tiny)
-	cfg.Flags = append(cfg.Flags, "--embeddings", "--pooling", "mean")
-	p, _ := ready(t, cfg)
-	if p.handoff.Answer != answerOK && p.handoff.Answer != answerNotOffered {
-		t.Errorf("answer %q", p.handoff.Answer)
+	for name, flags := range map[string][]string{
+		"embeddings": {"--embeddings"}, "pooled": {"--embedding", "--pooling", "mean"}, "reranking": {"--reranking"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := realConfig(t, tiny)
+			cfg.Flags = append(cfg.Flags, flags...)
+			p, _ := ready(t, cfg)
+			if p.handoff.Answer != answerOK {
+				t.Errorf("answer %q", p.handoff.Answer)
+			}
+			if err := p.Stop(bounded(t)); err != nil || p.Err() != nil {
+				t.Errorf("%v, %v", err, p.Err())
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
+	"github.com/llama-orch/engine-provisioner/internal/port"
+	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -40,6 +43,8 @@ type record struct {
 	Port    int               `json:"port"`
 	Grace   settings.Duration `json:"grace"`
 	Settle  settings.Duration `json:"settle,omitempty"` // how long it serves without its handoff
+	// Advertise is the host by which others reach it; "" means as this machine does.
+	Advertise string `json:"advertise,omitempty"`
 	// LoadGrace is the grace of a stop before readiness; 0 means Grace.
 	LoadGrace settings.Duration `json:"load_grace,omitempty"`
 
@@ -68,6 +73,9 @@ type record struct {
 	LastFailed int64            `json:"last_failed,omitempty"` // the last launch before this one that failed; 0 for none
 	Handoff    settings.Handoff `json:"handoff,omitzero"`
 }
+
+// url is where clients reach the engine.
+func (r record) url() string { return probe.URL(cmp.Or(r.Advertise, port.Loopback(r.Host)), r.Port) }
 
 // launchRecord is what was launched: with it, another provisioner can carry on with the readiness of an engine, or watch
 // it. References to secrets are in it, never secrets.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -244,6 +245,9 @@ func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
 	r.Launch.Ready, r.Launch.GPU = cfg.Ready, cfg.GPU
 	r.Model, r.Drain, r.Logs, r.APIKey, r.Handoff = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey, cfg.Handoff
 	r.Grace, r.LoadGrace, r.Settle = cfg.Stop.Grace, 0, cfg.Stop.Settle
+	if host, err := advertise.Host(cfg.Advertise); err == nil { // else the one of before stands
+		r.Advertise = host
+	}
 	if cfg.Stop.Grace == 0 {
 		r.Grace, r.LoadGrace = settings.Duration(r.Launch.Spec.Grace), settings.Duration(r.Launch.Spec.LoadGrace)
 	}

@@ -185,7 +185,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	r.rec = record{
 		Schema: state.RecordSchema, Generation: last.Generation + 1, Desired: desiredRunning, State: StatePreparing,
 		LaunchID: proc.NewMark(), Pool: p.cfg.PoolID, Replica: p.cfg.ReplicaID, Engine: p.cfg.Engine,
-		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port,
+		Version: plan.host.Binary.Version, Model: p.cfg.Model.ID, Host: p.cfg.Host, Port: p.cfg.Port, Advertise: plan.reached,
 		Grace: plan.Grace, Settle: p.cfg.Stop.Settle, LoadGrace: plan.loadGrace(p.cfg), Dir: plan.Dir, Drain: p.cfg.Drain, APIKey: p.cfg.APIKey, Launch: plan.launchRecord(p.cfg),
 		StartedAt: r.started.UTC(), Logs: p.cfg.Logs, Handoff: p.cfg.Handoff, LastFailed: last.failedLaunch(), ShmNamed: plan.shmNamed(p.cfg),
 	}

@@ -12,8 +12,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/holds"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
-	"github.com/llama-orch/engine-provisioner/internal/port"
-	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/usage"
@@ -92,7 +90,7 @@ func statusOfRecord(rec record) Status {
 	return Status{
 		Devices: devices,
 		Pool:    rec.Pool, Replica: rec.Replica, Engine: rec.Engine, Version: rec.Version, State: rec.State,
-		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: probe.URL(port.Loopback(rec.Host), rec.Port), Model: rec.Model,
+		LaunchID: rec.LaunchID, PID: rec.Process.PID, URL: rec.url(), Model: rec.Model,
 		StartedAt: rec.StartedAt, EndedAt: rec.EndedAt, Exit: rec.Exit, Log: rec.Log, Drained: rec.Withdrawn && !rec.State.Final(),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -89,6 +91,18 @@ func TestQuestionsThatDoNotGetOut(t *testing.T) {
 		if v := judge.See(time.Now(), see.Look(t.Context())); v.Life != life.Working {
 			t.Errorf("%+v", v)
 		}
+	}
+	// One that did not get out, and one that had a part of the time: the engine has not failed.
+	ctx, cancel := context.WithCancelCause(t.Context())
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel(probe.ErrNoAnswer)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(hanging.Close)
+	at := hanging.Listener.Addr().(*net.TCPAddr)
+	slow := portless(probe.New(at.IP.String(), at.Port, secret.Text{}, time.Minute), 1)
+	if _, err := slow.AskToken(ctx, probe.Token{Path: spec.Answer.Path, Body: spec.Answer.Body}); !probe.Unasked(err) || !errors.Is(err, probe.ErrNoAnswer) {
+		t.Errorf("a question that had a part of the time: %v", err)
 	}
 	c := p.run.lastChance(t.Context(), portless(ask, 1<<40), 300*time.Millisecond)
 	var f life.Facts

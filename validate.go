@@ -233,6 +233,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 		k.Report(prefix+"engine", "%s", config.UnknownEngine(c.Engine, k.engines()))
 	}
 	k.Address(prefix, c.Host, c.Expose, c.APIKey != nil)
+	k.Advertise(prefix, c.Advertise, c.Host)
 	program := engine.Program{Model: engine.ModelGGUF, Release: &engine.Release{Tag: anyTag.Compiled()}, Image: engine.Image{Name: "any"}} // which takes the most
 	if known {
 		program = programOf(e, c)

@@ -57,6 +57,18 @@ func (Engine) Program(req engine.Request) engine.Program {
 // character, as one token of a Chinese text or of an emoji may be. b11669 answers with it.
 var garbled = lazyregexp.New(`The model produced output that does not match the expected`)
 
+// answer is the question that proves that it works: for a token, unless it is there for something else. A b11669 that serves
+// embeddings of a model with an output of its own, as most models for chat have, dies of a question for a token.
+func answer(m *flagline.Line) *engine.AnswerRequest {
+	switch {
+	case m.Says("reranking", "rerank"):
+		return &engine.AnswerRequest{Path: "/rerank", Body: `{"query":"Hi","documents":["Hi"]}`}
+	case m.Says("embeddings", "embedding"):
+		return &engine.AnswerRequest{Path: "/embedding", Body: `{"content":"Hi"}`}
+	}
+	return &engine.AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`}
+}
+
 // Launch puts the flags of the provisioner first, then its defaults, then the user's.
 func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, error) {
 	m := dialect.Merge(req, host)
@@ -77,7 +89,7 @@ func (Engine) Launch(req engine.Request, host engine.Host) (engine.LaunchSpec, e
 		Model:        engine.Field{Path: "/props", Key: "model_path"},
 		Slots:        m.Count("parallel"),
 		SlotsAt:      engine.Field{Path: "/props", Key: "total_slots"}, // "--parallel -1" is up to it
-		Answer:       &engine.AnswerRequest{Path: "/completion", Body: `{"prompt":"Hi","n_predict":1,"cache_prompt":false}`},
+		Answer:       answer(m),
 		Garbled:      garbled.Compiled(),
 		Grace:        5 * time.Second,
 		Causes:       causes(),

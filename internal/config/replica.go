@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/keys"
@@ -92,6 +93,25 @@ func (k *Checker) Address(prefix, host string, expose settings.Expose, hasKey bo
 		k.Report(prefix+"api_key", "is missing, and other machines can reach %s; write {from_env: NAME} or {from_file: PATH}, "+
 			"or \"expose: open\" where a gateway before it asks for the key", host)
 	}
+}
+
+// Advertise checks how others are told to reach a replica.
+func (k *Checker) Advertise(prefix, host, listens string) {
+	switch bad := advertise.Bad(host); {
+	case host == "" && !k.Written(prefix+"advertise"):
+	case bad != "":
+		k.Report(prefix+"advertise", "%s", bad)
+	case !reachable(listens):
+		k.Report(prefix+"advertise", "is %q, and the engine listens where no other machine reaches it; write \"host: 0.0.0.0\" and \"expose\", or remove the key", host)
+	}
+}
+
+// LocalNotes say that a handoff names an address that other machines do not reach, though the engine listens for them.
+func LocalNotes(host, advertised string) []string {
+	if addr, err := netip.ParseAddr(host); err != nil || !addr.IsUnspecified() || advertised != "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("host: its handoff names an address of this machine alone, though %s is for others: write \"advertise\" if others read it", host)}
 }
 
 // OpenNotes are what is to be known of a replica that everybody can use.

@@ -180,6 +180,7 @@ func (p *Prober) AskToken(ctx context.Context, token Token) (offered bool, err e
 	patient := *p.Client
 	patient.Timeout = 0
 	var a Answer
+	var unasked error
 	for {
 		req, wrong := p.request(ctx, http.MethodPost, token.Path, token.Body)
 		if wrong != nil {
@@ -188,6 +189,7 @@ func (p *Prober) AskToken(ctx context.Context, token Token) (offered bool, err e
 		if a, err = p.do(&patient, req, maxJSONBody); !Unasked(err) {
 			break
 		}
+		unasked = err
 		select {
 		case <-ctx.Done():
 			return false, fmt.Errorf("%w: %w", context.Cause(ctx), err)
@@ -196,6 +198,8 @@ func (p *Prober) AskToken(ctx context.Context, token Token) (offered bool, err e
 	}
 	refused := p.unauthorized(token.Path, a)
 	switch {
+	case ctx.Err() != nil && unasked != nil: // it had a part of the time at most
+		return false, fmt.Errorf("%w: %w", context.Cause(ctx), unasked)
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
 	case err != nil:

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/render/internal/workload"
 )
 
@@ -74,7 +75,10 @@ func probe(path string, period, failures int32) *corev1.Probe {
 }
 
 func (p pool) env() []corev1.EnvVar {
-	env := []corev1.EnvVar{{Name: "HOME", Value: "/tmp"}}
+	env := []corev1.EnvVar{
+		{Name: "HOME", Value: "/tmp"},
+		{Name: advertise.PodIP, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}},
+	}
 	if p.Model.Cached {
 		env = append(env, corev1.EnvVar{Name: "XDG_CACHE_HOME", Value: workload.CacheDir}, corev1.EnvVar{Name: "HF_HOME", Value: workload.CacheDir + "/huggingface"})
 	}

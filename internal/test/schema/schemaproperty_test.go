@@ -153,6 +153,8 @@ var schemaCannot = map[string]string{
 	"must be more than 0 and at most 24h":                 "a pattern does not count",
 	"must be from 64KiB to 1TiB":                          "a pattern does not count",
 	"flags[0]: ":                                          "the engine judges its flags",
+	"must be a name or an address without a port":         "the grammar of addresses",
+	"listens where no other machine reaches it":           "two keys",
 	"unknown engine":                                      "programs have engines of their own",
 	"unknown pool":                                        "two keys",
 	"so that none of them can be the":                     "two keys",

@@ -265,6 +265,9 @@ func (w *Workload) address(o Options) error {
 	if c.Host = "0.0.0.0"; strings.Contains(w.Publish, ":") {
 		c.Host = "::"
 	}
+	if c.Advertise == "" && o.Place == Pod {
+		c.Advertise = "{pod_ip}"
+	}
 	return nil
 }
 
