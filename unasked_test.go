@@ -95,6 +95,7 @@ func TestQuestionsThatDoNotGetOut(t *testing.T) {
 	// One that did not get out, and one that had a part of the time: the engine has not failed.
 	ctx, cancel := context.WithCancelCause(t.Context())
 	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // before that a server does not see a client go
 		cancel(probe.ErrNoAnswer)
 		<-r.Context().Done()
 	}))
