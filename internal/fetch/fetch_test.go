@@ -630,10 +630,17 @@ func TestFolderGoesWhileWaiting(t *testing.T) {
 // lost.
 func TestPlantedPart(t *testing.T) {
 	t.Parallel()
-	for name, plant := range map[string]func(victim, part string) error{
-		"hard link":     os.Link,
-		"symbolic link": os.Symlink,
-		"fifo":          func(_, part string) error { return syscall.Mkfifo(part, 0o600) },
+	fifo := func(_, part string) error { return syscall.Mkfifo(part, 0o600) }
+	for name, c := range map[string]struct {
+		suffix string
+		plant  func(victim, part string) error
+	}{
+		"hard link":              {PartSuffix, os.Link},
+		"symbolic link":          {PartSuffix, os.Symlink},
+		"fifo":                   {PartSuffix, fifo},
+		"state as hard link":     {stateSuffix, os.Link},
+		"state as symbolic link": {stateSuffix, os.Symlink},
+		"state as fifo":          {stateSuffix, fifo},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -642,7 +649,7 @@ func TestPlantedPart(t *testing.T) {
 			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := plant(victim, b.file.Path+PartSuffix); err != nil {
+			if err := c.plant(victim, b.file.Path+c.suffix); err != nil {
 				t.Fatal(err)
 			}
 			b.check(t)

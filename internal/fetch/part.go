@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -86,9 +87,25 @@ func openOwn(path string) (file *os.File, length int64, err error) {
 	return nil, 0, fmt.Errorf("%q is in the way: it is no file of its own; remove it", path)
 }
 
+// maxState bounds what is read of a state: a range takes some 40 bytes, and there are a few.
+const maxState = 1 << 20
+
+// readState reads a state. What somebody else has put there must not hold up the download, as a fifo would that nobody writes to.
+func readState(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fs.ErrInvalid)
+	}
+	return io.ReadAll(io.LimitReader(file, maxState))
+}
+
 // resume takes over the state of an earlier run and reports whether there was any.
 func (p *part) resume(length int64) bool {
-	data, err := os.ReadFile(p.path + stateSuffix)
+	data, err := readState(p.path + stateSuffix)
 	if err != nil {
 		return false
 	}

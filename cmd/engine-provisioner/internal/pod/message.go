@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/llama-orch/engine-provisioner/internal/tail"
@@ -16,15 +17,33 @@ const maxMessage = 2048
 // "kubectl describe pod" shows.
 func LeaveMessage(path, words string, lines []string) error {
 	// Written in place: in a pod the file is a mount, which nothing can be renamed to.
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	// A link may lead to any file of this user's, and a fifo that nobody reads would keep the run from ending.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o644)
 	if err == nil {
-		_, err = f.WriteString(message(words, lines))
+		err = overwrite(f, message(words, lines))
 		_ = f.Close() // the write has told
 	}
 	if err != nil {
 		return fmt.Errorf("cannot leave the termination message: %w", err)
 	}
 	return nil
+}
+
+func overwrite(f *os.File, text string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() {
+		if stat.Nlink > 1 {
+			return fmt.Errorf("%q has another name, whose content would be lost; remove it", f.Name())
+		}
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+	}
+	_, err = f.WriteString(text)
+	return err
 }
 
 // message is an error in maxMessage bytes: the cause and what to do first, then as many of the engine's last lines as there is
