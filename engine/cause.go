@@ -19,6 +19,7 @@ const (
 
 	CausePortInUse    Cause = "port_in_use"   // something else has the port
 	CauseDownload     Cause = "download"      // what had to be downloaded did not come, or did not fit on the disk
+	CausePeerLost     Cause = "peer_lost"     // another machine that the engine computes on is not there, or went away
 	CauseOOMGPU       Cause = "oom_gpu"       // out of GPU memory
 	CauseOOMHost      Cause = "oom_host"      // out of memory
 	CauseCannotAnswer Cause = "cannot_answer" // healthy by its own word, but it cannot produce a token

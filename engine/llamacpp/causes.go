@@ -11,6 +11,8 @@ import (
 var causes = sync.OnceValue(func() []engine.CausePattern {
 	return []engine.CausePattern{
 		// It does not say why: see portError.
+		// Before all: without its workers it names a device that is not there, or takes what they had to main memory.
+		{Cause: engine.CausePeerLost, Pattern: engine.AnyOf(`^\S* ?(E )?Failed to connect to \S+:\d+$`, `Remote RPC server crashed or returned malformed response`)},
 		{Cause: engine.CausePortInUse, Pattern: engine.AnyOf(`couldn't bind (HTTP )?server socket`, `[Aa]ddress already in use`)},
 		{Cause: engine.CauseDriver, Pattern: engine.AnyOf(`invalid device: (CUDA|ROCm|HIP|Vulkan|SYCL|MUSA)\d+`)},
 		{Cause: engine.CauseBadFlag, Pattern: engine.AnyOf(

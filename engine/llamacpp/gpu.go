@@ -33,6 +33,7 @@ func checkValue(m *flagline.Line, word string, def engine.FlagDef, values []stri
 		return gpuLayers(m, word, values[0])
 	case subjectDevice:
 		switch {
+		case onWorkers(m) && strings.HasPrefix(values[0], "RPC"):
 		case m.Request.GPU == engine.GPUNone && values[0] != "none":
 			return nil, "", fmt.Errorf(`%q chooses a GPU while "gpu" is none; remove one of them`, word)
 		case required(m) && values[0] == "none":
@@ -69,6 +70,12 @@ func asManyAsFit(m *flagline.Line) string {
 	return "auto"
 }
 
+// onWorkers reports whether layers go to other machines, by "--rpc": then having no GPU here is no reason to keep them.
+func onWorkers(m *flagline.Line) bool {
+	named := func(flag string) bool { return flag == "--rpc" || strings.HasPrefix(flag, "--rpc=") }
+	return slices.ContainsFunc(m.Request.Flags, named) || m.Request.Env["LLAMA_ARG_RPC"] != ""
+}
+
 // required reports whether a GPU must be used.
 func required(m *flagline.Line) bool {
 	return m.Request.GPU == "" || m.Request.GPU == engine.GPURequired
@@ -81,6 +88,8 @@ func gpuLayers(m *flagline.Line, name, value string) (values []string, note stri
 	switch {
 	case numErr != nil && !word:
 		return nil, "", fmt.Errorf("%q takes a whole number, all or auto", name)
+	case onWorkers(m) && m.OnCPU():
+		return []string{value}, "", nil
 	case m.Request.GPU == engine.GPUNone && value != "0":
 		return nil, "", fmt.Errorf(`%q must be 0 while "gpu" is none; remove one of them`, name)
 	case m.OnCPU() && value != "0":
@@ -124,6 +133,8 @@ func addLayers(m *flagline.Line) {
 	if !m.Says(subjectGPULayers) {
 		layers := engine.Flag{Args: []string{"--n-gpu-layers", allLayers}, Origin: engine.OriginDefault, Note: "all layers"}
 		switch {
+		case onWorkers(m) && m.OnCPU():
+			layers.Note = "all layers, on the servers of --rpc"
 		case m.Request.GPU == engine.GPUNone:
 			layers = engine.Flag{Args: []string{"--n-gpu-layers", "0"}, Origin: engine.OriginProvisioner, Key: "gpu", Note: "no GPU is used"}
 		case m.OnCPU():
@@ -138,7 +149,7 @@ func addLayers(m *flagline.Line) {
 		}
 	}
 	// Hides GPUs that CUDA_VISIBLE_DEVICES does not; a build without any accepts it.
-	if m.Request.GPU == engine.GPUNone && m.Checked && m.Has("--device") && !m.Says(subjectDevice) {
+	if m.Request.GPU == engine.GPUNone && m.Checked && m.Has("--device") && !m.Says(subjectDevice) && !onWorkers(m) {
 		m.Added = append(m.Added, engine.Flag{
 			Args: []string{"--device", "none"}, Origin: engine.OriginProvisioner, Key: "gpu", Note: "no GPU is used",
 		})

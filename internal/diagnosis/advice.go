@@ -30,6 +30,8 @@ func Advice(cause engine.Cause) string {
 		return `give the engine its key by "api_key" alone: no other one in "flags", "env" or a file of keys`
 	case engine.CausePortInUse:
 		return `free the port or change "port"`
+	case engine.CausePeerLost:
+		return "check that its worker runs, and that its address can be reached from here; it is tried again until then"
 	case engine.CauseOOMGPU:
 		return "free GPU memory, or use a smaller model or a smaller context"
 	case engine.CauseOOMHost:
