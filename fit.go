@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,11 +29,6 @@ import (
 // ErrNoMemory is wrapped by the [StartError] of a replica whose model does not fit into the memory that is free, under
 // "fit: require".
 var ErrNoMemory = errors.New("not enough memory")
-
-// lacking is the needs that are not met.
-func lacking(needs []report.MemoryNeed) []report.MemoryNeed {
-	return slices.DeleteFunc(slices.Clone(needs), report.MemoryNeed.Fits)
-}
 
 // memoryError says that a model does not fit.
 type memoryError struct {

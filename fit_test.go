@@ -364,22 +364,22 @@ func TestFitForgetsTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan, err := planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir()))
-	if err != nil || len(lacking(plan.Memory)) == 0 {
+	if err != nil || len(fit.Lacking(plan.Memory)) == 0 {
 		t.Errorf("a replica that is loading does not count: %v (%v)", plan.Memory, err)
 	}
 	lock.Release()
-	if plan, err = planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
+	if plan, err = planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(fit.Lacking(plan.Memory)) > 0 {
 		t.Errorf("a dead replica counts: %v (%v)", plan.Memory, err)
 	}
 	rec.Launch.Mode = "container"
 	if err := writeRecord(dead, rec); err != nil {
 		t.Fatal(err)
 	}
-	if plan, err = planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) == 0 {
+	if plan, err = planOf(t.Context(), cfg, driver, WithCacheDir(t.TempDir())); err != nil || len(fit.Lacking(plan.Memory)) == 0 {
 		t.Errorf("a container that is loading does not count: %v (%v)", plan.Memory, err)
 	}
 	gone := WithLauncher(&goneLauncher{})
-	if plan, err = planOf(t.Context(), cfg, driver, gone, WithCacheDir(t.TempDir())); err != nil || len(lacking(plan.Memory)) > 0 {
+	if plan, err = planOf(t.Context(), cfg, driver, gone, WithCacheDir(t.TempDir())); err != nil || len(fit.Lacking(plan.Memory)) > 0 {
 		t.Errorf("a dead container counts: %v (%v)", plan.Memory, err)
 	}
 }

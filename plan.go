@@ -154,7 +154,7 @@ func (p *EngineProvisioner) Plan(ctx context.Context) (report.Plan, error) {
 	for _, first := range pending {
 		plan.Pending = append(plan.Pending, first.Why)
 	}
-	if numbers := plan.adviseMemory(); len(lacking(plan.Memory)) > 0 {
+	if numbers := plan.adviseMemory(); len(fit.Lacking(plan.Memory)) > 0 {
 		plan.Notes = append(plan.Notes, "memory: "+numbers)
 	}
 	return plan.Plan, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
 	"github.com/llama-orch/engine-provisioner/internal/holds"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
@@ -161,7 +162,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 		p.note(n.Key + ": " + n.Message)
 	}
 	numbers := plan.adviseMemory()
-	if lacking := lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
+	if lacking := fit.Lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
 		short := &memoryError{lacking, plan.spec}
 		if p.cfg.Fit == "require" {
 			return nil, short
