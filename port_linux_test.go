@@ -3,7 +3,9 @@ package provisioner
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +21,18 @@ func TestStartOnABoundPort(t *testing.T) {
 	t.Parallel()
 	first := vllmFake(t, enginetest.Behavior{LoadTime: time.Hour})
 	loading, _ := started(t, first)
+	// A try binds the port for a moment, in which the engine could not: it has a socket first, for two looks.
+	looks := 0
+	eventually(t, "it has a socket", func() bool {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", loading.Status().PID))
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+				looks++
+				return looks > 1
+			}
+		}
+		return false
+	})
 	eventually(t, "the port is bound", func() bool {
 		problem, err := port.Try("127.0.0.1", first.Port, nil)
 		return err == nil && problem.Reason == port.Taken
