@@ -138,7 +138,6 @@ func of(p provisioner.Pool, o Options) (Workload, error) {
 	c := &w.Pool.ProvisionConfig
 	c.OnManagerExit = "kill" // nobody adopts there, and nothing may outlive its pod or job
 	c.Logs.Stdout = true
-	c.Dir = p.Dir
 	if c.Restart.OpenLimit == 0 && c.Restart.GiveUpAfter == 0 {
 		c.Restart.OpenLimit = settings.Duration(openLimit)
 	}
