@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo release test-release test test-vllm test-vulkan test-gpu test-source test-containers test-systemd test-page cover lint fuzz bench clean chaos
+.PHONY: help demo release test-release test test-vllm test-vulkan test-gpu test-source test-containers test-systemd test-slurm test-page cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test-containers: ## run the tests of engines in containers, against a Docker and
 
 test-systemd: ## run the systemd unit in a virtual machine that boots Debian's kernel and systemd (root, 4 GB of memory)
 	@scripts/test-systemd.sh
+
+test-slurm: ## run what "render slurm" prints under a real Slurm of one node, which it starts for that (root, 3 minutes)
+	@scripts/test-slurm.sh
 
 bench: ## measure what it costs, beside a bare starter (ROWS=regexp, SAMPLES=9, PLOT=FILE.svg, PROFILES=FOLDER)
 	@scripts/bench.sh
