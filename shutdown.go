@@ -249,9 +249,18 @@ func (r *run) awaitPort() string {
 	return problem
 }
 
+// besidePatience is how long another program that ends the same launch may hold its lock: a manager and a stop write the same record,
+// with an fsync each, which took more than a second on a disk under load.
+const besidePatience = 5 * time.Second
+
 // putAway writes the final record, unless a later launch has taken over.
 func (r *run) putAway(final State, asked bool, end *ending) error {
 	lock, err := r.files.Lock()
+	for since := time.Now(); errors.Is(err, state.ErrHeld) && time.Since(since) < besidePatience; lock, err = r.files.Lock() {
+		if rec, err := readRecord(r.files); err != nil || rec.LaunchID != r.rec.LaunchID {
+			break
+		}
+	}
 	if errors.Is(err, state.ErrHeld) {
 		// The tree is empty, so whoever holds the lock is a later launch, or hides from /proc.
 		rec, err := readRecord(r.files)

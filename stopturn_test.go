@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
 )
@@ -35,5 +36,22 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 	}
 	if p.looked = nil; p.halfStopped() {
 		t.Error("a stop of which nobody can tell is finished")
+	}
+}
+
+// A manager and a stop end the same launch: who finds the other at the record waits for it.
+func TestPutAwayBesideAnother(t *testing.T) {
+	t.Parallel()
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
+	if err := p.Stop(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := p.run.files.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(500*time.Millisecond, lock.Release)
+	if err := p.run.putAway(StateStopped, true, &ending{rec: p.run.rec}); err != nil {
+		t.Error(err)
 	}
 }
