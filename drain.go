@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/drain"
 	"github.com/llama-orch/engine-provisioner/internal/environ"
@@ -220,7 +219,7 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 		what := "command"
 		if h.HTTP != nil {
 			perform = func(ctx context.Context) error {
-				return sendHook(ctx, *h.HTTP, p.cfg, func(ref settings.SecretRef) (secret.Text, error) { return p.hookSecret(r, ref) })
+				return sendHook(ctx, *h.HTTP, p.cfg, r, func(ref settings.SecretRef) (secret.Text, error) { return p.hookSecret(r, ref) })
 			}
 			what = "http"
 		}
@@ -265,22 +264,21 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 	return nil
 }
 
-// hooked is what the placeholders of a request stand for.
+// hooked is what the placeholders of a request stand for, as far as the configuration tells.
 func (c ProvisionConfig) hooked() hook.Replica {
-	host, _ := advertise.Host(c.Advertise) // what the start could tell, and the handoff has
-	return hook.Replica{
-		Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(cmp.Or(host, port.Loopback(c.WithDefaults().Host)), c.Port), Port: c.Port,
-	}
+	return hook.Replica{Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(port.Loopback(c.WithDefaults().Host), c.Port), Port: c.Port}
 }
 
 // sendHook makes the request of a hook. Its errors hold neither the query of the address nor a header.
-func sendHook(ctx context.Context, h settings.HTTPHook, cfg ProvisionConfig, read func(settings.SecretRef) (secret.Text, error)) error {
+func sendHook(ctx context.Context, h settings.HTTPHook, cfg ProvisionConfig, r *run, read func(settings.SecretRef) (secret.Text, error)) error {
 	header, redact, err := hook.Headers(h.Headers, read)
 	if err != nil {
 		return err
 	}
+	about := cfg.hooked()
+	about.URL = r.rec.url()
 	return hook.Request{
-		Method: cmp.Or(h.Method, http.MethodPost), URL: cfg.hooked().Address(h.URL), Body: cfg.hooked().Fill(h.Body),
+		Method: cmp.Or(h.Method, http.MethodPost), URL: about.Address(h.URL), Body: about.Fill(h.Body),
 		Header: header, Hide: redact.Text,
 	}.Send(ctx)
 }

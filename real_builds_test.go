@@ -20,31 +20,28 @@ import (
 // Old builds that do not know their own number: what they take is told by their help.
 func TestRealBuildsTakeWhatTheirHelpSays(t *testing.T) {
 	t.Parallel()
-	for name, server := range host.LlamaBuilds(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cfg := realConfig(t, tiny)
-			cfg.Provisioning.Binary.Path = server
-			cfg.Flags = []string{"-fa", "--draft-max", "8", "--no-mmap", "--mlock"}
-			plan, err := planOf(t.Context(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !strings.HasPrefix(plan.Version, "b1-") {
-				t.Errorf("version %q; use a build that does not know its number", plan.Version)
-			}
-			if line := strings.Join(plan.Args(), " "); !strings.Contains(line, "-fa on --spec-draft-n-max 8 --no-mmap --mlock") {
-				t.Error(line)
-			}
-			cfg.Flags = []string{"--load-mode", "none"} // of newer builds than b10068
-			_, err = planOf(t.Context(), cfg)
-			if name == "b10068" {
-				wantText(t, err, `flags[0]: this llama-server does not know "--load-mode"`)
-			} else if err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	host.WithLlamaBuilds(t, func(t *testing.T, name, server string) {
+		cfg := realConfig(t, tiny)
+		cfg.Provisioning.Binary.Path = server
+		cfg.Flags = []string{"-fa", "--draft-max", "8", "--no-mmap", "--mlock"}
+		plan, err := planOf(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(plan.Version, "b1-") {
+			t.Errorf("version %q; use a build that does not know its number", plan.Version)
+		}
+		if line := strings.Join(plan.Args(), " "); !strings.Contains(line, "-fa on --spec-draft-n-max 8 --no-mmap --mlock") {
+			t.Error(line)
+		}
+		cfg.Flags = []string{"--load-mode", "none"} // of newer builds than b10068
+		_, err = planOf(t.Context(), cfg)
+		if name == "b10068" {
+			wantText(t, err, `flags[0]: this llama-server does not know "--load-mode"`)
+		} else if err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // An engine that computed half a character and refuses to tell it has proven as much as one that tells it.

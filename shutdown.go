@@ -256,18 +256,15 @@ const besidePatience = 5 * time.Second
 // putAway writes the final record, unless a later launch has taken over.
 func (r *run) putAway(final State, asked bool, end *ending) error {
 	lock, err := r.files.Lock()
-	for since := time.Now(); errors.Is(err, state.ErrHeld) && time.Since(since) < besidePatience; lock, err = r.files.Lock() {
-		if rec, err := readRecord(r.files); err != nil || rec.LaunchID != r.rec.LaunchID {
-			break
+	for since := time.Now(); errors.Is(err, state.ErrHeld); lock, err = r.files.Lock() {
+		// The tree is empty, so whoever holds the lock is a later launch, or ends this one as well, or hides from /proc.
+		rec, unread := readRecord(r.files)
+		if unread != nil || rec.LaunchID != r.rec.LaunchID {
+			return nil //nolint:nilerr // it is a later launch's to tell
 		}
-	}
-	if errors.Is(err, state.ErrHeld) {
-		// The tree is empty, so whoever holds the lock is a later launch, or hides from /proc.
-		rec, err := readRecord(r.files)
-		if err == nil && rec.LaunchID == r.rec.LaunchID {
+		if time.Since(since) > besidePatience {
 			return fmt.Errorf("an unseen process still holds %q; find it with lslocks or fuser", r.files.LockPath())
 		}
-		return nil
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,7 +23,10 @@ func TestAdvertise(t *testing.T) {
 	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
 	cfg.Host, cfg.Expose, cfg.Advertise = "0.0.0.0", settings.ExposeOpen, "{hostname}"
 	told := filepath.Join(t.TempDir(), "told")
-	cfg.Drain.Hooks = []settings.DrainHook{{Command: []string{"/bin/sh", "-c", `printf %s "$ENGINE_PROVISIONER_URL" > "$0"`, told}}}
+	asked := make(chan string, 1)
+	router := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Query().Get("u") }))
+	t.Cleanup(router.Close)
+	cfg.Drain.Hooks = []settings.DrainHook{{HTTP: &settings.HTTPHook{URL: router.URL + "/?u={url}"}}, {Command: []string{"/bin/sh", "-c", `printf %s "$ENGINE_PROVISIONER_URL" > "$0"`, told}}}
 	s, _ := superviseReady(t, cfg)
 	url := func(host string) string { return fmt.Sprintf("http://%s:%d", host, cfg.Port) }
 	handoff := func() provisioner.Handoff {
@@ -51,5 +56,8 @@ func TestAdvertise(t *testing.T) {
 	}
 	if data, err := os.ReadFile(told); err != nil || string(data) != url("gpu-7.example") {
 		t.Errorf("the hook was told %q (%v)", data, err)
+	}
+	if got := <-asked; got != url("gpu-7.example") {
+		t.Errorf("the request told %q", got)
 	}
 }

@@ -11,24 +11,21 @@ import (
 // A reload swaps the build below a replica, forth and back.
 func TestRealBuildsAreSwapped(t *testing.T) {
 	t.Parallel()
-	for name, server := range host.LlamaBuilds(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			newest := briskly(realConfig(t, tiny))
-			other := newest
-			binary := *newest.Provisioning.Binary
-			binary.Path = server
-			other.Provisioning.Binary = &binary
-			s, _ := superviseReady(t, newest)
-			var versions []string
-			for _, next := range []provisioner.ProvisionConfig{other, newest} {
-				versions = append(versions, s.Status()[0].Version)
-				wantApplied(t, s, []provisioner.ProvisionConfig{next}, "r0 reloaded")
-			}
+	host.WithLlamaBuilds(t, func(t *testing.T, _, server string) {
+		newest := briskly(realConfig(t, tiny))
+		other := newest
+		binary := *newest.Provisioning.Binary
+		binary.Path = server
+		other.Provisioning.Binary = &binary
+		s, _ := superviseReady(t, newest)
+		var versions []string
+		for _, next := range []provisioner.ProvisionConfig{other, newest} {
 			versions = append(versions, s.Status()[0].Version)
-			if versions[0] == versions[1] || versions[0] != versions[2] || slices.Contains(versions, "") {
-				t.Errorf("versions %q", versions)
-			}
-		})
-	}
+			wantApplied(t, s, []provisioner.ProvisionConfig{next}, "r0 reloaded")
+		}
+		versions = append(versions, s.Status()[0].Version)
+		if versions[0] == versions[1] || versions[0] != versions[2] || slices.Contains(versions, "") {
+			t.Errorf("versions %q", versions)
+		}
+	})
 }

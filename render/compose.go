@@ -88,11 +88,11 @@ func (o ContainerOptions) service(w workload.Workload, replica int) map[string]a
 		environment[s.Env] = fmt.Sprintf("${%s:?%s of pool %s}", s.Env, s.Key, w.Pool.ID)
 	}
 	mounts := []any{
-		bind(o.executable(), workload.Command, true),
+		bind(o.executable(), workload.Command),
 		map[string]any{"type": "volume", "source": name + "-state", "target": workload.StateRoot},
 	}
 	if w.Model.Folder != "" {
-		mounts = append(mounts, bind(w.Model.Folder, workload.ModelDir, true))
+		mounts = append(mounts, bind(w.Model.Folder, workload.ModelDir))
 	}
 	if w.Model.Cached {
 		mounts = append(mounts, map[string]any{"type": "volume", "source": w.Name + "-cache", "target": workload.CacheDir})
@@ -140,8 +140,9 @@ func (o ContainerOptions) service(w workload.Workload, replica int) map[string]a
 	return service
 }
 
-func bind(source, target string, readOnly bool) map[string]any {
-	return map[string]any{"type": "bind", "source": dollars(source), "target": target, "read_only": readOnly, "bind": map[string]any{"create_host_path": false}}
+// bind mounts a file or folder of the node, to be read.
+func bind(source, target string) map[string]any {
+	return map[string]any{"type": "bind", "source": dollars(source), "target": target, "read_only": true, "bind": map[string]any{"create_host_path": false}}
 }
 
 // dollars is a text as Compose has it, which fills in what follows a "$".

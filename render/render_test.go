@@ -39,12 +39,8 @@ func parse(t testing.TB, text string) *provisioner.Config {
 func renderings(config *provisioner.Config) map[string]func() ([]render.File, error) {
 	container := render.ContainerOptions{EngineImage: "localhost/engine:1"}
 	return map[string]func() ([]render.File, error){
-		"kubernetes": func() (files []render.File, err error) {
-			all, err := kubernetes.Render(config, kubernetes.Options{EngineImage: "localhost/engine:1"})
-			for _, f := range all {
-				files = append(files, render.File(f))
-			}
-			return files, err
+		"kubernetes": func() ([]render.File, error) {
+			return kubernetes.Render(config, kubernetes.Options{EngineImage: "localhost/engine:1"})
 		},
 		"slurm": func() ([]render.File, error) {
 			return render.Slurm(config, render.SlurmOptions{Time: 24 * time.Hour, KillWait: 5 * time.Minute})

@@ -101,9 +101,9 @@ func batch(w workload.Workload, o SlurmOptions) (string, error) {
 	end := "END-" + workload.Hash(file) // which no line of the file is
 	fmt.Fprintf(&b, `set -eu
 cd %s
-state=%s-slurm/%s-${SLURM_ARRAY_JOB_ID}-${SLURM_ARRAY_TASK_ID}
+state=.runtime-slurm/%s-${SLURM_ARRAY_JOB_ID}-${SLURM_ARRAY_TASK_ID}
 exec engine-provisioner --config - --pool %s --replica "r${SLURM_ARRAY_TASK_ID}" --state-dir "$state" <<'%s'
 %s%s
-`, dir, ".runtime", w.Name, w.Pool.ID, end, file, end)
+`, dir, w.Name, w.Pool.ID, end, file, end)
 	return b.String(), nil
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
-// renderer is a command that renders the pools of a file for another place.
-func (c *cli) renderer(use, short, long, example string, files func(*provisioner.Config) ([]render.File, error)) *cobra.Command {
+// renderer is a command that renders the pools of a file for another place, as files in a folder where one is named.
+func (c *cli) renderer(use, short, long, example string, files func(config *provisioner.Config, dir string) ([]render.File, error)) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use: use + " [--config FILE]", Short: short, Args: noArguments, Example: example,
@@ -31,7 +31,7 @@ and equal files give equal texts. What could not be carried over stands in comme
 			if err != nil {
 				return err
 			}
-			rendered, err := files(config)
+			rendered, err := files(config, dir)
 			if err != nil {
 				return err
 			}
@@ -81,29 +81,13 @@ func (c *cli) renderKubernetesCommand() *cobra.Command {
 pool: its pods run this command in the image of the engine, with one replica each.`,
 		`  engine-provisioner render kubernetes --config pools.yaml | kubectl apply --filename -
   engine-provisioner render kubernetes --config pools.yaml --dir base   # with a kustomization to lay an overlay over`,
-		func(config *provisioner.Config) ([]render.File, error) {
+		func(config *provisioner.Config, dir string) ([]render.File, error) {
 			files, err := kubernetes.Render(config, o)
-			var all []render.File
-			for _, f := range files {
-				all = append(all, render.File(f))
+			if err == nil && dir != "" {
+				files = append(files, kubernetes.Kustomization(files))
 			}
-			return all, err
+			return files, err
 		})
-	run := cmd.RunE
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := run(cmd, args); err != nil || cmd.Flag("dir").Value.String() == "" {
-			return err
-		}
-		config, err := c.config()
-		if err != nil {
-			return err
-		}
-		files, err := kubernetes.Render(config, o)
-		if err != nil {
-			return err
-		}
-		return c.writeRendered(cmd.Flag("dir").Value.String(), []render.File{{Name: "kustomization.yaml", Text: kubernetes.Kustomization(files)}})
-	}
 	f := cmd.Flags()
 	f.StringVar(&o.Pool, "pool", "", "the pool to render (default: all)")
 	f.StringVar(&o.Image, "image", "", `image that holds this command (default "engine-provisioner:latest")`)
@@ -122,7 +106,7 @@ func (c *cli) renderSlurmCommand() *cobra.Command {
 		`Print a batch script for each pool: an array with a task for each replica, which has a state directory of its own, ends with its
 engine, and is told to drain before its time is over. Submit it where the paths of the pools file are good.`,
 		"  engine-provisioner render slurm --config pools.yaml --pool chat --time 24h | sbatch",
-		func(config *provisioner.Config) ([]render.File, error) { return render.Slurm(config, o) })
+		func(config *provisioner.Config, _ string) ([]render.File, error) { return render.Slurm(config, o) })
 	f := cmd.Flags()
 	f.StringVar(&o.Pool, "pool", "", "the pool to render (default: all)")
 	f.DurationVar(&o.Time, "time", 0, "limit of each task (default: the partition's)")
@@ -146,7 +130,7 @@ func (c *cli) renderComposeCommand() *cobra.Command {
 		`Print a file of Compose with a service for each replica, which runs this command in the image of the engine. Docker Compose 2.23.1 or
 newer reads it.`,
 		"  engine-provisioner render compose --config pools.yaml > compose.yaml && docker compose up --detach",
-		func(config *provisioner.Config) ([]render.File, error) {
+		func(config *provisioner.Config, _ string) ([]render.File, error) {
 			file, err := render.Compose(config, *o)
 			return []render.File{file}, err
 		}), o)
@@ -157,7 +141,7 @@ func (c *cli) renderQuadletCommand() *cobra.Command {
 	return c.containerFlags(c.renderer("quadlet", "Print Quadlet units of Podman for the pools of a file",
 		`Print a unit of Podman's Quadlet for each replica, which runs this command in the image of the engine, and the file that it reads.`,
 		"  engine-provisioner render quadlet --config pools.yaml --dir ~/.config/containers/systemd && systemctl --user daemon-reload",
-		func(config *provisioner.Config) ([]render.File, error) { return render.Quadlet(config, *o) }), o)
+		func(config *provisioner.Config, _ string) ([]render.File, error) { return render.Quadlet(config, *o) }), o)
 }
 
 // sizeValue is a flag that takes a size as pools files have them, such as "8GiB".

@@ -282,6 +282,7 @@ func (r *reporter) measure(loading []provisioner.Status) {
 	if r.meter == nil || len(loading) == 0 || time.Since(r.measured) < measureInterval {
 		return
 	}
+	r.measured = time.Now()
 	if err := fleet.Measure(context.Background(), r.meter, loading); err != nil {
 		return
 	}
@@ -290,5 +291,4 @@ func (r *reporter) measure(loading []provisioner.Status) {
 			r.progress[s.ID().String()] = *s.Progress
 		}
 	}
-	r.measured = time.Now()
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	statefile "github.com/llama-orch/engine-provisioner/internal/state"
 )
 
 // The names beside a file that is being downloaded. They are not the ".incomplete" of huggingface_hub, which takes such a
@@ -87,25 +87,9 @@ func openOwn(path string) (file *os.File, length int64, err error) {
 	return nil, 0, fmt.Errorf("%q is in the way: it is no file of its own; remove it", path)
 }
 
-// maxState bounds what is read of a state: a range takes some 40 bytes, and there are a few.
-const maxState = 1 << 20
-
-// readState reads a state. What somebody else has put there must not hold up the download, as a fifo would that nobody writes to.
-func readState(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, fs.ErrInvalid)
-	}
-	return io.ReadAll(io.LimitReader(file, maxState))
-}
-
 // resume takes over the state of an earlier run and reports whether there was any.
 func (p *part) resume(length int64) bool {
-	data, err := readState(p.path + stateSuffix)
+	data, err := statefile.Read(p.path + stateSuffix) // which a fifo in its place does not hold up
 	if err != nil {
 		return false
 	}

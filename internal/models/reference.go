@@ -65,7 +65,7 @@ func (r Request) Ref() (Ref, error) {
 	case scheme == "https", scheme == "http":
 		return Ref{URL: id}, checkModelURL(id)
 	}
-	path, err := localPath(id)
+	path, err := LocalPath(id)
 	if err != nil {
 		return Ref{}, err
 	}
@@ -134,8 +134,8 @@ func schemeOf(ref string) string {
 	return ""
 }
 
-// localPath is the path in a model's reference, as it was written.
-func localPath(ref string) (string, error) {
+// LocalPath is the path in a model's reference, as it was written.
+func LocalPath(ref string) (string, error) {
 	const use = `write a path, such as "local:/models/chat.gguf"`
 	path := ref
 	switch scheme := schemeOf(ref); scheme {

@@ -181,7 +181,7 @@ func (p *Prober) AskToken(ctx context.Context, token Token) (offered bool, err e
 	patient.Timeout = 0
 	var a Answer
 	var unasked error
-	for {
+	for again := true; again; {
 		req, wrong := p.request(ctx, http.MethodPost, token.Path, token.Body)
 		if wrong != nil {
 			return false, wrong
@@ -192,7 +192,7 @@ func (p *Prober) AskToken(ctx context.Context, token Token) (offered bool, err e
 		unasked = err
 		select {
 		case <-ctx.Done():
-			return false, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			again = false
 		case <-time.After(unaskedPause):
 		}
 	}

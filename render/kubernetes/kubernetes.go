@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/render"
 	"github.com/llama-orch/engine-provisioner/render/internal/workload"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -44,15 +45,9 @@ type Options struct {
 	Memory settings.Size
 }
 
-// File is one file of manifests, of one pool.
-type File struct {
-	Name string `json:"name"` // such as "chat.yaml"
-	Text string `json:"text"`
-}
-
 // Render returns a file for each pool, in the order of the configuration. What cannot work in a cluster is an error that names the
 // pool and the way; what could not be carried over stands in comments.
-func Render(config *provisioner.Config, o Options) ([]File, error) {
+func Render(config *provisioner.Config, o Options) ([]render.File, error) {
 	o.Image = cmp.Or(o.Image, "engine-provisioner:latest")
 	o.GPUResource = cmp.Or(o.GPUResource, "nvidia.com/gpu")
 	o.CacheSize = cmp.Or(o.CacheSize, 100<<30)
@@ -63,7 +58,7 @@ func Render(config *provisioner.Config, o Options) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	var files []File
+	var files []render.File
 	var failed []error
 	for _, w := range all {
 		text, err := pool{w, o}.text()
@@ -71,19 +66,19 @@ func Render(config *provisioner.Config, o Options) ([]File, error) {
 			failed = append(failed, err)
 			continue
 		}
-		files = append(files, File{Name: w.Name + ".yaml", Text: text})
+		files = append(files, render.File{Name: w.Name + ".yaml", Text: text})
 	}
 	return files, errors.Join(failed...)
 }
 
-// Kustomization is a kustomization.yaml that names the files, to lay an overlay over.
-func Kustomization(files []File) string {
+// Kustomization is a file that names the files, to lay an overlay over.
+func Kustomization(files []render.File) render.File {
 	var b strings.Builder
 	b.WriteString("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n")
 	for _, f := range files {
 		fmt.Fprintf(&b, "  - %s\n", f.Name)
 	}
-	return b.String()
+	return render.File{Name: "kustomization.yaml", Text: b.String()}
 }
 
 // pool is one that is rendered.

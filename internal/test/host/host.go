@@ -21,20 +21,24 @@ func Skip(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// LlamaBuilds are older builds of llama-server, the path of each by its number: those of ENGINE_PROVISIONER_LLAMA_BUILDS, which
-// "make test" sets, such as "b10068=/path/to/llama-server:b10434=...".
-func LlamaBuilds(t testing.TB) map[string]string {
+// WithLlamaBuilds runs a test with each of the older builds of llama-server, whose number is name: those of
+// ENGINE_PROVISIONER_LLAMA_BUILDS, which "make test" sets, such as "b10068=/path/to/llama-server:b10434=...".
+func WithLlamaBuilds(t *testing.T, test func(t *testing.T, name, server string)) {
 	t.Helper()
-	builds := map[string]string{}
-	for _, build := range filepath.SplitList(os.Getenv("ENGINE_PROVISIONER_LLAMA_BUILDS")) {
-		if name, path, ok := strings.Cut(build, "="); ok {
-			builds[name] = path
-		}
-	}
+	builds := filepath.SplitList(os.Getenv("ENGINE_PROVISIONER_LLAMA_BUILDS"))
 	if len(builds) == 0 {
 		Skip(t, "needs older builds of llama-server: set ENGINE_PROVISIONER_LLAMA_BUILDS, or run make test")
 	}
-	return builds
+	for _, build := range builds {
+		name, server, ok := strings.Cut(build, "=")
+		if !ok {
+			t.Fatalf("%q in ENGINE_PROVISIONER_LLAMA_BUILDS is no NAME=PATH", build)
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, name, server)
+		})
+	}
 }
 
 // Program writes an executable, and the folders above it. No other test forks meanwhile: its child would still have the file

@@ -1,12 +1,10 @@
 package workload
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -70,24 +68,19 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 
 // estimate is the main memory that a replica takes by the header of its model, rounded up; 0 where the model is not here, or none of
 // GGUF.
-func estimate(cfg provisioner.ProvisionConfig, spec engine.LaunchSpec) settings.Size {
-	const step, unknown = 256 << 20, 0
-	file := cfg.Model.ID
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(cfg.Dir, file)
-	}
+func estimate(file string, spec engine.LaunchSpec) settings.Size {
 	model, err := gguf.Open(file)
-	run := fit.RunOf(spec.GGUF)
-	if err != nil || run == nil {
-		return unknown
+	if err != nil {
+		return 0
 	}
+	const step = 256 << 20
 	check := fit.Check{Model: model, File: fit.FileOf(file), HostFree: 1 << 62}
 	var most uint64
-	for _, need := range check.Needs(run, nil) {
-		most = max(most, cmp.Or(need.Need, 0))
+	for _, need := range check.Needs(fit.RunOf(spec.GGUF), nil) {
+		most = max(most, need.Need)
 	}
 	if most == 0 {
-		return unknown
+		return 0
 	}
 	return settings.Size((most/step + 2) * step) // the engine's own, and the manager's
 }

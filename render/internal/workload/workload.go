@@ -162,20 +162,24 @@ func of(p provisioner.Pool, o Options) (Workload, error) {
 	if w.Model.Cached {
 		w.Start += time.Hour // for what is fetched
 	}
-	for _, flag := range c.Flags {
-		if o.Place == Node {
-			break
-		}
-		if value := flag[strings.Index(flag, "=")+1:]; strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") || strings.HasPrefix(value, "../") {
-			w.note("the flag %q names a file of this machine: put it into the image or a volume, and correct the path", flag)
-		}
+	if o.Place != Node {
+		w.noteFiles()
 	}
-	w.Memory = estimate(p.ProvisionConfig, spec)
+	w.Memory = estimate(localModel(&p.ProvisionConfig), spec)
 	return w, nil
 }
 
 func (w *Workload) note(format string, args ...any) {
 	w.Notes = append(w.Notes, fmt.Sprintf(format, args...))
+}
+
+// noteFiles tells of flags that name files, which are not there.
+func (w *Workload) noteFiles() {
+	for _, flag := range w.Pool.Flags {
+		if value := flag[strings.Index(flag, "=")+1:]; strings.HasPrefix(value, "/") || strings.HasPrefix(value, "./") || strings.HasPrefix(value, "../") {
+			w.note("the flag %q names a file of this machine: put it into the image or a volume, and correct the path", flag)
+		}
+	}
 }
 
 // executable finds the image, and the engine in it.
@@ -284,12 +288,18 @@ func (w *Workload) model(program engine.Program) {
 	case program.Model == engine.ModelAny && !strings.HasPrefix(id, "local:") && !strings.HasPrefix(id, "file:"):
 		return // words
 	}
-	file := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(id, "local:"), "file://"), "file:")
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(c.Dir, file)
-	}
+	file := localModel(c)
 	w.Model.Folder = filepath.Dir(file)
 	c.Model.ID = path.Join(ModelDir, filepath.Base(file))
+}
+
+// localModel is the path of a model that is no name on a server, as the configuration has been checked to have.
+func localModel(c *provisioner.ProvisionConfig) string {
+	file, err := models.LocalPath(c.Model.ID)
+	if err != nil || filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(c.Dir, file)
 }
 
 // gpus counts them: which ones is the scheduler's matter.

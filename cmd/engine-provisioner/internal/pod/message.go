@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
+	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
 
@@ -34,9 +35,9 @@ func overwrite(f *os.File, text string) error {
 	if err != nil {
 		return err
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() {
-		if stat.Nlink > 1 {
-			return fmt.Errorf("%q has another name, whose content would be lost; remove it", f.Name())
+	if info.Mode().IsRegular() {
+		if err := state.CheckOwn(f.Name(), info); err != nil {
+			return err
 		}
 		if err := f.Truncate(0); err != nil {
 			return err
