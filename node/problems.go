@@ -30,7 +30,19 @@ func Problems(ctx context.Context, cfg provisioner.ProvisionConfig, opts ...prov
 	return problems
 }
 
+// ProblemsAfter is [Problems] of which first is known, an error of [Plan] or [Inspect]: that is not sought again, which of an
+// executable that never answers takes a minute.
+func ProblemsAfter(ctx context.Context, cfg provisioner.ProvisionConfig, first error, opts ...provisioner.Option) []error {
+	return after(ctx, cfg, first, opts)
+}
+
 func foresee(ctx context.Context, cfg provisioner.ProvisionConfig, opts []provisioner.Option) (report.Plan, []error) {
+	plan, err := Plan(ctx, cfg, opts...)
+	return plan, after(ctx, cfg, err, opts)
+}
+
+// after are the problems of cfg of which err is the first; nil where there is none of a plan.
+func after(ctx context.Context, cfg provisioner.ProvisionConfig, err error, opts []provisioner.Option) []error {
 	var all []error
 	add := func(err error) {
 		same := func(other error) bool {
@@ -40,10 +52,16 @@ func foresee(ctx context.Context, cfg provisioner.ProvisionConfig, opts []provis
 			all = append(all, err)
 		}
 	}
-	plan, err := Plan(ctx, cfg, opts...)
 	add(err)
 	if err != nil && ctx.Err() == nil {
 		silent := deaf(err)
+		if way, ok := cfg.SuggestedProvisioning(opts...); ok && silent { // it was asked before the model was looked for
+			other := cfg
+			other.Provisioning = way
+			if _, err := Plan(ctx, other, opts...); cause(err) != engine.CauseDownload && !ofKey(err, executableKey) {
+				add(err)
+			}
+		}
 		for _, rest := range behind(cfg, opts) {
 			if silent && rest.Provisioning.Mode == cfg.Provisioning.Mode && rest.Provisioning.Binary == cfg.Provisioning.Binary {
 				continue // that it does not answer is known, and took a minute to learn
@@ -58,7 +76,7 @@ func foresee(ctx context.Context, cfg provisioner.ProvisionConfig, opts []provis
 		add(fmt.Errorf("%s: %w", cfg.Name(), err))
 	}
 	add(portOf(cfg, opts))
-	return plan, all
+	return all
 }
 
 // deaf reports whether an error is that of an executable that never answers.
@@ -118,13 +136,19 @@ func pretence(err error) bool {
 	if c := cause(err); strings.HasPrefix(string(c), "model_") || c == engine.CauseDownload {
 		return true
 	}
-	if wrong, ok := errors.AsType[*provisioner.ConfigError](err); ok {
-		return slices.ContainsFunc(wrong.Problems, func(p provisioner.Problem) bool { return pretendedKey.MatchString(p.Key) })
-	}
-	return false
+	return ofKey(err, pretendedKey)
 }
 
-var pretendedKey = lazyregexp.New(`(^|\.)(model|provisioning|gpu|devices)\b`)
+// ofKey reports whether an error is of a key of these.
+func ofKey(err error, keys *lazyregexp.Regexp) bool {
+	wrong, ok := errors.AsType[*provisioner.ConfigError](err)
+	return ok && slices.ContainsFunc(wrong.Problems, func(p provisioner.Problem) bool { return keys.MatchString(p.Key) })
+}
+
+var (
+	pretendedKey  = lazyregexp.New(`(^|\.)(model|provisioning|gpu|devices)\b`)
+	executableKey = lazyregexp.New(`(^|\.)provisioning\b`)
+)
 
 // secretsOf are what is wrong with the secrets of a configuration.
 func secretsOf(cfg provisioner.ProvisionConfig) (all []error) {

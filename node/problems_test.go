@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -8,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/tool"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -34,6 +37,28 @@ func replicaOf(t *testing.T, lines ...string) provisioner.ProvisionConfig {
 		t.Fatal(err)
 	}
 	return all[0]
+}
+
+// Behind an executable that never answers, the rest is told without asking it again.
+func TestProblemsAfterSilence(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	asked, program, model := filepath.Join(dir, "asked"), filepath.Join(dir, "silent"), filepath.Join(dir, "model.gguf")
+	if err := errors.Join(os.WriteFile(program, []byte("#!/bin/sh\n: >"+asked+"\n"), 0o700), os.WriteFile(model, nil, 0o600)); err != nil { //nolint:gosec // it is to be run
+		t.Fatal(err)
+	}
+	cfg := replicaOf(t, "port: "+strconv.Itoa(enginetest.FreePort(t, 1)), "gpu: none", "model: {id: "+model+"}", "api_key: {from_env: NO_SUCH_KEY}",
+		"provisioning: {binary: {path: "+program+"}}")
+	silent := &tool.AskError{Args: program + " --version", Err: context.DeadlineExceeded, Took: time.Minute}
+	got := ProblemsAfter(t.Context(), cfg, silent, provisioner.WithCacheDir(t.TempDir()))
+	for i, want := range []string{"did not answer", "is empty; fetch it again", "NO_SUCH_KEY"} {
+		if len(got) != 3 || !strings.Contains(got[i].Error(), want) {
+			t.Fatalf("%q, and %q as number %d expected", got, want, i)
+		}
+	}
+	if _, err := os.Stat(asked); err == nil {
+		t.Error("it was asked again")
+	}
 }
 
 // What is wrong behind the first thing that is wrong is told, too, and what was only pretended for that is not.

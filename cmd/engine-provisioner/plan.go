@@ -60,7 +60,7 @@ instead by which keys each replica's engine differs from what would be run: what
 // plan shows what would be run, or returns all that keeps it from that.
 func (c *cli) plan(ctx context.Context, config provisioner.ProvisionConfig) []error {
 	if err := c.inspect(ctx, config); deaf(err) {
-		return []error{err}
+		return problems(ctx, config, err)
 	}
 	plan, err := node.Plan(ctx, config, withContainers()...)
 	if err != nil {
@@ -71,10 +71,7 @@ func (c *cli) plan(ctx context.Context, config provisioner.ProvisionConfig) []er
 
 // problems are all that keep a replica from starting, of which err is the first that was found.
 func problems(ctx context.Context, config provisioner.ProvisionConfig, err error) []error {
-	if deaf(err) {
-		return []error{err}
-	}
-	return node.Problems(ctx, config, withContainers()...)
+	return node.ProblemsAfter(ctx, config, err, withContainers()...)
 }
 
 // deaf reports whether an error is that of an executable that never answers: to ask it again takes another minute.

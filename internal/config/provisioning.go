@@ -81,7 +81,7 @@ func (k *Checker) binary(key string, c settings.Binary, program engine.Program) 
 	k.download(key, c, program)
 	key += ".path"
 	switch path := c.Path; {
-	case path == "" && k.Written(key):
+	case path == "" && c.Release == "" && k.Written(key):
 		k.Report(key, "is empty; write the executable's path, or remove the key to look for the usual name in PATH")
 	case path != "":
 		if wrong := keys.BadExecutable(path); wrong != "" {
