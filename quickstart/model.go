@@ -87,7 +87,11 @@ func understand(typed string) (model, error) {
 		}
 		return hubModel("hf:" + typed), nil
 	}
-	return model{}, fmt.Errorf("%q is an unknown kind of reference; write a path, \"hf:owner/repo\" or an https URL", kind+":")
+	err := fmt.Errorf("%q is an unknown kind of reference; write a path, \"owner/repo:QUANT\" of the Hugging Face hub or an https URL", kind+":")
+	if !strings.Contains(typed, "://") {
+		err = fmt.Errorf("%w; names of Ollama's library, such as \"llama3:8b\", are not known here", err)
+	}
+	return model{}, err
 }
 
 func modelOfURL(typed string) (model, error) {

@@ -76,7 +76,7 @@ Without PROMPT, or with "-", the question is read from stdin.`,
 	return cmd
 }
 
-var errEmpty = &usageError{err: errors.New("the question is empty")}
+var errEmpty = &usageError{err: errors.New(`the question is empty; write it in quotes, such as: engine-provisioner ask "What is the capital of France?"`)}
 
 // readPrompt reads the question from stdin.
 func (c *cli) readPrompt() (string, error) {

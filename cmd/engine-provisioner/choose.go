@@ -32,7 +32,7 @@ func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error
 	all, err := fleet.Statuses(stateDir, withContainers()...)
 	if err == nil && (c.configFile == "" || c.onlyState) && c.chooses() {
 		if err := c.unknown(namesOf(all)); err != nil {
-			return nil, stateDir, err
+			return nil, stateDir, c.orNotRun(stateDir, namesOf(all), err)
 		}
 	}
 	for _, s := range all {
@@ -41,6 +41,18 @@ func (c *cli) recorded() (found []provisioner.Status, stateDir string, err error
 		}
 	}
 	return found, stateDir, err
+}
+
+// orNotRun is err, about names that none of those has that have run, or what to do where the file has them.
+func (c *cli) orNotRun(stateDir string, ran []string, err error) error {
+	if !c.onlyState || c.unknown(append(c.knownReplicas(), ran...)) != nil {
+		return err
+	}
+	if abs, err := filepath.Abs(cmp.Or(stateDir, ".runtime")); err == nil {
+		stateDir = abs
+	}
+	return fmt.Errorf("what is named is in %s, and has not run with the state directory %q; \"engine-provisioner start\" with the same names starts it",
+		usualFile, stateDir)
 }
 
 func namesOf(all []provisioner.Status) (names []string) {

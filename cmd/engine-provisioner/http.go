@@ -93,7 +93,7 @@ func listenAt(ctx context.Context, text string) (net.Listener, error) {
 	var wrong *net.AddrError
 	switch {
 	case errors.As(err, &wrong):
-		return nil, &usageError{err: fmt.Errorf("--http-addr %q: %w", text, err)}
+		return nil, &usageError{err: fmt.Errorf("--http-addr %q: %w; write an address such as \"127.0.0.1:9464\"", text, err)}
 	case err != nil:
 		return nil, fmt.Errorf("cannot serve HTTP: %w; choose another --http-addr", err)
 	}

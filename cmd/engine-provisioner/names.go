@@ -55,7 +55,7 @@ func (c *cli) unknown(replicas []string) error {
 			return match(pool, replica)
 		})
 	}
-	there := "there is none"
+	there := "no replica is known here"
 	if len(replicas) > 0 {
 		there = "there are: " + strings.Join(replicas, ", ")
 	}

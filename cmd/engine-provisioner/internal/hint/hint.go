@@ -37,6 +37,32 @@ var commands = map[string]string{
 	"pause":   `"engine-provisioner hold POOL/REPLICA --reason TEXT" stops replicas and keeps them stopped`,
 	"resume":  `"engine-provisioner unhold POOL/REPLICA" ends a hold`,
 	"inspect": `"engine-provisioner status --output json" tells all of a replica, "plan" what would be run`,
+
+	"get":           `"engine-provisioner status" shows the replicas`,
+	"describe":      `"engine-provisioner status --output json" tells all of a replica, "events" what became of it`,
+	"show":          `"engine-provisioner plan" shows what would be run, "status" what is`,
+	"stats":         `"engine-provisioner top" shows live what the replicas take and do`,
+	"attach":        `"engine-provisioner logs -f POOL/REPLICA" shows what an engine writes`,
+	"journalctl":    `"engine-provisioner logs" shows what engines write, "events" what became of them`,
+	"tail":          `"engine-provisioner logs -f" shows what engines write`,
+	"apply":         `"engine-provisioner reload" makes the manager use the changed file; "engine-provisioner --config FILE" is one`,
+	"deploy":        `"engine-provisioner --config FILE" starts what the file names`,
+	"daemon-reload": `"engine-provisioner reload" makes the manager use the changed file`,
+	"scale":         `the key "replicas" of a pool says how many, and "engine-provisioner reload" makes the manager use the changed file`,
+	"rollout":       `"engine-provisioner restart POOL" replaces the engines of a pool`,
+	"delete":        `"engine-provisioner stop POOL/REPLICA" stops one and leaves nothing behind but its logs`,
+	"remove":        `"engine-provisioner stop POOL/REPLICA" stops one and leaves nothing behind but its logs`,
+	"is-active":     `"engine-provisioner status --check POOL/REPLICA" ends with 0 only when that is ready`,
+	"health":        `"engine-provisioner status --check POOL/REPLICA" ends with 0 only when that is ready`,
+	"enable":        `"engine-provisioner render systemd" prints a unit, which systemctl enables`,
+	"disable":       `"engine-provisioner hold POOL/REPLICA --reason TEXT" stops replicas and keeps them stopped`,
+	"images":        `"engine-provisioner cache list" shows what was downloaded, built or installed`,
+
+	"cache clean":  `"engine-provisioner cache prune" removes what is not used`,
+	"cache clear":  `"engine-provisioner cache prune" removes what is not used`,
+	"cache rm":     `"engine-provisioner cache prune" removes what is not used`,
+	"cache delete": `"engine-provisioner cache prune" removes what is not used`,
+	"cache ls":     `"engine-provisioner cache list" shows what is there`,
 }
 
 // Command is the error of arguments that begin with no command of root. replicas are those that are known, as POOL/REPLICA.
@@ -71,6 +97,9 @@ func Argument(cmd *cobra.Command, arg string) error {
 	if isFile(arg) && cmd.Flags().Lookup("config") != nil {
 		return fmt.Errorf("unexpected argument %q; did you mean --config %s?", arg, arg)
 	}
+	if cmd.Name() == "reload" {
+		return fmt.Errorf("unexpected argument %q: the whole file is read again, and what is unchanged goes on; \"engine-provisioner restart %s\" replaces one", arg, arg)
+	}
 	return fmt.Errorf("unexpected argument %q", arg)
 }
 
@@ -92,6 +121,9 @@ func Groups(root *cobra.Command) {
 			if len(args) == 0 {
 				return fmt.Errorf("%q needs another word: %s", cmd.CommandPath(), strings.Join(known, ", "))
 			}
+			if hint := commands[cmd.Name()+" "+args[0]]; hint != "" {
+				return fmt.Errorf("unknown command %q; %s", args[0], hint)
+			}
 			if near := nearest.Of(args[0], known); near != "" {
 				return fmt.Errorf("unknown command %q; did you mean %q?", args[0], cmd.Name()+" "+near)
 			}
@@ -100,11 +132,36 @@ func Groups(root *cobra.Command) {
 	}
 }
 
-// flags are those that other tools have for what is spelt differently here.
+// flags are those that other tools have for what is spelt differently here, of all commands or of one.
 var flags = map[string]string{
-	"json": "--output json", "format": "--output json", "d": "--detach", "daemon": "--detach", "background": "--detach", "file": "--config FILE",
-	"quiet": "no flag: results are on stdout, progress is on stderr", "all": "no flag: without names, all are meant", "name": "no flag: names are arguments",
-	"id": "no flag: names are arguments",
+	"json": "--output json", "format": "--output json", "d": "--detach", "daemon": "--detach", "background": "--detach",
+	"file": "--config FILE", "f": "--config FILE", "v": "--version", "V": "--version", "force": "--grace 0",
+	"quiet": "no flag: results are on stdout, progress is on stderr",
+	"all":   "no flag: without names, all are meant", "a": "no flag: without names, all are meant",
+	"name": "no flag: names are arguments", "id": "no flag: names are arguments",
+
+	"ask model": "no flag: a pool or a replica stands before the question", "ask m": "no flag: a pool or a replica stands before the question",
+	"plan dry-run": "no flag: nothing is started", "wait for": "no flag: it waits until replicas are ready",
+}
+
+// keys of a pool are what other tools have flags for.
+var keys = map[string]string{
+	"port": "port", "p": "port", "host": "host", "model": "model", "m": "model", "engine": "engine", "replicas": "replicas",
+	"gpus": "devices", "device": "devices", "devices": "devices", "gpu": "gpu", "env": "env", "e": "env", "api-key": "api_key",
+	"restart": "restart", "image": "provisioning.container.image", "volume": "provisioning.container.volumes",
+}
+
+// spelt is what a flag is here, of what this command has; "" where that is not known.
+func spelt(cmd *cobra.Command, word string) string {
+	if here := flags[cmd.Name()+" "+word]; here != "" {
+		return here
+	}
+	here := flags[word]
+	name, isFlag := strings.CutPrefix(here, "--")
+	if name, _, _ = strings.Cut(name, " "); isFlag && cmd.Flags().Lookup(name) == nil {
+		return ""
+	}
+	return here
 }
 
 // Flag is the error of a flag, with what was probably meant, or with what can be its value.
@@ -119,8 +176,14 @@ func Flag(cmd *cobra.Command, err error) error {
 	var known []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
 	word := unknown.GetSpecifiedName()
-	if here := flags[word]; here != "" {
+	if words := cmd.Flags().Args(); len(words) > 0 && !cmd.HasParent() { // the flag of a command that there is not
+		return Command(cmd, words, nil)
+	}
+	if here := spelt(cmd, word); here != "" {
 		return fmt.Errorf("%w; here that is %s", err, here)
+	}
+	if key := keys[word]; key != "" && !cmd.HasParent() {
+		return fmt.Errorf("%w; that is the key %q of a pool in the pools file", err, key)
 	}
 	if name := nearest.Of(word, known); name != "" {
 		return fmt.Errorf("%w; did you mean --%s?", err, name)

@@ -16,13 +16,24 @@ func tree() *cobra.Command {
 		}
 		return Command(cmd, args, []string{"chat/r0"})
 	}
+	root.PersistentFlags().String("output", "", "")
+	root.Flags().String("config", "", "")
+	root.Flags().Bool("version", false, "")
+	root.Flags().Bool("detach", false, "")
+	reload := &cobra.Command{Use: "reload", Args: func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return Argument(cmd, args[0])
+	}, RunE: func(*cobra.Command, []string) error { return nil }}
+	ask := &cobra.Command{Use: "ask", RunE: func(*cobra.Command, []string) error { return nil }}
 	status := &cobra.Command{Use: "status", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return nil }}
 	status.Flags().Bool("check", false, "")
 	status.Flags().Float64("rate", 0, "")
 	status.Flags().Int("lines", 0, "")
 	cache := &cobra.Command{Use: "cache"}
 	cache.AddCommand(&cobra.Command{Use: "list", RunE: func(*cobra.Command, []string) error { return nil }})
-	root.AddCommand(status, cache)
+	root.AddCommand(status, cache, reload, ask)
 	root.SetFlagErrorFunc(Flag)
 	Groups(root)
 	root.SetOut(io.Discard)
@@ -48,6 +59,17 @@ func TestHints(t *testing.T) {
 		{[]string{"cache", "lsit"}, `unknown command "lsit"; did you mean "cache list"?`},
 		{[]string{"cache", "xyz"}, `unknown command "xyz"; there is: list`},
 		{[]string{"status", "--json"}, `unknown flag: --json; here that is --output json`},
+		{[]string{"status", "-d"}, `unknown shorthand flag: 'd' in -d`},
+		{[]string{"status", "-a"}, `unknown shorthand flag: 'a' in -a; here that is no flag: without names, all are meant`},
+		{[]string{"ask", "--model", "x"}, `unknown flag: --model; here that is no flag: a pool or a replica stands before the question`},
+		{[]string{"reload", "chat"}, `unexpected argument "chat": the whole file is read again, and what is unchanged goes on; "engine-provisioner restart chat" replaces one`},
+		{[]string{"-d"}, `unknown shorthand flag: 'd' in -d; here that is --detach`},
+		{[]string{"-f", "x"}, `unknown shorthand flag: 'f' in -f; here that is --config FILE`},
+		{[]string{"-v"}, `unknown shorthand flag: 'v' in -v; here that is --version`},
+		{[]string{"--port", "9000"}, `unknown flag: --port; that is the key "port" of a pool in the pools file`},
+		{[]string{"apply", "-f", "x"}, `unknown command "apply"; "engine-provisioner reload" makes the manager use the changed file; "engine-provisioner --config FILE" is one`},
+		{[]string{"kill", "-9", "chat"}, `unknown command "kill"; "engine-provisioner stop --grace 0 POOL/REPLICA" kills at once`},
+		{[]string{"cache", "clean"}, `unknown command "clean"; "engine-provisioner cache prune" removes what is not used`},
 		{[]string{"status", "--chekc"}, `unknown flag: --chekc; did you mean --check?`},
 		{[]string{"status", "--xyz"}, `unknown flag: --xyz`},
 		{[]string{"--xyz"}, `unknown flag: --xyz; those of an engine stand in the pools file, under "flags"`},
