@@ -249,8 +249,9 @@ func (c ProvisionConfig) rotated(was launchRecord) []string {
 	return was.Seals.Broken(now)
 }
 
+// redactor knows the secrets of the configuration, and those that engines get without it.
 func (s secrets) redactor() secret.Redactor {
-	all := slices.Clone([]secret.Text(s.keys))
+	all := slices.Concat(s.keys, secret.InEnvironment(os.Environ()))
 	for _, v := range s.env {
 		all = append(all, v)
 	}

@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -250,6 +252,9 @@ func (r *run) readSecrets() error {
 		}
 		found = append(found, s)
 	}
+	var reader procfs.Reader
+	environment, _ := reader.Environ(r.inst.PID()) // of another user, or a container, it cannot be read
+	found = append(found, secret.InEnvironment(strings.Split(string(environment), "\x00"))...)
 	r.redact = secret.NewRedactor(found...)
 	return failed
 }

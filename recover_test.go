@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/enginetest"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
@@ -574,5 +575,38 @@ func TestRecoverLeavesStrangers(t *testing.T) {
 	}
 	if err := errors.Join(in.Close(), stranger.Wait()); err != nil {
 		t.Errorf("the stranger did not end by itself: %v", err)
+	}
+}
+
+// What an engine has inherited unasked, and writes at its end, is in no error: of who started it, and of who adopted it with another
+// environment.
+func TestInheritedSecretsStaySecret(t *testing.T) {
+	const canary = "canary-7f3a"
+	for _, adopt := range []bool{false, true} {
+		t.Setenv("HTTPS_PROXY", "http://me:"+canary+"@127.0.0.1:9")
+		cfg := fakeConfig(t, enginetest.Behavior{LogEnv: true})
+		var p *EngineProvisioner
+		if !adopt {
+			p, _ = ready(t, cfg)
+		} else {
+			abandoned(t, cfg)
+			t.Setenv("HTTPS_PROXY", "")
+			adopted, _, err := Recover(bounded(t), cfg.StateDir, WithCacheDir(t.TempDir()))
+			if err != nil || len(adopted) != 1 {
+				t.Fatal(adopted, err)
+			}
+			p = adopted[0]
+		}
+		pid := p.Status().PID
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		awaitDone(t, p)
+		if lines := strings.Join(p.run.log(), "\n"); strings.Contains(lines, canary) || !strings.Contains(lines, redact.Word) {
+			t.Errorf("adopted %v: %q", adopt, lines)
+		}
+		if text := formatAll(p.Err()); strings.Contains(text, canary) {
+			t.Errorf("adopted %v: the canary is in %q", adopt, text)
+		}
 	}
 }

@@ -21,6 +21,15 @@ const tempPrefix = ".tmp-"
 // tempOf is how the names of the temporary files for path begin.
 func tempOf(path string) string { return tempPrefix + filepath.Base(path) + "-" }
 
+// Torn tells the name of the file that a temporary file was to become, by its own name; false for a file that is none.
+func Torn(name string) (string, bool) {
+	rest, temp := strings.CutPrefix(name, tempPrefix)
+	if i := strings.LastIndexByte(rest, '-'); temp && i >= 0 {
+		return rest[:i], true
+	}
+	return name, false
+}
+
 // Write replaces path by data with mode 0600. A symbolic link at path is replaced, not followed. When Write fails, the
 // old content is intact and no temporary file is left; only when the last step fails, which makes the new name last
 // through a loss of power, the new content is there already.

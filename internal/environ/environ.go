@@ -33,8 +33,11 @@ var notEngines = []string{
 	"ZE_AFFINITY_MASK", "ZE_ENABLE_PCI_ID_DEVICE_ORDER", "CUDA_GRAPHS", "CUDA_MEMORY_FRACTION",
 }
 
-// hub are the tokens of the Hugging Face hub, and whether they are sent unasked, for who fetches from it.
-var hub = []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN"}
+// HubTokens are the variables with tokens of the Hugging Face hub.
+func HubTokens() []string { return []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"} }
+
+// hub are these tokens, and whether they are sent unasked, for who fetches from it.
+var hub = append(HubTokens(), "HF_HUB_DISABLE_IMPLICIT_TOKEN")
 
 // hubAddress is what a container gets of who fetches from the hub: its image has an environment of its own, and paths of this
 // host mean nothing in it.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
+	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 )
 
@@ -168,17 +169,24 @@ func read(path string) (e entry, at time.Time, ok bool) {
 	return e, info.ModTime(), true
 }
 
+// entryName is how names of entries are made; what has another name here is not ours.
+var entryName = lazyregexp.New(`^[0-9a-f]{32}-[0-9a-f]{32}\.json$`)
+
 // prune removes entries whose state directory has not been there for long, and what a killed writer has left.
 func prune(index string, now time.Time) {
 	files, _ := os.ReadDir(index) // what cannot be listed is not removed
 	for _, f := range files {
 		path := filepath.Join(index, f.Name())
 		info, err := f.Info()
-		if err != nil || now.Sub(info.ModTime()) < forgotten {
+		if err != nil || !info.Mode().IsRegular() || now.Sub(info.ModTime()) < forgotten {
+			continue
+		}
+		name, torn := atomicfile.Torn(f.Name())
+		if !entryName.MatchString(name) {
 			continue
 		}
 		e, _, ok := read(path)
-		if _, err := os.Lstat(e.StateDir); !ok || errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(e.StateDir); torn || ok && errors.Is(err, fs.ErrNotExist) {
 			_ = os.Remove(path) // the next run tries again
 		}
 	}

@@ -156,6 +156,33 @@ func TestIndexDoesNotGrow(t *testing.T) {
 	wantFound(t, file, "", dir)
 }
 
+// What others have put into the folder stays, however old and whatever it is, and what a killed writer has left goes.
+func TestPruneRemovesItsOwnAlone(t *testing.T) {
+	file, dir := place(t)
+	note(t, file, dir)
+	torn := ".tmp-" + stem(file) + "-" + stem(dir) + ".json-123"
+	others := []string{"README", "notes.json", ".tmp-notes.json-1", ".tmp-", "-", stem(file) + ".json", stem(file) + "-" + stem(dir) + ".json.bak"}
+	for _, name := range append(others, torn) {
+		if err := os.WriteFile(filepath.Join(Index(), name), []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	odd := stem("/a") + "-" + stem("/b") + ".json" // a name of ours, and no entry
+	if err := os.Mkdir(filepath.Join(Index(), odd), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	prune(Index(), time.Now().Add(forgotten+time.Hour))
+	for _, name := range append(others, odd) {
+		if _, err := os.Lstat(filepath.Join(Index(), name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(Index(), torn)); err == nil {
+		t.Error("what a killed writer has left is still there")
+	}
+	wantFound(t, file, "", dir)
+}
+
 // A home that belongs to somebody else is not written to, and one that is not known is none.
 func TestNoHome(t *testing.T) {
 	file, dir := place(t)
