@@ -24,8 +24,11 @@ import (
 	helping "github.com/docker/docker-credential-helpers/credentials"
 	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/registry"
+	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/redact"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
@@ -62,10 +65,14 @@ func (l login) explain(image string, err error) error {
 	if named, parsing := reference.ParseNormalizedNamed(image); parsing == nil && reference.Domain(named) != "docker.io" {
 		command += " " + reference.Domain(named)
 	}
+	advice := fmt.Sprintf(`no login was found (looked in %s); run`, strings.Join(l.looked, ", "))
+	if len(l.problems) > 0 {
+		advice = "what may keep the login could not be read; mend that, or run"
+	}
 	return &launch.Error{
 		Cause: engine.CauseDownload, Err: err,
-		Advice: fmt.Sprintf("the registry has no such image for who is not logged in, and no login was found (looked in %s); "+
-			`run "docker %s" or "podman %[2]s" as the user that runs this`, strings.Join(l.looked, ", "), command),
+		Advice: fmt.Sprintf(`the registry has no such image for who is not logged in, and %s "docker %s" or "podman %[2]s" as the user that runs this`,
+			advice, command),
 	}
 }
 
@@ -217,14 +224,15 @@ func loginFiles(podman bool) []string {
 }
 
 func readLogins(path string) (file logins, err error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be a pipe, as of REGISTRY_AUTH_FILE=<(command)
 	if err != nil {
-		return file, err
+		return file, access.Explain(err)
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(helperTime)) // a file has none, and needs none
 	const limit = 1 << 20
 	if err := json.NewDecoder(io.LimitReader(f, limit)).Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return logins{}, fmt.Errorf("cannot read %q: %w", path, err)
+		return logins{}, fmt.Errorf("cannot read the logins in %q: %w", path, access.Explain(err))
 	}
 	return file, nil
 }
@@ -239,7 +247,8 @@ func askHelper(ctx context.Context, program, server string) (*helping.Credential
 	}
 	creds, err := helper.Get(func(args ...string) helper.Program { return helperCommand{exec.CommandContext(ctx, name, args...)} }, server)
 	if err != nil && !helping.IsErrCredentialsNotFound(err) {
-		return nil, fmt.Errorf("the credential helper %q, asked for %q: %s", name, server, tail.Clean(cmp.Or(context.Cause(ctx), err).Error()))
+		// What it has printed may be what it was asked for.
+		return nil, fmt.Errorf("the credential helper %q, asked for %q: %s", name, server, redact.Text(tail.Clean(cmp.Or(context.Cause(ctx), err).Error())))
 	}
 	return creds, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
+	"golang.org/x/sys/unix"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/launch"
@@ -117,6 +118,39 @@ func TestHungHelper(t *testing.T) {
 	}
 }
 
+// A file of logins that is a pipe keeps nobody waiting where nothing is written, and is read where something is.
+func TestLoginsFromAPipe(t *testing.T) {
+	home, _ := atHome(t)
+	pipe := filepath.Join(home, "auth")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("REGISTRY_AUTH_FILE", pipe)
+	if got := findLogin(t.Context(), "x.example/y", true); got.from != "" || len(got.problems) > 0 {
+		t.Errorf("%+v", got)
+	}
+	w, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := fmt.Fprintf(w, `{"auths": {"x.example": {"auth": %q}}}`, basic("piped", "p")); err != nil {
+		t.Fatal(err)
+	}
+	if got := findLogin(t.Context(), "x.example/y", true); got.auth.Username != "piped" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A helper that fails after it has printed what it keeps brings it into no error.
+func TestHelperThatFailsTellsNoSecret(t *testing.T) {
+	_, programs := atHome(t)
+	writeFile(t, filepath.Join(programs, "docker-credential-late"), "#!/bin/sh\nread server\necho '{\"Username\":\"jane\",\"Secret\":\"canary-7f\"}'; exit 3\n", 0o700)
+	if _, err := askHelper(t.Context(), "late", "x.example"); err == nil || strings.Contains(err.Error(), "canary-7f") || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestPullExplained(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{
@@ -128,6 +162,13 @@ func TestPullExplained(t *testing.T) {
 		known, is := errors.AsType[*launch.Error](err)
 		if is != (want != "") || is && (known.Cause != engine.CauseDownload || !strings.Contains(known.Advice, want)) {
 			t.Errorf("%s: %v", words, err)
+		}
+	}
+	err := login{problems: []error{errors.New("no such helper")}}.explain("x.example/y", errors.New("no basic auth credentials"))
+	for _, want := range []string{"no such helper", "mend that", `"docker login x.example"`} {
+		known, _ := errors.AsType[*launch.Error](err)
+		if text := known.Error() + known.Advice; !strings.Contains(text, want) {
+			t.Errorf("%s, want %q in it", text, want)
 		}
 	}
 }
