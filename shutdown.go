@@ -260,7 +260,7 @@ func (r *run) putAway(final State, asked bool, end *ending) error {
 		// The tree is empty, so whoever holds the lock is a later launch, or ends this one as well, or hides from /proc.
 		rec, unread := readRecord(r.files)
 		if unread != nil || rec.LaunchID != r.rec.LaunchID {
-			return nil //nolint:nilerr // it is a later launch's to tell
+			return nil // a later launch tells
 		}
 		if time.Since(since) > besidePatience {
 			return fmt.Errorf("an unseen process still holds %q; find it with lslocks or fuser", r.files.LockPath())
