@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -19,14 +18,89 @@ import (
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
-// hookTimeout bounds a hook that says nothing itself.
-const hookTimeout = 10 * time.Second
-
 // errUncounted says that requests in flight cannot be waited for.
 var errUncounted = errors.New("the engine's metrics are off, or do not count them")
 
 // endedDraining is the message of a stop whose engine did not wait for its SIGTERM.
 const endedDraining = "the engine ended while it was drained"
+
+// Drain takes a ready engine out of service without stopping it: the handoff is removed, so that routers send it nothing
+// more, and requests in flight are waited for, as long as a stop's drain would. The engine is ready all the while, and stays
+// out of service until Resume or its end, also under the next manager. Hooks are left to the stop. It returns at once where
+// nothing is in flight; what is left when the drain's time is over is told in a note.
+//
+// When ctx ends, the handoff stays away, and the error wraps ctx's cause. For a launch that is not ready it is ErrNotReady.
+func (p *EngineProvisioner) Drain(ctx context.Context) error {
+	r, err := p.withdraw(true)
+	if err != nil {
+		return fmt.Errorf("cannot drain %s: %w", p.cfg.Name(), err)
+	}
+	p.unpublish()
+	p.note("it is taken out of service: its handoff is removed, and its engine runs on")
+	waiting, end := p.drainContext(r)
+	defer end()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		p.awaitIdle(waiting, r)
+	}()
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("no longer waiting for the requests of %s, which is out of service: %w", p.cfg.Name(), context.Cause(ctx))
+	}
+}
+
+// Resume puts an engine into service again that Drain has taken out: its handoff is there when it returns. One that is in
+// service is left alone. For a launch that is not ready the error is ErrNotReady.
+func (p *EngineProvisioner) Resume() error {
+	was := p.isWithdrawn()
+	r, err := p.withdraw(false)
+	if err == nil && was {
+		h, _ := p.Handoff()
+		p.publishing.Lock()
+		_, err = r.rewrite(h, p.admitted())
+		p.publishing.Unlock()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot resume %s: %w", p.cfg.Name(), err)
+	}
+	if was {
+		p.note("it is in service again: its handoff is written")
+	}
+	return nil
+}
+
+// withdraw keeps whether a ready launch is out of service, here and in the record.
+func (p *EngineProvisioner) withdraw(out bool) (*run, error) {
+	if _, ready := p.Handoff(); !ready || !p.Running() {
+		return nil, ErrNotReady
+	}
+	ending := false
+	err := changeRecord(p.run.files, func(current record, err error) (record, bool) {
+		ending = err == nil && (current.LaunchID != p.run.rec.LaunchID || current.Desired != desiredRunning)
+		current.Withdrawn = out
+		return current, err == nil && !ending
+	})
+	if ending {
+		err = fmt.Errorf("%w: %w", ErrNotReady, errEnding)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.withdrawn = out
+	return p.run, nil
+}
+
+// isWithdrawn reports whether the launch is out of service.
+func (p *EngineProvisioner) isWithdrawn() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.withdrawn
+}
 
 // drains reports whether a stop now begins with a drain, or goes on with another program's. It is called with mu held.
 func (p *EngineProvisioner) drains() bool {
@@ -184,21 +258,14 @@ type goHook struct {
 	fn   func(context.Context, Handoff) error
 }
 
-// hookRun is one hook that is ready to run.
-type hookRun struct {
-	name  string // for people
-	abort bool   // whether every failure is fatal
-	run   func(context.Context) error
-}
-
 // hooks are all hooks of the launch, in order.
-func (p *EngineProvisioner) hooks(r *run) []hookRun {
+func (p *EngineProvisioner) hooks(r *run) []hook.Step {
 	p.mu.Lock()
 	handoff := p.handoff
 	p.mu.Unlock()
-	var all []hookRun
+	var all []hook.Step
 	for _, h := range p.opts.drainHooks {
-		all = append(all, hookRun{name: h.name, run: func(ctx context.Context) error {
+		all = append(all, hook.Step{Name: h.name, Run: func(ctx context.Context) error {
 			done := make(chan error, 1) // a hook that ignores its context is left behind
 			go func() {
 				var failed error
@@ -213,53 +280,36 @@ func (p *EngineProvisioner) hooks(r *run) []hookRun {
 			}
 		}})
 	}
-	for i, h := range p.cfg.Drain.Hooks {
-		one := hookRun{abort: h.OnFailure == "abort"}
-		perform := func(ctx context.Context) error { return runHookCommand(ctx, h.Command, p.cfg, r, handoff) }
-		what := "command"
-		if h.HTTP != nil {
-			perform = func(ctx context.Context) error {
-				return sendHook(ctx, *h.HTTP, p.cfg, r, func(ref settings.SecretRef) (secret.Text, error) { return p.hookSecret(r, ref) })
-			}
-			what = "http"
-		}
-		one.name = fmt.Sprintf("drain.hooks[%d] (%s)", i, what)
-		timeout := cmp.Or(time.Duration(h.Timeout), hookTimeout)
-		one.run = func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done after %s", timeout))
-			defer cancel()
-			err := perform(ctx)
-			if err != nil && ctx.Err() != nil {
-				err = fmt.Errorf("%w%s", context.Cause(ctx), hook.Said(err))
-			}
-			return err
-		}
-		all = append(all, one)
-	}
-	return all
+	about := p.cfg.hooked()
+	about.URL = r.rec.url()
+	return append(all, hook.Steps(p.cfg.Drain.Hooks, hook.Launch{
+		Replica: about, PID: r.rec.Process.PID, Handoff: handoff,
+		Dir: r.rec.Dir, Env: environ.Hook(p.cfg.secretVariables()), Hide: r.redact.Text,
+		Secret: func(ref settings.SecretRef) (secret.Text, error) { return p.hookSecret(r, ref) },
+	})...)
 }
 
 // runHooks runs the hooks, one after the other. Its error is that of a hook whose failure is fatal.
 func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 	for _, h := range p.hooks(r) {
 		if errors.Is(context.Cause(ctx), drain.ErrOver) {
-			p.note(fmt.Sprintf("the drain's time is over before the hook %s", h.name))
+			p.note(fmt.Sprintf("the drain's time is over before the hook %s", h.Name))
 			continue
 		}
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was called off, which is no failure of a hook
 		}
-		err := h.run(ctx)
+		err := h.Run(ctx)
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, drain.ErrExited), errors.Is(cause, drain.ErrHurry):
 			return nil // whatever it says, it was interrupted
 		case err == nil:
 			continue
-		case h.abort || errors.Is(err, ErrDrainAborted):
-			p.note(fmt.Sprintf("the hook %s failed, the rest of the drain is left out: %v", h.name, err))
-			return fmt.Errorf("%s: %w: the hook %s failed: %w", p.cfg.Name(), ErrDrainAborted, h.name, err)
+		case h.Fatal || errors.Is(err, ErrDrainAborted):
+			p.note(fmt.Sprintf("the hook %s failed, the rest of the drain is left out: %v", h.Name, err))
+			return fmt.Errorf("%s: %w: the hook %s failed: %w", p.cfg.Name(), ErrDrainAborted, h.Name, err)
 		}
-		p.note(fmt.Sprintf("the hook %s failed: %v", h.name, err))
+		p.note(fmt.Sprintf("the hook %s failed: %v", h.Name, err))
 	}
 	return nil
 }
@@ -267,33 +317,4 @@ func (p *EngineProvisioner) runHooks(ctx context.Context, r *run) error {
 // hooked is what the placeholders of a request stand for, as far as the configuration tells.
 func (c ProvisionConfig) hooked() hook.Replica {
 	return hook.Replica{Pool: c.PoolID, Replica: c.ReplicaID, URL: probe.URL(port.Loopback(c.WithDefaults().Host), c.Port), Port: c.Port}
-}
-
-// sendHook makes the request of a hook. Its errors hold neither the query of the address nor a header.
-func sendHook(ctx context.Context, h settings.HTTPHook, cfg ProvisionConfig, r *run, read func(settings.SecretRef) (secret.Text, error)) error {
-	header, redact, err := hook.Headers(h.Headers, read)
-	if err != nil {
-		return err
-	}
-	about := cfg.hooked()
-	about.URL = r.rec.url()
-	return hook.Request{
-		Method: cmp.Or(h.Method, http.MethodPost), URL: about.Address(h.URL), Body: about.Fill(h.Body),
-		Header: header, Hide: redact.Text,
-	}.Send(ctx)
-}
-
-// hookEnvironment is what a hook's command is started with.
-func hookEnvironment(cfg ProvisionConfig, r *run, h Handoff) ([]string, error) {
-	about := hook.About{Pool: r.rec.Pool, Replica: r.rec.Replica, URL: h.URL, PID: r.rec.Process.PID, Handoff: h}
-	return about.Environment(environ.Hook(cfg.secretVariables()))
-}
-
-// runHookCommand runs a command until it ends or ctx does, and leaves nothing of its process group.
-func runHookCommand(ctx context.Context, argv []string, cfg ProvisionConfig, r *run, h Handoff) error {
-	env, err := hookEnvironment(cfg, r, h)
-	if err != nil {
-		return err
-	}
-	return hook.Command{Argv: argv, Dir: r.rec.Dir, Env: env, Hide: r.redact.Text}.Run(ctx)
 }

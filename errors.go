@@ -1,15 +1,24 @@
 package provisioner
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/access"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/gpu"
+	"github.com/llama-orch/engine-provisioner/internal/perform"
+	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
+	"github.com/llama-orch/engine-provisioner/launch"
+	"github.com/llama-orch/engine-provisioner/report"
 )
 
 // Sentinel errors, to be told apart with [errors.Is].
@@ -34,7 +43,7 @@ var (
 	ErrDrainAborted = errors.New("the drain was aborted")
 	// ErrBusy is wrapped by errors that say that something else holds what a start needs: another manager the
 	// replica, or another process the port.
-	ErrBusy = errors.New("busy")
+	ErrBusy = port.ErrBusy
 	// ErrLocked is wrapped by *LockedError: another manager is at work in the state directory. It is an ErrBusy.
 	ErrLocked = fmt.Errorf("%w: another manager holds the state directory", ErrBusy)
 	// ErrNotFound is returned by Attach and Differences for a replica without a record, and by a fleet and its Request
@@ -252,3 +261,87 @@ func (e *LockedError) Error() string {
 }
 
 func (e *LockedError) Unwrap() error { return ErrLocked }
+
+// calledOff is the error of a call whose context has ended: that is why, whatever the step said that it interrupted.
+func (p *EngineProvisioner) calledOff(cause error) error {
+	return &StartError{Failure: Failure{Replica: p.cfg.Name(), Cause: engine.CauseUnknown, Retry: true}, Err: cause}
+}
+
+// startErrorIn is startError of a call with ctx.
+func (p *EngineProvisioner) startErrorIn(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return p.calledOff(context.Cause(ctx))
+	}
+	return p.startError(err)
+}
+
+// startError gives err the type that Start promises.
+func (p *EngineProvisioner) startError(err error) error {
+	var config *ConfigError
+	var gpu *GPUError
+	if errors.As(err, &config) || errors.As(err, &gpu) {
+		return err
+	}
+	found := diagnosis.OfStart(err, p.cfg.Provisioning.Package != nil)
+	if refused := (*launch.Error)(nil); errors.As(err, &refused) {
+		if found.Cause == engine.CauseDriver {
+			return &GPUError{Err: err, Advice: found.Advice}
+		}
+	} else if start, ok := errors.AsType[*StartError](err); ok {
+		start.Replica, start.Retry = p.cfg.Name(), diagnosis.Retryable(start.Cause)
+		return start
+	} else {
+		err = access.Explain(err)
+	}
+	return &StartError{Failure: Failure{
+		Replica: p.cfg.Name(), Cause: found.Cause, Advice: found.Advice, Retry: diagnosis.Retryable(found.Cause),
+		LogTail: found.LogTail, LogPath: found.LogPath,
+	}, Err: err}
+}
+
+// exitError says that the engine ended by itself. What was ready can be so again, whatever it ended of.
+func (r *run) exitError(exit launch.Exit, ready bool) *ExitError {
+	lines := r.lastLines()
+	spec, how := r.rec.Launch.Spec.whole(), diagnosis.Exit(exit)
+	found := diagnosis.OfLog(lines, how, spec, ready)
+	f := r.failure(found.Cause, found.Evidence, lines)
+	f.Advice = cmp.Or(found.Advice, f.Advice)
+	f.Retry = f.Retry || ready
+	if f.Cause == engine.CausePortInUse && r.rec.Launch.Mode != perform.ModeContainer { // there the port is the container's own
+		r.explainBind(&f)
+	}
+	more := diagnosis.Finding{Cause: f.Cause, Evidence: f.Evidence, Advice: f.Advice, Retry: f.Retry}
+	more.ByExit(how, spec.KillsItself)
+	more.ByFiles(how, r.rec.Launch.Files)
+	f.Cause, f.Evidence, f.Advice, f.Retry = more.Cause, more.Evidence, more.Advice, more.Retry
+	if f.Cause == engine.CauseUnknown && !ready && r.asked.Load() {
+		f.Cause, f.Advice = engine.CauseCannotAnswer, r.advice(engine.CauseCannotAnswer)
+	}
+	e := &ExitError{Failure: f, Code: -1, Signal: exit.Signal, Ready: ready, After: time.Since(r.started)}
+	if exit.Known {
+		e.Code = exit.Code
+	}
+	return e
+}
+
+// IncidentOf reads it from the error of Start, of WaitReady, or of Err.
+func IncidentOf(err error) report.Incident {
+	i := report.Incident{Cause: causeOf(err)}
+	var failure *Failure
+	var config *ConfigError
+	var device *GPUError
+	switch {
+	case errors.As(err, &config):
+		i.Permanent = true
+	case errors.As(err, &device):
+		i.Permanent, i.Advice = true, device.Advice
+	case errors.As(err, &failure):
+		i.Permanent, i.Advice = !failure.Retry, failure.Advice
+	}
+	for _, passing := range []error{ErrBusy, ErrNoMemory, syscall.ENOSPC, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+		if errors.Is(err, passing) {
+			i.Blameless, i.Permanent = true, false
+		}
+	}
+	return i
+}

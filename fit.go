@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,34 +26,7 @@ import (
 
 // ErrNoMemory is wrapped by the [StartError] of a replica whose model does not fit into the memory that is free, under
 // "fit: require".
-var ErrNoMemory = errors.New("not enough memory")
-
-// memoryError says that a model does not fit.
-type memoryError struct {
-	lacking []report.MemoryNeed
-	spec    engine.LaunchSpec // with the advice on this launch
-}
-
-func (e *memoryError) Error() string {
-	var all []string
-	for _, m := range e.lacking {
-		all = append(all, m.String())
-	}
-	return fmt.Sprintf("%v, by estimate: %s", ErrNoMemory, strings.Join(all, "; "))
-}
-func (e *memoryError) Unwrap() error { return ErrNoMemory }
-
-// cause is that of an engine that would die of it.
-func (e *memoryError) cause() engine.Cause {
-	if e.lacking[0].GPU != "" {
-		return engine.CauseOOMGPU
-	}
-	return engine.CauseOOMHost
-}
-
-func (e *memoryError) advice() string {
-	return cmp.Or(e.spec.Advice[e.cause()], diagnosis.Advice(e.cause())) + `; "fit: warn" tries all the same`
-}
+var ErrNoMemory = fit.ErrNoMemory
 
 // adviseMemory puts the numbers of the estimate into the advice on a lack of memory, and returns them; "" where nothing
 // can be told.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
+	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
 	"github.com/llama-orch/engine-provisioner/report"
@@ -255,7 +256,7 @@ func (p *EngineProvisioner) republish() {
 	case unread == nil && sameText(there, h):
 		p.written = info
 		return
-	case transient(unread): // this program has too many files open, say: nobody can tell
+	case diagnosis.Transient(unread): // this program has too many files open, say: nobody can tell
 		return
 	}
 	if !p.Running() || p.isWithdrawn() || p.run.inst.Exited() || p.run.stoppedElsewhere() {

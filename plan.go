@@ -16,6 +16,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/config"
 	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
+	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/fit"
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
@@ -302,4 +303,24 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 		texts = append(texts, v.value)
 	}
 	return shm.Named(p.Dir, texts)
+}
+
+// modelFiles are the files that a launch reads its model from, as they are at its start.
+func (p launchPlan) modelFiles() []filestamp.Stamp {
+	var paths []string
+	if p.host.ModelPath != "" {
+		dir, name := filepath.Split(p.host.ModelPath)
+		for _, part := range models.SplitNames(name) {
+			paths = append(paths, filepath.Join(dir, part))
+		}
+	}
+	if p.spec.GGUF != nil {
+		for _, path := range p.spec.GGUF.Beside {
+			if !filepath.IsAbs(path) {
+				path = filepath.Join(p.Dir, path)
+			}
+			paths = append(paths, path)
+		}
+	}
+	return filestamp.Of(paths...)
 }

@@ -66,7 +66,7 @@ func TestPortError(t *testing.T) {
 		if !c.busy {
 			problem.Err = unix.EACCES
 		}
-		told := (&EngineProvisioner{cfg: ProvisionConfig{PoolID: "pool", ReplicaID: "r0"}}).startError(&portError{engine.Port{Number: 81}, problem})
+		told := (&EngineProvisioner{cfg: ProvisionConfig{PoolID: "pool", ReplicaID: "r0"}}).startError(&port.Error{Port: engine.Port{Number: 81}, Problem: problem})
 		wantText(t, told, c.text, "do so")
 		if causeOf(told) != c.cause || errors.Is(told, ErrBusy) != c.busy {
 			t.Errorf("cause %q, busy %t: %v", causeOf(told), errors.Is(told, ErrBusy), told)

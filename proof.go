@@ -214,44 +214,6 @@ func (p *EngineProvisioner) checkGPU(ctx context.Context, r *run, proven bool) e
 	return gpuError(err)
 }
 
-// portError says why an engine could not listen on a port.
-type portError struct {
-	port engine.Port
-	port.Problem
-}
-
-func (e *portError) Error() string {
-	what := fmt.Sprintf("port %d", e.port.Number)
-	if e.port.Use != "" {
-		what += ", for " + e.port.Use + ","
-	}
-	if e.Reason == port.Taken {
-		return what + " is not free: " + e.Text
-	}
-	return "cannot listen on " + what + ": " + e.Text
-}
-
-// Unwrap tells what passes from what does not: a port is given back, an address or a right does not come by itself.
-func (e *portError) Unwrap() error {
-	if e.Reason == port.Taken {
-		return ErrBusy
-	}
-	return e.Err
-}
-
-// portCause is the cause of a failed start for a reason.
-func portCause(r port.Reason) engine.Cause {
-	switch r {
-	case port.Taken:
-		return engine.CausePortInUse
-	case port.NoAddress:
-		return engine.CauseBadAddress
-	case port.Forbidden:
-		return engine.CausePortForbidden
-	}
-	return ""
-}
-
 // checkPort refuses a port that the engine could not listen on. An executable or a container's runtime may have rights that
 // this program has not.
 func (p *EngineProvisioner) checkPort(wanted engine.Port, executable string) error {
@@ -262,7 +224,7 @@ func (p *EngineProvisioner) checkPort(wanted engine.Port, executable string) err
 	case problem.Reason == port.Free, problem.Reason == port.Forbidden && (p.cfg.contained() || exefile.HasCapabilities(executable)):
 		return nil
 	}
-	return &portError{wanted, problem}
+	return &port.Error{Port: wanted, Problem: problem}
 }
 
 // explainBind says what the engine leaves out that could not listen: llama-server has one sentence for all reasons.
@@ -273,9 +235,9 @@ func (r *run) explainBind(f *Failure) {
 		if err != nil || problem.Reason == port.Free {
 			continue
 		}
-		f.Cause = portCause(problem.Reason)
+		f.Cause = problem.Reason.Cause()
 		f.Retry = f.Retry && diagnosis.Retryable(f.Cause)
-		f.Advice = (&portError{wanted, problem}).Error() + "; " + problem.Advice
+		f.Advice = (&port.Error{Port: wanted, Problem: problem}).Error() + "; " + problem.Advice
 		return
 	}
 	f.Advice = fmt.Sprintf("port %d is free by now; if that happens again, look at what else the engine needs to listen, such as the files of TLS", r.rec.Port)

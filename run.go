@@ -306,3 +306,16 @@ func (e *ExitError) background(who string) {
 	e.Cause, e.Retry = engine.CauseUnknown, e.Ready
 	e.Advice = `an engine must stay in the foreground: run it with "exec" in a script, and without "&", nohup or an option such as --daemon`
 }
+
+// words are what an error quotes of the log: the evidence, or what the engine said last, which is better than nothing. What it
+// said before a signal is not why.
+func (e *ExitError) words() string {
+	words := e.Evidence
+	if words == "" && (e.Signal == "" || e.Signal == "aborted") {
+		words = tail.LastWords(e.LogTail)
+	}
+	if words == "" {
+		return ""
+	}
+	return fmt.Sprintf(": %q", tail.Cut(words))
+}

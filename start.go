@@ -163,7 +163,7 @@ func (p *EngineProvisioner) start(ctx context.Context) (_ *run, err error) {
 	}
 	numbers := plan.adviseMemory()
 	if lacking := fit.Lacking(plan.Memory); len(lacking) > 0 && p.cfg.Fit != "off" {
-		short := &memoryError{lacking, plan.spec}
+		short := &fit.LackError{Lacking: lacking, Advised: plan.spec.Advice}
 		if p.cfg.Fit == "require" {
 			return nil, short
 		}
