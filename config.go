@@ -261,3 +261,11 @@ func (c ProvisionConfig) inside() ProvisionConfig {
 	}
 	return c
 }
+
+// executableKey is the key that decides on the executable.
+func (c ProvisionConfig) executableKey() string {
+	if c.Custom != nil && c.Provisioning.Binary == nil && c.Provisioning.Mode == "binary" {
+		return "custom.command[0]"
+	}
+	return "provisioning." + c.Provisioning.Mode
+}

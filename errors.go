@@ -282,21 +282,23 @@ func (p *EngineProvisioner) startError(err error) error {
 	if errors.As(err, &config) || errors.As(err, &gpu) {
 		return err
 	}
-	found := diagnosis.OfStart(err, p.cfg.Provisioning.Package != nil)
-	if refused := (*launch.Error)(nil); errors.As(err, &refused) {
-		if found.Cause == engine.CauseDriver {
-			return &GPUError{Err: err, Advice: found.Advice}
-		}
-	} else if start, ok := errors.AsType[*StartError](err); ok {
-		start.Replica, start.Retry = p.cfg.Name(), diagnosis.Retryable(start.Cause)
+	f := Failure{Replica: p.cfg.Name()}
+	if start, ok := errors.AsType[*StartError](err); ok {
+		start.Replica, start.Retry = f.Replica, diagnosis.Retryable(start.Cause)
 		return start
+	}
+	if refused, ok := errors.AsType[*launch.Error](err); ok {
+		if refused.Cause == engine.CauseDriver {
+			return &GPUError{Err: err, Advice: refused.Advice}
+		}
+		f.Cause, f.Advice = refused.Cause, refused.Advice
 	} else {
+		found := diagnosis.OfStart(err, p.cfg.Provisioning.Package != nil)
+		f.Cause, f.Advice, f.LogTail, f.LogPath = found.Cause, found.Advice, found.LogTail, found.LogPath
 		err = access.Explain(err)
 	}
-	return &StartError{Failure: Failure{
-		Replica: p.cfg.Name(), Cause: found.Cause, Advice: found.Advice, Retry: diagnosis.Retryable(found.Cause),
-		LogTail: found.LogTail, LogPath: found.LogPath,
-	}, Err: err}
+	f.Retry = diagnosis.Retryable(f.Cause)
+	return &StartError{Failure: f, Err: err}
 }
 
 // exitError says that the engine ended by itself. What was ready can be so again, whatever it ended of.

@@ -70,6 +70,13 @@ type HandoffProcess struct {
 // ID returns the replica's name.
 func (h Handoff) ID() ReplicaID { return ReplicaID{h.PoolID, h.ReplicaID} }
 
+// Handoff returns what is handed off of a launch that is ready.
+func (p *EngineProvisioner) Handoff() (h Handoff, ready bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handoff, p.state == StateReady
+}
+
 // ReadHandoff reads a handoff file. It returns fs.ErrNotExist when the replica is not ready. Keys that this version
 // does not know are ignored, so that a reader goes on working when a newer provisioner adds some.
 func ReadHandoff(path string) (Handoff, error) {

@@ -4,21 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/drain"
+	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
+	"github.com/llama-orch/engine-provisioner/internal/wake"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
 	"github.com/llama-orch/engine-provisioner/settings"
-)
-
-// The results of the answer proof, as the handoff tells them.
-const (
-	answerOK         = "ok"
-	answerNotOffered = "not_offered" // the model offers no completions
-	answerOff        = "off"         // switched off, or the engine has no such request
 )
 
 // WaitReady returns when the engine is ready and its handoff file is written. Ready means: the health path says 200;
@@ -121,13 +118,6 @@ func (p *EngineProvisioner) WaitReady(ctx context.Context) (Handoff, error) {
 	return Handoff{}, p.giveUp(p.notReady(err))
 }
 
-// Handoff returns what is handed off of a launch that is ready.
-func (p *EngineProvisioner) Handoff() (h Handoff, ready bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.handoff, p.state == StateReady
-}
-
 // endedBeforeReady waits for the end of a launch and says why it came.
 func (p *EngineProvisioner) endedBeforeReady(ctx context.Context) error {
 	if !errors.Is(context.Cause(p.life), ErrStopped) {
@@ -183,64 +173,6 @@ func (p *EngineProvisioner) notReady(err error) error {
 	return e
 }
 
-// becomeReady waits for the engine's own word and then does not take it: every claim is checked. The handoff is
-// published last.
-func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff, err error) {
-	defer caught.Into(&err, p.opts.logger, p.cfg.Name())
-	ask, leave := r.prober(r.rec.Launch.Ready.RequestTimeout).Holding()
-	defer leave()
-	spec := r.rec.Launch.Spec
-	// 1. The engine says that it is ready.
-	if err := ask.AwaitHealthy(ctx, spec.Health, spec.HealthTakes, r.started, p.hear); err != nil {
-		return Handoff{}, err
-	}
-	p.hear(healthyWords)
-	// 2. It is this launch that says so.
-	if err := r.checkListener(); err != nil {
-		return Handoff{}, err
-	}
-	proven := proof{answer: answerOff}
-	err = ask.UntilAnswered(ctx, r.started, p.hear, func(ask *probe.Prober) (err error) {
-		proven.version, err = p.checkIdentity(ctx, ask, r)
-		return err
-	})
-	if err != nil {
-		return Handoff{}, err
-	}
-	proven.slots = ask.Slots(ctx, probe.Field(spec.SlotsAt), spec.Slots)
-	// 3. It can produce a token: a vLLM was healthy until its first one killed it.
-	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
-		r.asked.Store(true)
-		p.hear(healthyWords + ", but no token yet")
-		offered, err := p.firstToken(ctx, ask, r)
-		switch {
-		case err != nil:
-			return Handoff{}, &proofError{cause: engine.CauseCannotAnswer, err: err}
-		case offered:
-			proven.answer = answerOK
-			p.hear(healthyWords)
-		default:
-			p.hear(healthyWords)
-			proven.answer = answerNotOffered
-			p.note("the model offers no completions (embeddings or reranking?): ready without the proof of an answer")
-		}
-	}
-	// 4. Its metrics are there when they were asked for. After the first token, because engines make some series for it.
-	if spec.Metrics != nil {
-		err := ask.UntilAnswered(ctx, r.started, p.hear, func(ask *probe.Prober) error { return ask.CheckMetrics(ctx, spec.Metrics.Path, spec.Metrics.Required) })
-		if err != nil {
-			return Handoff{}, &proofError{engine.CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
-		}
-	}
-	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
-	if r.rec.Launch.GPU == engine.GPURequired {
-		if err := p.checkGPU(ctx, r, false); err != nil {
-			return Handoff{}, err
-		}
-	}
-	return p.publish(ctx, r, proven)
-}
-
 // prober questions this launch. An engine whose healthy answer takes its time gets five times that.
 func (r *run) prober(timeout settings.Duration) *probe.Prober {
 	limit := max(time.Duration(timeout), 5*r.rec.Launch.Spec.HealthTakes)
@@ -256,10 +188,127 @@ func (p *EngineProvisioner) hear(words string) {
 	p.mu.Unlock()
 }
 
-var errStoppedElsewhere = fmt.Errorf("%w by another command", ErrStopped)
+const (
+	// defaultTokenPeriod is how long an idle engine may go without a token.
+	defaultTokenPeriod = 5 * time.Minute
+	// diagnoseTime is what an engine gets to write its stack dump.
+	diagnoseTime = 5 * time.Second
+)
 
-// stoppedElsewhere reports whether another provisioner has begun to stop the engine.
-func (r *run) stoppedElsewhere() bool {
-	rec, err := readRecord(r.files)
-	return err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped
+var (
+	errHangs = errors.New("the engine hangs")
+	errFails = errors.New("the engine fails")
+)
+
+// KeepHealthy looks at a ready engine until ctx ends or the launch does, and ends the launch when it cannot serve any more;
+// then Err is a *NotReadyError. What c leaves out has its default. An engine that sleeps is not woken: its health path
+// answers. It is for supervisors, once for each launch that is ready.
+func (p *EngineProvisioner) KeepHealthy(ctx context.Context, c settings.Liveness) {
+	c = c.WithDefaults()
+	p.keepWatch(ctx, time.Duration(c.Period), func() { p.keepHealthy(ctx, c) })
+}
+
+func (p *EngineProvisioner) keepHealthy(ctx context.Context, c settings.Liveness) {
+	ctx, cancel := p.within(ctx)
+	defer cancel(nil)
+	r, idle := p.run, p.tokenPeriod(c)
+	ask := r.prober(c.Timeout)
+	rest := time.Duration(c.WedgedAfter) / 4
+	if idle > 0 {
+		rest = min(rest, idle/4)
+	}
+	judge := life.New(life.Limits{Failures: c.Failures, WedgedAfter: time.Duration(c.WedgedAfter), IdleAfter: idle})
+	see := witness.New(r.seen(), ask, rest)
+	timer := time.NewTimer(wake.Until(time.Now(), time.Duration(c.Period)))
+	defer timer.Stop()
+	var tell witness.Teller
+	var token *witness.Chance
+	defer func() {
+		cancel(nil)
+		if token != nil {
+			<-token.Over
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.done:
+			return
+		case <-timer.C:
+			timer.Reset(wake.Until(time.Now(), time.Duration(c.Period)))
+		}
+		facts := see.Look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if token.Add(&facts) {
+			token = nil
+		}
+		v := judge.See(time.Now(), facts)
+		if note := tell.Note(v, time.Now()); note != "" {
+			p.note(note)
+		}
+		switch {
+		case v.Life == life.Gone:
+			return
+		case v.Life.Lost():
+			if r.stoppedElsewhere() {
+				return // another command is stopping it, and a server that stops does not answer
+			}
+			if end := p.condemn(p.lost(v)); end != nil {
+				p.diagnose(c.DiagnoseSignal)
+				_ = end() // what it says stands in Err
+			}
+			return
+		case v.Ask && token == nil:
+			token = r.seen().LastChance(ctx, ask, time.Duration(c.TokenTimeout))
+		}
+	}
+}
+
+// tokenPeriod is how long the engine may be idle without a token; 0 means for ever. An engine is not kept awake, and not asked for
+// what the configuration does not ask it for.
+func (p *EngineProvisioner) tokenPeriod(c settings.Liveness) time.Duration {
+	launch := p.run.rec.Launch
+	p.mu.Lock()
+	answers := p.handoff.Answer == answerOK
+	p.mu.Unlock()
+	switch {
+	case launch.Spec.Answer == nil, launch.Spec.SleepsIdle:
+		return 0
+	case c.TokenPeriod > 0:
+		return time.Duration(c.TokenPeriod)
+	case launch.Spec.Counters != nil && answers:
+		return defaultTokenPeriod
+	}
+	return 0
+}
+
+// diagnose asks a hanging engine for its last will.
+func (p *EngineProvisioner) diagnose(name string) {
+	signal, ok := map[string]syscall.Signal{"SIGABRT": syscall.SIGABRT, "SIGQUIT": syscall.SIGQUIT}[name]
+	if !ok {
+		return
+	}
+	if err := p.run.inst.Signal(signal); err != nil {
+		p.note("cannot ask the engine for a stack dump: " + err.Error())
+		return
+	}
+	select {
+	case <-p.run.exited:
+	case <-time.After(diagnoseTime):
+	}
+}
+
+// lost says why an engine is given up that was ready.
+func (p *EngineProvisioner) lost(v life.Verdict) error {
+	why, advice := errFails, `read the log; raise "liveness.failures" if the engine may refuse so often`
+	if v.Life == life.Wedged {
+		why, advice = errHangs, `read the log, and set "liveness.diagnose_signal" to see where it stands; `+
+			`raise "liveness.wedged_after" if it may stand still for so long`
+	}
+	f := p.run.fail(engine.CauseUnknown)
+	f.Advice = advice
+	return &NotReadyError{Failure: f, After: time.Since(p.run.started), Ready: true, Err: fmt.Errorf("%w: %s", why, v.Reason)}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -49,7 +50,7 @@ func TestLivenessLeavesABusyEngineAlone(t *testing.T) {
 	cfg.Ready.Answer = "off"
 	p, _ := ready(t, cfg)
 	ask1(t, p.handoff.URL)
-	see := p.run.witness(p.run.prober(settings.Duration(50*time.Millisecond)), time.Hour)
+	see := witness.New(p.run.seen(), p.run.prober(settings.Duration(50*time.Millisecond)), time.Hour)
 	judge := life.New(life.Limits{WedgedAfter: 300 * time.Millisecond})
 	eventually(t, "it is seen to work without an answer", func() bool {
 		v := judge.See(time.Now(), see.Look(t.Context()))
@@ -82,7 +83,7 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 				return probe.New("127.0.0.1", cfg.Port, secret.Text{}, patience).Asleep(t.Context(), probe.Field{Path: "/props", Key: "is_sleeping"})
 			}
 			eventually(t, "it falls asleep", asleep)
-			see := p.run.witness(p.run.prober(settings.Duration(time.Second)), 0)
+			see := witness.New(p.run.seen(), p.run.prober(settings.Duration(time.Second)), 0)
 			for range 3 {
 				if f := see.Look(t.Context()); f.Answer != life.Fine || f.Work != nil {
 					t.Errorf("%+v", f)
@@ -106,7 +107,7 @@ func TestNobodyDisturbsSleep(t *testing.T) {
 func TestWitnessSeesWhoIsHeld(t *testing.T) {
 	t.Parallel()
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
-	see := p.run.witness(p.run.prober(settings.Duration(50*time.Millisecond)), 0)
+	see := witness.New(p.run.seen(), p.run.prober(settings.Duration(50*time.Millisecond)), 0)
 	eventually(t, "it answers, and nobody holds it", func() bool { // not in 50 ms always, on a busy machine
 		f := see.Look(t.Context())
 		return f.Held == "" && f.Answer == life.Fine
@@ -127,7 +128,7 @@ func TestWitnessSeesAFrozenCgroup(t *testing.T) {
 	f := newFreezer(t)
 	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
 	f.freeze(t, p.Status().PID)
-	see := p.run.witness(p.run.prober(settings.Duration(50*time.Millisecond)), 0)
+	see := witness.New(p.run.seen(), p.run.prober(settings.Duration(50*time.Millisecond)), 0)
 	if facts := see.Look(t.Context()); facts.Held != "its cgroup is frozen" || p.run.held() != "its cgroup is frozen" {
 		t.Errorf("%+v", facts)
 	}
@@ -173,7 +174,7 @@ func TestLastChance(t *testing.T) {
 			if strings.Contains(test.broken, "in time") {
 				limit = 500 * time.Millisecond
 			}
-			c := p.run.lastChance(t.Context(), p.run.prober(settings.Duration(time.Second)), limit)
+			c := p.run.seen().LastChance(t.Context(), p.run.prober(settings.Duration(time.Second)), limit)
 			var f life.Facts
 			eventually(t, "it is over", func() bool { return c.Add(&f) })
 			if (f.Token == life.TokenCame) != (test.broken == "") || !strings.Contains(f.TokenSaid, test.broken) {

@@ -324,3 +324,16 @@ func (p launchPlan) modelFiles() []filestamp.Stamp {
 	}
 	return filestamp.Of(paths...)
 }
+
+// Rehearse does what Start can do while another engine of the replica runs: it gets what is missing, and finds out what can
+// be found out without a free port, and returns what Start would run. The errors are those of Start.
+func (p *EngineProvisioner) Rehearse(ctx context.Context) (report.Plan, error) {
+	ctx, cancel := p.within(ctx)
+	defer cancel(nil)
+	prepared, err := p.prepared(ctx)
+	if err != nil {
+		return report.Plan{}, err
+	}
+	plan, err := p.opts.plan(ctx, p.cfg, prepared)
+	return plan.Plan, err
+}

@@ -26,6 +26,13 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/witness"
 )
 
+// The results of the answer proof, as the handoff tells them.
+const (
+	answerOK         = "ok"
+	answerNotOffered = "not_offered" // the model offers no completions
+	answerOff        = "off"         // switched off, or the engine has no such request
+)
+
 // proofError says that a healthy engine is not what it should be.
 type proofError struct {
 	cause  engine.Cause
@@ -35,6 +42,64 @@ type proofError struct {
 
 func (e *proofError) Error() string { return e.err.Error() }
 func (e *proofError) Unwrap() error { return e.err }
+
+// becomeReady waits for the engine's own word and then does not take it: every claim is checked. The handoff is
+// published last.
+func (p *EngineProvisioner) becomeReady(ctx context.Context, r *run) (_ Handoff, err error) {
+	defer caught.Into(&err, p.opts.logger, p.cfg.Name())
+	ask, leave := r.prober(r.rec.Launch.Ready.RequestTimeout).Holding()
+	defer leave()
+	spec := r.rec.Launch.Spec
+	// 1. The engine says that it is ready.
+	if err := ask.AwaitHealthy(ctx, spec.Health, spec.HealthTakes, r.started, p.hear); err != nil {
+		return Handoff{}, err
+	}
+	p.hear(healthyWords)
+	// 2. It is this launch that says so.
+	if err := r.checkListener(); err != nil {
+		return Handoff{}, err
+	}
+	proven := proof{answer: answerOff}
+	err = ask.UntilAnswered(ctx, r.started, p.hear, func(ask *probe.Prober) (err error) {
+		proven.version, err = p.checkIdentity(ctx, ask, r)
+		return err
+	})
+	if err != nil {
+		return Handoff{}, err
+	}
+	proven.slots = ask.Slots(ctx, probe.Field(spec.SlotsAt), spec.Slots)
+	// 3. It can produce a token: a vLLM was healthy until its first one killed it.
+	if r.rec.Launch.Ready.Answer != "off" && spec.Answer != nil {
+		r.asked.Store(true)
+		p.hear(healthyWords + ", but no token yet")
+		offered, err := p.firstToken(ctx, ask, r)
+		switch {
+		case err != nil:
+			return Handoff{}, &proofError{cause: engine.CauseCannotAnswer, err: err}
+		case offered:
+			proven.answer = answerOK
+			p.hear(healthyWords)
+		default:
+			p.hear(healthyWords)
+			proven.answer = answerNotOffered
+			p.note("the model offers no completions (embeddings or reranking?): ready without the proof of an answer")
+		}
+	}
+	// 4. Its metrics are there when they were asked for. After the first token, because engines make some series for it.
+	if spec.Metrics != nil {
+		err := ask.UntilAnswered(ctx, r.started, p.hear, func(ask *probe.Prober) error { return ask.CheckMetrics(ctx, spec.Metrics.Path, spec.Metrics.Required) })
+		if err != nil {
+			return Handoff{}, &proofError{engine.CauseUnknown, err, "use an engine with working metrics, or switch them off in \"flags\""}
+		}
+	}
+	// 5. It runs on the GPU. After the first token, because engines allocate lazily.
+	if r.rec.Launch.GPU == engine.GPURequired {
+		if err := p.checkGPU(ctx, r, false); err != nil {
+			return Handoff{}, err
+		}
+	}
+	return p.publish(ctx, r, proven)
+}
 
 // checkListener makes sure that the socket that answers belongs to the tree. Where that cannot be seen, the model's
 // path, which checkIdentity compares, has to do.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
@@ -282,4 +283,39 @@ func (p *EngineProvisioner) keepLogs(r *run) (leave, closeLog func()) {
 		}
 	}()
 	return func() { cancel(); <-done }, closeLog
+}
+
+// under is the record of the same launch under other settings.
+func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
+	was := r.Launch
+	if plan != nil {
+		r.Launch = plan.launchRecord(cfg)
+		// These are of the launch as it was: with its temporary folder, and before it took any memory.
+		r.Launch.Args, r.Launch.GPUs, r.Launch.Memory, r.Launch.Files = was.Args, was.GPUs, was.Memory, was.Files
+		r.Launch.Flags = argsIn(r.TempDir, plan.ownFlags())
+		r.Launch.Seals = was.Seals
+	}
+	r.Launch.Ready, r.Launch.GPU = cfg.Ready, cfg.GPU
+	r.Model, r.Drain, r.Logs, r.APIKey, r.Handoff = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey, cfg.Handoff
+	r.Grace, r.LoadGrace, r.Settle = cfg.Stop.Grace, 0, cfg.Stop.Settle
+	if host, err := advertise.Host(cfg.Advertise); err == nil { // else the one of before stands
+		r.Advertise = host
+	}
+	if cfg.Stop.Grace == 0 {
+		r.Grace, r.LoadGrace = settings.Duration(r.Launch.Spec.Grace), settings.Duration(r.Launch.Spec.LoadGrace)
+	}
+	return r
+}
+
+// resettle writes the record of a launch under other settings, unless somebody has begun to end it.
+func resettle(f state.Files, rec record) error {
+	ending := false
+	err := changeRecord(f, func(current record, err error) (record, bool) {
+		ending = err == nil && (current.LaunchID != rec.LaunchID || current.State.Final() || current.Desired == desiredStopped)
+		return rec, !ending
+	})
+	if ending {
+		return errEnding
+	}
+	return err
 }

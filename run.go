@@ -21,6 +21,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
@@ -319,3 +320,22 @@ func (e *ExitError) words() string {
 	}
 	return fmt.Sprintf(": %q", tail.Cut(words))
 }
+
+// processes are those of a launch, as a witness sees them.
+type processes struct{ launch.Instance }
+
+func (p processes) Members() []witness.Member {
+	found, _ := p.Instance.Members()
+	members := make([]witness.Member, len(found))
+	for i, m := range found {
+		members[i] = witness.Member{State: m.State, CPU: m.CPU, Memory: m.Memory}
+	}
+	return members
+}
+
+func (r *run) seen() witness.Engine {
+	return witness.Engine{Processes: processes{r.inst}, Spec: r.rec.Launch.Spec.LaunchSpec, Log: r.rec.Log, Nameless: &r.nameless}
+}
+
+// held says what suspends the engine; "" for nothing.
+func (r *run) held() string { return r.seen().Held() }

@@ -3,15 +3,19 @@ package provisioner
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
-	"github.com/llama-orch/engine-provisioner/internal/advertise"
 	"github.com/llama-orch/engine-provisioner/internal/footprint"
-	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/values"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
@@ -114,69 +118,6 @@ func (p *EngineProvisioner) settleInto(c Comparison) *EngineProvisioner {
 	return next
 }
 
-// gpuDoubt reports whether a launch owes the proof that the present settings ask for: it was made without that.
-func gpuDoubt(cfg ProvisionConfig, was launchRecord) bool {
-	return cfg.GPU == engine.GPURequired && was.GPU != engine.GPURequired
-}
-
-func gpuDifference(cfg ProvisionConfig, was launchRecord, why string) report.Difference {
-	return report.Difference{Key: "gpu", Why: why, Was: string(was.GPU), Now: string(cfg.GPU)}
-}
-
-// gpuLack is by what a launch that was made without a GPU differs from settings that require one.
-func gpuLack(cfg ProvisionConfig, was launchRecord) (lack []report.Difference) {
-	if gpuDoubt(cfg, was) && len(was.GPUs) == 0 {
-		lack = append(lack, gpuDifference(cfg, was, "it runs without a GPU"))
-	}
-	return lack
-}
-
-// lacksGPU says why an adopted engine does not meet "gpu: required". It serves all the same, as it did before: it is outdated,
-// and not ready in the sense of its settings. One that still loads, on GPUs, is not asked. One that was proven under an earlier
-// manager is looked at again, since that may have known less of what to look for.
-func (p *EngineProvisioner) lacksGPU(ctx context.Context, cfg ProvisionConfig) error {
-	was := p.run.rec.Launch
-	owes := gpuDoubt(cfg, was)
-	if !owes && (cfg.GPU != engine.GPURequired || !p.found) {
-		return nil
-	}
-	err := errors.New("it was started without one")
-	if !owes || len(was.GPUs) > 0 {
-		if _, ready := p.Handoff(); !ready {
-			return nil
-		}
-		ctx, cancel := context.WithTimeout(ctx, recoveryBudget)
-		defer cancel()
-		if err = p.checkGPU(ctx, p.run, !owes); err == nil {
-			return nil
-		}
-		gpu, ok := errors.AsType[*GPUError](err)
-		switch {
-		case ok:
-			err = gpu.Err
-		case !owes:
-			return nil // it could not be looked at
-		}
-	}
-	return &GPUError{
-		Err:    fmt.Errorf("the adopted engine does not meet \"gpu: required\": %w", err),
-		Advice: "it serves on; reload replaces it where there is a GPU",
-	}
-}
-
-// Rehearse does what Start can do while another engine of the replica runs: it gets what is missing, and finds out what can
-// be found out without a free port, and returns what Start would run. The errors are those of Start.
-func (p *EngineProvisioner) Rehearse(ctx context.Context) (report.Plan, error) {
-	ctx, cancel := p.within(ctx)
-	defer cancel(nil)
-	prepared, err := p.prepared(ctx)
-	if err != nil {
-		return report.Plan{}, err
-	}
-	plan, err := p.opts.plan(ctx, p.cfg, prepared)
-	return plan.Plan, err
-}
-
 // errEnding says that a launch is about to end, so that nothing about it can be changed any more.
 var errEnding = errors.New("its engine is being stopped")
 
@@ -232,37 +173,177 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 	return next, nil
 }
 
-// under is the record of the same launch under other settings.
-func (r record) under(cfg ProvisionConfig, plan *launchPlan) record {
-	was := r.Launch
-	if plan != nil {
-		r.Launch = plan.launchRecord(cfg)
-		// These are of the launch as it was: with its temporary folder, and before it took any memory.
-		r.Launch.Args, r.Launch.GPUs, r.Launch.Memory, r.Launch.Files = was.Args, was.GPUs, was.Memory, was.Files
-		r.Launch.Flags = argsIn(r.TempDir, plan.ownFlags())
-		r.Launch.Seals = was.Seals
+// Differences tells by which keys the replica's recorded launch, another than this one, differs from what Start would run: another executable,
+// arguments, environment, address or GPUs. What has to be downloaded or built for cfg first is a difference, too; what
+// only the provisioner acts on, such as a grace period, is none. Executables that are named without a folder, and caches,
+// are looked for where the launch did that, whatever this program's environment says.
+//
+// It is nil when the launch is what Start would run. The error is ErrNotFound when nothing is recorded, or what Plan
+// returns.
+func (p *EngineProvisioner) Differences(ctx context.Context) ([]report.Difference, error) {
+	if err := p.unknown("compare"); err != nil {
+		return nil, err
 	}
-	r.Launch.Ready, r.Launch.GPU = cfg.Ready, cfg.GPU
-	r.Model, r.Drain, r.Logs, r.APIKey, r.Handoff = cfg.Model.ID, cfg.Drain, cfg.Logs, cfg.APIKey, cfg.Handoff
-	r.Grace, r.LoadGrace, r.Settle = cfg.Stop.Grace, 0, cfg.Stop.Settle
-	if host, err := advertise.Host(cfg.Advertise); err == nil { // else the one of before stands
-		r.Advertise = host
+	files, err := filesOf(p.cfg.StateDir, p.cfg.fileStem())
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Stop.Grace == 0 {
-		r.Grace, r.LoadGrace = settings.Duration(r.Launch.Spec.Grace), settings.Duration(r.Launch.Spec.LoadGrace)
+	rec, err := readRecord(files)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: no record in %q", ErrNotFound, files.Dir())
 	}
-	return r
+	if err != nil {
+		return nil, err
+	}
+	differs, _, err := p.opts.differences(ctx, p.cfg, rec)
+	if err != nil {
+		return nil, p.startErrorIn(ctx, err)
+	}
+	return differs, nil
 }
 
-// resettle writes the record of a launch under other settings, unless somebody has begun to end it.
-func resettle(f state.Files, rec record) error {
-	ending := false
-	err := changeRecord(f, func(current record, err error) (record, bool) {
-		ending = err == nil && (current.LaunchID != rec.LaunchID || current.State.Final() || current.Desired == desiredStopped)
-		return rec, !ending
-	})
-	if ending {
-		return errEnding
+// differences tells by what a launch of cfg would differ from the recorded one, and what it would run if nothing is to be
+// got first.
+func (o *options) differences(ctx context.Context, cfg ProvisionConfig, rec record) ([]report.Difference, launchPlan, error) {
+	there := *o
+	there.supply.places = rec.Launch.Places
+	engine, _ := o.engine(cfg.Engine)
+	same := cfg
+	same.Fit = "off" // how much memory there is now makes no difference to what is launched
+	same.Advertise = ""
+	if c := cfg.Provisioning.Container; cfg.contained() && rec.Runtime != "" && (c == nil || c.RuntimeSocket == "") {
+		container := settings.Container{}
+		if c != nil {
+			container = *c
+		}
+		container.RuntimeSocket = rec.Runtime
+		same.Provisioning.Container = &container
 	}
-	return err
+	if cfg.Devices.Auto() && len(rec.Launch.GPUs) > 0 { // the choice would be another today: the engine has taken what was free
+		same.Devices = nil
+		for _, g := range rec.Launch.GPUs {
+			same.Devices = append(same.Devices, settings.Device(g.ID()))
+		}
+	}
+	lack := gpuLack(cfg, rec.Launch)
+	prepared, pending, err := there.foresee(ctx, same, engine)
+	if err != nil || len(pending) > 0 {
+		return pending, launchPlan{}, err
+	}
+	plan, err := there.plan(ctx, same, prepared)
+	if gpu := (*GPUError)(nil); len(lack) > 0 && errors.As(err, &gpu) { // there is none yet that it could run on
+		return lack, launchPlan{}, nil
+	}
+	if err != nil {
+		return nil, launchPlan{}, err
+	}
+	all := slices.Concat(lack, plan.differences(cfg, rec.Launch))
+	for _, key := range cfg.rotated(rec.Launch) {
+		if !slices.ContainsFunc(all, func(d report.Difference) bool { return d.Key == key }) { // which another reference says already
+			all = append(all, report.Difference{Key: key, Why: "the secret changed"})
+		}
+	}
+	return all, plan, nil
+}
+
+func (p launchPlan) differences(cfg ProvisionConfig, was launchRecord) []report.Difference {
+	if was.Footprint.Empty() {
+		if p.hash(cfg) == was.ConfigHash {
+			return nil
+		}
+		return p.guessedDifferences(cfg, was)
+	}
+	var all []report.Difference
+	for _, d := range was.Footprint.Differences(p.footprint(cfg)) {
+		if d.Key == cfg.executableKey() && d.Was == d.Now { // of the file, only the digest
+			d.Why = "the executable changed"
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// guessedDifferences tells of a launch whose version did not record by what it was made what its command line and its
+// executable tell, such as a default that has changed since.
+func (p launchPlan) guessedDifferences(cfg ProvisionConfig, was launchRecord) []report.Difference {
+	now := footprint.Footprint{Flags: p.footprint(cfg).Flags}
+	var all []report.Difference
+	if was.Digest != p.host.Binary.Digest {
+		all = append(all, report.Difference{Key: cfg.executableKey(), Why: "the executable changed"})
+	}
+	if !strings.Contains(strings.Join(p.Args(), " "), engine.TempDirPlaceholder) { // which was a folder then
+		all = append(all, footprint.Guessed(was.Args, now).Differences(now)...)
+	}
+	if len(all) == 0 {
+		all = []report.Difference{{Why: "the version that launched it did not record by what"}}
+	}
+	return all
+}
+
+// footprint is what makes it the launch that it is. What only the provisioner acts on is not in it.
+func (p launchPlan) footprint(cfg ProvisionConfig) footprint.Footprint {
+	f := footprint.Footprint{Flags: []footprint.Flag{}}
+	for _, flag := range p.Flags {
+		f.Flags = append(f.Flags, footprint.Flag{Key: flag.Key, Args: flag.Args})
+	}
+	f.Show("engine", cfg.Engine)
+	f.Show(cfg.executableKey(), p.host.Binary.Path)
+	f.Hide(cfg.executableKey(), p.host.Binary.Digest)
+	f.Show("model.id", p.host.ModelPath)
+	f.Show("Dir", p.Dir)
+	f.Show("host", cfg.Host)
+	f.Show("port", strconv.Itoa(cfg.Port))
+	f.Show("on_manager_exit", cfg.OnManagerExit)
+	ids := make([]string, len(p.GPUs))
+	for i, g := range p.GPUs {
+		ids[i] = g.ID()
+	}
+	f.Show("devices", strings.Join(ids, ","))
+	if cfg.Devices.Auto() {
+		f.Show("devices", values.AutoDevice) // what is chosen depends on what is free, and the engine itself has taken some
+	}
+	ofEngine := "env."
+	if cfg.Custom != nil {
+		ofEngine = "custom.env."
+	}
+	for name, value := range p.spec.Env {
+		f.Hide(ofEngine+name, value)
+	}
+	for name, value := range cfg.Env {
+		f.Hide("env."+name, footprint.OfValue(value))
+	}
+	if cfg.APIKey != nil {
+		f.Hide("api_key", p.spec.KeyEnv+" "+footprint.OfValue(settings.EnvValue{Secret: cfg.APIKey}))
+	}
+	if cfg.contained() {
+		f.AddContainer(cfg.Provisioning.Container)
+	}
+	return f
+}
+
+// hash is what schema 2 had before footprints, and what earlier versions still compare.
+func (p launchPlan) hash(cfg ProvisionConfig) string {
+	h := sha256.New()
+	gpus := make([]string, len(p.GPUs))
+	for i, g := range p.GPUs {
+		gpus[i] = g.ID()
+	}
+	if cfg.Devices.Auto() {
+		gpus = nil
+	}
+	what := []any{p.host.Binary.Digest, p.Args(), p.Dir, p.spec.Env, cfg.Env, cfg.APIKey, p.spec.KeyEnv, gpus}
+	if cfg.contained() {
+		what = append(what, cfg.Provisioning.Container, cfg.Host)
+	}
+	_ = json.NewEncoder(h).Encode(what) // maps are encoded in the order of their keys
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// namesOf is the differences for people, in a line.
+func namesOf(differs []report.Difference) string {
+	names := make([]string, len(differs))
+	for i, d := range differs {
+		names[i] = d.String()
+	}
+	return strings.Join(slices.Compact(names), ", ")
 }

@@ -232,3 +232,11 @@ func stoppedBy(by *report.Stopper) string {
 	}
 	return "stopped by another command: " + by.String()
 }
+
+var errStoppedElsewhere = fmt.Errorf("%w by another command", ErrStopped)
+
+// stoppedElsewhere reports whether another provisioner has begun to stop the engine.
+func (r *run) stoppedElsewhere() bool {
+	rec, err := readRecord(r.files)
+	return err == nil && rec.LaunchID == r.rec.LaunchID && rec.Desired == desiredStopped
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/witness"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -85,7 +86,7 @@ func TestQuestionsThatDoNotGetOut(t *testing.T) {
 	if err != nil || asked != 3 {
 		t.Errorf("its identity: %v after %d questions", err, asked)
 	}
-	see := p.run.witness(portless(ask, 1<<40), 0)
+	see := witness.New(p.run.seen(), portless(ask, 1<<40), 0)
 	judge := life.New(life.Limits{Failures: 1, WedgedAfter: time.Nanosecond})
 	for range 3 {
 		if v := judge.See(time.Now(), see.Look(t.Context())); v.Life != life.Working {
@@ -105,7 +106,7 @@ func TestQuestionsThatDoNotGetOut(t *testing.T) {
 	if _, err := slow.AskToken(ctx, probe.Token{Path: spec.Answer.Path, Body: spec.Answer.Body}); !probe.Unasked(err) || !errors.Is(err, probe.ErrNoAnswer) {
 		t.Errorf("a question that had a part of the time: %v", err)
 	}
-	c := p.run.lastChance(t.Context(), portless(ask, 1<<40), 300*time.Millisecond)
+	c := p.run.seen().LastChance(t.Context(), portless(ask, 1<<40), 300*time.Millisecond)
 	var f life.Facts
 	eventually(t, "it is over", func() bool { return c.Add(&f) })
 	if f.Token != life.TokenCame {

@@ -1,4 +1,5 @@
-// Package diagnosis tells why an engine ended, and what to do about it: from its log, its exit, and the files that it had open.
+// Package diagnosis tells why an engine did not start, or ended, and what to do about it: from the error of who was to get or to
+// ask something; from its log, its exit, and the files that it had open.
 //
 // The launch calls it, with what it has gathered. It asks nobody and starts nothing; it looks at no file but for the size and time
 // of those that an engine read its model from.

@@ -16,7 +16,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/tool"
-	"github.com/llama-orch/engine-provisioner/launch"
 )
 
 // Unstarted is why nothing was started, as far as an error tells.
@@ -31,7 +30,6 @@ type Unstarted struct {
 // Python packages is at work, which only says that it is offline.
 func OfStart(err error, installs bool) Unstarted {
 	f := Unstarted{Cause: engine.CauseUnknown}
-	var refused *launch.Error
 	var taken *port.Error
 	var executable *binary.Error
 	var asked *tool.AskError
@@ -40,8 +38,6 @@ func OfStart(err error, installs bool) Unstarted {
 	var key *probe.KeyError
 	var build *acquire.Error
 	switch {
-	case errors.As(err, &refused):
-		return Unstarted{Cause: refused.Cause, Advice: refused.Advice}
 	case errors.As(err, &model) && model.Fault == models.Download: // a time-out among them
 		f.Cause = engine.CauseDownload
 	case errors.As(err, &build):
