@@ -34,6 +34,8 @@ type Plan struct {
 	Pending []string `json:"pending,omitempty"`
 	// Notes are worth knowing before a start, and keep nothing from starting; for people.
 	Notes []string `json:"notes,omitempty"`
+	// Elsewhere says that it is for another machine, of which nothing is known: what depends on that is empty.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 // Args returns the command line after the executable.

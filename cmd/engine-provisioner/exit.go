@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/hold"
+	"github.com/spf13/cobra"
 )
 
 // The exit statuses. An interruption is 128 and the signal's number, as shells have it.
@@ -26,6 +28,14 @@ const (
 type usageError struct {
 	err  error
 	help string // the command that shows what is possible; "" when err says it
+}
+
+// notBoth is the error of two flags that exclude each other.
+func notBoth(cmd *cobra.Command, a, b string) error {
+	if cmd.Flags().Changed(a) && cmd.Flags().Changed(b) {
+		return &usageError{err: fmt.Errorf("--%s and --%s exclude each other; leave out one of them", a, b)}
+	}
+	return nil
 }
 
 func (e *usageError) Error() string {

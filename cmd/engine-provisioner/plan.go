@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,15 +17,17 @@ import (
 )
 
 func (c *cli) planCommand() *cobra.Command {
-	var diff bool
+	var diff, noHost bool
 	cmd := &cobra.Command{
 		Use:   "plan [--config FILE] [POOL[/REPLICA]]...",
 		Short: "Show what would be run, and why, without starting anything",
 		Long: `Show what would be run, and why: the executable, the model, the memory it needs, and for each element of the command
 line where it comes from. Nothing is started. An executable is asked for its version and flags once. With --diff, show
-instead by which keys each replica's engine differs from what would be run: what a reload would replace it for.`,
+instead by which keys each replica's engine differs from what would be run: what a reload would replace it for. With
+--no-host, nothing of this machine is looked at: show what the file alone tells of a launch on another one, such as a
+build for a GPU that is not here.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := c.needFile(cmd); err != nil {
+			if err := cmp.Or(notBoth(cmd, "diff", "no-host"), c.needFile(cmd)); err != nil {
 				return err
 			}
 			load := c.load
@@ -41,6 +44,10 @@ instead by which keys each replica's engine differs from what would be run: what
 					errs = append(errs, about(config.Name(), c.showDiff(cmd.Context(), config)))
 					continue
 				}
+				if noHost {
+					errs = append(errs, about(config.Name(), c.planElsewhere(config)))
+					continue
+				}
 				for _, err := range c.plan(cmd.Context(), config) {
 					errs = append(errs, about(config.Name(), err))
 				}
@@ -54,6 +61,7 @@ instead by which keys each replica's engine differs from what would be run: what
 	c.chooseFlags(cmd)
 	c.replicaArguments(cmd)
 	cmd.Flags().BoolVar(&diff, "diff", false, "show by what the engines that run differ from the file")
+	cmd.Flags().BoolVar(&noHost, "no-host", false, "look at nothing of this machine: show what the file alone tells")
 	return cmd
 }
 
@@ -67,6 +75,15 @@ func (c *cli) plan(ctx context.Context, config provisioner.ProvisionConfig) []er
 		return problems(ctx, config, err)
 	}
 	return []error{c.showPlan(plan)}
+}
+
+// planElsewhere shows what would be run on another machine.
+func (c *cli) planElsewhere(config provisioner.ProvisionConfig) error {
+	plan, err := node.Elsewhere(config, withContainers()...)
+	if err != nil {
+		return err
+	}
+	return c.showPlan(plan)
 }
 
 // problems are all that keep a replica from starting, of which err is the first that was found.

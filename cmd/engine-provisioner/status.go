@@ -29,6 +29,9 @@ them. A narrow terminal lacks the columns on the right, and --output json has al
 settings than those of the file are shown as outdated. With --check the exit status is 0 only when all of them are ready, and
 4 otherwise: for health checks of containers, and scripts.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := notBoth(cmd, "check", "watch"); err != nil {
+				return err
+			}
 			if check {
 				found, err := c.asked()
 				if err == nil {
@@ -46,7 +49,6 @@ settings than those of the file are shown as outdated. With --check the exit sta
 	c.replicaArguments(cmd)
 	cmd.Flags().BoolVar(&check, "check", false, "print nothing, and exit with 0 only when all are ready")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show them again and again until it is interrupted: on a terminal as \"top\" does")
-	cmd.MarkFlagsMutuallyExclusive("check", "watch")
 	return cmd
 }
 

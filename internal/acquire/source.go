@@ -77,16 +77,18 @@ func (s Source) Find(ctx context.Context) (path, pending string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	with := append([]string{"-DCMAKE_BUILD_TYPE=Release"}, s.engineFlags("")...)
-	for _, flag := range append(with, s.flags()...) {
-		pending += " " + flag
-	}
 	compilers := tools.CXX
 	if tools.NVCC != "" {
 		compilers += " and " + tools.NVCC
 	}
-	return "", fmt.Sprintf("build %s from %s at %s with %s, %s and%s", strings.Join(s.targets(), ", "), s.repo(), s.Config.Ref,
-		tools.Generator, compilers, pending), nil
+	return "", s.With(tools.Generator + ", " + compilers + " and"), nil
+}
+
+// With says what is built, by what tools and with which flags.
+func (s Source) With(tools string) string {
+	flags := append([]string{"-DCMAKE_BUILD_TYPE=Release"}, s.engineFlags("")...)
+	return fmt.Sprintf("build %s from %s at %s with %s %s", strings.Join(s.targets(), ", "), s.repo(), s.Config.Ref,
+		tools, strings.Join(append(flags, s.flags()...), " "))
 }
 
 // tools are the programs that the build needs.

@@ -21,7 +21,7 @@ import (
 func Write(out io.Writer, plan report.Plan) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%s/%s: %s %s\n", plan.Pool, plan.Replica, plan.Engine, cmp.Or(plan.Version, "-"))
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{"executable", cmp.Or(plan.Binary, "-")},
 		{"folder", plan.Dir},
 		{"model", cmp.Or(plan.Model, "-")},
@@ -32,7 +32,11 @@ func Write(out io.Writer, plan report.Plan) error {
 		{"record", plan.Record},
 		{"log", plan.Log},
 		{"handoff", plan.Handoff},
-	} {
+	}
+	if plan.Elsewhere {
+		rows = [][2]string{{"model", plan.Model}, {"url", plan.URL}, {"grace", plan.Grace.String()}}
+	}
+	for _, row := range rows {
 		fmt.Fprintf(w, "  %s\t%s\n", row[0], tail.Clean(row[1]))
 	}
 	for _, todo := range plan.Pending {
@@ -48,7 +52,9 @@ func Write(out io.Writer, plan report.Plan) error {
 	if slices.ContainsFunc(plan.Flags, func(f engine.Flag) bool { return f.Origin == engine.OriginDefault }) {
 		fmt.Fprintln(w, "    (those of \"default\" are left out with: \"defaults: engine\")")
 	}
-	fmt.Fprintln(w, "  environment:")
+	if len(plan.Env) > 0 {
+		fmt.Fprintln(w, "  environment:")
+	}
 	for _, v := range plan.Env {
 		fmt.Fprintf(w, "    %s\t%s\n", v.Name, v.Origin)
 	}
