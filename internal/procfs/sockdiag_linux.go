@@ -22,6 +22,9 @@ const (
 	tcpEstablished = 1
 	tcpCloseWait   = 8
 	tcpListen      = 10
+	// tcpInTables are the states of what the tables in /proc show: TCP_ESTABLISHED to TCP_NEW_SYN_RECV, without the sockets that
+	// are only bound, which newer kernels have as another state.
+	tcpInTables = 1<<13 - 1<<tcpEstablished
 )
 
 // diagListeners asks the kernel for all sockets of this process's network namespace that listen. It fails on kernels that are
@@ -36,6 +39,13 @@ func diagListeners() (all []socket, err error) {
 func diagConnected() (map[uint16]int, error) {
 	all := map[uint16]int{}
 	err := diagSockets(1<<tcpEstablished|1<<tcpCloseWait, func(s socket) { all[s.at.Port()]++ })
+	return all, err
+}
+
+// diagUsed are the local ports of all sockets of this process's network namespace but those that are only bound.
+func diagUsed() (map[uint16]bool, error) {
+	all := map[uint16]bool{}
+	err := diagSockets(tcpInTables, func(s socket) { all[s.at.Port()] = true })
 	return all, err
 }
 

@@ -8,11 +8,16 @@ import (
 )
 
 // UsesPort reports whether a TCP socket of this network namespace that listens or is connected, or was until a minute
-// ago, has the local port. One that is only bound is in no table. The answer is of a look that began after the question, and one
-// look answers all who asked before it began: the kernel takes milliseconds to write the tables where many connections have
-// been closed of late, as when a fleet was stopped that is started again.
+// ago, has the local port. One that is only bound does not count. The answer is of a look that began after the question, and one
+// look answers all who asked before it began: where many connections have been closed of late, as when a fleet was stopped that
+// is started again, the kernel takes a while to tell them, and as text in the tables of /proc ten times as long.
 func UsesPort(port uint16) (bool, error) {
-	ports, err := used.Get(readUsedPorts)
+	ports, err := used.Get(func() (map[uint16]bool, error) {
+		if ports, err := diagUsed(); err == nil {
+			return ports, nil
+		}
+		return readUsedPorts()
+	})
 	return ports[port], err
 }
 
