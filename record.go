@@ -160,12 +160,26 @@ func readRecord(f state.Files) (record, error) {
 // changeRecord writes what change makes of the record that is on disk, or of the error of reading it. It writes nothing
 // when change says so. No other process changes the record meanwhile.
 func changeRecord(f state.Files, change func(current record, err error) (next record, write bool)) error {
-	return f.ChangeRecord(func() (any, bool) { return change(readRecord(f)) })
+	return f.ChangeRecord(func() (any, state.Keeping) {
+		next, write := change(readRecord(f))
+		if !write {
+			return nil, state.Nothing
+		}
+		return next, next.keeping()
+	})
 }
 
 // writeRecord writes r, whatever is there.
 func writeRecord(f state.Files, r record) error {
-	return f.ChangeRecord(func() (any, bool) { return r, true })
+	return f.ChangeRecord(func() (any, state.Keeping) { return r, r.keeping() })
+}
+
+// keeping says whether the record must outlive a loss of power.
+func (r record) keeping() state.Keeping {
+	if r.State == StatePreparing || r.State.Final() {
+		return state.Lasts
+	}
+	return state.Passes
 }
 
 // updateRecord writes r unless another launch has taken over, or this one has ended meanwhile.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -115,6 +116,9 @@ func Statuses(stateDir string, opts ...Option) ([]Status, error) {
 	for _, stem := range stems {
 		files := state.In(dir, stem)
 		rec, err := readRecord(files)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed meanwhile, or a loss of power has taken it
+		}
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue

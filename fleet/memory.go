@@ -85,7 +85,11 @@ func (r *replica) judge(e policy.Incident) {
 	if now == before {
 		return
 	}
-	r.keep(now)
+	// What stops with its fleet runs under the next one, which is what the file of one that ran says: that is not kept, which
+	// would take a file and an fsync for each.
+	if !(r.ends && before.Phase == report.PhaseRunning) {
+		r.keep(now)
+	}
 	launchID := ""
 	r.update(func() {
 		r.past = now

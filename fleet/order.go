@@ -173,6 +173,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 		o.reply <- err
 		return false
 	default: // orderStop, orderEnd
+		r.ends = o.kind == orderEnd
 		if o.kind == orderStop {
 			r.keepStopped() // first: the next fleet has to know it also when this one dies over the drain
 		}

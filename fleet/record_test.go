@@ -73,7 +73,7 @@ func rewrite(t testing.TB, f state.Files, change func(rec, launch map[string]any
 		t.Fatal(err)
 	}
 	change(rec, rec["launch"].(map[string]any))
-	if err := f.ChangeRecord(func() (any, bool) { return rec, true }); err != nil {
+	if err := f.ChangeRecord(func() (any, state.Keeping) { return rec, state.Lasts }); err != nil {
 		t.Fatal(err)
 	}
 }

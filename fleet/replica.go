@@ -40,6 +40,7 @@ type replica struct {
 	before *provisioner.EngineProvisioner // the last launch that has run, of which the memory of GPUs is to come back; nil when that was awaited
 	over   error                          // why run ended: ErrStopped or ErrReleased; fixed once done is closed
 	stale  bool                           // what is on disk is not what it goes on with
+	ends   bool                           // it has got its last order, which stops it
 	ending *provisioner.EngineProvisioner // a launch whose stop an earlier program did not finish; nil when there is none
 
 	mu       sync.Mutex

@@ -3,6 +3,7 @@
 package atomicfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +14,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/access"
 )
 
-// TempPattern matches the temporary files of Write and Replace.
+// TempPattern matches the temporary files of Write, Replace and Exchange.
 const TempPattern = tempPrefix + "*"
 
 const tempPrefix = ".tmp-"
@@ -46,6 +47,20 @@ func Replace(path string, data []byte) error { return ReplaceFor(path, data, 0o6
 
 // ReplaceFor is Replace with another mode and, unless it is -1, group. Nobody sees the file with less than these.
 func ReplaceFor(path string, data []byte, mode fs.FileMode, gid int) error {
+	return replace(path, data, mode, gid, (*os.File).Sync)
+}
+
+// Exchange is Replace without waiting for the disk: after a loss of power there may be the old content, the new, or, on
+// filesystems that write the name before the content, a file of zeros or of nothing; see Hollow. It is for what is written again
+// and again of processes that a loss of power ends.
+func Exchange(path string, data []byte) error {
+	return replace(path, data, 0o600, -1, func(*os.File) error { return nil })
+}
+
+// Hollow reports whether a file has the content of an Exchange that a loss of power has cut short: none, or zeros.
+func Hollow(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
+
+func replace(path string, data []byte, mode fs.FileMode, gid int, settle func(*os.File) error) error {
 	dir := filepath.Dir(path)
 	// CreateTemp opens with O_EXCL and 0600, so a planted link is never followed.
 	f, err := os.CreateTemp(dir, tempOf(path)+"*")
@@ -62,7 +77,7 @@ func ReplaceFor(path string, data []byte, mode fs.FileMode, gid int) error {
 		_, err = f.Write(data)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = settle(f)
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {

@@ -208,6 +208,17 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
+// Uptime is how long ago this machine was booted, with the time that it has slept.
+func Uptime() (time.Duration, error) {
+	data, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return 0, err
+	}
+	seconds, _, _ := strings.Cut(string(data), " ")
+	up, err := strconv.ParseFloat(seconds, 64)
+	return time.Duration(up * float64(time.Second)), err
+}
+
 // PIDNamespace tells in which namespace this process's pids count, such as "pid:[4026531836]".
 func PIDNamespace() (string, error) { return os.Readlink("/proc/self/ns/pid") }
 

@@ -31,7 +31,7 @@ func keeperOf(t *testing.T, limits LogLimits, records []Head, sizes map[string]i
 			t.Fatal(err)
 		}
 		rec.Schema, rec.LaunchID = RecordSchema, "a"
-		if err := files.ChangeRecord(func() (any, bool) { return rec, true }); err != nil {
+		if err := files.ChangeRecord(func() (any, Keeping) { return rec, Lasts }); err != nil {
 			t.Fatal(err)
 		}
 	}

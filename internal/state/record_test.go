@@ -7,6 +7,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/llama-orch/engine-provisioner/internal/procfs"
+	"github.com/llama-orch/engine-provisioner/internal/test/host"
 )
 
 // The caller's record comes back as it was written, and says nothing where it is somebody else's.
@@ -25,15 +29,15 @@ func TestRecord(t *testing.T) {
 	if err := f.Create(); err != nil {
 		t.Fatal(err)
 	}
-	write := func(record any, write bool) {
+	write := func(record any, how Keeping) {
 		t.Helper()
-		if err := f.ChangeRecord(func() (any, bool) { return record, write }); err != nil {
+		if err := f.ChangeRecord(func() (any, Keeping) { return record, how }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	record := map[string]any{"schema": RecordSchema, "launch_id": "a", "pool": "pool", "replica": "r0", "state": "failed", "beside": "kept"}
-	write(record, true)
-	write(map[string]any{}, false)
+	write(record, Lasts)
+	write(map[string]any{}, Nothing)
 	for _, f := range []Files{f, In(f.State, f.Stem)} { // as it was written, and as it was read
 		if got, err := read(f); err != nil || got["beside"] != "kept" {
 			t.Errorf("%v, %v", got, err)
@@ -56,7 +60,7 @@ func TestRecord(t *testing.T) {
 			other[k] = v
 		}
 		other[key] = c.value
-		write(other, true)
+		write(other, Passes)
 		head, err := f.Head()
 		switch {
 		case c.want == "" && (err != nil || head.Over()):
@@ -94,6 +98,34 @@ func TestUnpublish(t *testing.T) {
 		}
 		if _, err := os.Lstat(f.Handoff()); (err == nil) != c.stays {
 			t.Errorf("%v for %q: %v", c.what, c.launch, err)
+		}
+	}
+}
+
+// A record that a loss of power has emptied is none: nothing of its launch runs. One that was emptied since is told.
+func TestHollowRecord(t *testing.T) {
+	t.Parallel()
+	if _, err := procfs.Uptime(); err != nil {
+		host.Skip(t, "nobody says when this machine was booted: "+err.Error())
+	}
+	for name, c := range map[string]struct {
+		text string
+		at   time.Time
+		none bool
+	}{
+		"nothing, of an earlier boot": {"", time.Unix(1, 0), true},
+		"zeros, of an earlier boot":   {"\x00\x00\x00", time.Unix(1, 0), true},
+		"half, of an earlier boot":    {`{"schema": 2, "sta`, time.Unix(1, 0), false},
+		"nothing, of this boot":       {"", time.Now(), false},
+		"zeros, of this boot":         {"\x00\x00\x00", time.Now(), false},
+	} {
+		f := In(t.TempDir(), "pool-r0")
+		err := errors.Join(f.Create(), os.WriteFile(f.Record(), []byte(c.text), 0o600), os.Chtimes(f.Record(), c.at, c.at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Head(); err == nil || errors.Is(err, fs.ErrNotExist) != c.none {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
