@@ -42,7 +42,10 @@ func (l *launch) question(ctx context.Context, u *Usage) {
 	if !known {
 		return
 	}
-	u.Tokens = new(int64(done) + l.inSlots(ctx, g.Slots))
+	if !u.Idle() { // else there are none that are not yet counted
+		done += float64(l.inSlots(ctx, g.Slots))
+	}
+	u.Tokens = new(int64(done))
 }
 
 // inSlots are the tokens of requests in flight.

@@ -37,6 +37,12 @@ type Usage struct {
 	Load *Load `json:"load,omitempty"`
 }
 
+// Idle reports whether the engine has said that it has nothing to do, so that there is no rate that is worth a wait.
+func (u *Usage) Idle() bool {
+	none := func(n *int) bool { return n != nil && *n == 0 }
+	return u.Load == nil && (u.Asleep || none(u.Running) && (u.Waiting == nil || none(u.Waiting)))
+}
+
 // GPU is what a launch holds of one GPU.
 type GPU struct {
 	ID     string `json:"id"`     // the UUID or PCI address; "" where it is not known which it is

@@ -84,13 +84,14 @@ func (c *cli) showStatus(ctx context.Context) error {
 // ratesOver is how long a look takes that tells rates: the kernel counts processors' time in steps of 10 ms.
 const ratesOver = 300 * time.Millisecond
 
-// measure adds what the replicas take and do. What cannot be measured is no error: where they stand is known.
+// measure adds what the replicas take and do, with their rates where an engine may be at work. What cannot be measured is no
+// error: where they stand is known.
 func (c *cli) measure(ctx context.Context, stateDir string, all []provisioner.Status) {
 	meter, err := usage.NewMeter(stateDir)
 	if err == nil {
 		err = fleet.Measure(ctx, meter, all)
 	}
-	if err == nil && slices.ContainsFunc(all, func(s provisioner.Status) bool { return s.Usage != nil }) {
+	if err == nil && slices.ContainsFunc(all, func(s provisioner.Status) bool { return s.Usage != nil && !s.Usage.Idle() }) {
 		select {
 		case <-ctx.Done():
 			return
