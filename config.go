@@ -269,3 +269,6 @@ func (c ProvisionConfig) executableKey() string {
 	}
 	return "provisioning." + c.Provisioning.Mode
 }
+
+// tied reports whether the engine is killed with the program that started it.
+func (c ProvisionConfig) tied() bool { return c.OnManagerExit == "kill" }

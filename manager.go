@@ -145,8 +145,11 @@ func (p *EngineProvisioner) look() {
 // rekey keeps the handoff from naming a key that the engine does not know, when somebody has changed the file. One goroutine at
 // a time calls it.
 func (p *EngineProvisioner) rekey() {
+	if !p.Running() || p.run.rec.APIKey == nil || p.run.rec.APIKey.FromFile == "" {
+		return
+	}
 	h, ready := p.Handoff()
-	if !ready || !p.Running() || p.run.rec.APIKey == nil || p.run.rec.APIKey.FromFile == "" {
+	if !ready {
 		return
 	}
 	r := p.run
@@ -193,6 +196,13 @@ func (p *EngineProvisioner) halfStopped() bool {
 	if err != nil || p.looked != nil && os.SameFile(info, p.looked) && info.ModTime().Equal(p.looked.ModTime()) {
 		return false
 	}
+	return p.stopWasLeft(info)
+}
+
+// stopWasLeft is halfStopped of a record that has changed. Apart from that, which is called each second: a record is large, and so
+// was the stack of who looks at one.
+func (p *EngineProvisioner) stopWasLeft(info fs.FileInfo) bool {
+	r := p.run
 	if !r.stoppedElsewhere() {
 		p.looked = info
 		return false

@@ -126,6 +126,11 @@ func (p *EngineProvisioner) watchOver(r *run) {
 		leaveLogs()
 		return
 	}
+	p.afterEnd(r, leaveLogs)
+}
+
+// afterEnd puts everything away when the main process of an engine has ended; it is not on the stack of who waits for that.
+func (p *EngineProvisioner) afterEnd(r *run, leaveLogs func()) {
 	close(r.exited)
 
 	p.unpublish()
@@ -343,6 +348,3 @@ func (p *EngineProvisioner) emit(e Event) Event {
 	p.opts.onEvent(e)
 	return e
 }
-
-// tied reports whether the engine is killed with the program that started it.
-func (c ProvisionConfig) tied() bool { return c.OnManagerExit == "kill" }

@@ -94,7 +94,7 @@ func (r *replica) hold() *hold.Hold {
 
 // obeyHold ends launch p, which is nil when there is none. The hold is on disk first: the next fleet has to know it also when
 // this one dies over the drain.
-func (r *replica) obeyHold(o order, p *provisioner.EngineProvisioner) {
+func (r *replica) obeyHold(o *order, p *provisioner.EngineProvisioner) {
 	h, err := &o.hold, error(nil)
 	if own := r.hold(); h.Node && own != nil && !own.Node {
 		h = own
@@ -148,7 +148,7 @@ func (r *replica) restHeld() bool {
 	r.mu.Unlock()
 	if p != nil && p.Running() {
 		r.note(fmt.Sprintf("it runs, and is %s: its engine is stopped", h))
-		if err := r.halt(p, order{}); err != nil && !errors.Is(err, provisioner.ErrKilled) {
+		if err := r.halt(p, &order{}); err != nil && !errors.Is(err, provisioner.ErrKilled) {
 			r.note(err.Error())
 		}
 		r.ending = nil

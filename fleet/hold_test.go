@@ -220,7 +220,7 @@ func TestHeldIsStoppedForThePolicy(t *testing.T) {
 	t.Parallel()
 	cfg := fakeConfig(t, enginetest.Behavior{}).WithDefaults()
 	r := alone(cfg, t.TempDir())
-	o := order{kind: orderHold, hold: newHold(t, 0), reply: make(chan error, 1)}
+	o := &order{kind: orderHold, hold: newHold(t, 0), reply: make(chan error, 1)}
 	if r.obeyHold(o, nil); <-o.reply != nil || r.history().Phase != report.PhaseStopped {
 		t.Fatal(r.history())
 	}

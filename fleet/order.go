@@ -60,7 +60,7 @@ func (o *order) asIs() bool {
 func (r *replica) ask(ctx context.Context, o order) error {
 	o.reply = make(chan error, 1)
 	select {
-	case r.orders <- o:
+	case r.orders <- &o: // which is large, and each replica that waits would have room for several on its stack
 	case <-r.done:
 		return fmt.Errorf("cannot reach %s: %w", r.name, r.over)
 	case <-ctx.Done():
@@ -105,7 +105,7 @@ func unwilling() context.Context {
 }
 
 // halt stops launch p within the limits of an order, or at once when everything is to be killed.
-func (r *replica) halt(p *provisioner.EngineProvisioner, o order) error {
+func (r *replica) halt(p *provisioner.EngineProvisioner, o *order) error {
 	if r.forced.Load() {
 		return p.Kill(context.Background())
 	}
@@ -132,7 +132,7 @@ func (r *replica) tellStopper(p *provisioner.EngineProvisioner, by *report.Stopp
 
 // obey carries out an order; p is the launch that it finds, nil when there is none. It returns false when the replica
 // is to be let alone from now on.
-func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
+func (r *replica) obey(o *order, p *provisioner.EngineProvisioner) bool {
 	r.halted = false
 	if h := r.hold(); h != nil && (o.kind == orderStart || o.kind == orderReload || o.kind == orderHalt) {
 		o.reply <- &hold.Error{Replica: r.name, Hold: *h}
@@ -190,7 +190,7 @@ func (r *replica) obey(o order, p *provisioner.EngineProvisioner) bool {
 }
 
 // goesOnWith reports whether launch p is still the one to look after when an order has been carried out.
-func (r *replica) goesOnWith(p *provisioner.EngineProvisioner, o order) bool {
+func (r *replica) goesOnWith(p *provisioner.EngineProvisioner, o *order) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return o.asIs() || o.kind == orderUpdate && r.launch == p

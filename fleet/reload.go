@@ -216,7 +216,7 @@ func (r *replica) weigh(ctx context.Context, cfg provisioner.ProvisionConfig) (w
 
 // obeyHalt ends launch p, which is nil when there is none. Unlike after a stop, the replica is to run: an order for that
 // follows, or the next manager starts it.
-func (r *replica) obeyHalt(o order, p *provisioner.EngineProvisioner) {
+func (r *replica) obeyHalt(o *order, p *provisioner.EngineProvisioner) {
 	r.dropReload(errors.New("another reload took its place"))
 	var err error
 	if p != nil {
@@ -230,7 +230,7 @@ func (r *replica) obeyHalt(o order, p *provisioner.EngineProvisioner) {
 }
 
 // obeyReload ends launch p, which is nil when there is none, and makes the new settings the present ones.
-func (r *replica) obeyReload(o order, p *provisioner.EngineProvisioner) {
+func (r *replica) obeyReload(o *order, p *provisioner.EngineProvisioner) {
 	r.dropReload(errors.New("another reload took its place"))
 	r.reload = &reload{reply: o.reply, firm: o.firm}
 	r.update(func() { r.cfg = o.cfg })
@@ -243,7 +243,7 @@ func (r *replica) obeyReload(o order, p *provisioner.EngineProvisioner) {
 }
 
 // obeyUpdate gives launch p, which is nil when there is none, settings that the provisioner alone acts on.
-func (r *replica) obeyUpdate(o order, p *provisioner.EngineProvisioner) {
+func (r *replica) obeyUpdate(o *order, p *provisioner.EngineProvisioner) {
 	switch {
 	case p != nil && p.Running():
 		next, err := p.Update(o.now)

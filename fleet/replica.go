@@ -29,7 +29,7 @@ type replica struct {
 	opts   []provisioner.Option // of its launches
 	files  state.Files
 	forced atomic.Bool // everything is to be killed
-	orders chan order
+	orders chan *order
 	done   chan struct{} // closed when run has ended
 
 	// Owned by run.
@@ -61,7 +61,7 @@ type replica struct {
 func newReplica(f *Fleet, cfg provisioner.ProvisionConfig) *replica {
 	r := &replica{
 		id: cfg.ID(), name: cfg.Name(), fleet: f, log: f.log, tell: f.tell, opts: f.opts, files: state.In(f.state, state.Stem(cfg.PoolID, cfg.ReplicaID)), cfg: cfg,
-		orders: make(chan order), done: make(chan struct{}), changed: make(chan struct{}),
+		orders: make(chan *order), done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	if err := r.files.ClearRestarts(); err != nil {
 		r.log.Warn(err.Error(), "replica", r.name)
@@ -165,14 +165,7 @@ func (r *replica) runLaunch() bool {
 			}
 		}
 	}
-	if !r.isOutdated() {
-		r.proven = new(r.config())
-		r.served = policy.Decisive(*r.proven)
-	}
-	r.judge(policy.Happened(restart.BecameReady))
-	r.settleReload(nil)
-	go p.KeepHealthy(ctx, r.config().Liveness)
-	stable := time.NewTimer(time.Until(r.history().ReadyAt.Add(time.Duration(r.config().Restart.StableAfter))))
+	stable := r.isUp(ctx, p)
 	defer stable.Stop()
 	for {
 		select {
@@ -197,6 +190,20 @@ func (r *replica) runLaunch() bool {
 			}
 		}
 	}
+}
+
+// isUp takes note that launch p is ready, and returns when that makes it stable. Apart from what waits for the launch's end, since
+// what it has on its stack would stay there.
+func (r *replica) isUp(ctx context.Context, p *provisioner.EngineProvisioner) (stable *time.Timer) {
+	if !r.isOutdated() {
+		r.proven = new(r.config())
+		r.served = policy.Decisive(*r.proven)
+	}
+	r.judge(policy.Happened(restart.BecameReady))
+	r.settleReload(nil)
+	cfg := r.config()
+	go p.KeepHealthy(ctx, cfg.Liveness)
+	return time.NewTimer(time.Until(r.history().ReadyAt.Add(time.Duration(cfg.Restart.StableAfter))))
 }
 
 // nextLaunch is the adopted launch, the first time, and a new one else. One that could not be killed is no launch to go
