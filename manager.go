@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/diagnosis"
 	"github.com/llama-orch/engine-provisioner/internal/state"
@@ -113,7 +112,7 @@ func (m *Manager) Recover(ctx context.Context, replicas []ReplicaID, opts ...Opt
 const keepPeriod = time.Second
 
 // keep looks after the files of a launch until its end: what somebody has removed is written again, and a stop that another
-// program began and died over is finished. As long as nothing is missing, a look is four lstat.
+// program began and died over is finished. As long as nothing is missing, a look is three lstat.
 func (p *EngineProvisioner) keep() {
 	timer := time.NewTimer(wake.Until(time.Now(), keepPeriod))
 	defer timer.Stop()
@@ -132,12 +131,16 @@ func (p *EngineProvisioner) keep() {
 func (p *EngineProvisioner) look() {
 	p.keeping.Lock()
 	defer p.keeping.Unlock()
-	if p.halfStopped() {
+	if !p.Running() {
+		return
+	}
+	record, err := os.Lstat(p.run.files.Record())
+	if p.halfStopped(record) {
 		p.note("another command was stopping it and died; its stop is finished")
 		_ = p.Stop(context.Background()) // what came of it stands in Err
 		return
 	}
-	p.restore()
+	p.restore(err)
 	p.republish()
 	p.rekey()
 }
@@ -186,17 +189,12 @@ func (p *EngineProvisioner) rekey() {
 }
 
 // halfStopped reports whether somebody has written that the engine is to be gone, and nobody is at it. It reads the record
-// only when that has changed.
-func (p *EngineProvisioner) halfStopped() bool {
-	if !p.Running() {
+// only when that has changed; nil is none.
+func (p *EngineProvisioner) halfStopped(record fs.FileInfo) bool {
+	if record == nil || p.looked != nil && os.SameFile(record, p.looked) && record.ModTime().Equal(p.looked.ModTime()) {
 		return false
 	}
-	r := p.run
-	info, err := os.Lstat(r.files.Record())
-	if err != nil || p.looked != nil && os.SameFile(info, p.looked) && info.ModTime().Equal(p.looked.ModTime()) {
-		return false
-	}
-	return p.stopWasLeft(info)
+	return p.stopWasLeft(record)
 }
 
 // stopWasLeft is halfStopped of a record that has changed. Apart from that, which is called each second: a record is large, and so
@@ -219,9 +217,9 @@ func (p *EngineProvisioner) stopWasLeft(info fs.FileInfo) bool {
 }
 
 // restore writes the record of a launch that runs again when somebody has removed it: without it nobody else could stop the
-// engine.
-func (p *EngineProvisioner) restore() {
-	if !p.Running() || access.Exists(p.run.files.Record()) {
+// engine. missing is what was found when it was looked at.
+func (p *EngineProvisioner) restore(missing error) {
+	if !p.Running() || missing == nil {
 		p.unrecorded = false
 		return
 	}

@@ -2,6 +2,7 @@ package provisioner
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.looked = nil
-		if got := p.halfStopped(); got != want {
+		if got := p.halfStopped(recordOf(t, p)); got != want {
 			t.Errorf("%s: is there a stop to be finished: %v", state, got)
 		}
 	}
@@ -34,9 +35,19 @@ func TestAStopThatIsOverIsNotFinished(t *testing.T) {
 	if err := errors.Join(os.Remove(p.run.files.StopLock()), os.Mkdir(p.run.files.StopLock(), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if p.looked = nil; p.halfStopped() {
+	if p.looked = nil; p.halfStopped(recordOf(t, p)) {
 		t.Error("a stop of which nobody can tell is finished")
 	}
+}
+
+// recordOf is the file of a launch's record.
+func recordOf(t *testing.T, p *EngineProvisioner) fs.FileInfo {
+	t.Helper()
+	info, err := os.Lstat(p.run.files.Record())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
 }
 
 // A manager and a stop end the same launch: who finds the other at the record waits for it.
