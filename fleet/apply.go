@@ -94,7 +94,7 @@ func (f *Fleet) Apply(ctx context.Context, cfgs []provisioner.ProvisionConfig) (
 	case err := <-applied:
 		return results, err
 	case <-ctx.Done():
-		return nil, stopWaiting(ctx, "the change")
+		return nil, outcome.GoesOn(ctx, "the change")
 	}
 }
 

@@ -56,7 +56,7 @@ func (f *Fleet) end(ctx context.Context, o order) error {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		return stopWaiting(ctx, "the stop of all replicas")
+		return outcome.GoesOn(ctx, "the stop of all replicas")
 	}
 	switch {
 	case o.kind == ending:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 )
 
@@ -75,7 +76,7 @@ func (f *Fleet) Remove(ctx context.Context, id provisioner.ReplicaID, limits pro
 	case err := <-removed:
 		return err
 	case <-ctx.Done():
-		return stopWaiting(ctx, "the removal of "+id.String())
+		return outcome.GoesOn(ctx, "the removal of "+id.String())
 	}
 }
 

@@ -85,8 +85,7 @@ func (r *replica) judge(e policy.Incident) {
 	if now == before {
 		return
 	}
-	// What stops with its fleet runs under the next one, which is what the file of one that ran says: that is not kept, which
-	// would take a file and an fsync for each.
+	// What stops with its fleet runs under the next one, which the file of one that ran says: another fsync tells nobody more.
 	if !(r.ends && before.Phase == report.PhaseRunning) {
 		r.keep(now)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/policy"
 	"github.com/llama-orch/engine-provisioner/hold"
 	"github.com/llama-orch/engine-provisioner/internal/restart"
@@ -77,13 +78,13 @@ func (r *replica) ask(ctx context.Context, o order) error {
 // insist gives an order that is carried out also when its caller waits no longer. The replica may be in the middle of a stop
 // of its own, for a reload say, and hear of no order until that is over.
 func (r *replica) insist(ctx context.Context, o order) error {
-	outcome := make(chan error, 1)
-	go func() { outcome <- r.ask(context.Background(), o) }()
+	answer := make(chan error, 1)
+	go func() { answer <- r.ask(context.Background(), o) }()
 	select {
-	case err := <-outcome:
+	case err := <-answer:
 		return err
 	case <-ctx.Done():
-		return stopWaiting(ctx, "the stop of "+r.name)
+		return outcome.GoesOn(ctx, "the stop of "+r.name)
 	}
 }
 
@@ -92,16 +93,11 @@ func (r *replica) hurry() {
 	r.mu.Lock()
 	p := r.launch
 	r.mu.Unlock()
+	waits, no := context.WithCancel(context.Background())
+	no()
 	if p != nil {
-		_ = p.Kill(unwilling()) // the replica's own Stop tells what came of it
+		_ = p.Kill(waits) // the replica's own Stop tells what came of it
 	}
-}
-
-// unwilling is the context of who waits for nothing.
-func unwilling() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // halt stops launch p within the limits of an order, or at once when everything is to be killed.
@@ -194,11 +190,6 @@ func (r *replica) goesOnWith(p *provisioner.EngineProvisioner, o *order) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return o.asIs() || o.kind == orderUpdate && r.launch == p
-}
-
-// stopWaiting says that a caller has stopped waiting for what goes on.
-func stopWaiting(ctx context.Context, what string) error {
-	return fmt.Errorf("no longer waiting for %s, which goes on: %w", what, context.Cause(ctx))
 }
 
 // atOnce are the limits of a kill.

@@ -161,3 +161,10 @@ func TestChaosTwoCallsOfASupervisor(t *testing.T) {
 		})
 	}
 }
+
+// unwilling is the context of who waits for nothing.
+func unwilling() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

@@ -192,8 +192,7 @@ func (r *replica) runLaunch() bool {
 	}
 }
 
-// isUp takes note that launch p is ready, and returns when that makes it stable. Apart from what waits for the launch's end, since
-// what it has on its stack would stay there.
+// isUp takes note that launch p is ready, and returns when that makes it stable. It is not on the stack of who waits for its end.
 func (r *replica) isUp(ctx context.Context, p *provisioner.EngineProvisioner) (stable *time.Timer) {
 	if !r.isOutdated() {
 		r.proven = new(r.config())

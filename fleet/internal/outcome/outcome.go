@@ -4,6 +4,7 @@
 package outcome
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -83,4 +84,9 @@ func OfStand(id provisioner.ReplicaID, past report.Restarts, held *hold.Hold, by
 		return e, false
 	}
 	return e, true
+}
+
+// GoesOn says that a caller has stopped waiting for what goes on.
+func GoesOn(ctx context.Context, what string) error {
+	return fmt.Errorf("no longer waiting for %s, which goes on: %w", what, context.Cause(ctx))
 }
