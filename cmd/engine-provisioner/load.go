@@ -13,6 +13,14 @@ import (
 // stdin is what --config names to have the configuration read from there.
 const stdin = "-"
 
+// orStdin is a path, or stdin where that is what it names: paths in such a file are not those of /dev.
+func orStdin(path string) string {
+	if slices.Contains([]string{"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}, path) {
+		return stdin
+	}
+	return path
+}
+
 // config reads the pools file. What came from stdin is read once.
 func (c *cli) config() (*provisioner.Config, error) {
 	if c.configFile != stdin {

@@ -199,13 +199,14 @@ func (c *cli) placeFlags(cmd *cobra.Command) {
 	_ = cmd.MarkFlagDirname("state-dir")
 }
 
-// onceValue is a text that may be given once: of two files, the second would be taken for both.
+// onceValue is a file that may be given once: of two, the second would be taken for both.
 type onceValue string
 
 func (v *onceValue) Type() string   { return "string" }
 func (v *onceValue) String() string { return string(*v) }
 
 func (v *onceValue) Set(text string) error {
+	text = orStdin(text)
 	if *v != "" && string(*v) != text { // completion reads the same flags twice
 		return fmt.Errorf("%q was given before; one file at a time", string(*v))
 	}

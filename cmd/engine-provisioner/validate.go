@@ -37,7 +37,7 @@ flags of an engine only as far as they are known without it. "plan" does that.`,
 			}
 			errs := make([]error, len(files))
 			for i, file := range files {
-				errs[i] = c.validate(file)
+				errs[i] = c.validate(orStdin(file))
 			}
 			return c.reportAll(errs)
 		},
