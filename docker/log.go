@@ -45,7 +45,7 @@ func newLogCopy(r *runtime, path string) *logCopy {
 
 // create makes the cursor of a new log.
 func (l *logCopy) create() error {
-	file, err := os.OpenFile(l.cursor, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	file, err := atomicfile.New(l.cursor)
 	if err != nil {
 		return fmt.Errorf("cannot create a file beside the log: %w", err)
 	}

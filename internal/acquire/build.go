@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/cgroup"
 	"github.com/llama-orch/engine-provisioner/internal/cmake"
@@ -42,7 +43,7 @@ const (
 const buildLog = "build.log"
 
 func (b build) make(ctx context.Context, lock *os.File) (cache.Manifest, error) {
-	log, err := os.OpenFile(b.entry.Path(buildLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	log, err := atomicfile.New(b.entry.Path(buildLog))
 	if err != nil {
 		return cache.Manifest{}, b.fail(err)
 	}
@@ -102,7 +103,7 @@ func (b build) marked(mark string) bool {
 	return err == nil
 }
 
-func (b build) mark(mark string) error { return os.WriteFile(b.entry.Path(mark), nil, 0o600) }
+func (b build) mark(mark string) error { return atomicfile.Replace(b.entry.Path(mark), nil) }
 
 // fetch brings the one commit, without what was before it.
 func (b build) fetch(ctx context.Context) error {

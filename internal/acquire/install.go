@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/internal/bytesize"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
@@ -31,7 +32,7 @@ type installation struct {
 }
 
 func (i installation) make(ctx context.Context, held *os.File) (cache.Manifest, error) {
-	log, err := os.OpenFile(i.entry.Path(installLog), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	log, err := atomicfile.New(i.entry.Path(installLog))
 	if err != nil {
 		return cache.Manifest{}, i.fail(err)
 	}
@@ -44,7 +45,7 @@ func (i installation) make(ctx context.Context, held *os.File) (cache.Manifest, 
 		return cache.Manifest{}, i.fail(err)
 	}
 	lock := i.entry.Path(i.lock.Name)
-	if err := os.WriteFile(lock, []byte(i.lock.Text), 0o600); err != nil {
+	if err := atomicfile.Write(lock, []byte(i.lock.Text)); err != nil {
 		return cache.Manifest{}, i.fail(err)
 	}
 	shop := i.shop()

@@ -89,6 +89,15 @@ func replace(path string, data []byte, mode fs.FileMode, gid int, settle func(*o
 	return nil
 }
 
+// New makes an empty file at path, to be read and written, in the place of a file, a link or a pipe that is there. What that is a
+// link to, or another name of, is kept.
+func New(path string) (*os.File, error) {
+	if err := Remove(path); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
 // Clear removes what a Write to path left that was killed. Nothing may write to path meanwhile: it would fail.
 func Clear(path string) error {
 	dir := filepath.Dir(path)

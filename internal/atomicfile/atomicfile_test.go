@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -81,6 +82,43 @@ func TestWriteReplacesSymlink(t *testing.T) {
 	wantFolder(t, dir, map[string]string{"file": "new"})
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("still a %v (%v)", info.Mode(), err)
+	}
+}
+
+// Whatever lies at the name of a new file, what it leads to stays as it is, and nobody waits.
+func TestNewReplacesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "precious")
+	if err := os.WriteFile(precious, []byte("all"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, plant := range map[string]func(path string) error{
+		"nothing":   func(string) error { return nil },
+		"file":      func(path string) error { return os.WriteFile(path, []byte("old"), 0o644) },
+		"link":      func(path string) error { return os.Symlink(precious, path) },
+		"hard link": func(path string) error { return os.Link(precious, path) },
+		"pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		path := filepath.Join(dir, name)
+		if err := plant(path); err != nil {
+			t.Fatal(err)
+		}
+		f, err := New(path)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		_, err = f.WriteString("new")
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Error(err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != "new" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+		if data, err := os.ReadFile(precious); err != nil || string(data) != "all" {
+			t.Errorf("%s: what it led to is %q, %v", name, data, err)
+		}
 	}
 }
 
