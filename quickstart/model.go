@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/lazyregexp"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/nearest"
@@ -252,6 +253,9 @@ func exists(path string) bool {
 
 // cause leaves out the path, which stands in the message already.
 func cause(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return access.Explain(err)
+	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}

@@ -8,18 +8,11 @@ import (
 	"slices"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/filearg"
 )
 
 // stdin is what --config names to have the configuration read from there.
-const stdin = "-"
-
-// orStdin is a path, or stdin where that is what it names: paths in such a file are not those of /dev.
-func orStdin(path string) string {
-	if slices.Contains([]string{"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}, path) {
-		return stdin
-	}
-	return path
-}
+const stdin = filearg.Stdin
 
 // config reads the pools file. What came from stdin is read once.
 func (c *cli) config() (*provisioner.Config, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/filearg"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/help"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/hint"
 	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/pod"
@@ -192,26 +193,11 @@ func helpCommand() *cobra.Command {
 // placeFlags adds the flags that say where a command looks.
 func (c *cli) placeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.VarP((*onceValue)(&c.configFile), "config", "c", "the pools file, or - for stdin (default: pools.yaml, if it is here)")
+	f.VarP((*filearg.Once)(&c.configFile), "config", "c", "the pools file, or - for stdin (default: pools.yaml, if it is here)")
 	f.StringVar(&c.stateDir, "state-dir", "",
 		`the directory of records, logs and handoffs (default: "state_dir" of the file, or .runtime)`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("state-dir")
-}
-
-// onceValue is a file that may be given once: of two, the second would be taken for both.
-type onceValue string
-
-func (v *onceValue) Type() string   { return "string" }
-func (v *onceValue) String() string { return string(*v) }
-
-func (v *onceValue) Set(text string) error {
-	text = orStdin(text)
-	if *v != "" && string(*v) != text { // completion reads the same flags twice
-		return fmt.Errorf("%q was given before; one file at a time", string(*v))
-	}
-	*v = onceValue(text)
-	return nil
 }
 
 // chooseFlags adds the flags that say which replicas a command is about.

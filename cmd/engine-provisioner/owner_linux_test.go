@@ -139,6 +139,32 @@ func TestOwnerIsNamed(t *testing.T) {
 			check(t, dir, others, c.command)
 		})
 	}
+	t.Run("folder of others", func(t *testing.T) {
+		t.Parallel()
+		var others string
+		dir := prepare(t, "", func(dir string) string {
+			others = filepath.Join(dir, "others")
+			if err := os.Mkdir(others, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			return others
+		})
+		if err := os.Remove(filepath.Join(dir, "model.gguf")); err != nil { // the run fails, and would leave a message
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{
+			{"run", filepath.Join(others, "model.gguf")},
+			{"init", filepath.Join(others, "model.gguf"), "--file", "new.yaml"},
+			{"--config", "pools.yaml", "--termination-log", filepath.Join(others, "log")},
+		} {
+			cmd := command(t, nil, args...)
+			cmd.Dir = dir
+			said, status := limited(t, cmd)
+			if status == 0 || !strings.Contains(said, strconv.Quote(others)) || !strings.Contains(said, "uid 12345") {
+				t.Errorf("%q: status %d, and it says:\n%s", args, status, said)
+			}
+		}
+	})
 	t.Run("executable", func(t *testing.T) {
 		t.Parallel()
 		var others string

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/filearg"
 	"github.com/llama-orch/engine-provisioner/node"
 )
 
@@ -63,7 +64,7 @@ The unit's time limits are derived from the file: print it again when "ready.tim
 			return err
 		},
 	}
-	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
+	cmd.Flags().VarP((*filearg.Once)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
 	cmd.Flags().BoolVar(&spec.User, "user", false, "for your own service manager (systemctl --user) instead of the system's")
 	cmd.Flags().StringVar(&spec.Name, "name", "engine-provisioner", `name of the unit without ".service", and of its folders`)
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")

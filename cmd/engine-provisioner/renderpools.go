@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/filearg"
 	"github.com/llama-orch/engine-provisioner/internal/atomicfile"
 	"github.com/llama-orch/engine-provisioner/render"
 	"github.com/llama-orch/engine-provisioner/render/kubernetes"
@@ -38,7 +39,7 @@ and equal files give equal texts. What could not be carried over stands in comme
 			return c.writeRendered(dir, rendered)
 		},
 	}
-	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
+	cmd.Flags().VarP((*filearg.Once)(&c.configFile), "config", "c", "the pools file (default: pools.yaml, if it is here)")
 	cmd.Flags().StringVar(&dir, "dir", "", "write the files into this folder instead of printing them")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	_ = cmd.MarkFlagDirname("dir")

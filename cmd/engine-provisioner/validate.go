@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
+	"github.com/llama-orch/engine-provisioner/cmd/engine-provisioner/internal/filearg"
 )
 
 // validFile says that a pools file is valid, as --output json tells it.
@@ -37,12 +38,12 @@ flags of an engine only as far as they are known without it. "plan" does that.`,
 			}
 			errs := make([]error, len(files))
 			for i, file := range files {
-				errs[i] = c.validate(orStdin(file))
+				errs[i] = c.validate(filearg.Of(file))
 			}
 			return c.reportAll(errs)
 		},
 	}
-	cmd.Flags().VarP((*onceValue)(&c.configFile), "config", "c", "the pools file, or - for stdin (default: pools.yaml, if it is here)")
+	cmd.Flags().VarP((*filearg.Once)(&c.configFile), "config", "c", "the pools file, or - for stdin (default: pools.yaml, if it is here)")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 )
@@ -25,7 +26,7 @@ func LeaveMessage(path, words string, lines []string) error {
 		_ = f.Close() // the write has told
 	}
 	if err != nil {
-		return fmt.Errorf("cannot leave the termination message: %w", err)
+		return fmt.Errorf("cannot leave the termination message: %w", access.Explain(err))
 	}
 	return nil
 }
