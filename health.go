@@ -15,6 +15,7 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/probe"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
 	"github.com/llama-orch/engine-provisioner/internal/witness"
+	"github.com/llama-orch/engine-provisioner/launch"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -311,4 +312,33 @@ func (p *EngineProvisioner) lost(v life.Verdict) error {
 	f := p.run.fail(engine.CauseUnknown)
 	f.Advice = advice
 	return &NotReadyError{Failure: f, After: time.Since(p.run.started), Ready: true, Err: fmt.Errorf("%w: %s", why, v.Reason)}
+}
+
+// processes are those of a launch, as a witness sees them.
+type processes struct {
+	launch.Instance
+	look func() ([]launch.Member, error)
+}
+
+func (p processes) Members() []witness.Member {
+	found, _ := p.look()
+	members := make([]witness.Member, len(found))
+	for i, m := range found {
+		members[i] = witness.Member{State: m.State, CPU: m.CPU, Memory: m.Memory}
+	}
+	return members
+}
+
+func (r *run) seen() witness.Engine { return r.seenBy(r.inst.Members) }
+
+func (r *run) seenBy(look func() ([]launch.Member, error)) witness.Engine {
+	return witness.Engine{Processes: processes{r.inst, look}, Spec: r.rec.Launch.Spec.LaunchSpec, Log: r.rec.Log, Nameless: &r.nameless}
+}
+
+// held says what suspends the engine; "" for nothing.
+func (r *run) held() string { return r.seen().Held() }
+
+// heldAmong is held by what was seen already.
+func (r *run) heldAmong(members []launch.Member) string {
+	return r.seenBy(func() ([]launch.Member, error) { return members, nil }).Held()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/internal/life"
 	"github.com/llama-orch/engine-provisioner/internal/logcap"
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/witness"
@@ -194,8 +195,8 @@ func TestRenamedLog(t *testing.T) {
 			before = used
 			return falls > 2
 		})
-		now := p.run.progress().Log
-		eventually(t, "its growth is progress", func() bool { return p.run.progress().Log > now })
+		now := loaded(p).Log
+		eventually(t, "its growth is progress", func() bool { return loaded(p).Log > now })
 		if held {
 			eventually(t, "its growth is a sign of work", func() bool { return watch.Look() > signs })
 		}
@@ -225,8 +226,8 @@ func TestRemovedLogShowsProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the removal is seen", func() bool { return p.run.nameless.Load() != nil })
-	now := p.run.progress().Log
-	eventually(t, "the log grows", func() bool { return p.run.progress().Log > now })
+	now := loaded(p).Log
+	eventually(t, "the log grows", func() bool { return loaded(p).Log > now })
 	eventually(t, "its beginning can be read", func() bool { return len(p.run.log()) > 0 })
 	if err := p.Stop(bounded(t)); err != nil {
 		t.Error(err)
@@ -312,4 +313,10 @@ func TestLittleSpace(t *testing.T) {
 	if notes := j.notes(); strings.Count(notes, "has only 1 MiB left") != 1 {
 		t.Errorf("notes: %s", notes)
 	}
+}
+
+// loaded is what shows that a load goes on.
+func loaded(p *EngineProvisioner) life.Facts {
+	now, _ := p.run.progress()
+	return now
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/state"
 	"github.com/llama-orch/engine-provisioner/internal/tail"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
-	"github.com/llama-orch/engine-provisioner/internal/witness"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
@@ -94,7 +93,7 @@ func (r *run) statLog() (fs.FileInfo, error) {
 }
 
 // progress is what shows that a load goes on.
-func (r *run) progress() life.Facts {
+func (r *run) progress() (life.Facts, []launch.Member) {
 	now := life.Facts{Log: 1} // an empty log was looked at as well
 	if info, err := r.statLog(); err == nil {
 		now.Log += info.Size()
@@ -109,7 +108,7 @@ func (r *run) progress() life.Facts {
 		now.CPU += m.CPU
 		now.Memory += m.Memory
 	}
-	return now
+	return now, members
 }
 
 // readyBy is when the load has taken too long. One that was found may have come to its end while nobody was there to see it: it
@@ -139,7 +138,7 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		case <-timer.C:
 			timer.Reset(wake.Until(time.Now(), interval)) // with all others that load, which share a look
 		}
-		now := r.progress()
+		now, members := r.progress()
 		if gpuRequired && now.Log != size {
 			size = now.Log
 			if line, ok := evidence(r.rec.Launch.Spec.LaunchSpec, r.log()).FellBack(); ok {
@@ -154,7 +153,10 @@ func (r *run) watchProgress(ctx context.Context, limit time.Duration, gpuRequire
 		last = at
 		quiet := judge.See(at, now).Quiet
 		if quiet > 0 {
-			if now.Held = r.held(); now.Held != "" {
+			if now.Held = r.heldAmong(members); now.Held == "" && quiet >= limit { // nobody is given up by what was seen a while ago
+				now.Held = r.held()
+			}
+			if now.Held != "" {
 				judge.See(at, now) // which begins anew when it goes on
 				continue
 			}
@@ -320,22 +322,3 @@ func (e *ExitError) words() string {
 	}
 	return fmt.Sprintf(": %q", tail.Cut(words))
 }
-
-// processes are those of a launch, as a witness sees them.
-type processes struct{ launch.Instance }
-
-func (p processes) Members() []witness.Member {
-	found, _ := p.Instance.Members()
-	members := make([]witness.Member, len(found))
-	for i, m := range found {
-		members[i] = witness.Member{State: m.State, CPU: m.CPU, Memory: m.Memory}
-	}
-	return members
-}
-
-func (r *run) seen() witness.Engine {
-	return witness.Engine{Processes: processes{r.inst}, Spec: r.rec.Launch.Spec.LaunchSpec, Log: r.rec.Log, Nameless: &r.nameless}
-}
-
-// held says what suspends the engine; "" for nothing.
-func (r *run) held() string { return r.seen().Held() }
