@@ -230,3 +230,19 @@ func (id ReplicaID) String() string { return id.Pool + "/" + id.Replica }
 
 // stem is the replica's part in the names of its files.
 func (id ReplicaID) stem() string { return state.Stem(id.Pool, id.Replica) }
+
+// busy says who holds the replica.
+func busy(files state.Files) error {
+	rec, err := readRecord(files)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: a process holds %q, and of which launch it is cannot be told: %w", ErrBusy, files.LockPath(), err)
+	}
+	if err != nil || rec.State.Final() {
+		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.LockPath())
+	}
+	if rec.Process.PID == 0 {
+		return fmt.Errorf("%w: another provisioner is starting this replica", ErrBusy)
+	}
+	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
+		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
+}

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
 	"strings"
 	"time"
 
+	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/drain"
-	"github.com/llama-orch/engine-provisioner/internal/shm"
+	"github.com/llama-orch/engine-provisioner/internal/share"
 	"github.com/llama-orch/engine-provisioner/internal/state"
-	"github.com/llama-orch/engine-provisioner/internal/wake"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -50,7 +51,8 @@ type Handoff struct {
 	Devices    []string            `json:"devices,omitempty"` // UUIDs of the GPUs in use; of one without, its PCI address
 	Auth       *settings.SecretRef `json:"auth,omitempty"`    // where the API key is to be found; never the key
 	ReadyAt    time.Time           `json:"ready_at"`
-	Answer     string              `json:"answer"` // "ok", "not_offered" or "off": what the answer proof found
+	Answer     string              `json:"answer"`          // "ok", "not_offered" or "off": what the answer proof found
+	Lease      *report.Lease       `json:"lease,omitempty"` // of a copy for other nodes; see settings.Handoff
 }
 
 // HandoffModel is the model of a handoff.
@@ -77,14 +79,20 @@ func (p *EngineProvisioner) Handoff() (h Handoff, ready bool) {
 	return p.handoff, p.state == StateReady
 }
 
-// ReadHandoff reads a handoff file. It returns fs.ErrNotExist when the replica is not ready. Keys that this version
+// ReadHandoff reads a handoff file. It returns fs.ErrNotExist when the replica is not ready; of a copy for other nodes, also when
+// nobody has renewed its lease for too long, by both machines' clocks. Keys that this version
 // does not know are ignored, so that a reader goes on working when a newer provisioner adds some.
 func ReadHandoff(path string) (Handoff, error) {
 	data, err := state.Read(path)
 	if err != nil {
 		return Handoff{}, err
 	}
-	return decodeHandoff(path, data)
+	h, err := decodeHandoff(path, data)
+	if err == nil && h.Lease != nil && !h.Lease.Holds(time.Now()) {
+		return Handoff{}, fmt.Errorf("the lease of %q is over, which the node %q renewed last at %s: %w",
+			path, h.Lease.Node, h.Lease.RenewedAt.Format(time.RFC3339), fs.ErrNotExist)
+	}
+	return h, err
 }
 
 func decodeHandoff(path string, data []byte) (h Handoff, err error) {
@@ -102,8 +110,9 @@ type HandoffEvent struct {
 	Err     error   // the file is there but cannot be read
 }
 
-// WatchHandoffs reports every handoff file in dir, which is <state>/engines: first those that are there, then each
-// change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
+// WatchHandoffs reports every handoff file in dir, which is <state>/engines or a folder that nodes share: first those that are
+// there, then each change. It looks by itself, too, where a file system tells of no change. A copy for other nodes whose lease is
+// over is reported as removed, and one that is renewed is no change. The folder need not exist yet. The channel is closed when ctx is done; until then the reader must
 // read on. What changes faster than it is read may be told once, as it is in the end.
 func WatchHandoffs(ctx context.Context, dir string) (<-chan HandoffEvent, error) {
 	watch, err := state.Watch(ctx, dir)
@@ -167,22 +176,6 @@ func (p *EngineProvisioner) publish(ctx context.Context, r *run, proven proof) (
 	}
 	r.noting.Go(r.observeSoon) // for the case that it is killed later
 	return h, nil
-}
-
-// observeInterval is by how much the look at an engine that has become ready is put off at most. It is a look at all processes
-// of the machine, and many engines become ready together.
-const observeInterval = 20 * time.Millisecond
-
-// observeSoon looks at an engine together with others that have just become ready.
-func (r *run) observeSoon() {
-	if !shm.AnySince(r.rec.StartedAt) { // else what it would leave is remembered at once
-		select {
-		case <-r.exited:
-			return
-		case <-time.After(wake.Until(time.Now(), observeInterval)):
-		}
-	}
-	_, _ = r.inst.Observe()
 }
 
 // admitted says who may read the handoff.
@@ -268,6 +261,7 @@ func (p *EngineProvisioner) unpublish() {
 	if err := p.run.files.Unpublish(p.run.rec.LaunchID); err != nil {
 		p.note(err.Error())
 	}
+	p.unshare("")
 }
 
 // awaitPublication returns when no handoff is being written, after the launch was let go: from then on its file is
@@ -308,29 +302,49 @@ func (r *run) handoff(proven proof) Handoff {
 	return h
 }
 
-// auth is where a client finds the engine's key: nil also where another key is there by now, which the engine does not know.
-func (r *run) auth() *settings.SecretRef {
-	if r.rec.APIKey == nil {
-		return nil
+// unsharePatience is how long a shared folder that hangs may hold up a stop.
+const unsharePatience = 2 * time.Second
+
+// copied is where the copy of the handoff for other nodes is; false where there is none.
+func (r *run) copied() (c share.Copy, shared bool, err error) {
+	to := r.rec.Handoff
+	if to.Dir == "" {
+		return c, false, nil
 	}
-	ref, cfg := *r.rec.APIKey, ProvisionConfig{APIKey: r.rec.APIKey, Dir: r.rec.Dir}
-	if len(cfg.rotated(r.rec.Launch)) > 0 {
-		return nil
-	}
-	if ref.FromFile != "" { // a reader knows nothing of the folder of the pools file
-		ref.FromFile = cfg.resolve(ref.FromFile)
-	}
-	return &ref
+	c, err = share.Of(share.Copy{
+		Dir: ProvisionConfig{Dir: r.rec.Dir}.resolve(to.Dir), TTL: time.Duration(to.TTL), Stem: r.files.Stem, State: r.files.State, Readers: readersOf(to),
+	})
+	return c, err == nil, err
 }
 
-// ownFlags are the launch's flags that no other key says. An older version did not record which they are; its engines had
-// the model and the address before them.
-func (l launchRecord) ownFlags() []string {
-	if l.Flags != nil {
-		return l.Flags
+// share keeps the copy of the handoff for other nodes, until the launch ends or is let go: then the lease says how long it holds.
+func (p *EngineProvisioner) share() {
+	c, shared, err := p.run.copied()
+	if err != nil {
+		p.note("its handoff is not shared: " + err.Error())
 	}
-	if port := slices.Index(l.Args, "--port"); port >= 0 && port+2 <= len(l.Args) {
-		return l.Args[port+2:]
+	if !shared {
+		return
 	}
-	return l.Args
+	c.Keep(p.done, func() (func(report.Lease) any, bool) {
+		h, ready := p.Handoff()
+		if !ready || p.isWithdrawn() || !access.Exists(p.run.files.Handoff()) { // another program may have removed it
+			return nil, false
+		}
+		return func(lease report.Lease) any { h.Lease = &lease; return h }, true
+	}, p.note)
+	if !errors.Is(p.Err(), ErrReleased) {
+		_ = c.Remove() // what was written since it was unpublished
+	}
+}
+
+// unshare removes the copy for other nodes, unless it is in the folder where the next one is.
+func (p *EngineProvisioner) unshare(next string) {
+	c, shared, err := p.run.copied()
+	if shared && p.run.rec.Handoff.Dir != next {
+		err = c.RemoveWithin(unsharePatience)
+	}
+	if err != nil {
+		p.note("the copy of its handoff for other nodes may still be there: " + err.Error())
+	}
 }

@@ -114,6 +114,7 @@ const keepPeriod = time.Second
 // keep looks after the files of a launch until its end: what somebody has removed is written again, and a stop that another
 // program began and died over is finished. As long as nothing is missing, a look is three lstat.
 func (p *EngineProvisioner) keep() {
+	go p.share()
 	timer := time.NewTimer(wake.Until(time.Now(), keepPeriod))
 	defer timer.Stop()
 	for {

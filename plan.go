@@ -49,7 +49,10 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	}
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)
-	prepared, err := p.opts.prepare(ctx, p.cfg, p.engine, p)
+	prepared, err := Prepared{}, context.Cause(ctx) // where all is there, nothing else looks at it
+	if err == nil {
+		prepared, err = p.opts.prepare(ctx, p.cfg, p.engine, p)
+	}
 	if err != nil {
 		err = p.startErrorIn(ctx, err)
 		if start, ok := errors.AsType[*StartError](err); ok {
@@ -253,7 +256,7 @@ func (o *options) plan(ctx context.Context, cfg ProvisionConfig, prepared Prepar
 	}
 	plan.Notes = append(plan.Notes, choice.notes(cfg)...)
 	plan.Notes = append(plan.Notes, config.OpenNotes(cfg.Host, cfg.Expose, cfg.APIKey != nil)...)
-	plan.Notes = append(plan.Notes, config.LocalNotes(cfg.Host, cfg.Advertise)...)
+	plan.Notes = append(plan.Notes, config.LocalNotes(cfg.Host, cfg.Advertise, cfg.Handoff.Dir)...)
 	if cfg.tied() {
 		plan.Notes = append(plan.Notes, `on_manager_exit: when the manager is killed, the kernel kills the main process alone; `+
 			`what that has started and does not end by itself stays until the next manager or "stop"`)

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/llama-orch/engine-provisioner/engine"
@@ -189,22 +187,6 @@ func updateRecord(f state.Files, r record) error {
 	})
 }
 
-// busy says who holds the replica.
-func busy(files state.Files) error {
-	rec, err := readRecord(files)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: a process holds %q, and of which launch it is cannot be told: %w", ErrBusy, files.LockPath(), err)
-	}
-	if err != nil || rec.State.Final() {
-		return fmt.Errorf("%w: another process holds %q", ErrBusy, files.LockPath())
-	}
-	if rec.Process.PID == 0 {
-		return fmt.Errorf("%w: another provisioner is starting this replica", ErrBusy)
-	}
-	return fmt.Errorf("%w: it runs already (pid %d, since %s); stop it first (engine-provisioner stop)",
-		ErrBusy, rec.Process.PID, rec.StartedAt.Local().Format(time.DateTime))
-}
-
 // readSchema1 takes over what schema 1 wrote under the names that the fields of LaunchSpec had in Go. Those of one word are
 // read anyway, since encoding/json takes no account of upper case.
 func (r *record) readSchema1(data []byte) error {
@@ -332,4 +314,31 @@ func resettle(f state.Files, rec record) error {
 		return errEnding
 	}
 	return err
+}
+
+// auth is where a client finds the engine's key: nil also where another key is there by now, which the engine does not know.
+func (r *run) auth() *settings.SecretRef {
+	if r.rec.APIKey == nil {
+		return nil
+	}
+	ref, cfg := *r.rec.APIKey, ProvisionConfig{APIKey: r.rec.APIKey, Dir: r.rec.Dir}
+	if len(cfg.rotated(r.rec.Launch)) > 0 {
+		return nil
+	}
+	if ref.FromFile != "" { // a reader knows nothing of the folder of the pools file
+		ref.FromFile = cfg.resolve(ref.FromFile)
+	}
+	return &ref
+}
+
+// ownFlags are the launch's flags that no other key says. An older version did not record which they are; its engines had
+// the model and the address before them.
+func (l launchRecord) ownFlags() []string {
+	if l.Flags != nil {
+		return l.Flags
+	}
+	if port := slices.Index(l.Args, "--port"); port >= 0 && port+2 <= len(l.Args) {
+		return l.Args[port+2:]
+	}
+	return l.Args
 }

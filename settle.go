@@ -145,6 +145,7 @@ func (p *EngineProvisioner) passOn(cfg ProvisionConfig, plan *launchPlan) (*Engi
 	if !errors.Is(p.Err(), ErrReleased) { // it has ended meanwhile
 		return nil, errEnding
 	}
+	p.unshare(cfg.Handoff.Dir)
 	next := newProvisioner(cfg, p.opts)
 	next.engine = p.engine
 	next.state, next.since, next.heard, next.withdrawn = p.state, p.since, p.heard, rec.Withdrawn

@@ -15,7 +15,9 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/internal/proc"
 	"github.com/llama-orch/engine-provisioner/internal/secret"
+	"github.com/llama-orch/engine-provisioner/internal/shm"
 	"github.com/llama-orch/engine-provisioner/internal/state"
+	"github.com/llama-orch/engine-provisioner/internal/wake"
 	"github.com/llama-orch/engine-provisioner/launch"
 )
 
@@ -285,4 +287,20 @@ func (o *options) clear(ctx context.Context, files state.Files, last record) err
 		}
 	}
 	return inst.Remove()
+}
+
+// observeInterval is by how much the look at an engine that has become ready is put off at most. It is a look at all processes
+// of the machine, and many engines become ready together.
+const observeInterval = 20 * time.Millisecond
+
+// observeSoon looks at an engine together with others that have just become ready.
+func (r *run) observeSoon() {
+	if !shm.AnySince(r.rec.StartedAt) { // else what it would leave is remembered at once
+		select {
+		case <-r.exited:
+			return
+		case <-time.After(wake.Until(time.Now(), observeInterval)):
+		}
+	}
+	_, _ = r.inst.Observe()
 }

@@ -65,7 +65,7 @@ func TestPrepare(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	p, _ = newLaunch(t, fakeConfig(t, enginetest.Behavior{}))
+	p, _ = newLaunch(t, fakeConfig(t, enginetest.Behavior{})) // of which all is known
 	if _, err := p.Prepare(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a dead context: %v", err)
 	}

@@ -261,7 +261,7 @@ func (k *checker) replica(prefix string, c ProvisionConfig) {
 	k.Duration(prefix+"download.timeout", c.Download.Timeout)
 	k.Logs(prefix+"logs.", c.Logs)
 	k.Size(prefix+"download.min_per_minute", c.Download.MinPerMinute)
-	k.Handoff(prefix+"handoff.", string(c.Handoff.Mode), string(c.Handoff.Group))
+	k.Handoff(prefix+"handoff.", c.Handoff)
 	k.Drain(prefix+"drain.", c.Drain, c.hooked())
 	for i, flag := range c.Flags {
 		k.Text(fmt.Sprintf("%sflags[%d]", prefix, i), flag)

@@ -61,7 +61,7 @@ type Stop struct {
 	Settle Duration `json:"settle,omitempty" validate:"min=0"`
 }
 
-// Handoff says who may read the handoff file. What is given allows reading it and finding it: of the state directory,
+// Handoff says who may read the handoff file, and where other nodes find a copy of it. What is given of the first allows reading it and finding it: of the state directory,
 // the folder of the handoffs can be listed, and nothing else. Its zero value allows nobody.
 type Handoff struct {
 	// Mode is the mode of the file: "0640" lets its group read it, "0644" every user of the machine, "0600" nobody else. Left out,
@@ -70,4 +70,11 @@ type Handoff struct {
 	// Group is the group of the file, by name or number; the user that this runs as must be in it, or be root. Left out, it is
 	// that user's own. Pools that share a state directory have the same one.
 	Group Group `json:"group,omitempty"`
+	// Dir is a folder that nodes share, such as one of NFS: a copy of the handoff is kept there, in a file with the node's name
+	// ("<node>.<pool>-<replica>.json"), and bears a lease. It must be there; a relative path is relative to the file's folder (in
+	// Go: to Dir). Left out, there is no copy.
+	Dir string `json:"dir,omitempty"`
+	// TTL is how long a lease holds that nobody renews, from 3s to 24h. Left out, it is 30 s: so long a node may be silent
+	// until readers take its replicas for gone.
+	TTL Duration `json:"ttl,omitempty"`
 }

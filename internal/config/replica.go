@@ -106,8 +106,12 @@ func (k *Checker) Advertise(prefix, host, listens string) {
 	}
 }
 
-// LocalNotes say that a handoff names an address that other machines do not reach, though the engine listens for them.
-func LocalNotes(host, advertised string) []string {
+// LocalNotes say that a handoff names an address that other machines do not reach, though it is shared with them, or the engine
+// listens for them.
+func LocalNotes(host, advertised, shared string) []string {
+	if shared != "" && advertised == "" {
+		return []string{`handoff.dir: the copy for other nodes names an address of this machine alone: write "advertise", and "host" and "expose" where the engine listens on this machine alone`}
+	}
 	if addr, err := netip.ParseAddr(host); err != nil || !addr.IsUnspecified() || advertised != "" {
 		return nil
 	}
@@ -189,8 +193,8 @@ func (k *Checker) Devices(key string, devices settings.Devices, policy gpu.Polic
 }
 
 // Handoff checks what a value made in Go can be, and what does not go together.
-func (k *Checker) Handoff(prefix, mode, group string) {
-	switch {
+func (k *Checker) Handoff(prefix string, c settings.Handoff) {
+	switch mode, group := string(c.Mode), string(c.Group); {
 	case mode != "" && !values.IsFileMode(mode):
 		k.Report(prefix+"mode", "%s", values.BadFileMode(mode))
 	case group != "" && !values.IsGroup(group):
@@ -198,7 +202,22 @@ func (k *Checker) Handoff(prefix, mode, group string) {
 	case group != "" && mode == "0600":
 		k.Report(prefix+"mode", `is "0600", so that the group may not read the file; leave it out, or the group`)
 	}
+	k.path(prefix+"dir", c.Dir)
+	switch {
+	case c.Dir == "" && k.Written(prefix+"dir"):
+		k.Report(prefix+"dir", "is empty; write a folder that nodes share, or remove the key")
+	case c.TTL == 0 && !k.Written(prefix+"ttl"):
+	case c.Dir == "":
+		k.Report(prefix+"ttl", `is about the copy of "handoff.dir", which is not there; remove it, or write that`)
+	case c.TTL > 0 && time.Duration(c.TTL) < leastLease:
+		k.Report(prefix+"ttl", "must be at least 3s, is %s", c.TTL)
+	default:
+		k.Duration(prefix+"ttl", c.TTL)
+	}
 }
+
+// leastLease is three looks at a launch: a lease is renewed every third of it.
+const leastLease = 3 * time.Second
 
 // Logs checks what was written, and what it is with what was left out.
 func (k *Checker) Logs(prefix string, c settings.Logs) {

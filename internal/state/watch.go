@@ -28,13 +28,14 @@ type Change struct {
 const pollInterval = 500 * time.Millisecond
 
 // Watch tells every .json file of a folder: first those that are there, then each change. The folder need not exist yet. It
-// returns when ctx is done, or tell returns false. What changes faster than it is told may be told once, as it is in the end.
+// returns when ctx is done, or tell returns false. What changes faster than it is told may be told once, as it is in the end. A
+// handoff with a lease is there as long as that holds, and a renewal is no change.
 func Watch(ctx context.Context, dir string) (func(tell func(Change) bool), error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch %q: %w", dir, err)
 	}
-	w := &watch{dir: abs, seen: map[string][]byte{}}
+	w := &watch{dir: abs, seen: map[string][]byte{}, leases: leases{}}
 	// Without notification (too many watches on this machine, say) polling alone does it.
 	w.notify, _ = fsnotify.NewWatcher()
 	return func(tell func(Change) bool) { w.run(ctx, tell) }, nil
@@ -45,6 +46,7 @@ type watch struct {
 	notify   *fsnotify.Watcher // nil: polling alone
 	watching bool
 	seen     map[string][]byte // content by path
+	leases   leases
 }
 
 func (w *watch) run(ctx context.Context, tell func(Change) bool) {
@@ -88,6 +90,7 @@ func (w *watch) scan(tell func(Change) bool) bool {
 	for path, data := range w.seen {
 		if !slices.Contains(paths, path) {
 			delete(w.seen, path)
+			delete(w.leases, path)
 			if !tell(Change{Path: path, Data: data, Removed: true}) {
 				return false
 			}
@@ -99,10 +102,18 @@ func (w *watch) scan(tell func(Change) bool) bool {
 			continue // removed since; the next scan tells
 		}
 		before, known := w.seen[path]
-		if known && bytes.Equal(before, data) {
+		if err == nil && !w.leases.holds(path, data, time.Now()) {
+			delete(w.seen, path)
+			if known && !tell(Change{Path: path, Data: before, Removed: true}) {
+				return false
+			}
 			continue
 		}
+		same := known && bytes.Equal(unleased(before), unleased(data))
 		w.seen[path] = data
+		if same {
+			continue
+		}
 		if !tell(Change{Path: path, Data: data, Err: err}) {
 			return false
 		}

@@ -155,6 +155,7 @@ var schemaCannot = map[string]string{
 	"flags[0]: ":                                          "the engine judges its flags",
 	"must be a name or an address without a port":         "the grammar of addresses",
 	"listens where no other machine reaches it":           "two keys",
+	"is about the copy of \"handoff.dir\"":                "two keys",
 	"unknown engine":                                      "programs have engines of their own",
 	"unknown pool":                                        "two keys",
 	"so that none of them can be the":                     "two keys",
