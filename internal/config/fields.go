@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/go-playground/validator/v10"
 
@@ -81,7 +82,7 @@ func (k *Checker) fieldMessage(key string, b validator.FieldError, engines []str
 	case local == "logs.keep":
 		return fmt.Sprintf("must be from 1 to 1000, is %d", value.Int())
 	case local == "pools":
-		return fmt.Sprintf("holds %d pools, at most 256 are possible", value.Len())
+		return fmt.Sprintf("holds %d pools, at most %d are possible", value.Len(), maxPools)
 	case local == "drain.hooks":
 		return fmt.Sprintf("holds %d hooks, at most 16 are possible", value.Len())
 	case rule == "id" && local == "engine":
@@ -97,7 +98,22 @@ func (k *Checker) fieldMessage(key string, b validator.FieldError, engines []str
 	case value.Kind() == reflect.Int64:
 		return "must not be negative; leave it out for the default"
 	}
-	return fmt.Sprintf("is not valid (%s %s)", rule, b.Param())
+	return outside(rule, b.Param(), value)
+}
+
+// outside says by how much a value is beyond a limit that has no words of its own.
+func outside(rule, limit string, value reflect.Value) string {
+	switch {
+	case rule == "max" && value.Kind() == reflect.Slice:
+		return fmt.Sprintf("holds %d entries, at most %s are possible", value.Len(), limit)
+	case rule == "max" && value.Kind() == reflect.String:
+		return fmt.Sprintf("is %d characters long, at most %s are possible", utf8.RuneCountInString(value.String()), limit)
+	case rule == "max" && value.CanInt():
+		return fmt.Sprintf("must be at most %s, is %d", limit, value.Int())
+	case rule == "min" && value.CanInt():
+		return fmt.Sprintf("must be at least %s, is %d", limit, value.Int())
+	}
+	return fmt.Sprintf("is not valid (%s %s)", rule, limit)
 }
 
 func badHost(host string) string {

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// maxPools is how many pools a file may have.
+const maxPools = 256
+
 // needs finds what is wrong with the pools that replicas need: that are not there, or need each other.
 func needs(replicas []Member) []Problem {
 	var problems []Problem
@@ -16,6 +19,10 @@ func needs(replicas []Member) []Problem {
 			pools[c.Pool], ids = c, append(ids, c.Pool)
 		}
 	}
+	if len(ids) > maxPools {
+		return nil // which is told, and what is wrong with so many would take long to find
+	}
+	round := circular(pools)
 	for i, id := range ids {
 		c := pools[id]
 		prefix := fmt.Sprintf("[%d].", i)
@@ -30,6 +37,9 @@ func needs(replicas []Member) []Problem {
 			case !ok:
 				problem = UnknownPool(need, ids).Error()
 			default:
+				if !round[id] || !round[need] {
+					continue
+				}
 				if circle := circleOf(pools, id, need); circle != nil {
 					problem = strings.Join(circle, " needs ") + ", so that none of them can be the first; remove one of these"
 				}
@@ -40,6 +50,40 @@ func needs(replicas []Member) []Problem {
 		}
 	}
 	return problems
+}
+
+// circular are the pools that need each other, and those that need one of these. Usually there is none, which is found in one pass over
+// the needs of each, where circleOf takes one for each need.
+func circular(pools map[string]Member) map[string]bool {
+	waiting, neededBy := map[string]int{}, map[string][]string{}
+	var free []string
+	for id, c := range pools {
+		for _, need := range c.Needs {
+			if _, ok := pools[need]; ok {
+				waiting[id]++
+				neededBy[need] = append(neededBy[need], id)
+			}
+		}
+		if waiting[id] == 0 {
+			free = append(free, id)
+		}
+	}
+	for len(free) > 0 {
+		id := free[len(free)-1]
+		free = free[:len(free)-1]
+		for _, by := range neededBy[id] {
+			if waiting[by]--; waiting[by] == 0 {
+				free = append(free, by)
+			}
+		}
+	}
+	round := map[string]bool{}
+	for id, n := range waiting {
+		if n > 0 {
+			round[id] = true
+		}
+	}
+	return round
 }
 
 // circleOf is a way from a pool over one that it needs back to itself; nil when there is none.

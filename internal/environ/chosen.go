@@ -10,6 +10,10 @@ import (
 // asFlags are variables that stand for flags of an engine.
 var asFlags = []string{"LLAMA_ARG_*"}
 
+// managers are what systemd tells this program of itself. An engine that heeded it would say that this program is ready, or listen on
+// files that it does not have.
+var managers = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
+
 // BadPattern tells why a configuration may not choose variables by a pattern, or "".
 func BadPattern(pattern string) string {
 	name, several := strings.CutSuffix(pattern, "*")
@@ -24,6 +28,8 @@ func BadPattern(pattern string) string {
 		return fmt.Sprintf(`may not have %q, which is a secret by its name; write "env: {%s: {from_env: %s}}"`, name, name, name)
 	case !several && Match(notEngines, name):
 		return fmt.Sprintf(`may not have %q; write "devices", "gpu" or "env" instead`, name)
+	case !several && Match(managers, name):
+		return fmt.Sprintf(`may not have %q, which tells this program about itself; remove it`, name)
 	case Match(asFlags, name):
 		return fmt.Sprintf(`may not have %q, which stands for flags; write "flags" instead`, pattern)
 	}
@@ -35,7 +41,7 @@ func BadPattern(pattern string) string {
 func Chosen(patterns []string) map[string]string {
 	env := Matching(patterns)
 	for name := range env {
-		if _, owned := keys.OwnedVariable(name); owned || Secret(name) || Match(notEngines, name) || Match(asFlags, name) || name == "NOTIFY_SOCKET" {
+		if _, owned := keys.OwnedVariable(name); owned || Secret(name) || Match(notEngines, name) || Match(asFlags, name) || Match(managers, name) {
 			delete(env, name)
 		}
 	}

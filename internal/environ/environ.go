@@ -20,8 +20,8 @@ var everywhere = []string{
 	"LD_LIBRARY_PATH",
 }
 
-// engines are what engines get beside that. LLAMA_ARG_* and VLLM_* stay behind, since they would change what is run, and so do
-// NOTIFY_SOCKET and LISTEN_FDS, which are not the engine's.
+// engines are what engines get beside that. LLAMA_ARG_* and VLLM_* stay behind, since they would change what is run, and so does
+// what is this program's own (managers).
 var engines = []string{
 	"CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "ROCM_*", "HSA_*", "ONEAPI*", "ZE_*", "ZES_*", "SYCL_*", "VK_ICD_FILENAMES", "VK_DRIVER_FILES",
 	"NCCL_*", "RCCL_*", "GLOO_*", "UCX_*", "HF_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*",
