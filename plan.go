@@ -18,7 +18,6 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/ephemeral"
 	"github.com/llama-orch/engine-provisioner/internal/filestamp"
 	"github.com/llama-orch/engine-provisioner/internal/fit"
-	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/port"
 	"github.com/llama-orch/engine-provisioner/internal/probe"
@@ -28,21 +27,12 @@ import (
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
-// Prepared is what a launch runs: an executable and a model that are on this node.
-type Prepared struct {
-	Binary    engine.Binary
-	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
-
-	gguf     *gguf.Model // the model's header, when it is on this node and is one
-	beside   []models.Companion
-	revision string // of a model that the engine fetches by itself
-}
-
 // Prepare gets the executable and the model onto this node, without starting anything. Start does it by itself where
 // something is missing; Prepare also looks whether what was asked for by a name that can move, such as a branch, is
-// another by now. It can be repeated and canceled at any time, and two programs may do it at once: one works, and the
-// other waits and uses the result. Events of the kind EventProgress tell how far it is. The errors are those of Start;
-// of a launch that [Attach] or [Recover] has found, it is ErrStarted.
+// another by now. What it returns is what Start runs, whatever such a name means by then; where somebody has changed the files
+// themselves, and of containers, Start finds out anew. It can be repeated and canceled at any time, and two programs may do it
+// at once: one works, and the other waits and uses the result. Events of the kind EventProgress tell how far it is. The errors
+// are those of Start; of a launch that [Attach] or [Recover] has found, it is ErrStarted.
 func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 	if err := p.unknown("prepare"); err != nil {
 		return Prepared{}, err
@@ -60,7 +50,7 @@ func (p *EngineProvisioner) Prepare(ctx context.Context) (Prepared, error) {
 		}
 		return Prepared{}, err
 	}
-	return prepared, nil
+	return p.decided(prepared), nil
 }
 
 // prepare gets what a launch needs. The model comes last: it is the largest, and of no use without an executable.
@@ -107,9 +97,21 @@ func (o *options) foresee(ctx context.Context, cfg ProvisionConfig, e Engine) (p
 	return prepared, pending, nil
 }
 
+// foreseen is what Start runs, as far as that is here; pending says what there is to get, for which key.
+func (p *EngineProvisioner) foreseen(ctx context.Context) (prepared Prepared, pending []report.Difference, err error) {
+	if prepared, stands := p.decision(); stands {
+		return prepared, nil, nil
+	}
+	prepared, pending, err = p.opts.foresee(ctx, p.cfg, p.engine)
+	if err == nil && len(pending) == 0 {
+		prepared = p.decided(prepared)
+	}
+	return prepared, pending, err
+}
+
 // prepared is what a launch needs, which is got where it is missing.
 func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
-	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
+	prepared, pending, err := p.foreseen(ctx)
 	if err != nil || len(pending) == 0 && !p.cfg.pullsAlways() {
 		return prepared, err
 	}
@@ -117,7 +119,10 @@ func (p *EngineProvisioner) prepared(ctx context.Context) (Prepared, error) {
 	if _, err := p.opts.plan(ctx, p.cfg, prepared); err != nil {
 		return Prepared{}, err
 	}
-	return p.opts.prepare(ctx, p.cfg, p.engine, p)
+	if prepared, err = p.opts.prepare(ctx, p.cfg, p.engine, p); err != nil {
+		return Prepared{}, err
+	}
+	return p.decided(prepared), nil
 }
 
 // ownFlags are those that no other key than "flags" says, such as the model or the address: the user's and the defaults.
@@ -139,14 +144,14 @@ func argsIn(temp string, flags []engine.Flag) []string {
 	return args
 }
 
-// Plan returns what Start would run on this host. Nothing is started but the executable's own --version and --help, and nothing is
-// written but what is learned from them, in the cache. The errors are those of Start; of a launch that [Attach] or [Recover] has
-// found, it is ErrStarted.
+// Plan returns what Start would run on this host, and does: of an executable and a model that are here, as after Prepare. Nothing
+// is started but the executable's own --version and --help, and nothing is written but what is learned from them, in the cache.
+// The errors are those of Start; of a launch that [Attach] or [Recover] has found, it is ErrStarted.
 func (p *EngineProvisioner) Plan(ctx context.Context) (report.Plan, error) {
 	if err := p.unknown("plan"); err != nil {
 		return report.Plan{}, err
 	}
-	prepared, pending, err := p.opts.foresee(ctx, p.cfg, p.engine)
+	prepared, pending, err := p.foreseen(ctx)
 	if err != nil {
 		return report.Plan{}, p.startErrorIn(ctx, err)
 	}
@@ -310,13 +315,7 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 
 // modelFiles are the files that a launch reads its model from, as they are at its start.
 func (p launchPlan) modelFiles() []filestamp.Stamp {
-	var paths []string
-	if p.host.ModelPath != "" {
-		dir, name := filepath.Split(p.host.ModelPath)
-		for _, part := range models.SplitNames(name) {
-			paths = append(paths, filepath.Join(dir, part))
-		}
-	}
+	paths := modelParts(p.host.ModelPath)
 	if p.spec.GGUF != nil {
 		for _, path := range p.spec.GGUF.Beside {
 			if !filepath.IsAbs(path) {
@@ -329,7 +328,8 @@ func (p launchPlan) modelFiles() []filestamp.Stamp {
 }
 
 // Rehearse does what Start can do while another engine of the replica runs: it gets what is missing, and finds out what can
-// be found out without a free port, and returns what Start would run. The errors are those of Start.
+// be found out without a free port, and returns what Start would run. The executable and the model are those that Start runs,
+// as after Prepare; GPUs and memory are looked at again, since others take them and give them back. The errors are those of Start.
 func (p *EngineProvisioner) Rehearse(ctx context.Context) (report.Plan, error) {
 	ctx, cancel := p.within(ctx)
 	defer cancel(nil)

@@ -49,6 +49,7 @@ type EngineProvisioner struct {
 	state        State
 	since        time.Time // of state
 	run          *run      // nil before the engine runs
+	prep         *Prepared // what Start is to run; nil before that was found out
 	handoff      Handoff
 	heard        string          // what the engine answered last, while it loads
 	asked        bool            // its end is decided on, by the first of Stop, Release and condemn; see claim

@@ -14,12 +14,60 @@ import (
 	"github.com/llama-orch/engine-provisioner/internal/binary"
 	"github.com/llama-orch/engine-provisioner/internal/cache"
 	"github.com/llama-orch/engine-provisioner/internal/fetch"
+	"github.com/llama-orch/engine-provisioner/internal/filestamp"
+	"github.com/llama-orch/engine-provisioner/internal/gguf"
 	"github.com/llama-orch/engine-provisioner/internal/models"
 	"github.com/llama-orch/engine-provisioner/internal/perform"
 	"github.com/llama-orch/engine-provisioner/launch"
 	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
+
+// Prepared is what a launch runs: an executable and a model that are on this node.
+type Prepared struct {
+	Binary    engine.Binary
+	ModelPath string // absolute; "" when the engine resolves the reference itself or has no model
+
+	gguf     *gguf.Model // the model's header, when it is on this node and is one
+	beside   []models.Companion
+	revision string            // of a model that the engine fetches by itself
+	files    []filestamp.Stamp // the executable and the model, as they were looked at
+}
+
+// decided is what the launch runs from now on: the one that Start is to run is the one that was looked at.
+func (p *EngineProvisioner) decided(prepared Prepared) Prepared {
+	if p.cfg.contained() {
+		return prepared // its runtime alone knows whether the image is still there
+	}
+	paths := append([]string{prepared.Binary.Path}, modelParts(prepared.ModelPath)...)
+	prepared.files = filestamp.Of(paths...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.prep = &prepared
+	return prepared
+}
+
+// decision is what was decided, if that stands.
+func (p *EngineProvisioner) decision() (prepared Prepared, stands bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.prep == nil || filestamp.Changed(p.prep.files) != "" {
+		return Prepared{}, false
+	}
+	return *p.prep, true
+}
+
+// modelParts are the files of a model, or its folder.
+func modelParts(path string) (paths []string) {
+	if path == "" {
+		return nil
+	}
+	dir, name := filepath.Split(path)
+	for _, part := range models.SplitNames(name) {
+		paths = append(paths, filepath.Join(dir, part))
+	}
+	return paths
+}
 
 // supply is where a launch gets what it is made of: executables, what is known of them, and models. What is empty, this
 // program's environment says.

@@ -1,13 +1,6 @@
 package fleet
 
-import (
-	"fmt"
-	"sync/atomic"
-	"time"
-)
-
-// stallRounds is for how many periods the loop may be away before it counts as stuck. A round is an lstat for each replica.
-const stallRounds = 10
+import "fmt"
 
 // Alive returns nil while the fleet's own loop goes round, which takes the requests of other programs, keeps the state
 // directory, and looks at every replica on its way, once a second: no lock of a replica holds it up then, and no disk. From 10
@@ -21,20 +14,5 @@ func (f *Fleet) Alive() error {
 	case why != nil:
 		return nil //nolint:nilerr // that its end is under way is no failure
 	}
-	return f.inbox.alive()
-}
-
-// pulse is when a loop came round last.
-type pulse struct{ last atomic.Pointer[time.Time] }
-
-func (p *pulse) beat() { p.last.Store(new(time.Now())) }
-
-// alive reports whether the loop goes round. No change of the clock counts.
-func (b *inbox) alive() error {
-	away := time.Since(*b.pulse.last.Load())
-	if away <= stallRounds*b.period {
-		return nil
-	}
-	return fmt.Errorf("the manager's loop has not come round for %s: a replica or the disk of the state directory holds it up",
-		away.Round(time.Second))
+	return f.inbox.pulse.Err(f.inbox.period)
 }

@@ -20,17 +20,17 @@ func TestAlive(t *testing.T) {
 	b := newInbox(f, Options{}) // the fleet's own looks once a second
 	b.period = 2 * time.Millisecond
 	b.start()
-	eventually(t, "the loop goes round", func() bool { return b.alive() == nil })
-	first := b.pulse.last.Load()
-	eventually(t, "and on", func() bool { return b.pulse.last.Load() != first })
+	eventually(t, "the loop goes round", func() bool { return b.pulse.Err(b.period) == nil })
+	first := b.pulse.Last()
+	eventually(t, "and on", func() bool { return b.pulse.Last() != first })
 	r := f.all()[0]
 	r.mu.Lock()
-	eventually(t, "a replica that holds it up is seen", func() bool { return b.alive() != nil })
-	if err := b.alive(); !strings.Contains(err.Error(), "has not come round for") {
+	eventually(t, "a replica that holds it up is seen", func() bool { return b.pulse.Err(b.period) != nil })
+	if err := b.pulse.Err(b.period); !strings.Contains(err.Error(), "has not come round for") {
 		t.Error(err)
 	}
 	r.mu.Unlock()
-	eventually(t, "it goes on", func() bool { return b.alive() == nil })
+	eventually(t, "it goes on", func() bool { return b.pulse.Err(b.period) == nil })
 	b.leave()
 	b.work.Wait()
 

@@ -100,13 +100,13 @@ func (f *Fleet) swap(ctx context.Context, group []*change, absent map[*replica]b
 
 func (f *Fleet) swapNow(ctx context.Context, group []*change, absent map[*replica]bool) []error {
 	going := make([]*replica, len(group))
-	before, after := make([]provisioner.ProvisionConfig, len(group)), make([]provisioner.ProvisionConfig, len(group))
+	before, after := make([]order, len(group)), make([]order, len(group))
 	for i, c := range group {
-		going[i], before[i], after[i] = c.replica, c.config(), c.cfg
+		going[i], before[i], after[i] = c.replica, order{cfg: c.config()}, order{cfg: c.cfg}
 	}
 	errs := make([]error, len(group))
 	for i, c := range group {
-		errs[i] = c.rehearse(ctx, c.cfg)
+		after[i].next, errs[i] = c.rehearse(ctx, c.cfg)
 	}
 	if errors.Join(errs...) == nil {
 		if err := f.awaitOthers(ctx, going, absent); err != nil {
@@ -126,7 +126,7 @@ func (f *Fleet) swapNow(ctx context.Context, group []*change, absent map[*replic
 }
 
 // haltAndStart stops replicas, and then starts them with other settings and waits for them.
-func haltAndStart(ctx context.Context, going []*replica, cfgs []provisioner.ProvisionConfig) []error {
+func haltAndStart(ctx context.Context, going []*replica, starts []order) []error {
 	all := func(do func(i int, r *replica) error) []error {
 		errs := make([]error, len(going))
 		var work sync.WaitGroup
@@ -140,7 +140,9 @@ func haltAndStart(ctx context.Context, going []*replica, cfgs []provisioner.Prov
 		return errs
 	}
 	return all(func(i int, r *replica) error {
-		return r.ask(context.Background(), order{kind: orderReload, cfg: cfgs[i], firm: true})
+		o := starts[i]
+		o.kind, o.firm = orderReload, true
+		return r.ask(context.Background(), o)
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	provisioner "github.com/llama-orch/engine-provisioner"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/mailbox"
 	"github.com/llama-orch/engine-provisioner/fleet/internal/outcome"
+	"github.com/llama-orch/engine-provisioner/fleet/internal/pulse"
 	"github.com/llama-orch/engine-provisioner/internal/access"
 	"github.com/llama-orch/engine-provisioner/internal/caught"
 	"github.com/llama-orch/engine-provisioner/internal/wake"
@@ -29,7 +30,7 @@ type inbox struct {
 	file   string                                        // what reload reads, "" when that is not known
 	keeper keeper
 	period time.Duration // between looks
-	pulse  pulse
+	pulse  pulse.Pulse
 	work   sync.WaitGroup
 	leave  context.CancelFunc
 }
@@ -41,7 +42,7 @@ func newInbox(f *Fleet, o Options) *inbox {
 func (b *inbox) start() {
 	ctx, leave := context.WithCancel(context.Background())
 	b.leave = leave
-	b.pulse.beat()
+	b.pulse.Beat()
 	b.work.Go(func() { b.run(ctx) })
 }
 
@@ -59,7 +60,7 @@ func (b *inbox) run(ctx context.Context) {
 			b.work.Go(func() { b.take(question) })
 		}
 		b.keeper.look()
-		b.pulse.beat()
+		b.pulse.Beat()
 	}
 }
 

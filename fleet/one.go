@@ -67,7 +67,8 @@ func (f *Fleet) Restart(ctx context.Context, id provisioner.ReplicaID, limits pr
 		return err
 	}
 	cfg := r.config()
-	if err := r.rehearse(ctx, cfg); err != nil {
+	next, err := r.rehearse(ctx, cfg)
+	if err != nil {
 		return err
 	}
 	done, err := f.begin(ctx)
@@ -81,7 +82,7 @@ func (f *Fleet) Restart(ctx context.Context, id provisioner.ReplicaID, limits pr
 	if err := f.awaitOthers(ctx, []*replica{r}, nil); err != nil {
 		return err
 	}
-	return r.ask(ctx, order{kind: orderReload, cfg: cfg, firm: true, stop: limits})
+	return r.ask(ctx, order{kind: orderReload, cfg: cfg, next: next, firm: true, stop: limits})
 }
 
 // Drain takes a ready replica out of service, as [provisioner.EngineProvisioner.Drain] does: its handoff is removed, requests

@@ -16,13 +16,14 @@ import (
 // order is what a replica is told to do.
 type order struct {
 	kind  orderKind
-	stop  provisioner.StopOptions     // of a stop
-	cfg   provisioner.ProvisionConfig // of a reload, and of an update
-	now   provisioner.Comparison      // of an update, where a launch runs
-	firm  bool                        // of a reload: no settings of before come back
-	reply chan error                  // of one element
-	by    *report.Stopper             // of a stop that another program has asked for
-	hold  hold.Hold                   // of a hold; of its end, whether it is the node's
+	stop  provisioner.StopOptions        // of a stop
+	cfg   provisioner.ProvisionConfig    // of a reload, and of an update
+	now   provisioner.Comparison         // of an update, where a launch runs
+	next  *provisioner.EngineProvisioner // of a reload: what was rehearsed, and is launched; nil for another
+	firm  bool                           // of a reload: no settings of before come back
+	reply chan error                     // of one element
+	by    *report.Stopper                // of a stop that another program has asked for
+	hold  hold.Hold                      // of a hold; of its end, whether it is the node's
 }
 
 type orderKind int

@@ -16,9 +16,10 @@ import (
 
 // reload is a change of a replica's configuration that is not decided yet.
 type reload struct {
-	reply  chan error // of one element
-	firm   bool       // nothing comes back by itself
-	failed error      // why the new configuration did not work: the proven one is coming back
+	reply  chan error                     // of one element
+	firm   bool                           // nothing comes back by itself
+	next   *provisioner.EngineProvisioner // the launch that was rehearsed, until it is made
+	failed error                          // why the new configuration did not work: the proven one is coming back
 }
 
 // Reload gives a replica another configuration, of the same pool and replica. Where the launch would be the same, the
@@ -44,8 +45,9 @@ func (f *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) err
 		return err
 	}
 	what, now := r.weigh(ctx, cfg)
+	var next *provisioner.EngineProvisioner
 	if what == policy.Relaunch {
-		if err := r.rehearse(ctx, cfg); err != nil {
+		if next, err = r.rehearse(ctx, cfg); err != nil {
 			return err
 		}
 	}
@@ -65,7 +67,7 @@ func (f *Fleet) Reload(ctx context.Context, cfg provisioner.ProvisionConfig) err
 	case policy.Retry:
 		return r.retry(ctx, cfg)
 	}
-	return f.replace(ctx, r, cfg, nil)
+	return f.replace(ctx, r, order{cfg: cfg, next: next}, nil)
 }
 
 // keepsPort refuses a port that another replica has.
@@ -98,18 +100,20 @@ func (f *Fleet) reload(ctx context.Context, r *replica, cfg provisioner.Provisio
 	if err := f.keepsPort(r, cfg); err != nil {
 		return err
 	}
-	if err := r.rehearse(ctx, cfg); err != nil {
+	next, err := r.rehearse(ctx, cfg)
+	if err != nil {
 		return err
 	}
-	return f.replace(ctx, r, cfg, absent)
+	return f.replace(ctx, r, order{cfg: cfg, next: next}, absent)
 }
 
 // replace is reload of what was rehearsed.
-func (f *Fleet) replace(ctx context.Context, r *replica, cfg provisioner.ProvisionConfig, absent map[*replica]bool) error {
+func (f *Fleet) replace(ctx context.Context, r *replica, o order, absent map[*replica]bool) error {
 	if err := f.awaitOthers(ctx, []*replica{r}, absent); err != nil {
 		return err
 	}
-	return r.ask(ctx, order{kind: orderReload, cfg: cfg})
+	o.kind = orderReload
+	return r.ask(ctx, o)
 }
 
 // awaitOthers waits until all others of the pools are ready from which a ready replica is about to be taken. Those that
@@ -159,8 +163,8 @@ func (r *replica) within(ctx context.Context) (context.Context, context.CancelFu
 	return ctx, func() { cancel(nil) }
 }
 
-// rehearse does what a start can do while another engine runs.
-func (r *replica) rehearse(ctx context.Context, cfg provisioner.ProvisionConfig) error {
+// rehearse does what a start can do while another engine runs, and returns the launch of which that is known.
+func (r *replica) rehearse(ctx context.Context, cfg provisioner.ProvisionConfig) (*provisioner.EngineProvisioner, error) {
 	ctx, cancel := r.within(ctx)
 	defer cancel()
 	p, err := provisioner.New(cfg, r.opts...)
@@ -171,9 +175,9 @@ func (r *replica) rehearse(ctx context.Context, cfg provisioner.ProvisionConfig)
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
+		return nil, fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
 	}
-	return nil
+	return p, nil
 }
 
 // differs is by what the launch differs from the present settings.
@@ -232,7 +236,7 @@ func (r *replica) obeyHalt(o *order, p *provisioner.EngineProvisioner) {
 // obeyReload ends launch p, which is nil when there is none, and makes the new settings the present ones.
 func (r *replica) obeyReload(o *order, p *provisioner.EngineProvisioner) {
 	r.dropReload(errors.New("another reload took its place"))
-	r.reload = &reload{reply: o.reply, firm: o.firm}
+	r.reload = &reload{reply: o.reply, firm: o.firm, next: o.next}
 	r.update(func() { r.cfg = o.cfg })
 	if p != nil {
 		if err := r.halt(p, o); err != nil && !errors.Is(err, provisioner.ErrKilled) {
@@ -284,7 +288,7 @@ func (r *replica) settleReload(outcome error) bool {
 	case r.proven == nil:
 		l.reply <- fmt.Errorf("cannot reload %s, and no other settings were ready before: %w", r.name, outcome)
 	default:
-		l.failed = outcome
+		l.failed, l.next = outcome, nil
 		r.update(func() { r.cfg = *r.proven })
 		return true // the phase is still running: the old settings are launched next
 	}

@@ -207,16 +207,17 @@ func (r *replica) isUp(ctx context.Context, p *provisioner.EngineProvisioner) (s
 
 // nextLaunch is the adopted launch, the first time, and a new one else. One that could not be killed is no launch to go
 // on with: the new one is told that the replica is busy, and tried again until that is over.
-func (r *replica) nextLaunch() (*provisioner.EngineProvisioner, error) {
+func (r *replica) nextLaunch() (p *provisioner.EngineProvisioner, err error) {
 	r.mu.Lock()
-	p := r.launch
+	p = r.launch
 	r.mu.Unlock()
 	if p != nil && p.Running() {
 		return p, nil
 	}
 	cfg := r.config()
-	p, err := provisioner.New(cfg, r.opts...)
-	if err != nil {
+	if l := r.reload; l != nil && l.next != nil {
+		p, l.next = l.next, nil
+	} else if p, err = provisioner.New(cfg, r.opts...); err != nil {
 		return nil, err
 	}
 	r.fleet.attempts.Store(cfg.ID(), r.history().Attempts+1)
