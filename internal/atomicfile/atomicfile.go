@@ -1,5 +1,7 @@
 // Package atomicfile replaces a file so that a reader sees the old content or the new, never a part, also after a
 // loss of power.
+//
+// Whoever keeps a file calls it, and nobody else replaces one. It knows nothing of what is in the files, and takes no lock.
 package atomicfile
 
 import (

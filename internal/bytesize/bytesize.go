@@ -1,5 +1,7 @@
 // Package bytesize writes numbers of bytes for people: those of files and downloads in powers of 1000, those of memory in powers of
 // 1024.
+//
+// Whoever tells people of sizes calls it. It reads none: sizes in a pools file are package values'.
 package bytesize
 
 import "fmt"

@@ -1,6 +1,8 @@
 // Package caught turns a panic into an error, for a program in which one replica's mistake must not be the end of all. It
 // belongs at the few places where such work begins, and not around each call: behind it, locks are free and files are
 // closed only as far as defers see to that.
+//
+// The loops of a launch and of a fleet call it. It starts nothing again: what the error means is its caller's.
 package caught
 
 import (

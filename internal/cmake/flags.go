@@ -1,5 +1,7 @@
 // Package cmake knows CMake's command line and output: flags and their old names, the tools that a build needs, how far
 // a build is, and what went wrong in it. It runs nothing.
+//
+// Who builds engines calls it, and the check of a configuration. It looks for no tool, and at no file.
 package cmake
 
 import (

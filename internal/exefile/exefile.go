@@ -1,6 +1,8 @@
 // Package exefile says why a file cannot be run, where the kernel has one word for many reasons: "exec format error" for a
 // program of another CPU and for a script without its first line, "no such file or directory" for a script whose
 // interpreter is missing.
+//
+// Whoever runs a program calls it, with the error of that. It runs nothing, and changes no mode.
 package exefile
 
 import (

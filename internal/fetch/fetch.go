@@ -1,5 +1,8 @@
 // Package fetch downloads large files: resumed after any interruption, in parallel ranges, verified before they get
 // their name, and by one process at a time.
+//
+// Whoever brings engines or models here calls it. It keeps no catalogue: where a file is, what its digest must be and where it is put are its
+// caller's.
 package fetch
 
 import (

@@ -1,6 +1,8 @@
 // Package footprint says what of a configuration went into a launch, key by key, so that a later look can name the keys
 // that would make another launch. It is plain data, small enough for a record on disk, and holds no secret: what may be
 // confidential is there as a digest.
+//
+// A start makes one, and whoever compares a launch with a configuration. It compares, and decides nothing about the launch.
 package footprint
 
 import (

@@ -1,5 +1,7 @@
 // Package foreign tells what a file is that somebody has given as a pools file, or to be imported: by its content first, and
 // by its name where that leaves a doubt. It reads only the data that it is given, and understands nothing of what they mean.
+//
+// The loader of a configuration calls it, for its error, and the package importer.
 package foreign
 
 import (

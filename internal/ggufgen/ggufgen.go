@@ -1,5 +1,7 @@
 // Package ggufgen writes tiny llama models with random weights in the GGUF format, so that a real llama-server can be
 // tested without downloading a model. Their answers are noise, but they load and produce tokens like any other.
+//
+// Tests alone call it, and the programs that make files for them. It knows no more of the format than those need.
 package ggufgen
 
 import (

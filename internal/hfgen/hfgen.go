@@ -1,5 +1,7 @@
 // Package hfgen writes tiny llama models with random weights as Hugging Face model folders, so that a real vLLM can be
 // tested without downloading a model. Their answers are noise, but they load and produce tokens like any other.
+//
+// Tests alone call it, and the programs that make folders for them. It knows no more of the format than those need.
 package hfgen
 
 import (

@@ -1,5 +1,7 @@
 // Package hubtest is a server that behaves like the Hugging Face hub, for tests: an API, downloads that redirect to
 // another host under a signed URL, and faults on demand.
+//
+// Tests alone call it. It serves what it is given, counts what it has served, and asks nobody.
 package hubtest
 
 import (

@@ -1,5 +1,7 @@
 // Package lastwords finds in an engine's log what went wrong first. What an engine says last is rarely that: llama-server
 // ends with "exiting due to model loading error", vLLM with "See root cause above".
+//
+// Who says why an engine has ended calls it, with the lines of its log. It reads no file, and names no cause.
 package lastwords
 
 import (

@@ -1,6 +1,8 @@
 // Package life judges whether an engine lives: it works, is busy, suspended, wedged, failing or gone. It is the one place
 // that does. It asks nothing and has no clock: what was seen, and when, goes in, and a [Verdict] comes out. Silence alone
 // is never a reason to end an engine: an engine that is full of work does not answer either.
+//
+// The launch calls it, for readiness, liveness, drain and recovery alike.
 package life
 
 import "time"

@@ -1,5 +1,7 @@
 // Package logcap makes log files smaller in place, oldest bytes first, while another process appends to them. That
 // process must have opened the file with O_APPEND; it is neither told nor stopped.
+//
+// Whoever keeps a log calls it. It has no goroutine: its caller says when to look.
 package logcap
 
 import (

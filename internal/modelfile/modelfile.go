@@ -1,4 +1,6 @@
 // Package modelfile reads Ollama's Modelfiles by Ollama's rules. The package importer calls it, which knows what they mean.
+//
+// It asks no Ollama, and reads no file: the text is its caller's.
 package modelfile
 
 import (

@@ -1,5 +1,8 @@
 // Package procfs reads what Linux tells of processes and sockets under /proc. The parsers work on any system; the
 // readers return errors where there is no /proc.
+//
+// Whoever has to know something of a process asks here, and nobody else reads /proc for it. Nothing is kept between two calls, and nothing
+// signalled: what many launches ask is package census's to share.
 package procfs
 
 import (

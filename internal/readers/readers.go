@@ -1,4 +1,7 @@
 // Package readers lets other users of the machine read one file in a folder that is otherwise nobody else's.
+//
+// The store of a state directory calls it, for handoffs. It opens no folder further than that one file needs, and gives nobody the right to
+// write.
 package readers
 
 import (

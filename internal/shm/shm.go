@@ -1,5 +1,7 @@
 // Package shm removes what the processes of a launch have made in /dev/shm and left there when they were killed: memory
 // that nobody gives back before the next boot (420 MB for a vLLM). It removes nothing that somebody else may miss.
+//
+// Who puts a launch away calls it, with what the launch was seen to have. It decides nothing about processes.
 package shm
 
 import (

@@ -1,6 +1,8 @@
 // Package tail makes what others have written safe to show: the last lines of an engine's log, which has control sequences and half a
 // megabyte without a newline in it, and the names of files, repositories and processes that stand in messages. Everybody who puts
 // foreign text into a message, or a message on a terminal, calls it.
+//
+// It knows no secrets, which the caller takes out before, and it writes nothing.
 package tail
 
 import (

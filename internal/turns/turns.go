@@ -1,4 +1,6 @@
 // Package turns puts moves from place to place in an order in which nobody moves to where somebody still is.
+//
+// A fleet calls it, for replicas that change ports. It is pure, and knows neither: groups come back, of who must move together.
 package turns
 
 import "slices"

@@ -1,5 +1,7 @@
 // Package unpack unpacks archives that came from elsewhere. Whatever their names, links and sizes say, nothing is written
 // outside of the folder, nothing but plain files, folders and links among them is made, and no more than a limit.
+//
+// Who brings engines here calls it. It downloads nothing, and runs nothing of what it unpacks.
 package unpack
 
 import (

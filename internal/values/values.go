@@ -1,5 +1,7 @@
 // Package values reads the values of a pools file that are more than plain text and numbers: times, sizes, command lines, modes
 // of files, names of GPUs and groups. It knows how each is written, and not by which key.
+//
+// The types of a configuration call it, and the flags of the command that say the same. It looks at no file and at nothing of this machine.
 package values
 
 import (

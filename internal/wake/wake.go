@@ -1,4 +1,6 @@
 // Package wake says when what is done at intervals is done next, for whoever looks at something now and then. It starts no timer.
+//
+// Whoever looks after a launch, a fleet or its logs calls it, so that looks fall together and an idle machine sleeps between them.
 package wake
 
 import "time"

@@ -1,5 +1,7 @@
 // Package wrongfile reads of a pools file that is wrong what a stop needs: where its replicas live, and the names of its
 // pools. The mistake may be younger than the replicas, and must not keep anybody from stopping them.
+//
+// The command's stop calls it, after the loader has refused the file. It judges nothing, and nothing is started by what it reads.
 package wrongfile
 
 import (
