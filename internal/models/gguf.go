@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/llama-orch/engine-provisioner/internal/gguf"
@@ -36,6 +37,18 @@ func SplitNames(name string) []string {
 		names[i] = fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, i+1, of)
 	}
 	return names
+}
+
+// Parts are the files of the model at a path, or its folder; none for "".
+func Parts(path string) (paths []string) {
+	if path == "" {
+		return nil
+	}
+	dir, name := filepath.Split(path)
+	for _, part := range SplitNames(name) {
+		paths = append(paths, filepath.Join(dir, part))
+	}
+	return paths
 }
 
 // checkGGUF refuses a file that llama.cpp would refuse for what stands in its header: 3 ms, where the engine takes
