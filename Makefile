@@ -1,6 +1,6 @@
 # Every target does its own set-up: what it downloads goes into ~/.cache/engine-provisioner and stays there.
 .DEFAULT_GOAL := help
-.PHONY: help demo release test-release test test-vllm test-vulkan test-gpu test-source test-containers test-systemd test-slurm test-page cover lint fuzz bench clean chaos
+.PHONY: help demo matrix release test-release test test-vllm test-vulkan test-gpu test-source test-containers test-systemd test-slurm test-page cover lint fuzz bench clean chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,6 +10,9 @@ demo: ## start a real engine with a real small model, ask it a question, stop it
 
 test: ## run all tests, those with a real llama-server included, and hold the coverage
 	@scripts/test.sh
+
+matrix: ## make the table of docs/matrix.md: which engines have shown what, in tests that run now
+	@scripts/matrix.sh
 
 test-vllm: ## run the tests with a real vLLM on the CPU, which the first run installs (7 GB)
 	@scripts/test-vllm.sh

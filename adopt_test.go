@@ -1,6 +1,7 @@
 package provisioner
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -23,5 +24,17 @@ func TestAdoptedLoadIgnoresTheClock(t *testing.T) {
 		if age := now.Sub(rec.begun(now)); age < 0 {
 			t.Errorf("a load begins in the future (%s)", age)
 		}
+	}
+}
+
+// A comparison is good for the launch that was compared alone: another one goes on as it was.
+func TestUpdateTakesItsOwnComparison(t *testing.T) {
+	t.Parallel()
+	p, _ := ready(t, fakeConfig(t, enginetest.Behavior{}))
+	if _, err := p.Update(Comparison{}); err == nil || !strings.Contains(err.Error(), "they were compared with another launch") {
+		t.Errorf("%v", err)
+	}
+	if !p.Running() || p.Status().State != StateReady {
+		t.Errorf("%+v", p.Status())
 	}
 }

@@ -275,6 +275,9 @@ func TestRealVLLMLife(t *testing.T) {
 		t.Errorf("%T: %v", p.Err(), p.Err())
 	}
 	vllmGone(t, p, pids, shm)
+	t.Attr("engine", h.Engine) // for the table of what was run
+	t.Attr("version", h.EngineVersion)
+	t.Attr("proves", "start,ready,token,metrics,crash")
 }
 
 // vLLM itself answers what is in flight when it is told to: no client is cut, though nothing drains before SIGTERM.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/llama-orch/engine-provisioner/enginetest"
+	"github.com/llama-orch/engine-provisioner/report"
 	"github.com/llama-orch/engine-provisioner/settings"
 )
 
@@ -31,8 +32,8 @@ func TestRotatedKey(t *testing.T) {
 	differs := func(want string) {
 		t.Helper()
 		got, err := differencesOf(bounded(t), cfg)
-		if err != nil || namesOf(got) != want {
-			t.Errorf("differs by %q (%v), want %q", namesOf(got), err, want)
+		if err != nil || report.Names(got) != want {
+			t.Errorf("differs by %q (%v), want %q", report.Names(got), err, want)
 		}
 	}
 	write("key", "sesame")

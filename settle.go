@@ -28,6 +28,7 @@ type Comparison struct {
 	// Lacks is the *GPUError of an engine that serves, but does not meet "gpu: required"; nil else. Differs says it, too.
 	Lacks error
 
+	of   *EngineProvisioner
 	cfg  ProvisionConfig
 	plan *launchPlan // what cfg would launch; nil when that cannot be told, and what was launched stands
 }
@@ -38,7 +39,7 @@ type Comparison struct {
 // as a model that is away; the Comparison is good for Update in that case, too.
 func (p *EngineProvisioner) Compare(ctx context.Context, cfg ProvisionConfig) (Comparison, error) {
 	cfg = cfg.WithDefaults()
-	c := Comparison{cfg: cfg}
+	c := Comparison{of: p, cfg: cfg}
 	p.mu.Lock()
 	r := p.run
 	p.mu.Unlock()
@@ -61,13 +62,18 @@ func (p *EngineProvisioner) Compare(ctx context.Context, cfg ProvisionConfig) (C
 	return c, err
 }
 
+// Of reports whether p is the launch that was compared, which [EngineProvisioner.Update] takes alone.
+func (c Comparison) Of(p *EngineProvisioner) bool { return c.of == p }
+
 // Update gives the running engine the configuration of a comparison that has no differences: what the provisioner alone acts
 // on, such as a grace period, is as it says from now on. It returns the launch to go on with, to which the engine belongs;
 // this one is as after Release. When it fails, this launch goes on as it was, or is about to end.
 func (p *EngineProvisioner) Update(c Comparison) (*EngineProvisioner, error) {
 	switch {
+	case !c.Of(p):
+		return nil, errors.New("cannot give the running engine other settings: they were compared with another launch")
 	case len(c.Differs) > 0:
-		return nil, fmt.Errorf("cannot give the running engine other settings (%s): that takes another launch", namesOf(c.Differs))
+		return nil, fmt.Errorf("cannot give the running engine other settings (%s): that takes another launch", report.Names(c.Differs))
 	case !p.Running():
 		return nil, errEnding
 	}
@@ -91,7 +97,7 @@ func (p *EngineProvisioner) Settle(ctx context.Context, cfg ProvisionConfig) (*E
 	case err != nil:
 		p.note("whether it runs with the present settings cannot be told: " + err.Error())
 	case len(c.Differs) > 0:
-		p.note("it runs with other settings than those of the configuration (" + namesOf(c.Differs) + "); replace it when it suits")
+		p.note("it runs with other settings than those of the configuration (" + report.Names(c.Differs) + "); replace it when it suits")
 	default:
 		next = p.settleInto(c)
 	}
@@ -338,13 +344,4 @@ func (p launchPlan) hash(cfg ProvisionConfig) string {
 	}
 	_ = json.NewEncoder(h).Encode(what) // maps are encoded in the order of their keys
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// namesOf is the differences for people, in a line.
-func namesOf(differs []report.Difference) string {
-	names := make([]string, len(differs))
-	for i, d := range differs {
-		names[i] = d.String()
-	}
-	return strings.Join(slices.Compact(names), ", ")
 }

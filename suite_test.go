@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,14 +31,14 @@ func TestSuite(t *testing.T) {
 }
 
 var suite = map[string]conformance.Subject{
-	"llamacpp":             {Config: fake("llamacpp", enginetest.LlamaCPP), Version: "b11669-Fake", Gauge: llamaGauge, Path: "/completion", Body: `{"prompt":"Hi"}`},
-	"llamacpp, real":       {Config: realLlamaServer, Gauge: llamaGauge, Path: "/completion", Body: hundreds},
-	"llamacpp, as custom":  {Config: asCustom(fake("llamacpp", enginetest.LlamaCPP)), Version: "b11669-Fake", Gauge: llamaGauge, Path: "/completion", Body: `{"prompt":"Hi"}`},
-	"llama.cpp, as custom": {Config: asCustom(realLlamaServer), Gauge: llamaGauge, Path: "/completion", Body: hundreds},
-	"custom":               {Config: customServer, Version: "1.2.3", Gauge: "server_requests_running", Path: "/v1/completions", Body: `{"prompt":"Hi"}`},
-	"vllm":                 {Config: fake("vllm", enginetest.VLLM), Version: "0.32.0", Gauge: "vllm:num_requests_running", Path: "/v1/completions", Body: `{"prompt":"Hi"}`, Workers: true},
-	"sglang":               {Config: fake("sglang", enginetest.SGLang), Version: "0.5.15", Gauge: "sglang:num_running_reqs", Path: "/v1/completions", Body: `{"prompt":"Hi"}`, Workers: true},
-	"tgi":                  {Config: fake("tgi", enginetest.TGI), Version: "3.3.6-dev0", Gauge: "tgi_batch_current_size", Path: "/generate", Body: `{"inputs":"Hi"}`, Workers: true},
+	"llamacpp":                  {Config: fake("llamacpp", enginetest.LlamaCPP), Version: "b11669-Fake", Gauge: llamaGauge, Path: "/completion", Body: `{"prompt":"Hi"}`},
+	"llamacpp, real":            {Config: realLlamaServer, Gauge: llamaGauge, Path: "/completion", Body: hundreds},
+	"llamacpp, as custom":       {Config: asCustom(fake("llamacpp", enginetest.LlamaCPP)), Version: "b11669-Fake", Gauge: llamaGauge, Path: "/completion", Body: `{"prompt":"Hi"}`},
+	"llamacpp, real, as custom": {Config: asCustom(plainLlamaServer), Gauge: llamaGauge, Path: "/completion", Body: hundreds},
+	"custom":                    {Config: customServer, Version: "1.2.3", Gauge: "server_requests_running", Path: "/v1/completions", Body: `{"prompt":"Hi"}`},
+	"vllm":                      {Config: fake("vllm", enginetest.VLLM), Version: "0.32.0", Gauge: "vllm:num_requests_running", Path: "/v1/completions", Body: `{"prompt":"Hi"}`, Workers: true},
+	"sglang":                    {Config: fake("sglang", enginetest.SGLang), Version: "0.5.15", Gauge: "sglang:num_running_reqs", Path: "/v1/completions", Body: `{"prompt":"Hi"}`, Workers: true},
+	"tgi":                       {Config: fake("tgi", enginetest.TGI), Version: "3.3.6-dev0", Gauge: "tgi_batch_current_size", Path: "/generate", Body: `{"inputs":"Hi"}`, Workers: true},
 }
 
 // TestSuiteFailures is what no engine tells before it has loaded, or not even then.
@@ -180,6 +181,14 @@ func customServer(t testing.TB, pace conformance.Pace) provisioner.ProvisionConf
 	return cfg
 }
 
+// plainLlamaServer is one whose flags nobody translates: builds differ in how they are told not to map the model.
+func plainLlamaServer(t testing.TB, pace conformance.Pace) provisioner.ProvisionConfig {
+	t.Helper()
+	cfg := realLlamaServer(t, pace)
+	cfg.Flags = slices.DeleteFunc(cfg.Flags, func(f string) bool { return f == "--no-mmap" })
+	return cfg
+}
+
 // realLlamaServer has a generated model. A big one takes a third of a second to load and some seconds to answer.
 func realLlamaServer(t testing.TB, pace conformance.Pace) provisioner.ProvisionConfig {
 	t.Helper()
@@ -203,6 +212,6 @@ func realLlamaServer(t testing.TB, pace conformance.Pace) provisioner.ProvisionC
 	}
 	cfg.Model.ID = "local:" + cfg.Model.ID
 	cfg.Provisioning.Binary = &settings.Binary{Path: path}
-	cfg.Flags = []string{"--ctx-size", "512", "--threads", "1", "--load-mode", "none"}
+	cfg.Flags = []string{"--ctx-size", "512", "--threads", "1", "--no-mmap"}
 	return cfg
 }

@@ -176,6 +176,34 @@ func TestUpdateWhileStopping(t *testing.T) {
 	}
 }
 
+// Settings that were weighed while no engine ran are given to the one that runs by now, as they are.
+func TestUpdateOfALaunchThatHasBegunSince(t *testing.T) {
+	t.Parallel()
+	cfg := briskly(fakeConfig(t, enginetest.Behavior{}))
+	s, _ := superviseReady(t, cfg)
+	r, err := s.find(poolR0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Status()[0]
+	cfg.Logs.Keep, cfg.Stop.Grace = 7, settings.Duration(7*time.Second)
+	if err := r.ask(bounded(t), order{kind: orderUpdate, cfg: cfg}); err != nil {
+		t.Fatal(err)
+	}
+	if now := s.Status()[0]; now.LaunchID != before.LaunchID || now.State != provisioner.StateReady {
+		t.Errorf("%+v, before %+v", now, before)
+	}
+	r.mu.Lock()
+	p := r.launch
+	r.mu.Unlock()
+	if c, err := p.Compare(bounded(t), cfg); err != nil || len(c.Differs) > 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := s.Stop(bounded(t), poolR0, provisioner.StopOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // New settings, stops and resets can come at any time, from anywhere.
 func TestUpdateRaces(t *testing.T) {
 	t.Parallel()

@@ -259,4 +259,7 @@ func TestRealVLLMSupervised(t *testing.T) {
 	}
 	t.Logf("stopped after %s", time.Since(began).Round(time.Millisecond))
 	wantWhole(t, results, clients)
+	t.Attr("engine", handoffs[0].Engine) // for the table of what was run
+	t.Attr("version", handoffs[0].EngineVersion)
+	t.Attr("proves", "start,ready,drain,stop,adopt")
 }

@@ -250,7 +250,13 @@ func (r *replica) obeyReload(o *order, p *provisioner.EngineProvisioner) {
 func (r *replica) obeyUpdate(o *order, p *provisioner.EngineProvisioner) {
 	switch {
 	case p != nil && p.Running():
-		next, err := p.Update(o.now)
+		now := o.now
+		if !now.Of(p) { // it has begun to run since
+			ctx, cancel := r.within(context.Background())
+			now, _ = p.Compare(ctx, o.cfg) // what it says of the error is for who weighs; see there
+			cancel()
+		}
+		next, err := p.Update(now)
 		if err != nil {
 			o.reply <- fmt.Errorf("cannot reload %s, nothing was changed: %w", r.name, err)
 			return

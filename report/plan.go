@@ -2,6 +2,8 @@ package report
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/llama-orch/engine-provisioner/engine"
 	"github.com/llama-orch/engine-provisioner/internal/bytesize"
@@ -109,4 +111,13 @@ func (d Difference) String() string {
 		return d.Key
 	}
 	return d.Key + " (" + d.Why + ")"
+}
+
+// Names is differences for people, in a line.
+func Names(differs []Difference) string {
+	names := make([]string, len(differs))
+	for i, d := range differs {
+		names[i] = d.String()
+	}
+	return strings.Join(slices.Compact(names), ", ")
 }

@@ -37,6 +37,8 @@ for build in $(echo "${ENGINE_PROVISIONER_LLAMA_BUILDS:-}" | tr : ' '); do
 	# shellcheck disable=SC2086
 	ENGINE_PROVISIONER_LLAMA_SERVER=${build#*=} $default go test $race $fresh -parallel "$parallel" -timeout 20m \
 		-skip '^TestRealVLLM|^TestRealSource|^TestRealCUDA|^TestRealBuilds' -run '^TestReal' . ./fleet
+	# shellcheck disable=SC2086
+	ENGINE_PROVISIONER_LLAMA_SERVER=${build#*=} $default go test $race $fresh -parallel "$parallel" -timeout 20m -run '^TestSuite$/^llamacpp,_real' .
 done
 # Modules of their own are the example of a plug-in, as those of users are, and what parts of ours are held against.
 for nested in $(nested_modules); do

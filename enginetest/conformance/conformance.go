@@ -143,6 +143,14 @@ func life(t *testing.T, s Subject) {
 	}
 	l.stop(t)
 	other.stop(t)
+	shows := "start,ready,stop"
+	if h.Answer == "ok" {
+		shows += ",token"
+	}
+	if s.Gauge != "" {
+		shows += ",metrics"
+	}
+	l.proves(t, shows)
 }
 
 // stopWhileLoading may need force: not every engine hears SIGTERM while it loads.
@@ -163,6 +171,7 @@ func crash(t *testing.T, s Subject) {
 	l := s.ready(t, Quick)
 	kill(t, l.p.Status().PID)
 	l.failed(t)
+	l.proves(t, "crash")
 }
 
 // workerCrash kills the engine's youngest process. Whatever the exit status, the end that follows is a failure.
@@ -204,6 +213,7 @@ func drain(t *testing.T, s Subject) {
 	if problem := <-answered; problem != "" {
 		t.Errorf("the request in flight: %s", problem)
 	}
+	l.proves(t, "drain")
 }
 
 // portInUse must be found before the engine has loaded anything.
@@ -236,6 +246,7 @@ func adoption(t *testing.T, s Subject) {
 	}
 	l.p = adopted[0]
 	l.stop(t)
+	l.proves(t, "adopt")
 }
 
 // launch is one launch of the subject.
@@ -246,6 +257,7 @@ type launch struct {
 	p       *provisioner.EngineProvisioner
 	tree    []process // as last seen
 	tempDir string    // the launch's own
+	version string    // as the handoff told it
 }
 
 func (s Subject) launch(t *testing.T, cfg provisioner.ProvisionConfig) *launch {
@@ -277,6 +289,7 @@ func (s Subject) ready(t *testing.T, pace Pace) *launch {
 		t.Fatal(err)
 	}
 	l.see()
+	l.version = l.p.Status().Version
 	return l
 }
 
@@ -311,13 +324,6 @@ func (l *launch) reap() {
 		if _, err := syscall.Wait4(l.tree[0].pid, &status, 0, nil); !errors.Is(err, syscall.EINTR) {
 			return
 		}
-	}
-}
-
-func kill(t *testing.T, pid int) {
-	t.Helper()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatalf("cannot kill process %d: %v", pid, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	provisioner "github.com/llama-orch/engine-provisioner"
@@ -109,5 +110,12 @@ func (l *launch) nothingLeft(t *testing.T) {
 	all, err := provisioner.Statuses(l.cfg.StateDir, l.options...)
 	if err != nil || len(all) != 1 || !all[0].State.Final() {
 		t.Errorf("the records say %+v (%v)", all, err)
+	}
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatalf("cannot kill process %d: %v", pid, err)
 	}
 }

@@ -31,7 +31,7 @@ func TestUsedPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(bound)
+	defer func() { _ = unix.Close(bound) }()
 	if err := unix.Bind(bound, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
