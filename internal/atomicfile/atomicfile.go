@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/llama-orch/engine-provisioner/internal/access"
 )
@@ -52,6 +53,21 @@ func ReplaceFor(path string, data []byte, mode fs.FileMode, gid int) error {
 	return replace(path, data, mode, gid, (*os.File).Sync)
 }
 
+// Add is ReplaceFor where nothing may be at path: what is there stays, and is fs.ErrExist. On a file system without hard links what
+// comes there while it writes is replaced.
+func Add(path string, data []byte, mode fs.FileMode, gid int) error {
+	return put(path, data, mode, gid, (*os.File).Sync, func(from, to string) error {
+		err := os.Link(from, to)
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported) {
+			return os.Rename(from, to)
+		}
+		if err != nil {
+			return err
+		}
+		return os.Remove(from)
+	})
+}
+
 // Exchange is Replace without waiting for the disk: after a loss of power there may be the old content, the new, or, on
 // filesystems that write the name before the content, a file of zeros or of nothing; see Hollow. It is for what is written again
 // and again of processes that a loss of power ends.
@@ -63,6 +79,11 @@ func Exchange(path string, data []byte) error {
 func Hollow(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
 func replace(path string, data []byte, mode fs.FileMode, gid int, settle func(*os.File) error) error {
+	return put(path, data, mode, gid, settle, os.Rename)
+}
+
+// put writes a temporary file, and names it path by what name does.
+func put(path string, data []byte, mode fs.FileMode, gid int, settle func(*os.File) error, name func(from, to string) error) error {
 	dir := filepath.Dir(path)
 	// CreateTemp opens with O_EXCL and 0600, so a planted link is never followed.
 	f, err := os.CreateTemp(dir, tempOf(path)+"*")
@@ -83,7 +104,7 @@ func replace(path string, data []byte, mode fs.FileMode, gid int, settle func(*o
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = name(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot write %q: %w", path, access.Explain(err)), os.Remove(f.Name()))

@@ -58,14 +58,17 @@ func Of(c Copy) (Copy, error) {
 // Path is the file of the copy.
 func (c Copy) Path() string { return filepath.Join(c.Dir, c.node+"."+c.Stem+".json") }
 
-// foreignError says that the file is another state directory's.
+// foreignError says that the file is another's: of the state directory with the id owner, or, without one, of nobody known.
 type foreignError struct{ path, owner string }
 
 func (e *foreignError) Error() string {
-	return fmt.Sprintf("%q is of another state directory, which renews it (id %.8s); give the replica, or the machine, another name", e.path, e.owner)
+	if e.owner == "" {
+		return fmt.Sprintf("%q has no lease, so it is none of ours; remove it, or name another folder", e.path)
+	}
+	return fmt.Sprintf("%q is of another state directory, which renews it (id %.8q); give the replica, or the machine, another name", e.path, e.owner)
 }
 
-// there is the lease of the copy that is there.
+// there is the lease of the copy that is there; it is zero where what is there has none.
 func (c Copy) there() (lease report.Lease, err error) {
 	data, err := state.Read(c.Path())
 	if err != nil {
@@ -75,24 +78,44 @@ func (c Copy) there() (lease report.Lease, err error) {
 	return lease, nil
 }
 
-// write writes the copy of a handoff, unless what is there is another's.
-func (c Copy) write(owner string, handoff func(report.Lease) any) error {
-	now := time.Now().UTC()
-	switch was, err := c.there(); {
-	case err == nil && was.Owner != "" && was.Owner != owner && was.Holds(now):
-		return &foreignError{c.Path(), was.Owner}
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+// write writes the copy of a handoff, unless what is there is another's. A lease of another's is over once it was not renewed for its
+// whole term as this machine has seen it, since the clocks may differ.
+func (k *keeper) write(handoff func(report.Lease) any) error {
+	now := time.Now()
+	was, err := k.there()
+	absent := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case absent:
+	case err != nil:
 		return err
+	case was.Owner == "":
+		return &foreignError{k.Path(), ""}
+	case was.Owner != k.owner:
+		if k.other.lease != was {
+			k.other.lease, k.other.since = was, now
+		}
+		if was.Holds(now) || now.Sub(k.other.since) < was.Term() {
+			return &foreignError{k.Path(), was.Owner}
+		}
 	}
-	data, err := json.MarshalIndent(handoff(report.Lease{Node: c.node, Owner: owner, RenewedAt: now, TTL: int(c.TTL / time.Second)}), "", "  ")
+	data, err := json.MarshalIndent(handoff(report.Lease{Node: k.node, Owner: k.owner, RenewedAt: now.UTC(), TTL: int(k.TTL / time.Second)}), "", "  ")
 	if err != nil {
 		return err
 	}
-	who, err := readers.Of(c.Readers.Mode, c.Readers.Group)
+	who, err := readers.Of(k.Readers.Mode, k.Readers.Group)
 	if err != nil {
 		return err
 	}
-	return atomicfile.ReplaceFor(c.Path(), append(data, '\n'), who.Mode, who.GID)
+	data = append(data, '\n')
+	if !absent {
+		return atomicfile.ReplaceFor(k.Path(), data, who.Mode, who.GID)
+	}
+	err = atomicfile.Add(k.Path(), data, who.Mode, who.GID)
+	if errors.Is(err, fs.ErrExist) { // another was faster
+		was, err = k.there()
+		return errors.Join(&foreignError{k.Path(), was.Owner}, err)
+	}
+	return err
 }
 
 // Remove removes the copy where it is this state directory's.
@@ -175,6 +198,10 @@ type keeper struct {
 	renewed time.Time // by the monotonic clock
 	unknown bool      // whether the copy is there is not known
 	failing bool
+	other   struct { // of another's, as it was seen last
+		lease report.Lease
+		since time.Time // when it was first seen so
+	}
 }
 
 func (k *keeper) look(of func(report.Lease) any, ready bool) error {
@@ -207,7 +234,7 @@ func (k *keeper) look(of func(report.Lease) any, ready bool) error {
 		return nil
 	}
 	k.unknown = true
-	if err := k.write(k.owner, of); err != nil {
+	if err := k.write(of); err != nil {
 		return err
 	}
 	k.shown, k.renewed = text, time.Now()

@@ -1,12 +1,14 @@
 package share
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -105,32 +107,84 @@ func TestKeep(t *testing.T) {
 	})
 }
 
-// What another state directory renews under the same name is neither overwritten nor removed, and taken over once its lease is over.
+// What another state directory renews under the same name is neither overwritten nor removed, whatever its clock says, and taken over
+// once this machine has seen for the whole of its term that nobody renews it.
 func TestAnotherOwner(t *testing.T) {
-	dir := t.TempDir()
-	ours, theirs := copyIn(t, dir, t.TempDir()), copyIn(t, dir, t.TempDir())
-	owner, err := state.MakeID(theirs.State)
+	dir, ourState, theirState := t.TempDir(), t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := keeper{Copy: copyIn(t, dir, ourState)}, copyIn(t, dir, theirState)
+		behind := func() { // written now, by a clock that is a minute behind
+			t.Helper()
+			put(t, theirs, at("http://theirs")(report.Lease{Node: theirs.node, Owner: "\x1b[2Jtheirs", RenewedAt: time.Now().Add(-time.Minute), TTL: 9}))
+		}
+		for range 5 {
+			behind()
+			for range 8 {
+				var foreign *foreignError
+				err := ours.look(at("http://ours"), true)
+				if !errors.As(err, &foreign) || !strings.Contains(err.Error(), "give the replica, or the machine, another name") || strings.Contains(err.Error(), "\x1b") {
+					t.Fatalf("%v", err)
+				}
+				if err := errors.Join(ours.look(nil, false), ours.Remove()); err != nil || read(t, theirs).URL != "http://theirs" {
+					t.Fatalf("%v", err)
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		time.Sleep(time.Second)
+		if err := ours.look(at("http://ours"), true); err != nil || read(t, theirs).URL != "http://ours" {
+			t.Fatalf("%v", err)
+		}
+	})
+}
+
+// A file at the name of the copy that has no lease is somebody's.
+func TestWithoutLease(t *testing.T) {
+	for _, what := range []any{map[string]string{"url": "http://theirs"}, "notes of somebody"} {
+		c := copyIn(t, t.TempDir(), t.TempDir())
+		put(t, c, what)
+		before, _ := os.ReadFile(c.Path())
+		k := keeper{Copy: c}
+		if err := k.look(at("http://ours"), true); err == nil || !strings.Contains(err.Error(), "has no lease") {
+			t.Errorf("%v", err)
+		}
+		if after, err := os.ReadFile(c.Path()); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%q became %q, %v", before, after, err)
+		}
+	}
+}
+
+// Of two that have the same name and begin at once, one has it, and the other is told.
+func TestSameNameAtOnce(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		both := [2]keeper{{Copy: copyIn(t, dir, t.TempDir())}, {Copy: copyIn(t, dir, t.TempDir())}}
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i := range both {
+			owner, err := state.MakeID(both[i].State)
+			if err != nil {
+				t.Fatal(err)
+			}
+			both[i].owner = owner
+			wg.Go(func() { errs[i] = both[i].write(at("x")) })
+		}
+		wg.Wait()
+		var foreign *foreignError
+		if (errs[0] == nil) == (errs[1] == nil) || !errors.As(errors.Join(errs[:]...), &foreign) {
+			t.Fatalf("%v", errs)
+		}
+	}
+}
+
+func put(t *testing.T, c Copy, what any) {
+	t.Helper()
+	data, err := json.Marshal(what)
+	if err == nil {
+		err = os.WriteFile(c.Path(), data, 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := theirs.write(owner, at("http://theirs")); err != nil {
-		t.Fatal(err)
-	}
-	k := keeper{Copy: ours}
-	var foreign *foreignError
-	if err := k.look(at("http://ours"), true); !errors.As(err, &foreign) || !strings.Contains(err.Error(), "give the replica, or the machine, another name") {
-		t.Fatalf("%v", err)
-	}
-	if err := errors.Join(k.look(nil, false), ours.Remove()); err != nil || read(t, ours).URL != "http://theirs" {
-		t.Fatalf("%v", err)
-	}
-	old := theirs
-	old.TTL = 0
-	if err := old.write(owner, at("http://theirs")); err != nil { // a lease that is over at once
-		t.Fatal(err)
-	}
-	if err := k.look(at("http://ours"), true); err != nil || read(t, ours).URL != "http://ours" {
-		t.Fatalf("%v", err)
 	}
 }
 
@@ -169,7 +223,8 @@ func TestSweep(t *testing.T) {
 	gone, foreign, held := c, c, c
 	gone.Stem, foreign.Stem, held.Stem = "gone-r0", "foreign-r0", "held-r0"
 	gone.TTL, foreign.TTL = 0, 0
-	if err := errors.Join(gone.write(owner, at("x")), foreign.write("another", at("x")), held.write(owner, at("x"))); err != nil {
+	if err := errors.Join((&keeper{Copy: gone, owner: owner}).write(at("x")),
+		(&keeper{Copy: foreign, owner: "another"}).write(at("x")), (&keeper{Copy: held, owner: owner}).write(at("x"))); err != nil {
 		t.Fatal(err)
 	}
 	k := keeper{Copy: c}

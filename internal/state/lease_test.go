@@ -97,5 +97,13 @@ func TestWatchLeases(t *testing.T) {
 		if got := look(0); len(got) != 1 || got[0].Removed {
 			t.Fatalf("it is back: %+v", got)
 		}
+		// A folder that cannot be read, as of a network's disk in trouble, tells nothing: what is known stands for its lease.
+		w.dir = filepath.Join(path, "none")
+		if got := look(20 * time.Second); got != nil {
+			t.Fatalf("an unreadable folder: %+v", got)
+		}
+		if got := look(20 * time.Second); len(got) != 1 || !got[0].Removed {
+			t.Fatalf("an unreadable folder for longer than the lease: %+v", got)
+		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,16 +82,19 @@ func (w *watch) scan(tell func(Change) bool) bool {
 	if err != nil {
 		w.watching = false // there is no folder, or it was removed: a new one needs a new watch
 	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // nobody can tell what is there, so what is known stands, as long as its lease does
+		return w.expire(tell)
+	}
 	var paths []string
 	for _, entry := range entries {
 		if strings.HasSuffix(entry.Name(), ".json") {
 			paths = append(paths, filepath.Join(w.dir, entry.Name()))
 		}
 	}
+	maps.DeleteFunc(w.leases, func(path string, _ seenLease) bool { return !slices.Contains(paths, path) })
 	for path, data := range w.seen {
 		if !slices.Contains(paths, path) {
 			delete(w.seen, path)
-			delete(w.leases, path)
 			if !tell(Change{Path: path, Data: data, Removed: true}) {
 				return false
 			}
@@ -115,6 +119,20 @@ func (w *watch) scan(tell func(Change) bool) bool {
 			continue
 		}
 		if !tell(Change{Path: path, Data: data, Err: err}) {
+			return false
+		}
+	}
+	return true
+}
+
+// expire tells of what was seen and whose lease is over.
+func (w *watch) expire(tell func(Change) bool) bool {
+	for path, data := range w.seen {
+		if w.leases.holds(path, data, time.Now()) {
+			continue
+		}
+		delete(w.seen, path)
+		if !tell(Change{Path: path, Data: data, Removed: true}) {
 			return false
 		}
 	}
